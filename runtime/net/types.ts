@@ -1,0 +1,133 @@
+/**
+ * What the agent tells this host's network to be, and what it gets back. States are whole and
+ * versioned: applying one makes the kernel equal to it (diffed, no flapping). Nothing here knows
+ * the cluster beyond these records. Addresses are dotted text without prefix unless said.
+ */
+
+export interface OverlayPeer {
+  /** 16-bit index of the host in the cluster (1..65535); tunnel and gateway addresses derive from it. */
+  readonly hostIndex: number;
+  /** The host's underlay address (VTEP). */
+  readonly address: string;
+}
+
+export interface OverlayEndpoint {
+  /** Attachment (task) id. */
+  readonly id: string;
+  readonly address: string;
+  readonly hostIndex: number;
+}
+
+/** A virtual address of a service on this network. */
+export interface OverlayService {
+  readonly serviceId: string;
+  readonly virtualAddress: string;
+  /** Addresses of the endpoints in balance now (running, healthy, not draining). May be empty. */
+  readonly backends: readonly string[];
+}
+
+/** A DNS name on this network and what it answers: addresses in no particular order. */
+export interface OverlayName {
+  /** Lower case, without the root dot: 'web', 'tasks.web', 'web.1.<taskid>'. */
+  readonly name: string;
+  readonly addresses: readonly string[];
+}
+
+export interface OverlayState {
+  readonly networkId: string;
+  readonly name: string;
+  readonly vni: number;
+  /** CIDR, e.g. '10.0.1.0/24'. */
+  readonly subnet: string;
+  readonly gateway: string;
+  readonly internal: boolean;
+  /** 0 = derive from the underlay. */
+  readonly mtu: number;
+  readonly version: number;
+  readonly peers: readonly OverlayPeer[];
+  readonly endpoints: readonly OverlayEndpoint[];
+  readonly services: readonly OverlayService[];
+  readonly names: readonly OverlayName[];
+}
+
+/** One published port, reachable on every host; the client's address is kept. */
+export interface IngressPort {
+  readonly protocol: 'tcp' | 'udp';
+  readonly publishedPort: number;
+  readonly serviceId: string;
+  /** gatewayAddress: the task's address on its host's gateway bridge. */
+  readonly backends: readonly {
+    readonly gatewayAddress: string;
+    readonly targetPort: number;
+    readonly hostIndex: number;
+  }[];
+}
+
+export interface IngressState {
+  readonly version: number;
+  readonly peers: readonly OverlayPeer[];
+  readonly ports: readonly IngressPort[];
+}
+
+export interface AttachRequest {
+  /** 64 hex; names the network namespace. */
+  readonly containerId: string;
+  readonly hostname: string;
+  /** Overlay attachments; the state of each network must have been applied before. */
+  readonly overlays: readonly {
+    readonly networkId: string;
+    readonly endpointId: string;
+    readonly address: string;
+    readonly aliases: readonly string[];
+  }[];
+  /** An interface on the host's gateway bridge: default route, NAT, ingress. */
+  readonly gateway: boolean;
+  /** An interface on the default bridge network ('bridge') instead of the gateway bridge. */
+  readonly defaultBridge: boolean;
+  readonly extraHosts: readonly { readonly name: string; readonly address: string }[];
+  readonly dns: {
+    readonly servers: readonly string[];
+    readonly search: readonly string[];
+    readonly options: readonly string[];
+  };
+}
+
+export interface Attachment {
+  readonly containerId: string;
+  /** A file that names the network namespace; joined by path. */
+  readonly namespacePath: string;
+  /** '' when none. */
+  readonly gatewayAddress: string;
+  /** Host paths of the generated files, to be mounted by the container. */
+  readonly hostsFile: string;
+  readonly hostnameFile: string;
+  readonly resolvConfFile: string;
+}
+
+export interface HostNetworkOptions {
+  readonly execRoot: string;
+  readonly dataRoot: string;
+  /** This host's index and underlay address; undefined before the host is part of a swarm. */
+  readonly self: OverlayPeer | undefined;
+  readonly vxlanPort: number;
+}
+
+export interface HostNetwork {
+  /** Joining or leaving a swarm. */
+  setSelf(self: OverlayPeer | undefined): Promise<void>;
+  applyOverlay(state: OverlayState): Promise<void>;
+  removeOverlay(networkId: string): Promise<void>;
+  applyIngress(state: IngressState): Promise<void>;
+  /** Makes the namespace, interfaces, files and DNS sockets. Undone whole if any part fails. */
+  attach(request: AttachRequest): Promise<Attachment>;
+  /** Idempotent. */
+  detach(containerId: string): Promise<void>;
+  /** Attachments found on start (containers outlive the daemon), already served by DNS again. */
+  attachments(): readonly Attachment[];
+  /** Compares the kernel with what was applied and mends it; says what it mended. */
+  reconcile(): Promise<readonly string[]>;
+  /** Removes what belongs to containers not in `containerIds` (after a crash). */
+  prune(containerIds: ReadonlySet<string>): Promise<void>;
+  /** Stops serving; leaves the kernel's state for running containers. */
+  close(): Promise<void>;
+}
