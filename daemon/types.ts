@@ -1,0 +1,94 @@
+/**
+ * What daemon/api serves: one node, in or out of a swarm. daemon/node implements it; the HTTP layer
+ * turns it into Docker's JSON and never looks behind it.
+ */
+import type { Control } from '../manager/control/types.ts';
+import type { NodeAvailability, NodeRole } from '../model/types.ts';
+import type { ImageStore } from '../runtime/image/types.ts';
+
+export interface InitRequest {
+  /** 'host[:port]' or interface name; '' = choose (error when there is more than one candidate). */
+  readonly advertiseAddress: string;
+  /** '' = 0.0.0.0:2377. */
+  readonly listenAddress: string;
+  readonly availability: NodeAvailability;
+  readonly addressPools: readonly string[];
+  readonly subnetSize: number;
+  readonly vxlanPort: number;
+  readonly forceNewCluster: boolean;
+}
+
+export interface JoinRequest {
+  readonly token: string;
+  /** host:port of managers, tried in order. */
+  readonly remoteAddresses: readonly string[];
+  readonly advertiseAddress: string;
+  readonly listenAddress: string;
+  readonly availability: NodeAvailability;
+}
+
+export type LocalState = 'inactive' | 'pending' | 'active' | 'error' | 'locked';
+
+export interface LocalNode {
+  readonly state: LocalState;
+  readonly error: string;
+  readonly nodeId: string;
+  /** Underlay address of this host, without port; '' outside a swarm. */
+  readonly address: string;
+  readonly role: NodeRole | undefined;
+  /** Managers known to this node, leader first. */
+  readonly managers: readonly { readonly nodeId: string; readonly address: string }[];
+}
+
+export interface HostInfo {
+  readonly id: string;
+  readonly hostname: string;
+  readonly kernel: string;
+  readonly operatingSystem: string;
+  readonly osVersion: string;
+  readonly architecture: string;
+  readonly cpus: number;
+  readonly memoryBytes: number;
+  readonly cgroupVersion: '1' | '2';
+  readonly dataRoot: string;
+  readonly execRoot: string;
+  readonly containers: { readonly running: number; readonly stopped: number };
+  readonly warnings: readonly string[];
+}
+
+export interface TaskLogQuery {
+  readonly follow: boolean;
+  readonly sinceNs: bigint;
+  /** -1 = all. */
+  readonly tail: number;
+  readonly stdout: boolean;
+  readonly stderr: boolean;
+}
+
+export interface TaskLogRecord {
+  readonly taskId: string;
+  readonly nodeId: string;
+  readonly timeNs: bigint;
+  readonly stream: 'stdout' | 'stderr';
+  readonly data: Uint8Array;
+}
+
+export interface DaemonNode {
+  readonly version: string;
+  readonly images: ImageStore;
+  local(): LocalNode;
+  info(): HostInfo;
+  /** The cluster; SwarmError 'not_manager' with the way out when this node is no manager. */
+  control(): Control;
+  init(request: InitRequest): Promise<string>;
+  join(request: JoinRequest): Promise<void>;
+  leave(force: boolean): Promise<void>;
+  /** Logs of tasks wherever they run, each in order; ends when all end (unless follow). */
+  taskLogs(
+    taskIds: readonly string[],
+    query: TaskLogQuery,
+    signal: AbortSignal,
+  ): AsyncIterable<TaskLogRecord>;
+  /** Age of the last heartbeat of each node as the leader knows it; empty elsewhere. */
+  heartbeatAges(): ReadonlyMap<string, number>;
+}

@@ -1,0 +1,70 @@
+/**
+ * What the API asks of the cluster. Every manager offers it; writes run at the leader (a follower
+ * forwards them, and answers after its own store has applied them); reads come from the local store
+ * after a barrier. Inputs are checked here (model/validate), names are resolved to ids, and errors
+ * are SwarmErrors whose message a user reads.
+ */
+import type {
+  Cluster,
+  ClusterSpec,
+  Network,
+  NetworkSpec,
+  Node,
+  NodeSpec,
+  Service,
+  ServiceSpec,
+} from '../../model/types.ts';
+import type { StoreReader } from '../store/types.ts';
+
+export interface JoinTokens {
+  readonly worker: string;
+  readonly manager: string;
+}
+
+export interface Control {
+  /** The local store after a barrier (linearizable). SwarmError no_quorum when it cannot be had. */
+  read(): Promise<StoreReader>;
+  /** The local store as it is, for live pictures and events. */
+  readonly store: StoreReader;
+
+  createService(spec: ServiceSpec): Promise<Service>;
+  /** `version` must be the current one ('out_of_sequence' otherwise). */
+  updateService(id: string, version: number, spec: ServiceSpec): Promise<Service>;
+  /** Back to previousSpec. */
+  rollbackService(id: string, version: number): Promise<Service>;
+  removeService(id: string): Promise<void>;
+
+  createNetwork(spec: NetworkSpec): Promise<Network>;
+  /** SwarmError 'conflict' naming the services that use it. */
+  removeNetwork(id: string): Promise<void>;
+
+  /** Role changes are carried out by the role loop (certificate, Raft membership). */
+  updateNode(id: string, version: number, spec: NodeSpec): Promise<Node>;
+  /** Refused ('conflict') unless down, or `force`; managers must be demoted first. */
+  removeNode(id: string, force: boolean): Promise<void>;
+
+  updateCluster(
+    version: number,
+    spec: ClusterSpec,
+    rotate: { readonly workerToken: boolean; readonly managerToken: boolean },
+  ): Promise<Cluster>;
+  joinTokens(): Promise<JoinTokens>;
+  /** State of the managers' Raft, for 'info', 'node ls' and watch. */
+  raftStatus(): RaftSummary;
+}
+
+export interface RaftSummary {
+  readonly term: number;
+  readonly leaderNodeId: string;
+  readonly commit: number;
+  readonly applied: number;
+  readonly managers: readonly {
+    readonly raftId: number;
+    readonly nodeId: string;
+    readonly address: string;
+    readonly isLeader: boolean;
+    readonly reachable: boolean;
+    /** Entries behind the leader; undefined unless asked of the leader. */
+    readonly lag: number | undefined;
+  }[];
+}

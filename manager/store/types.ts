@@ -1,0 +1,117 @@
+/**
+ * The store's words: a change of one object, a transaction, a view to decide from, and the proposer
+ * that makes a transaction happen on every manager. The store knows nothing of Raft: `version` is
+ * whatever number the proposer's log gives, growing by entry.
+ */
+import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
+
+/**
+ * `object.version` of an update is the version it was decided from; a stale one is refused when
+ * applied. create and update carry the whole new record; id, version and times are set by apply
+ * (createdAtMs, updatedAtMs from the entry's stamp).
+ */
+export type Change = {
+  [T in TableName]:
+    | { readonly kind: 'create'; readonly table: T; readonly object: Tables[T] }
+    | { readonly kind: 'update'; readonly table: T; readonly object: Tables[T] }
+    | {
+        readonly kind: 'remove';
+        readonly table: T;
+        readonly id: string;
+        readonly version?: number;
+      };
+}[TableName];
+
+export interface Transaction {
+  /** true: all or nothing. false (loops): a stale or refused change is dropped, the rest applies. */
+  readonly atomic: boolean;
+  readonly changes: readonly Change[];
+}
+
+export interface RejectedChange {
+  readonly index: number;
+  readonly code: 'out_of_sequence' | 'conflict' | 'not_found' | 'invalid';
+  readonly message: string;
+}
+
+export interface ApplyResult {
+  readonly version: number;
+  readonly rejected: readonly RejectedChange[];
+}
+
+/** A consistent read. Records handed out never change. */
+export interface View {
+  readonly version: number;
+  get<T extends TableName>(table: T, id: string): Tables[T] | undefined;
+  all<T extends TableName>(table: T): Iterable<Tables[T]>;
+  count(table: TableName): number;
+  tasksOfService(serviceId: string): Iterable<Task>;
+  tasksOfNode(nodeId: string): Iterable<Task>;
+  serviceByName(name: string): Service | undefined;
+  /** By exact name; node by hostname or spec.name when exactly one matches. */
+  byName<T extends TableName>(table: T, name: string): Tables[T] | undefined;
+  /** The single cluster object; undefined before init. */
+  cluster(): Tables['cluster'] | undefined;
+}
+
+/** One applied change, as watchers and loops see it. */
+export interface StoreEvent {
+  readonly version: number;
+  readonly atMs: number;
+  readonly kind: 'create' | 'update' | 'remove';
+  readonly table: TableName;
+  readonly id: string;
+  readonly before: AnyObject | undefined;
+  readonly after: AnyObject | undefined;
+}
+
+/** A cursor into the ring of changes; never waited for. */
+export interface StoreWatch {
+  /**
+   * Events after the cursor in order, at most `limit`; [] when up to date.
+   * SwarmError 'exhausted' when the ring has moved past the cursor: start again from a view.
+   */
+  take(limit: number): readonly StoreEvent[];
+  /** Calls `wake` (synchronously, at apply) whenever there is something new; returns the stop. */
+  onEvents(wake: () => void): () => void;
+  close(): void;
+}
+
+export interface StoreReader extends View {
+  /** A view that stays as it is now until released. */
+  pin(): View & { release(): void };
+  /** From now, or from just after `version` (SwarmError 'exhausted' if too old). */
+  watch(afterVersion?: number): StoreWatch;
+}
+
+/** What makes a transaction happen. Implemented by manager/replica over Raft. */
+export interface Proposer {
+  /**
+   * Resolves after the transaction has been applied here, with what apply said.
+   * SwarmError: not_leader, no_quorum, unavailable (outcome unknown), exhausted (too large, full).
+   */
+  propose(transaction: Transaction): Promise<ApplyResult>;
+  /** Resolves when everything acknowledged anywhere before the call has been applied here. */
+  barrier(): Promise<void>;
+  readonly isLeader: boolean;
+}
+
+/** Ids that changed since a loop's last pass. `everything`: first pass after an election. */
+export interface DirtySet {
+  readonly everything: boolean;
+  readonly ids: { readonly [T in TableName]: ReadonlySet<string> };
+}
+
+export interface PlanResult {
+  readonly changes: readonly Change[];
+  /** Unix ms (the leader's wall clock) at which to plan again even if nothing changes. */
+  readonly wakeAtMs?: number;
+}
+
+/** A loop: decides changes from a view. Pure: no clock, promise, callback or I/O. */
+export interface Loop {
+  readonly name: string;
+  /** Tables whose changes make it dirty. */
+  readonly tables: readonly TableName[];
+  plan(view: View, dirty: DirtySet, nowMs: number): PlanResult;
+}

@@ -1,0 +1,93 @@
+/**
+ * What a node is told: the tasks it must run and the networks it must hold, as the dispatcher
+ * computes it and the agent obeys it. Complete first, then changes chained by version.
+ */
+import type { Cluster, Network, Task, TaskStatus } from './types.ts';
+
+export interface NetworkPeer {
+  readonly hostIndex: number;
+  readonly address: string;
+}
+
+/** An overlay network as one node needs it; same shapes as runtime/net's OverlayState. */
+export interface NetworkAssignment {
+  readonly network: Pick<Network, 'id' | 'vni' | 'subnet' | 'gateway'> & {
+    readonly name: string;
+    readonly internal: boolean;
+    readonly mtu: number;
+  };
+  readonly peers: readonly NetworkPeer[];
+  readonly endpoints: readonly {
+    readonly id: string;
+    readonly address: string;
+    readonly hostIndex: number;
+  }[];
+  readonly services: readonly {
+    readonly serviceId: string;
+    readonly virtualAddress: string;
+    readonly backends: readonly string[];
+  }[];
+  readonly names: readonly { readonly name: string; readonly addresses: readonly string[] }[];
+}
+
+/** The published ports of the cluster; every node holds them. */
+export interface IngressAssignment {
+  readonly peers: readonly NetworkPeer[];
+  readonly ports: readonly {
+    readonly protocol: 'tcp' | 'udp';
+    readonly publishedPort: number;
+    readonly serviceId: string;
+    readonly backends: readonly {
+      readonly gatewayAddress: string;
+      readonly targetPort: number;
+      readonly hostIndex: number;
+    }[];
+  }[];
+}
+
+/** One item to hold or to forget. A key is unique: 'task/<id>', 'network/<id>', 'ingress'. */
+export type AssignmentItem =
+  | { readonly kind: 'task'; readonly task: Task }
+  | { readonly kind: 'network'; readonly network: NetworkAssignment }
+  | { readonly kind: 'ingress'; readonly ingress: IngressAssignment };
+
+export interface AssignmentMessage {
+  /** 'complete' replaces everything; 'incremental' applies to what `appliesTo` left. */
+  readonly type: 'complete' | 'incremental';
+  /** Sequence of the message this one builds on, and its own; 0 before a complete one. */
+  readonly appliesTo: number;
+  readonly resultsIn: number;
+  readonly update: readonly AssignmentItem[];
+  /** Keys of items to forget. */
+  readonly remove: readonly string[];
+}
+
+/** What the manager tells an agent besides assignments, over its session. */
+export interface SessionMessage {
+  readonly sessionId: string;
+  readonly nodeId: string;
+  readonly hostIndex: number;
+  /** What the node should be; an agent whose daemon differs changes role. */
+  readonly role: 'worker' | 'manager';
+  /** All managers, leader first when known. */
+  readonly managers: readonly { readonly address: string; readonly isLeader: boolean }[];
+  readonly heartbeatMs: number;
+  readonly vxlanPort: Cluster['vxlanPort'];
+  readonly rootCaCertificate: string;
+}
+
+export interface TaskStatusUpdate {
+  readonly taskId: string;
+  readonly status: TaskStatus;
+}
+
+export function assignmentKey(item: AssignmentItem): string {
+  switch (item.kind) {
+    case 'task':
+      return `task/${item.task.id}`;
+    case 'network':
+      return `network/${item.network.network.id}`;
+    case 'ingress':
+      return 'ingress';
+  }
+}

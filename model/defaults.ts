@@ -1,0 +1,52 @@
+/** Docker Swarm's defaults, where a user may rely on them (swarmkit api/defaults and manager). */
+import { DAY_MS, SECOND_MS } from '../base/duration.ts';
+import type { ClusterSpec, Placement, Resources, RestartPolicy, UpdateConfig } from './types.ts';
+
+export const DEFAULT_STOP_GRACE_MS = 10 * SECOND_MS;
+export const DEFAULT_GRPC_PORT = 2377;
+export const DEFAULT_VXLAN_PORT = 4789;
+export const DEFAULT_ADDRESS_POOL = '10.0.0.0/8';
+export const DEFAULT_SUBNET_SIZE = 24;
+export const DYNAMIC_PORT_FIRST = 30_000;
+export const DYNAMIC_PORT_LAST = 32_767;
+export const VNI_FIRST = 4096;
+export const VNI_LAST = 16_777_215;
+
+/** Node-local networks a service may name; they are not in the store. */
+export const NODE_LOCAL_NETWORKS: readonly string[] = ['bridge', 'host', 'none'];
+
+export const DEFAULT_CLUSTER_SPEC: ClusterSpec = {
+  name: 'default',
+  labels: {},
+  taskHistoryLimit: 5,
+  heartbeatPeriodMs: 5 * SECOND_MS,
+  certificateExpiryMs: 90 * DAY_MS,
+  snapshotInterval: 10_000,
+  logEntriesForSlowFollowers: 500,
+  autoLockManagers: false,
+};
+
+export const DEFAULT_RESTART_POLICY: RestartPolicy = {
+  condition: 'any',
+  delayMs: 5 * SECOND_MS,
+  maxAttempts: 0,
+  windowMs: 0,
+};
+
+export const DEFAULT_UPDATE_CONFIG: UpdateConfig = {
+  parallelism: 1,
+  delayMs: 0,
+  failureAction: 'pause',
+  monitorMs: 5 * SECOND_MS,
+  maxFailureRatio: 0,
+  order: 'stop-first',
+};
+
+export const NO_RESOURCES: Resources = { nanoCpus: 0, memoryBytes: 0, pids: 0 };
+
+export const DEFAULT_PLACEMENT: Placement = {
+  constraints: [],
+  maxReplicasPerNode: 0,
+  spreadOver: [],
+  platforms: [],
+};

@@ -1,0 +1,349 @@
+/**
+ * The domain: every object the store holds, as flat read-only records that are replaced and never
+ * changed. Times are whole Unix milliseconds, sizes bytes, CPU billionths of a core. Strings that
+ * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
+ * wire bytes in proto/convert; neither appears here.
+ */
+import type { TaskState } from './taskState.ts';
+
+export type Labels = Readonly<Record<string, string>>;
+
+/** What every object has. `version` is the Raft index of its last change. */
+export interface ObjectBase {
+  readonly id: string;
+  readonly version: number;
+  readonly createdAtMs: number;
+  readonly updatedAtMs: number;
+}
+
+export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network';
+
+// ---- cluster -----------------------------------------------------------------------------------
+
+export interface ClusterSpec {
+  readonly name: string;
+  readonly labels: Labels;
+  readonly taskHistoryLimit: number;
+  readonly heartbeatPeriodMs: number;
+  readonly certificateExpiryMs: number;
+  /** Raft entries between snapshots, and kept behind one for slow followers. */
+  readonly snapshotInterval: number;
+  readonly logEntriesForSlowFollowers: number;
+  readonly autoLockManagers: boolean;
+}
+
+/** There is exactly one, named 'default'. */
+export interface Cluster extends ObjectBase {
+  readonly spec: ClusterSpec;
+  /** PEM; the key is the reason why managers' disks and wire are trusted. */
+  readonly rootCaCertificate: string;
+  readonly rootCaKey: string;
+  /** Secrets of the join tokens (the part after the digest). */
+  readonly joinSecretWorker: string;
+  readonly joinSecretManager: string;
+  /** CIDR pools for overlay networks, and the size (prefix length) of what is cut from them. */
+  readonly addressPools: readonly string[];
+  readonly subnetSize: number;
+  readonly vxlanPort: number;
+  /** Raft ids of removed managers; they never come back. */
+  readonly removedRaftIds: readonly number[];
+}
+
+// ---- node --------------------------------------------------------------------------------------
+
+export type NodeRole = 'worker' | 'manager';
+export type NodeAvailability = 'active' | 'pause' | 'drain';
+/** 'unknown': its session moved with the leader and it has not been heard of yet. */
+export type NodeState = 'unknown' | 'down' | 'ready' | 'disconnected';
+
+export interface NodeSpec {
+  readonly name: string;
+  readonly labels: Labels;
+  readonly role: NodeRole;
+  readonly availability: NodeAvailability;
+}
+
+export interface NodeDescription {
+  readonly hostname: string;
+  readonly os: string;
+  /** Docker's names: 'x86_64' | 'aarch64'. */
+  readonly architecture: string;
+  readonly kernel: string;
+  readonly nanoCpus: number;
+  readonly memoryBytes: number;
+  readonly engineVersion: string;
+  readonly engineLabels: Labels;
+  /** A digest of the machine's own identity, to tell a copied data root; '' when unknown. */
+  readonly machineId: string;
+}
+
+export interface ManagerStatus {
+  readonly raftId: number;
+  /** host:port of its gRPC listener. */
+  readonly address: string;
+}
+
+export interface Node extends ObjectBase {
+  readonly spec: NodeSpec;
+  readonly description: NodeDescription;
+  /** What it really is now; follows spec.role. */
+  readonly role: NodeRole;
+  readonly state: NodeState;
+  /** Readable, e.g. 'session lost and 2 probes failed'. */
+  readonly stateMessage: string;
+  /** Underlay address as other hosts reach it, without port, and its gRPC port. */
+  readonly address: string;
+  readonly port: number;
+  /** 1..65535, unique; tunnel and gateway addresses come from it. */
+  readonly hostIndex: number;
+  readonly manager: ManagerStatus | undefined;
+  /** When it was last called down; 0 never. */
+  readonly downSinceMs: number;
+  /** Serial number (hex) of the certificate issued last; '' before. */
+  readonly certificateSerial: string;
+}
+
+// ---- service -----------------------------------------------------------------------------------
+
+export type RestartCondition = 'none' | 'on-failure' | 'any';
+
+export interface RestartPolicy {
+  readonly condition: RestartCondition;
+  readonly delayMs: number;
+  /** 0 = unlimited. */
+  readonly maxAttempts: number;
+  /** Attempts are counted within it; 0 = ever. */
+  readonly windowMs: number;
+}
+
+export interface MountSpec {
+  readonly type: 'bind' | 'tmpfs' | 'volume';
+  readonly source: string;
+  readonly target: string;
+  readonly readOnly: boolean;
+  /** tmpfs: 0 = the kernel's default. */
+  readonly tmpfsSizeBytes: number;
+  readonly tmpfsMode: number;
+}
+
+export interface Resources {
+  readonly nanoCpus: number;
+  readonly memoryBytes: number;
+  readonly pids: number;
+}
+
+export interface ContainerSpec {
+  /** As written by the user, plus '@sha256:...' when it could be pinned. */
+  readonly image: string;
+  readonly labels: Labels;
+  /** Overrides the entrypoint; Docker's `Command`. */
+  readonly command: readonly string[];
+  /** Overrides the arguments. */
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly workingDir: string;
+  readonly user: string;
+  readonly groups: readonly string[];
+  readonly hostname: string;
+  readonly mounts: readonly MountSpec[];
+  readonly readOnlyRoot: boolean;
+  readonly tty: boolean;
+  readonly stopSignal: string;
+  readonly stopGraceMs: number;
+  readonly capabilityAdd: readonly string[];
+  readonly capabilityDrop: readonly string[];
+  readonly sysctls: Labels;
+  /** 'address name', as /etc/hosts has them. */
+  readonly hosts: readonly string[];
+  readonly dnsServers: readonly string[];
+  readonly dnsSearch: readonly string[];
+  readonly dnsOptions: readonly string[];
+}
+
+export interface NetworkAttachmentSpec {
+  /** Network id. In a request, a name is resolved to it by control. */
+  readonly target: string;
+  readonly aliases: readonly string[];
+}
+
+export interface Placement {
+  /** Checked expressions, e.g. 'node.role==worker'. */
+  readonly constraints: readonly string[];
+  readonly maxReplicasPerNode: number;
+  /** 'spread=node.labels.zone' is ['node.labels.zone']. */
+  readonly spreadOver: readonly string[];
+  readonly platforms: readonly { readonly os: string; readonly architecture: string }[];
+}
+
+export interface TaskSpec {
+  readonly container: ContainerSpec;
+  readonly limits: Resources;
+  readonly reservations: Resources;
+  readonly restart: RestartPolicy;
+  readonly placement: Placement;
+  readonly networks: readonly NetworkAttachmentSpec[];
+  /** Log driver options as Docker has them ('max-size', 'max-file'). */
+  readonly logOptions: Labels;
+  /** Raised by --force; differs, so every task is replaced. */
+  readonly forceUpdate: number;
+}
+
+export type UpdateOrder = 'stop-first' | 'start-first';
+
+export interface UpdateConfig {
+  /** 0 = all at once. */
+  readonly parallelism: number;
+  readonly delayMs: number;
+  readonly failureAction: 'pause' | 'continue' | 'rollback';
+  readonly monitorMs: number;
+  readonly maxFailureRatio: number;
+  readonly order: UpdateOrder;
+}
+
+export type Protocol = 'tcp' | 'udp';
+
+export interface PortConfig {
+  readonly name: string;
+  readonly protocol: Protocol;
+  readonly targetPort: number;
+  /** 0 in a spec = dynamic (30000-32767). */
+  readonly publishedPort: number;
+  readonly publishMode: 'ingress' | 'host';
+}
+
+export type ServiceMode =
+  | { readonly kind: 'replicated'; readonly replicas: number }
+  | { readonly kind: 'global' };
+
+export interface ServiceSpec {
+  readonly name: string;
+  readonly labels: Labels;
+  readonly task: TaskSpec;
+  readonly mode: ServiceMode;
+  readonly update: UpdateConfig;
+  readonly rollback: UpdateConfig;
+  readonly endpointMode: 'vip' | 'dnsrr';
+  readonly ports: readonly PortConfig[];
+}
+
+export type UpdateState =
+  | 'updating'
+  | 'paused'
+  | 'completed'
+  | 'rollback_started'
+  | 'rollback_paused'
+  | 'rollback_completed';
+
+export interface UpdateStatus {
+  readonly state: UpdateState;
+  readonly startedAtMs: number;
+  /** 0 while under way. */
+  readonly completedAtMs: number;
+  readonly message: string;
+}
+
+export interface VirtualAddress {
+  readonly networkId: string;
+  /** With prefix length, as Docker shows it: '10.0.1.2/24'. */
+  readonly address: string;
+}
+
+export interface Service extends ObjectBase {
+  readonly spec: ServiceSpec;
+  readonly previousSpec: ServiceSpec | undefined;
+  /** Raft index at which `spec` was set; tasks carry it. */
+  readonly specVersion: number;
+  readonly update: UpdateStatus | undefined;
+  /** Set by the allocator. */
+  readonly virtualAddresses: readonly VirtualAddress[];
+  /** spec.ports with dynamic ones filled in. */
+  readonly ports: readonly PortConfig[];
+  /** specVersion the two fields above were made for; 0 = not yet. */
+  readonly allocatedVersion: number;
+}
+
+// ---- task --------------------------------------------------------------------------------------
+
+/** Milliseconds (Unix) at which each state was first reported; shows where time went. */
+export type TaskPhases = Readonly<Record<number, number>>;
+
+export interface TaskStatus {
+  readonly state: TaskState;
+  readonly atMs: number;
+  readonly message: string;
+  /** '' or one readable line; for a pending task the reason why it has no node. */
+  readonly error: string;
+  readonly containerId: string;
+  readonly pid: number;
+  /** Only meaningful once the container has ended. */
+  readonly exitCode: number;
+  readonly oomKilled: boolean;
+  /** Address on its host's gateway bridge, for ingress; '' when it has none. */
+  readonly gatewayAddress: string;
+  readonly phases: TaskPhases;
+}
+
+export interface TaskNetwork {
+  readonly networkId: string;
+  /** With prefix length; '' until allocated and for node-local networks. */
+  readonly address: string;
+  readonly aliases: readonly string[];
+}
+
+export interface Task extends ObjectBase {
+  readonly serviceId: string;
+  readonly serviceName: string;
+  /** 1.. for replicated; 0 for global (there the node is the slot). */
+  readonly slot: number;
+  /** Counts the tasks of a slot; (serviceId, slot or node, generation) is unique. */
+  readonly generation: number;
+  readonly nodeId: string;
+  readonly spec: TaskSpec;
+  readonly serviceLabels: Labels;
+  /** Service.specVersion it was made from. */
+  readonly specVersion: number;
+  readonly desiredState: TaskState;
+  readonly status: TaskStatus;
+  readonly networks: readonly TaskNetwork[];
+  readonly ports: readonly PortConfig[];
+  /** Unix ms before which it must not be raised from READY to RUNNING (restart delay); 0 = none. */
+  readonly notBeforeMs: number;
+}
+
+// ---- network -----------------------------------------------------------------------------------
+
+export interface NetworkSpec {
+  readonly name: string;
+  readonly labels: Labels;
+  /** 'overlay' is the only one that managers hold. */
+  readonly driver: 'overlay';
+  readonly internal: boolean;
+  readonly attachable: boolean;
+  readonly ipv6: boolean;
+  /** CIDR; '' = cut from the cluster's pools. */
+  readonly subnet: string;
+  readonly gateway: string;
+  /** CIDR within subnet that addresses come from; '' = all of it. */
+  readonly range: string;
+  readonly options: Labels;
+}
+
+export interface Network extends ObjectBase {
+  readonly spec: NetworkSpec;
+  /** Set by the allocator: 0 and '' before. */
+  readonly vni: number;
+  readonly subnet: string;
+  readonly gateway: string;
+  /** Why it cannot be allocated; '' when it is. */
+  readonly error: string;
+}
+
+export interface Tables {
+  readonly cluster: Cluster;
+  readonly node: Node;
+  readonly service: Service;
+  readonly task: Task;
+  readonly network: Network;
+}
+
+export type AnyObject = Tables[TableName];
