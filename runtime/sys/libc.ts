@@ -1,0 +1,331 @@
+/**
+ * The C library and the kernel's system calls, for what Node does not offer; koffi's only door.
+ * Every call here is synchronous and short. A call that can wait (connect, waitpid, lock) is used
+ * with its non-blocking form only: koffi's asynchronous calls share libuv's four threads.
+ * Never here: unshare on this process (Node has many threads), and no policy.
+ */
+import { getSystemErrorName } from 'node:util';
+import koffi from 'koffi';
+import { SwarmError } from '../../base/errors.ts';
+
+const libraries = new Map<string, ReturnType<typeof koffi.load>>();
+
+/** Whether the shared library `name` (e.g. 'libnftables.so.1') can be loaded on this host. */
+export function hasLibrary(name: string): boolean {
+  try {
+    libraryOf(name);
+    return true;
+  } catch {
+    return false; // koffi throws one undifferentiated Error when dlopen fails: absent or unusable
+  }
+}
+
+function libraryOf(name: string): ReturnType<typeof koffi.load> {
+  let library = libraries.get(name);
+  if (library === undefined) {
+    library = koffi.load(name === '' ? null : name);
+    libraries.set(name, library);
+  }
+  return library;
+}
+
+/**
+ * A C function as a typed TypeScript function. `library` is a shared object's name, or '' for what
+ * this process has loaded already (the C library). `signature` is C, e.g.
+ * `define<(fd: number) => number>('', 'int close(int fd)')`. A Buffer or Uint8Array may be given for
+ * any `void *`. Right after a synchronous call `errno()` is that call's.
+ */
+export function define<F extends (...args: never[]) => unknown>(
+  library: string,
+  signature: string,
+): F {
+  return libraryOf(library).func(signature) as unknown as F;
+}
+
+/** errno as the last synchronous call of this thread left it. */
+export function errno(): number {
+  return koffi.errno();
+}
+
+/** 2 -> 'ENOENT'. */
+export function errnoName(code: number): string {
+  return code > 0 ? getSystemErrorName(-code) : 'no error';
+}
+
+/** The last call's failure as a SwarmError: `what` says what was tried; detail.errno the name. */
+export function systemError(what: string, code: number = errno()): SwarmError {
+  const name = errnoName(code);
+  return new SwarmError('internal', `${what}: ${name} (${errnoText(code)})`, {
+    detail: { errno: name },
+  });
+}
+
+/** Throws systemError when `result` is negative, else returns it. */
+export function check(result: number, what: string): number {
+  if (result < 0) throw systemError(what);
+  return result;
+}
+
+const strerror = define<(code: number) => string>('', 'const char *strerror(int code)');
+
+/** 2 -> 'No such file or directory'. */
+export function errnoText(code: number): string {
+  return strerror(code);
+}
+
+// ---- Files and descriptors
+
+export const O_RDONLY = 0;
+export const O_CLOEXEC = 0o2000000;
+export const O_DIRECTORY = 0o200000;
+export const O_PATH = 0o10000000;
+
+export const open = define<(path: string, flags: number, mode: number) => number>(
+  '',
+  'int open(const char *path, int flags, int mode)',
+);
+export const close = define<(fd: number) => number>('', 'int close(int fd)');
+
+const fcntlInt = define<(fd: number, command: number, value: number) => number>(
+  '',
+  'int fcntl(int fd, int command, int value)',
+);
+const F_ADD_SEALS = 1033;
+const F_SEAL_ALL = 0x01 | 0x02 | 0x04 | 0x08; // seal, shrink, grow, write
+const F_SEAL_EXEC = 0x20; // Linux 6.3
+const MFD_CLOEXEC = 1;
+const MFD_ALLOW_SEALING = 2;
+const MFD_EXEC = 0x10; // Linux 6.3
+const EINVAL = 22;
+
+const memfdCreate = define<(name: string, flags: number) => number>(
+  '',
+  'int memfd_create(const char *name, unsigned int flags)',
+);
+
+/** An anonymous file (close-on-exec); `executable` ones can be executed and sealed. */
+export function createMemfd(name: string, executable = false): number {
+  const flags = MFD_CLOEXEC | (executable ? MFD_ALLOW_SEALING : 0);
+  if (executable) {
+    const fd = memfdCreate(name, flags | MFD_EXEC);
+    if (fd >= 0) return fd;
+    if (errno() !== EINVAL) throw systemError(`memfd_create ${name}`);
+  }
+  return check(memfdCreate(name, flags), `memfd_create ${name}`);
+}
+
+/** Nobody can change the anonymous file `fd` from now on. */
+export function sealMemfd(fd: number): void {
+  if (fcntlInt(fd, F_ADD_SEALS, F_SEAL_ALL | F_SEAL_EXEC) >= 0) return;
+  if (errno() !== EINVAL) throw systemError('seal memfd');
+  check(fcntlInt(fd, F_ADD_SEALS, F_SEAL_ALL), 'seal memfd');
+}
+
+// ---- Mounts and namespaces
+
+export const MS_RDONLY = 1;
+export const MS_BIND = 4096;
+export const MS_REC = 16384;
+export const MS_PRIVATE = 1 << 18;
+export const MNT_DETACH = 2;
+
+/** mount(2). */
+export const mountRaw = define<
+  (
+    source: string | null,
+    target: string,
+    type: string | null,
+    flags: number,
+    data: string | null,
+  ) => number
+>(
+  '',
+  'int mount(const char *source, const char *target, const char *type, unsigned long flags, ' +
+    'const char *data)',
+);
+/** umount2(2). */
+export const umount2 = define<(target: string, flags: number) => number>(
+  '',
+  'int umount2(const char *target, int flags)',
+);
+
+export const CLONE_NEWNET = 0x40000000;
+
+/**
+ * setns(2) on the calling thread. Safe on Node's main thread only for a network namespace, with
+ * nothing but synchronous koffi calls until it is set back; if that fails, end the process.
+ */
+export const setns = define<(fd: number, kind: number) => number>(
+  '',
+  'int setns(int fd, int kind)',
+);
+
+// ---- Sockets
+
+export const AF_UNIX = 1;
+export const SOCK_STREAM = 1;
+export const SOCK_NONBLOCK = 0o4000;
+export const SOCK_CLOEXEC = 0o2000000;
+
+export const socket = define<(family: number, type: number, protocol: number) => number>(
+  '',
+  'int socket(int family, int type, int protocol)',
+);
+/** `address` is a struct sockaddr of the socket's family. */
+export const bind = define<(fd: number, address: Uint8Array, length: number) => number>(
+  '',
+  'int bind(int fd, const void *address, unsigned int length)',
+);
+export const listen = define<(fd: number, backlog: number) => number>(
+  '',
+  'int listen(int fd, int backlog)',
+);
+export const setsockopt = define<
+  (fd: number, level: number, option: number, value: Uint8Array, length: number) => number
+>('', 'int setsockopt(int fd, int level, int option, const void *value, unsigned int length)');
+/** Bytes sent, or -1. */
+export const send = define<(fd: number, data: Uint8Array, length: number, flags: number) => number>(
+  '',
+  'long send(int fd, const void *data, size_t length, int flags)',
+);
+/** Bytes received into `data`, or -1. */
+export const recv = define<(fd: number, data: Uint8Array, length: number, flags: number) => number>(
+  '',
+  'long recv(int fd, void *data, size_t length, int flags)',
+);
+
+const UNIX_PATH_MAX = 107;
+
+/** A struct sockaddr_un for `path` (at most 107 bytes). */
+export function unixAddress(path: string): Uint8Array {
+  const bytes = Buffer.from(path);
+  if (bytes.length > UNIX_PATH_MAX) {
+    throw new SwarmError('invalid', `socket path "${path}" is longer than ${UNIX_PATH_MAX} bytes`);
+  }
+  const address = Buffer.alloc(2 + bytes.length + 1);
+  address.writeUInt16LE(AF_UNIX, 0);
+  bytes.copy(address, 2);
+  return address;
+}
+
+// ---- Processes
+
+// Larger than any libc's posix_spawnattr_t, posix_spawn_file_actions_t and sigset_t.
+const SPAWN_ATTRIBUTES_BYTES = 1024;
+const SPAWN_ACTIONS_BYTES = 512;
+const SIGSET_BYTES = 128;
+const POSIX_SPAWN_SETSIGDEF = 0x04;
+const POSIX_SPAWN_SETSIGMASK = 0x08;
+
+const attrInit = define<(attributes: Uint8Array) => number>(
+  '',
+  'int posix_spawnattr_init(void *attributes)',
+);
+const attrSetFlags = define<(attributes: Uint8Array, flags: number) => number>(
+  '',
+  'int posix_spawnattr_setflags(void *attributes, short flags)',
+);
+const attrSetMask = define<(attributes: Uint8Array, mask: Uint8Array) => number>(
+  '',
+  'int posix_spawnattr_setsigmask(void *attributes, const void *mask)',
+);
+const attrSetDefault = define<(attributes: Uint8Array, mask: Uint8Array) => number>(
+  '',
+  'int posix_spawnattr_setsigdefault(void *attributes, const void *mask)',
+);
+const actionsInit = define<(actions: Uint8Array) => number>(
+  '',
+  'int posix_spawn_file_actions_init(void *actions)',
+);
+const actionsDup2 = define<(actions: Uint8Array, from: number, to: number) => number>(
+  '',
+  'int posix_spawn_file_actions_adddup2(void *actions, int from, int to)',
+);
+const actionsClose = define<(actions: Uint8Array, fd: number) => number>(
+  '',
+  'int posix_spawn_file_actions_addclose(void *actions, int fd)',
+);
+const actionsDestroy = define<(actions: Uint8Array) => number>(
+  '',
+  'int posix_spawn_file_actions_destroy(void *actions)',
+);
+const posixSpawn = define<
+  (
+    pid: Int32Array,
+    path: string,
+    actions: Uint8Array,
+    attributes: Uint8Array,
+    args: (string | null)[],
+    env: (string | null)[],
+  ) => number
+>(
+  '',
+  'int posix_spawn(_Out_ int *pid, const char *path, const void *actions, const void *attributes, ' +
+    'const char **args, const char **env)',
+);
+const sigfillset = define<(set: Uint8Array) => number>('', 'int sigfillset(void *set)');
+
+export interface SpawnOptions {
+  readonly path: string;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  /** fds[i] becomes descriptor i in the child; every other close-on-exec descriptor is closed. */
+  readonly fds: readonly number[];
+}
+
+/**
+ * Starts a child with default signal dispositions and an empty signal mask; blocks the loop for
+ * 0.15-0.5 ms. Returns its pid; the caller reaps it with `reap`. Throws SwarmError internal.
+ */
+export function spawnProcess(options: SpawnOptions): number {
+  const attributes = new Uint8Array(SPAWN_ATTRIBUTES_BYTES);
+  const actions = new Uint8Array(SPAWN_ACTIONS_BYTES);
+  const signals = new Uint8Array(SIGSET_BYTES);
+  attrInit(attributes);
+  attrSetFlags(attributes, POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK);
+  attrSetMask(attributes, signals);
+  sigfillset(signals);
+  attrSetDefault(attributes, signals);
+  actionsInit(actions);
+  try {
+    addDescriptors(actions, options.fds);
+    const pid = new Int32Array(1);
+    const code = posixSpawn(
+      pid,
+      options.path,
+      actions,
+      attributes,
+      [...options.args, null],
+      [...options.env, null],
+    );
+    if (code !== 0) throw systemError(`cannot start ${options.args[0]}`, code);
+    return pid[0];
+  } finally {
+    actionsDestroy(actions);
+  }
+}
+
+/** Moves sources out of the targets' way first, so that no dup2 overwrites a later source. */
+function addDescriptors(actions: Uint8Array, fds: readonly number[]): void {
+  const parkedAt = 512; // above any target, below the usual soft limit of 1024
+  const isParked = (fd: number, target: number): boolean => fd < fds.length && fd !== target;
+  fds.forEach((fd, target) => {
+    if (isParked(fd, target)) actionsDup2(actions, fd, parkedAt + target);
+  });
+  fds.forEach((fd, target) => {
+    const parked = isParked(fd, target);
+    actionsDup2(actions, parked ? parkedAt + target : fd, target);
+    if (parked) actionsClose(actions, parkedAt + target);
+  });
+}
+
+const WNOHANG = 1;
+const waitpid = define<(pid: number, status: Int32Array, options: number) => number>(
+  '',
+  'int waitpid(int pid, _Out_ int *status, int options)',
+);
+
+/** Collects our child `pid` if it has ended (or is no child of ours); false while it runs. */
+export function reap(pid: number): boolean {
+  return waitpid(pid, new Int32Array(1), WNOHANG) !== 0;
+}
