@@ -1,0 +1,172 @@
+/**
+ * One lab host: boot (PID 1 in namespaces of its own), its daemon, power-off. Commands run inside
+ * by nsenter. What is remembered of a running host is two files: its PID 1 and that one's start time.
+ */
+import { type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { request } from 'node:http';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { SwarmError } from '../../base/errors.ts';
+import { BIN_DIR, type HostLayout } from './layout.ts';
+import { childrenOf, removeCgroups, run, startTime, until } from './system.ts';
+import { cut, plug } from './underlay.ts';
+
+const BOOT_TIMEOUT_MS = 10_000;
+const DAEMON_TIMEOUT_MS = 30_000;
+const PING_TIMEOUT_MS = 1_000;
+const TOP = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+
+interface BootRecord {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+function readRecord(file: string): BootRecord | undefined {
+  if (!existsSync(file)) return undefined;
+  const record = JSON.parse(readFileSync(file, 'utf8')) as BootRecord;
+  return startTime(record.pid) === record.startTime ? record : undefined;
+}
+
+/** The host's PID 1 as this machine numbers it; undefined when the host is off. */
+export function pidOf(host: HostLayout): number | undefined {
+  return readRecord(join(host.bootDir, 'pid1.json'))?.pid;
+}
+
+/** The daemon's process as this machine numbers it; undefined when it does not run. */
+export function daemonPid(host: HostLayout): number | undefined {
+  return pidOf(host) === undefined ? undefined : readRecord(join(host.bootDir, 'daemon.json'))?.pid;
+}
+
+function mustBeUp(host: HostLayout): number {
+  const pid = pidOf(host);
+  if (pid === undefined) {
+    throw new SwarmError('unavailable', `${host.name} is off: deploy/lab start ${host.name}`);
+  }
+  return pid;
+}
+
+/** Powers the host on with a fresh exec root, plugs it in and starts its daemon. */
+export async function boot(host: HostLayout): Promise<void> {
+  if (pidOf(host) !== undefined) throw new SwarmError('conflict', `${host.name} is already on`);
+  await removeCgroups(host.cgroupParent);
+  rmSync(host.execRoot, { recursive: true, force: true });
+  rmSync(host.bootDir, { recursive: true, force: true });
+  mkdirSync(host.execRoot, { recursive: true });
+  mkdirSync(host.bootDir, { recursive: true });
+  mkdirSync(host.dataRoot, { recursive: true });
+  const init = join(TOP, 'deploy', 'hosts', 'init.sh');
+  const unshare = spawn('unshare', ['-f', '-n', '-p', '-m', '-u', init, host.name, host.bootDir], {
+    detached: true,
+    stdio: 'ignore',
+    cwd: '/',
+  });
+  unshare.unref();
+  const outer = unshare.pid;
+  if (outer === undefined) throw new SwarmError('internal', 'unshare could not be started');
+  await until(`${host.name} booted`, BOOT_TIMEOUT_MS, () =>
+    existsSync(join(host.bootDir, 'booted')),
+  );
+  const pid = childrenOf(outer)[0];
+  plug(host, pid);
+  const record: BootRecord = { pid, startTime: startTime(pid) };
+  writeFileSync(join(host.bootDir, 'pid1.json'), JSON.stringify(record));
+  await startDaemon(host);
+}
+
+/** Starts the daemon inside and waits until it answers. */
+export async function startDaemon(host: HostLayout): Promise<void> {
+  const pid = mustBeUp(host);
+  if (daemonPid(host) !== undefined) {
+    throw new SwarmError('conflict', `the daemon of ${host.name} runs already`);
+  }
+  const command = [
+    `exec node ${join(TOP, 'dist', 'cli', 'main.js')} --host unix://${host.socket} daemon`,
+    `--data-root ${host.dataRoot} --exec-root ${host.execRoot}`,
+    `--cgroup-parent ${host.cgroupParent} >>${host.logFile} 2>&1 </dev/null`,
+  ].join(' ');
+  const before = new Set(childrenOf(pid));
+  // A shell inside starts it in the background and ends, so that it becomes PID 1's child.
+  const script = `setsid sh -c '${command}' & exit 0`;
+  run('nsenter', '-t', String(pid), '-n', '-p', '-m', '-u', 'sh', '-c', script);
+  let daemon = 0;
+  await until(`the daemon of ${host.name} started`, BOOT_TIMEOUT_MS, () => {
+    const born = childrenOf(pid).filter((child) => !before.has(child));
+    daemon = born.find((child) => commandLine(child).includes('daemon')) ?? 0;
+    return daemon !== 0;
+  });
+  const record: BootRecord = { pid: daemon, startTime: startTime(daemon) };
+  writeFileSync(join(host.bootDir, 'daemon.json'), JSON.stringify(record));
+  await until(`the daemon of ${host.name} answers (see ${host.logFile})`, DAEMON_TIMEOUT_MS, () => {
+    if (startTime(daemon) !== record.startTime) {
+      throw new SwarmError('internal', `the daemon of ${host.name} ended: see ${host.logFile}`);
+    }
+    return answers(host.socket);
+  });
+}
+
+/** Whether something speaks HTTP on the socket. */
+function answers(socketPath: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const question = request({ socketPath, path: '/_ping', timeout: PING_TIMEOUT_MS }, (answer) => {
+      answer.resume();
+      resolve(answer.statusCode === 200);
+    });
+    question.on('timeout', () => question.destroy());
+    question.on('error', () => resolve(false));
+    question.end();
+  });
+}
+
+function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return ''; // it ended by itself
+  }
+}
+
+/** kill -9 of the daemon alone. */
+export async function stopDaemon(host: HostLayout): Promise<void> {
+  mustBeUp(host);
+  const pid = daemonPid(host);
+  if (pid === undefined) return;
+  process.kill(pid, 'SIGKILL');
+  await until(`the daemon of ${host.name} ended`, BOOT_TIMEOUT_MS, () => startTime(pid) === '');
+}
+
+/** Cut, then SIGKILL of PID 1: the daemon, its shims and containers die with it at once. */
+export async function powerOff(host: HostLayout): Promise<void> {
+  const pid = mustBeUp(host);
+  cut(host);
+  process.kill(pid, 'SIGKILL');
+  await until(`${host.name} off`, BOOT_TIMEOUT_MS, () => startTime(pid) === '');
+}
+
+export function environment(host: HostLayout): NodeJS.ProcessEnv {
+  return {
+    ...process.env,
+    PATH: `${BIN_DIR}:${process.env['PATH']}`,
+    TSSWARM_HOST: `unix://${host.socket}`,
+    DOCKER_HOST: `unix://${host.socket}`,
+  };
+}
+
+function inside(host: HostLayout, command: readonly string[]): string[] {
+  return ['-t', String(mustBeUp(host)), '-n', '-p', '-m', '-u', ...command];
+}
+
+/** Runs a command inside with the caller's terminal; its exit code. */
+export function execInteractive(host: HostLayout, command: readonly string[]): number {
+  const options: SpawnOptions = { stdio: 'inherit', env: environment(host) };
+  const result = spawnSync('nsenter', inside(host, command), options);
+  return result.status ?? 1;
+}
+
+/** Runs `tsswarm ...` inside; its standard output. */
+export function tsswarm(host: HostLayout, ...args: string[]): string {
+  const cli = join(TOP, 'dist', 'cli', 'main.js');
+  return run('nsenter', ...inside(host, ['node', cli, '--host', `unix://${host.socket}`, ...args]));
+}
+
+export { TOP };
