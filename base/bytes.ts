@@ -1,4 +1,4 @@
-/** Byte sizes as people write them (Docker's suffixes, powers of 1024), and checks of byte arrays. */
+/** Byte sizes as people write them (Docker's suffixes, powers of 1024), and byte comparisons. */
 import { SwarmError } from './errors.ts';
 
 export const KIB = 1024;

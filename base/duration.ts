@@ -47,7 +47,7 @@ export function formatDuration(ms: number): string {
   return `${seconds}s`;
 }
 
-/** How long ago, as Docker prints it: 'Less than a second', '5 seconds', 'About an hour', '2 weeks'. */
+/** How long ago, in Docker's words: 'Less than a second', '5 seconds', 'About an hour'. */
 export function formatAge(ms: number): string {
   const seconds = Math.floor(ms / SECOND_MS);
   if (seconds < 1) return 'Less than a second';

@@ -44,7 +44,7 @@ class PinoLog implements Log {
   }
 }
 
-/** A log at `level` to the file descriptor `fd` (default 2, standard error), written synchronously. */
+/** A log at `level` to descriptor `fd` (default 2, standard error), written synchronously. */
 export function createLog(level: LogLevel, fd = 2): Log {
   const destination = pino.destination({ fd, sync: true });
   return new PinoLog(

@@ -1,6 +1,6 @@
 /**
  * One lab host: boot (PID 1 in namespaces of its own), its daemon, power-off. Commands run inside
- * by nsenter. What is remembered of a running host is two files: its PID 1 and that one's start time.
+ * by nsenter. A running host is remembered by its processes' ids and start times.
  */
 import { type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';

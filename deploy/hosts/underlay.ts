@@ -1,6 +1,6 @@
 /**
- * The lab's network: a bridge in a namespace of its own, one port per host, and an outside client in
- * another. A cut drops every packet of a port at the bridge, silently: the host's link stays up.
+ * The lab's network: a bridge in a namespace of its own, one port per host, and an outside client
+ * in another. A cut drops every packet of a port at the bridge, silently: the host's link stays up.
  */
 import { existsSync } from 'node:fs';
 import { CLIENT_ADDRESS, CLIENT_NAMESPACE, type HostLayout, UNDERLAY_NAMESPACE } from './layout.ts';

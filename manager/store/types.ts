@@ -23,7 +23,7 @@ export type Change = {
 }[TableName];
 
 export interface Transaction {
-  /** true: all or nothing. false (loops): a stale or refused change is dropped, the rest applies. */
+  /** true: all or nothing. false (loops): a stale or refused change is dropped alone. */
   readonly atomic: boolean;
   readonly changes: readonly Change[];
 }

@@ -21,7 +21,7 @@ export interface Image {
   readonly id: string;
   /** 'docker.io/library/web:latest' style full references. */
   readonly tags: readonly string[];
-  /** 'name@sha256:<manifest digest>'; a loaded image has one too (digest of the manifest we keep). */
+  /** 'name@sha256:<manifest digest>'; a loaded image has one too (of the manifest we keep). */
   readonly digests: readonly string[];
   readonly config: ImageConfig;
   readonly sizeBytes: number;
@@ -61,7 +61,7 @@ export interface ImageStore {
   layers(imageId: string): Promise<readonly string[]>;
   /** docker-archive or OCI layout tar (may be gzip or zstd); returns what was loaded. */
   load(tar: AsyncIterable<Uint8Array>, onProgress?: (p: ImageProgress) => void): Promise<Image[]>;
-  /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ENV, ...). */
+  /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ...). */
   import(
     tar: AsyncIterable<Uint8Array>,
     reference: string,

@@ -5,7 +5,7 @@
  */
 
 export interface OverlayPeer {
-  /** 16-bit index of the host in the cluster (1..65535); tunnel and gateway addresses derive from it. */
+  /** 1..65535, the host's in the cluster; tunnel and gateway addresses derive from it. */
   readonly hostIndex: number;
   /** The host's underlay address (VTEP). */
   readonly address: string;
