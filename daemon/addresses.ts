@@ -1,0 +1,93 @@
+/**
+ * Which address of this host the others use. Given as an address or an interface's name, with or
+ * without a port; chosen by itself only where there is exactly one candidate, as Docker does.
+ */
+import { isIPv4 } from 'node:net';
+import { networkInterfaces } from 'node:os';
+import { SwarmError } from '../base/errors.ts';
+import { DEFAULT_GRPC_PORT } from '../model/defaults.ts';
+
+export interface HostPort {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** 'host', 'host:port'; the port is `defaultPort` when absent. */
+export function parseHostPort(text: string, what: string, defaultPort: number): HostPort {
+  const match = /^([^\s:]+)(?::(\d{1,5}))?$/.exec(text);
+  const port = match?.[2] === undefined ? defaultPort : Number(match[2]);
+  if (match === null || port < 1 || port > 65_535) {
+    throw new SwarmError('invalid', `invalid ${what} "${text}": write host or host:port`);
+  }
+  return { host: match[1], port };
+}
+
+/** Interfaces that containers use; never an address that other hosts reach. */
+const OWN_INTERFACE = /^(tss|docker|br-|veth|virbr|cni)/;
+
+interface Candidate {
+  readonly name: string;
+  readonly address: string;
+}
+
+function candidates(): Candidate[] {
+  return Object.entries(networkInterfaces())
+    .filter(([name]) => !OWN_INTERFACE.test(name))
+    .flatMap(([name, entries]) =>
+      (entries ?? [])
+        .filter((entry) => entry.family === 'IPv4' && !entry.internal)
+        .map((entry) => ({ name, address: entry.address })),
+    );
+}
+
+function list(found: readonly Candidate[]): string {
+  return found.map(({ name, address }) => `${address} on ${name}`).join(', ');
+}
+
+/**
+ * The advertised address: `text` is '', an IPv4 address of this host, or an interface, each with an
+ * optional port. SwarmError invalid when it is none of this host's or cannot be chosen.
+ */
+export function resolveAdvertise(text: string, defaultPort = DEFAULT_GRPC_PORT): HostPort {
+  const found = candidates();
+  if (text === '') {
+    if (found.length === 1) return { host: found[0].address, port: defaultPort };
+    const reason =
+      found.length === 0
+        ? 'this host has no address other hosts could reach'
+        : `this host has several addresses (${list(found)})`;
+    throw new SwarmError('invalid', `could not choose an address: ${reason}: use --advertise-addr`);
+  }
+  const given = parseHostPort(text, '--advertise-addr', defaultPort);
+  const byName = found.filter(({ name }) => name === given.host);
+  if (byName.length > 1) {
+    throw new SwarmError(
+      'invalid',
+      `interface ${given.host} has several addresses (${list(byName)}): give one of them`,
+    );
+  }
+  if (byName.length === 1) return { host: byName[0].address, port: given.port };
+  if (!isIPv4(given.host)) {
+    throw new SwarmError(
+      'invalid',
+      `"${given.host}" is neither an IPv4 address nor an interface of this host (${list(found)})`,
+    );
+  }
+  if (!found.some(({ address }) => address === given.host)) {
+    throw new SwarmError(
+      'invalid',
+      `${given.host} is not an address of this host (${list(found)}): other hosts could not reach it`,
+    );
+  }
+  return given;
+}
+
+/** Where the gRPC listener binds: '' = every address, at the advertised port. */
+export function resolveListen(text: string, advertised: HostPort): HostPort {
+  if (text === '') return { host: '0.0.0.0', port: advertised.port };
+  const given = parseHostPort(text, '--listen-addr', advertised.port);
+  if (!isIPv4(given.host)) {
+    throw new SwarmError('invalid', `invalid --listen-addr "${text}": give an IPv4 address`);
+  }
+  return given;
+}
