@@ -1,0 +1,233 @@
+/* Makes, joins, kills and removes the container's control groups; see cgroup.h. */
+#include "cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "kernel.h"
+
+#define WRITE_OPTIONAL 1
+#define REMOVE_TRIES 100
+#define REMOVE_PAUSE_NS 2000000L
+#define KILL_ROUNDS 50
+#define BPF_PROG_LOAD 5
+#define BPF_PROG_ATTACH 8
+#define BPF_PROG_TYPE_CGROUP_DEVICE 15
+#define BPF_CGROUP_DEVICE 6
+#define BPF_INSTRUCTION_BYTES 8
+
+static void pause_ns(long ns)
+{
+	struct timespec pause = {0, ns};
+	nanosleep(&pause, NULL);
+}
+
+int cgroup_leave_daemon(const struct spec *spec, struct failure *failure)
+{
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, TAG_SHIM_CGROUP, &record);) {
+		const char *dir = record_string(&record, 4, 0);
+		if (dir == NULL)
+			return fail(failure, 0, "a control group has no path");
+		int fd = open(dir, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+		if (fd < 0)
+			return fail(failure, errno, "cannot open the control group %s", dir);
+		if (record_u32(&record, 0) & CGROUP_V2) {
+			struct k_clone_args args = {.flags = K_CLONE_INTO_CGROUP,
+						    .exit_signal = SIGCHLD,
+						    .cgroup = (uint64_t)fd};
+			pid_t pid = k_clone3(&args);
+			if (pid < 0) {
+				fail(failure, errno, "cannot start in the control group %s", dir);
+				close(fd);
+				return -1;
+			}
+			if (pid > 0)
+				_exit(0); /* the daemon reaps this one; the child is the shim */
+		} else if (write_file_at(fd, "tasks", "0") < 0) {
+			fail(failure, errno, "cannot join the control group %s", dir);
+			close(fd);
+			return -1;
+		}
+		close(fd);
+	}
+	return 0;
+}
+
+static int attach_device_program(int dir, const struct record *record, struct failure *failure)
+{
+	struct {
+		uint32_t type, count;
+		uint64_t instructions, license;
+		uint32_t log_level, log_size;
+		uint64_t log;
+		uint32_t kernel, flags;
+	} load = {.type = BPF_PROG_TYPE_CGROUP_DEVICE,
+		  .count = (uint32_t)(record->size / BPF_INSTRUCTION_BYTES),
+		  .license = (uint64_t)(uintptr_t)"Apache-2.0"};
+	void *aligned = malloc(record->size);
+	if (aligned == NULL)
+		return fail(failure, ENOMEM, "cannot load the device rules");
+	memcpy(aligned, record->data, record->size);
+	load.instructions = (uint64_t)(uintptr_t)aligned;
+	int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
+	int error = errno;
+	free(aligned);
+	if (program < 0)
+		return fail(failure, error, "cannot load the device rules");
+	struct {
+		uint32_t target, program, type, flags;
+	} attach = {(uint32_t)dir, (uint32_t)program, BPF_CGROUP_DEVICE, 0};
+	int result = (int)syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof attach);
+	error = errno;
+	close(program);
+	return result < 0 ? fail(failure, error, "cannot attach the device rules") : 0;
+}
+
+static int make_group(struct cgroups *groups, const struct record *record, int *dir,
+		      struct failure *failure)
+{
+	uint32_t flags = record_u32(record, 0);
+	const char *path = record_string(record, 4, 0);
+	if (path == NULL || groups->count == CGROUPS_MAX)
+		return fail(failure, 0, "too many control groups");
+	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+		return fail(failure, errno, "cannot create the control group %s", path);
+	groups->dirs[groups->count++] = path;
+	*dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+	if (*dir < 0)
+		return fail(failure, errno, "cannot open the control group %s", path);
+	if (flags & CGROUP_V2) {
+		groups->v2 = *dir;
+	} else {
+		int tasks = openat(*dir, "tasks", O_WRONLY | O_CLOEXEC);
+		if (tasks < 0)
+			return fail(failure, errno, "cannot open %s/tasks", path);
+		groups->joins[groups->join_count++] = tasks;
+	}
+	if (flags & CGROUP_MEMORY) {
+		groups->memory = *dir;
+		groups->memory_is_v2 = (flags & CGROUP_V2) != 0;
+	}
+	if (flags & CGROUP_FREEZER)
+		groups->freezer = *dir;
+	return 0;
+}
+
+static int write_limit(int dir, const struct record *record, struct failure *failure)
+{
+	const char *file = record_string(record, 4, 0);
+	const char *value = record_string(record, 4, 1);
+	if (file == NULL || value == NULL)
+		return fail(failure, 0, "a control group value is malformed");
+	if (write_file_at(dir, file, value) == 0 || (record_u32(record, 0) & WRITE_OPTIONAL))
+		return 0;
+	return fail(failure, errno, "cannot set %s to %s", file, value);
+}
+
+int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure)
+{
+	memset(groups, 0, sizeof *groups);
+	groups->v2 = groups->memory = groups->freezer = -1;
+	int dir = -1;
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, 0, &record);) {
+		int result = 0;
+		if (record.tag == TAG_CGROUP) {
+			if (dir != groups->v2 && dir != groups->memory && dir != groups->freezer)
+				close_fd(&dir);
+			result = make_group(groups, &record, &dir, failure);
+		} else if (record.tag == TAG_CGROUP_WRITE) {
+			result = write_limit(dir, &record, failure);
+		} else if (record.tag == TAG_DEVICE_PROGRAM) {
+			result = attach_device_program(groups->v2, &record, failure);
+		}
+		if (result < 0)
+			return -1;
+	}
+	if (dir != groups->v2 && dir != groups->memory && dir != groups->freezer)
+		close_fd(&dir);
+	return 0;
+}
+
+int cgroups_join(const struct cgroups *groups, struct failure *failure)
+{
+	for (size_t i = 0; i < groups->join_count; i++)
+		if (write_all(groups->joins[i], "0", 1) < 0)
+			return fail(failure, errno, "cannot join the container's control groups");
+	return 0;
+}
+
+/* Kills what the v1 freezer group lists; new processes may appear meanwhile, so again and again. */
+static void kill_listed(int dir)
+{
+	for (int round = 0; round < KILL_ROUNDS; round++) {
+		int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
+		FILE *list = fd < 0 ? NULL : fdopen(fd, "re");
+		int pid, killed = 0;
+		if (list == NULL) {
+			close_fd(&fd);
+			return;
+		}
+		while (fscanf(list, "%d", &pid) == 1)
+			killed += pid > 0 && kill(pid, SIGKILL) == 0;
+		fclose(list);
+		/* A frozen process dies only once it is thawed; failing means it was not frozen. */
+		(void)write_file_at(dir, "freezer.state", "THAWED");
+		if (killed == 0)
+			return;
+		pause_ns(REMOVE_PAUSE_NS);
+	}
+}
+
+void cgroups_kill(const struct cgroups *groups)
+{
+	if (groups->v2 >= 0 && write_file_at(groups->v2, "cgroup.kill", "1") == 0)
+		return;
+	if (groups->freezer >= 0)
+		kill_listed(groups->freezer);
+	else if (groups->v2 >= 0)
+		kill_listed(groups->v2); /* before Linux 5.14 */
+}
+
+int cgroups_freeze(const struct cgroups *groups, int frozen)
+{
+	if (groups->v2 >= 0)
+		return write_file_at(groups->v2, "cgroup.freeze", frozen ? "1" : "0") < 0 ? errno
+											 : 0;
+	if (groups->freezer < 0)
+		return EOPNOTSUPP;
+	return write_file_at(groups->freezer, "freezer.state", frozen ? "FROZEN" : "THAWED") < 0
+		       ? errno
+		       : 0;
+}
+
+int cgroups_oom_killed(const struct cgroups *groups)
+{
+	char text[512];
+	if (groups->memory < 0)
+		return 0;
+	const char *file = groups->memory_is_v2 ? "memory.events" : "memory.oom_control";
+	if (read_file_at(groups->memory, file, text, sizeof text) < 0)
+		return 0;
+	const char *count = strstr(text, "oom_kill ");
+	return count != NULL && strtoul(count + strlen("oom_kill "), NULL, 10) > 0;
+}
+
+void cgroups_remove(struct cgroups *groups)
+{
+	for (size_t i = 0; i < groups->count; i++) {
+		int tries = REMOVE_TRIES;
+		while (rmdir(groups->dirs[i]) < 0 && errno == EBUSY && tries-- > 0)
+			pause_ns(REMOVE_PAUSE_NS);
+	}
+	groups->count = 0; /* what could not be removed, the daemon removes with the container */
+}

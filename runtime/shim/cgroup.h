@@ -1,0 +1,38 @@
+/*
+ * The container's control groups as the specification lists them: one directory per hierarchy. All
+ * values were worked out by runtime/sys/cgroup.ts; here they are only written. A v1 group is
+ * joined by the child itself through `tasks` (moving a process from outside waits for an RCU grace
+ * period), the v2 group by clone3.
+ */
+#ifndef TSSWARM_CGROUP_H
+#define TSSWARM_CGROUP_H
+
+#include "spec.h"
+
+#define CGROUPS_MAX 24
+
+struct cgroups {
+	size_t count;
+	const char *dirs[CGROUPS_MAX];
+	int v2, memory, freezer;  /* directories; -1 where the host has none */
+	int memory_is_v2;
+	size_t join_count;
+	int joins[CGROUPS_MAX];   /* v1 `tasks` files */
+};
+
+/* The shim leaves the daemon's groups. v2 groups are joined by forking into them. */
+int cgroup_leave_daemon(const struct spec *spec, struct failure *failure);
+/* Makes the directories and writes the limits. */
+int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure);
+/* In the child: joins the v1 groups. */
+int cgroups_join(const struct cgroups *groups, struct failure *failure);
+/* SIGKILL to every process in the container, frozen or not. */
+void cgroups_kill(const struct cgroups *groups);
+/* 0, or errno. */
+int cgroups_freeze(const struct cgroups *groups, int frozen);
+/* Whether the kernel killed a process of the container for want of memory. */
+int cgroups_oom_killed(const struct cgroups *groups);
+/* Removes the directories; waits a bounded time for the last process to be gone. */
+void cgroups_remove(struct cgroups *groups);
+
+#endif

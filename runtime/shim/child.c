@@ -1,0 +1,293 @@
+/* Turns the cloned process into the container's program; see child.h. */
+#include "child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <net/if.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "kernel.h"
+#include "privilege.h"
+#include "rootfs.h"
+#include "user.h"
+
+#define KEYCTL_JOIN_SESSION_KEYRING 1
+#define IOCTL_GET_PTY_PEER 0x5441 /* TIOCGPTPEER */
+
+static void reset_signals(void)
+{
+	sigset_t none;
+	for (int i = 1; i < 65; i++)
+		signal(i, SIG_DFL); /* fails for SIGKILL, SIGSTOP and the libc's own; that is right */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static int raise_loopback(struct failure *failure)
+{
+	struct ifreq request = {.ifr_name = "lo"};
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	request.ifr_flags = IFF_UP | IFF_RUNNING;
+	int result = 0;
+	if (fd < 0 || ioctl(fd, SIOCSIFFLAGS, &request) < 0)
+		result = fail(failure, errno, "cannot bring up the loopback interface");
+	close_fd(&fd);
+	return result;
+}
+
+static int enter_namespaces(const struct spec *spec, const struct cgroups *groups,
+			    const struct child_io *io, struct failure *failure)
+{
+	if (cgroups_join(groups, failure) < 0)
+		return -1;
+	/* Only now, so that the container sees its own groups as the root. */
+	if (unshare(K_CLONE_NEWCGROUP) < 0)
+		return fail(failure, errno, "cannot make a cgroup namespace");
+	if (io->netns >= 0 && setns(io->netns, CLONE_NEWNET) < 0)
+		return fail(failure, errno, "cannot join the network namespace");
+	if ((spec_u32(spec, TAG_FLAGS, 0) & SPEC_NEW_NETNS) && raise_loopback(failure) < 0)
+		return -1;
+	return 0;
+}
+
+static int set_limits(const struct spec *spec, struct failure *failure)
+{
+	struct record record;
+	char number[16];
+	for (size_t at = 0; spec_next(spec, &at, TAG_OOM_SCORE, &record);) {
+		snprintf(number, sizeof number, "%d", (int)record_u32(&record, 0));
+		/* Lowering needs CAP_SYS_RESOURCE; without it the host's own score stays. */
+		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", number);
+	}
+	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
+		struct rlimit limit = {record_u64(&record, 4), record_u64(&record, 12)};
+		int which = (int)record_u32(&record, 0);
+		if (setrlimit(which, &limit) < 0)
+			return fail(failure, errno, "cannot set resource limit %d", which);
+	}
+	return 0;
+}
+
+static int send_descriptor(int socket, int fd)
+{
+	char byte = STATUS_TERMINAL;
+	struct iovec data = {&byte, 1};
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct msghdr message = {.msg_iov = &data,
+				 .msg_iovlen = 1,
+				 .msg_control = &control,
+				 .msg_controllen = sizeof control.space};
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &fd, sizeof fd);
+	return sendmsg(socket, &message, MSG_NOSIGNAL) == 1 ? 0 : -1;
+}
+
+/*
+ * A terminal of the container's own devpts: the peer is asked for by descriptor, never by a path,
+ * and bound over /dev/console. The master goes to the shim. Returns the peer.
+ */
+static int open_terminal(int root, int status, struct failure *failure)
+{
+	int unlocked = 0, peer = -1, copy = -1, console = -1;
+	int dev = k_openat2(root, "/dev", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+			    K_RESOLVE_IN_ROOT | K_RESOLVE_NO_SYMLINKS);
+	int master = k_openat2(root, "/dev/pts/ptmx", O_RDWR | O_NOCTTY | O_CLOEXEC, 0,
+			       K_RESOLVE_IN_ROOT | K_RESOLVE_NO_SYMLINKS);
+	if (dev < 0 || master < 0 || ioctl(master, TIOCSPTLCK, &unlocked) < 0)
+		goto failed;
+	peer = ioctl(master, IOCTL_GET_PTY_PEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
+	if (peer < 0)
+		goto failed;
+	console = openat(dev, "console", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+	copy = k_open_tree(peer, "", K_OPEN_TREE_CLONE | K_AT_EMPTY_PATH | O_CLOEXEC);
+	if (console < 0 || copy < 0 || k_move_mount(copy, console) < 0)
+		goto failed;
+	if (send_descriptor(status, master) < 0)
+		goto failed;
+	goto out;
+failed:
+	fail(failure, errno, "cannot make the container's terminal");
+	close_fd(&peer);
+out:
+	close_fd(&console);
+	close_fd(&copy);
+	close_fd(&master);
+	close_fd(&dev);
+	return peer;
+}
+
+static int take_stdio(const struct child_io *io, int terminal, const struct user *user,
+		      struct failure *failure)
+{
+	int in = terminal >= 0 ? terminal : open("/dev/null", O_RDONLY | O_CLOEXEC);
+	int out = terminal >= 0 ? terminal : io->out, err = terminal >= 0 ? terminal : io->err;
+	if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
+		return fail(failure, errno, "cannot set up standard input and output");
+	/* So that the user may open /dev/stdout again. */
+	if (fchown(1, user->uid, (gid_t)-1) < 0 || fchown(2, user->uid, (gid_t)-1) < 0)
+		return fail(failure, errno, "cannot hand over standard output");
+	if (terminal >= 0 && ioctl(0, TIOCSCTTY, 0) < 0)
+		return fail(failure, errno, "cannot take the terminal");
+	return 0;
+}
+
+static int enter_directory(const char *path, struct failure *failure)
+{
+	if (chdir(path) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return errno == EACCES ? 0 /* tried again as the user */
+				       : fail(failure, errno, "cannot enter %s", path);
+	if (make_directories(path) < 0 || chdir(path) < 0)
+		return fail(failure, errno, "cannot make the working directory %s", path);
+	return 0;
+}
+
+/* A working directory outside the root would be a way out of the container. */
+static int check_directory(const char *path, struct failure *failure)
+{
+	char where[4096];
+	if (chdir(path) < 0 && errno != EACCES && errno != EPERM)
+		return fail(failure, errno, "cannot enter %s", path);
+	if (getcwd(where, sizeof where) == NULL || where[0] != '/')
+		return fail(failure, 0, "the working directory %s lies outside the container",
+			    path);
+	return 0;
+}
+
+static const char *variable(char **env, const char *name)
+{
+	size_t length = strlen(name);
+	for (; *env != NULL; env++)
+		if (strncmp(*env, name, length) == 0 && (*env)[length] == '=')
+			return *env + length + 1;
+	return NULL;
+}
+
+/* The strings of all records of `tag`, with one free place and a NULL behind them. */
+static char **collect(const struct spec *spec, unsigned tag)
+{
+	size_t used = 0;
+	char **list = calloc(spec_count(spec, tag) + 2, sizeof *list);
+	struct record record;
+	for (size_t at = 0; list != NULL && spec_next(spec, &at, tag, &record);) {
+		const char *text = record_string(&record, 0, 0);
+		if (text != NULL)
+			list[used++] = (char *)(uintptr_t)text;
+	}
+	return list;
+}
+
+static int fail_execute(const char *program, int error, struct failure *failure)
+{
+	failure->exit_code = error == ENOENT || error == ENOTDIR || error == ELOOP ? 127 : 126;
+	if (error == ENOENT && strchr(program, '/') == NULL)
+		return fail(failure, 0, "cannot run \"%s\": not found in the image's PATH", program);
+	return fail(failure, error, "cannot run \"%s\"", program);
+}
+
+/* execvp over the container's PATH. Returns only when nothing could be executed. */
+static int execute(char **args, char **env, struct failure *failure)
+{
+	const char *program = args[0];
+	if (strchr(program, '/') != NULL) {
+		struct stat status;
+		execve(program, args, env);
+		int error = errno;
+		if (error == EACCES && stat(program, &status) == 0 && S_ISDIR(status.st_mode))
+			error = EISDIR;
+		return fail_execute(program, error, failure);
+	}
+	int denied = 0;
+	const char *path = variable(env, "PATH");
+	while (path != NULL && *path != 0) {
+		char candidate[4096];
+		const char *end = strchr(path, ':');
+		size_t length = end != NULL ? (size_t)(end - path) : strlen(path);
+		int used = snprintf(candidate, sizeof candidate, "%.*s/%s", (int)length, path,
+				    program);
+		path = end != NULL ? end + 1 : NULL;
+		if (length == 0 || used < 0 || (size_t)used >= sizeof candidate)
+			continue;
+		execve(candidate, args, env);
+		if (errno == EACCES)
+			denied = EACCES;
+		else if (errno != ENOENT && errno != ENOTDIR)
+			return fail_execute(candidate, errno, failure);
+	}
+	return fail_execute(program, denied != 0 ? denied : ENOENT, failure);
+}
+
+static int run(const struct spec *spec, const struct cgroups *groups, const struct child_io *io,
+	       struct failure *failure)
+{
+	struct user user;
+	uint32_t flags = spec_u32(spec, TAG_FLAGS, 0);
+	const char *hostname = spec_string(spec, TAG_HOSTNAME, "");
+	const char *directory = spec_string(spec, TAG_CWD, "/");
+	char home[USER_HOME_MAX + sizeof "HOME="];
+	char **args = collect(spec, TAG_ARG), **env = collect(spec, TAG_ENV);
+	int terminal = -1;
+	if (args == NULL || env == NULL || args[0] == NULL)
+		return fail(failure, 0, "the container has no program to run");
+	setsid(); /* cannot fail: a cloned process leads no group yet */
+	umask(0);
+	if (set_limits(spec, failure) < 0 || enter_namespaces(spec, groups, io, failure) < 0)
+		return -1;
+	int root = rootfs_build(spec, failure);
+	if (root < 0 || rootfs_sysctls(spec, failure) < 0)
+		return -1;
+	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, failure)) < 0)
+		return -1;
+	/* Before the root may become read-only: the working directory is made as Docker does. */
+	if (sethostname(hostname, strlen(hostname)) < 0)
+		return fail(failure, errno, "cannot set the host name");
+	if (rootfs_enter(root, failure) < 0 || enter_directory(directory, failure) < 0)
+		return -1;
+	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)
+		return -1;
+	umask(022);
+	if (user_resolve(&user, spec, failure) < 0 || take_stdio(io, terminal, &user, failure) < 0)
+		return -1;
+	if (variable(env, "HOME") == NULL) {
+		snprintf(home, sizeof home, "HOME=%s", user.home[0] != 0 ? user.home : "/");
+		env[spec_count(spec, TAG_ENV)] = home;
+	}
+	/* Fails only where the kernel has no keys; then there is nothing to keep apart. */
+	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
+	if (k_close_range(3, K_CLOSE_RANGE_CLOEXEC) < 0)
+		return fail(failure, errno, "cannot close the shim's descriptors");
+	if (privilege_drop(spec, &user, failure) < 0 || check_directory(directory, failure) < 0)
+		return -1;
+	if (privilege_finish(spec, failure) < 0)
+		return -1;
+	return execute(args, env, failure);
+}
+
+void child_run(const struct spec *spec, const struct cgroups *groups, const struct child_io *io)
+{
+	struct failure failure = {0};
+	reset_signals();
+	run(spec, groups, io, &failure);
+	/* Nobody is left to tell when the shim is gone too. */
+	(void)send(io->status, &failure, sizeof failure, MSG_NOSIGNAL);
+	_exit(failure.exit_code);
+}

@@ -1,0 +1,69 @@
+/*
+ * The shim's unix stream socket. Messages are u32 length of what follows, u8 version, u8 type,
+ * u16 request, payload (protocol.md); little-endian. The listening socket is made by the daemon and
+ * inherited, so that a connection made before the shim is up simply waits. Only root is heard.
+ * A client that does not read is dropped, never waited for.
+ */
+#ifndef TSSWARM_CONTROL_H
+#define TSSWARM_CONTROL_H
+
+#include "util.h"
+
+#define CONTROL_CLIENTS_MAX 8
+#define CONTROL_PAYLOAD_MAX 1024
+#define CONTROL_FDS_MAX 16
+#define HELD_MAX 16
+#define HELD_KEY_MAX 64
+
+enum message_type {
+	MESSAGE_KILL = 1,    /* i32 signal, u32 1 = every process */
+	MESSAGE_FREEZE = 2,  /* u32 1 freeze, 0 thaw */
+	MESSAGE_RESIZE = 3,  /* u32 rows, u32 columns */
+	MESSAGE_HOLD = 4,    /* key; descriptors by SCM_RIGHTS; replaces what the key held */
+	MESSAGE_TAKE = 5,    /* key; the reply carries copies of the descriptors */
+	MESSAGE_RELEASE = 6, /* key; closes them */
+	MESSAGE_REPLY = 128, /* i32 errno, 0 done */
+	MESSAGE_STATE = 129, /* u32 phase, u32 pid, u64 started (Unix ns) */
+	MESSAGE_EXITED = 130 /* the exit record */
+};
+
+struct message {
+	unsigned type, request;
+	const uint8_t *payload;
+	size_t size;
+	int *fds;
+	size_t fd_count;
+};
+
+struct client {
+	int fd; /* -1: free */
+	size_t used, fd_count;
+	int fds[CONTROL_FDS_MAX];
+	uint8_t data[CONTROL_PAYLOAD_MAX];
+};
+
+struct held {
+	char key[HELD_KEY_MAX]; /* empty: free */
+	size_t count;
+	int fds[CONTROL_FDS_MAX];
+};
+
+struct control {
+	int listener;
+	struct client clients[CONTROL_CLIENTS_MAX];
+	struct held held[HELD_MAX];
+};
+
+void control_open(struct control *control, int listener);
+/* Accepts one connection; NULL when there was none to take. */
+struct client *control_accept(struct control *control);
+/* Reads what has come and calls `handle` (returning errno or 0) for each message, then replies. */
+void control_read(struct control *control, struct client *client,
+		  int (*handle)(void *context, const struct message *message), void *context);
+void control_send(struct client *client, unsigned type, unsigned request, const void *payload,
+		  size_t size);
+void control_broadcast(struct control *control, unsigned type, const void *payload, size_t size);
+/* One descriptor with one byte, or -1: what recvmsg of the terminal needs, too. */
+ssize_t receive_with_fds(int socket, void *data, size_t size, int *fds, size_t *fd_count);
+
+#endif

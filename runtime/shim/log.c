@@ -1,0 +1,141 @@
+/* Writes the container's log; format and rules in log.h. */
+#include "log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FRAME_VERSION 1
+#define FRAME_PARTIAL 1
+#define LOG_FILE_MODE 0640
+#define NAME_BYTES 32
+
+static void file_name(char name[NAME_BYTES], uint64_t number)
+{
+	snprintf(name, NAME_BYTES, "%08" PRIu64 ".log", number);
+}
+
+static int open_file(struct log *log)
+{
+	char name[NAME_BYTES];
+	file_name(name, log->number);
+	log->file_bytes = 0;
+	log->fd = openat(log->dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC,
+			 LOG_FILE_MODE);
+	return log->fd < 0 ? -1 : 0;
+}
+
+int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_files,
+	     uint32_t number, struct failure *failure)
+{
+	log->max_bytes = max_bytes;
+	log->max_files = max_files < 1 ? 1 : max_files;
+	log->number = number;
+	log->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (log->dir < 0)
+		return fail(failure, errno, "cannot open the log directory %s", dir);
+	if (open_file(log) < 0)
+		return fail(failure, errno, "cannot create a log file in %s", dir);
+	return 0;
+}
+
+static void flush(struct log *log, uint32_t frames)
+{
+	if (log->out_used == 0)
+		return;
+	if (log->fd < 0 && open_file(log) < 0) {
+		log->dropped_frames += frames; /* e.g. disk full; tried again with the next frame */
+	} else if (write_all(log->fd, log->out, log->out_used) == 0) {
+		log->file_bytes += log->out_used;
+	} else {
+		log->dropped_frames += frames;
+		/* No torn frame may stay. If even this fails, readers stop at the torn one. */
+		if (ftruncate(log->fd, (off_t)log->file_bytes) < 0)
+			close_fd(&log->fd);
+	}
+	log->out_used = 0;
+}
+
+static void rotate(struct log *log)
+{
+	char name[NAME_BYTES];
+	close_fd(&log->fd);
+	log->number++;
+	/* A failure leaves fd at -1; flush tries again. */
+	(void)open_file(log);
+	if (log->number > log->max_files) {
+		file_name(name, log->number - log->max_files);
+		unlinkat(log->dir, name, 0); /* gone already is as good */
+	}
+}
+
+static void put_frame(struct log *log, enum log_stream stream, uint64_t now, int partial,
+		      const uint8_t *head, size_t head_bytes, const uint8_t *tail,
+		      size_t tail_bytes)
+{
+	uint32_t length = (uint32_t)(head_bytes + tail_bytes);
+	size_t frame = length + LOG_FRAME_EXTRA_BYTES;
+	uint64_t filled = log->file_bytes + log->out_used;
+	if (filled > 0 && filled + frame > log->max_bytes) {
+		flush(log, 1);
+		rotate(log);
+	} else if (log->out_used + frame > sizeof log->out) {
+		flush(log, 1);
+	}
+	uint8_t *at = log->out + log->out_used;
+	put_u32(at, length);
+	at[4] = FRAME_VERSION;
+	at[5] = (uint8_t)(stream + 1);
+	at[6] = partial ? FRAME_PARTIAL : 0;
+	at[7] = 0;
+	put_u64(at + 8, now);
+	memcpy(at + LOG_FRAME_HEADER_BYTES, head, head_bytes);
+	memcpy(at + LOG_FRAME_HEADER_BYTES + head_bytes, tail, tail_bytes);
+	put_u32(at + LOG_FRAME_HEADER_BYTES + length, length);
+	log->out_used += frame;
+}
+
+void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size_t length)
+{
+	uint64_t now = realtime_ns();
+	uint8_t *line = log->line[stream];
+	size_t *used = &log->line_used[stream];
+	while (length > 0) {
+		size_t room = LOG_LINE_BYTES - *used;
+		size_t look = length < room ? length : room;
+		const uint8_t *newline = memchr(data, '\n', look);
+		if (newline != NULL) {
+			size_t part = (size_t)(newline - data);
+			put_frame(log, stream, now, 0, line, *used, data, part);
+			*used = 0;
+			data += part + 1;
+			length -= part + 1;
+		} else if (look == room && length > room) {
+			/* The line is longer than the buffer; a newline right after it ends it. */
+			int goes_on = data[room] != '\n';
+			put_frame(log, stream, now, goes_on, line, *used, data, room);
+			*used = 0;
+			data += room + (goes_on ? 0 : 1);
+			length -= room + (goes_on ? 0 : 1);
+		} else {
+			memcpy(line + *used, data, look);
+			*used += look;
+			data += look;
+			length -= look;
+		}
+	}
+	flush(log, 1);
+}
+
+void log_end(struct log *log, enum log_stream stream)
+{
+	if (log->line_used[stream] == 0)
+		return;
+	put_frame(log, stream, realtime_ns(), 0, log->line[stream], log->line_used[stream],
+		  (const uint8_t *)"", 0);
+	log->line_used[stream] = 0;
+	flush(log, 1);
+}

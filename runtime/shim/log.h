@@ -1,0 +1,38 @@
+/*
+ * The container's log, written by the shim alone: numbered files of frames in one directory, the
+ * highest number being written. A frame is u32 length, u8 version (1), u8 stream (1 stdout,
+ * 2 stderr), u8 flags (1 = the line goes on), u8 0, u64 Unix nanoseconds, the data, u32 length
+ * again; little-endian. A line without its newline is one frame, or several of 16 KiB. Files never
+ * grow beyond the limit unless one frame does, and only the newest few are kept. When the disk is
+ * full, frames are dropped, never torn, and the container runs on.
+ */
+#ifndef TSSWARM_LOG_H
+#define TSSWARM_LOG_H
+
+#include "util.h"
+
+#define LOG_LINE_BYTES (16u << 10)
+#define LOG_OUT_BYTES (64u << 10)
+#define LOG_FRAME_HEADER_BYTES 16u
+#define LOG_FRAME_EXTRA_BYTES (LOG_FRAME_HEADER_BYTES + 4u)
+
+enum log_stream { LOG_STDOUT = 0, LOG_STDERR = 1, LOG_STREAMS = 2 };
+
+struct log {
+	int dir, fd;
+	uint64_t number, file_bytes, max_bytes, dropped_frames;
+	uint32_t max_files;
+	size_t out_used, line_used[LOG_STREAMS];
+	uint8_t line[LOG_STREAMS][LOG_LINE_BYTES];
+	uint8_t out[LOG_OUT_BYTES];
+};
+
+/* Opens file `number` in `dir`. */
+int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_files,
+	     uint32_t number, struct failure *failure);
+/* Logs what was read from a stream; whole lines are in the file when it returns. */
+void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size_t length);
+/* The stream ended: logs what is left without a newline. */
+void log_end(struct log *log, enum log_stream stream);
+
+#endif

@@ -1,0 +1,25 @@
+/*
+ * The container's file system, built inside its own mount namespace. Every target is opened below
+ * the new root with openat2(RESOLVE_IN_ROOT) and used by descriptor; no path inside the container is
+ * ever given to the kernel as a string to mount on.
+ */
+#ifndef TSSWARM_ROOTFS_H
+#define TSSWARM_ROOTFS_H
+
+#include "spec.h"
+
+/*
+ * Mounts the layers and all that the specification puts on them. Returns the new root, a
+ * descriptor.
+ */
+int rootfs_build(const struct spec *spec, struct failure *failure);
+/* Makes `root` the root and lets go of the host's. */
+int rootfs_enter(int root, struct failure *failure);
+/* Makes the root file system read-only; what is mounted on it stays as it is. */
+int rootfs_protect(int root, struct failure *failure);
+/* Writes the sysctls through a procfs of our own, which nothing in the image can cover. */
+int rootfs_sysctls(const struct spec *spec, struct failure *failure);
+/* mkdir -p inside the container, after rootfs_enter. */
+int make_directories(const char *path);
+
+#endif

@@ -1,0 +1,402 @@
+/*
+ * tsswarm-shim: starts one container and stays as its supervisor until it has ended. It owns the
+ * container's output and log, reaps it, writes the exit record before anyone is told, and answers on
+ * a unix socket, so that the daemon can be gone meanwhile. It decides nothing: all policy comes in
+ * the specification (descriptor 3; protocol.md). Descriptor 4 is the listening control socket.
+ *
+ * Phases:   STARTING --executed--> RUNNING --init reaped--> EXITED --streams drained--> gone
+ *              `-----init reaped (failure told or not)--------^
+ * STARTING  the child exists, its status socket is open.            run_child -> read_status
+ * RUNNING   the status socket closed without a failure.             read_status -> reap
+ * EXITED    the child is reaped, every other process killed; the streams are read until their end
+ *           or the drain's deadline; then the record is written, clients told, groups removed.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "child.h"
+#include "control.h"
+#include "kernel.h"
+#include "log.h"
+#include "spec.h"
+
+#define SPEC_FD 3
+#define LISTEN_FD 4
+#define FIRST_FOREIGN_FD 5
+#define READ_BYTES (64u << 10)
+#define DEFAULT_DRAIN_MS 2000u
+#define DEFAULT_LOG_BYTES (20u << 20)
+#define DEFAULT_LOG_FILES 5u
+#define SHIM_OOM_SCORE "-998"
+#define EXIT_MAGIC 0x58455354u /* "TSEX" */
+#define EXIT_VERSION 1u
+#define EXIT_HEADER_BYTES 40u
+#define EXIT_FLAG_OOM 1u
+#define EXIT_FLAG_NOT_STARTED 2u
+
+enum phase { STARTING = 0, RUNNING = 1, EXITED = 2 };
+
+struct shim {
+	struct spec spec;
+	struct cgroups groups;
+	struct control control;
+	struct failure failure;
+	enum phase phase;
+	pid_t pid;
+	int pidfd, status, exec_dir;
+	int streams[LOG_STREAMS]; /* -1: ended */
+	int terminal;             /* the same as streams[LOG_STDOUT] while there is one */
+	int exit_code, exit_signal, oom_killed;
+	uint64_t started_ns, finished_ns, drain_until_ms;
+};
+
+/* Static, so that pages not used are not there. */
+static struct shim shim;
+static struct log container_log;
+static uint8_t read_buffer[READ_BYTES];
+
+static size_t put_state(uint8_t state[16])
+{
+	put_u32(state, shim.phase);
+	put_u32(state + 4, (uint32_t)(shim.phase == EXITED ? 0 : shim.pid));
+	put_u64(state + 8, shim.started_ns);
+	return 16;
+}
+
+static size_t put_exit_record(uint8_t *record, size_t room)
+{
+	size_t text = strlen(shim.failure.text);
+	if (text > room - EXIT_HEADER_BYTES)
+		text = room - EXIT_HEADER_BYTES;
+	put_u32(record, EXIT_MAGIC);
+	put_u32(record + 4, EXIT_VERSION);
+	put_u32(record + 8, (uint32_t)shim.exit_code);
+	put_u32(record + 12, (uint32_t)shim.exit_signal);
+	put_u32(record + 16, (shim.oom_killed ? EXIT_FLAG_OOM : 0) |
+				     (shim.started_ns == 0 ? EXIT_FLAG_NOT_STARTED : 0));
+	put_u64(record + 20, shim.started_ns);
+	put_u64(record + 28, shim.finished_ns);
+	put_u32(record + 36, (uint32_t)text);
+	memcpy(record + EXIT_HEADER_BYTES, shim.failure.text, text);
+	return EXIT_HEADER_BYTES + text;
+}
+
+/* Written whole or not at all. A failure leaves no record; the daemon then says "supervisor lost". */
+static void write_exit_record(const uint8_t *record, size_t size)
+{
+	int fd = openat(shim.exec_dir, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return;
+	int written = write_all(fd, record, size) == 0 && fdatasync(fd) == 0;
+	close(fd);
+	if (written)
+		(void)renameat(shim.exec_dir, "exit.tmp", shim.exec_dir, "exit");
+}
+
+static int handle_message(void *context, const struct message *message)
+{
+	(void)context;
+	if (message->type == MESSAGE_KILL && message->size == 8) {
+		if (shim.phase == EXITED)
+			return ESRCH;
+		if (get_u32(message->payload + 4) == 1) {
+			cgroups_kill(&shim.groups);
+			return 0;
+		}
+		return k_pidfd_send_signal(shim.pidfd, (int)get_u32(message->payload)) < 0 ? errno
+											   : 0;
+	}
+	if (message->type == MESSAGE_FREEZE && message->size == 4)
+		return cgroups_freeze(&shim.groups, get_u32(message->payload) == 1);
+	if (message->type == MESSAGE_RESIZE && message->size == 8) {
+		struct winsize size = {.ws_row = (unsigned short)get_u32(message->payload),
+				       .ws_col = (unsigned short)get_u32(message->payload + 4)};
+		if (shim.terminal < 0)
+			return ENOTTY;
+		return ioctl(shim.terminal, TIOCSWINSZ, &size) < 0 ? errno : 0;
+	}
+	return EOPNOTSUPP;
+}
+
+static void greet(struct client *client)
+{
+	uint8_t state[16];
+	if (client != NULL)
+		control_send(client, MESSAGE_STATE, 0, state, put_state(state));
+}
+
+static void tell_state(void)
+{
+	uint8_t state[16];
+	control_broadcast(&shim.control, MESSAGE_STATE, state, put_state(state));
+}
+
+static void write_pid_file(void)
+{
+	char text[64];
+	int fd = openat(shim.exec_dir, "pid", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	int length = snprintf(text, sizeof text, "%d %llu\n", (int)shim.pid,
+			      (unsigned long long)shim.started_ns);
+	/* For people and for the time of start should this shim be killed; nothing depends on it. */
+	if (fd >= 0)
+		(void)write_all(fd, text, (size_t)length);
+	close_fd(&fd);
+}
+
+/* The child's report: a terminal, a failure, or the end, which means executed. */
+static void read_status(void)
+{
+	int fds[CONTROL_FDS_MAX];
+	size_t fd_count = 0;
+	struct failure failure = {0};
+	ssize_t got = receive_with_fds(shim.status, &failure, sizeof failure, fds, &fd_count);
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (fd_count == 1) {
+		shim.terminal = shim.streams[LOG_STDOUT] = fds[0];
+		return;
+	}
+	close_fd(&shim.status);
+	if (got == (ssize_t)sizeof failure) {
+		shim.failure = failure;
+		return;
+	}
+	/* A child killed before it could execute closes the socket too: then it is reapable. */
+	siginfo_t info = {0};
+	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+	    info.si_pid != 0 && info.si_code != CLD_EXITED && info.si_status == SIGKILL)
+		return;
+	shim.phase = RUNNING;
+	shim.started_ns = realtime_ns();
+	tell_state();
+	write_pid_file();
+}
+
+static void read_stream(enum log_stream stream)
+{
+	ssize_t got = read(shim.streams[stream], read_buffer, sizeof read_buffer);
+	if (got > 0) {
+		log_feed(&container_log, stream, read_buffer, (size_t)got);
+	} else if (got == 0 || (errno != EINTR && errno != EAGAIN)) {
+		log_end(&container_log, stream); /* a terminal ends with EIO */
+		if (shim.terminal == shim.streams[stream])
+			shim.terminal = -1;
+		close_fd(&shim.streams[stream]);
+	}
+}
+
+static void reap(void)
+{
+	siginfo_t info = {0};
+	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
+		return;
+	shim.finished_ns = realtime_ns();
+	if (shim.status >= 0)
+		read_status();
+	close_fd(&shim.status);
+	shim.phase = EXITED;
+	if (info.si_code == CLD_EXITED) {
+		shim.exit_code = info.si_status;
+	} else {
+		shim.exit_signal = info.si_status;
+		shim.exit_code = 128 + info.si_status;
+	}
+	if (shim.started_ns == 0 && shim.failure.text[0] == 0)
+		fail(&shim.failure, 0, "killed before its program was executed");
+	shim.oom_killed = cgroups_oom_killed(&shim.groups);
+	/* The kernel kills all in the pid namespace; this reaches what was put there from outside. */
+	cgroups_kill(&shim.groups);
+	shim.drain_until_ms = monotonic_ms() + spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
+	close_fd(&shim.pidfd);
+}
+
+/* One turn: waits for whatever comes next. */
+static void turn(void)
+{
+	struct pollfd polls[4 + LOG_STREAMS + CONTROL_CLIENTS_MAX];
+	size_t count = 0;
+	polls[count++] = (struct pollfd){shim.pidfd, POLLIN, 0};
+	polls[count++] = (struct pollfd){shim.status, POLLIN, 0};
+	polls[count++] = (struct pollfd){shim.control.listener, POLLIN, 0};
+	size_t streams_at = count;
+	for (int i = 0; i < LOG_STREAMS; i++)
+		polls[count++] = (struct pollfd){shim.streams[i], POLLIN, 0};
+	size_t clients_at = count;
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
+		polls[count++] = (struct pollfd){shim.control.clients[i].fd, POLLIN, 0};
+	int timeout = -1;
+	if (shim.phase == EXITED) {
+		uint64_t now = monotonic_ms();
+		timeout = now < shim.drain_until_ms ? (int)(shim.drain_until_ms - now) : 0;
+	}
+	if (poll(polls, count, timeout) < 0)
+		return; /* interrupted */
+	for (int i = 0; i < LOG_STREAMS; i++)
+		if (polls[streams_at + (size_t)i].revents != 0)
+			read_stream((enum log_stream)i);
+	if (polls[1].revents != 0)
+		read_status();
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
+		if (polls[clients_at + (size_t)i].revents != 0)
+			control_read(&shim.control, &shim.control.clients[i], handle_message, NULL);
+	if (polls[2].revents != 0)
+		greet(control_accept(&shim.control));
+	if (polls[0].revents != 0)
+		reap();
+}
+
+/* The last words: nothing of the container runs any more (or it never did). */
+static void finish(void)
+{
+	uint8_t record[CONTROL_PAYLOAD_MAX];
+	struct client *late;
+	for (int i = 0; i < LOG_STREAMS; i++)
+		log_end(&container_log, (enum log_stream)i);
+	shim.phase = EXITED;
+	if (shim.finished_ns == 0)
+		shim.finished_ns = realtime_ns();
+	size_t size = put_exit_record(record, sizeof record);
+	write_exit_record(record, size);
+	while ((late = control_accept(&shim.control)) != NULL)
+		greet(late);
+	control_broadcast(&shim.control, MESSAGE_EXITED, record, size);
+	cgroups_remove(&shim.groups);
+}
+
+static int open_stream(int *read_end, int *write_end, struct failure *failure)
+{
+	int ends[2];
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return fail(failure, errno, "cannot make a pipe");
+	*read_end = ends[0];
+	*write_end = ends[1];
+	return 0;
+}
+
+static pid_t clone_child(struct child_io *io, struct failure *failure)
+{
+	struct k_clone_args args = {
+		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | K_CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	if (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_NEW_NETNS)
+		args.flags |= CLONE_NEWNET;
+	if (shim.groups.v2 >= 0) {
+		args.flags |= K_CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)shim.groups.v2;
+	}
+	pid_t pid = k_clone3(&args);
+	if (pid == 0)
+		child_run(&shim.spec, &shim.groups, io);
+	if (pid < 0)
+		fail(failure, errno, "cannot create the container's namespaces");
+	return pid;
+}
+
+static int run_child(struct failure *failure)
+{
+	struct child_io io = {-1, -1, -1, -1};
+	int status[2] = {-1, -1}, result = -1;
+	const char *netns = spec_string(&shim.spec, TAG_NETNS, NULL);
+	if (netns != NULL && (io.netns = open(netns, O_RDONLY | O_CLOEXEC)) < 0) {
+		fail(failure, errno, "cannot open the network namespace %s", netns);
+		goto out;
+	}
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0) {
+		fail(failure, errno, "cannot make the status socket");
+		goto out;
+	}
+	if (!(spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_TTY) &&
+	    (open_stream(&shim.streams[LOG_STDOUT], &io.out, failure) < 0 ||
+	     open_stream(&shim.streams[LOG_STDERR], &io.err, failure) < 0))
+		goto out;
+	io.status = status[1];
+	shim.pid = clone_child(&io, failure);
+	if (shim.pid < 0)
+		goto out;
+	shim.status = status[0];
+	status[0] = -1;
+	result = 0;
+out:
+	close_fd(&io.netns);
+	close_fd(&io.out);
+	close_fd(&io.err);
+	close_fd(&status[0]);
+	close_fd(&status[1]);
+	for (size_t i = 0; i < shim.groups.join_count; i++)
+		close_fd(&shim.groups.joins[i]);
+	shim.groups.join_count = 0;
+	return result;
+}
+
+static int open_container_log(struct failure *failure)
+{
+	struct record record;
+	uint64_t max_bytes = DEFAULT_LOG_BYTES;
+	uint32_t max_files = DEFAULT_LOG_FILES, number = 1;
+	for (size_t at = 0; spec_next(&shim.spec, &at, TAG_LOG_LIMITS, &record);) {
+		max_bytes = record_u64(&record, 0);
+		max_files = record_u32(&record, 8);
+		number = record_u32(&record, 12);
+	}
+	return log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes,
+			max_files, number, failure);
+}
+
+/* Signals are blocked, not ignored: an ignored one would stay ignored in the container. */
+static void prepare_process(void)
+{
+	sigset_t all;
+	sigfillset(&all);
+	sigprocmask(SIG_SETMASK, &all, NULL);
+	prctl(PR_SET_NAME, "tsswarm-shim", 0, 0, 0);
+	/* The container must not reach this process's memory or executable through /proc. */
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	k_close_range(FIRST_FOREIGN_FD, 0);
+	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
+	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
+	fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);
+	setsid();
+}
+
+int main(void)
+{
+	prepare_process();
+	shim.pidfd = shim.status = shim.exec_dir = shim.terminal = -1;
+	shim.streams[LOG_STDOUT] = shim.streams[LOG_STDERR] = -1;
+	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = -1;
+	container_log.fd = container_log.dir = -1;
+	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
+		return 2; /* without a specification there is nowhere to say why */
+	/* May fork; the parent is then gone. */
+	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
+	const char *exec_dir = spec_string(&shim.spec, TAG_EXEC_DIR, "");
+	shim.exec_dir = open(exec_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	/* Fails without CAP_SYS_RESOURCE; the host's own score then stays. */
+	(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
+	control_open(&shim.control, LISTEN_FD);
+	shim.exit_code = EXIT_NOT_STARTED;
+	if (left == 0 && cgroups_create(&shim.groups, &shim.spec, &shim.failure) == 0 &&
+	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
+		close_fd((int[]){SPEC_FD});
+		while (shim.phase != EXITED ||
+		       ((shim.streams[LOG_STDOUT] >= 0 || shim.streams[LOG_STDERR] >= 0) &&
+			monotonic_ms() < shim.drain_until_ms))
+			turn();
+	}
+	finish();
+	return 0;
+}

@@ -1,0 +1,92 @@
+/*
+ * The launch specification: a flat list of records, made by runtime/container/encode.ts and
+ * described in protocol.md. It is read where it lies; nothing is copied. Order matters: mounts,
+ * devices and links are made in the order given.
+ */
+#ifndef TSSWARM_SPEC_H
+#define TSSWARM_SPEC_H
+
+#include "util.h"
+
+enum tag {
+	TAG_ID = 1,
+	TAG_EXEC_DIR = 2,
+	TAG_LOG_DIR = 3,
+	TAG_LOG_LIMITS = 4,
+	TAG_SHIM_CGROUP = 5,
+	TAG_CGROUP = 6,
+	TAG_CGROUP_WRITE = 7,
+	TAG_DEVICE_PROGRAM = 8,
+	TAG_LOWER = 9,
+	TAG_UPPER = 10,
+	TAG_FLAGS = 11,
+	TAG_NETNS = 12,
+	TAG_MOUNT = 13,
+	TAG_MASK = 14,
+	TAG_READONLY = 15,
+	TAG_DEVICE = 16,
+	TAG_SYMLINK = 17,
+	TAG_SYSCTL = 18,
+	TAG_HOSTNAME = 19,
+	TAG_ARG = 20,
+	TAG_ENV = 21,
+	TAG_CWD = 22,
+	TAG_USER = 23,
+	TAG_GROUP = 24,
+	TAG_CAPS = 25,
+	TAG_SECCOMP = 26,
+	TAG_RLIMIT = 27,
+	TAG_OOM_SCORE = 28,
+	TAG_DRAIN = 29,
+	TAG_LAST = 29,
+};
+
+enum spec_flag {
+	SPEC_READONLY_ROOT = 1,
+	SPEC_NO_NEW_PRIVILEGES = 2,
+	SPEC_TTY = 4,
+	SPEC_NEW_NETNS = 8,
+};
+
+enum cgroup_flag {
+	CGROUP_V2 = 1,
+	CGROUP_MEMORY = 2,
+	CGROUP_FREEZER = 4,
+};
+
+enum mount_flag {
+	MOUNT_BIND = 1,     /* else a new file system of type `source` */
+	MOUNT_FILE = 2,     /* a missing target is made as an empty file */
+	MOUNT_TRUSTED = 4,  /* one of ours: the target's path may hold no symbolic link */
+	MOUNT_OPTIONAL = 8, /* left out when the kernel has no such file system */
+};
+
+#define READONLY_IN_PLACE 1 /* the path is a mount of its own */
+
+struct spec {
+	const uint8_t *data;
+	size_t size;
+};
+
+struct record {
+	unsigned tag;
+	const uint8_t *data;
+	size_t size;
+};
+
+/* Maps and checks the specification behind `fd`. */
+int spec_open(struct spec *spec, int fd, struct failure *failure);
+/* The first record from *at on (0 at first) with `tag`, 0 = any; false when there is none. */
+int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *record);
+/* The last record of `tag`'s string, or `absent`. */
+const char *spec_string(const struct spec *spec, unsigned tag, const char *absent);
+uint32_t spec_u32(const struct spec *spec, unsigned tag, uint32_t absent);
+/* How many records of `tag` there are. */
+size_t spec_count(const struct spec *spec, unsigned tag);
+/* The NUL-terminated string number `index` at offset `offset` of a record; NULL when not there. */
+const char *record_string(const struct record *record, size_t offset, unsigned index);
+/* The numbers at the head of a record; 0 when it is too short. */
+uint32_t record_u32(const struct record *record, size_t offset);
+uint64_t record_u64(const struct record *record, size_t offset);
+
+#endif
