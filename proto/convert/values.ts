@@ -1,0 +1,43 @@
+/**
+ * The checks every conversion shares: whole numbers that fit, words from a fixed list, parts that
+ * must be there. What fails them is SwarmError invalid naming the field; nothing is guessed.
+ */
+import { SwarmError } from '../../base/errors.ts';
+
+/** A non-negative whole number as the wire's uint64. */
+export function toU64(value: number, field: string): bigint {
+  if (!Number.isSafeInteger(value) || value < 0) {
+    throw new SwarmError('invalid', `${field}: ${value} is not a whole number of 0 to 2^53-1`);
+  }
+  return BigInt(value);
+}
+
+export function fromU64(value: bigint, field: string): number {
+  if (value > BigInt(Number.MAX_SAFE_INTEGER) || value < 0n) {
+    throw new SwarmError('invalid', `${field}: ${value} is out of range`);
+  }
+  return Number(value);
+}
+
+const MAX_U32 = 0xffff_ffff;
+
+export function toU32(value: number, field: string): number {
+  if (!Number.isInteger(value) || value < 0 || value > MAX_U32) {
+    throw new SwarmError('invalid', `${field}: ${value} is not a whole number of 0 to 2^32-1`);
+  }
+  return value;
+}
+
+/** One of `words`; anything else is refused by name. */
+export function word<const W extends string>(value: string, words: readonly W[], field: string): W {
+  const found = words.find((candidate) => candidate === value);
+  if (found === undefined) {
+    throw new SwarmError('invalid', `${field}: "${value}" is not one of ${words.join(', ')}`);
+  }
+  return found;
+}
+
+export function need<T>(value: T | undefined, field: string): T {
+  if (value === undefined) throw new SwarmError('invalid', `${field} is missing`);
+  return value;
+}

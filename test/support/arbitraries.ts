@@ -1,0 +1,270 @@
+/**
+ * Random objects of the model for property tests: every field, every union member, bounded sizes.
+ * They are well-formed, not sensible: references between them mean nothing.
+ */
+import fc from 'fast-check';
+import { TaskState } from '../../model/taskState.ts';
+import type {
+  Cluster,
+  ClusterSpec,
+  ContainerSpec,
+  Network,
+  NetworkSpec,
+  Node,
+  NodeDescription,
+  NodeSpec,
+  PortConfig,
+  Service,
+  ServiceMode,
+  ServiceSpec,
+  Task,
+  TaskSpec,
+  TaskStatus,
+  UpdateConfig,
+} from '../../model/types.ts';
+
+const text = fc.string({ maxLength: 12 });
+const texts = fc.array(text, { maxLength: 3 });
+const u32 = fc.nat({ max: 0xffff_ffff });
+const whole = fc.maxSafeNat();
+const labels = fc.dictionary(
+  fc.string({ maxLength: 8 }).filter((key) => key !== '__proto__'),
+  text,
+  { maxKeys: 3 },
+) as fc.Arbitrary<Record<string, string>>;
+const plainLabels = labels.map((entries) => ({ ...entries }));
+const base = { id: text, version: whole, createdAtMs: whole, updatedAtMs: whole };
+const state = fc.constantFrom(...Object.values(TaskState));
+
+export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
+  name: text,
+  labels: plainLabels,
+  taskHistoryLimit: u32,
+  heartbeatPeriodMs: whole,
+  certificateExpiryMs: whole,
+  snapshotInterval: whole,
+  logEntriesForSlowFollowers: whole,
+  autoLockManagers: fc.boolean(),
+});
+
+export const cluster: fc.Arbitrary<Cluster> = fc.record({
+  ...base,
+  spec: clusterSpec,
+  rootCaCertificate: text,
+  rootCaKey: text,
+  joinSecretWorker: text,
+  joinSecretManager: text,
+  addressPools: texts,
+  subnetSize: u32,
+  vxlanPort: u32,
+  removedRaftIds: fc.array(whole, { maxLength: 3 }),
+});
+
+export const nodeSpec: fc.Arbitrary<NodeSpec> = fc.record({
+  name: text,
+  labels: plainLabels,
+  role: fc.constantFrom('worker', 'manager'),
+  availability: fc.constantFrom('active', 'pause', 'drain'),
+});
+
+export const description: fc.Arbitrary<NodeDescription> = fc.record({
+  hostname: text,
+  os: text,
+  architecture: text,
+  kernel: text,
+  nanoCpus: whole,
+  memoryBytes: whole,
+  engineVersion: text,
+  engineLabels: plainLabels,
+  machineId: text,
+});
+
+export const node: fc.Arbitrary<Node> = fc.record({
+  ...base,
+  spec: nodeSpec,
+  description,
+  role: fc.constantFrom('worker', 'manager'),
+  state: fc.constantFrom('unknown', 'down', 'ready', 'disconnected'),
+  stateMessage: text,
+  address: text,
+  port: u32,
+  hostIndex: u32,
+  manager: fc.option(fc.record({ raftId: whole, address: text }), { nil: undefined }),
+  downSinceMs: whole,
+  certificateSerial: text,
+});
+
+const container: fc.Arbitrary<ContainerSpec> = fc.record({
+  image: text,
+  labels: plainLabels,
+  command: texts,
+  args: texts,
+  env: texts,
+  workingDir: text,
+  user: text,
+  groups: texts,
+  hostname: text,
+  mounts: fc.array(
+    fc.record({
+      type: fc.constantFrom('bind' as const, 'tmpfs' as const, 'volume' as const),
+      source: text,
+      target: text,
+      readOnly: fc.boolean(),
+      tmpfsSizeBytes: whole,
+      tmpfsMode: u32,
+    }),
+    { maxLength: 2 },
+  ),
+  readOnlyRoot: fc.boolean(),
+  tty: fc.boolean(),
+  stopSignal: text,
+  stopGraceMs: whole,
+  capabilityAdd: texts,
+  capabilityDrop: texts,
+  sysctls: plainLabels,
+  hosts: texts,
+  dnsServers: texts,
+  dnsSearch: texts,
+  dnsOptions: texts,
+});
+
+const resources = fc.record({ nanoCpus: whole, memoryBytes: whole, pids: whole });
+
+export const taskSpec: fc.Arbitrary<TaskSpec> = fc.record({
+  container,
+  limits: resources,
+  reservations: resources,
+  restart: fc.record({
+    condition: fc.constantFrom('none' as const, 'on-failure' as const, 'any' as const),
+    delayMs: whole,
+    maxAttempts: u32,
+    windowMs: whole,
+  }),
+  placement: fc.record({
+    constraints: texts,
+    maxReplicasPerNode: u32,
+    spreadOver: texts,
+    platforms: fc.array(fc.record({ os: text, architecture: text }), { maxLength: 2 }),
+  }),
+  networks: fc.array(fc.record({ target: text, aliases: texts }), { maxLength: 2 }),
+  logOptions: plainLabels,
+  forceUpdate: whole,
+});
+
+const updateConfig: fc.Arbitrary<UpdateConfig> = fc.record({
+  parallelism: u32,
+  delayMs: whole,
+  failureAction: fc.constantFrom('pause', 'continue', 'rollback'),
+  monitorMs: whole,
+  maxFailureRatio: fc.double({ min: 0, max: 1, noNaN: true }),
+  order: fc.constantFrom('stop-first', 'start-first'),
+});
+
+const ports: fc.Arbitrary<PortConfig[]> = fc.array(
+  fc.record({
+    name: text,
+    protocol: fc.constantFrom('tcp' as const, 'udp' as const),
+    targetPort: u32,
+    publishedPort: u32,
+    publishMode: fc.constantFrom('ingress' as const, 'host' as const),
+  }),
+  { maxLength: 2 },
+);
+
+const mode: fc.Arbitrary<ServiceMode> = fc.oneof(
+  fc.record({ kind: fc.constant('replicated' as const), replicas: u32 }),
+  fc.record({ kind: fc.constant('global' as const) }),
+);
+
+export const serviceSpec: fc.Arbitrary<ServiceSpec> = fc.record({
+  name: text,
+  labels: plainLabels,
+  task: taskSpec,
+  mode,
+  update: updateConfig,
+  rollback: updateConfig,
+  endpointMode: fc.constantFrom('vip', 'dnsrr'),
+  ports,
+});
+
+export const service: fc.Arbitrary<Service> = fc.record({
+  ...base,
+  spec: serviceSpec,
+  previousSpec: fc.option(serviceSpec, { nil: undefined }),
+  specVersion: whole,
+  update: fc.option(
+    fc.record({
+      state: fc.constantFrom(
+        'updating' as const,
+        'paused' as const,
+        'completed' as const,
+        'rollback_started' as const,
+        'rollback_paused' as const,
+        'rollback_completed' as const,
+      ),
+      startedAtMs: whole,
+      completedAtMs: whole,
+      message: text,
+    }),
+    { nil: undefined },
+  ),
+  virtualAddresses: fc.array(fc.record({ networkId: text, address: text }), { maxLength: 2 }),
+  ports,
+  allocatedVersion: whole,
+});
+
+export const taskStatus: fc.Arbitrary<TaskStatus> = fc.record({
+  state,
+  atMs: whole,
+  message: text,
+  error: text,
+  containerId: text,
+  pid: u32,
+  exitCode: fc.integer(),
+  oomKilled: fc.boolean(),
+  gatewayAddress: text,
+  phases: fc
+    .array(fc.tuple(state, whole), { maxLength: 3 })
+    .map((entries) => Object.fromEntries(entries) as Record<number, number>),
+});
+
+export const task: fc.Arbitrary<Task> = fc.record({
+  ...base,
+  serviceId: text,
+  serviceName: text,
+  slot: u32,
+  generation: whole,
+  nodeId: text,
+  spec: taskSpec,
+  serviceLabels: plainLabels,
+  specVersion: whole,
+  desiredState: state,
+  status: taskStatus,
+  networks: fc.array(fc.record({ networkId: text, address: text, aliases: texts }), {
+    maxLength: 2,
+  }),
+  ports,
+  notBeforeMs: whole,
+});
+
+export const networkSpec: fc.Arbitrary<NetworkSpec> = fc.record({
+  name: text,
+  labels: plainLabels,
+  driver: fc.constant('overlay' as const),
+  internal: fc.boolean(),
+  attachable: fc.boolean(),
+  ipv6: fc.boolean(),
+  subnet: text,
+  gateway: text,
+  range: text,
+  options: plainLabels,
+});
+
+export const network: fc.Arbitrary<Network> = fc.record({
+  ...base,
+  spec: networkSpec,
+  vni: u32,
+  subnet: text,
+  gateway: text,
+  error: text,
+});
