@@ -1,0 +1,110 @@
+/**
+ * The tables as they are now, with their indexes: id -> record, tasks by service and by node, and
+ * the unique keys with their owners. put() is the only way in and keeps all of it in step. Records
+ * are replaced and never changed. It checks nothing but its own invariants (check.ts decides).
+ */
+import { assert } from '../../base/assert.ts';
+import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
+import { networkNameKey, serviceNameKey, uniqueKeys } from './unique.ts';
+
+/** In the order in which records are saved and restored: what is referred to comes first. */
+export const TABLES: readonly TableName[] = ['cluster', 'node', 'network', 'service', 'task'];
+
+export type Owner = { readonly table: TableName; readonly id: string };
+
+const NO_IDS: ReadonlySet<string> = new Set();
+
+export class Contents {
+  readonly #tables: Readonly<Record<TableName, Map<string, AnyObject>>> = {
+    cluster: new Map(),
+    node: new Map(),
+    network: new Map(),
+    service: new Map(),
+    task: new Map(),
+  };
+  readonly #tasksByService = new Map<string, Set<string>>();
+  readonly #tasksByNode = new Map<string, Set<string>>();
+  readonly #owners = new Map<string, Owner>();
+
+  get<T extends TableName>(table: T, id: string): Tables[T] | undefined {
+    return this.#tables[table].get(id) as Tables[T] | undefined;
+  }
+
+  table<T extends TableName>(table: T): ReadonlyMap<string, Tables[T]> {
+    return this.#tables[table] as unknown as ReadonlyMap<string, Tables[T]>;
+  }
+
+  taskIdsOfService(serviceId: string): ReadonlySet<string> {
+    return this.#tasksByService.get(serviceId) ?? NO_IDS;
+  }
+
+  taskIdsOfNode(nodeId: string): ReadonlySet<string> {
+    return this.#tasksByNode.get(nodeId) ?? NO_IDS;
+  }
+
+  owner(key: string): Owner | undefined {
+    return this.#owners.get(key);
+  }
+
+  serviceByName(name: string): Service | undefined {
+    const owner = this.#owners.get(serviceNameKey(name));
+    return owner === undefined ? undefined : this.get('service', owner.id);
+  }
+
+  networkByName(name: string): Tables['network'] | undefined {
+    const owner = this.#owners.get(networkNameKey(name));
+    return owner === undefined ? undefined : this.get('network', owner.id);
+  }
+
+  /** Sets the record of `id`, or removes it (undefined). Unique keys must have been checked. */
+  put(table: TableName, id: string, after: AnyObject | undefined): void {
+    const records = this.#tables[table];
+    const before = records.get(id);
+    if (after === undefined) records.delete(id);
+    else records.set(id, after);
+    this.#indexKeys(table, id, before, after);
+    if (table === 'task') this.#indexTask(id, before as Task, after as Task);
+  }
+
+  #indexKeys(
+    table: TableName,
+    id: string,
+    before: AnyObject | undefined,
+    after: AnyObject | undefined,
+  ): void {
+    const old = before === undefined ? [] : uniqueKeys(table, before);
+    const next = after === undefined ? [] : uniqueKeys(table, after);
+    if (old.length === next.length && old.every((key, at) => key === next[at])) return;
+    for (const key of old) this.#owners.delete(key);
+    for (const key of next) {
+      const owner = this.#owners.get(key);
+      assert(owner === undefined, 'a unique key has two owners', { key, owner, table, id });
+      this.#owners.set(key, { table, id });
+    }
+  }
+
+  #indexTask(id: string, before: Task | undefined, after: Task | undefined): void {
+    move(this.#tasksByService, id, before?.serviceId, after?.serviceId);
+    move(this.#tasksByNode, id, before?.nodeId, after?.nodeId);
+  }
+}
+
+/** '' is no key: what belongs to nothing is in no index. */
+function move(
+  index: Map<string, Set<string>>,
+  id: string,
+  before: string | undefined,
+  after: string | undefined,
+): void {
+  if (before === after) return;
+  if (before !== undefined && before !== '') {
+    const ids = index.get(before);
+    ids?.delete(id);
+    if (ids?.size === 0) index.delete(before);
+  }
+  if (after !== undefined && after !== '') {
+    const ids = index.get(after);
+    if (ids === undefined) index.set(after, new Set([id]));
+    else ids.add(id);
+  }
+}

@@ -1,0 +1,71 @@
+/**
+ * What apply itself writes into a record: id and times and version from the entry, a service's
+ * specVersion when its specification changed, and shared references to equal specifications (a
+ * thousand tasks of one service hold one TaskSpec). Deterministic: only old and new record count.
+ */
+import { sameValue } from '../../model/equal.ts';
+import type { AnyObject, ObjectBase, Service, TableName, Task } from '../../model/types.ts';
+import type { Contents } from './contents.ts';
+
+export interface Stamp {
+  readonly version: number;
+  readonly atMs: number;
+}
+
+/** The record as it is stored. */
+export function finish(
+  contents: Contents,
+  table: TableName,
+  before: AnyObject | undefined,
+  after: AnyObject,
+  stamp: Stamp,
+): AnyObject {
+  const base: Omit<ObjectBase, 'id'> = {
+    version: stamp.version,
+    createdAtMs: before?.createdAtMs ?? stamp.atMs,
+    updatedAtMs: stamp.atMs,
+  };
+  if (table === 'service') {
+    return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
+  }
+  if (table === 'task') return { ...share(contents, before as Task, after as Task), ...base };
+  return { ...after, ...base };
+}
+
+/** For records that are restored as they were: shares references, changes nothing. */
+export function restored(contents: Contents, table: TableName, object: AnyObject): AnyObject {
+  return table === 'task' ? share(contents, undefined, object as Task) : object;
+}
+
+/**
+ * A changed specification gets the entry's version, and a progress report made for the one before
+ * it is dropped unless the same change replaces it (a rollback reports itself).
+ */
+function finishService(before: Service | undefined, after: Service, stamp: Stamp): Service {
+  if (before === undefined) return { ...after, specVersion: stamp.version, allocatedVersion: 0 };
+  if (sameValue(before.spec, after.spec)) {
+    return { ...after, spec: before.spec, specVersion: before.specVersion };
+  }
+  const task = sameValue(before.spec.task, after.spec.task) ? before.spec.task : after.spec.task;
+  return {
+    ...after,
+    spec: { ...after.spec, task },
+    specVersion: stamp.version,
+    update: sameValue(before.update, after.update) ? undefined : after.update,
+  };
+}
+
+function share(contents: Contents, before: Task | undefined, after: Task): Task {
+  const service = contents.get('service', after.serviceId);
+  const candidates = [before?.spec, service?.spec.task, service?.previousSpec?.task];
+  const spec = candidates.find((known) => known !== undefined && sameValue(known, after.spec));
+  const labels = [before?.serviceLabels, service?.spec.labels].find(
+    (known) => known !== undefined && sameValue(known, after.serviceLabels),
+  );
+  return {
+    ...after,
+    spec: spec ?? after.spec,
+    serviceLabels: labels ?? after.serviceLabels,
+    serviceName: before?.serviceName ?? service?.spec.name ?? after.serviceName,
+  };
+}

@@ -1,0 +1,202 @@
+/**
+ * The replicated state of one manager: tables that only apply() changes, one log entry at a time,
+ * with the same outcome on every replica; consistent views by pin, and one ring of changes to
+ * watch. It knows no Raft, no clock and no bytes: version and time come with each entry.
+ *
+ * Invariants: version and atMs never go back; a record handed out never changes; an atomic
+ * transaction leaves either all of its changes or none; every replica rejects the same changes.
+ */
+import { assert } from '../../base/assert.ts';
+import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
+import { checkChange } from './check.ts';
+import { Contents, TABLES } from './contents.ts';
+import { finish, restored, type Stamp } from './finish.ts';
+import { hashView } from './hash.ts';
+import { Ring } from './ring.ts';
+import type {
+  ApplyResult,
+  Change,
+  RejectedChange,
+  StoreEvent,
+  StoreReader,
+  StoreWatch,
+  Transaction,
+  View,
+} from './types.ts';
+import { BaseView, Pin } from './views.ts';
+
+/** Events kept for watchers: minutes of a busy cluster, tens of megabytes at most. */
+export const RING_EVENTS = 16_384;
+
+export interface StoredRecord {
+  readonly table: TableName;
+  readonly object: AnyObject;
+}
+
+export class Store extends BaseView implements StoreReader {
+  readonly #ring: Ring;
+  readonly #pins = new Set<Pin>();
+  #contents = new Contents();
+  #version = 0;
+  #atMs = 0;
+
+  constructor(options: { readonly ringEvents?: number } = {}) {
+    super();
+    this.#ring = new Ring(options.ringEvents ?? RING_EVENTS);
+  }
+
+  get version(): number {
+    return this.#version;
+  }
+
+  /** Stamp of the newest entry, Unix ms. */
+  get atMs(): number {
+    return this.#atMs;
+  }
+
+  // ---- writing ---------------------------------------------------------------------------------
+
+  /** Applies one entry; `version` is above all before it. Never throws for a bad change. */
+  apply(version: number, atMs: number, transaction: Transaction): ApplyResult {
+    assert(version > this.#version, 'an entry is applied out of order', {
+      version,
+      applied: this.#version,
+    });
+    const stamp = { version, atMs: Math.max(atMs, this.#atMs) };
+    const events: StoreEvent[] = [];
+    const rejected: RejectedChange[] = [];
+    for (const [index, change] of transaction.changes.entries()) {
+      const rejection = checkChange(this.#contents, change);
+      if (rejection === undefined) {
+        events.push(this.#applyChange(change, stamp));
+        continue;
+      }
+      rejected.push({ index, ...rejection });
+      if (transaction.atomic) break;
+    }
+    if (transaction.atomic && rejected.length > 0) {
+      for (const { table, id, before } of events.reverse()) this.#contents.put(table, id, before);
+      events.length = 0;
+    }
+    this.#version = version;
+    this.#atMs = stamp.atMs;
+    this.#ring.push(events);
+    return { version, rejected };
+  }
+
+  /** An entry without changes (a new leader's first, a change of membership). */
+  advance(version: number): void {
+    this.apply(version, this.#atMs, { atomic: false, changes: [] });
+  }
+
+  #applyChange(change: Change, stamp: Stamp): StoreEvent {
+    const { table } = change;
+    const id = change.kind === 'remove' ? change.id : change.object.id;
+    const before = this.#contents.get(table, id) as AnyObject | undefined;
+    const after =
+      change.kind === 'remove'
+        ? undefined
+        : finish(this.#contents, table, before, change.object, stamp);
+    for (const pin of this.#pins) pin.capture(table, id, before);
+    this.#contents.put(table, id, after);
+    return { ...stamp, kind: change.kind, table, id, before, after };
+  }
+
+  // ---- reading ---------------------------------------------------------------------------------
+
+  get<T extends TableName>(table: T, id: string): Tables[T] | undefined {
+    return this.#contents.get(table, id);
+  }
+
+  all<T extends TableName>(table: T): Iterable<Tables[T]> {
+    return this.#contents.table(table).values();
+  }
+
+  count(table: TableName): number {
+    return this.#contents.table(table).size;
+  }
+
+  tasksOfService(serviceId: string): Iterable<Task> {
+    return this.#tasks(this.#contents.taskIdsOfService(serviceId));
+  }
+
+  tasksOfNode(nodeId: string): Iterable<Task> {
+    return this.#tasks(this.#contents.taskIdsOfNode(nodeId));
+  }
+
+  *#tasks(ids: ReadonlySet<string>): Iterable<Task> {
+    for (const id of ids) {
+      const task = this.#contents.get('task', id);
+      assert(task !== undefined, 'an index names a task that is not there', { id });
+      yield task;
+    }
+  }
+
+  serviceByName(name: string): Service | undefined {
+    const service = this.#contents.serviceByName(name);
+    return service?.spec.name === name ? service : undefined;
+  }
+
+  override byName<T extends TableName>(table: T, name: string): Tables[T] | undefined {
+    if (table === 'service') return this.serviceByName(name) as Tables[T] | undefined;
+    if (table !== 'network') return super.byName(table, name);
+    const network = this.#contents.networkByName(name);
+    return (network?.spec.name === name ? network : undefined) as Tables[T] | undefined;
+  }
+
+  pin(): Pin {
+    const pin = new Pin(this.#contents, this.#version, (released) => this.#pins.delete(released));
+    this.#pins.add(pin);
+    return pin;
+  }
+
+  watch(afterVersion?: number): StoreWatch {
+    return this.#ring.watch(afterVersion);
+  }
+
+  /** Digest of all records; equal on replicas at the same version. Reads everything. */
+  hash(): string {
+    return hashView(this as View);
+  }
+
+  // ---- snapshots -------------------------------------------------------------------------------
+
+  /**
+   * Every record as of the call, in an order that restore accepts. The pin is taken at once and
+   * released when the iteration ends or is given up.
+   */
+  snapshot(): { version: number; atMs: number; records: AsyncIterable<StoredRecord> } {
+    const pin = this.pin();
+    return { version: this.#version, atMs: this.#atMs, records: recordsOf(pin) };
+  }
+
+  /** Replaces everything. Views pinned before stay as they were; watchers fall out of the ring. */
+  async restore(
+    version: number,
+    atMs: number,
+    records: AsyncIterable<StoredRecord> | Iterable<StoredRecord>,
+  ): Promise<void> {
+    const contents = new Contents();
+    for await (const { table, object } of records) {
+      contents.put(table, object.id, restored(contents, table, object));
+    }
+    this.#contents = contents;
+    this.#pins.clear();
+    this.#version = version;
+    this.#atMs = Math.max(atMs, this.#atMs);
+    this.#ring.reset(version);
+  }
+}
+
+async function* recordsOf(pin: Pin): AsyncIterable<StoredRecord> {
+  try {
+    for (const table of TABLES) {
+      for (const id of pin.ids(table)) {
+        const object = pin.get(table, id);
+        if (object !== undefined) yield { table, object };
+      }
+    }
+  } finally {
+    pin.release();
+  }
+}

@@ -1,0 +1,105 @@
+/**
+ * What must be unique in the store, as keys: an object holds the keys below, and a change that
+ * would make two objects hold one key is refused when applied, on every replica alike. A task
+ * holds its addresses until it has ended, its place (slot or node, and generation) until removed.
+ * Never decides what to do about a conflict; it only says it in words.
+ */
+import { isTerminal } from '../../model/taskState.ts';
+import type { AnyObject, Network, Node, Service, TableName, Task } from '../../model/types.ts';
+
+const NO_KEYS: readonly string[] = [];
+const CLUSTER_KEYS: readonly string[] = ['cluster'];
+
+export function serviceNameKey(name: string): string {
+  return `name/service/${name.toLowerCase()}`;
+}
+
+export function networkNameKey(name: string): string {
+  return `name/network/${name.toLowerCase()}`;
+}
+
+/** '10.0.1.2/24' or '10.0.1.2' on a network, as one key. */
+export function addressKey(networkId: string, address: string): string {
+  const slash = address.indexOf('/');
+  return `address/${networkId}/${slash < 0 ? address : address.slice(0, slash)}`;
+}
+
+export function uniqueKeys(table: TableName, object: AnyObject): readonly string[] {
+  switch (table) {
+    case 'cluster':
+      return CLUSTER_KEYS;
+    case 'node':
+      return nodeKeys(object as Node);
+    case 'service':
+      return serviceKeys(object as Service);
+    case 'network':
+      return networkKeys(object as Network);
+    case 'task':
+      return taskKeys(object as Task);
+  }
+}
+
+function nodeKeys(node: Node): readonly string[] {
+  const keys: string[] = [];
+  if (node.hostIndex > 0) keys.push(`host-index/${node.hostIndex}`);
+  if (node.manager !== undefined) keys.push(`raft-id/${node.manager.raftId}`);
+  return keys;
+}
+
+function serviceKeys(service: Service): readonly string[] {
+  const keys = new Set([serviceNameKey(service.spec.name)]);
+  for (const ports of [service.spec.ports, service.ports]) {
+    for (const port of ports) {
+      if (port.publishMode !== 'ingress' || port.publishedPort === 0) continue;
+      keys.add(`port/${port.protocol}/${port.publishedPort}`);
+    }
+  }
+  for (const virtual of service.virtualAddresses) {
+    keys.add(addressKey(virtual.networkId, virtual.address));
+  }
+  return [...keys];
+}
+
+function networkKeys(network: Network): readonly string[] {
+  const keys = [networkNameKey(network.spec.name)];
+  if (network.vni !== 0) keys.push(`vni/${network.vni}`);
+  if (network.gateway !== '') keys.push(addressKey(network.id, network.gateway));
+  return keys;
+}
+
+function taskKeys(task: Task): readonly string[] {
+  if (task.serviceId === '' && task.networks.length === 0) return NO_KEYS;
+  const keys: string[] = [];
+  if (task.serviceId !== '') {
+    const place = task.slot > 0 ? `slot-${task.slot}` : task.nodeId;
+    keys.push(`place/${task.serviceId}/${place}/${task.generation}`);
+  }
+  if (isTerminal(task.status.state)) return keys;
+  for (const network of task.networks) {
+    if (network.address !== '') keys.push(addressKey(network.networkId, network.address));
+  }
+  return keys;
+}
+
+/** One line for a person; `owner` is what holds the key now. */
+export function conflictMessage(key: string, owner: string): string {
+  const [kind, first, second] = key.split('/');
+  switch (kind) {
+    case 'cluster':
+      return 'the cluster exists already';
+    case 'name':
+      return `a ${first} named "${second}" exists already: choose another name or change that one`;
+    case 'port':
+      return `port ${second}/${first} is already published by ${owner}: choose another one`;
+    case 'address':
+      return `address ${second} of network ${first} is already held by ${owner}`;
+    case 'host-index':
+      return `host index ${first} is already held by ${owner}`;
+    case 'raft-id':
+      return `Raft id ${first} is already held by ${owner}`;
+    case 'vni':
+      return `VXLAN id ${first} is already held by ${owner}`;
+    default:
+      return `${key} is already held by ${owner}`;
+  }
+}

@@ -1,0 +1,130 @@
+/**
+ * The two ways to read the tables: as they are now (LiveView) and as they were when pinned (Pin).
+ * A pin keeps the old value of every record that changed since, so it costs what changed, not what
+ * is stored; the store calls capture() before each change. Neither ever writes.
+ */
+import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
+import type { Contents } from './contents.ts';
+import type { View } from './types.ts';
+
+export abstract class BaseView {
+  abstract get<T extends TableName>(table: T, id: string): Tables[T] | undefined;
+  abstract all<T extends TableName>(table: T): Iterable<Tables[T]>;
+
+  byName<T extends TableName>(table: T, name: string): Tables[T] | undefined {
+    if (table === 'task') return this.#taskByName(name) as Tables[T] | undefined;
+    let found: Tables[T] | undefined;
+    for (const object of this.all(table)) {
+      if (!names(table, object).includes(name)) continue;
+      if (found !== undefined) return undefined;
+      found = object;
+    }
+    return found;
+  }
+
+  /** 'web.1.<id>' or 'agent.<node>.<id>': the id is its last part. */
+  #taskByName(name: string): Task | undefined {
+    const task = this.get('task', name.slice(name.lastIndexOf('.') + 1));
+    if (task === undefined) return undefined;
+    const place = task.slot > 0 ? task.slot : task.nodeId;
+    return `${task.serviceName}.${place}.${task.id}` === name ? task : undefined;
+  }
+
+  cluster(): Tables['cluster'] | undefined {
+    for (const cluster of this.all('cluster')) return cluster;
+    return undefined;
+  }
+}
+
+function names(table: TableName, object: AnyObject): readonly string[] {
+  if (table === 'node') {
+    const node = object as Tables['node'];
+    return [node.description.hostname, node.spec.name].filter((name) => name !== '');
+  }
+  return [(object as Service).spec.name];
+}
+
+/** Of a moment that has passed: stays as it was until released. */
+export class Pin extends BaseView implements View {
+  readonly version: number;
+  readonly #contents: Contents;
+  readonly #released: (pin: Pin) => void;
+  readonly #old: Readonly<Record<TableName, Map<string, AnyObject | undefined>>> = {
+    cluster: new Map(),
+    node: new Map(),
+    network: new Map(),
+    service: new Map(),
+    task: new Map(),
+  };
+
+  constructor(contents: Contents, version: number, released: (pin: Pin) => void) {
+    super();
+    this.#contents = contents;
+    this.version = version;
+    this.#released = released;
+  }
+
+  /** Told by the store before it changes `id`; `before` is what is there now. */
+  capture(table: TableName, id: string, before: AnyObject | undefined): void {
+    const old = this.#old[table];
+    if (!old.has(id)) old.set(id, before);
+  }
+
+  release(): void {
+    this.#released(this);
+  }
+
+  get<T extends TableName>(table: T, id: string): Tables[T] | undefined {
+    const old = this.#old[table];
+    if (old.has(id)) return old.get(id) as Tables[T] | undefined;
+    return this.#contents.get(table, id);
+  }
+
+  /** Ids as of now, so that a reader may pause between records while the store moves on. */
+  ids(table: TableName): readonly string[] {
+    const live = this.#contents.table(table);
+    const ids = [...live.keys()];
+    for (const id of this.#old[table].keys()) if (!live.has(id)) ids.push(id);
+    return ids;
+  }
+
+  *all<T extends TableName>(table: T): Iterable<Tables[T]> {
+    for (const id of this.ids(table)) {
+      const object = this.get(table, id);
+      if (object !== undefined) yield object;
+    }
+  }
+
+  count(table: TableName): number {
+    let count = this.#contents.table(table).size;
+    for (const [id, old] of this.#old[table]) {
+      const isNow = this.#contents.get(table, id) !== undefined;
+      if (isNow && old === undefined) count -= 1;
+      if (!isNow && old !== undefined) count += 1;
+    }
+    return count;
+  }
+
+  tasksOfService(serviceId: string): Iterable<Task> {
+    return this.#tasks(this.#contents.taskIdsOfService(serviceId), 'serviceId', serviceId);
+  }
+
+  tasksOfNode(nodeId: string): Iterable<Task> {
+    return this.#tasks(this.#contents.taskIdsOfNode(nodeId), 'nodeId', nodeId);
+  }
+
+  *#tasks(
+    live: ReadonlySet<string>,
+    field: 'serviceId' | 'nodeId',
+    value: string,
+  ): Iterable<Task> {
+    for (const id of new Set([...live, ...this.#old.task.keys()])) {
+      const task = this.get('task', id);
+      if (task?.[field] === value) yield task;
+    }
+  }
+
+  serviceByName(name: string): Service | undefined {
+    return this.byName('service', name);
+  }
+}
