@@ -1,0 +1,397 @@
+/**
+ * Runs tasks as containers of this host: the controller that step's actions call, and the executor
+ * that makes controllers and finds containers left by an earlier process by their task id label.
+ * It decides nothing about a task's fate.
+ */
+import { messageOf, SwarmError } from '../base/errors.ts';
+import type { Ids } from '../base/id.ts';
+import type { Log } from '../base/log.ts';
+import type { Task } from '../model/types.ts';
+import type {
+  Container,
+  ContainerConfig,
+  ContainerResources,
+  ContainerTable,
+  ExitRecord,
+  NetworkNamespace,
+} from '../runtime/container/types.ts';
+import type { Image, ImageStore } from '../runtime/image/types.ts';
+import type { Attachment, HostNetwork } from '../runtime/net/types.ts';
+import {
+  type ContainerPlan,
+  type NetworkPlan,
+  planContainer,
+  planNetwork,
+  TASK_ID_LABEL,
+  templateContext,
+} from './containerPlan.ts';
+import type {
+  Controller,
+  Executor,
+  Exit,
+  Prepared,
+  Started,
+  TaskLogQuery,
+  TaskLogRecord,
+} from './controller.ts';
+import type { Networks } from './networks.ts';
+import type { TemplateContext } from './template.ts';
+import { resolveMounts } from './volumes.ts';
+
+/** The rooms of the runtime an agent needs. */
+export interface HostRuntime {
+  readonly containers: ContainerTable;
+  readonly images: ImageStore;
+  readonly network: HostNetwork;
+}
+
+export interface ContainerExecutorOptions {
+  readonly runtime: Pick<HostRuntime, 'containers' | 'images'>;
+  readonly networks: Networks;
+  readonly ids: Ids;
+  readonly log: Log;
+  /** What templates say about this node. */
+  readonly node: () => TemplateContext['node'];
+}
+
+/** A stray container is stopped like any other, but not waited for long. */
+const STRAY_GRACE_MS = 5000;
+
+export class ContainerExecutor implements Executor {
+  readonly networks: Networks;
+  readonly ids: Ids;
+  readonly log: Log;
+  readonly node: () => TemplateContext['node'];
+  readonly #containers: ContainerTable;
+  readonly #images: ImageStore;
+  readonly #byTask = new Map<string, Container>();
+  readonly #holds = new Map<string, () => void>();
+  readonly #pulls = new Map<string, Promise<Image>>();
+
+  constructor(options: ContainerExecutorOptions) {
+    this.networks = options.networks;
+    this.ids = options.ids;
+    this.log = options.log;
+    this.node = options.node;
+    this.#containers = options.runtime.containers;
+    this.#images = options.runtime.images;
+    for (const container of this.#containers.list()) {
+      const taskId = container.config.labels[TASK_ID_LABEL];
+      if (taskId === undefined) continue;
+      this.#byTask.set(taskId, container);
+      this.#hold(container.config);
+    }
+  }
+
+  controller(task: Task): Controller {
+    return new ContainerController(this, task);
+  }
+
+  present(): readonly string[] {
+    return [...this.#byTask.keys()];
+  }
+
+  container(taskId: string): Container | undefined {
+    return this.#byTask.get(taskId);
+  }
+
+  async removeStray(taskId: string): Promise<void> {
+    const container = this.#byTask.get(taskId);
+    if (container === undefined) return;
+    this.log.info('container of a task that is not assigned here is removed', {
+      task: taskId,
+      container: container.config.name,
+    });
+    if (container.state === 'running') await container.stop(STRAY_GRACE_MS);
+    await this.removeContainer(taskId);
+  }
+
+  async *logs(
+    taskId: string,
+    query: TaskLogQuery,
+    signal: AbortSignal,
+  ): AsyncIterable<TaskLogRecord> {
+    const container = this.#byTask.get(taskId);
+    if (container === undefined) {
+      throw new SwarmError('not_found', `no container of task ${taskId} on this node`);
+    }
+    const records = container.logs({
+      follow: query.follow,
+      stdout: query.stdout,
+      stderr: query.stderr,
+      signal,
+      ...(query.sinceNs > 0n ? { sinceNs: query.sinceNs } : {}),
+      ...(query.tail >= 0 ? { tail: query.tail } : {}),
+    });
+    for await (const record of records) {
+      const data = record.partial ? record.data : Buffer.concat([record.data, NEWLINE]);
+      yield { timeNs: record.timeNs, stream: record.stream, data };
+    }
+  }
+
+  /** The image on this host, else pulled; once for all that ask for it meanwhile. */
+  async image(reference: string, signal: AbortSignal): Promise<Image> {
+    const found = this.#images.find(reference);
+    if (found !== undefined) return found;
+    const pull = this.#pulls.get(reference) ?? this.#pull(reference);
+    this.#pulls.set(reference, pull);
+    return raceAbort(pull, signal);
+  }
+
+  layers(imageId: string): Promise<readonly string[]> {
+    return this.#images.layers(imageId);
+  }
+
+  async createContainer(taskId: string, config: ContainerConfig): Promise<Container> {
+    this.#hold(config);
+    try {
+      const container = await this.#containers.create(config);
+      this.#byTask.set(taskId, container);
+      return container;
+    } catch (error) {
+      this.#unhold(config.id);
+      throw error;
+    }
+  }
+
+  async removeContainer(taskId: string): Promise<void> {
+    const container = this.#byTask.get(taskId);
+    if (container === undefined) return;
+    await container.remove();
+    if (typeof container.config.networkNamespace === 'object') {
+      await this.networks.detach(container.config.id);
+    }
+    this.#unhold(container.config.id);
+    if (this.#byTask.get(taskId) === container) this.#byTask.delete(taskId);
+  }
+
+  #hold(config: ContainerConfig): void {
+    try {
+      this.#holds.set(config.id, this.#images.hold(config.image.id, config.id));
+    } catch (error) {
+      // The image went away under a container of an earlier process: its layers are in use, not it.
+      this.log.warn('image of a container is gone', {
+        container: config.name,
+        image: config.image.reference,
+        error: messageOf(error),
+      });
+    }
+  }
+
+  #unhold(containerId: string): void {
+    this.#holds.get(containerId)?.();
+    this.#holds.delete(containerId);
+  }
+
+  async #pull(reference: string): Promise<Image> {
+    try {
+      return await this.#images.pull(reference);
+    } catch (cause) {
+      const message = `No such image: ${reference} (${messageOf(cause)})`;
+      throw new SwarmError('not_found', message, { cause });
+    } finally {
+      this.#pulls.delete(reference);
+    }
+  }
+}
+
+const NEWLINE = Buffer.from('\n');
+
+class ContainerController implements Controller {
+  readonly #executor: ContainerExecutor;
+  readonly #task: Task;
+  #gatewayAddress: string;
+
+  constructor(executor: ContainerExecutor, task: Task) {
+    this.#executor = executor;
+    this.#task = task;
+    this.#gatewayAddress = task.status.gatewayAddress;
+    const found = this.#container();
+    if (found === undefined || typeof found.config.networkNamespace !== 'object') return;
+    const overlays = task.networks.filter((network) => network.address !== '');
+    const attachment = executor.networks.adopt(
+      found.config.id,
+      overlays.map((network) => network.networkId),
+    );
+    if (attachment !== undefined) this.#gatewayAddress = attachment.gatewayAddress;
+  }
+
+  async prepare(signal: AbortSignal): Promise<Prepared> {
+    const found = this.#container();
+    if (found !== undefined) return this.#prepared(found);
+    const spec = this.#task.spec.container;
+    const network = planNetwork(this.#task);
+    const image = await this.#executor.image(spec.image, signal);
+    const containerId = this.#executor.ids.container();
+    const context = templateContext(this.#task, this.#executor.node());
+    const plan = planContainer(this.#task, image.config, context, containerId);
+    const [attached, layers, mounts] = await Promise.allSettled([
+      this.#attach(containerId, plan, network),
+      this.#executor.layers(image.id),
+      resolveMounts(plan.mounts),
+    ]);
+    try {
+      const attachment = settledValue(attached);
+      const config: ContainerConfig = {
+        ...this.#config(containerId, plan),
+        image: { reference: spec.image, id: image.id },
+        layers: settledValue(layers),
+        mounts: settledValue(mounts),
+        networkNamespace: namespaceOf(network, attachment),
+        ...(attachment === undefined ? {} : filesOf(attachment)),
+      };
+      if (signal.aborted) throw new SwarmError('cancelled', 'stopped while it was prepared');
+      const container = await this.#executor.createContainer(this.#task.id, config);
+      this.#gatewayAddress = attachment?.gatewayAddress ?? '';
+      return this.#prepared(container);
+    } catch (error) {
+      if (attached.status === 'fulfilled' && attached.value !== undefined) {
+        await this.#executor.networks.detach(containerId);
+      }
+      throw error;
+    }
+  }
+
+  async start(): Promise<Started> {
+    const container = this.#container();
+    if (container === undefined) throw gone();
+    if (container.state === 'created') await container.start();
+    return { ...this.#prepared(container), pid: container.pid };
+  }
+
+  async wait(): Promise<Exit> {
+    const container = this.#container();
+    if (container === undefined) return { exitCode: 0, oomKilled: false, error: gone().message };
+    return exitOf(await container.wait());
+  }
+
+  async shutdown(graceMs: number): Promise<Exit | undefined> {
+    const container = this.#container();
+    if (container === undefined || container.state === 'created') return undefined;
+    return exitOf(container.exit ?? (await container.stop(graceMs)));
+  }
+
+  async release(): Promise<void> {
+    const container = this.#container();
+    if (typeof container?.config.networkNamespace !== 'object') return;
+    await this.#executor.networks.detach(container.config.id);
+  }
+
+  remove(): Promise<void> {
+    return this.#executor.removeContainer(this.#task.id);
+  }
+
+  #container(): Container | undefined {
+    return this.#executor.container(this.#task.id);
+  }
+
+  #prepared(container: Container): Prepared {
+    return { containerId: container.config.id, gatewayAddress: this.#gatewayAddress };
+  }
+
+  async #attach(
+    containerId: string,
+    plan: ContainerPlan,
+    network: NetworkPlan,
+  ): Promise<Attachment | undefined> {
+    if (network.kind !== 'attached') return undefined;
+    const { networks } = this.#executor;
+    const { dnsServers, dnsSearch, dnsOptions, hosts } = this.#task.spec.container;
+    await Promise.all(network.overlays.map((overlay) => networks.ready(overlay.networkId)));
+    const internal =
+      network.overlays.length > 0 &&
+      network.overlays.every((overlay) => networks.isInternal(overlay.networkId));
+    return networks.attach({
+      containerId,
+      hostname: plan.hostname,
+      overlays: network.overlays.map((overlay) => ({
+        networkId: overlay.networkId,
+        endpointId: this.#task.id,
+        address: withoutPrefix(overlay.address),
+        aliases: overlay.aliases,
+      })),
+      gateway: !network.defaultBridge && (network.publishes || !internal),
+      defaultBridge: network.defaultBridge,
+      extraHosts: hosts.map(hostEntry),
+      dns: { servers: dnsServers, search: dnsSearch, options: dnsOptions },
+    });
+  }
+
+  #config(containerId: string, plan: ContainerPlan) {
+    const spec = this.#task.spec.container;
+    return {
+      id: containerId,
+      name: plan.name,
+      labels: plan.labels,
+      args: plan.args,
+      env: plan.env,
+      workingDir: plan.workingDir,
+      user: plan.user,
+      hostname: plan.hostname,
+      log: plan.log,
+      additionalGroups: spec.groups,
+      readOnlyRoot: spec.readOnlyRoot,
+      resources: this.#resources(),
+      capabilityAdd: spec.capabilityAdd,
+      capabilityDrop: spec.capabilityDrop,
+      sysctls: spec.sysctls,
+      tty: spec.tty,
+      ...(plan.stopSignal === '' ? {} : { stopSignal: plan.stopSignal }),
+    };
+  }
+
+  #resources(): ContainerResources {
+    const { memoryBytes, nanoCpus, pids } = this.#task.spec.limits;
+    return {
+      ...(memoryBytes > 0 ? { memoryBytes } : {}),
+      ...(nanoCpus > 0 ? { nanoCpus } : {}),
+      ...(pids > 0 ? { pids } : {}),
+    };
+  }
+}
+
+function gone(): SwarmError {
+  return new SwarmError('not_found', 'its container is gone from this host');
+}
+
+function settledValue<T>(settled: PromiseSettledResult<T>): T {
+  if (settled.status === 'rejected') throw settled.reason;
+  return settled.value;
+}
+
+function exitOf(record: ExitRecord): Exit {
+  const { exitCode, oomKilled, error } = record;
+  return { exitCode, oomKilled, error: error ?? '' };
+}
+
+function namespaceOf(plan: NetworkPlan, attachment: Attachment | undefined): NetworkNamespace {
+  if (attachment !== undefined) return { path: attachment.namespacePath };
+  return plan.kind === 'host' ? 'host' : 'new';
+}
+
+function filesOf(attachment: Attachment) {
+  const { hostsFile, hostnameFile, resolvConfFile } = attachment;
+  return { hostsFile, hostnameFile, resolvConfFile };
+}
+
+function withoutPrefix(address: string): string {
+  return address.split('/')[0];
+}
+
+function hostEntry(entry: string): { name: string; address: string } {
+  const [address, name] = entry.trim().split(/\s+/);
+  if (name !== undefined) return { address, name };
+  throw new SwarmError('invalid', `host entry "${entry}": write it as "address name"`);
+}
+
+/** `work`'s outcome, or SwarmError cancelled as soon as `signal` fires; the work goes on. */
+function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const stop = (): void => {
+      reject(new SwarmError('cancelled', 'stopped while its image was pulled'));
+    };
+    if (signal.aborted) stop();
+    signal.addEventListener('abort', stop, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
+  });
+}

@@ -1,0 +1,163 @@
+/**
+ * What a task's container is to be, decided from its spec, the image's configuration and the node:
+ * names, labels, program, environment, network kind, with templates replaced, as Docker merges
+ * them. Pure; it asks nothing of the host and makes nothing.
+ */
+import { parseBytes } from '../base/bytes.ts';
+import { SwarmError } from '../base/errors.ts';
+import type { MountSpec, Task } from '../model/types.ts';
+import { expand, type TemplateContext } from './template.ts';
+
+/** The part of an image's configuration that a spec overrides. */
+export interface ImageDefaults {
+  readonly entrypoint: readonly string[];
+  readonly cmd: readonly string[];
+  readonly env: readonly string[];
+  readonly workingDir: string;
+  readonly user: string;
+  readonly stopSignal: string;
+}
+
+export interface OverlayPlan {
+  readonly networkId: string;
+  readonly address: string;
+  readonly aliases: readonly string[];
+}
+
+/** 'attached': overlays and the gateway or default bridge, made by the host's network. */
+export type NetworkPlan =
+  | { readonly kind: 'new' | 'host' }
+  | {
+      readonly kind: 'attached';
+      readonly overlays: readonly OverlayPlan[];
+      readonly defaultBridge: boolean;
+      /** Its ports are reached through the gateway bridge even if every network is internal. */
+      readonly publishes: boolean;
+    };
+
+export interface ContainerPlan {
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly args: readonly string[];
+  readonly env: readonly string[];
+  readonly workingDir: string;
+  readonly user: string;
+  readonly hostname: string;
+  readonly mounts: readonly MountSpec[];
+  readonly stopSignal: string;
+  readonly log: { readonly maxSizeBytes?: number; readonly maxFiles?: number };
+}
+
+export const LABEL_PREFIX = 'com.docker.swarm';
+export const TASK_ID_LABEL = `${LABEL_PREFIX}.task.id`;
+const SHORT_ID_LENGTH = 12;
+
+/** '<service>.<slot or node id>.<task id>', as Docker names tasks' containers. */
+export function taskName(task: Task): string {
+  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`;
+}
+
+export function templateContext(task: Task, node: TemplateContext['node']): TemplateContext {
+  return {
+    service: { id: task.serviceId, name: task.serviceName, labels: task.serviceLabels },
+    node,
+    task: { id: task.id, name: taskName(task), slot: task.slot },
+  };
+}
+
+/** SwarmError invalid: an unknown template, no program to run, a bad log option. */
+export function planContainer(
+  task: Task,
+  image: ImageDefaults,
+  context: TemplateContext,
+  containerId: string,
+): ContainerPlan {
+  const spec = task.spec.container;
+  const hostname = expand(spec.hostname, 'hostname', context);
+  return {
+    name: taskName(task),
+    labels: { ...spec.labels, ...systemLabels(task) },
+    args: planArgs(task, image),
+    env: mergeEnv(
+      image.env,
+      spec.env.map((entry) => expand(entry, 'env', context)),
+    ),
+    workingDir: spec.workingDir || image.workingDir || '/',
+    user: spec.user || image.user,
+    hostname: hostname === '' ? containerId.slice(0, SHORT_ID_LENGTH) : hostname,
+    mounts: spec.mounts.map((mount) => ({
+      ...mount,
+      source: expand(mount.source, 'mount source', context),
+      target: expand(mount.target, 'mount target', context),
+    })),
+    stopSignal: spec.stopSignal || image.stopSignal,
+    log: planLog(task),
+  };
+}
+
+function systemLabels(task: Task): Record<string, string> {
+  return {
+    [`${LABEL_PREFIX}.node.id`]: task.nodeId,
+    [`${LABEL_PREFIX}.service.id`]: task.serviceId,
+    [`${LABEL_PREFIX}.service.name`]: task.serviceName,
+    [`${LABEL_PREFIX}.task`]: '',
+    [TASK_ID_LABEL]: task.id,
+    [`${LABEL_PREFIX}.task.name`]: taskName(task),
+  };
+}
+
+/** An entrypoint of the spec drops the image's arguments too, as Docker has it. */
+function planArgs(task: Task, image: ImageDefaults): readonly string[] {
+  const { command, args } = task.spec.container;
+  const merged =
+    command.length > 0
+      ? [...command, ...args]
+      : [...image.entrypoint, ...(args.length > 0 ? args : image.cmd)];
+  if (merged.length > 0) return merged;
+  throw new SwarmError(
+    'invalid',
+    `no command specified: image ${task.spec.container.image} names no program; give one`,
+  );
+}
+
+/** Later entries win by name, in the place of the first; a name without '=' takes it away. */
+export function mergeEnv(base: readonly string[], over: readonly string[]): readonly string[] {
+  const merged = new Map<string, string>();
+  for (const entry of [...base, ...over]) {
+    const equals = entry.indexOf('=');
+    if (equals === -1) merged.delete(entry);
+    else merged.set(entry.slice(0, equals), entry);
+  }
+  return [...merged.values()];
+}
+
+function planLog(task: Task): ContainerPlan['log'] {
+  const maxSize = task.spec.logOptions['max-size'];
+  const maxFile = task.spec.logOptions['max-file'];
+  const maxFiles = Number(maxFile ?? 1);
+  if (!Number.isSafeInteger(maxFiles) || maxFiles < 1) {
+    throw new SwarmError('invalid', `log option max-file=${maxFile}: give a number from 1 up`);
+  }
+  return {
+    ...(maxSize === undefined ? {} : { maxSizeBytes: parseBytes(maxSize) }),
+    ...(maxFile === undefined ? {} : { maxFiles }),
+  };
+}
+
+/** Which network namespace the task's container gets. SwarmError invalid on a mixture. */
+export function planNetwork(task: Task): NetworkPlan {
+  const targets = task.spec.networks.map((network) => network.target);
+  for (const kind of ['host', 'none'] as const) {
+    if (!targets.includes(kind)) continue;
+    if (targets.length === 1) return { kind: kind === 'host' ? 'host' : 'new' };
+    throw new SwarmError('invalid', `network ${kind} cannot be combined with other networks`);
+  }
+  const overlays = task.networks.filter((network) => network.address !== '');
+  const publishes = task.ports.some((port) => port.publishMode === 'ingress');
+  return {
+    kind: 'attached',
+    overlays,
+    defaultBridge: targets.includes('bridge') || (overlays.length === 0 && !publishes),
+    publishes,
+  };
+}

@@ -1,0 +1,39 @@
+/** What this host says of itself to the managers. Reads the host only; decides nothing. */
+import { createHash } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { arch, cpus, hostname, release, totalmem } from 'node:os';
+import type { Labels, NodeDescription } from '../model/types.ts';
+
+const NANO_CPUS = 1_000_000_000;
+const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' };
+const MACHINE_ID_PATH = '/etc/machine-id';
+
+export interface DescribeOptions {
+  readonly engineVersion: string;
+  readonly engineLabels?: Labels;
+}
+
+export function describeHost(options: DescribeOptions): NodeDescription {
+  return {
+    hostname: hostname(),
+    os: 'linux',
+    architecture: ARCHITECTURES[arch()] ?? arch(),
+    kernel: release(),
+    nanoCpus: cpus().length * NANO_CPUS,
+    memoryBytes: totalmem(),
+    engineVersion: options.engineVersion,
+    engineLabels: options.engineLabels ?? {},
+    machineId: machineId(),
+  };
+}
+
+/** The host name is part of it: hosts that share one machine (a lab) are still told apart. */
+function machineId(): string {
+  try {
+    const id = readFileSync(MACHINE_ID_PATH, 'utf8').trim();
+    return id === '' ? '' : createHash('sha256').update(`${id} ${hostname()}`).digest('hex');
+  } catch {
+    // A host without the file cannot be told from a copy of it: '' says so.
+    return '';
+  }
+}

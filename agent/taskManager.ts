@@ -1,0 +1,212 @@
+/**
+ * Drives one task: asks `step` what to do, has the controller do it, and tells every new status.
+ * One action is under way at a time, but for a 'wait', which a 'shutdown' replaces. It decides
+ * nothing itself and never moves a task backwards.
+ */
+import { assert } from '../base/assert.ts';
+import type { Clock, Timer } from '../base/clock.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { isTerminal, TaskState, taskStateName } from '../model/taskState.ts';
+import type { Task, TaskStatus } from '../model/types.ts';
+import type { Controller } from './controller.ts';
+import { type Action, FRESH_MEMORY, type Outcome, type StepMemory, step } from './step.ts';
+
+export interface TaskManagerOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly task: Task;
+  /** Where the task stands as far as this host knows. */
+  readonly status: TaskStatus;
+  readonly controller: Controller;
+  /** Monotonic ms since when no manager can be reached; undefined while one can. */
+  readonly aloneSinceMs: () => number | undefined;
+  readonly onStatus: (taskId: string, status: TaskStatus) => void;
+  /** Everything of a forgotten task is gone. */
+  readonly onGone: (taskId: string) => void;
+}
+
+const REMOVE_RETRY_FIRST_MS = 200;
+const REMOVE_RETRY_MAX_MS = 30_000;
+
+export class TaskManager {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #controller: Controller;
+  readonly #aloneSinceMs: () => number | undefined;
+  readonly #onStatus: (taskId: string, status: TaskStatus) => void;
+  readonly #onGone: (taskId: string) => void;
+  #task: Task;
+  #desired: TaskState;
+  #status: TaskStatus;
+  #memory: StepMemory = FRESH_MEMORY;
+  #doing: Action | undefined;
+  /** Outcomes of actions that were replaced are not heard. */
+  #turn = 0;
+  #abort = new AbortController();
+  #timer: Timer | undefined;
+  #forgotten = false;
+  #removing = false;
+  #removeFailures = 0;
+  #closed = false;
+
+  constructor(options: TaskManagerOptions) {
+    this.#clock = options.clock;
+    this.#log = options.log.with({ task: options.task.id });
+    this.#controller = options.controller;
+    this.#aloneSinceMs = options.aloneSinceMs;
+    this.#onStatus = options.onStatus;
+    this.#onGone = options.onGone;
+    this.#task = options.task;
+    this.#desired = options.task.desiredState;
+    this.#status = options.status;
+  }
+
+  get task(): Task {
+    return this.#task;
+  }
+
+  get status(): TaskStatus {
+    return this.#status;
+  }
+
+  /** Begins, or looks again because something outside changed. */
+  poke(): void {
+    this.#advance(undefined);
+  }
+
+  /** What the manager wants now; only the desired state of a task can change, and only upwards. */
+  update(task: Task): void {
+    this.#task = task;
+    if (task.desiredState > this.#desired) this.#desired = task.desiredState;
+    this.#advance(undefined);
+  }
+
+  /** No longer assigned: stopped if needed, then removed from this host. */
+  forget(): void {
+    this.#forgotten = true;
+    this.#desired = TaskState.REMOVE;
+    this.#advance(undefined);
+  }
+
+  /** Lets go of the task as it is; what runs goes on. */
+  close(): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+  }
+
+  #advance(outcome: Outcome | undefined): void {
+    if (this.#closed) return;
+    const before = this.#status;
+    const next = step({
+      desired: this.#desired,
+      status: before,
+      memory: this.#memory,
+      doing: this.#doing,
+      outcome,
+      aloneSinceMs: this.#aloneSinceMs(),
+      restart: this.#task.spec.restart,
+      memoryLimitBytes: this.#task.spec.limits.memoryBytes,
+      nowMs: this.#clock.nowMs(),
+      wallMs: this.#clock.wallMs(),
+    });
+    assert(next.status.state >= before.state, 'a task moves forward only', {
+      task: this.#task.id,
+      from: before.state,
+      to: next.status.state,
+    });
+    this.#status = next.status;
+    this.#memory = next.memory;
+    this.#timer?.cancel();
+    if (next.wakeAtMs !== undefined) this.#wakeAt(next.wakeAtMs);
+    if (next.abort) this.#abort.abort();
+    if (next.action !== undefined) this.#begin(next.action);
+    if (next.status !== before) this.#tell(before);
+    if (isTerminal(this.#status.state)) this.#ended(before);
+  }
+
+  #wakeAt(atMs: number): void {
+    const delayMs = Math.max(0, atMs - this.#clock.nowMs());
+    this.#timer = this.#clock.after(delayMs, () => this.#advance(undefined));
+  }
+
+  #tell(before: TaskStatus): void {
+    const { state, error } = this.#status;
+    if (state !== before.state) {
+      this.#log.info(`task ${taskStateName(state)}`, error === '' ? {} : { error });
+    }
+    this.#onStatus(this.#task.id, this.#status);
+  }
+
+  #begin(action: Action): void {
+    assert(this.#doing === undefined || this.#doing === 'wait', 'one action at a time', {
+      task: this.#task.id,
+      doing: this.#doing,
+      action,
+    });
+    this.#turn += 1;
+    const turn = this.#turn;
+    this.#doing = action;
+    if (this.#abort.signal.aborted) this.#abort = new AbortController();
+    this.#perform(action)
+      .catch((error: unknown) => failureOf(action, error))
+      .then((outcome) => {
+        if (turn !== this.#turn) return;
+        this.#doing = undefined;
+        this.#advance(outcome);
+      });
+  }
+
+  async #perform(action: Action): Promise<Outcome> {
+    const controller = this.#controller;
+    switch (action) {
+      case 'prepare':
+        return { kind: 'prepared', prepared: await controller.prepare(this.#abort.signal) };
+      case 'start':
+        return { kind: 'started', started: await controller.start() };
+      case 'wait':
+        return { kind: 'exited', exit: await controller.wait() };
+      case 'shutdown': {
+        const graceMs = this.#task.spec.container.stopGraceMs;
+        return { kind: 'stopped', exit: await controller.shutdown(graceMs) };
+      }
+      case 'restart':
+        await controller.remove();
+        await controller.prepare(this.#abort.signal);
+        return { kind: 'started', started: await controller.start() };
+    }
+  }
+
+  #ended(before: TaskStatus): void {
+    if (this.#forgotten) {
+      this.#remove();
+      return;
+    }
+    if (isTerminal(before.state)) return;
+    this.#controller.release().catch((error: unknown) => {
+      this.#log.warn('network of an ended task is not given back yet', { error: messageOf(error) });
+    });
+  }
+
+  #remove(): void {
+    if (this.#removing) return;
+    this.#removing = true;
+    this.#controller.remove().then(
+      () => this.#onGone(this.#task.id),
+      (error: unknown) => {
+        this.#removing = false;
+        this.#removeFailures += 1;
+        const delayMs = REMOVE_RETRY_FIRST_MS * 2 ** Math.min(this.#removeFailures, 10);
+        this.#log.warn('task is not removed yet', { error: messageOf(error) });
+        if (this.#closed) return;
+        const boundedMs = Math.min(delayMs, REMOVE_RETRY_MAX_MS);
+        this.#timer = this.#clock.after(boundedMs, () => this.#advance(undefined));
+      },
+    );
+  }
+}
+
+function failureOf(action: Action, error: unknown): Outcome {
+  const exitCode = error instanceof SwarmError ? Number(error.detail.exitCode ?? 0) : 0;
+  return { kind: 'failed', action, error: messageOf(error), exitCode };
+}
