@@ -1,0 +1,168 @@
+/**
+ * A member's durable state in one directory: `wal/` (log) and `snap/` (snapshots). What the driver
+ * needs of a disk is RaftDisk; DiskStore is the real one. It reads at open only; later it writes, in
+ * the order given. It decides nothing: when to snapshot or to purge is the driver's.
+ */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import type { Clock } from '../../../base/clock.ts';
+import { SwarmError } from '../../../base/errors.ts';
+import type { Log } from '../../../base/log.ts';
+import type { Signal } from '../../../base/queue.ts';
+import type { Entry, EntryId, HardState, SnapshotMeta } from '../core/types.ts';
+import { recoverWal, type WalState } from './recovery.ts';
+import { DEFAULT_SEGMENT_BYTES, syncDirectory } from './segmentWriter.ts';
+import { removeOtherSnapshots, SnapshotReader, writeSnapshot } from './snapshotFile.ts';
+import { Wal, type WalAppend } from './wal.ts';
+
+/** What was found at open. */
+export interface Recovered {
+  /** Nothing was ever written: a first start. */
+  readonly isNew: boolean;
+  readonly hardState: HardState;
+  readonly snapshot: SnapshotMeta | undefined;
+  readonly base: EntryId;
+  readonly entries: readonly Entry[];
+}
+
+export interface OpenSnapshot {
+  readonly meta: SnapshotMeta;
+  chunks(): AsyncIterable<Uint8Array>;
+  close(): Promise<void>;
+}
+
+/** The disk of one member. Errors of append go to the fatal callback given at open. */
+export interface RaftDisk {
+  readonly recovered: Recovered;
+  /** No room for entries; votes still go. */
+  readonly full: boolean;
+  readonly spaceChanged: Signal<boolean>;
+  append(append: WalAppend): void;
+  /** Writes a snapshot's file; it counts once its mark is appended. */
+  writeSnapshot(meta: SnapshotMeta, chunks: AsyncIterable<Uint8Array>, own: boolean): Promise<void>;
+  openSnapshot(id: EntryId): Promise<OpenSnapshot>;
+  /** Snapshots other than `keep` and segments with nothing above `index` may go. */
+  release(keep: EntryId, index: number): void;
+  close(): Promise<void>;
+}
+
+export interface DiskOptions {
+  readonly directory: string;
+  readonly nodeId: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly onFatal: (error: SwarmError) => void;
+  /** Default 16 MiB; tests use less. */
+  readonly segmentBytes?: number;
+}
+
+export class DiskStore implements RaftDisk {
+  readonly recovered: Recovered;
+  readonly #wal: Wal;
+  readonly #snapshots: string;
+
+  private constructor(recovered: Recovered, wal: Wal, snapshots: string) {
+    this.recovered = recovered;
+    this.#wal = wal;
+    this.#snapshots = snapshots;
+  }
+
+  /** Throws SwarmError corrupt when what is there fails its checks or is another member's. */
+  static async open(options: DiskOptions): Promise<DiskStore> {
+    const walDirectory = path.join(options.directory, 'wal');
+    const snapshots = path.join(options.directory, 'snap');
+    for (const directory of [options.directory, walDirectory, snapshots]) {
+      fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+    }
+    syncDirectory(options.directory);
+    const state = recoverWal(walDirectory);
+    if (state !== undefined && state.nodeId !== options.nodeId) {
+      throw new SwarmError(
+        'corrupt',
+        `${walDirectory} belongs to raft member ${state.nodeId}, not to ${options.nodeId}: ` +
+          'was this state directory copied from another machine?',
+        { detail: { file: walDirectory } },
+      );
+    }
+    if (state?.tornCopy !== undefined) {
+      options.log.warn('raft log: dropped a torn last batch, copy kept', { file: state.tornCopy });
+    }
+    const recovered = await recoveredFrom(state, snapshots);
+    const wal = new Wal({
+      start: {
+        directory: walDirectory,
+        segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
+        segments: state?.segments ?? existingEmpty(walDirectory),
+        endOffset: state?.endOffset ?? 0,
+        nextSequence: state?.nextSequence ?? 1,
+      },
+      state: {
+        nodeId: options.nodeId,
+        hardState: recovered.hardState,
+        snapshot: state?.snapshot ?? { index: 0, term: 0 },
+        base: recovered.base,
+        entries: state?.entries ?? [],
+      },
+      clock: options.clock,
+      onFatal: options.onFatal,
+    });
+    return new DiskStore(recovered, wal, snapshots);
+  }
+
+  get full(): boolean {
+    return this.#wal.full;
+  }
+
+  get spaceChanged(): Signal<boolean> {
+    return this.#wal.spaceChanged;
+  }
+
+  append(append: WalAppend): void {
+    this.#wal.append(append);
+  }
+
+  writeSnapshot(
+    meta: SnapshotMeta,
+    chunks: AsyncIterable<Uint8Array>,
+    own: boolean,
+  ): Promise<void> {
+    return writeSnapshot(this.#snapshots, meta, chunks, own ? 'own.part' : 'received.part');
+  }
+
+  openSnapshot(id: EntryId): Promise<OpenSnapshot> {
+    return SnapshotReader.open(this.#snapshots, id);
+  }
+
+  release(keep: EntryId, index: number): void {
+    removeOtherSnapshots(this.#snapshots, keep);
+    this.#wal.purge(index);
+  }
+
+  close(): Promise<void> {
+    return this.#wal.close();
+  }
+}
+
+/** A crash between naming the first segment and writing it leaves one that holds nothing. */
+function existingEmpty(walDirectory: string): { number: number; maxIndex: number }[] {
+  const found = fs.readdirSync(walDirectory).filter((name) => name.endsWith('.wal'));
+  return found.map((name) => ({ number: Number.parseInt(name, 10), maxIndex: 0 }));
+}
+
+async function recoveredFrom(state: WalState | undefined, snapshots: string): Promise<Recovered> {
+  const none: EntryId = { index: 0, term: 0 };
+  if (state === undefined) {
+    removeOtherSnapshots(snapshots, none);
+    const hardState = { term: 0, vote: 0, commit: 0 };
+    return { isNew: true, hardState, snapshot: undefined, base: none, entries: [] };
+  }
+  const { hardState, base, entries } = state;
+  let snapshot: SnapshotMeta | undefined;
+  if (state.snapshot.index > 0) {
+    const reader = await SnapshotReader.open(snapshots, state.snapshot);
+    snapshot = reader.meta;
+    await reader.close();
+  }
+  removeOtherSnapshots(snapshots, state.snapshot);
+  return { isNew: false, hardState, snapshot, base, entries };
+}

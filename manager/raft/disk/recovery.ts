@@ -1,0 +1,282 @@
+/**
+ * Reads a write-ahead log back: every frame of every segment in order, checked. A last frame that
+ * shows a torn write (its end missing, or a sector of it never written, and nothing sound after it)
+ * is copied aside and cleared: it was never acknowledged. Any other damage is refused with SwarmError
+ * corrupt: the state may be only partly there, and this member would break promises it has made.
+ */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { SwarmError } from '../../../base/errors.ts';
+import { ByteReader } from '../bytes.ts';
+import type { Entry, EntryId, HardState } from '../core/types.ts';
+import {
+  allZero,
+  countZeroSectors,
+  FLAG_SEALED,
+  FRAME_ALIGN_BYTES,
+  FRAME_HEADER_BYTES,
+  type FrameHeader,
+  frameBytes,
+  readBody,
+  readHeader,
+  supportedVersion,
+} from './frame.ts';
+import { readRecords, type WalRecord } from './records.ts';
+
+export const SEGMENT_PATTERN = /^(\d{16})\.wal$/;
+export const SPARE_NAME = 'spare';
+
+export interface SegmentInfo {
+  readonly number: number;
+  /** Highest entry index in it; 0 = none. */
+  maxIndex: number;
+}
+
+export interface WalState {
+  readonly nodeId: number;
+  readonly hardState: HardState;
+  /** Newest snapshot mark; index 0 = none. */
+  readonly snapshot: EntryId;
+  /** The entry before the first of `entries`. */
+  readonly base: EntryId;
+  readonly entries: Entry[];
+  readonly segments: SegmentInfo[];
+  /** Where the next frame goes in the last segment. */
+  readonly endOffset: number;
+  readonly nextSequence: number;
+  /** Path of the copy kept of a torn frame, if one was found. */
+  readonly tornCopy: string | undefined;
+}
+
+const ADVICE =
+  'this manager cannot prove what it promised: remove its raft directory and let it join again, ' +
+  'or restore the disk';
+
+export function segmentName(number: number): string {
+  return `${String(number).padStart(16, '0')}.wal`;
+}
+
+export function damage(file: string, offset: number, why: string): SwarmError {
+  return new SwarmError('corrupt', `${file}: ${why} at byte ${offset}; ${ADVICE}`, {
+    detail: { file, offset: String(offset) },
+  });
+}
+
+/** Undefined when the directory holds no log. Throws SwarmError corrupt. */
+export function recoverWal(directory: string): WalState | undefined {
+  const numbers = fs
+    .readdirSync(directory)
+    .map((name) => SEGMENT_PATTERN.exec(name))
+    .filter((match) => match !== null)
+    .map((match) => Number(match[1]))
+    .sort((left, right) => left - right);
+  if (numbers.length === 0) return undefined;
+  const replay = new Replay();
+  for (const [at, number] of numbers.entries()) {
+    const file = path.join(directory, segmentName(number));
+    if (at > 0 && number !== numbers[at - 1] + 1) {
+      throw damage(file, 0, `segment ${numbers[at - 1] + 1} before it is missing`);
+    }
+    readSegment(file, number, at === numbers.length - 1, replay);
+  }
+  return replay.finish(path.join(directory, segmentName(numbers[numbers.length - 1])));
+}
+
+/** Builds the state from records in order. */
+class Replay {
+  nodeId = 0;
+  hardState: HardState = { term: 0, vote: 0, commit: 0 };
+  snapshot: EntryId = { index: 0, term: 0 };
+  base: EntryId = { index: 0, term: 0 };
+  entries: Entry[] = [];
+  segments: SegmentInfo[] = [];
+  endOffset = 0;
+  nextSequence: number | undefined = undefined;
+  tornCopy: string | undefined = undefined;
+
+  last(): EntryId {
+    return this.entries[this.entries.length - 1] ?? this.base;
+  }
+
+  /** Returns why the record cannot follow what came before, or undefined. */
+  take(record: WalRecord): string | undefined {
+    if (record.kind === 'head') return this.#takeHead(record.head);
+    if (this.nodeId === 0) return 'no segment head before the first record';
+    if (record.kind === 'hardState') this.hardState = record.hardState;
+    else if (record.kind === 'snapshot') this.#takeMark(record.snapshot);
+    else return this.#takeEntry(record.entry);
+    return undefined;
+  }
+
+  #takeHead(head: Extract<WalRecord, { kind: 'head' }>['head']): string | undefined {
+    if (this.nodeId === 0) {
+      this.nodeId = head.nodeId;
+      this.hardState = head.hardState;
+      this.snapshot = head.snapshot;
+      this.base = head.last;
+      return undefined;
+    }
+    if (head.nodeId !== this.nodeId) return `it belongs to member ${head.nodeId}`;
+    const last = this.last();
+    const follows = head.last.index === last.index && head.last.term === last.term;
+    return follows ? undefined : 'it does not follow the segment before it';
+  }
+
+  #takeMark(mark: EntryId): void {
+    this.snapshot = mark;
+    const held =
+      mark.index === this.base.index
+        ? this.base.term
+        : this.entries[mark.index - this.base.index - 1]?.term;
+    if (mark.index < this.base.index || held === mark.term) return;
+    // A snapshot from a leader took the place of the log.
+    this.base = mark;
+    this.entries = [];
+  }
+
+  #takeEntry(entry: Entry): string | undefined {
+    const segment = this.segments[this.segments.length - 1];
+    segment.maxIndex = Math.max(segment.maxIndex, entry.index);
+    if (entry.index <= this.base.index) {
+      // Replaces one whose segment was dropped: it lies below a snapshot marked later (finish()).
+      this.base = { index: entry.index, term: entry.term };
+      this.entries = [];
+      return undefined;
+    }
+    const at = entry.index - this.base.index - 1;
+    if (at > this.entries.length) return `entry ${entry.index} follows ${this.last().index}`;
+    this.entries.length = at;
+    this.entries.push(entry);
+    return undefined;
+  }
+
+  finish(file: string): WalState | undefined {
+    if (this.nodeId === 0) return undefined;
+    const { term, vote } = this.hardState;
+    const commit = Math.max(this.hardState.commit, this.snapshot.index);
+    const last = this.last().index;
+    if (this.base.index > this.snapshot.index) {
+      throw damage(file, this.endOffset, `entries up to ${this.base.index} are in no snapshot`);
+    }
+    if (commit > last) throw damage(file, this.endOffset, `entries ${last + 1}-${commit} missing`);
+    return {
+      nodeId: this.nodeId,
+      hardState: { term, vote, commit },
+      snapshot: this.snapshot,
+      base: this.base,
+      entries: this.entries,
+      segments: this.segments,
+      endOffset: this.endOffset,
+      nextSequence: this.nextSequence ?? 1,
+      tornCopy: this.tornCopy,
+    };
+  }
+}
+
+function readSegment(file: string, number: number, isLast: boolean, replay: Replay): void {
+  const bytes = fs.readFileSync(file);
+  replay.segments.push({ number, maxIndex: 0 });
+  let offset = 0;
+  for (;;) {
+    const header = readHeader(bytes, offset);
+    const body = header === undefined ? undefined : readBody(bytes, offset, header);
+    if (header === undefined || body === undefined) {
+      const clean = header === undefined && allZero(bytes, offset, bytes.length);
+      if (!clean) {
+        if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
+        repair(file, bytes, offset, header, replay);
+      }
+      break;
+    }
+    checkFrame(file, offset, header, replay);
+    takeBody(file, offset, body, replay);
+    replay.nextSequence = header.sequence + 1;
+    offset += frameBytes(header.bodyBytes);
+  }
+  if (offset === 0 && !isLast) throw damage(file, 0, 'an empty segment in the middle of the log');
+  replay.endOffset = offset;
+}
+
+function checkFrame(file: string, offset: number, header: FrameHeader, replay: Replay): void {
+  if (!supportedVersion(header)) {
+    throw damage(file, offset, `frame version ${header.version} is not known to this program`);
+  }
+  if ((header.flags & FLAG_SEALED) !== 0) {
+    throw damage(file, offset, 'the frame is sealed and this program has no key for it');
+  }
+  const expected = replay.nextSequence;
+  if (expected !== undefined && header.sequence !== expected) {
+    throw damage(file, offset, `frame ${header.sequence} where ${expected} belongs`);
+  }
+}
+
+function takeBody(file: string, offset: number, body: Uint8Array, replay: Replay): void {
+  // Entries outlive this buffer: a copy lets the rest of the segment go.
+  const source = new ByteReader(Uint8Array.from(body), file);
+  let first = true;
+  for (const record of readRecords(source)) {
+    if (offset === 0 && first && record.kind !== 'head') {
+      throw damage(file, offset, 'the segment has no head');
+    }
+    first = false;
+    const wrong = replay.take(record);
+    if (wrong !== undefined) throw damage(file, offset, wrong);
+  }
+}
+
+/** The frame at `offset` of the last segment is broken: clears it if torn, else refuses. */
+function repair(
+  file: string,
+  bytes: Buffer,
+  offset: number,
+  header: FrameHeader | undefined,
+  replay: Replay,
+): void {
+  if (!isTorn(bytes, offset, header)) throw damage(file, offset, 'a damaged frame');
+  if (soundFrameAfter(bytes, offset, replay.nextSequence ?? 0)) {
+    throw damage(file, offset, 'a damaged frame, with later frames after it,');
+  }
+  const copy = `${file}.torn`;
+  fs.writeFileSync(copy, bytes.subarray(offset));
+  syncFile(copy);
+  const handle = fs.openSync(file, 'r+');
+  try {
+    fs.writeSync(handle, Buffer.alloc(bytes.length - offset), 0, bytes.length - offset, offset);
+    fs.fdatasyncSync(handle);
+  } finally {
+    fs.closeSync(handle);
+  }
+  replay.tornCopy = copy;
+}
+
+function isTorn(bytes: Buffer, offset: number, header: FrameHeader | undefined): boolean {
+  if (header === undefined) {
+    // Cut short, or the header's sector was never written while a later one was.
+    const end = Math.min(offset + FRAME_HEADER_BYTES, bytes.length);
+    return end < offset + FRAME_HEADER_BYTES || allZero(bytes, offset, end);
+  }
+  const length = FRAME_HEADER_BYTES + header.bodyBytes;
+  if (offset + length > bytes.length) return true;
+  const zero = countZeroSectors(bytes.subarray(offset, offset + length), offset, length);
+  return zero > header.zeroSectors;
+}
+
+/** A batch is written only after the one before it is synced: a sound successor means damage. */
+function soundFrameAfter(bytes: Buffer, offset: number, sequence: number): boolean {
+  const step = FRAME_ALIGN_BYTES;
+  for (let at = offset + step; at + FRAME_HEADER_BYTES <= bytes.length; at += step) {
+    const header = readHeader(bytes, at);
+    if (header === undefined || header.sequence <= sequence) continue;
+    if (readBody(bytes, at, header) !== undefined) return true;
+  }
+  return false;
+}
+
+function syncFile(file: string): void {
+  const handle = fs.openSync(file, 'r+');
+  try {
+    fs.fsyncSync(handle);
+  } finally {
+    fs.closeSync(handle);
+  }
+}

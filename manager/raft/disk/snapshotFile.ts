@@ -1,0 +1,198 @@
+/**
+ * One snapshot, one file: `<index>-<term>.snap`, written aside, synced, renamed, directory synced.
+ *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 · meta CRC u32 · meta
+ *   then chunks: length u32 (not 0) · CRC u32 · bytes
+ *   then the end: 0 u32 · CRC u32 over all chunks' CRCs · total bytes u64
+ * A file that fails a check is SwarmError corrupt, naming file and offset; it is never half believed.
+ */
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { crc32 } from 'node:zlib';
+import { MIB } from '../../../base/bytes.ts';
+import { SwarmError } from '../../../base/errors.ts';
+import { ByteReader, ByteWriter } from '../bytes.ts';
+import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
+import type { EntryId, SnapshotMeta } from '../core/types.ts';
+import { damage } from './recovery.ts';
+import { isDiskFull, syncDirectory } from './segmentWriter.ts';
+
+const MAGIC = 0x53575354; // "TSWS"
+const VERSION = 1;
+const FLAG_SEALED = 1;
+const HEAD_BYTES = 16;
+const CHUNK_HEAD_BYTES = 8;
+/** Bound of one chunk, whoever made it. */
+export const MAX_CHUNK_BYTES = 4 * MIB;
+const MAX_META_BYTES = 16 * MIB;
+const PATTERN = /^\d{16}-\d{16}\.snap$/;
+
+export function snapshotPath(directory: string, id: EntryId): string {
+  const pad = (value: number): string => String(value).padStart(16, '0');
+  return path.join(directory, `${pad(id.index)}-${pad(id.term)}.snap`);
+}
+
+/** Durable and in place when it resolves. SwarmError exhausted when the disk is full. */
+export async function writeSnapshot(
+  directory: string,
+  meta: SnapshotMeta,
+  chunks: AsyncIterable<Uint8Array>,
+  unfinishedName: string,
+): Promise<void> {
+  const unfinished = path.join(directory, unfinishedName);
+  try {
+    const handle = await fs.promises.open(unfinished, 'w', 0o600);
+    try {
+      await writeAll(handle, meta, chunks);
+      await handle.sync();
+    } finally {
+      await handle.close();
+    }
+    await fs.promises.rename(unfinished, snapshotPath(directory, meta));
+    syncDirectory(directory);
+  } catch (error) {
+    await fs.promises.rm(unfinished, { force: true });
+    if (!isDiskFull(error)) throw error;
+    throw new SwarmError('exhausted', `no room for a raft snapshot in ${directory}: free space`, {
+      cause: error,
+    });
+  }
+}
+
+async function writeAll(
+  handle: fs.promises.FileHandle,
+  meta: SnapshotMeta,
+  chunks: AsyncIterable<Uint8Array>,
+): Promise<void> {
+  const out = new ByteWriter();
+  writeSnapshotMeta(out, meta);
+  const metaBytes = out.take();
+  const head = Buffer.alloc(HEAD_BYTES);
+  head.writeUInt32LE(MAGIC, 0);
+  head[4] = VERSION;
+  head.writeUInt32LE(metaBytes.length, 8);
+  head.writeUInt32LE(crc32(metaBytes), 12);
+  await handle.writev([head, metaBytes]);
+  let total = 0;
+  let crcOfCrcs = 0;
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; at += MAX_CHUNK_BYTES) {
+      const part = chunk.subarray(at, at + MAX_CHUNK_BYTES);
+      const chunkHead = Buffer.alloc(CHUNK_HEAD_BYTES);
+      chunkHead.writeUInt32LE(part.length, 0);
+      chunkHead.writeUInt32LE(crc32(part), 4);
+      crcOfCrcs = crc32(chunkHead, crcOfCrcs);
+      total += part.length;
+      await handle.writev([chunkHead, part]);
+    }
+  }
+  const end = new ByteWriter(HEAD_BYTES).u32(0).u32(crcOfCrcs).u64(total).take();
+  await handle.writev([end]);
+}
+
+/** An open snapshot; close it. Reading checks everything as it goes. */
+export class SnapshotReader {
+  readonly meta: SnapshotMeta;
+  readonly #handle: fs.promises.FileHandle;
+  readonly #file: string;
+  #at: number;
+
+  private constructor(
+    handle: fs.promises.FileHandle,
+    file: string,
+    meta: SnapshotMeta,
+    at: number,
+  ) {
+    this.#handle = handle;
+    this.#file = file;
+    this.meta = meta;
+    this.#at = at;
+  }
+
+  /** Throws SwarmError corrupt, also when the file is missing. */
+  static async open(directory: string, id: EntryId): Promise<SnapshotReader> {
+    const file = snapshotPath(directory, id);
+    let handle: fs.promises.FileHandle;
+    try {
+      handle = await fs.promises.open(file, 'r');
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+      throw damage(file, 0, 'the snapshot that the log counts on is missing');
+    }
+    try {
+      const head = await readExactly(handle, file, 0, HEAD_BYTES);
+      if (head.readUInt32LE(0) !== MAGIC) throw damage(file, 0, 'this is no snapshot');
+      if (head[4] !== VERSION) throw damage(file, 4, `snapshot version ${head[4]} is not known`);
+      if ((head[5] & FLAG_SEALED) !== 0) throw damage(file, 5, 'sealed, and there is no key');
+      const length = head.readUInt32LE(8);
+      if (length > MAX_META_BYTES) throw damage(file, 8, 'a damaged header');
+      const metaBytes = await readExactly(handle, file, HEAD_BYTES, length);
+      if (crc32(metaBytes) !== head.readUInt32LE(12)) {
+        throw damage(file, HEAD_BYTES, 'a damaged header');
+      }
+      const meta = readSnapshotMeta(new ByteReader(metaBytes, file));
+      if (meta.index !== id.index || meta.term !== id.term) {
+        throw damage(file, HEAD_BYTES, `it is snapshot ${meta.index} of term ${meta.term}`);
+      }
+      return new SnapshotReader(handle, file, meta, HEAD_BYTES + length);
+    } catch (error) {
+      await handle.close();
+      throw error;
+    }
+  }
+
+  /** To be used once. Throws SwarmError corrupt on the first bad chunk, or a missing end. */
+  async *chunks(): AsyncGenerator<Uint8Array> {
+    let total = 0;
+    let crcOfCrcs = 0;
+    for (;;) {
+      const head = await readExactly(this.#handle, this.#file, this.#at, CHUNK_HEAD_BYTES);
+      const length = head.readUInt32LE(0);
+      const crc = head.readUInt32LE(4);
+      if (length === 0) {
+        const end = await readExactly(this.#handle, this.#file, this.#at + CHUNK_HEAD_BYTES, 8);
+        const expected = end.readUInt32LE(4) * 4_294_967_296 + end.readUInt32LE(0);
+        if (crc !== crcOfCrcs || expected !== total) {
+          throw damage(this.#file, this.#at, 'chunks are missing');
+        }
+        return;
+      }
+      if (length > MAX_CHUNK_BYTES) throw damage(this.#file, this.#at, 'a damaged chunk');
+      const start = this.#at + CHUNK_HEAD_BYTES;
+      const bytes = await readExactly(this.#handle, this.#file, start, length);
+      if (crc32(bytes) !== crc) throw damage(this.#file, start, 'a damaged chunk');
+      crcOfCrcs = crc32(head, crcOfCrcs);
+      total += length;
+      this.#at = start + length;
+      yield bytes;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#handle.close();
+  }
+}
+
+async function readExactly(
+  handle: fs.promises.FileHandle,
+  file: string,
+  at: number,
+  length: number,
+): Promise<Buffer> {
+  const buffer = Buffer.allocUnsafe(length);
+  let read = 0;
+  while (read < length) {
+    const { bytesRead } = await handle.read(buffer, read, length - read, at + read);
+    if (bytesRead === 0) throw damage(file, at + read, 'it ends early');
+    read += bytesRead;
+  }
+  return buffer;
+}
+
+/** Removes every snapshot but `keep`, and leftovers of unfinished ones. */
+export function removeOtherSnapshots(directory: string, keep: EntryId): void {
+  const kept = path.basename(snapshotPath(directory, keep));
+  for (const name of fs.readdirSync(directory)) {
+    if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
+    fs.rmSync(path.join(directory, name), { force: true });
+  }
+}

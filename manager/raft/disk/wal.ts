@@ -1,0 +1,223 @@
+/**
+ * The write-ahead log as the driver sees it: append in order, told when durable. Appends that come
+ * while a batch is on its way are joined into the next one (one write, one sync). A write that only
+ * moves the commit index costs nothing: it rides on the next batch. States: open -> failed (an error
+ * inside an allocated segment; the owner must end the process) or closed. `full` is no failure.
+ */
+import { Worker } from 'node:worker_threads';
+import { assert } from '../../../base/assert.ts';
+import { MIB } from '../../../base/bytes.ts';
+import type { Clock, Timer } from '../../../base/clock.ts';
+import { SwarmError } from '../../../base/errors.ts';
+import { Signal } from '../../../base/queue.ts';
+import { ByteWriter } from '../bytes.ts';
+import { type Entry, type EntryId, entriesBytes, type HardState } from '../core/types.ts';
+import { encodeHead, writeEntryRecord, writeHardState, writeSnapshotMark } from './records.ts';
+import type { WalState } from './recovery.ts';
+import type { WriterStart } from './segmentWriter.ts';
+import type { ThreadReply, ThreadRequest } from './walThread.ts';
+
+/** Bound of what is joined into one batch; a single append may exceed it, up to a frame. */
+const MAX_JOINED_BYTES = 4 * MIB;
+/** How often room for a spare segment is looked for while the disk is full. */
+const RETRY_SPACE_MS = 1000;
+
+export interface WalAppend {
+  readonly entries: readonly Entry[];
+  readonly hardState: HardState | undefined;
+  /** Marks a snapshot whose file is complete. */
+  readonly snapshot: EntryId | undefined;
+  /** The snapshot came from a leader and takes the log's place. */
+  readonly installs: boolean;
+  /** False: `done` may come before this is durable (a moved commit index). */
+  readonly sync: boolean;
+  readonly done: () => void;
+}
+
+export class Wal {
+  /** Emitted with true when the disk has no room for the next segment, false when it has again. */
+  readonly spaceChanged = new Signal<boolean>();
+  readonly #worker: Worker;
+  readonly #clock: Clock;
+  readonly #onFatal: (error: SwarmError) => void;
+  readonly #directory: string;
+  readonly #nodeId: number;
+  #pending: WalAppend[] = [];
+  #writing: WalAppend[] | undefined = undefined;
+  #hardState: HardState;
+  #writtenHardState: HardState;
+  #snapshot: EntryId;
+  #last: EntryId;
+  #full = false;
+  #failed = false;
+  #closing: (() => void) | undefined = undefined;
+  #retry: Timer | undefined = undefined;
+
+  constructor(options: {
+    start: WriterStart;
+    state: Pick<WalState, 'nodeId' | 'hardState' | 'snapshot' | 'base' | 'entries'>;
+    clock: Clock;
+    onFatal: (error: SwarmError) => void;
+  }) {
+    const { start, state } = options;
+    this.#clock = options.clock;
+    this.#onFatal = options.onFatal;
+    this.#directory = start.directory;
+    this.#nodeId = state.nodeId;
+    this.#hardState = state.hardState;
+    this.#writtenHardState = state.hardState;
+    this.#snapshot = state.snapshot;
+    this.#last = state.entries[state.entries.length - 1] ?? state.base;
+    // The file beside this one, whatever the build makes of its suffix.
+    const file = import.meta.url.endsWith('.ts') ? './walThread.ts' : './walThread.js';
+    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: start });
+    this.#worker.on('message', (reply: ThreadReply) => this.#onReply(reply));
+    this.#worker.on('error', (error) => this.#fail(error.message));
+    this.#worker.on('exit', () => this.#onExit());
+  }
+
+  /** No room for the next segment: append nothing but votes. Reads are not affected. */
+  get full(): boolean {
+    return this.#full;
+  }
+
+  append(append: WalAppend): void {
+    if (this.#failed) return;
+    assert(this.#closing === undefined, 'wal: append after close');
+    this.#pending.push(append);
+    this.#pump();
+  }
+
+  #pump(): void {
+    while (this.#writing === undefined && this.#pending.length > 0) {
+      const batch = this.#takeBatch();
+      if (batch.some((append) => append.sync)) {
+        this.#write(batch);
+        return;
+      }
+      // Nothing here promises durability, and all before it is durable.
+      for (const append of batch) this.#note(append);
+      for (const append of batch) append.done();
+    }
+    if (this.#writing === undefined) this.#closing?.();
+  }
+
+  #takeBatch(): WalAppend[] {
+    let bytes = 0;
+    let count = 0;
+    for (const append of this.#pending) {
+      bytes += entriesBytes(append.entries);
+      if (count > 0 && bytes > MAX_JOINED_BYTES) break;
+      count += 1;
+    }
+    return this.#pending.splice(0, count);
+  }
+
+  #note(append: WalAppend): void {
+    if (append.hardState !== undefined) this.#hardState = append.hardState;
+    if (append.snapshot !== undefined) {
+      this.#snapshot = append.snapshot;
+      if (append.installs) this.#last = append.snapshot;
+    }
+    if (append.entries.length > 0) this.#last = append.entries[append.entries.length - 1];
+  }
+
+  #write(batch: WalAppend[]): void {
+    const head = encodeHead({
+      nodeId: this.#nodeId,
+      hardState: this.#writtenHardState,
+      snapshot: this.#snapshot,
+      last: this.#last,
+    });
+    let capacity = 64;
+    for (const { entries } of batch) capacity += entriesBytes(entries) + entries.length * 24;
+    const out = new ByteWriter(capacity);
+    let maxIndex = 0;
+    for (const append of batch) {
+      // A snapshot's mark goes first: the entries after it follow on it.
+      if (append.snapshot !== undefined) writeSnapshotMark(out, append.snapshot);
+      for (const entry of append.entries) {
+        writeEntryRecord(out, entry);
+        maxIndex = Math.max(maxIndex, entry.index);
+      }
+      this.#note(append);
+    }
+    if (this.#hardState !== this.#writtenHardState || out.length === 0) {
+      writeHardState(out, this.#hardState);
+      this.#writtenHardState = this.#hardState;
+    }
+    this.#writing = batch;
+    const body = out.take();
+    this.#post({ kind: 'write', batch: { head, body, maxIndex } }, [body.buffer as ArrayBuffer]);
+  }
+
+  #post(request: ThreadRequest, transfer: ArrayBuffer[] = []): void {
+    this.#worker.postMessage(request, transfer);
+  }
+
+  #onReply(reply: ThreadReply): void {
+    if (this.#failed) return;
+    if (reply.kind === 'written') {
+      const batch = this.#writing;
+      assert(batch !== undefined, 'wal: a reply without a batch');
+      this.#writing = undefined;
+      for (const append of batch) append.done();
+      this.#pump();
+    } else if (reply.kind === 'space') {
+      this.#setFull(reply.full);
+    } else if (reply.kind === 'fatal') {
+      this.#fail(reply.message);
+    }
+  }
+
+  #setFull(full: boolean): void {
+    if (full && this.#closing === undefined) {
+      this.#retry?.cancel();
+      this.#retry = this.#clock.afterIdle(RETRY_SPACE_MS, () => this.#post({ kind: 'retry' }));
+    }
+    if (this.#full === full) return;
+    this.#full = full;
+    this.spaceChanged.emit(full);
+  }
+
+  #fail(message: string): void {
+    if (this.#failed) return;
+    this.#failed = true;
+    this.#retry?.cancel();
+    this.#onFatal(
+      new SwarmError(
+        'internal',
+        `the raft log in ${this.#directory} could not be written: ${message}; ` +
+          'what reached the disk is unknown, so this process has to end; check the disk',
+      ),
+    );
+    this.#closing?.();
+  }
+
+  #onExit(): void {
+    if (this.#closing === undefined) this.#fail('its thread ended');
+  }
+
+  /** Removes segments whose entries are all at or below `index`. */
+  purge(index: number): void {
+    if (!this.#failed && this.#closing === undefined) this.#post({ kind: 'purge', index });
+  }
+
+  /** Writes what is pending (unless the disk is full or failed), then ends the thread. */
+  async close(): Promise<void> {
+    if (!this.#failed && !this.#full && this.#hardState !== this.#writtenHardState) {
+      const done = (): void => {};
+      const nothing = { entries: [], hardState: undefined, snapshot: undefined, installs: false };
+      this.append({ ...nothing, sync: true, done });
+    }
+    this.#retry?.cancel();
+    await new Promise<void>((resolve) => {
+      this.#closing = resolve;
+      if (this.#failed || this.#full || this.#writing === undefined) resolve();
+    });
+    const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
+    if (this.#failed) await this.#worker.terminate();
+    else this.#post({ kind: 'close' });
+    await ended;
+  }
+}

@@ -1,0 +1,84 @@
+/**
+ * The log's own thread: writes one batch at a time and says when it is durable, so that no sync ever
+ * holds up the main thread. Batches that find no room wait here until a `retry` finds some. Any other
+ * error is reported as fatal and nothing more is written. Talks to wal.ts only.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert } from '../../../base/assert.ts';
+import { messageOf } from '../../../base/errors.ts';
+import { SegmentWriter, type WriterBatch, type WriterStart } from './segmentWriter.ts';
+
+export type ThreadRequest =
+  | { readonly kind: 'write'; readonly batch: WriterBatch }
+  | { readonly kind: 'retry' }
+  | { readonly kind: 'purge'; readonly index: number }
+  | { readonly kind: 'close' };
+
+export type ThreadReply =
+  | { readonly kind: 'written' }
+  | { readonly kind: 'space'; readonly full: boolean }
+  | { readonly kind: 'fatal'; readonly message: string }
+  | { readonly kind: 'closed' };
+
+if (parentPort !== null) serve(parentPort, workerData as WriterStart);
+
+function serve(port: NonNullable<typeof parentPort>, start: WriterStart): void {
+  const writer = new SegmentWriter(start);
+  let waiting: WriterBatch | undefined;
+  let failed = false;
+  const reply = (message: ThreadReply): void => port.postMessage(message);
+  const fail = (error: unknown): void => {
+    failed = true;
+    reply({ kind: 'fatal', message: messageOf(error) });
+  };
+  const wantSpare = (): void => {
+    if (writer.spareReady) return;
+    writer.makeSpare().then((made) => {
+      if (failed) return;
+      reply({ kind: 'space', full: !made });
+      if (made) attempt(writeWaiting);
+    }, fail);
+  };
+  const writeWaiting = (): void => {
+    if (waiting === undefined || failed) return;
+    if (writer.fits(waiting)) {
+      writer.write(waiting);
+      waiting = undefined;
+      reply({ kind: 'written' });
+    }
+    wantSpare();
+  };
+  const attempt = (work: () => void): void => {
+    try {
+      work();
+    } catch (error) {
+      fail(error);
+    }
+  };
+  port.on('message', (request: ThreadRequest) => {
+    if (failed) return;
+    switch (request.kind) {
+      case 'write':
+        assert(waiting === undefined, 'wal: two batches at once');
+        waiting = request.batch;
+        attempt(writeWaiting);
+        break;
+      case 'retry':
+        wantSpare();
+        break;
+      case 'purge':
+        attempt(() => {
+          writer.purge(request.index);
+          wantSpare();
+        });
+        break;
+      case 'close':
+        writer.close().then(() => {
+          reply({ kind: 'closed' });
+          port.close();
+        }, fail);
+        break;
+    }
+  });
+  wantSpare();
+}

@@ -1,0 +1,44 @@
+/**
+ * The bounds and rhythms of a manager's Raft member, each with its unit and reason. Constants only.
+ */
+import { KIB, MIB } from '../../base/bytes.ts';
+
+/** The leader's heartbeat; one tick of the core. */
+export const TICK_MS = 100;
+export const HEARTBEAT_TICKS = 1;
+/** Elections start 10-19 ticks (1-2 s) after the leader's last word: quick, yet beyond any pause. */
+export const ELECTION_TICKS = 10;
+export const ELECTION_MS = TICK_MS * ELECTION_TICKS;
+/** A wake-up this late is this process's own pause: it says nothing about the others. */
+export const PAUSE_MS = 250;
+/** One proposal; a transaction is at most 1.5 MiB. */
+export const MAX_PROPOSAL_BYTES = 2 * MIB;
+/** Entries in one append message: short enough not to delay a heartbeat behind it for long. */
+export const MAX_MESSAGE_BYTES = 512 * KIB;
+export const MAX_INFLIGHT_MESSAGES = 256;
+export const MAX_INFLIGHT_BYTES = 8 * MIB;
+/** Proposed and not committed; beyond it proposals are refused: back-pressure. */
+export const MAX_UNCOMMITTED_BYTES = 32 * MIB;
+/** Committed entries handed to the state machine at once. */
+export const MAX_APPLYING_BYTES = 1 * MIB;
+/** A snapshot is taken after this many entries (Docker Swarm's number), or this many bytes. */
+export const SNAPSHOT_ENTRIES = 10_000;
+export const SNAPSHOT_LOG_BYTES = 64 * MIB;
+/** Entries kept behind a snapshot, so that a member a little behind needs no snapshot. */
+export const TRAILING_ENTRIES = 500;
+/** A write that is not committed by then fails with no_quorum. */
+export const PROPOSAL_TIMEOUT_MS = 10_000;
+export const READ_TIMEOUT_MS = 5_000;
+/** A member is called reachable when heard from within this time. */
+export const REACHABLE_MS = 2 * ELECTION_MS;
+/** A failed snapshot is tried again after this. */
+export const SNAPSHOT_RETRY_MS = 1_000;
+export const TRANSFER_TIMEOUT_MS = 3_000;
+/** A learner may be promoted once it lacks no more entries than this... */
+export const PROMOTE_LAG_ENTRIES = 64;
+/** ...which is waited for this long. */
+export const CATCH_UP_TIMEOUT_MS = 30_000;
+/** Membership operations waiting at one leader. */
+export const MAX_MEMBERSHIP_QUEUE = 16;
+/** A leader whose disk is full hands over at most this often. */
+export const HAND_OVER_EVERY_MS = 10_000;

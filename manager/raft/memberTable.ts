@@ -1,0 +1,110 @@
+/**
+ * Who the members are, where they listen, and which ids were removed for good. Addresses travel in
+ * the context of configuration changes and rest in snapshots. A table is changed only by applying
+ * committed changes, so it is the same everywhere at the same index.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import { type ConfChange, type ConfState, EMPTY_BYTES, EMPTY_CONF_STATE } from './core/types.ts';
+import type { Member, MemberAddress } from './types.ts';
+
+/** Removed ids remembered; ids are random, so a forgotten one does not come back by chance. */
+const MAX_REMOVED = 10_000;
+
+interface SavedTable {
+  members: MemberAddress[];
+  removed: number[];
+}
+
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+export function encodeAddresses(members: readonly MemberAddress[]): Uint8Array {
+  if (members.length === 0) return EMPTY_BYTES;
+  return encoder.encode(JSON.stringify(members.map(({ id, address }) => ({ id, address }))));
+}
+
+function decodeAddresses(context: Uint8Array): MemberAddress[] {
+  if (context.length === 0) return [];
+  return JSON.parse(decoder.decode(context)) as MemberAddress[];
+}
+
+export class MemberTable {
+  #addresses = new Map<number, string>();
+  #removed = new Set<number>();
+  #confState: ConfState = EMPTY_CONF_STATE;
+
+  get confState(): ConfState {
+    return this.#confState;
+  }
+
+  address(id: number): string | undefined {
+    return this.#addresses.get(id);
+  }
+
+  wasRemoved(id: number): boolean {
+    return this.#removed.has(id);
+  }
+
+  isVoter(id: number): boolean {
+    return this.#confState.voters.includes(id) || this.#confState.votersOutgoing.includes(id);
+  }
+
+  /** Sorted by id. In a joint configuration: the members of either half. */
+  members(): Member[] {
+    const voters = new Set([...this.#confState.voters, ...this.#confState.votersOutgoing]);
+    const ids = new Set([...voters, ...this.#confState.learners]);
+    return [...ids]
+      .sort((left, right) => left - right)
+      .map((id) => ({ id, address: this.#addresses.get(id) ?? '', learner: !voters.has(id) }));
+  }
+
+  /** The change with additions of removed ids struck out, as they are on every member. */
+  admissible(change: ConfChange): ConfChange {
+    const changes = change.changes.map((step) =>
+      step.type !== 'remove' && this.#removed.has(step.id) ? { ...step, id: 0 } : step,
+    );
+    return { ...change, changes };
+  }
+
+  /** Notes an applied change and the configuration that came of it. */
+  applied(change: ConfChange, confState: ConfState): void {
+    for (const { id, address } of decodeAddresses(change.context)) {
+      if (!this.#removed.has(id)) this.#addresses.set(id, address);
+    }
+    for (const step of change.changes) {
+      if (step.type === 'remove' && step.id !== 0) this.#removed.add(step.id);
+    }
+    for (const id of this.#removed) {
+      if (this.#removed.size <= MAX_REMOVED) break;
+      this.#removed.delete(id);
+    }
+    this.#setConfState(confState);
+  }
+
+  #setConfState(confState: ConfState): void {
+    this.#confState = confState;
+    const { voters, votersOutgoing, learners, learnersNext } = confState;
+    const ids = new Set([...voters, ...votersOutgoing, ...learners, ...learnersNext]);
+    for (const id of this.#addresses.keys()) if (!ids.has(id)) this.#addresses.delete(id);
+  }
+
+  /** For a snapshot's metadata. */
+  encode(): Uint8Array {
+    const members = [...this.#addresses].map(([id, address]) => ({ id, address }));
+    const saved: SavedTable = { members, removed: [...this.#removed] };
+    return encoder.encode(JSON.stringify(saved));
+  }
+
+  /** Takes the place of the table; SwarmError corrupt when the bytes are none. */
+  restore(data: Uint8Array, confState: ConfState): void {
+    let saved: SavedTable;
+    try {
+      saved = JSON.parse(decoder.decode(data)) as SavedTable;
+      this.#addresses = new Map(saved.members.map(({ id, address }) => [id, address]));
+      this.#removed = new Set(saved.removed);
+    } catch (cause) {
+      throw new SwarmError('corrupt', 'the snapshot holds no list of members', { cause });
+    }
+    this.#setConfState(confState);
+  }
+}

@@ -1,0 +1,181 @@
+/**
+ * Changes of members at the leader, one at a time: each is checked against what the members in
+ * force can bear (a removal or addition that would leave no quorum is refused, with the reason),
+ * proposed, and done when applied. Knows the driver through MembershipHost only.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import { Serial } from '../../base/queue.ts';
+import type { ConfChange, ConfChangeType } from './core/types.ts';
+import {
+  CATCH_UP_TIMEOUT_MS,
+  MAX_MEMBERSHIP_QUEUE,
+  PROMOTE_LAG_ENTRIES,
+  TICK_MS,
+} from './limits.ts';
+import { encodeAddresses, type MemberTable } from './memberTable.ts';
+import type { Member, MemberAddress, MemberStatus } from './types.ts';
+
+export interface MembershipHost {
+  readonly table: MemberTable;
+  readonly id: number;
+  /** Throws not_leader unless this member leads and may act. */
+  requireLeader(): void;
+  members(): MemberStatus[];
+  proposeConfChange(change: ConfChange): Promise<void>;
+  sleep(ms: number): Promise<void>;
+  activeMs(): number;
+}
+
+export class Membership {
+  readonly #host: MembershipHost;
+  readonly #serial = new Serial(MAX_MEMBERSHIP_QUEUE);
+
+  constructor(host: MembershipHost) {
+    this.#host = host;
+  }
+
+  /** Adding what is there already, at that address and in that role, succeeds. */
+  add(member: Member): Promise<void> {
+    return this.#run(async () => {
+      const { table } = this.#host;
+      checkAddress(member);
+      if (table.wasRemoved(member.id)) {
+        throw new SwarmError(
+          'invalid',
+          `raft member ${member.id} was removed and cannot return: join with a new identity`,
+        );
+      }
+      const existing = this.#find(member.id);
+      if (existing !== undefined) {
+        if (existing.address !== member.address) {
+          throw new SwarmError('conflict', `raft member ${member.id} exists: ${existing.address}`);
+        }
+        if (existing.learner === member.learner || member.learner) return;
+        await this.#promote(existing);
+        return;
+      }
+      const same = this.#host.members().find((other) => other.address === member.address);
+      if (same !== undefined) {
+        throw new SwarmError(
+          'conflict',
+          `${member.address} is manager ${same.id} already: remove that one first`,
+        );
+      }
+      if (!member.learner) this.#checkQuorumAfterAdding(member);
+      await this.#change(member.learner ? 'addLearner' : 'addVoter', member.id, [member]);
+    });
+  }
+
+  promote(id: number): Promise<void> {
+    return this.#run(async () => {
+      const member = this.#mustFind(id);
+      if (member.learner) await this.#promote(member);
+    });
+  }
+
+  async #promote(member: MemberStatus): Promise<void> {
+    const deadlineMs = this.#host.activeMs() + CATCH_UP_TIMEOUT_MS;
+    for (;;) {
+      this.#host.requireLeader();
+      const now = this.#mustFind(member.id);
+      if (now.reachable === true && (now.lag ?? Number.POSITIVE_INFINITY) <= PROMOTE_LAG_ENTRIES) {
+        break;
+      }
+      if (this.#host.activeMs() >= deadlineMs) {
+        throw new SwarmError(
+          'timeout',
+          `manager ${member.address} ` +
+            (now.reachable === true ? `still lacks ${now.lag} entries` : 'does not answer') +
+            ': it stays a learner; try again when it runs',
+        );
+      }
+      await this.#host.sleep(TICK_MS);
+    }
+    this.#checkQuorumAfterAdding(member);
+    await this.#change('addVoter', member.id, []);
+  }
+
+  remove(id: number): Promise<void> {
+    return this.#run(async () => {
+      const member = this.#mustFind(id);
+      if (!member.learner) {
+        const rest = this.#voters().filter((voter) => voter.id !== id);
+        if (rest.length === 0) {
+          throw new SwarmError('conflict', 'the last manager cannot be removed');
+        }
+        checkQuorum(rest, `removing ${member.address}`);
+      }
+      await this.#change('remove', id, []);
+    });
+  }
+
+  updateAddress(id: number, address: string): Promise<void> {
+    return this.#run(async () => {
+      const member = this.#mustFind(id);
+      checkAddress({ id, address });
+      if (member.address !== address) await this.#change('update', id, [{ id, address }]);
+    });
+  }
+
+  #run(work: () => Promise<void>): Promise<void> {
+    return this.#serial.run(async () => {
+      this.#host.requireLeader();
+      await work();
+    });
+  }
+
+  #voters(): MemberStatus[] {
+    return this.#host.members().filter((member) => !member.learner);
+  }
+
+  #find(id: number): MemberStatus | undefined {
+    return this.#host.members().find((member) => member.id === id);
+  }
+
+  #mustFind(id: number): MemberStatus {
+    const member = this.#find(id);
+    if (member === undefined) throw new SwarmError('not_found', `no raft member ${id}`);
+    return member;
+  }
+
+  /** The newcomer answers, or it would not have asked. */
+  #checkQuorumAfterAdding(member: Member): void {
+    const others = this.#voters().filter((voter) => voter.id !== member.id);
+    const added = { ...member, reachable: true };
+    checkQuorum([...others, added], `adding ${member.address}`);
+  }
+
+  #change(type: ConfChangeType, id: number, addresses: readonly MemberAddress[]): Promise<void> {
+    return this.#host.proposeConfChange({
+      transition: 'auto',
+      changes: [{ type, id }],
+      context: encodeAddresses(addresses),
+    });
+  }
+}
+
+interface MaybeReachable {
+  readonly address: string;
+  readonly reachable: boolean | undefined;
+}
+
+function checkQuorum(voters: readonly MaybeReachable[], what: string): void {
+  const needed = Math.floor(voters.length / 2) + 1;
+  const silent = voters.filter((voter) => voter.reachable !== true);
+  const alive = voters.length - silent.length;
+  if (alive >= needed) return;
+  throw new SwarmError(
+    'conflict',
+    `${what} would leave ${alive} of ${voters.length} managers answering where ${needed} are ` +
+      `needed; not answering: ${silent.map((voter) => voter.address).join(', ')}`,
+  );
+}
+
+function checkAddress(member: MemberAddress): void {
+  if (!Number.isSafeInteger(member.id) || member.id <= 0) {
+    throw new SwarmError('invalid', `raft id ${member.id} is no positive whole number`);
+  }
+  if (!/^.+:\d{1,5}$/.test(member.address)) {
+    throw new SwarmError('invalid', `address "${member.address}": write it as host:port`);
+  }
+}

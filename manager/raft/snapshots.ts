@@ -1,0 +1,141 @@
+/**
+ * Snapshots outside of the core: taking them when the log has grown, sending the newest to a member
+ * that needs it, storing one that arrives. At most one of each kind at a time (sending: one a
+ * member). Streams run beside the main loop; the log is cut only after a snapshot is durable.
+ */
+import type { Clock } from '../../base/clock.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { encodeMessage } from './codec.ts';
+import type { MemoryLog } from './core/memoryLog.ts';
+import type { Message, SnapshotMeta } from './core/types.ts';
+import type { RaftDisk } from './disk/disk.ts';
+import {
+  SNAPSHOT_ENTRIES,
+  SNAPSHOT_LOG_BYTES,
+  SNAPSHOT_RETRY_MS,
+  TRAILING_ENTRIES,
+} from './limits.ts';
+import type { RaftTransport, StateMachine } from './types.ts';
+
+export interface SnapshotHost {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly disk: RaftDisk;
+  readonly memory: MemoryLog;
+  readonly transport: RaftTransport;
+  readonly stateMachine: StateMachine;
+  /** Metadata of the state as of the last applied entry. */
+  describe(): SnapshotMeta;
+  address(id: number): string | undefined;
+  reportSnapshot(id: number, ok: boolean): void;
+}
+
+export class Snapshots {
+  readonly #host: SnapshotHost;
+  readonly #entries: number;
+  #taking: Promise<void> | undefined = undefined;
+  #retryAtMs = 0;
+  readonly #sending = new Map<number, Promise<void>>();
+  #receiving = false;
+  #stopped = false;
+
+  constructor(host: SnapshotHost, everyEntries = SNAPSHOT_ENTRIES) {
+    this.#host = host;
+    this.#entries = everyEntries;
+  }
+
+  /** After entries were applied: starts a snapshot when the log has grown enough. */
+  maybeTake(appliedIndex: number): void {
+    if (this.#taking !== undefined || this.#stopped || this.#host.disk.full) return;
+    const { memory, clock } = this.#host;
+    const since = appliedIndex - (memory.snapshot()?.index ?? 0);
+    const due = since >= this.#entries || (since > 0 && memory.bytes >= SNAPSHOT_LOG_BYTES);
+    if (!due || clock.nowMs() < this.#retryAtMs) return;
+    this.#taking = this.#take().finally(() => {
+      this.#taking = undefined;
+    });
+  }
+
+  async #take(): Promise<void> {
+    const { disk, log, clock } = this.#host;
+    const meta = this.#host.describe();
+    const startedMs = clock.nowMs();
+    try {
+      const { chunks } = this.#host.stateMachine.takeSnapshot();
+      await disk.writeSnapshot(meta, chunks, true);
+    } catch (error) {
+      this.#retryAtMs = clock.nowMs() + SNAPSHOT_RETRY_MS;
+      log.error('raft: snapshot failed', { index: meta.index, error: messageOf(error) });
+      return;
+    }
+    if (this.#stopped) return;
+    await new Promise<void>((done) => {
+      const mark = { entries: [], hardState: undefined, installs: false, sync: true, done };
+      disk.append({ ...mark, snapshot: meta });
+    });
+    this.#host.memory.noteSnapshot(meta);
+    this.cut();
+    const tookMs = Math.round(clock.nowMs() - startedMs);
+    log.info('raft: snapshot taken', { index: meta.index, tookMs });
+  }
+
+  /** Forgets what the newest snapshot makes needless, in memory and on disk. */
+  cut(): void {
+    const { memory, disk } = this.#host;
+    const snapshot = memory.snapshot();
+    if (snapshot === undefined) return;
+    // With large entries even the trailing part would be too much: keep none then.
+    const trailing = memory.bytes > SNAPSHOT_LOG_BYTES ? 0 : TRAILING_ENTRIES;
+    const until = Math.max(0, snapshot.index - trailing);
+    memory.compact(until);
+    disk.release(snapshot, until);
+  }
+
+  send(message: Message): void {
+    const { to, snapshot } = message;
+    if (snapshot === undefined || this.#sending.has(to) || this.#stopped) return;
+    const work = this.#send(to, message, snapshot).finally(() => this.#sending.delete(to));
+    this.#sending.set(to, work);
+  }
+
+  async #send(to: number, message: Message, meta: SnapshotMeta): Promise<void> {
+    const { disk, log, transport, clock } = this.#host;
+    try {
+      const address = this.#host.address(to);
+      if (address === undefined) throw new SwarmError('not_found', 'its address is not known');
+      const reader = await disk.openSnapshot(meta);
+      try {
+        await transport.sendSnapshot(to, address, encodeMessage(message), reader.chunks());
+      } finally {
+        await reader.close();
+      }
+      log.info('raft: snapshot sent', { to, index: meta.index });
+      if (!this.#stopped) this.#host.reportSnapshot(to, true);
+    } catch (error) {
+      log.warn('raft: snapshot not sent', { to, index: meta.index, error: messageOf(error) });
+      // The core tries again as soon as it is told: not at once, as the cause may well stay.
+      clock.afterIdle(SNAPSHOT_RETRY_MS, () => {
+        if (!this.#stopped) this.#host.reportSnapshot(to, false);
+      });
+    }
+  }
+
+  /** Stores a snapshot that arrives; the message may be stepped once it resolves. */
+  async receive(meta: SnapshotMeta, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    if (this.#receiving || this.#stopped) {
+      throw new SwarmError('unavailable', 'another snapshot is being received');
+    }
+    this.#receiving = true;
+    try {
+      await this.#host.disk.writeSnapshot(meta, chunks, false);
+    } finally {
+      this.#receiving = false;
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    await Promise.allSettled([this.#taking, ...this.#sending.values()]);
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * Raft's transport over streams between managers (wire.ts): a Peer per member for messages, a stream
+ * of its own for each snapshot. What an incoming stream says of its sender is checked against its
+ * hello; that the other end is a manager at all has been proved before it comes here. No retries but
+ * those of dialling: Raft itself repeats what is lost.
+ */
+import type { Clock } from '../../base/clock.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import { decodeHello, encodeHello, type Hello } from './hello.ts';
+import { ACK, Peer, type PeerOptions, readBatch } from './peer.ts';
+import { SnapshotReceiver, sendSnapshotStream } from './snapshotStream.ts';
+import type { MemberAddress, RaftTransport, TransportHandler } from './types.ts';
+import type { PeerDialer, PeerStream, StreamKind } from './wire.ts';
+
+export interface StreamTransportOptions {
+  readonly self: MemberAddress;
+  readonly dialer: PeerDialer;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/** Streams accepted at once; a member needs one or two. */
+const MAX_ACCEPTED = 64;
+
+export class StreamTransport implements RaftTransport {
+  readonly #options: StreamTransportOptions;
+  readonly #peers = new Map<number, Peer>();
+  readonly #accepted = new Set<PeerStream>();
+  readonly #sending = new Set<PeerStream>();
+  #handler: TransportHandler | undefined = undefined;
+  #stopped = false;
+
+  constructor(options: StreamTransportOptions) {
+    this.#options = options;
+  }
+
+  start(handler: TransportHandler): void {
+    this.#handler = handler;
+  }
+
+  send(to: number, address: string, message: Uint8Array): void {
+    if (this.#stopped) return;
+    let peer = this.#peers.get(to);
+    if (peer === undefined) {
+      peer = new Peer(to, address, this.#peerOptions());
+      this.#peers.set(to, peer);
+    }
+    peer.send(address, message);
+  }
+
+  #peerOptions(): PeerOptions {
+    const onUnreachable = (id: number): void => {
+      // Later, as the core may be in the middle of what made it send.
+      queueMicrotask(() => {
+        if (!this.#stopped) this.#handler?.onUnreachable(id);
+      });
+    };
+    return { ...this.#options, onUnreachable };
+  }
+
+  async sendSnapshot(
+    to: number,
+    address: string,
+    message: Uint8Array,
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void> {
+    if (this.#stopped) throw new SwarmError('unavailable', 'the transport is stopped');
+    const { dialer, self, clock } = this.#options;
+    const stream = dialer.openStream(address, 'snapshot');
+    this.#sending.add(stream);
+    try {
+      stream.write(encodeHello({ from: self, to }));
+      await sendSnapshotStream(stream, clock, message, chunks);
+    } finally {
+      this.#sending.delete(stream);
+    }
+  }
+
+  setPeers(peers: readonly MemberAddress[]): void {
+    const ids = new Set(peers.map((peer) => peer.id));
+    for (const [id, peer] of this.#peers) {
+      // Before any configuration is known (joining), whoever spoke to us is a peer.
+      if (ids.has(id) || ids.size === 0) continue;
+      peer.close();
+      this.#peers.delete(id);
+    }
+  }
+
+  /** The server side: a stream another manager opened. */
+  acceptStream(stream: PeerStream, kind: StreamKind): void {
+    const handler = this.#handler;
+    if (this.#stopped || handler === undefined || this.#accepted.size >= MAX_ACCEPTED) {
+      stream.close();
+      return;
+    }
+    this.#accepted.add(stream);
+    let hello: Hello | undefined;
+    let receiver: SnapshotReceiver | undefined;
+    stream.onData((bytes) => {
+      try {
+        if (hello === undefined) {
+          hello = this.#greet(bytes);
+          const { from } = hello;
+          if (kind === 'snapshot') {
+            receiver = new SnapshotReceiver(stream, (message, chunks) =>
+              handler.onSnapshot(from, message, chunks),
+            );
+          } else {
+            stream.write(ACK);
+          }
+        } else if (receiver !== undefined) {
+          receiver.take(bytes);
+        } else {
+          for (const message of readBatch(bytes)) handler.onMessage(hello.from, message);
+          stream.write(ACK);
+        }
+      } catch (error) {
+        if (!(error instanceof SwarmError)) throw error;
+        this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
+        stream.close();
+      }
+    });
+    stream.onClose((error) => {
+      this.#accepted.delete(stream);
+      receiver?.fail(error ?? new Error('the sender closed the stream'));
+    });
+  }
+
+  #greet(bytes: Uint8Array): Hello {
+    const hello = decodeHello(bytes);
+    if (hello.to !== this.#options.self.id) {
+      throw new SwarmError(
+        'invalid',
+        `manager ${hello.from.id} (${hello.from.address}) looks for member ${hello.to} here`,
+      );
+    }
+    return hello;
+  }
+
+  stop(): Promise<void> {
+    this.#stopped = true;
+    for (const peer of this.#peers.values()) peer.close();
+    this.#peers.clear();
+    for (const stream of [...this.#accepted, ...this.#sending]) stream.close();
+    return Promise.resolve();
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * What the Raft driver needs of others (state machine, transport) and what it tells them. These are
+ * the room's public words; the core's own are in core/types.ts. Declares only.
+ */
+
+export interface AppliedEntry {
+  readonly index: number;
+  readonly term: number;
+  readonly data: Uint8Array;
+}
+
+export interface MemberAddress {
+  /** Raft id: a positive safe integer, never used again once removed. */
+  readonly id: number;
+  /** host:port of the member's gRPC listener. */
+  readonly address: string;
+}
+
+export interface Member extends MemberAddress {
+  readonly learner: boolean;
+}
+
+export interface MemberStatus extends Member {
+  readonly isLeader: boolean;
+  /** Heard from within the last election timeout; undefined where this member cannot know. */
+  readonly reachable: boolean | undefined;
+  /** Known at the leader only: the last entry it is known to hold, and how many it lacks. */
+  readonly matchIndex: number | undefined;
+  readonly lag: number | undefined;
+}
+
+export interface StateMachine {
+  /** Committed entries in order. Synchronous and deterministic; must not throw. */
+  apply(entries: readonly AppliedEntry[]): void;
+  /**
+   * Pins the state of this moment, then streams it in chunks of up to 4 MiB; `index` is that of the
+   * last entry applied. The stream is read to its end or returned (iterator.return) to release it.
+   */
+  takeSnapshot(): { readonly index: number; readonly chunks: AsyncIterable<Uint8Array> };
+  /** Replaces the state by that of a snapshot. Nothing is applied meanwhile. */
+  restore(index: number, chunks: AsyncIterable<Uint8Array>): Promise<void>;
+  /** After each applied change of members, and after a restore. */
+  membersChanged(members: readonly Member[]): void;
+}
+
+export interface Leadership {
+  /** This member leads and has applied an entry of its own term: it may act. */
+  readonly isLeader: boolean;
+  readonly leaderId: number | undefined;
+  readonly term: number;
+}
+
+export interface RaftStatus {
+  readonly id: number;
+  readonly term: number;
+  readonly leaderId: number | undefined;
+  readonly role: 'follower' | 'preCandidate' | 'candidate' | 'leader';
+  readonly commit: number;
+  readonly applied: number;
+  readonly lastIndex: number;
+}
+
+export interface TransportHandler {
+  /** Bytes of one message; `from` is who the other end of the stream says, and proves, it is. */
+  onMessage(from: MemberAddress, message: Uint8Array): void;
+  /** A whole snapshot arrives; resolves when it is stored, rejects to have it sent again. */
+  onSnapshot(
+    from: MemberAddress,
+    message: Uint8Array,
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void>;
+  /** Messages to `id` were lost, or the connection to it broke. */
+  onUnreachable(id: number): void;
+}
+
+/** Carries messages to other members. May lose, delay and reorder them; never alters them. */
+export interface RaftTransport {
+  /** Called once, before anything else. */
+  start(handler: TransportHandler): void;
+  /** Never blocks; drops when the peer's queue is full. */
+  send(to: number, address: string, message: Uint8Array): void;
+  /** Resolves when the receiver has stored it. */
+  sendSnapshot(
+    to: number,
+    address: string,
+    message: Uint8Array,
+    chunks: AsyncIterable<Uint8Array>,
+  ): Promise<void>;
+  /** These are the members; connections to others end. */
+  setPeers(peers: readonly MemberAddress[]): void;
+  stop(): Promise<void>;
+}

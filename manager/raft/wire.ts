@@ -1,0 +1,28 @@
+/**
+ * What the Raft transport needs of a connection: ordered bytes messages both ways. proto/rpc.ts
+ * provides it over gRPC (one connection of its own per peer and kind), tests over memory. The
+ * adapter has authenticated the other end as a manager of this swarm before it hands a stream over.
+ */
+export type StreamKind = 'messages' | 'snapshot';
+
+export interface PeerStream {
+  /** Queues one message; false = the buffer is full, wait for the drain. No-op once closed. */
+  write(bytes: Uint8Array): boolean;
+  onDrain(listener: () => void): void;
+  onData(listener: (bytes: Uint8Array) => void): void;
+  /** Called once; `error` says why unless the other end closed in good order. */
+  onClose(listener: (error: Error | undefined) => void): void;
+  /** No more will be written; the other end sees onClose. Idempotent. */
+  close(): void;
+}
+
+export interface PeerDialer {
+  /**
+   * Opens a stream to `address`; errors, also of dialling, come through onClose. Listeners are set
+   * in the same turn. A connect attempt must give up within a second or so.
+   */
+  openStream(address: string, kind: StreamKind): PeerStream;
+}
+
+/** Largest message a stream must carry. */
+export const MAX_STREAM_MESSAGE_BYTES = 8 * 1024 * 1024;

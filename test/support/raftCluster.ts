@@ -1,0 +1,155 @@
+/**
+ * A cluster of real RaftNodes for tests: real disks in a temporary directory, the in-process network,
+ * the system clock. Each node's state machine is the list of commands it applied.
+ */
+import * as fs from 'node:fs';
+import * as os from 'node:os';
+import * as path from 'node:path';
+import { type Clock, SystemClock } from '../../base/clock.ts';
+import { silentLog } from '../../base/log.ts';
+import { SystemRandom } from '../../base/random.ts';
+import { RaftNode } from '../../manager/raft/node.ts';
+import { StreamTransport } from '../../manager/raft/transport.ts';
+import type { AppliedEntry, Member, StateMachine } from '../../manager/raft/types.ts';
+import { RaftNetwork } from './raftNetwork.ts';
+
+export class ListMachine implements StateMachine {
+  commands: string[] = [];
+  members: readonly Member[] = [];
+  index = 0;
+  restores = 0;
+
+  apply(entries: readonly AppliedEntry[]): void {
+    for (const entry of entries) {
+      this.commands.push(Buffer.from(entry.data).toString());
+      this.index = entry.index;
+    }
+  }
+
+  takeSnapshot(): { index: number; chunks: AsyncIterable<Uint8Array> } {
+    const copy = this.commands.slice();
+    async function* chunks(): AsyncGenerator<Uint8Array> {
+      for (let at = 0; at < copy.length; at += 100) {
+        yield Buffer.from(`${JSON.stringify(copy.slice(at, at + 100))}\n`);
+      }
+    }
+    return { index: this.index, chunks: chunks() };
+  }
+
+  async restore(index: number, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    let text = '';
+    for await (const chunk of chunks) text += Buffer.from(chunk).toString();
+    const lines = text.split('\n').filter((line) => line !== '');
+    this.commands = lines.flatMap((line) => JSON.parse(line) as string[]);
+    this.index = index;
+    this.restores += 1;
+  }
+
+  membersChanged(members: readonly Member[]): void {
+    this.members = members;
+  }
+}
+
+export interface Running {
+  readonly id: number;
+  readonly address: string;
+  readonly node: RaftNode;
+  readonly machine: ListMachine;
+}
+
+export class RaftCluster {
+  readonly network = new RaftNetwork();
+  readonly root = fs.mkdtempSync(path.join(os.tmpdir(), 'raft-cluster-'));
+  readonly nodes = new Map<number, Running>();
+  readonly clock: Clock;
+  readonly #snapshotEntries: number | undefined;
+
+  constructor(options: { snapshotEntries?: number } = {}) {
+    this.clock = new SystemClock();
+    this.#snapshotEntries = options.snapshotEntries;
+  }
+
+  addressOf(id: number): string {
+    return `10.0.0.${id}:2377`;
+  }
+
+  async start(
+    id: number,
+    how: { voters?: readonly number[]; join?: boolean } = {},
+  ): Promise<Running> {
+    const address = this.addressOf(id);
+    const random = new SystemRandom();
+    const { clock } = this;
+    const transport = new StreamTransport({
+      self: { id, address },
+      dialer: this.network.dialerOf(address),
+      clock,
+      random,
+      log: silentLog,
+    });
+    this.network.listen(address, (stream, kind) => transport.acceptStream(stream, kind));
+    const machine = new ListMachine();
+    const voters = how.voters?.map((voter) => ({ id: voter, address: this.addressOf(voter) }));
+    const node = await RaftNode.open({
+      id,
+      dir: path.join(this.root, String(id)),
+      clock,
+      random,
+      log: silentLog,
+      transport,
+      stateMachine: machine,
+      ...(voters === undefined ? {} : { bootstrap: { voters } }),
+      ...(how.join === undefined ? {} : { join: how.join }),
+      ...(this.#snapshotEntries === undefined ? {} : { snapshotEntries: this.#snapshotEntries }),
+      onFatal: (error) => {
+        throw error;
+      },
+    });
+    const running = { id, address, node, machine };
+    this.nodes.set(id, running);
+    return running;
+  }
+
+  async stop(id: number, transfer = false): Promise<void> {
+    const running = this.get(id);
+    this.network.close(running.address);
+    await running.node.stop({ transfer });
+    this.nodes.delete(id);
+  }
+
+  get(id: number): Running {
+    const running = this.nodes.get(id);
+    if (running === undefined) throw new Error(`node ${id} does not run`);
+    return running;
+  }
+
+  /** Waits until `condition` holds; fails after `timeoutMs`. */
+  async until(what: string, condition: () => boolean, timeoutMs = 10_000): Promise<void> {
+    const deadline = this.clock.nowMs() + timeoutMs;
+    while (!condition()) {
+      if (this.clock.nowMs() > deadline) {
+        const states = [...this.nodes.values()].map(({ node }) => JSON.stringify(node.status()));
+        throw new Error(`not within ${timeoutMs} ms: ${what}; ${states.join(' ')}`);
+      }
+      await this.clock.sleep(5);
+    }
+  }
+
+  /** The member that leads and may act, other than `not`. */
+  async leader(not?: number): Promise<Running> {
+    const find = (): Running | undefined =>
+      [...this.nodes.values()].find(
+        ({ id, node }) => id !== not && node.leadership.isLeader && node.status().role === 'leader',
+      );
+    await this.until('a leader', () => find() !== undefined);
+    const leader = find();
+    if (leader === undefined) throw new Error('the leader went away');
+    return leader;
+  }
+
+  async dispose(): Promise<void> {
+    this.network.heal();
+    await Promise.all([...this.nodes.keys()].map((id) => this.stop(id)));
+    fs.rmSync(this.root, { recursive: true, force: true });
+  }
+}
