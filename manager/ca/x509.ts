@@ -1,0 +1,229 @@
+/**
+ * Keys and certificates: the self-signed root, a node's key and signing request, a node's
+ * certificate; ECDSA P-256 throughout. @peculiar/x509's only door, loaded when first used because
+ * most processes never issue anything. It decides who gets what nowhere; see ca/server.
+ */
+import { createHash, webcrypto, X509Certificate } from 'node:crypto';
+import { DAY_MS, HOUR_MS } from '../../base/duration.ts';
+import { SwarmError } from '../../base/errors.ts';
+import type { Random } from '../../base/random.ts';
+import type { NodeRole } from '../../model/types.ts';
+import { organizationalUnit, roleOfUnit, TLS_SERVER_NAME } from '../../proto/credentials.ts';
+
+const ALGORITHM = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' } as const;
+const ROOT_LIFETIME_MS = 20 * 365 * DAY_MS;
+/** Certificates begin an hour ago, so that a host whose clock is behind accepts them. */
+export const BACKDATE_MS = HOUR_MS;
+const SERIAL_BYTES = 19;
+
+type Library = typeof import('@peculiar/x509');
+
+let loaded: Promise<Library> | undefined;
+
+/**
+ * The library's dependency container will not load without the Reflect metadata calls, of which it
+ * uses these three on classes. Given only where no fuller implementation is there already.
+ */
+function provideReflectMetadata(): void {
+  const reflect = Reflect as unknown as Record<string, unknown>;
+  if (reflect['getMetadata'] !== undefined) return;
+  const known = new WeakMap<object, Map<string, unknown>>();
+  const get = (key: string, target: object): unknown => known.get(target)?.get(key);
+  reflect['getMetadata'] = get;
+  reflect['getOwnMetadata'] = get;
+  reflect['defineMetadata'] = (key: string, value: unknown, target: object): void => {
+    known.set(target, (known.get(target) ?? new Map<string, unknown>()).set(key, value));
+  };
+}
+
+function library(): Promise<Library> {
+  provideReflectMetadata();
+  loaded ??= import('@peculiar/x509').then((x509) => {
+    x509.cryptoProvider.set(webcrypto as never);
+    return x509;
+  });
+  return loaded;
+}
+
+export interface KeyedCertificate {
+  readonly certificate: string;
+  readonly privateKey: string;
+}
+
+function pem(label: string, der: ArrayBuffer): string {
+  const body = Buffer.from(der).toString('base64').replace(/.{64}/g, '$&\n').trimEnd();
+  return `-----BEGIN ${label}-----\n${body}\n-----END ${label}-----\n`;
+}
+
+function derOf(text: string, label: string): Buffer {
+  const match = new RegExp(`-----BEGIN ${label}-----([^-]+)-----END ${label}-----`).exec(text);
+  if (match === null) throw new SwarmError('invalid', `no ${label} in the PEM text given`);
+  return Buffer.from(match[1], 'base64');
+}
+
+async function newKeys(): Promise<{ keys: webcrypto.CryptoKeyPair; privateKey: string }> {
+  const keys = (await webcrypto.subtle.generateKey(ALGORITHM, true, [
+    'sign',
+    'verify',
+  ])) as webcrypto.CryptoKeyPair;
+  const der = (await webcrypto.subtle.exportKey('pkcs8', keys.privateKey)) as ArrayBuffer;
+  return { keys, privateKey: pem('PRIVATE KEY', der) };
+}
+
+/** Positive, unique enough (152 random bits), lower-case hex. */
+function newSerial(random: Random): string {
+  const bytes = Buffer.from(random.bytes(SERIAL_BYTES));
+  bytes[0] = (bytes[0] & 0x7f) | 0x40; // no leading zero: every reader prints it the same
+  return bytes.toString('hex');
+}
+
+/** A new root for a new cluster, valid for 20 years. */
+export async function createRoot(nowMs: number, random: Random): Promise<KeyedCertificate> {
+  const x509 = await library();
+  const { keys, privateKey } = await newKeys();
+  const certificate = await x509.X509CertificateGenerator.createSelfSigned({
+    serialNumber: newSerial(random),
+    name: 'CN=tsswarm-ca',
+    notBefore: new Date(nowMs - BACKDATE_MS),
+    notAfter: new Date(nowMs + ROOT_LIFETIME_MS),
+    keys,
+    signingAlgorithm: ALGORITHM,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
+    ],
+  });
+  return { certificate: `${certificate.toString('pem')}\n`, privateKey };
+}
+
+export interface KeyedRequest {
+  readonly csr: string;
+  readonly privateKey: string;
+}
+
+/** A fresh key and the request to certify it; the request's own subject means nothing. */
+export async function createRequest(): Promise<KeyedRequest> {
+  const x509 = await library();
+  const { keys, privateKey } = await newKeys();
+  const csr = await x509.Pkcs10CertificateRequestGenerator.create({
+    name: 'CN=tsswarm-node',
+    keys,
+    signingAlgorithm: ALGORITHM,
+  });
+  return { csr: `${csr.toString('pem')}\n`, privateKey };
+}
+
+export interface IssueOptions {
+  readonly root: KeyedCertificate;
+  readonly csr: string;
+  readonly nodeId: string;
+  readonly role: NodeRole;
+  readonly clusterId: string;
+  readonly nowMs: number;
+  readonly lifetimeMs: number;
+  readonly random: Random;
+}
+
+export interface IssuedCertificate {
+  readonly certificate: string;
+  readonly serial: string;
+}
+
+/**
+ * A node's certificate: CN, OU and O are the issuer's choice, never the request's. SwarmError invalid
+ * when the request is malformed, not signed by its own key, or its key not ECDSA P-256.
+ */
+export async function issueCertificate(options: IssueOptions): Promise<IssuedCertificate> {
+  const x509 = await library();
+  const publicKey = await requestedKey(x509, options.csr);
+  const root = new x509.X509Certificate(options.root.certificate);
+  const signingKey = await webcrypto.subtle.importKey(
+    'pkcs8',
+    derOf(options.root.privateKey, 'PRIVATE KEY'),
+    ALGORITHM,
+    false,
+    ['sign'],
+  );
+  const serial = newSerial(options.random);
+  const certificate = await x509.X509CertificateGenerator.create({
+    serialNumber: serial,
+    subject: [
+      { O: [options.clusterId] },
+      { OU: [organizationalUnit(options.role)] },
+      { CN: [options.nodeId] },
+    ],
+    issuer: root.subject,
+    notBefore: new Date(options.nowMs - BACKDATE_MS),
+    notAfter: new Date(options.nowMs + options.lifetimeMs),
+    publicKey,
+    signingKey: signingKey as webcrypto.CryptoKey,
+    signingAlgorithm: ALGORITHM,
+    extensions: [
+      new x509.BasicConstraintsExtension(false, undefined, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
+      new x509.ExtendedKeyUsageExtension([
+        x509.ExtendedKeyUsage.serverAuth,
+        x509.ExtendedKeyUsage.clientAuth,
+      ]),
+      new x509.SubjectAlternativeNameExtension([
+        { type: 'dns', value: TLS_SERVER_NAME },
+        { type: 'dns', value: options.nodeId },
+      ]),
+      await x509.AuthorityKeyIdentifierExtension.create(root.publicKey),
+    ],
+  });
+  return { certificate: `${certificate.toString('pem')}\n`, serial };
+}
+
+async function requestedKey(x509: Library, csrPem: string): Promise<webcrypto.CryptoKey> {
+  try {
+    const csr = new x509.Pkcs10CertificateRequest(csrPem);
+    if (!(await csr.verify())) throw new Error('its signature is not of its own key');
+    return await csr.publicKey.export(ALGORITHM, ['verify']);
+  } catch (error) {
+    throw new SwarmError('invalid', `bad certificate request: ${String(error)}`, { cause: error });
+  }
+}
+
+export interface CertificateFacts {
+  readonly nodeId: string;
+  readonly role: NodeRole | undefined;
+  readonly clusterId: string;
+  readonly serial: string;
+  readonly notBeforeMs: number;
+  readonly notAfterMs: number;
+}
+
+/** What a node's certificate says of itself. SwarmError corrupt when it is no certificate. */
+export function readCertificate(certificatePem: string): CertificateFacts {
+  const certificate = parseCertificate(certificatePem);
+  const field = (name: string): string =>
+    new RegExp(`^${name}=(.*)$`, 'm').exec(certificate.subject)?.[1] ?? '';
+  return {
+    nodeId: field('CN'),
+    role: roleOfUnit(field('OU')),
+    clusterId: field('O'),
+    serial: certificate.serialNumber.toLowerCase(),
+    notBeforeMs: Date.parse(certificate.validFrom),
+    notAfterMs: Date.parse(certificate.validTo),
+  };
+}
+
+/** SHA-256 of the certificate's DER, as a join token carries it. */
+export function certificateDigest(certificatePem: string): Buffer {
+  return createHash('sha256').update(parseCertificate(certificatePem).raw).digest();
+}
+
+/** Whether `certificatePem` was signed by `rootPem`'s key. */
+export function isIssuedBy(certificatePem: string, rootPem: string): boolean {
+  return parseCertificate(certificatePem).verify(parseCertificate(rootPem).publicKey);
+}
+
+function parseCertificate(certificatePem: string): X509Certificate {
+  try {
+    return new X509Certificate(certificatePem);
+  } catch (error) {
+    throw new SwarmError('corrupt', `not a certificate: ${String(error)}`, { cause: error });
+  }
+}
