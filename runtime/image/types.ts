@@ -71,8 +71,15 @@ export interface ImageStore {
   /** Untags, or removes when it was the last tag; returns what happened, in Docker's words. */
   remove(reference: string, options: { force: boolean }): Promise<ImageRemoval[]>;
   tag(source: string, target: string): Promise<void>;
+  /**
+   * The images as one archive (docker-archive and OCI layout at once) that `load` here or anywhere
+   * takes, digests kept; the same images give the same bytes. Errors come when it is read.
+   */
+  save(references: readonly string[]): AsyncIterable<Uint8Array>;
   /** Marks an image in use by a container, so that remove refuses it; returns the release. */
   hold(imageId: string, containerId: string): () => void;
+  /** Ends the worker thread and waits for it; what runs fails as cancelled. */
+  close(): Promise<void>;
 }
 
 export interface ImageRemoval {

@@ -1,0 +1,233 @@
+/**
+ * The heavy work of images (decompressing, hashing archives, unpacking layers) in a worker thread,
+ * so that the daemon's loop never waits for it. One thread, started when needed and ended after a
+ * while of idleness; unpacking one layer at a time. This is the main thread's side; thread.ts is the
+ * other. It decides nothing about images.
+ */
+import { Worker } from 'node:worker_threads';
+import { assert } from '../../base/assert.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
+import { type ErrorCode, isErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
+import { Serial } from '../../base/queue.ts';
+
+export interface UnpackJob {
+  readonly kind: 'unpack';
+  readonly blobPath: string;
+  /** Must be the digest of the uncompressed bytes. */
+  readonly diffId: string;
+  /** Made by the job: gets fs/ and layer.json; synchronised to disk when the job is done. */
+  readonly directory: string;
+}
+
+export interface LayerFacts {
+  readonly diffId: string;
+  readonly sizeBytes: number;
+  readonly newestMs: number;
+  /** Hides all layers below. */
+  readonly opaqueRoot: boolean;
+}
+
+/** Takes the stream apart: an archive into its files, or ('raw') the uncompressed stream itself. */
+export interface IngestJob {
+  readonly kind: 'ingest';
+  readonly as: 'archive' | 'raw';
+  /** An existing directory of its own; files are named 0, 1, 2, ... */
+  readonly directory: string;
+}
+
+export interface IngestedFile {
+  /** In the archive, cleaned ('a/b'); '' for raw. */
+  readonly name: string;
+  readonly path: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+}
+
+export interface Ingested {
+  readonly files: readonly IngestedFile[];
+  /** Name -> name, of links within the archive. */
+  readonly links: readonly (readonly [string, string])[];
+}
+
+export type Job = UnpackJob | IngestJob;
+
+/** Main to thread. */
+export type Order =
+  | { readonly id: number; readonly job: Job }
+  | { readonly id: number; readonly chunk: Uint8Array | null }
+  | { readonly id: number; readonly failed: string };
+
+/** Thread to main. */
+export type Report =
+  | { readonly id: number; readonly result: LayerFacts | Ingested }
+  | { readonly id: number; readonly error: { readonly code: string; readonly message: string } }
+  | { readonly id: number; readonly taken: true }
+  | { readonly id: number; readonly currentBytes: number };
+
+/** Chunks under way to the thread, so that a fast sender does not fill the memory. */
+export const CHUNKS_UNDER_WAY = 8;
+const MAX_CHUNK_BYTES = 1024 * 1024;
+const IDLE_MS = 5000;
+const MAX_WAITING = 1000;
+const THREAD_HEAP_MIB = 256;
+
+interface Pending {
+  resolve(result: LayerFacts | Ingested): void;
+  reject(error: unknown): void;
+  onProgress: (currentBytes: number) => void;
+  taken: () => void;
+}
+
+export class Jobs {
+  readonly #clock: Clock;
+  readonly #pending = new Map<number, Pending>();
+  readonly #unpacking = new Serial(MAX_WAITING);
+  #worker: Worker | undefined;
+  #idle: Timer | undefined;
+  #lastId = 0;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  unpack(job: UnpackJob, onProgress: (currentBytes: number) => void): Promise<LayerFacts> {
+    return this.#unpacking.run(async () => {
+      const { done } = this.#start(job, onProgress);
+      return (await done) as LayerFacts;
+    });
+  }
+
+  /** Feeds `source` to the thread. Errors of `source` pass through unchanged. */
+  async ingest(job: IngestJob, source: AsyncIterable<Uint8Array>): Promise<Ingested> {
+    let underWay = 0;
+    let wake = (): void => {};
+    let over = false;
+    const taken = (): void => {
+      underWay -= 1;
+      wake();
+    };
+    const { id, done } = this.#start(job, () => {}, taken);
+    done.then(
+      () => {},
+      () => {
+        over = true;
+        wake();
+      },
+    );
+    let failure: { readonly error: unknown } | undefined;
+    try {
+      for await (const chunk of pieces(source)) {
+        while (underWay >= CHUNKS_UNDER_WAY && !over) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+        if (over) break;
+        underWay += 1;
+        this.#send({ id, chunk });
+      }
+      if (!over) this.#send({ id, chunk: null });
+    } catch (error) {
+      failure = { error };
+      if (!over) this.#send({ id, failed: messageOf(error) });
+    }
+    try {
+      return (await done) as Ingested;
+    } catch (error) {
+      throw failure === undefined ? error : failure.error;
+    }
+  }
+
+  /** Ends the thread; what runs fails as cancelled. */
+  async close(): Promise<void> {
+    this.#idle?.cancel();
+    const worker = this.#worker;
+    this.#worker = undefined;
+    this.#failAll(new SwarmError('cancelled', 'the image store was closed'));
+    await worker?.terminate();
+  }
+
+  #start(
+    job: Job,
+    onProgress: (currentBytes: number) => void,
+    taken: () => void = () => {},
+  ): { id: number; done: Promise<LayerFacts | Ingested> } {
+    this.#lastId += 1;
+    const id = this.#lastId;
+    const done = new Promise<LayerFacts | Ingested>((resolve, reject) => {
+      this.#pending.set(id, { resolve, reject, onProgress, taken });
+    });
+    this.#idle?.cancel();
+    this.#worker ??= this.#spawn();
+    this.#worker.ref();
+    this.#send({ id, job });
+    return { id, done };
+  }
+
+  #send(order: Order): void {
+    this.#worker?.postMessage(order); // without a thread the job has failed already
+  }
+
+  #spawn(): Worker {
+    const worker = new Worker(new URL('./thread.js', import.meta.url), {
+      name: 'images',
+      resourceLimits: { maxOldGenerationSizeMb: THREAD_HEAP_MIB },
+    });
+    worker.on('message', (report: Report) => this.#take(report));
+    const lost = (why: string): void => {
+      if (this.#worker !== worker) return;
+      this.#worker = undefined;
+      this.#failAll(new SwarmError('internal', `the image thread ended: ${why}`));
+    };
+    worker.on('error', (error) => lost(messageOf(error)));
+    worker.on('exit', (code) => lost(`exit code ${code}`));
+    return worker;
+  }
+
+  #take(report: Report): void {
+    const pending = this.#pending.get(report.id);
+    if (pending === undefined) return; // a chunk taken after its job has failed
+    if ('taken' in report) {
+      pending.taken();
+    } else if ('currentBytes' in report) {
+      pending.onProgress(report.currentBytes);
+    } else {
+      this.#pending.delete(report.id);
+      if ('result' in report) pending.resolve(report.result);
+      else pending.reject(errorOf(report.error));
+      this.#restWhenIdle();
+    }
+  }
+
+  #restWhenIdle(): void {
+    if (this.#pending.size > 0) return;
+    const worker = this.#worker;
+    worker?.unref();
+    this.#idle?.cancel();
+    this.#idle = this.#clock.afterIdle(IDLE_MS, () => {
+      assert(this.#pending.size === 0, 'the image thread is ended while it works');
+      this.#worker = undefined;
+      void worker?.terminate();
+    });
+  }
+
+  #failAll(error: SwarmError): void {
+    for (const [id, pending] of [...this.#pending]) {
+      this.#pending.delete(id);
+      pending.reject(error);
+    }
+  }
+}
+
+async function* pieces(source: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of source) {
+    for (let at = 0; at < chunk.byteLength; at += MAX_CHUNK_BYTES) {
+      yield chunk.subarray(at, at + MAX_CHUNK_BYTES);
+    }
+  }
+}
+
+function errorOf(error: { readonly code: string; readonly message: string }): SwarmError {
+  const code: ErrorCode = isErrorCode(error.code) ? error.code : 'internal';
+  return new SwarmError(code, error.message);
+}
