@@ -1,0 +1,247 @@
+/**
+ * The host's network as one object, run by the network worker thread: overlay networks, the gateway,
+ * attachments and their DNS. Every operation is whole: it ends done or undone. What is applied is
+ * recorded, and taken up again when a new daemon starts. Operations come one at a time (worker.ts).
+ */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import { isNamespace, NamespaceDoor, removeNamespace } from '../sys/netns.ts';
+import { Attacher } from './attacher.ts';
+import { Gateway } from './gateway.ts';
+import { HOST_LINK } from './ingress.ts';
+import { OverlayNetwork } from './overlayNetwork.ts';
+import { Space } from './space.ts';
+import { type NetworkRecords, openRecords } from './state.ts';
+import type {
+  Attachment,
+  AttachRequest,
+  HostNetworkOptions,
+  IngressState,
+  OverlayPeer,
+  OverlayState,
+} from './types.ts';
+
+export interface EngineEnvironment {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+const CONTAINER_PREFIX = 'ct-';
+const OVERLAY_PREFIX = 'ov-';
+const HOST_RECORD = 'host';
+const INGRESS_RECORD = 'ingress';
+
+export class NetworkEngine {
+  readonly #options: HostNetworkOptions;
+  readonly #log: Log;
+  readonly #door = new NamespaceDoor();
+  readonly #host: Space;
+  readonly #gateway: Gateway;
+  readonly #records: NetworkRecords;
+  readonly #overlays = new Map<string, OverlayNetwork>();
+  readonly #attacher: Attacher;
+  #self: OverlayPeer | undefined;
+  #ingress: IngressState | undefined;
+
+  constructor(options: HostNetworkOptions, environment: EngineEnvironment) {
+    this.#options = options;
+    this.#log = environment.log;
+    this.#self = options.self;
+    this.#records = openRecords(options.execRoot);
+    this.#host = new Space(this.#door.home(), {
+      owned: (link) => link === HOST_LINK,
+      ownsRules: false,
+    });
+    const record = this.#records.host.load(this.#log).get(HOST_RECORD);
+    this.#self ??= record?.self ?? undefined;
+    this.#gateway = new Gateway({
+      door: this.#door,
+      host: this.#host,
+      path: join(this.#directory, 'gateway'),
+      port: options.vxlanPort,
+      bridgeSubnet: record?.bridgeSubnet ?? '',
+      tunnel: record?.tunnel ?? undefined,
+    });
+    this.#attacher = new Attacher({
+      ...environment,
+      door: this.#door,
+      gateway: this.#gateway,
+      overlays: this.#overlays,
+      records: this.#records.attachments,
+      filesRoot: join(options.execRoot, 'network', 'files'),
+      namespacePath: (containerId) => join(this.#directory, `${CONTAINER_PREFIX}${containerId}`),
+      self: () => this.#self,
+    });
+  }
+
+  get #directory(): string {
+    return join(this.#options.execRoot, 'netns');
+  }
+
+  /** Takes up what an earlier daemon left, and makes the kernel equal to it. */
+  async start(): Promise<void> {
+    this.#ingress = this.#records.ingress.load(this.#log).get(INGRESS_RECORD)?.state;
+    const overlays = this.#records.overlays.load(this.#log);
+    for (const [networkId, record] of overlays) {
+      if (this.#self === undefined || !isNamespace(this.#overlayPath(networkId))) {
+        this.#records.overlays.remove(networkId);
+        continue;
+      }
+      const network = this.#openOverlay(record.state, this.#self, record.tunnel ?? undefined);
+      this.#overlays.set(networkId, network);
+    }
+    await this.#attacher.adopt();
+    for (const network of this.#overlays.values()) {
+      if (this.#self !== undefined) network.apply(network.state, this.#self);
+    }
+    this.#applyGateway();
+    this.#removeStrays();
+  }
+
+  #overlayPath(networkId: string): string {
+    return join(this.#directory, `${OVERLAY_PREFIX}${networkId}`);
+  }
+
+  #openOverlay(
+    state: OverlayState,
+    self: OverlayPeer,
+    tunnel: OverlayNetwork['tunnel'],
+  ): OverlayNetwork {
+    const context = { door: this.#door, host: this.#host, port: this.#options.vxlanPort };
+    return new OverlayNetwork(context, this.#overlayPath(state.networkId), self, state, tunnel);
+  }
+
+  /** Namespaces without a record: made just before an earlier daemon died. */
+  #removeStrays(): void {
+    if (!existsSync(this.#directory)) return;
+    for (const file of readdirSync(this.#directory)) {
+      const ours =
+        file === 'gateway' ||
+        (file.startsWith(CONTAINER_PREFIX) &&
+          this.#attacher.has(file.slice(CONTAINER_PREFIX.length))) ||
+        (file.startsWith(OVERLAY_PREFIX) && this.#overlays.has(file.slice(OVERLAY_PREFIX.length)));
+      if (ours) continue;
+      this.#log.warn('network namespace without a record removed', { file });
+      removeNamespace(join(this.#directory, file));
+    }
+  }
+
+  #applyGateway(): void {
+    this.#gateway.apply(this.#self, this.#ingress);
+    this.#records.host.save(HOST_RECORD, {
+      format: 1,
+      self: this.#self ?? null,
+      bridgeSubnet: this.#gateway.bridgeSubnet,
+      tunnel: this.#gateway.tunnel ?? null,
+    });
+  }
+
+  setSelf(self: OverlayPeer | undefined): void {
+    this.#self = self;
+    if (self === undefined) {
+      this.#ingress = undefined;
+      this.#records.ingress.remove(INGRESS_RECORD);
+    } else {
+      for (const network of this.#overlays.values()) {
+        network.apply(network.state, self);
+        this.#saveOverlay(network);
+      }
+    }
+    this.#applyGateway();
+  }
+
+  #requireSelf(): OverlayPeer {
+    if (this.#self !== undefined) return this.#self;
+    throw new SwarmError('not_manager', 'this host is not part of a swarm: it has no overlay');
+  }
+
+  #saveOverlay(network: OverlayNetwork): void {
+    const { state, tunnel } = network;
+    this.#records.overlays.save(state.networkId, { format: 1, state, tunnel: tunnel ?? null });
+  }
+
+  applyOverlay(state: OverlayState): void {
+    const self = this.#requireSelf();
+    const held = this.#overlays.get(state.networkId);
+    if (held !== undefined) {
+      held.apply(state, self);
+      this.#saveOverlay(held);
+      return;
+    }
+    const network = this.#openOverlay(state, self, undefined);
+    try {
+      network.apply(state, self);
+    } catch (error) {
+      network.remove();
+      throw error;
+    }
+    this.#overlays.set(state.networkId, network);
+    this.#saveOverlay(network);
+  }
+
+  removeOverlay(networkId: string): void {
+    const network = this.#overlays.get(networkId);
+    if (network === undefined) return;
+    if (network.attached > 0) {
+      throw new SwarmError(
+        'conflict',
+        `network ${network.state.name} still has ${network.attached} container(s) on this host`,
+      );
+    }
+    this.#overlays.delete(networkId);
+    this.#records.overlays.remove(networkId);
+    network.remove();
+  }
+
+  applyIngress(state: IngressState): void {
+    this.#requireSelf();
+    if (state.version < (this.#ingress?.version ?? 0)) return;
+    this.#ingress = state;
+    this.#records.ingress.save(INGRESS_RECORD, { format: 1, state });
+    this.#applyGateway();
+  }
+
+  attach(request: AttachRequest): Promise<Attachment> {
+    return this.#attacher.attach(request);
+  }
+
+  detach(containerId: string): void {
+    this.#attacher.detach(containerId);
+  }
+
+  attachments(): readonly Attachment[] {
+    return this.#attacher.attachments();
+  }
+
+  prune(containerIds: ReadonlySet<string>): void {
+    for (const { containerId } of this.#attacher.attachments()) {
+      if (!containerIds.has(containerId)) this.#attacher.detach(containerId);
+    }
+    this.#removeStrays();
+  }
+
+  /** One part that cannot be mended does not keep the others from it. */
+  reconcile(): string[] {
+    const mended: string[] = [];
+    for (const part of [this.#gateway, ...this.#overlays.values()]) {
+      try {
+        mended.push(...part.mend());
+      } catch (error) {
+        this.#log.error('network could not be mended', { reason: messageOf(error) });
+      }
+    }
+    return mended;
+  }
+
+  close(): void {
+    this.#attacher.close();
+    for (const network of this.#overlays.values()) network.close();
+    this.#gateway.close();
+    this.#host.close();
+  }
+}

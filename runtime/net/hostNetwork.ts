@@ -1,0 +1,166 @@
+/**
+ * The front of the host's network: starts the network worker thread, hands it one operation after
+ * another and gives back its answers. It holds no state but the list of attachments.
+ */
+import { Worker } from 'node:worker_threads';
+import { AssertionError } from '../../base/assert.ts';
+import type { Clock } from '../../base/clock.ts';
+import { isErrorCode, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { withDeadline } from '../../base/queue.ts';
+import type { Random } from '../../base/random.ts';
+import type {
+  Attachment,
+  AttachRequest,
+  HostNetwork,
+  HostNetworkOptions,
+  IngressState,
+  OverlayPeer,
+  OverlayState,
+} from './types.ts';
+import type { Operation, WorkerFailure, WorkerMessage } from './worker.ts';
+
+/** An operation takes milliseconds; one that takes this long will not end. */
+const OPERATION_TIMEOUT_MS = 30_000;
+/** Operations under way or waiting at once. */
+const WAITING_MAX = 10_000;
+
+interface Waiting {
+  readonly resolve: (result: unknown) => void;
+  readonly reject: (error: unknown) => void;
+}
+
+export interface HostNetworkEnvironment {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+}
+
+/**
+ * Opens this host's network in the namespace the process runs in, adopting what an earlier daemon
+ * with the same exec root left. Throws SwarmError (unsupported: what the kernel or host lacks).
+ */
+export async function openHostNetwork(
+  options: HostNetworkOptions & HostNetworkEnvironment,
+): Promise<HostNetwork> {
+  const { execRoot, dataRoot, self, vxlanPort, clock, log } = options;
+  const network = new WorkerHostNetwork({ execRoot, dataRoot, self, vxlanPort }, clock, log);
+  await network.start();
+  return network;
+}
+
+class WorkerHostNetwork implements HostNetwork {
+  readonly #worker: Worker;
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #waiting = new Map<number, Waiting>();
+  readonly #attachments = new Map<string, Attachment>();
+  #nextId = 1;
+  #closed = false;
+
+  constructor(options: HostNetworkOptions, clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#log = log;
+    const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
+    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: options });
+    this.#worker.on('message', (message: WorkerMessage) => this.#receive(message));
+    this.#worker.on('error', (error) => this.#lost(error));
+    this.#worker.on('exit', (code) => {
+      if (!this.#closed) this.#lost(new Error(`the network worker ended with code ${code}`));
+    });
+  }
+
+  #receive(message: WorkerMessage): void {
+    if (message.kind === 'log') {
+      this.#log[message.level](message.message, message.fields);
+      return;
+    }
+    const waiting = this.#waiting.get(message.id);
+    this.#waiting.delete(message.id);
+    if (message.kind === 'done') waiting?.resolve(message.result);
+    else waiting?.reject(toError(message.failure));
+  }
+
+  /** A bug in the worker is one of the process: without its network the daemon is of no use. */
+  #lost(error: Error): void {
+    this.#closed = true;
+    for (const waiting of this.#waiting.values()) waiting.reject(error);
+    this.#waiting.clear();
+    throw new AssertionError(`the network worker failed: ${error.stack ?? error.message}`);
+  }
+
+  #perform(operation: Operation): Promise<unknown> {
+    if (this.#closed) {
+      return Promise.reject(new SwarmError('unavailable', 'the host network is closed'));
+    }
+    if (this.#waiting.size >= WAITING_MAX) {
+      return Promise.reject(new SwarmError('exhausted', 'too many network operations are waiting'));
+    }
+    const id = this.#nextId;
+    this.#nextId += 1;
+    const result = new Promise<unknown>((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#worker.postMessage({ id, operation });
+    });
+    return withDeadline(this.#clock, OPERATION_TIMEOUT_MS, `network ${operation.name}`, result);
+  }
+
+  async start(): Promise<void> {
+    const adopted = (await this.#perform({ name: 'start' })) as readonly Attachment[];
+    for (const attachment of adopted) this.#attachments.set(attachment.containerId, attachment);
+  }
+
+  async setSelf(self: OverlayPeer | undefined): Promise<void> {
+    await this.#perform({ name: 'setSelf', self });
+  }
+
+  async applyOverlay(state: OverlayState): Promise<void> {
+    await this.#perform({ name: 'applyOverlay', state });
+  }
+
+  async removeOverlay(networkId: string): Promise<void> {
+    await this.#perform({ name: 'removeOverlay', networkId });
+  }
+
+  async applyIngress(state: IngressState): Promise<void> {
+    await this.#perform({ name: 'applyIngress', state });
+  }
+
+  async attach(request: AttachRequest): Promise<Attachment> {
+    const attachment = (await this.#perform({ name: 'attach', request })) as Attachment;
+    this.#attachments.set(attachment.containerId, attachment);
+    return attachment;
+  }
+
+  async detach(containerId: string): Promise<void> {
+    await this.#perform({ name: 'detach', containerId });
+    this.#attachments.delete(containerId);
+  }
+
+  attachments(): readonly Attachment[] {
+    return [...this.#attachments.values()];
+  }
+
+  async reconcile(): Promise<readonly string[]> {
+    return (await this.#perform({ name: 'reconcile' })) as readonly string[];
+  }
+
+  async prune(containerIds: ReadonlySet<string>): Promise<void> {
+    await this.#perform({ name: 'prune', containerIds: [...containerIds] });
+    for (const containerId of this.#attachments.keys()) {
+      if (!containerIds.has(containerId)) this.#attachments.delete(containerId);
+    }
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    await this.#perform({ name: 'close' });
+    this.#closed = true;
+    await this.#worker.terminate();
+  }
+}
+
+function toError(failure: WorkerFailure): Error {
+  if (!isErrorCode(failure.code)) return new Error(failure.message);
+  return new SwarmError(failure.code, failure.message, { detail: { ...failure.detail } });
+}

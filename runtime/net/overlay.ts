@@ -1,0 +1,73 @@
+/**
+ * What one overlay network looks like inside its namespace on this host; pure. Routed, not bridged:
+ * every endpoint is a /32 route, to its container's interface here or to its host's tunnel address;
+ * tunnel neighbours and forwarding entries are static, one per host; virtual addresses and the
+ * gateway's are local to the namespace. Containers' interfaces answer ARP by proxy.
+ */
+import { createHash } from 'node:crypto';
+import { endpointMac, tunnelAddress, tunnelMac } from './addresses.ts';
+import { type Fabric, FabricBuilder } from './fabric.ts';
+import type { OverlayPeer, OverlayState } from './types.ts';
+
+export const TUNNEL_LINK = 'vx0';
+/** Bytes VXLAN over IPv4 adds: 20 IP, 8 UDP, 8 VXLAN, 14 Ethernet. */
+export const VXLAN_OVERHEAD_BYTES = 50;
+
+/** An endpoint of a container on this host. */
+export interface LocalEndpoint {
+  readonly id: string;
+  readonly address: string;
+  /** The interface in the network's namespace whose other end the container holds. */
+  readonly link: string;
+}
+
+/** A short interface name (at most 15 characters) from `prefix` and what it stands for. */
+export function linkName(prefix: string, subject: string): string {
+  return `${prefix}${createHash('sha256').update(subject).digest('hex').slice(0, 10)}`;
+}
+
+/** Entries of one tunnel device to every other host. */
+export function tunnelPeers(
+  fabric: FabricBuilder,
+  link: string,
+  self: OverlayPeer,
+  peers: readonly OverlayPeer[],
+): void {
+  for (const peer of peers) {
+    if (peer.hostIndex === self.hostIndex) continue;
+    fabric.neighbour(link, tunnelAddress(peer.hostIndex), tunnelMac(peer.hostIndex));
+    fabric.forward(link, tunnelMac(peer.hostIndex), peer.address);
+  }
+}
+
+/**
+ * The whole forwarding state. Where the state names another host for a local endpoint's own id, it
+ * has moved and the state wins; where it names another id for the address, the state is older than
+ * the attachment and the attachment wins.
+ */
+export function overlayFabric(
+  state: OverlayState,
+  self: OverlayPeer,
+  local: readonly LocalEndpoint[],
+): Fabric {
+  const fabric = new FabricBuilder();
+  const known = new Set(state.peers.map((peer) => peer.hostIndex));
+  fabric.address('lo', state.gateway);
+  for (const service of state.services) {
+    if (service.virtualAddress !== '') fabric.address('lo', service.virtualAddress);
+  }
+  tunnelPeers(fabric, TUNNEL_LINK, self, state.peers);
+  for (const endpoint of local) {
+    fabric.route(`${endpoint.address}/32`, endpoint.link);
+    fabric.neighbour(endpoint.link, endpoint.address, endpointMac(endpoint.address));
+  }
+  const attached = new Map(local.map((endpoint) => [endpoint.address, endpoint.id]));
+  for (const endpoint of state.endpoints) {
+    if (endpoint.hostIndex === self.hostIndex || !known.has(endpoint.hostIndex)) continue;
+    const holder = attached.get(endpoint.address);
+    if (holder !== undefined && holder !== endpoint.id) continue;
+    const gateway = tunnelAddress(endpoint.hostIndex);
+    fabric.route(`${endpoint.address}/32`, TUNNEL_LINK, { gateway });
+  }
+  return fabric;
+}

@@ -1,0 +1,129 @@
+/**
+ * One overlay network on this host: its namespace, the state it was told last and the containers
+ * attached here. Every change recomputes what should be (overlay.ts, vip.ts) and applies the
+ * difference. Removing it takes its interfaces away with the namespace.
+ */
+
+import { type NamespaceDoor, removeNamespace } from '../sys/netns.ts';
+import { deleteLink } from '../sys/rtnetlink.ts';
+import { type LocalEndpoint, overlayFabric, TUNNEL_LINK } from './overlay.ts';
+import { makeTunnel, openRouter, type Tunnel, tunnelMtu } from './routers.ts';
+import type { Space } from './space.ts';
+import type { OverlayPeer, OverlayState } from './types.ts';
+import { overlayTable } from './vip.ts';
+
+export interface OverlayContext {
+  readonly door: NamespaceDoor;
+  readonly host: Space;
+  readonly port: number;
+}
+
+export class OverlayNetwork {
+  readonly #context: OverlayContext;
+  readonly #path: string;
+  readonly #space: Space;
+  readonly #local = new Map<string, LocalEndpoint>();
+  #state: OverlayState;
+  #self: OverlayPeer;
+  #tunnel: Tunnel | undefined;
+
+  /** `tunnel`: what the existing device was made with, when the namespace is adopted. */
+  constructor(
+    context: OverlayContext,
+    path: string,
+    self: OverlayPeer,
+    state: OverlayState,
+    tunnel: Tunnel | undefined,
+  ) {
+    this.#context = context;
+    this.#path = path;
+    this.#self = self;
+    this.#state = state;
+    const { space, made } = openRouter(context.door, path);
+    this.#space = space;
+    this.#tunnel = made ? undefined : tunnel;
+  }
+
+  get state(): OverlayState {
+    return this.#state;
+  }
+
+  get space(): Space {
+    return this.#space;
+  }
+
+  get tunnel(): Tunnel | undefined {
+    return this.#tunnel;
+  }
+
+  get attached(): number {
+    return this.#local.size;
+  }
+
+  get mtu(): number {
+    return this.#state.mtu > 0 ? this.#state.mtu : tunnelMtu(this.#context.host, this.#self);
+  }
+
+  /** A version older than the one held is left aside: whole states may arrive out of order. */
+  apply(state: OverlayState, self: OverlayPeer): void {
+    if (state.version < this.#state.version) return;
+    this.#state = state;
+    this.#self = self;
+    this.#ensureTunnel();
+    this.#applyFabric();
+    this.#space.applyTable(overlayTable(state));
+  }
+
+  #ensureTunnel(): void {
+    const { hostIndex, address } = this.#self;
+    const { host, port } = this.#context;
+    const wanted = { hostIndex, vni: this.#state.vni, local: address, port };
+    const same = JSON.stringify(wanted) === JSON.stringify(this.#tunnel);
+    if (same && this.#space.hasLink(TUNNEL_LINK)) return;
+    makeTunnel(host, this.#space, TUNNEL_LINK, wanted, this.mtu);
+    this.#tunnel = wanted;
+    this.#space.forgetFabric();
+  }
+
+  #applyFabric(): void {
+    this.#space.applyFabric(overlayFabric(this.#state, this.#self, [...this.#local.values()]));
+  }
+
+  /** The container's interface exists already; its address becomes reachable. */
+  addLocal(endpoint: LocalEndpoint): void {
+    this.#local.set(endpoint.id, endpoint);
+    this.#applyFabric();
+  }
+
+  /** Only noted: for adoption, before the first apply. */
+  adoptLocal(endpoint: LocalEndpoint): void {
+    this.#local.set(endpoint.id, endpoint);
+  }
+
+  removeLocal(endpointId: string): void {
+    if (!this.#local.delete(endpointId)) return;
+    this.#applyFabric();
+  }
+
+  mend(): string[] {
+    const mended: string[] = [];
+    this.#space.refreshLinks();
+    if (!this.#space.hasLink(TUNNEL_LINK)) {
+      this.apply(this.#state, this.#self);
+      mended.push(`network ${this.#state.name}: tunnel device made again`);
+    }
+    return [...mended, ...this.#space.mend(`network ${this.#state.name}`)];
+  }
+
+  /** The tunnel goes at once, so that its number is free; the rest goes with the namespace. */
+  remove(): void {
+    this.#space.netlink.request([deleteLink(TUNNEL_LINK)]);
+    this.close();
+    removeNamespace(this.#path);
+  }
+
+  /** Lets go; the kernel's state stays. */
+  close(): void {
+    this.#space.close();
+  }
+}

@@ -1,0 +1,119 @@
+/**
+ * One of our network namespaces, open: its netlink socket, its nftables context and what was applied
+ * to it last. Applying computes the difference to that and sends it; mending computes the difference
+ * to the kernel instead. After a failure the kernel's state is read anew before the next change.
+ */
+import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts';
+import type { NetworkNamespace } from '../sys/netns.ts';
+import { diffFabric, type Fabric, linkIndexes, readFabric } from './fabric.ts';
+import { Nftables } from './nftables.ts';
+import { diffTable, type NftTable, replaceTable } from './table.ts';
+
+export interface SpaceOptions {
+  /** Which links' addresses, routes and neighbours are ours here. */
+  readonly owned: (link: string) => boolean;
+  /** Whether routing rules by mark here are ours (in a namespace of our own). */
+  readonly ownsRules: boolean;
+}
+
+export class Space {
+  readonly namespace: NetworkNamespace;
+  readonly netlink: NetlinkSocket;
+  readonly nftables: Nftables;
+  readonly #options: SpaceOptions;
+  #links = new Map<string, number>();
+  #fabric: Fabric | undefined;
+  #table: NftTable | undefined;
+  #listing = '';
+  #generation = -1;
+
+  constructor(namespace: NetworkNamespace, options: SpaceOptions) {
+    this.namespace = namespace;
+    this.#options = options;
+    this.netlink = namespace.within(() => new NetlinkSocket(NETLINK_ROUTE));
+    this.nftables = new Nftables(namespace);
+    this.refreshLinks();
+  }
+
+  refreshLinks(): void {
+    this.#links = linkIndexes(this.netlink);
+  }
+
+  hasLink(name: string): boolean {
+    return this.#links.has(name);
+  }
+
+  /** The kernel's state has changed beneath us (a link was replaced): read it before the next apply. */
+  forgetFabric(): void {
+    this.#fabric = undefined;
+  }
+
+  /** Makes addresses, routes, neighbours and rules of our links equal to `desired`. */
+  applyFabric(desired: Fabric): void {
+    const before = this.#fabric ?? this.#read();
+    this.#fabric = undefined;
+    this.netlink.request(diffFabric(before, desired, this.#links));
+    this.#fabric = desired;
+  }
+
+  #read(): Fabric {
+    this.refreshLinks();
+    return readFabric(this.netlink, this.#links, this.#options.owned, this.#options.ownsRules);
+  }
+
+  /** Makes our nftables table equal to `desired`; the first time it is replaced whole. */
+  applyTable(desired: NftTable): void {
+    const text = diffTable(this.#table, desired);
+    if (text === '' && this.#table !== undefined) return;
+    const before = this.#table === undefined ? -1 : this.nftables.generation();
+    this.#table = undefined;
+    this.nftables.run(text);
+    this.#table = desired;
+    // Somebody else's change before ours must still be noticed by mend.
+    const unseen = before !== -1 && before !== this.#generation;
+    this.#generation = unseen ? -1 : this.nftables.generation();
+    this.#listing = '';
+  }
+
+  /** Compares the kernel with what was applied, mends it, and says what was wrong. */
+  mend(what: string): string[] {
+    const mended: string[] = [];
+    const fabric = this.#fabric;
+    if (fabric !== undefined) {
+      const messages = diffFabric(this.#read(), fabric, this.#links);
+      if (messages.length > 0) {
+        this.netlink.request(messages);
+        const shown = messages.slice(0, 3).map((message) => message.what);
+        const more = messages.length > shown.length ? `, and ${messages.length - 3} more` : '';
+        mended.push(`${what}: ${shown.join(', ')}${more}`);
+      }
+    }
+    if (this.#table !== undefined && this.#mendTable(this.#table)) {
+      mended.push(`${what}: nftables table restored`);
+    }
+    return mended;
+  }
+
+  /** True if the table was not what we had made it. Costs one message while nobody changes any. */
+  #mendTable(table: NftTable): boolean {
+    if (this.nftables.generation() === this.#generation) return false;
+    const before = this.#list(table);
+    if (before === '' || before !== this.#listing) this.nftables.run(replaceTable(table));
+    this.#generation = this.nftables.generation();
+    this.#listing = this.#list(table);
+    return this.#listing !== before;
+  }
+
+  /** The table as nft prints it, '' when it is not there. */
+  #list(table: NftTable): string {
+    const tables = this.nftables.run('list tables').split('\n');
+    if (!tables.includes(`table ${table.family} ${table.name}`)) return '';
+    return this.nftables.run(`list table ${table.family} ${table.name}`);
+  }
+
+  close(): void {
+    this.netlink.close();
+    this.nftables.close();
+    this.namespace.close();
+  }
+}

@@ -1,0 +1,126 @@
+/**
+ * The network worker thread: the only thread that sends netlink and nftables messages and enters
+ * other namespaces, and the one that serves DNS. It takes one operation at a time from the front
+ * (hostNetwork.ts) and answers each; log lines go to the front too.
+ */
+import { parentPort, workerData } from 'node:worker_threads';
+import { assert } from '../../base/assert.ts';
+import { SystemClock } from '../../base/clock.ts';
+import { isErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log, LogFields } from '../../base/log.ts';
+import { SystemRandom } from '../../base/random.ts';
+import { NetworkEngine } from './engine.ts';
+import type {
+  AttachRequest,
+  HostNetworkOptions,
+  IngressState,
+  OverlayPeer,
+  OverlayState,
+} from './types.ts';
+
+/** One operation, by name, with its argument. */
+export type Operation =
+  | { readonly name: 'start' }
+  | { readonly name: 'setSelf'; readonly self: OverlayPeer | undefined }
+  | { readonly name: 'applyOverlay'; readonly state: OverlayState }
+  | { readonly name: 'removeOverlay'; readonly networkId: string }
+  | { readonly name: 'applyIngress'; readonly state: IngressState }
+  | { readonly name: 'attach'; readonly request: AttachRequest }
+  | { readonly name: 'detach'; readonly containerId: string }
+  | { readonly name: 'reconcile' }
+  | { readonly name: 'prune'; readonly containerIds: readonly string[] }
+  | { readonly name: 'close' };
+
+export interface WorkerRequest {
+  readonly id: number;
+  readonly operation: Operation;
+}
+
+export interface WorkerFailure {
+  readonly code: string;
+  readonly message: string;
+  readonly detail: Readonly<Record<string, string>>;
+}
+
+export type WorkerMessage =
+  | { readonly kind: 'done'; readonly id: number; readonly result: unknown }
+  | { readonly kind: 'failed'; readonly id: number; readonly failure: WorkerFailure }
+  | {
+      readonly kind: 'log';
+      readonly level: 'debug' | 'info' | 'warn' | 'error';
+      readonly message: string;
+      readonly fields: LogFields;
+    };
+
+function tell(message: WorkerMessage): void {
+  parentPort?.postMessage(message);
+}
+
+function relayLog(common: LogFields): Log {
+  const at =
+    (level: 'debug' | 'info' | 'warn' | 'error') =>
+    (message: string, fields: LogFields = {}): void =>
+      tell({ kind: 'log', level, message, fields: { ...common, ...fields } });
+  return {
+    debug: at('debug'),
+    info: at('info'),
+    warn: at('warn'),
+    error: at('error'),
+    with: (fields) => relayLog({ ...common, ...fields }),
+  };
+}
+
+async function perform(engine: NetworkEngine, operation: Operation): Promise<unknown> {
+  switch (operation.name) {
+    case 'start':
+      await engine.start();
+      return engine.attachments();
+    case 'setSelf':
+      return engine.setSelf(operation.self);
+    case 'applyOverlay':
+      return engine.applyOverlay(operation.state);
+    case 'removeOverlay':
+      return engine.removeOverlay(operation.networkId);
+    case 'applyIngress':
+      return engine.applyIngress(operation.state);
+    case 'attach':
+      return engine.attach(operation.request);
+    case 'detach':
+      return engine.detach(operation.containerId);
+    case 'reconcile':
+      return engine.reconcile();
+    case 'prune':
+      return engine.prune(new Set(operation.containerIds));
+    case 'close':
+      return engine.close();
+  }
+}
+
+function failureOf(error: unknown): WorkerFailure {
+  if (error instanceof SwarmError && isErrorCode(error.code)) {
+    return { code: error.code, message: error.message, detail: error.detail };
+  }
+  return { code: 'internal', message: messageOf(error), detail: {} };
+}
+
+assert(parentPort !== null, 'the network worker runs as a worker thread');
+let tail: Promise<unknown> = Promise.resolve();
+let engine: NetworkEngine | undefined;
+
+async function serve({ id, operation }: WorkerRequest): Promise<void> {
+  try {
+    engine ??= new NetworkEngine(workerData as HostNetworkOptions, {
+      clock: new SystemClock(),
+      random: new SystemRandom(),
+      log: relayLog({}),
+    });
+    tell({ kind: 'done', id, result: await perform(engine, operation) });
+  } catch (error) {
+    if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
+    tell({ kind: 'failed', id, failure: failureOf(error) });
+  }
+}
+
+parentPort.on('message', (request: WorkerRequest) => {
+  tail = tail.then(() => serve(request));
+});
