@@ -1,0 +1,147 @@
+/**
+ * Networks as Docker's JSON: overlay networks of the cluster, and the three that every host has by
+ * itself (bridge, host, none), which the store does not hold.
+ */
+import { createHash } from 'node:crypto';
+import { SwarmError } from '../../../base/errors.ts';
+import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
+import type { Network, NetworkSpec, Task } from '../../../model/types.ts';
+import type { Fields } from '../fields.ts';
+import { timeOf, ZERO_TIME } from './common.ts';
+
+const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list';
+
+export interface DockerNetwork {
+  readonly Name: string;
+  readonly Id: string;
+  readonly Scope: 'swarm' | 'local';
+  readonly Driver: string;
+  readonly Labels: Readonly<Record<string, string>>;
+  readonly [field: string]: unknown;
+}
+
+export function networkToDocker(network: Network): DockerNetwork {
+  const { spec } = network;
+  const pool = {
+    Subnet: network.subnet === '' ? spec.subnet : network.subnet,
+    ...(spec.range === '' ? {} : { IPRange: spec.range }),
+    Gateway: network.gateway === '' ? spec.gateway : network.gateway,
+  };
+  return {
+    Name: spec.name,
+    Id: network.id,
+    Created: timeOf(network.createdAtMs),
+    Scope: 'swarm',
+    Driver: spec.driver,
+    EnableIPv4: true,
+    EnableIPv6: spec.ipv6,
+    IPAM: { Driver: 'default', Options: null, Config: pool.Subnet === '' ? [] : [pool] },
+    Internal: spec.internal,
+    Attachable: spec.attachable,
+    Ingress: false,
+    ConfigFrom: { Network: '' },
+    ConfigOnly: false,
+    Containers: null,
+    Options: { ...spec.options, ...(network.vni === 0 ? {} : { [VNI_OPTION]: `${network.vni}` }) },
+    Labels: spec.labels,
+  };
+}
+
+/** The network as a task's attachment shows it. */
+export function attachedNetworkToDocker(network: Network): object {
+  return {
+    ID: network.id,
+    Version: { Index: network.version },
+    CreatedAt: timeOf(network.createdAtMs),
+    UpdatedAt: timeOf(network.updatedAtMs),
+    Spec: {
+      Name: network.spec.name,
+      Labels: network.spec.labels,
+      DriverConfiguration: { Name: network.spec.driver, Options: network.spec.options },
+      Attachable: network.spec.attachable,
+      Internal: network.spec.internal,
+      Scope: 'swarm',
+    },
+    DriverState: { Name: network.spec.driver, Options: { [VNI_OPTION]: `${network.vni}` } },
+    IPAMOptions: {
+      Driver: { Name: 'default' },
+      Configs: [{ Subnet: network.subnet, Gateway: network.gateway }],
+    },
+  };
+}
+
+/** Containers of an inspected network, keyed by container as Docker does. */
+export function attachedTasks(networkId: string, tasks: Iterable<Task>): Record<string, object> {
+  const out: Record<string, object> = {};
+  for (const task of tasks) {
+    const attachment = task.networks.find((item) => item.networkId === networkId);
+    if (attachment === undefined || task.status.containerId === '') continue;
+    out[task.status.containerId] = {
+      Name: `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`,
+      EndpointID: task.id,
+      MacAddress: '',
+      IPv4Address: attachment.address,
+      IPv6Address: '',
+    };
+  }
+  return out;
+}
+
+/** bridge, host and none of this host; ids are stable per host. */
+export function localNetworks(hostId: string): readonly DockerNetwork[] {
+  return NODE_LOCAL_NETWORKS.map((name) => ({
+    Name: name,
+    Id: createHash('sha256').update(`${hostId}/${name}`).digest('hex'),
+    Created: ZERO_TIME,
+    Scope: 'local',
+    Driver: name === 'none' ? 'null' : name,
+    EnableIPv4: true,
+    EnableIPv6: false,
+    IPAM: { Driver: 'default', Options: null, Config: [] },
+    Internal: false,
+    Attachable: false,
+    Ingress: false,
+    ConfigFrom: { Network: '' },
+    ConfigOnly: false,
+    Containers: {},
+    Options: {},
+    Labels: {},
+  }));
+}
+
+/** The body of POST /networks/create. */
+export function networkSpecFromDocker(body: Fields): NetworkSpec {
+  const name = body.text('Name');
+  if (name === '') throw new SwarmError('invalid', 'Name must not be empty: name the network');
+  const driver = body.text('Driver', 'overlay');
+  if (driver !== 'overlay' && driver !== '') {
+    throw new SwarmError(
+      'unsupported',
+      `Driver: "${driver}" networks cannot be created: use --driver overlay`,
+    );
+  }
+  const scope = body.text('Scope');
+  if (scope !== '' && scope !== 'swarm') {
+    throw new SwarmError('unsupported', `Scope: "${scope}" is not supported: use swarm`);
+  }
+  body.refuse('Ingress', 'ConfigOnly', 'ConfigFrom');
+  if (body.raw('EnableIPv4') === false) body.refused('EnableIPv4', 'networks always have IPv4');
+  const ipam = body.objectOrEmpty('IPAM');
+  ipam.refuse('Options');
+  if (!['', 'default'].includes(ipam.text('Driver'))) ipam.refused('Driver', 'use default');
+  const pools = ipam.objects('Config');
+  if (pools.length > 1) ipam.refused('Config[1]', 'give one subnet');
+  pools[0]?.refuse('AuxiliaryAddresses', 'AuxAddress');
+  return {
+    name,
+    labels: body.labels('Labels'),
+    driver: 'overlay',
+    internal: body.flag('Internal'),
+    attachable: body.flag('Attachable'),
+    ipv6: body.flag('EnableIPv6'),
+    subnet: pools[0]?.text('Subnet') ?? '',
+    gateway: pools[0]?.text('Gateway') ?? '',
+    range: pools[0]?.text('IPRange') ?? '',
+    options: body.labels('Options'),
+  };
+}

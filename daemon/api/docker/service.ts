@@ -1,0 +1,81 @@
+/** A service as Docker's JSON, with its counts of tasks when they are asked for. */
+import { isDeepStrictEqual } from 'node:util';
+import type { View } from '../../../manager/store/types.ts';
+import { TaskState } from '../../../model/taskState.ts';
+import type { Service, Task } from '../../../model/types.ts';
+import { metaOf, timeOf } from './common.ts';
+import { portToDocker, serviceSpecToDocker } from './serviceSpec.ts';
+
+export interface ServiceCounts {
+  readonly RunningTasks: number;
+  readonly DesiredTasks: number;
+  readonly CompletedTasks: number;
+}
+
+export function serviceToDocker(service: Service, counts?: ServiceCounts): object {
+  const { update, spec } = service;
+  const ports = service.ports.map(portToDocker);
+  return {
+    ...metaOf(service),
+    Spec: serviceSpecToDocker(spec),
+    ...(service.previousSpec === undefined
+      ? {}
+      : { PreviousSpec: serviceSpecToDocker(service.previousSpec) }),
+    Endpoint: {
+      Spec: {
+        Mode: spec.endpointMode,
+        ...(spec.ports.length === 0 ? {} : { Ports: spec.ports.map(portToDocker) }),
+      },
+      ...(ports.length === 0 ? {} : { Ports: ports }),
+      ...(service.virtualAddresses.length === 0
+        ? {}
+        : {
+            VirtualIPs: service.virtualAddresses.map((item) => ({
+              NetworkID: item.networkId,
+              Addr: item.address,
+            })),
+          }),
+    },
+    ...(update === undefined
+      ? {}
+      : {
+          UpdateStatus: {
+            State: update.state,
+            StartedAt: timeOf(update.startedAtMs),
+            ...(update.completedAtMs === 0 ? {} : { CompletedAt: timeOf(update.completedAtMs) }),
+            Message: update.message,
+          },
+        }),
+    ...(counts === undefined ? {} : { ServiceStatus: counts }),
+  };
+}
+
+/** Running: on a node that is not down. Desired: replicas, or for global the tasks that should run. */
+export function countTasks(view: View, service: Service): ServiceCounts {
+  let running = 0;
+  let wanted = 0;
+  let completed = 0;
+  for (const task of view.tasksOfService(service.id)) {
+    if (task.status.state === TaskState.COMPLETE) completed += 1;
+    if (task.desiredState !== TaskState.RUNNING && task.desiredState !== TaskState.READY) continue;
+    wanted += 1;
+    if (task.status.state !== TaskState.RUNNING) continue;
+    if (view.get('node', task.nodeId)?.state !== 'down') running += 1;
+  }
+  const { mode } = service.spec;
+  return {
+    RunningTasks: running,
+    DesiredTasks: mode.kind === 'replicated' ? mode.replicas : wanted,
+    CompletedTasks: completed,
+  };
+}
+
+/**
+ * The task is what its service now asks for: made from the same specification, or from one that
+ * differs only in where tasks may be placed.
+ */
+export function isUpToDate(service: Service, task: Task): boolean {
+  if (task.specVersion === service.specVersion) return true;
+  const { placement } = service.spec.task;
+  return isDeepStrictEqual({ ...task.spec, placement }, service.spec.task);
+}

@@ -1,0 +1,53 @@
+/** A task as Docker's JSON. */
+
+import type { View } from '../../../manager/store/types.ts';
+import { taskStateName } from '../../../model/taskState.ts';
+import type { Task } from '../../../model/types.ts';
+import { metaOf, timeOf } from './common.ts';
+import { attachedNetworkToDocker } from './network.ts';
+import { portToDocker, taskSpecToDocker } from './serviceSpec.ts';
+
+export function taskToDocker(task: Task, view: View): object {
+  const { status } = task;
+  const hostPorts = task.ports.filter((port) => port.publishMode === 'host').map(portToDocker);
+  return {
+    ...metaOf(task),
+    Labels: {},
+    Spec: taskSpecToDocker(task.spec),
+    ServiceID: task.serviceId,
+    ...(task.slot === 0 ? {} : { Slot: task.slot }),
+    ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),
+    Status: {
+      Timestamp: timeOf(status.atMs),
+      State: taskStateName(status.state),
+      Message: status.message,
+      ...(status.error === '' ? {} : { Err: status.error }),
+      ...(status.containerId === ''
+        ? {}
+        : {
+            ContainerStatus: {
+              ContainerID: status.containerId,
+              PID: status.pid,
+              ExitCode: status.exitCode,
+            },
+          }),
+      PortStatus: hostPorts.length === 0 ? {} : { Ports: hostPorts },
+    },
+    DesiredState: taskStateName(task.desiredState),
+    NetworksAttachments: task.networks.flatMap((attachment) => {
+      const network = view.get('network', attachment.networkId);
+      if (network === undefined) return [];
+      return [
+        {
+          Network: attachedNetworkToDocker(network),
+          Addresses: attachment.address === '' ? [] : [attachment.address],
+        },
+      ];
+    }),
+  };
+}
+
+/** 'web.1.<id>', or 'web.<node>.<id>' for a global service. */
+export function taskName(task: Task): string {
+  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`;
+}

@@ -1,0 +1,136 @@
+/**
+ * Reading JSON that came from outside: an object whose fields are asked for by name and type. A
+ * field of the wrong type is refused with its path ('Spec.TaskTemplate.Placement'); null and absent
+ * are the same, as in Go; unknown fields are not looked at. A field that is known but not built is
+ * refused with `refuse`, so that nothing is stored and then ignored.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import type { Labels } from '../../model/types.ts';
+
+export function isRecord(value: unknown): value is Record<string, unknown> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function wrong(path: string, wanted: string): never {
+  throw new SwarmError('invalid', `${path === '' ? 'the body' : path} must be ${wanted}`);
+}
+
+/** Go's zero value: what clients send for a field that was not set. */
+function isEmpty(value: unknown): boolean {
+  if (value === undefined || value === null || value === false) return true;
+  if (value === 0 || value === '') return true;
+  if (Array.isArray(value)) return value.length === 0;
+  return isRecord(value) && Object.values(value).every(isEmpty);
+}
+
+export class Fields {
+  readonly path: string;
+  readonly #record: Record<string, unknown>;
+
+  constructor(value: unknown, path = '') {
+    if (!isRecord(value)) wrong(path, 'an object');
+    this.#record = value;
+    this.path = path;
+  }
+
+  at(name: string): string {
+    return this.path === '' ? name : `${this.path}.${name}`;
+  }
+
+  raw(name: string): unknown {
+    return Object.hasOwn(this.#record, name) ? (this.#record[name] ?? undefined) : undefined;
+  }
+
+  has(name: string): boolean {
+    return this.raw(name) !== undefined;
+  }
+
+  text(name: string, fallback = ''): string {
+    const value = this.raw(name);
+    if (value === undefined) return fallback;
+    return typeof value === 'string' ? value : wrong(this.at(name), 'a string');
+  }
+
+  flag(name: string, fallback = false): boolean {
+    const value = this.raw(name);
+    if (value === undefined) return fallback;
+    return typeof value === 'boolean' ? value : wrong(this.at(name), 'true or false');
+  }
+
+  number(name: string, fallback: number): number {
+    const value = this.raw(name);
+    if (value === undefined) return fallback;
+    return typeof value === 'number' ? value : wrong(this.at(name), 'a number');
+  }
+
+  /** A whole number >= 0. */
+  whole(name: string, fallback: number): number {
+    const value = this.number(name, fallback);
+    if (!Number.isSafeInteger(value) || value < 0)
+      wrong(this.at(name), 'a whole number, 0 or more');
+    return value;
+  }
+
+  texts(name: string): string[] {
+    const value = this.raw(name);
+    if (value === undefined) return [];
+    if (!Array.isArray(value)) wrong(this.at(name), 'a list of strings');
+    return value.map((item, index) =>
+      typeof item === 'string' ? item : wrong(`${this.at(name)}[${index}]`, 'a string'),
+    );
+  }
+
+  labels(name: string): Labels {
+    const value = this.raw(name);
+    if (value === undefined) return {};
+    if (!isRecord(value)) wrong(this.at(name), 'an object of strings');
+    const out: Record<string, string> = {};
+    for (const [key, item] of Object.entries(value)) {
+      out[key] = typeof item === 'string' ? item : wrong(`${this.at(name)}.${key}`, 'a string');
+    }
+    return out;
+  }
+
+  /** undefined when absent. */
+  object(name: string): Fields | undefined {
+    const value = this.raw(name);
+    return value === undefined ? undefined : new Fields(value, this.at(name));
+  }
+
+  /** An absent object reads as an empty one. */
+  objectOrEmpty(name: string): Fields {
+    return new Fields(this.raw(name) ?? {}, this.at(name));
+  }
+
+  objects(name: string): Fields[] {
+    const value = this.raw(name);
+    if (value === undefined) return [];
+    if (!Array.isArray(value)) wrong(this.at(name), 'a list');
+    return value.map((item, index) => new Fields(item, `${this.at(name)}[${index}]`));
+  }
+
+  /** One of `allowed`; absent and '' give `fallback`. */
+  choice<T extends string>(name: string, allowed: readonly T[], fallback: T): T {
+    const value = this.text(name);
+    if (value === '') return fallback;
+    const found = allowed.find((item) => item === value);
+    if (found === undefined) {
+      throw new SwarmError(
+        'invalid',
+        `${this.at(name)}: "${value}" is none of ${allowed.join(', ')}`,
+      );
+    }
+    return found;
+  }
+
+  /** Refuses known fields that are not built, unless they are absent or Go's zero value. */
+  refuse(...names: string[]): void {
+    for (const name of names) {
+      if (!isEmpty(this.raw(name))) this.refused(name);
+    }
+  }
+
+  refused(name: string, hint = 'leave it out'): never {
+    throw new SwarmError('unsupported', `${this.at(name)} is not supported by tsswarm: ${hint}`);
+  }
+}

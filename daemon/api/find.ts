@@ -1,0 +1,58 @@
+/**
+ * From what a user typed to one object of the store: its id, its name, or a prefix of its id that
+ * fits no other. Also the way to the cluster, with Docker's words where this node has none.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import type { Control } from '../../manager/control/types.ts';
+import type { View } from '../../manager/store/types.ts';
+import type { TableName, Tables } from '../../model/types.ts';
+import type { DaemonNode } from '../types.ts';
+
+const OUTSIDE =
+  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect ' +
+  'this node to swarm and try again.';
+const WORKER =
+  "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. " +
+  'Please run this command on a manager node or promote the current node to a manager.';
+
+/** SwarmError not_manager with Docker's text unless this node is a manager. */
+export function controlOf(node: DaemonNode): Control {
+  const local = node.local();
+  if (local.state === 'inactive') throw new SwarmError('not_manager', OUTSIDE);
+  if (local.state === 'active' && local.role !== 'manager') {
+    throw new SwarmError('not_manager', WORKER);
+  }
+  return node.control();
+}
+
+/** Control when this node is a manager now, else undefined. */
+export function controlIfManager(node: DaemonNode): Control | undefined {
+  const local = node.local();
+  return local.state === 'active' && local.role === 'manager' ? node.control() : undefined;
+}
+
+/** Exact id, then exact name, then a unique prefix of the id. SwarmError not_found otherwise. */
+export function find<T extends TableName>(view: View, table: T, key: string): Tables[T] {
+  const found = findOptional(view, table, key);
+  if (found === undefined) throw new SwarmError('not_found', `${table} ${key} not found`);
+  return found;
+}
+
+/** As find, but undefined when nothing fits; still SwarmError invalid when several do. */
+export function findOptional<T extends TableName>(
+  view: View,
+  table: T,
+  key: string,
+): Tables[T] | undefined {
+  const exact = view.get(table, key) ?? view.byName(table, key);
+  if (exact !== undefined || key === '') return exact;
+  let found: Tables[T] | undefined;
+  for (const object of view.all(table)) {
+    if (!object.id.startsWith(key)) continue;
+    if (found !== undefined) {
+      throw new SwarmError('invalid', `${table} ${key} is ambiguous: give more of the id`);
+    }
+    found = object;
+  }
+  return found;
+}

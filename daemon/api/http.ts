@@ -1,0 +1,195 @@
+/**
+ * The small part of HTTP that the API needs: requests with parsed query and bounded bodies, replies,
+ * streams that wait for a slow reader, and a router over path patterns ('/nodes/{id}/update';
+ * '{name...}' also matches slashes). It knows nothing of Docker beyond the shape of an error.
+ */
+import { once } from 'node:events';
+import type { IncomingMessage, ServerResponse } from 'node:http';
+import { MIB } from '../../base/bytes.ts';
+import { SwarmError } from '../../base/errors.ts';
+import { Fields } from './fields.ts';
+
+/** Specifications are small; more than this is refused before it is parsed. */
+const BODY_LIMIT_BYTES = 4 * MIB;
+
+export type Reply =
+  | { readonly kind: 'json'; readonly status: number; readonly value: unknown }
+  | { readonly kind: 'empty'; readonly status: number }
+  | { readonly kind: 'streamed' };
+
+export function json(value: unknown, status = 200): Reply {
+  return { kind: 'json', status, value };
+}
+
+export function empty(status = 200): Reply {
+  return { kind: 'empty', status };
+}
+
+/** The handler has written the answer itself. */
+export const STREAMED: Reply = { kind: 'streamed' };
+
+export class ApiRequest {
+  readonly method: string;
+  readonly path: string;
+  readonly query: URLSearchParams;
+  readonly params: Readonly<Record<string, string>>;
+  readonly incoming: IncomingMessage;
+  readonly response: ServerResponse;
+  /** Aborted when the caller has gone. */
+  readonly signal: AbortSignal;
+
+  constructor(
+    incoming: IncomingMessage,
+    response: ServerResponse,
+    path: string,
+    query: URLSearchParams,
+    params: Readonly<Record<string, string>>,
+  ) {
+    this.incoming = incoming;
+    this.response = response;
+    this.method = incoming.method ?? 'GET';
+    this.path = path;
+    this.query = query;
+    this.params = params;
+    const gone = new AbortController();
+    response.once('close', () => gone.abort());
+    this.signal = gone.signal;
+  }
+
+  /** '1', 'true', 'True' as Docker reads them; anything else but '', '0', 'false' counts as true. */
+  flag(name: string): boolean {
+    const value = (this.query.get(name) ?? '').trim().toLowerCase();
+    return !['', '0', 'no', 'false', 'none'].includes(value);
+  }
+
+  text(name: string): string {
+    return this.query.get(name) ?? '';
+  }
+
+  /** The version an update was decided from. */
+  version(): number {
+    const value = this.text('version');
+    if (!/^\d+$/.test(value)) {
+      throw new SwarmError('invalid', `invalid version "${value}": pass ?version=<Version.Index>`);
+    }
+    return Number(value);
+  }
+
+  /** The body as a JSON object; an empty body is an empty object. */
+  async body(): Promise<Fields> {
+    const chunks: Buffer[] = [];
+    let size = 0;
+    for await (const chunk of this.incoming as AsyncIterable<Buffer>) {
+      size += chunk.length;
+      if (size > BODY_LIMIT_BYTES) {
+        throw new SwarmError(
+          'invalid',
+          `the request body is larger than ${BODY_LIMIT_BYTES} bytes`,
+        );
+      }
+      chunks.push(chunk);
+    }
+    const text = Buffer.concat(chunks).toString('utf8').trim();
+    if (text === '') return new Fields({});
+    let value: unknown;
+    try {
+      value = JSON.parse(text);
+    } catch (cause) {
+      throw new SwarmError('invalid', 'the request body is not valid JSON', { cause });
+    }
+    return new Fields(value);
+  }
+
+  /** Starts a streamed answer with status 200. */
+  stream(contentType: string): BodyWriter {
+    this.response.writeHead(200, { 'Content-Type': contentType });
+    this.response.flushHeaders();
+    return new BodyWriter(this.response, this.signal);
+  }
+}
+
+/** Writes that resolve only when the reader keeps up; SwarmError cancelled once it has gone. */
+export class BodyWriter {
+  readonly #response: ServerResponse;
+  readonly #signal: AbortSignal;
+
+  constructor(response: ServerResponse, signal: AbortSignal) {
+    this.#response = response;
+    this.#signal = signal;
+  }
+
+  async write(chunk: string | Uint8Array): Promise<void> {
+    if (this.#signal.aborted) throw new SwarmError('cancelled', 'the caller has gone');
+    if (this.#response.write(chunk)) return;
+    try {
+      await once(this.#response, 'drain', { signal: this.#signal });
+    } catch (cause) {
+      throw new SwarmError('cancelled', 'the caller has gone', { cause });
+    }
+  }
+
+  line(value: unknown): Promise<void> {
+    return this.write(`${JSON.stringify(value)}\n`);
+  }
+
+  end(): void {
+    this.#response.end();
+  }
+}
+
+export type Handler = (request: ApiRequest) => Promise<Reply>;
+
+interface Route {
+  readonly method: string;
+  readonly pattern: RegExp;
+  readonly handler: Handler;
+}
+
+export class Router {
+  readonly #routes: Route[] = [];
+
+  add(method: string, path: string, handler: Handler): void {
+    const source = path
+      .replace(/\{(\w+)\.\.\.\}/g, '(?<$1>.+)')
+      .replace(/\{(\w+)\}/g, '(?<$1>[^/]+)');
+    this.#routes.push({ method, pattern: new RegExp(`^${source}$`), handler });
+  }
+
+  get(path: string, handler: Handler): void {
+    this.add('GET', path, handler);
+  }
+
+  post(path: string, handler: Handler): void {
+    this.add('POST', path, handler);
+  }
+
+  delete(path: string, handler: Handler): void {
+    this.add('DELETE', path, handler);
+  }
+
+  /** The first route that fits, in the order added; HEAD is served by GET. */
+  find(
+    method: string,
+    path: string,
+  ): { handler: Handler; params: Readonly<Record<string, string>> } | undefined {
+    const wanted = method === 'HEAD' ? 'GET' : method;
+    for (const route of this.#routes) {
+      if (route.method !== wanted) continue;
+      const match = route.pattern.exec(path);
+      if (match !== null) return { handler: route.handler, params: decoded(match.groups ?? {}) };
+    }
+    return undefined;
+  }
+}
+
+function decoded(groups: Readonly<Record<string, string>>): Record<string, string> {
+  const out: Record<string, string> = {};
+  for (const [name, value] of Object.entries(groups)) {
+    try {
+      out[name] = decodeURIComponent(value);
+    } catch (cause) {
+      throw new SwarmError('invalid', `the path has a bad escape: ${value}`, { cause });
+    }
+  }
+  return out;
+}

@@ -1,0 +1,180 @@
+/**
+ * /tsswarm/watch: the cluster as it moves, as JSON lines (model/live.ts). Reads the local store
+ * without a barrier, so that it shows what is known even when there is no quorum.
+ */
+import type { Clock } from '../../base/clock.ts';
+import { hasCode } from '../../base/errors.ts';
+import type { Control } from '../../manager/control/types.ts';
+import type { StoreEvent, View } from '../../manager/store/types.ts';
+import type { LiveCluster, LiveMessage, LiveNode, LiveTask } from '../../model/live.ts';
+import { TaskState, taskStateName } from '../../model/taskState.ts';
+import type { Node, Task } from '../../model/types.ts';
+import type { DaemonNode } from '../types.ts';
+import { dockerEvent } from './events.ts';
+import { changed } from './follow.ts';
+
+/** Heartbeat ages and lag change by themselves: the picture is renewed this often. */
+const CLUSTER_PERIOD_MS = 1000;
+const BATCH_EVENTS = 256;
+
+export async function* liveMessages(
+  node: DaemonNode,
+  control: Control,
+  clock: Clock,
+  signal: AbortSignal,
+): AsyncGenerator<LiveMessage> {
+  while (!signal.aborted) {
+    const watch = control.store.watch();
+    try {
+      yield stateMessage(node, control, clock);
+      let dueMs = clock.nowMs() + CLUSTER_PERIOD_MS;
+      while (!signal.aborted) {
+        const events = watch.take(BATCH_EVENTS);
+        for (const event of events) yield* messagesOf(event, control.store);
+        if (clock.nowMs() >= dueMs) {
+          const cluster = clusterPicture(node, control);
+          yield { type: 'cluster', atMs: clock.wallMs(), cluster };
+          dueMs = clock.nowMs() + CLUSTER_PERIOD_MS;
+        }
+        if (events.length > 0) continue;
+        await changed(watch, clock, signal, Math.max(0, dueMs - clock.nowMs()));
+      }
+    } catch (error) {
+      // Fell out of the ring: the next turn starts from a complete picture.
+      if (!hasCode(error, 'exhausted')) throw error;
+    } finally {
+      watch.close();
+    }
+  }
+}
+
+function stateMessage(node: DaemonNode, control: Control, clock: Clock): LiveMessage {
+  const { store } = control;
+  const tasks: LiveTask[] = [];
+  for (const task of store.all('task')) {
+    if (isCurrent(task)) tasks.push(liveTask(task, store));
+  }
+  return { type: 'state', atMs: clock.wallMs(), cluster: clusterPicture(node, control), tasks };
+}
+
+function isCurrent(task: Task): boolean {
+  return task.desiredState <= TaskState.RUNNING && task.status.state <= TaskState.RUNNING;
+}
+
+interface NodeSums {
+  runningTasks: number;
+  reservedNanoCpus: number;
+  reservedMemoryBytes: number;
+}
+
+/** Tasks and reservations per node, in one pass over the tasks. */
+function sumsByNode(store: View): Map<string, NodeSums> {
+  const sums = new Map<string, NodeSums>();
+  for (const task of store.all('task')) {
+    if (task.nodeId === '' || task.status.state > TaskState.RUNNING) continue;
+    let sum = sums.get(task.nodeId);
+    if (sum === undefined) {
+      sum = { runningTasks: 0, reservedNanoCpus: 0, reservedMemoryBytes: 0 };
+      sums.set(task.nodeId, sum);
+    }
+    if (task.status.state === TaskState.RUNNING) sum.runningTasks += 1;
+    sum.reservedNanoCpus += task.spec.reservations.nanoCpus;
+    sum.reservedMemoryBytes += task.spec.reservations.memoryBytes;
+  }
+  return sums;
+}
+
+export function clusterPicture(node: DaemonNode, control: Control): LiveCluster {
+  const { store } = control;
+  const raft = control.raftStatus();
+  const ages = node.heartbeatAges();
+  const sums = sumsByNode(store);
+  const nodes: LiveNode[] = [];
+  for (const item of store.all('node')) {
+    nodes.push(liveNode(item, ages.get(item.id), sums.get(item.id)));
+  }
+  nodes.sort((left, right) => (left.hostname < right.hostname ? -1 : 1));
+  return {
+    term: raft.term,
+    leaderNodeId: raft.leaderNodeId,
+    managers: raft.managers.map((manager) => ({
+      nodeId: manager.nodeId,
+      hostname: hostnameOf(store, manager.nodeId),
+      address: manager.address,
+      isLeader: manager.isLeader,
+      reachable: manager.reachable,
+      lag: manager.lag ?? null,
+    })),
+    nodes,
+  };
+}
+
+function liveNode(node: Node, ageMs: number | undefined, sums: NodeSums | undefined): LiveNode {
+  return {
+    id: node.id,
+    hostname: node.description.hostname,
+    address: node.address,
+    role: node.role,
+    availability: node.spec.availability,
+    state: node.state,
+    stateMessage: node.stateMessage,
+    heartbeatAgeMs: ageMs === undefined ? null : Math.round(ageMs),
+    runningTasks: sums?.runningTasks ?? 0,
+    reservedNanoCpus: sums?.reservedNanoCpus ?? 0,
+    nanoCpus: node.description.nanoCpus,
+    reservedMemoryBytes: sums?.reservedMemoryBytes ?? 0,
+    memoryBytes: node.description.memoryBytes,
+  };
+}
+
+function hostnameOf(store: View, nodeId: string): string {
+  return store.get('node', nodeId)?.description.hostname ?? nodeId;
+}
+
+function liveTask(task: Task, store: View): LiveTask {
+  const phases: Record<string, number> = { new: task.createdAtMs };
+  for (const state of Object.values(TaskState)) {
+    const atMs = task.status.phases[state];
+    if (atMs !== undefined && state !== TaskState.NEW) phases[taskStateName(state)] = atMs;
+  }
+  return {
+    id: task.id,
+    serviceId: task.serviceId,
+    name: task.slot === 0 ? task.serviceName : `${task.serviceName}.${task.slot}`,
+    nodeId: task.nodeId,
+    hostname: task.nodeId === '' ? '' : hostnameOf(store, task.nodeId),
+    state: taskStateName(task.status.state),
+    desiredState: taskStateName(task.desiredState),
+    atMs: task.status.atMs,
+    message: task.status.message,
+    error: task.status.error,
+    phases,
+  };
+}
+
+function* messagesOf(event: StoreEvent, store: View): Generator<LiveMessage> {
+  const { atMs } = event;
+  if (event.table === 'task') {
+    const task = (event.after ?? event.before) as Task | undefined;
+    if (task === undefined) return;
+    const before = event.before as Task | undefined;
+    yield {
+      type: 'task',
+      atMs,
+      change: event.kind,
+      task: liveTask(task, store),
+      before: before === undefined ? '' : taskStateName(before.status.state),
+    };
+    return;
+  }
+  const docker = dockerEvent(event);
+  if (docker === undefined) return;
+  yield {
+    type: 'event',
+    atMs,
+    object: docker.Type,
+    action: docker.Action,
+    id: event.id,
+    attributes: docker.Actor.Attributes,
+  };
+}

@@ -1,0 +1,74 @@
+/** /services: list, create, inspect, update and rollback, remove, logs. */
+
+import { SwarmError } from '../../../base/errors.ts';
+import { countTasks, serviceToDocker } from '../docker/service.ts';
+import { serviceSpecFromDocker } from '../docker/serviceSpec.ts';
+import { Filters } from '../filters.ts';
+import { controlOf, find } from '../find.ts';
+import { type ApiRequest, empty, json, type Reply, type Router } from '../http.ts';
+import { sendLogs } from '../logs.ts';
+import type { ApiParts } from '../parts.ts';
+
+const FILTERS = ['id', 'label', 'name', 'mode', 'runtime'];
+
+export function addServiceRoutes(router: Router, parts: ApiParts): void {
+  router.get('/services', async (request) => {
+    const filters = Filters.parse(request.query.get('filters'), FILTERS);
+    const store = await controlOf(parts.node).read();
+    const out = [];
+    for (const service of store.all('service')) {
+      if (!filters.startsWith('id', service.id)) continue;
+      if (!filters.startsWith('name', service.spec.name)) continue;
+      if (!filters.is('mode', service.spec.mode.kind)) continue;
+      if (!filters.is('runtime', 'container')) continue;
+      if (!filters.labels('label', service.spec.labels)) continue;
+      const counts = request.flag('status') ? countTasks(store, service) : undefined;
+      out.push(serviceToDocker(service, counts));
+    }
+    return json(out);
+  });
+  router.post('/services/create', async (request) => {
+    const control = controlOf(parts.node);
+    const spec = serviceSpecFromDocker(await request.body());
+    const service = await control.createService(spec);
+    return json({ ID: service.id, Warnings: null }, 201);
+  });
+  router.get('/services/{id}', async (request) => {
+    // A stored specification is complete, so `insertDefaults` changes nothing.
+    const store = await controlOf(parts.node).read();
+    const service = find(store, 'service', request.params.id);
+    const counts = request.flag('status') ? countTasks(store, service) : undefined;
+    return json(serviceToDocker(service, counts));
+  });
+  router.post('/services/{id}/update', (request) => update(request, parts));
+  router.delete('/services/{id}', async (request) => {
+    const control = controlOf(parts.node);
+    const service = find(await control.read(), 'service', request.params.id);
+    await control.removeService(service.id);
+    return empty();
+  });
+  router.get('/services/{id}/logs', async (request) => {
+    const store = await controlOf(parts.node).read();
+    const service = find(store, 'service', request.params.id);
+    return sendLogs(request, parts, store.tasksOfService(service.id), service.spec.task);
+  });
+}
+
+async function update(request: ApiRequest, parts: ApiParts): Promise<Reply> {
+  const control = controlOf(parts.node);
+  const version = request.version();
+  const rollback = request.text('rollback');
+  if (!['', 'previous'].includes(rollback)) {
+    throw new SwarmError('invalid', `rollback=${rollback} is unknown: use rollback=previous`);
+  }
+  const body = await request.body();
+  if (rollback === 'previous') {
+    const service = find(await control.read(), 'service', request.params.id);
+    await control.rollbackService(service.id, version);
+    return json({ Warnings: null });
+  }
+  const spec = serviceSpecFromDocker(body);
+  const service = find(await control.read(), 'service', request.params.id);
+  await control.updateService(service.id, version, spec);
+  return json({ Warnings: null });
+}

@@ -1,0 +1,106 @@
+/** /swarm: init, join, leave, inspect, update (join tokens rotate with it). */
+import { isDeepStrictEqual } from 'node:util';
+import { SwarmError } from '../../../base/errors.ts';
+import type { StoreReader } from '../../../manager/store/types.ts';
+import { DEFAULT_SUBNET_SIZE, DEFAULT_VXLAN_PORT } from '../../../model/defaults.ts';
+import type { Cluster } from '../../../model/types.ts';
+import { clusterSpecFromDocker, swarmToDocker } from '../docker/swarm.ts';
+import type { Fields } from '../fields.ts';
+import { controlOf } from '../find.ts';
+import { type ApiRequest, empty, json, type Reply, type Router } from '../http.ts';
+import type { ApiParts } from '../parts.ts';
+
+const AVAILABILITIES = ['active', 'pause', 'drain'] as const;
+
+export function addSwarmRoutes(router: Router, parts: ApiParts): void {
+  const { node } = parts;
+  router.get('/swarm', async () => {
+    const control = controlOf(node);
+    const store = await control.read();
+    return json(swarmToDocker(clusterOf(store), await control.joinTokens()));
+  });
+  router.post('/swarm/init', async (request) => init(parts, await request.body()));
+  router.post('/swarm/join', async (request) => join(parts, await request.body()));
+  router.post('/swarm/leave', async (request) => {
+    await node.leave(request.flag('force'));
+    return empty();
+  });
+  router.post('/swarm/update', (request) => update(parts, request));
+  const locked = async (): Promise<Reply> => {
+    throw new SwarmError(
+      'unsupported',
+      'managers are not locked: autolock is not supported, so there is no unlock key',
+    );
+  };
+  router.get('/swarm/unlockkey', locked);
+  router.post('/swarm/unlock', locked);
+}
+
+function clusterOf(store: StoreReader): Cluster {
+  const cluster = store.cluster();
+  if (cluster === undefined) throw new SwarmError('unavailable', 'the cluster is being created');
+  return cluster;
+}
+
+function refuseDataPath(body: Fields): void {
+  const advertise = body.text('AdvertiseAddr').split(':')[0];
+  const dataPath = body.text('DataPathAddr');
+  if (dataPath !== '' && dataPath !== advertise) {
+    body.refused('DataPathAddr', 'traffic of containers uses the advertised address');
+  }
+}
+
+async function init(parts: ApiParts, body: Fields): Promise<Reply> {
+  const { node } = parts;
+  refuseDataPath(body);
+  body.refuse('AutoLockManagers');
+  const spec = clusterSpecFromDocker(body.objectOrEmpty('Spec'));
+  const nodeId = await node.init({
+    advertiseAddress: body.text('AdvertiseAddr'),
+    listenAddress: body.text('ListenAddr'),
+    availability: body.choice('Availability', AVAILABILITIES, 'active'),
+    addressPools: body.texts('DefaultAddrPool'),
+    subnetSize: body.whole('SubnetSize', 0) || DEFAULT_SUBNET_SIZE,
+    vxlanPort: body.whole('DataPathPort', 0) || DEFAULT_VXLAN_PORT,
+    forceNewCluster: body.flag('ForceNewCluster'),
+  });
+  if (body.has('Spec') && !body.flag('ForceNewCluster')) {
+    const control = node.control();
+    const cluster = clusterOf(await control.read());
+    if (!isDeepStrictEqual({ ...cluster.spec }, { ...spec })) {
+      const none = { workerToken: false, managerToken: false };
+      await control.updateCluster(cluster.version, spec, none);
+    }
+  }
+  return json(nodeId);
+}
+
+async function join(parts: ApiParts, body: Fields): Promise<Reply> {
+  refuseDataPath(body);
+  const remoteAddresses = body.texts('RemoteAddrs').filter((address) => address !== '');
+  if (remoteAddresses.length === 0) {
+    throw new SwarmError('invalid', 'RemoteAddrs is empty: give the HOST:PORT of a manager');
+  }
+  await parts.node.join({
+    token: body.text('JoinToken').trim(),
+    remoteAddresses,
+    advertiseAddress: body.text('AdvertiseAddr'),
+    listenAddress: body.text('ListenAddr'),
+    availability: body.choice('Availability', AVAILABILITIES, 'active'),
+  });
+  return empty();
+}
+
+async function update(parts: ApiParts, request: ApiRequest): Promise<Reply> {
+  const control = controlOf(parts.node);
+  const version = request.version();
+  const spec = clusterSpecFromDocker(await request.body());
+  if (request.flag('rotateManagerUnlockKey')) {
+    throw new SwarmError('unsupported', 'autolock is not supported: there is no unlock key');
+  }
+  await control.updateCluster(version, spec, {
+    workerToken: request.flag('rotateWorkerToken'),
+    managerToken: request.flag('rotateManagerToken'),
+  });
+  return empty();
+}

@@ -1,0 +1,233 @@
+/**
+ * The Docker Engine API and tsswarm's extensions over HTTP, on a unix socket. It turns requests
+ * into calls of one DaemonNode and errors into Docker's {"message": ...}; it decides nothing.
+ */
+import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { connect } from 'node:net';
+import { dirname } from 'node:path';
+import type { Clock } from '../../base/clock.ts';
+import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import type { DaemonNode } from '../types.ts';
+import { API_VERSION, MIN_API_VERSION } from './docker/info.ts';
+import { controlOf } from './find.ts';
+import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
+import { liveMessages } from './live.ts';
+import type { ApiParts } from './parts.ts';
+import { addImageRoutes } from './routes/images.ts';
+import { addNetworkRoutes } from './routes/networks.ts';
+import { addNodeRoutes } from './routes/nodes.ts';
+import { addServiceRoutes } from './routes/services.ts';
+import { addSwarmRoutes } from './routes/swarm.ts';
+import { addSystemRoutes } from './routes/system.ts';
+import { addTaskRoutes } from './routes/tasks.ts';
+
+/** Followed logs, events and watches count too; beyond it a connection is closed at once. */
+const MAX_CONNECTIONS = 1024;
+const SOCKET_MODE = 0o660;
+const SOCKET_MODE_ROOT_ONLY = 0o600;
+
+export interface ApiOptions {
+  readonly node: DaemonNode;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly random: Random;
+}
+
+export interface Api {
+  /**
+   * Serves on a unix socket owned by root and `group` when that group exists, else by root alone.
+   * A socket nobody answers on is replaced; SwarmError conflict when somebody does.
+   */
+  listenUnix(path: string, options: { readonly group: string }): Promise<void>;
+  /** Stops listening and ends what is under way. */
+  close(): Promise<void>;
+}
+
+export function createApi(options: ApiOptions): Api {
+  const router = routerOf(options);
+  const servers: Server[] = [];
+  const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
+    void serve(router, options.log, incoming, response);
+  };
+  return {
+    listenUnix: async (path, { group }) => {
+      mkdirSync(dirname(path), { recursive: true });
+      await removeStaleSocket(path);
+      const server = createServer({ requestTimeout: 0 }, listener);
+      server.maxConnections = MAX_CONNECTIONS;
+      await listening(server, path);
+      servers.push(server);
+      restrict(path, group);
+    },
+    close: async () => {
+      for (const server of servers.splice(0)) {
+        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        server.closeAllConnections();
+        await closed;
+      }
+    },
+  };
+}
+
+function routerOf(parts: ApiParts): Router {
+  const router = new Router();
+  addSystemRoutes(router, parts);
+  addSwarmRoutes(router, parts);
+  addNodeRoutes(router, parts);
+  addServiceRoutes(router, parts);
+  addTaskRoutes(router, parts);
+  addNetworkRoutes(router, parts);
+  addImageRoutes(router, parts);
+  router.get('/tsswarm/watch', async (request) => {
+    const control = controlOf(parts.node);
+    const out = request.stream('application/x-ndjson');
+    const messages = liveMessages(parts.node, control, parts.clock, request.signal);
+    for await (const message of messages) await out.line(message);
+    out.end();
+    return STREAMED;
+  });
+  return router;
+}
+
+async function serve(
+  router: Router,
+  log: Log,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): Promise<void> {
+  try {
+    send(response, await answer(router, incoming, response));
+  } catch (error) {
+    sendError(error, log, incoming, response);
+  }
+}
+
+async function answer(
+  router: Router,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): Promise<Reply> {
+  const [rawPath, rawQuery = ''] = (incoming.url ?? '/').split('?', 2);
+  const path = withoutVersion(rawPath);
+  const found = router.find(incoming.method ?? 'GET', path);
+  if (found === undefined) throw new SwarmError('not_found', 'page not found');
+  const query = new URLSearchParams(rawQuery);
+  return await found.handler(new ApiRequest(incoming, response, path, query, found.params));
+}
+
+function send(response: ServerResponse, reply: Reply): void {
+  if (reply.kind === 'streamed') return;
+  if (reply.kind === 'empty') {
+    response.writeHead(reply.status, reply.status === 204 ? {} : { 'Content-Length': 0 });
+    response.end();
+    return;
+  }
+  sendJson(response, reply.status, reply.value);
+}
+
+function sendJson(response: ServerResponse, status: number, value: unknown): void {
+  const body = Buffer.from(`${JSON.stringify(value)}\n`);
+  response.writeHead(status, {
+    'Content-Type': 'application/json',
+    'Content-Length': body.length,
+    'Api-Version': API_VERSION,
+    Ostype: 'linux',
+  });
+  response.end(body);
+}
+
+function sendError(
+  error: unknown,
+  log: Log,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): void {
+  const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
+  if (!(error instanceof SwarmError)) {
+    const stack = error instanceof Error ? error.stack : undefined;
+    log.error('request failed', { method: incoming.method, url: incoming.url, stack });
+  }
+  if (response.headersSent) {
+    // A stream cannot change its status any more: a cut connection tells the reader.
+    response.destroy();
+    return;
+  }
+  // What is left of a refused body must not be read as the next request.
+  if (!incoming.complete) response.setHeader('Connection', 'close');
+  sendJson(response, status, { message: messageOf(error) });
+}
+
+/** '/v1.43/info' -> '/info'. SwarmError invalid with Docker's words for versions not served. */
+function withoutVersion(path: string): string {
+  const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
+  if (match === null) return path;
+  const [, major, minor, rest] = match;
+  const asked = `${major}.${minor}`;
+  if (major !== '1' || Number(minor) > minorOf(API_VERSION)) {
+    throw new SwarmError(
+      'invalid',
+      `client version ${asked} is too new. Maximum supported API version is ${API_VERSION}`,
+    );
+  }
+  if (Number(minor) < minorOf(MIN_API_VERSION)) {
+    throw new SwarmError(
+      'invalid',
+      `client version ${asked} is too old. Minimum supported API version is ${MIN_API_VERSION}, ` +
+        'please upgrade your client to a newer version',
+    );
+  }
+  return rest;
+}
+
+function minorOf(version: string): number {
+  return Number(version.slice(version.indexOf('.') + 1));
+}
+
+function listening(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function removeStaleSocket(path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const socket = connect(path);
+    socket.once('connect', () => {
+      socket.destroy();
+      reject(
+        new SwarmError(
+          'conflict',
+          `a daemon already answers on ${path}: stop it, or choose another socket with -H`,
+        ),
+      );
+    });
+    socket.once('error', () => {
+      rmSync(path, { force: true });
+      resolve();
+    });
+  });
+}
+
+function restrict(path: string, group: string): void {
+  const gid = groupId(group);
+  if (gid === undefined) {
+    chmodSync(path, SOCKET_MODE_ROOT_ONLY);
+    return;
+  }
+  chmodSync(path, SOCKET_MODE);
+  chownSync(path, process.getuid?.() ?? 0, gid);
+}
+
+function groupId(name: string): number | undefined {
+  const line = readFileSync('/etc/group', 'utf8')
+    .split('\n')
+    .find((item) => item.startsWith(`${name}:`));
+  return line === undefined ? undefined : Number(line.split(':')[2]);
+}
