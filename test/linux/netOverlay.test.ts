@@ -82,3 +82,112 @@ test('a virtual address answers ping, and one without backends refuses at once',
   const [answer] = await places[0].get('10.20.0.101', 8080);
   assert.deepEqual(answer, { error: 'ECONNREFUSED' });
 });
+
+test('an endpoint that moves to another host is followed by its address', async () => {
+  const [first, second, third] = underlay.hosts;
+  const overlay = { networkId: 'net1', endpointId: 'moving', address: '10.20.0.50', aliases: [] };
+  const moving = (hostIndex: number) => ({ id: 'moving', address: '10.20.0.50', hostIndex });
+  const tell = async (version: number, hostIndex: number): Promise<void> => {
+    const base = overlayState({ version });
+    const endpoints = [...base.endpoints, moving(hostIndex)];
+    for (const host of underlay.hosts) await host.applyOverlay({ ...base, endpoints });
+  };
+  await tell(2, second.self.hostIndex);
+  const here = await second.attach(attachRequest({ overlays: [overlay] }));
+  await here.place.serve('before', 9000);
+  assert.equal((await places[0].get('10.20.0.50', 9000))[0].name, 'before');
+  assert.equal((await places[1].get('10.20.0.50', 9000))[0].name, 'before');
+  await tell(3, third.self.hostIndex);
+  const there = await third.attach(attachRequest({ overlays: [overlay] }));
+  await there.place.serve('after', 9000);
+  for (const place of places) {
+    assert.equal((await place.get('10.20.0.50', 9000))[0].name, 'after');
+  }
+  here.place.stop();
+  await second.call('detach', here.attachment.containerId);
+  assert.equal((await places[1].get('10.20.0.50', 9000))[0].name, 'after');
+  await first.applyOverlay(overlayState({ version: 1 }));
+  assert.equal((await places[0].get('10.20.0.50', 9000))[0].name, 'after', 'old states are left');
+  there.place.stop();
+  await third.call('detach', there.attachment.containerId);
+});
+
+test('a container on an overlay only has no way out, with a gateway it has the default route', async () => {
+  const [host] = underlay.hosts;
+  const overlay = { networkId: 'net1', endpointId: 'inner', address: '10.20.0.60', aliases: [] };
+  const { place, attachment } = await host.attach(attachRequest({ overlays: [overlay] }));
+  assert.equal(attachment.gatewayAddress, '');
+  assert.equal(await place.run('ip', 'route', 'show', 'default'), '');
+  assert.match(await places[0].run('ip', 'route', 'show', 'default'), /via 10\.254\.1\.1 dev eth1/);
+  assert.match(await place.run('ip', '-o', 'link', 'show', 'eth0'), /mtu 1450 /);
+  await host.call('detach', attachment.containerId);
+});
+
+test('a packet too big for the tunnel is answered, not lost', async () => {
+  await assert.rejects(
+    places[0].run('ping', '-c', '1', '-W', '1', '-M', 'do', '-s', '1423', '10.20.0.13'),
+    /too long/,
+  );
+  await places[0].run('ping', '-c', '1', '-W', '2', '-M', 'do', '-s', '1422', '10.20.0.13');
+});
+
+test('reconcile mends a flushed table, a deleted route, neighbour and tunnel, and says so', async () => {
+  const [host] = underlay.hosts;
+  assert.deepEqual(await host.call('reconcile'), []);
+  const path = `/proc/${host.holder.pid}/root${host.execRoot}/netns/ov-net1`;
+  const inside = (...words: string[]): Promise<string> =>
+    host.run('nsenter', `--net=${path}`, ...words);
+  await inside('nft', 'flush', 'table', 'ip', 'tsswarm');
+  await inside('ip', 'route', 'del', '10.20.0.13/32');
+  await inside('ip', 'neigh', 'flush', 'dev', 'vx0', 'nud', 'permanent');
+  const mended = (await host.call('reconcile')) as string[];
+  assert.equal(mended.length, 2, mended.join('; '));
+  await places[0].ping('10.20.0.13');
+  await places[0].ping('10.20.0.12');
+  assert.equal((await places[0].get('10.20.0.100', 8080, 3)).filter((a) => a.name).length, 3);
+  await inside('ip', 'link', 'del', 'vx0');
+  assert.match(((await host.call('reconcile')) as string[]).join(), /tunnel device made again/);
+  await places[0].ping('10.20.0.13');
+  assert.deepEqual(await host.call('reconcile'), []);
+});
+
+test('a table that somebody deletes between two of our changes is noticed', async () => {
+  const [host] = underlay.hosts;
+  const path = `/proc/${host.holder.pid}/root${host.execRoot}/netns/ov-net1`;
+  await host.run('nsenter', `--net=${path}`, 'nft', 'delete', 'table', 'ip', 'tsswarm');
+  assert.match(((await host.call('reconcile')) as string[]).join(), /table restored/);
+  await host.run('nsenter', `--net=${path}`, 'nft', 'add', 'table', 'ip', 'foreign');
+  assert.deepEqual(await host.call('reconcile'), []);
+  assert.match(await host.run('nsenter', `--net=${path}`, 'nft', 'list', 'tables'), /foreign/);
+});
+
+test('the network goes on after the daemon was killed, and again under the next one', async () => {
+  const [host] = underlay.hosts;
+  await host.kill();
+  await places[2].ping('10.20.0.11');
+  await host.start(undefined);
+  const adopted = (await host.call('attachments')) as { containerId: string }[];
+  assert.equal(adopted.length, 1);
+  assert.deepEqual(await host.call('reconcile'), []);
+  await places[2].ping('10.20.0.11');
+  assert.equal((await places[0].get('10.20.0.13', 8080))[0].name, 'task2');
+});
+
+test('a network with containers is not removed; without them nothing of it is left', async () => {
+  const [host] = underlay.hosts;
+  await assert.rejects(host.call('removeOverlay', 'net1'), /still has 1 container/);
+  for (const place of places) place.stop();
+  for (const each of underlay.hosts) {
+    for (const { containerId } of (await each.call('attachments')) as { containerId: string }[]) {
+      await each.call('detach', containerId);
+      await each.call('detach', containerId);
+    }
+    await each.call('removeOverlay', 'net1');
+    assert.deepEqual((await each.run('ls', `${each.execRoot}/netns`)).trim(), 'gateway');
+    assert.deepEqual((await each.run('ls', `${each.execRoot}/network/files`)).trim(), '');
+    assert.deepEqual((await each.run('ls', `${each.execRoot}/network/overlays`)).trim(), '');
+    assert.deepEqual((await each.run('ls', `${each.execRoot}/network/attachments`)).trim(), '');
+    await each.applyOverlay(overlayState());
+    await each.call('removeOverlay', 'net1');
+  }
+});
