@@ -53,7 +53,7 @@ export class Reporter {
   open(send: SendStatuses): void {
     this.#send = send;
     this.#failures = 0;
-    this.#flushAfter(0);
+    if (this.#pending.size > 0) this.#flushAfter(0);
   }
 
   /** The session is gone; what is under way counts as not acknowledged. */

@@ -48,6 +48,8 @@ const ELECTION_BACKOFF_MAX_MS = 250;
 const REDIRECTS = 3;
 /** An address that failed so recently is not worth following a redirect to. */
 const FAILED_RECENTLY_MS = 1000;
+/** One that answered nothing has its next turn so much later than one that refused. */
+const SILENT_PENALTY_MS = 3000;
 export const HEARTBEAT_FAILURES = 3;
 const HEARTBEAT_DEADLINE_MIN_MS = 300;
 const HEARTBEAT_DEADLINE_MAX_MS = 2000;
@@ -63,6 +65,8 @@ export class Session {
   readonly #handlers: SessionHandlers;
   readonly #wake = new Signal();
   readonly #failedAtMs = new Map<string, number>();
+  /** Addresses are tried in this order, the lowest first. */
+  readonly #turnMs = new Map<string, number>();
   #managers: readonly string[] = [];
   #leader = '';
   #current = '';
@@ -119,7 +123,7 @@ export class Session {
       }
       const error = await this.#serve(address);
       if (this.#stopped) return;
-      this.#failedAtMs.set(address, this.#clock.nowMs());
+      this.#failed(address, error);
       if (this.#redirected(address, error)) continue;
       this.#redirects = 0;
       this.#failures += 1;
@@ -127,15 +131,19 @@ export class Session {
     }
   }
 
-  /** The leader as far as known, else the address that failed longest ago. */
+  #failed(address: string, error: unknown): void {
+    const nowMs = this.#clock.nowMs();
+    this.#failedAtMs.set(address, nowMs);
+    this.#turnMs.set(address, nowMs + (isRefusal(error) ? 0 : SILENT_PENALTY_MS));
+  }
+
+  /** The leader as far as known, else the address whose turn it is. */
   #choose(): string | undefined {
     if (this.#leader !== '' && !this.#failedRecently(this.#leader)) return this.#leader;
+    const turnMs = (address: string): number => this.#turnMs.get(address) ?? 0;
     let best: string | undefined;
     for (const address of this.#managers) {
-      const atMs = this.#failedAtMs.get(address) ?? Number.NEGATIVE_INFINITY;
-      if (best === undefined || atMs < (this.#failedAtMs.get(best) ?? Number.NEGATIVE_INFINITY)) {
-        best = address;
-      }
+      if (best === undefined || turnMs(address) < turnMs(best)) best = address;
     }
     return best ?? (this.#leader === '' ? undefined : this.#leader);
   }
@@ -220,6 +228,7 @@ export class Session {
     this.#failures = 0;
     this.#redirects = 0;
     this.#failedAtMs.clear();
+    this.#turnMs.clear();
     this.#leader = address;
     this.#sessionId = first.sessionId;
     this.#log.info('session is up', { manager: address, session: first.sessionId });

@@ -202,6 +202,9 @@ export class FakeImages implements ImageStore {
   import = unused;
   remove = unused;
   tag = unused;
+  save = unused;
+
+  async close(): Promise<void> {}
 }
 
 export class FakeNetwork implements HostNetwork {
