@@ -17,6 +17,7 @@ import {
 import { dirname, join } from 'node:path';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { NodeRole } from '../model/types.ts';
+import type { NodeCredentials } from '../proto/credentials.ts';
 
 export interface Membership {
   readonly nodeId: string;
@@ -30,13 +31,6 @@ export interface Membership {
   readonly managers: readonly string[];
   /** 0 unless it is, or is becoming, a manager. */
   readonly raftId: number;
-}
-
-/** PEM texts. */
-export interface Credentials {
-  readonly certificate: string;
-  readonly key: string;
-  readonly rootCertificate: string;
 }
 
 const FORMAT = 1;
@@ -87,7 +81,7 @@ export class Identity {
     writeDurably(join(this.#directory, 'state.json'), `${text}\n`);
   }
 
-  credentials(): Credentials {
+  credentials(): NodeCredentials {
     const read = (name: string): string => {
       const path = join(this.#directory, name);
       try {
@@ -97,13 +91,13 @@ export class Identity {
       }
     };
     const certificate = read('node.crt');
-    return { certificate, key: read('node.key'), rootCertificate: read('root.crt') };
+    return { certificate, privateKey: read('node.key'), rootCertificate: read('root.crt') };
   }
 
-  saveCredentials(credentials: Credentials): void {
+  saveCredentials(credentials: NodeCredentials): void {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     writeDurably(join(this.#directory, 'root.crt'), credentials.rootCertificate);
-    writeDurably(join(this.#directory, 'node.key'), credentials.key);
+    writeDurably(join(this.#directory, 'node.key'), credentials.privateKey);
     writeDurably(join(this.#directory, 'node.crt'), credentials.certificate);
   }
 

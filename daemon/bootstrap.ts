@@ -1,0 +1,138 @@
+/**
+ * The first node of a new swarm: its root certificate, its own certificate, and the objects that the
+ * store begins with. Makes them and returns them; nothing is written here.
+ */
+import { isIPv4 } from 'node:net';
+import { SwarmError } from '../base/errors.ts';
+import { newJoinSecret } from '../manager/ca/tokens.ts';
+import { createRequest, createRoot, issueCertificate } from '../manager/ca/x509.ts';
+import type { Change } from '../manager/store/types.ts';
+import {
+  DEFAULT_ADDRESS_POOL,
+  DEFAULT_CLUSTER_SPEC,
+  DEFAULT_SUBNET_SIZE,
+  DEFAULT_VXLAN_PORT,
+} from '../model/defaults.ts';
+import type { Cluster, Node, NodeDescription } from '../model/types.ts';
+import type { NodeCredentials } from '../proto/credentials.ts';
+import type { HostPort } from './addresses.ts';
+import type { Environment } from './environment.ts';
+import type { Membership } from './identity.ts';
+import type { InitRequest } from './types.ts';
+
+const FIRST_RAFT_ID = 1;
+const FIRST_HOST_INDEX = 1;
+const MAX_PREFIX_LENGTH = 29;
+
+export interface Founding {
+  readonly membership: Membership;
+  readonly credentials: NodeCredentials;
+  /** The store's first transaction. */
+  readonly changes: readonly Change[];
+}
+
+export interface FoundingOptions {
+  readonly environment: Environment;
+  readonly request: InitRequest;
+  readonly description: NodeDescription;
+  readonly advertised: HostPort;
+  readonly listen: HostPort;
+}
+
+/** Throws SwarmError invalid unless pools, sizes and ports can be used. */
+function checkPools(pools: readonly string[], subnetSize: number, vxlanPort: number): void {
+  for (const pool of pools) {
+    const [address, length] = pool.split('/');
+    const bits = Number(length);
+    if (!isIPv4(address) || !/^\d{1,2}$/.test(length ?? '') || bits < 8 || bits > subnetSize) {
+      throw new SwarmError(
+        'invalid',
+        `invalid --default-addr-pool "${pool}": write it like 10.20.0.0/16, no smaller than one ` +
+          `network (/${subnetSize})`,
+      );
+    }
+  }
+  if (subnetSize < 8 || subnetSize > MAX_PREFIX_LENGTH) {
+    throw new SwarmError(
+      'invalid',
+      `invalid --default-addr-pool-mask-length ${subnetSize}: 8 to ${MAX_PREFIX_LENGTH}`,
+    );
+  }
+  if (vxlanPort < 1024 || vxlanPort > 49_151) {
+    throw new SwarmError('invalid', `invalid --data-path-port ${vxlanPort}: 1024 to 49151`);
+  }
+}
+
+export async function foundCluster(options: FoundingOptions): Promise<Founding> {
+  const { environment, request, description, advertised, listen } = options;
+  const { clock, random, ids } = environment;
+  const pools = request.addressPools.length > 0 ? request.addressPools : [DEFAULT_ADDRESS_POOL];
+  const subnetSize = request.subnetSize || DEFAULT_SUBNET_SIZE;
+  const vxlanPort = request.vxlanPort || DEFAULT_VXLAN_PORT;
+  checkPools(pools, subnetSize, vxlanPort);
+  const nowMs = clock.wallMs();
+  const stored = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
+  const root = await createRoot(nowMs, random);
+  const cluster: Cluster = {
+    ...stored,
+    id: ids.object(),
+    spec: DEFAULT_CLUSTER_SPEC,
+    rootCaCertificate: root.certificate,
+    rootCaKey: root.privateKey,
+    joinSecretWorker: newJoinSecret(random),
+    joinSecretManager: newJoinSecret(random),
+    addressPools: pools,
+    subnetSize,
+    vxlanPort,
+    removedRaftIds: [],
+  };
+  const nodeId = ids.object();
+  const { csr, privateKey } = await createRequest();
+  const issued = await issueCertificate({
+    root,
+    csr,
+    nodeId,
+    role: 'manager',
+    clusterId: cluster.id,
+    nowMs,
+    lifetimeMs: cluster.spec.certificateExpiryMs,
+    random,
+  });
+  const node: Node = {
+    ...stored,
+    id: nodeId,
+    spec: { name: '', labels: {}, role: 'manager', availability: request.availability },
+    description,
+    role: 'manager',
+    state: 'unknown',
+    stateMessage: 'has founded the swarm; its first session is awaited',
+    address: advertised.host,
+    port: advertised.port,
+    hostIndex: FIRST_HOST_INDEX,
+    manager: { raftId: FIRST_RAFT_ID, address: `${advertised.host}:${advertised.port}` },
+    downSinceMs: 0,
+    certificateSerial: issued.serial,
+  };
+  return {
+    membership: {
+      nodeId,
+      role: 'manager',
+      hostIndex: FIRST_HOST_INDEX,
+      advertiseHost: advertised.host,
+      port: advertised.port,
+      listenHost: listen.host,
+      vxlanPort,
+      managers: [`${advertised.host}:${advertised.port}`],
+      raftId: FIRST_RAFT_ID,
+    },
+    credentials: {
+      rootCertificate: root.certificate,
+      certificate: issued.certificate,
+      privateKey,
+    },
+    changes: [
+      { kind: 'create', table: 'cluster', object: cluster },
+      { kind: 'create', table: 'node', object: node },
+    ],
+  };
+}

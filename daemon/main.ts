@@ -1,0 +1,65 @@
+/**
+ * The daemon's process: takes the data root's lock, opens this host's runtime, resumes the swarm
+ * membership and serves the API until told to stop. SIGTERM and SIGINT stop it; containers run on.
+ * Loaded by `tsswarm daemon` only.
+ */
+import { chmodSync, mkdirSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { AssertionError } from '../base/assert.ts';
+import { SystemClock } from '../base/clock.ts';
+import { messageOf } from '../base/errors.ts';
+import { Ids } from '../base/id.ts';
+import { createLog } from '../base/log.ts';
+import { SystemRandom } from '../base/random.ts';
+import { createApi } from './api/server.ts';
+import type { DaemonOptions, Environment } from './environment.ts';
+import { openHost } from './hostRuntime.ts';
+import { missingFeatures } from './kernel.ts';
+import { lockDataRoot } from './lock.ts';
+import { Node } from './node.ts';
+import { notifySystemd } from './notify.ts';
+
+/** A stop that takes longer ends the process anyway. */
+const STOP_TIMEOUT_MS = 8000;
+
+/** Runs until a signal stops it; rejects when it cannot start, with what a person should read. */
+export async function runDaemon(options: DaemonOptions): Promise<void> {
+  const log = createLog(options.logLevel);
+  const clock = new SystemClock();
+  const random = new SystemRandom();
+  const fatal = (error: unknown): void => {
+    const stack = error instanceof Error ? error.stack : undefined;
+    log.error('the daemon ends', { error: messageOf(error), stack });
+    process.exit(1);
+  };
+  process.on('uncaughtException', fatal);
+  process.on('unhandledRejection', fatal);
+  const environment: Environment = { clock, random, ids: new Ids(random), log, fatal };
+
+  mkdirSync(options.execRoot, { recursive: true, mode: 0o711 });
+  chmodSync(options.execRoot, 0o711);
+  lockDataRoot(options.dataRoot);
+  const host = await openHost(environment, options);
+  const node = new Node(environment, options, host.runtime);
+  await node.resume();
+  mkdirSync(dirname(options.socket), { recursive: true });
+  const api = createApi({ node, clock, log, random });
+  await api.listenUnix(options.socket, { group: 'tsswarm' });
+  notifySystemd('READY=1');
+  log.info('the daemon is ready', { version: options.version, socket: options.socket });
+  void missingFeatures().then((lines) => {
+    for (const line of lines) log.warn(line);
+  });
+
+  await new Promise<void>((resolve) => {
+    process.once('SIGTERM', () => resolve());
+    process.once('SIGINT', () => resolve());
+  });
+  notifySystemd('STOPPING=1');
+  log.info('the daemon stops; containers run on');
+  clock.afterIdle(STOP_TIMEOUT_MS, () => fatal(new AssertionError('stopping took too long')));
+  await api.close();
+  await node.close();
+  await host.close();
+  process.exit(0);
+}

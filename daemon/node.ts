@@ -1,0 +1,325 @@
+/**
+ * The node of this host as the API sees it: in no swarm, joining one, or part of one. Turns init,
+ * join and leave into an identity on disk and a SwarmNode that runs; checks first what hosts get
+ * wrong, so that a refused request changes nothing.
+ *
+ * | state | what is true | left by |
+ * |---|---|---|
+ * | inactive | no identity on disk | init, join |
+ * | pending | init or join under way | to active, or back to inactive with everything undone |
+ * | active | identity on disk, SwarmNode runs | leave, #removed |
+ * | error | identity on disk that cannot be used; `error` says why | leave --force |
+ */
+import { rm } from 'node:fs/promises';
+import { join as joinPath } from 'node:path';
+import type { HostRuntime } from '../agent/containerController.ts';
+import { describeHost } from '../agent/describe.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
+import { Serial } from '../base/queue.ts';
+import { requestCertificate } from '../manager/ca/client.ts';
+import type { Control } from '../manager/control/types.ts';
+import type { ImageStore } from '../runtime/image/types.ts';
+import { parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
+import { foundCluster } from './bootstrap.ts';
+import type { DaemonOptions, Environment } from './environment.ts';
+import { hostInfo } from './hostInfo.ts';
+import { Identity, type Membership } from './identity.ts';
+import { requireKernel } from './kernel.ts';
+import { checkReachable } from './reachable.ts';
+import { SwarmNode, type SwarmNodeOptions } from './swarmNode.ts';
+import { readTaskLogs } from './taskLogs.ts';
+import type {
+  DaemonNode,
+  HostInfo,
+  InitRequest,
+  JoinRequest,
+  LocalNode,
+  LocalState,
+  TaskLogQuery,
+  TaskLogRecord,
+} from './types.ts';
+
+const MAX_WAITING_REQUESTS = 4;
+const DEFAULT_PORT = 2377;
+const LEAVE_GRACE_MS = 10_000;
+
+export class Node implements DaemonNode {
+  readonly version: string;
+  readonly #environment: Environment;
+  readonly #options: DaemonOptions;
+  readonly #runtime: HostRuntime;
+  readonly #identity: Identity;
+  /** init, join and leave, one at a time. */
+  readonly #requests = new Serial(MAX_WAITING_REQUESTS);
+  #state: LocalState = 'inactive';
+  #error = '';
+  #swarm: SwarmNode | undefined;
+
+  constructor(environment: Environment, options: DaemonOptions, runtime: HostRuntime) {
+    this.version = options.version;
+    this.#environment = environment;
+    this.#options = options;
+    this.#runtime = runtime;
+    this.#identity = new Identity(options.dataRoot);
+  }
+
+  get images(): ImageStore {
+    return this.#runtime.images;
+  }
+
+  /**
+   * Takes its place again when this host is part of a swarm. SwarmError corrupt when the identity or
+   * Raft's files are damaged: the daemon must not start on them.
+   */
+  async resume(): Promise<void> {
+    const membership = this.#identity.membership();
+    if (membership === undefined) return;
+    try {
+      const credentials = this.#identity.credentials();
+      this.#swarm = await SwarmNode.start(this.#parts(membership, credentials));
+      this.#state = 'active';
+    } catch (error) {
+      if (!(error instanceof SwarmError) || error.code !== 'unauthorized') throw error;
+      this.#state = 'error';
+      this.#error = error.message;
+      this.#environment.log.error('this node cannot take its place', { error: error.message });
+    }
+  }
+
+  async close(): Promise<void> {
+    await this.#swarm?.stop();
+  }
+
+  local(): LocalNode {
+    const swarm = this.#swarm;
+    if (swarm === undefined) {
+      const nodeId = this.#state === 'error' ? (this.#identity.membership()?.nodeId ?? '') : '';
+      const { state, error } = { state: this.#state, error: this.#error };
+      return { state, error, nodeId, address: '', role: undefined, managers: [] };
+    }
+    const { nodeId, advertiseHost, role, managers } = swarm.membership;
+    const summary = swarm.manager?.control.raftStatus();
+    const known = summary?.managers.map((each) => ({
+      nodeId: each.nodeId,
+      address: each.address,
+      isLeader: each.isLeader,
+    }));
+    return {
+      state: this.#state,
+      error: this.#error,
+      nodeId,
+      address: advertiseHost,
+      role,
+      managers: known ?? managers.map((address) => ({ nodeId: '', address })),
+    };
+  }
+
+  info(): HostInfo {
+    const nodeId = this.#swarm?.membership.nodeId ?? '';
+    return hostInfo(this.#options, this.#runtime, nodeId);
+  }
+
+  control(): Control {
+    if (this.#swarm?.manager !== undefined) return this.#swarm.manager.control;
+    if (this.#swarm === undefined) {
+      throw new SwarmError(
+        'not_manager',
+        'This node is not a swarm manager: it is in no swarm. ' +
+          'Use "tsswarm init" to make one, or "tsswarm join" to join one.',
+      );
+    }
+    const managers = this.#swarm.membership.managers.join(', ');
+    throw new SwarmError(
+      'not_manager',
+      "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster " +
+        `state. Run this on a manager (${managers}), or promote this node there.`,
+    );
+  }
+
+  init(request: InitRequest): Promise<string> {
+    return this.#requests.run(() => this.#init(request));
+  }
+
+  join(request: JoinRequest): Promise<void> {
+    return this.#requests.run(() => this.#join(request));
+  }
+
+  leave(force: boolean): Promise<void> {
+    return this.#requests.run(() => this.#leave(force));
+  }
+
+  async *taskLogs(
+    taskIds: readonly string[],
+    query: TaskLogQuery,
+    signal: AbortSignal,
+  ): AsyncIterable<TaskLogRecord> {
+    const swarm = this.#swarm;
+    const { store } = this.control();
+    if (swarm === undefined) return;
+    yield* readTaskLogs(
+      {
+        log: this.#environment.log,
+        view: store,
+        ownNodeId: swarm.membership.nodeId,
+        own: (taskId, each, stop) => swarm.taskLogs(taskId, each, stop),
+        channelTo: (address) => swarm.channelTo(address),
+      },
+      taskIds,
+      query,
+      signal,
+    );
+  }
+
+  heartbeatAges(): ReadonlyMap<string, number> {
+    return this.#swarm?.manager?.heartbeatAges() ?? new Map();
+  }
+
+  #mustBeInactive(): void {
+    if (this.#state === 'inactive') return;
+    throw new SwarmError(
+      'unavailable',
+      'This node is already part of a swarm. Use "tsswarm leave" to leave it and join another one.',
+    );
+  }
+
+  #parts(membership: Membership, credentials: SwarmNodeOptions['credentials']): SwarmNodeOptions {
+    return {
+      environment: this.#environment,
+      identity: this.#identity,
+      membership,
+      credentials,
+      runtime: this.#runtime,
+      journalDirectory: joinPath(this.#options.dataRoot, 'agent'),
+      describe: () => this.#describe(),
+      onRemoved: (reason) => this.#removed(reason),
+    };
+  }
+
+  #describe() {
+    return describeHost({
+      engineVersion: this.version,
+      engineLabels: this.#options.labels,
+    });
+  }
+
+  async #init(request: InitRequest): Promise<string> {
+    this.#mustBeInactive();
+    if (request.forceNewCluster) {
+      throw new SwarmError(
+        'unsupported',
+        '--force-new-cluster is not built yet: restore the lost managers, or leave and init anew',
+      );
+    }
+    const advertised = resolveAdvertise(request.advertiseAddress);
+    const listen = resolveListen(request.listenAddress, advertised);
+    await requireKernel();
+    this.#state = 'pending';
+    try {
+      const founded = await foundCluster({
+        environment: this.#environment,
+        request,
+        description: this.#describe(),
+        advertised,
+        listen,
+      });
+      this.#identity.erase();
+      this.#identity.saveCredentials(founded.credentials);
+      const parts = this.#parts(founded.membership, founded.credentials);
+      this.#swarm = await SwarmNode.start({ ...parts, founding: founded.changes });
+      this.#identity.save(founded.membership);
+      this.#state = 'active';
+      return founded.membership.nodeId;
+    } catch (error) {
+      this.#identity.erase();
+      this.#state = 'inactive';
+      throw error;
+    }
+  }
+
+  async #join(request: JoinRequest): Promise<void> {
+    this.#mustBeInactive();
+    if (request.remoteAddresses.length === 0) {
+      throw new SwarmError('invalid', 'name a manager to join: host:port');
+    }
+    const remotes = request.remoteAddresses.map((each) => {
+      const { host, port } = parseHostPort(each, 'manager address', DEFAULT_PORT);
+      return `${host}:${port}`;
+    });
+    const advertised = resolveAdvertise(request.advertiseAddress);
+    const listen = resolveListen(request.listenAddress, advertised);
+    await requireKernel();
+    this.#state = 'pending';
+    try {
+      const { clock, log } = this.#environment;
+      const issued = await requestCertificate({
+        clock,
+        log,
+        remoteAddresses: remotes,
+        token: request.token,
+        availability: request.availability,
+        description: this.#describe(),
+        advertiseAddress: advertised.host,
+        port: advertised.port,
+        previousNodeId: '',
+      });
+      const membership: Membership = {
+        nodeId: issued.nodeId,
+        role: issued.role,
+        hostIndex: issued.hostIndex,
+        advertiseHost: advertised.host,
+        port: advertised.port,
+        listenHost: listen.host,
+        vxlanPort: issued.vxlanPort,
+        managers: remotes,
+        raftId: 0,
+      };
+      await checkReachable(this.#environment, membership, issued.credentials, remotes);
+      this.#identity.saveCredentials(issued.credentials);
+      this.#identity.save(membership);
+      this.#swarm = await SwarmNode.start(this.#parts(membership, issued.credentials));
+      this.#state = 'active';
+    } catch (error) {
+      this.#identity.erase();
+      this.#state = 'inactive';
+      throw error;
+    }
+  }
+
+  async #leave(force: boolean): Promise<void> {
+    const swarm = this.#swarm;
+    if (swarm === undefined && this.#state !== 'error') {
+      throw new SwarmError('unavailable', 'This node is not part of a swarm.');
+    }
+    if (swarm?.manager !== undefined) await swarm.manager.leaveRaft(force);
+    await swarm?.stop();
+    this.#swarm = undefined;
+    await this.#forget();
+  }
+
+  /** Ends what the swarm ran here and erases the identity. */
+  async #forget(): Promise<void> {
+    const { containers, network } = this.#runtime;
+    for (const container of containers.list()) {
+      await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
+        // Removing it below kills what would not stop.
+        this.#environment.log.warn('container did not stop', { error: messageOf(error) });
+      });
+      await container.remove();
+    }
+    await network.prune(new Set());
+    await network.setSelf(undefined);
+    await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
+    this.#identity.erase();
+    this.#state = 'inactive';
+    this.#error = '';
+  }
+
+  #removed(reason: string): void {
+    this.#environment.log.error('this node was removed from the swarm', { reason });
+    this.#state = 'error';
+    this.#error = `removed from the swarm: ${reason}`;
+    const swarm = this.#swarm;
+    this.#swarm = undefined;
+    void swarm?.stop();
+  }
+}

@@ -1,0 +1,250 @@
+/**
+ * One membership of a swarm, running: the gRPC listener, the agent and, on managers, the manager.
+ * Follows the role that the leader tells it: a promoted node gets a manager's certificate and joins
+ * Raft, a demoted one leaves and forgets Raft's files. Decides nothing about the cluster.
+ *
+ * | role here | true | left by |
+ * |---|---|---|
+ * | worker | listener, agent | #changeRole on a session that says manager |
+ * | manager | also Raft and the manager's services | #changeRole on a session that says worker |
+ */
+
+import { Agent } from '../agent/agent.ts';
+import type { HostRuntime } from '../agent/containerController.ts';
+import { Host as HostService } from '../agent/host.ts';
+import { FileJournal } from '../agent/journal.ts';
+import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
+import { dialOver } from '../agent/rpcLink.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
+import { Serial } from '../base/queue.ts';
+import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
+import { Renewal } from '../manager/ca/renewal.ts';
+import type { Change } from '../manager/store/types.ts';
+import type { SessionMessage } from '../model/assignment.ts';
+import type { NodeDescription } from '../model/types.ts';
+import type { NodeCredentials, PeerIdentity } from '../proto/credentials.ts';
+import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
+import { Host } from '../proto/services.ts';
+import type { Environment } from './environment.ts';
+import type { Identity, Membership } from './identity.ts';
+import { ManagerRole } from './managerRole.ts';
+import type { TaskLogQuery } from './types.ts';
+
+const MAX_ROLE_CHANGES_WAITING = 4;
+const ROLE_RETRY_MS = 1000;
+
+export interface SwarmNodeOptions {
+  readonly environment: Environment;
+  readonly identity: Identity;
+  readonly membership: Membership;
+  readonly credentials: NodeCredentials;
+  readonly runtime: HostRuntime;
+  readonly journalDirectory: string;
+  readonly describe: () => NodeDescription;
+  /** The store's first transaction, when this node founds the swarm. */
+  readonly founding?: readonly Change[];
+  /** Called once when the cluster says that this node was removed from it. */
+  readonly onRemoved: (reason: string) => void;
+}
+
+export class SwarmNode {
+  readonly #options: SwarmNodeOptions;
+  readonly #server: RpcServer;
+  readonly #agent: Agent;
+  readonly #renewal: Renewal;
+  readonly #roleChanges = new Serial(MAX_ROLE_CHANGES_WAITING);
+  #membership: Membership;
+  #credentials: NodeCredentials;
+  #manager: ManagerRole | undefined;
+  #stopped = false;
+
+  /** Listens and takes up work. SwarmError unavailable when the port is taken. */
+  static async start(options: SwarmNodeOptions): Promise<SwarmNode> {
+    const node = new SwarmNode(options);
+    checkUsable(options.credentials.certificate, options.environment.clock.wallMs());
+    await node.#start();
+    return node;
+  }
+
+  private constructor(options: SwarmNodeOptions) {
+    const { environment, membership, runtime } = options;
+    this.#options = options;
+    this.#membership = membership;
+    this.#credentials = options.credentials;
+    this.#server = new RpcServer({
+      log: environment.log,
+      clock: environment.clock,
+      authorize: (peer, method, problem) => this.#authorize(peer, method, problem),
+    });
+    this.#agent = new Agent({
+      ...environment,
+      nodeId: membership.nodeId,
+      address: membership.advertiseHost,
+      port: membership.port,
+      describe: options.describe,
+      runtime,
+      journal: new FileJournal({
+        directory: options.journalDirectory,
+        clock: environment.clock,
+        log: environment.log,
+      }),
+      dial: dialOver((address) => this.channelTo(address, 'manager')),
+    });
+    this.#renewal = new Renewal({
+      ...environment,
+      current: () => this.#credentials.certificate,
+      renew: () => this.#renew(),
+    });
+  }
+
+  get membership(): Membership {
+    return this.#membership;
+  }
+
+  get manager(): ManagerRole | undefined {
+    return this.#manager;
+  }
+
+  get agent(): Agent {
+    return this.#agent;
+  }
+
+  get credentials(): NodeCredentials {
+    return this.#credentials;
+  }
+
+  /** A connection of its own to another host; the caller closes it. */
+  channelTo(address: string, role?: 'manager'): RpcChannel {
+    const { clock } = this.#options.environment;
+    const trust = { kind: 'node', credentials: this.#credentials } as const;
+    return new RpcChannel(address, trust, { clock, ...(role ? { expect: { role } } : {}) });
+  }
+
+  taskLogs(taskId: string, query: TaskLogQuery, signal: AbortSignal) {
+    return this.#agent.taskLogs(taskId, query, signal);
+  }
+
+  /** Stops serving; containers run on. A leader hands its lead over first. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#renewal.stop();
+    await this.#manager?.stop();
+    await this.#agent.stop();
+    await this.#server.close();
+  }
+
+  async #start(): Promise<void> {
+    const { environment } = this.#options;
+    const { listenHost, port, nodeId, managers } = this.#membership;
+    const host = new HostService({
+      clock: environment.clock,
+      nodeId,
+      ping: pingOver((address) => this.channelTo(address)),
+      logs: (taskId, query, signal) => this.#agent.taskLogs(taskId, query, signal),
+    });
+    this.#server.handle(Host, hostHandlers(host));
+    await this.#server.listen({ host: listenHost, port, tls: this.#credentials });
+    try {
+      if (this.#membership.role === 'manager') await this.#startManager();
+      this.#agent.onSession((message) => this.#told(message));
+      await this.#agent.start(managers);
+      this.#renewal.start();
+    } catch (error) {
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async #startManager(): Promise<void> {
+    const { environment, identity } = this.#options;
+    this.#manager = await ManagerRole.start({
+      environment,
+      directory: identity.raftDirectory,
+      membership: this.#membership,
+      founding: this.#options.founding,
+      server: this.#server,
+      channelTo: (address) => this.channelTo(address, 'manager'),
+      hostChannelTo: (address) => this.channelTo(address),
+      remember: (raftId) => this.#remember({ ...this.#membership, raftId }),
+      onManagers: (managers) => this.#managersAre(managers),
+    });
+  }
+
+  /** Throws unless `peer` may call `method`. On a worker only the Host service is answered. */
+  #authorize(peer: PeerIdentity | undefined, method: MethodName, problem: string): void {
+    if (this.#manager !== undefined) {
+      this.#manager.authorize(peer, method, problem);
+      return;
+    }
+    if (peer === undefined) {
+      const why = problem === '' ? 'no certificate was presented' : problem;
+      throw new SwarmError('unauthorized', `${method.method} needs a node certificate: ${why}`);
+    }
+    if (method.method !== 'Ping' && peer.role !== 'manager') {
+      throw new SwarmError('forbidden', `${method.method} is for managers`);
+    }
+  }
+
+  #told(message: SessionMessage | undefined): void {
+    if (message === undefined || this.#stopped) return;
+    this.#managersAre(message.managers.map((manager) => manager.address));
+    if (message.role !== this.#membership.role) void this.#changeRole(message.role);
+  }
+
+  #managersAre(managers: readonly string[]): void {
+    if (managers.length === 0) return;
+    this.#agent.setManagers(managers);
+    const known = this.#membership.managers;
+    const same = known.length === managers.length && managers.every((each) => known.includes(each));
+    if (!same) this.#remember({ ...this.#membership, managers });
+  }
+
+  #remember(membership: Membership): void {
+    this.#membership = membership;
+    this.#options.identity.save(membership);
+  }
+
+  /** Serial, and once more after a while when it failed: the session only tells of changes. */
+  async #changeRole(role: Membership['role']): Promise<void> {
+    const { clock, log } = this.#options.environment;
+    try {
+      await this.#roleChanges.run(async () => {
+        if (this.#stopped || this.#membership.role === role) return;
+        log.info('role changes', { from: this.#membership.role, to: role });
+        await this.#renew();
+        this.#remember({ ...this.#membership, role, raftId: 0 });
+        if (role === 'manager') await this.#startManager();
+        else await this.#stopManager();
+        log.info('role changed', { role });
+      });
+    } catch (error) {
+      log.warn('role change failed; it is tried again', { role, error: messageOf(error) });
+      if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+      clock.afterIdle(ROLE_RETRY_MS, () => this.#told(this.#agent.session));
+    }
+  }
+
+  async #stopManager(): Promise<void> {
+    await this.#manager?.stop();
+    this.#manager = undefined;
+    this.#options.identity.eraseRaft();
+  }
+
+  /** A new certificate for the role that the cluster wants now, put to use at once. */
+  async #renew(): Promise<void> {
+    const { environment, identity, onRemoved } = this.#options;
+    try {
+      const renewed = await renewCertificate({
+        clock: environment.clock,
+        remoteAddresses: this.#membership.managers,
+        credentials: this.#credentials,
+      });
+      identity.saveCredentials(renewed.credentials);
+      this.#credentials = renewed.credentials;
+      this.#server.setTls(renewed.credentials);
+    } catch (error) {
+      if (error instanceof SwarmError && error.code === 'forbidden') onRemoved(error.message);
+      throw error;
+    }
+  }
+}
