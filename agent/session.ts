@@ -103,6 +103,7 @@ export class Session {
    * it for sure (a manager's own daemon), makes the session move there at once.
    */
   setManagers(managers: readonly string[], leader = ''): void {
+    const changed = leader !== '' || managers.join() !== this.#managers.join();
     this.#managers = managers;
     if (leader !== '') {
       this.#leader = leader;
@@ -111,7 +112,7 @@ export class Session {
         this.#move?.(new SwarmError('not_leader', `manager ${leader} leads now`));
       }
     }
-    this.#wake.emit();
+    if (changed) this.#wake.emit();
   }
 
   async #run(): Promise<void> {
