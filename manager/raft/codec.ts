@@ -1,7 +1,7 @@
 /**
  * Raft messages as bytes, for the wire between managers, and entries as they also stand in the log.
- * Layout by hand, one version byte first; another version is refused, never guessed at. Decoded data
- * are views of the input. Storage messages never leave a process and have no encoding.
+ * Layout by hand, one version byte first; another version is refused, never guessed at. Decoded
+ * data are views of the input. Storage messages never leave a process and have no encoding.
  */
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { decodeConfState, encodeConfState } from './core/confCodec.ts';

@@ -17,7 +17,6 @@ import type { Member, MemberAddress, MemberStatus } from './types.ts';
 
 export interface MembershipHost {
   readonly table: MemberTable;
-  readonly id: number;
   /** Throws not_leader unless this member leads and may act. */
   requireLeader(): void;
   members(): MemberStatus[];

@@ -1,7 +1,8 @@
 /**
- * Proposals under way at the leader, by log index: resolved once applied, refused when another entry
- * took their place, given up (outcome unknown) when leadership is lost or time is up. Holds callbacks
- * only; knows neither the core nor a clock: the driver says what happened and what time it is.
+ * Proposals under way at the leader, by log index: resolved once applied, refused when another
+ * entry took their place, given up (outcome unknown) when leadership is lost or time is up. Holds
+ * callbacks only; knows neither the core nor a clock: the driver says what happened and what time
+ * it is.
  */
 import { SwarmError } from '../../base/errors.ts';
 

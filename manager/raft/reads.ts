@@ -1,7 +1,8 @@
 /**
- * Linearizable reads at any member: waiting readers share one ReadIndex request at a time; an answer
- * releases those that waited when it was asked, once the index is applied here. Unanswered requests
- * are asked again under a new context (unique per process start). Knows no clock and no core.
+ * Linearizable reads at any member: waiting readers share one ReadIndex request at a time; an
+ * answer releases those that waited when it was asked, once the index is applied here. Unanswered
+ * requests are asked again under a new context (unique per process start). Knows no clock and no
+ * core.
  */
 import { assert } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';

@@ -1,8 +1,9 @@
 /**
- * A snapshot on a stream of its own: head (the raft message), chunks with their offset and checksum,
- * end with the total; back come acknowledged offsets and at last "stored". The sender keeps a bounded
- * window ahead of what the receiver has written down, so neither side's memory grows. An interrupted
- * transfer is started again; offsets are there so that a later version may resume it.
+ * A snapshot on a stream of its own: head (the raft message), chunks with their offset and
+ * checksum, end with the total; back come acknowledged offsets and at last "stored". The sender
+ * keeps a bounded window ahead of what the receiver has written down, so neither side's memory
+ * grows. An interrupted transfer is started again; offsets are there so that a later version may
+ * resume it.
  */
 import { crc32 } from 'node:zlib';
 import { KIB, MIB } from '../../base/bytes.ts';

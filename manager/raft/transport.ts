@@ -1,8 +1,8 @@
 /**
- * Raft's transport over streams between managers (wire.ts): a Peer per member for messages, a stream
- * of its own for each snapshot. What an incoming stream says of its sender is checked against its
- * hello; that the other end is a manager at all has been proved before it comes here. No retries but
- * those of dialling: Raft itself repeats what is lost.
+ * Raft's transport over streams between managers (wire.ts): a Peer per member for messages, a
+ * stream of its own for each snapshot. What an incoming stream says of its sender is checked
+ * against its hello; that the other end is a manager at all has been proved before it comes here.
+ * No retries but those of dialling: Raft itself repeats what is lost.
  */
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';

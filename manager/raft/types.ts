@@ -2,6 +2,10 @@
  * What the Raft driver needs of others (state machine, transport) and what it tells them. These are
  * the room's public words; the core's own are in core/types.ts. Declares only.
  */
+import type { Clock } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import type { RaftDisk } from './disk/disk.ts';
 
 export interface AppliedEntry {
   readonly index: number;
@@ -89,4 +93,26 @@ export interface RaftTransport {
   /** These are the members; connections to others end. */
   setPeers(peers: readonly MemberAddress[]): void;
   stop(): Promise<void>;
+}
+
+export interface RaftNodeOptions {
+  /** A positive safe integer, new for every member that ever joins. */
+  readonly id: number;
+  /** The member's state: `<dir>/wal` and `<dir>/snap`. */
+  readonly dir: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly transport: RaftTransport;
+  readonly stateMachine: StateMachine;
+  /** First start of a new group: the same voters, in the same order, on each of them. */
+  readonly bootstrap?: { readonly voters: readonly MemberAddress[] };
+  /** First start of a member that a leader adds to its group. */
+  readonly join?: boolean;
+  /** The log may not have been written: the process has to end. */
+  readonly onFatal: (error: Error) => void;
+  /** Tests and the simulator bring their own; default: a DiskStore on `dir`. */
+  readonly disk?: RaftDisk;
+  /** Entries between snapshots; default 10,000. */
+  readonly snapshotEntries?: number;
 }

@@ -1,6 +1,6 @@
 /**
- * A cluster of real RaftNodes for tests: real disks in a temporary directory, the in-process network,
- * the system clock. Each node's state machine is the list of commands it applied.
+ * A cluster of real RaftNodes for tests: real disks in a temporary directory, the in-process
+ * network, the system clock. Each node's state machine is the list of commands it applied.
  */
 import * as fs from 'node:fs';
 import * as os from 'node:os';

@@ -1,7 +1,7 @@
 /**
  * An in-process network of byte streams for Raft's transport: addresses, cuts (silent, one way or
- * both), refused connections. Used by tests only; delivers in order, a turn later, never loses within
- * an uncut stream.
+ * both), refused connections. Used by tests only; delivers in order, a turn later, never loses
+ * within an uncut stream.
  */
 import type { PeerDialer, PeerStream, StreamKind } from '../../manager/raft/wire.ts';
 

@@ -1,7 +1,7 @@
 /**
- * A configuration change and a ConfState as bytes, in log entries and snapshot messages. Fixed layout,
- * little endian, ids as 8 bytes. No bytes at all = leave the joint configuration. Checks lengths;
- * an unknown byte is an assertion, as entries are checksummed where they are read.
+ * A configuration change and a ConfState as bytes, in log entries and snapshot messages. Fixed
+ * layout, little endian, ids as 8 bytes. No bytes at all = leave the joint configuration. Checks
+ * lengths; an unknown byte is an assertion, as entries are checksummed where they are read.
  */
 import { assert } from '../../../base/assert.ts';
 import type {

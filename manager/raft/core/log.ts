@@ -73,8 +73,8 @@ export class RaftLog {
   }
 
   /**
-   * The last entry at or before `index` whose term is at most `term`: where a log that has `term` at
-   * `index` can at the latest agree with this one. Term 0 when it lies before this log.
+   * The last entry at or before `index` whose term is at most `term`: where a log that has `term`
+   * at `index` can at the latest agree with this one. Term 0 when it lies before this log.
    */
   findConflictByTerm(index: number, term: number): EntryId {
     for (let at = index; at > 0; at -= 1) {

@@ -1,8 +1,8 @@
 /**
  * The core's outside: input by tick, step, propose and the like; output by ready(), which says what
  * to write, send and apply. With asyncStorageWrites the write and the apply are messages to
- * APPEND_THREAD and APPLY_THREAD, whose `responses` the driver delivers (own ones by step) once done,
- * in order; else advance() must follow each ready(). Does no I/O. etcd-io/raft rawnode.go.
+ * APPEND_THREAD and APPLY_THREAD, whose `responses` the driver delivers (own ones by step) once
+ * done, in order; else advance() must follow each ready(). Does no I/O. etcd-io/raft rawnode.go.
  */
 import { assert } from '../../../base/assert.ts';
 import { encodeConfChange } from './confCodec.ts';

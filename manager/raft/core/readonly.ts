@@ -1,7 +1,8 @@
 /**
  * Linearizable reads (Raft thesis 6.4): a read takes the commit index of the moment it reaches the
- * leader, and is released once a quorum has answered a heartbeat sent after that. Reads are numbered
- * in order, a heartbeat carries the number of the newest one, so one round confirms them all.
+ * leader, and is released once a quorum has answered a heartbeat sent after that. Reads are
+ * numbered in order, a heartbeat carries the number of the newest one, so one round confirms them
+ * all.
  */
 import { type JointConfig, jointCommitted } from './quorum.ts';
 import { EMPTY_BYTES, type Message } from './types.ts';

@@ -1,7 +1,7 @@
 /**
  * A member's durable state in one directory: `wal/` (log) and `snap/` (snapshots). What the driver
- * needs of a disk is RaftDisk; DiskStore is the real one. It reads at open only; later it writes, in
- * the order given. It decides nothing: when to snapshot or to purge is the driver's.
+ * needs of a disk is RaftDisk; DiskStore is the real one. It reads at open only; later it writes,
+ * in the order given. It decides nothing: when to snapshot or to purge is the driver's.
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';

@@ -1,10 +1,11 @@
 /**
- * The frame: one batch of log records in a segment, written with one write and covered by checksums.
+ * The frame: one batch of log records in a segment, written with one write and covered by
+ * checksums.
  *   0 magic u32 · 4 version u8 · 5 flags u8 (bit 0: sealed) · 6 u16 zero sectors of the body
  *   8 body length u32 · 12 CRC-32 of the body · 16 sequence u64 · 24 u32 zero · 28 CRC-32 of 0..28
  * Frames start at multiples of 32 bytes, so a header never straddles a 512-byte sector: a sector
- * reaches the disk whole or not at all, hence a damaged header is damage, an absent one a torn write.
- * "Zero sectors" counts what the body itself holds as all-zero sectors; more of them = torn.
+ * reaches the disk whole or not at all, hence a damaged header is damage, an absent one a torn
+ * write. "Zero sectors" counts what the body itself holds as all-zero sectors; more of them = torn.
  */
 import { crc32 } from 'node:zlib';
 import { assert } from '../../../base/assert.ts';

@@ -1,8 +1,9 @@
 /**
  * Reads a write-ahead log back: every frame of every segment in order, checked. A last frame that
  * shows a torn write (its end missing, or a sector of it never written, and nothing sound after it)
- * is copied aside and cleared: it was never acknowledged. Any other damage is refused with SwarmError
- * corrupt: the state may be only partly there, and this member would break promises it has made.
+ * is copied aside and cleared: it was never acknowledged. Any other damage is refused with
+ * SwarmError corrupt: the state may be only partly there, and this member would break promises it
+ * has made.
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';

@@ -1,8 +1,8 @@
 /**
- * Appends frames to preallocated segments: one write and one fdatasync a batch. One spare segment is
- * kept ready, so that a full disk is met when the next spare is made, not in the middle of a batch:
- * from then on `full` holds and the room left is for votes. Space is taken by writing zeros, as
- * sparse files promise nothing. Runs on the log's own thread; keeps no time and no queue.
+ * Appends frames to preallocated segments: one write and one fdatasync a batch. One spare segment
+ * is kept ready, so that a full disk is met when the next spare is made, not in the middle of a
+ * batch: from then on `full` holds and the room left is for votes. Space is taken by writing zeros,
+ * as sparse files promise nothing. Runs on the log's own thread; keeps no time and no queue.
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';

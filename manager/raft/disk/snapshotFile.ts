@@ -1,9 +1,11 @@
 /**
  * One snapshot, one file: `<index>-<term>.snap`, written aside, synced, renamed, directory synced.
- *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 · meta CRC u32 · meta
+ *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 · meta CRC u32 ·
+ *   meta
  *   then chunks: length u32 (not 0) · CRC u32 · bytes
  *   then the end: 0 u32 · CRC u32 over all chunks' CRCs · total bytes u64
- * A file that fails a check is SwarmError corrupt, naming file and offset; it is never half believed.
+ * A file that fails a check is SwarmError corrupt, naming file and offset; it is never half
+ * believed.
  */
 import * as fs from 'node:fs';
 import * as path from 'node:path';

@@ -1,8 +1,9 @@
 /**
  * The write-ahead log as the driver sees it: append in order, told when durable. Appends that come
  * while a batch is on its way are joined into the next one (one write, one sync). A write that only
- * moves the commit index costs nothing: it rides on the next batch. States: open -> failed (an error
- * inside an allocated segment; the owner must end the process) or closed. `full` is no failure.
+ * moves the commit index costs nothing: it rides on the next batch. States: open -> failed (an
+ * error inside an allocated segment; the owner must end the process) or closed. `full` is no
+ * failure.
  */
 import { Worker } from 'node:worker_threads';
 import { assert } from '../../../base/assert.ts';

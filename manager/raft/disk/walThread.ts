@@ -1,7 +1,7 @@
 /**
- * The log's own thread: writes one batch at a time and says when it is durable, so that no sync ever
- * holds up the main thread. Batches that find no room wait here until a `retry` finds some. Any other
- * error is reported as fatal and nothing more is written. Talks to wal.ts only.
+ * The log's own thread: writes one batch at a time and says when it is durable, so that no sync
+ * ever holds up the main thread. Batches that find no room wait here until a `retry` finds some.
+ * Any other error is reported as fatal and nothing more is written. Talks to wal.ts only.
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../../../base/assert.ts';

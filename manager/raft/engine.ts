@@ -1,0 +1,269 @@
+/**
+ * The loop around the pure core: takes its ready() and writes, sends and applies, in the order the
+ * core relies on. A message that promises durability leaves only once the write it follows is
+ * synced; others leave at once. A snapshot being installed holds up the writes reported after it.
+ * Knows no time and answers no callers: node.ts does.
+ */
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import { encodeMessage } from './codec.ts';
+import { decodeConfChange } from './core/confCodec.ts';
+import { ConfChangeError } from './core/confchange.ts';
+import type { MemoryLog } from './core/memoryLog.ts';
+import type { Raft } from './core/raft.ts';
+import { RawNode, type Ready } from './core/rawnode.ts';
+import {
+  APPEND_THREAD,
+  APPLY_THREAD,
+  type Entry,
+  type Message,
+  type SnapshotMeta,
+  type SoftState,
+} from './core/types.ts';
+import type { RaftDisk } from './disk/disk.ts';
+import * as limits from './limits.ts';
+import type { MemberTable } from './memberTable.ts';
+import { restoreMachine } from './startup.ts';
+import type { AppliedEntry, RaftTransport, StateMachine } from './types.ts';
+
+export interface EngineHost {
+  readonly id: number;
+  readonly log: Log;
+  readonly random: Random;
+  readonly disk: RaftDisk;
+  readonly memory: MemoryLog;
+  readonly table: MemberTable;
+  readonly transport: RaftTransport;
+  readonly stateMachine: StateMachine;
+  /** Before ready() is looked at: the place to start reads. */
+  beforePump(): void;
+  onSoftState(state: SoftState): void;
+  onReadState(context: Uint8Array, index: number): void;
+  /** These entries are applied, or (`refusal`) skipped on every member. */
+  onSettled(settled: readonly Settled[]): void;
+  onMembersChanged(): void;
+  sendSnapshot(message: Message): void;
+  /** A snapshot from the leader is in place. */
+  onInstalled(): void;
+  address(id: number): string | undefined;
+  /** The state machine is in doubt: the process has to end. */
+  onFatal(error: Error): void;
+}
+
+export interface Settled {
+  readonly index: number;
+  readonly term: number;
+  readonly refusal: SwarmError | undefined;
+}
+
+export class Engine {
+  readonly raw: RawNode;
+  readonly #host: EngineHost;
+  /** Term of the last entry applied. */
+  appliedTerm: number;
+  #queued = false;
+  #stopped = false;
+  /** Writes that are durable and not taken in yet, in order. */
+  #durable: (() => void | Promise<void>)[] = [];
+  #installing = false;
+
+  constructor(host: EngineHost) {
+    this.#host = host;
+    const snapshot = host.memory.snapshot();
+    this.appliedTerm = snapshot?.term ?? 0;
+    this.raw = new RawNode({
+      id: host.id,
+      electionTicks: limits.ELECTION_TICKS,
+      heartbeatTicks: limits.HEARTBEAT_TICKS,
+      storage: host.memory,
+      applied: snapshot?.index ?? 0,
+      random: host.random,
+      asyncStorageWrites: true,
+      maxSizePerMessageBytes: limits.MAX_MESSAGE_BYTES,
+      maxApplyingBytes: limits.MAX_APPLYING_BYTES,
+      maxUncommittedBytes: limits.MAX_UNCOMMITTED_BYTES,
+      maxInflightMessages: limits.MAX_INFLIGHT_MESSAGES,
+      maxInflightBytes: limits.MAX_INFLIGHT_BYTES,
+      checkQuorum: true,
+      preVote: true,
+      disableProposalForwarding: true,
+      stepDownOnRemoval: true,
+    });
+  }
+
+  get raft(): Raft {
+    return this.raw.raft;
+  }
+
+  get installing(): boolean {
+    return this.#installing;
+  }
+
+  stop(): void {
+    this.#stopped = true;
+  }
+
+  /** Runs the loop at the end of this turn, so that what comes together goes together. */
+  schedule(): void {
+    if (this.#queued || this.#stopped) return;
+    this.#queued = true;
+    queueMicrotask(() => {
+      this.#queued = false;
+      this.pump();
+    });
+  }
+
+  pump(): void {
+    if (this.#stopped) return;
+    this.#host.beforePump();
+    while (!this.#stopped && this.raw.hasReady()) this.#handle(this.raw.ready());
+  }
+
+  #handle(ready: Ready): void {
+    if (ready.softState !== undefined) this.#host.onSoftState(ready.softState);
+    for (const message of ready.messages) {
+      if (message.to === APPEND_THREAD) this.#write(ready, message);
+      else if (message.to !== APPLY_THREAD) this.#send(message);
+    }
+    for (const { context, index } of ready.readStates) this.#host.onReadState(context, index);
+    const apply = ready.messages.find((message) => message.to === APPLY_THREAD);
+    if (apply !== undefined) this.#apply(apply);
+    else if (ready.readStates.length > 0) this.#host.onSettled([]);
+  }
+
+  #send(message: Message): void {
+    if (message.type === 'snapshot') {
+      this.#host.sendSnapshot(message);
+      return;
+    }
+    const address = this.#host.address(message.to);
+    if (address === undefined) return;
+    this.#host.transport.send(message.to, address, encodeMessage(message));
+  }
+
+  #write(ready: Ready, message: Message): void {
+    const { snapshot, hardState, entries } = ready;
+    this.#host.disk.append({
+      entries,
+      hardState,
+      snapshot,
+      installs: snapshot !== undefined,
+      sync: ready.mustSync || snapshot !== undefined,
+      done: () => {
+        this.#durable.push(() => this.#written(ready, message.responses));
+        if (!this.#installing) this.#drainDurable();
+      },
+    });
+  }
+
+  /** In order; one that installs a snapshot holds up those after it. */
+  #drainDurable(): void {
+    for (let next = this.#durable.shift(); next !== undefined; next = this.#durable.shift()) {
+      if (this.#stopped) return;
+      const wait = next();
+      if (wait === undefined) continue;
+      this.#installing = true;
+      void wait.then(() => {
+        this.#installing = false;
+        this.#drainDurable();
+      });
+      return;
+    }
+    this.schedule();
+  }
+
+  #written(ready: Ready, responses: readonly Message[]): undefined | Promise<void> {
+    const { memory } = this.#host;
+    if (ready.hardState !== undefined) memory.setHardState(ready.hardState);
+    if (ready.snapshot !== undefined) {
+      return this.#install(ready.snapshot, ready.entries, responses);
+    }
+    memory.append(ready.entries);
+    this.#respond(responses);
+    return undefined;
+  }
+
+  #respond(responses: readonly Message[]): void {
+    for (const response of responses) {
+      if (response.to === this.#host.id) this.raw.step(response);
+      else this.#send(response);
+    }
+  }
+
+  /** Never rejects: what goes wrong here is fatal. */
+  async #install(
+    snapshot: SnapshotMeta,
+    entries: readonly Entry[],
+    responses: readonly Message[],
+  ): Promise<void> {
+    const { memory, disk, stateMachine, table, log } = this.#host;
+    memory.installSnapshot(snapshot);
+    memory.append(entries);
+    try {
+      await restoreMachine(disk, stateMachine, snapshot);
+      if (this.#stopped) return;
+      table.restore(snapshot.data, snapshot.confState);
+    } catch (error) {
+      this.#host.onFatal(error instanceof Error ? error : new Error(messageOf(error)));
+      return;
+    }
+    this.appliedTerm = snapshot.term;
+    log.info('raft: snapshot installed', { index: snapshot.index });
+    this.#host.onMembersChanged();
+    this.#host.onInstalled();
+    this.#respond(responses);
+  }
+
+  #apply(message: Message): void {
+    const { stateMachine } = this.#host;
+    let batch: AppliedEntry[] = [];
+    const settled: Settled[] = [];
+    const flush = (): void => {
+      if (batch.length > 0) stateMachine.apply(batch);
+      batch = [];
+    };
+    for (const entry of message.entries) {
+      const { index, term } = entry;
+      this.appliedTerm = term;
+      let refusal: SwarmError | undefined;
+      if (entry.type === 'confChange') {
+        flush();
+        refusal = this.#applyConfChange(entry);
+      } else if (entry.data.length > 0) {
+        batch.push({ index, term, data: entry.data });
+      }
+      settled.push({ index, term, refusal });
+    }
+    flush();
+    this.#respond(message.responses);
+    this.#host.onSettled(settled);
+  }
+
+  /** Every member decides the same about a change that cannot be made: it is skipped. */
+  #applyConfChange(entry: Entry): SwarmError | undefined {
+    const { table, log } = this.#host;
+    const change = table.admissible(decodeConfChange(entry.data));
+    try {
+      const confState = this.raw.applyConfChange(change);
+      table.applied(change, confState);
+    } catch (error) {
+      if (!(error instanceof ConfChangeError)) throw error;
+      log.warn('raft: change of members skipped', { why: error.message });
+      return new SwarmError('conflict', `the managers could not be changed: ${error.message}`);
+    }
+    this.#host.onMembersChanged();
+    return undefined;
+  }
+
+  /** What a snapshot taken now is of. */
+  describeSnapshot(): SnapshotMeta {
+    const { table } = this.#host;
+    return {
+      index: this.raft.log.applied,
+      term: this.appliedTerm,
+      confState: table.confState,
+      data: table.encode(),
+    };
+  }
+}

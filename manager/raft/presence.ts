@@ -1,0 +1,42 @@
+/**
+ * Which members were heard from lately, and the words for it: the reason given when managers cannot
+ * agree. Counts in the ticker's active time, so an own pause silences nobody.
+ */
+import { REACHABLE_MS } from './limits.ts';
+import type { Member } from './types.ts';
+
+export class Presence {
+  readonly #self: number;
+  readonly #activeMs: () => number;
+  readonly #heardAtMs = new Map<number, number>();
+
+  constructor(self: number, activeMs: () => number) {
+    this.#self = self;
+    this.#activeMs = activeMs;
+  }
+
+  heard(id: number): void {
+    this.#heardAtMs.set(id, this.#activeMs());
+  }
+
+  keepOnly(ids: ReadonlySet<number>): void {
+    for (const id of this.#heardAtMs.keys()) if (!ids.has(id)) this.#heardAtMs.delete(id);
+  }
+
+  lately(id: number): boolean {
+    if (id === this.#self) return true;
+    const heardMs = this.#heardAtMs.get(id);
+    return heardMs !== undefined && this.#activeMs() - heardMs <= REACHABLE_MS;
+  }
+
+  /** '1 of 3 managers answer, 2 are needed; not answering: 10.0.0.2:2377, 10.0.0.3:2377'. */
+  describe(members: readonly Member[]): string {
+    const voters = members.filter((member) => !member.learner);
+    const silent = voters.filter((voter) => !this.lately(voter.id));
+    const needed = Math.floor(voters.length / 2) + 1;
+    const answering = voters.length - silent.length;
+    const names = silent.map((voter) => voter.address).join(', ');
+    const list = silent.length === 0 ? '' : `; not answering: ${names}`;
+    return `${answering} of ${voters.length} managers answer, ${needed} are needed${list}`;
+  }
+}

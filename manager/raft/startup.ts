@@ -1,0 +1,97 @@
+/**
+ * A member's state at open: from its disk, or, on the first start of a new group, made and written.
+ * Runs before anything is sent or applied.
+ */
+import { assert } from '../../base/assert.ts';
+import { SwarmError } from '../../base/errors.ts';
+import { encodeConfChange } from './core/confCodec.ts';
+import { MemoryLog } from './core/memoryLog.ts';
+import { type ConfChange, type Entry, NONE, type SnapshotMeta } from './core/types.ts';
+import { DiskStore, type RaftDisk } from './disk/disk.ts';
+import { encodeAddresses, MemberTable } from './memberTable.ts';
+import type { MemberAddress, RaftNodeOptions, StateMachine } from './types.ts';
+
+export interface OpenState {
+  readonly disk: RaftDisk;
+  readonly memory: MemoryLog;
+  readonly table: MemberTable;
+}
+
+/** With the state machine restored. SwarmError corrupt or invalid; see RaftNode.open. */
+export async function openState(
+  options: RaftNodeOptions,
+  onFatal: (error: Error) => void,
+): Promise<OpenState> {
+  const { dir, id, clock, log } = options;
+  const disk =
+    options.disk ?? (await DiskStore.open({ directory: dir, nodeId: id, clock, log, onFatal }));
+  try {
+    const memory = await loadLog(disk, options);
+    const table = new MemberTable();
+    const snapshot = memory.snapshot();
+    if (snapshot !== undefined) {
+      table.restore(snapshot.data, snapshot.confState);
+      await restoreMachine(disk, options.stateMachine, snapshot);
+      options.stateMachine.membersChanged(table.members());
+    }
+    return { disk, memory, table };
+  } catch (error) {
+    await disk.close();
+    throw error;
+  }
+}
+
+/** SwarmError invalid when the disk holds nothing and neither bootstrap nor join is given. */
+async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLog> {
+  const { recovered } = disk;
+  const memory = new MemoryLog();
+  if (!recovered.isNew) {
+    memory.setBase(recovered.base);
+    memory.append(recovered.entries);
+    memory.setHardState(recovered.hardState);
+    if (recovered.snapshot !== undefined) memory.noteSnapshot(recovered.snapshot);
+    return memory;
+  }
+  if (first.bootstrap !== undefined) {
+    await writeBootstrap(disk, memory, first.bootstrap.voters);
+  } else if (first.join !== true) {
+    throw new SwarmError('invalid', `no raft state in ${first.dir}: initialise or join a swarm`);
+  }
+  return memory;
+}
+
+/** The first voters as committed entries of term 1: equal on each of them. */
+async function writeBootstrap(
+  disk: RaftDisk,
+  memory: MemoryLog,
+  voters: readonly MemberAddress[],
+): Promise<void> {
+  assert(voters.length > 0, 'raft: bootstrap without voters');
+  const entries = voters.map((voter, at): Entry => {
+    const change: ConfChange = {
+      transition: 'auto',
+      changes: [{ type: 'addVoter', id: voter.id }],
+      context: encodeAddresses([voter]),
+    };
+    return { term: 1, index: at + 1, type: 'confChange', data: encodeConfChange(change) };
+  });
+  const hardState = { term: 1, vote: NONE, commit: entries.length };
+  await new Promise<void>((done) => {
+    disk.append({ entries, hardState, snapshot: undefined, installs: false, sync: true, done });
+  });
+  memory.append(entries);
+  memory.setHardState(hardState);
+}
+
+export async function restoreMachine(
+  disk: RaftDisk,
+  stateMachine: StateMachine,
+  snapshot: SnapshotMeta,
+): Promise<void> {
+  const reader = await disk.openSnapshot(snapshot);
+  try {
+    await stateMachine.restore(snapshot.index, reader.chunks());
+  } finally {
+    await reader.close();
+  }
+}
