@@ -27,7 +27,7 @@ const TABLE: readonly (readonly [RegExp, RegExp])[] = [
   [/^daemon\//, /^(base|model|proto|runtime|agent|manager)\//],
   [/^cli\//, /^(base|model)\/|^daemon\/main\.ts$/],
   [/^sim\//, /^(base|model|proto|manager|agent)\//],
-  [/^deploy\//, /^(base|runtime\/image)\//],
+  [/^deploy\//, /^(base|model|runtime\/image)\//],
   [/^test\//, /./],
 ];
 
