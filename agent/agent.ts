@@ -108,7 +108,7 @@ export class Agent {
   /** Ends the session and lets go of the tasks; their containers run on. */
   async stop(): Promise<void> {
     await this.#session.stop();
-    this.#worker.close();
+    await this.#worker.close();
     this.#networks.stop();
     await this.#options.journal.close();
   }

@@ -43,6 +43,7 @@ export class TaskManager {
   #doing: Action | undefined;
   /** Outcomes of actions that were replaced are not heard. */
   #turn = 0;
+  #acting: Promise<void> = Promise.resolve();
   #abort = new AbortController();
   #timer: Timer | undefined;
   #forgotten = false;
@@ -89,10 +90,15 @@ export class TaskManager {
     this.#advance(undefined);
   }
 
-  /** Lets go of the task as it is; what runs goes on. */
-  close(): void {
+  /**
+   * Lets go of the task as it is; what runs goes on. Resolves when nothing is being made any more,
+   * so that whoever comes next finds all of it.
+   */
+  async close(): Promise<void> {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#abort.abort();
+    if (this.#doing !== 'wait' && this.#doing !== 'shutdown') await this.#acting;
   }
 
   #advance(outcome: Outcome | undefined): void {
@@ -148,7 +154,7 @@ export class TaskManager {
     const turn = this.#turn;
     this.#doing = action;
     if (this.#abort.signal.aborted) this.#abort = new AbortController();
-    this.#perform(action)
+    this.#acting = this.#perform(action)
       .catch((error: unknown) => failureOf(action, error))
       .then((outcome) => {
         if (turn !== this.#turn) return;

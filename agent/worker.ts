@@ -6,6 +6,7 @@
 import type { Clock } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { withDeadline } from '../base/queue.ts';
 import {
   type AssignmentItem,
   type AssignmentMessage,
@@ -29,6 +30,8 @@ export interface WorkerOptions {
   readonly report: (taskId: string, status: TaskStatus) => void;
 }
 
+/** A stop of the daemon waits no longer for images and containers under way. */
+const CLOSE_MS = 5000;
 const NO_INGRESS: IngressAssignment = { peers: [], ports: [] };
 const TASK_PREFIX = 'task/';
 const NETWORK_PREFIX = 'network/';
@@ -102,9 +105,13 @@ export class Worker {
   }
 
   /** Lets go of everything as it is; containers run on. */
-  close(): void {
-    for (const manager of this.#managers.values()) manager.close();
+  async close(): Promise<void> {
+    const closing = Promise.all([...this.#managers.values()].map((manager) => manager.close()));
     this.#managers.clear();
+    const what = 'finishing what was being made for tasks';
+    await withDeadline(this.#clock, CLOSE_MS, what, closing).catch((error: unknown) => {
+      this.#log.warn('agent stops in the middle of something', { error: messageOf(error) });
+    });
   }
 
   #missingFrom(message: AssignmentMessage): readonly string[] {

@@ -65,6 +65,8 @@ export class ScriptedManager {
   /** Each status in the order it came. */
   readonly history: TaskStatusUpdate[] = [];
   calls = 0;
+  /** Called with each assignment stream that is opened, to send a complete message first. */
+  onStream: (assignments: Feed<AssignmentMessage>) => void = () => {};
   /** Answers status calls; replaced to make them fail or wait. */
   onStatus: (updates: readonly TaskStatusUpdate[]) => Promise<void> = async () => {};
 
@@ -133,6 +135,7 @@ export class ScriptedManager {
       assignments: (_id, signal) => {
         if (this.session.streams > 0) this.session.assignments = new Feed();
         this.session.streams += 1;
+        this.onStream(this.session.assignments);
         return this.session.assignments.read(signal);
       },
       updateTaskStatus: async (_id, updates) => {
