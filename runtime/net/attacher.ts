@@ -26,12 +26,12 @@ import { removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
 import { BRIDGE_PREFIX, GATEWAY_PREFIX } from './ingress.ts';
 import { Nftables } from './nftables.ts';
-import { linkName } from './overlay.ts';
+import { linkName, OVERLAY_PREFIX } from './overlay.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
-import { DEFAULT_MTU, plugContainer } from './routers.ts';
+import { plugContainer } from './routers.ts';
 import type { AttachmentRecord, Records } from './state.ts';
-import { replaceTable } from './table.ts';
-import type { Attachment, AttachRequest, OverlayPeer, OverlayState } from './types.ts';
+import { createTable } from './table.ts';
+import type { Attachment, AttachRequest, OverlayName, OverlayPeer, OverlayState } from './types.ts';
 
 export interface AttacherOptions {
   readonly clock: Clock;
@@ -56,12 +56,20 @@ interface Interface {
   readonly gateway: string;
 }
 
+/** One attachment being made. `nonce` makes its interfaces' names: never those of an earlier one. */
+interface Plan {
+  readonly request: AttachRequest;
+  readonly networks: readonly OverlayNetwork[];
+  readonly namespace: NetworkNamespace;
+  readonly nonce: string;
+}
+
 interface Held {
   readonly record: AttachmentRecord;
   readonly dns: DnsServer;
 }
 
-const OVERLAY_LINK_PREFIX = 'v';
+const NONCE_BYTES = 8;
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
 const IPV6_DEFAULTS = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
 
@@ -127,17 +135,17 @@ export class Attacher {
       namespace.close();
     }
     for (const overlay of request.overlays) {
-      const link = linkName(OVERLAY_LINK_PREFIX, `${containerId} ${overlay.endpointId}`);
+      const link = linkName(OVERLAY_PREFIX, `${record.nonce} ${overlay.endpointId}`);
       const network = this.#options.overlays.get(overlay.networkId);
       network?.adoptLocal({ id: overlay.endpointId, address: overlay.address, link });
     }
     const { gateway } = this.#options;
     if (attachment.gatewayAddress !== '') {
-      const link = linkName(GATEWAY_PREFIX, containerId);
+      const link = linkName(GATEWAY_PREFIX, record.nonce);
       gateway.adoptPort(containerId, { address: attachment.gatewayAddress, link });
     }
     if (bridgeAddress !== '') {
-      const link = linkName(BRIDGE_PREFIX, containerId);
+      const link = linkName(BRIDGE_PREFIX, record.nonce);
       gateway.adoptPort(containerId, { address: bridgeAddress, link });
     }
   }
@@ -155,25 +163,23 @@ export class Attacher {
     removeNamespace(path); // a stray of the same container, made just before a crash
     const { namespace, result: socket } = this.#options.door.create(path, prepareContainer);
     try {
-      const { interfaces, gatewayAddress, bridgeAddress } = this.#plug(
-        request,
-        networks,
-        namespace,
-      );
-      configure(socket, interfaces);
-      const files = writeFiles(
-        join(this.#options.filesRoot, containerId),
-        request,
-        interfaces.map((one) => one.address),
-      );
+      const nonce = Buffer.from(this.#options.random.bytes(NONCE_BYTES)).toString('hex');
+      const plugged = this.#plug({ request, networks, namespace, nonce });
+      configure(socket, plugged.interfaces);
+      const addresses = plugged.interfaces.map((one) => one.address);
+      const files = writeFiles(join(this.#options.filesRoot, containerId), request, addresses);
       const dns = await this.#openDns(namespace, request, 0);
       this.#redirectDns(namespace, dns.port);
+      const { gatewayAddress, bridgeAddress } = plugged;
       const attachment = { containerId, namespacePath: path, gatewayAddress, ...files };
-      const record = { format: 1, request, attachment, bridgeAddress, dnsPort: dns.port } as const;
+      const shared = { format: 1, request, attachment, bridgeAddress } as const;
+      const record = { ...shared, nonce, dnsPort: dns.port };
       this.#held.set(containerId, { record, dns });
+      this.#zones.clear();
       this.#options.records.save(containerId, record);
       return attachment;
     } catch (error) {
+      this.detach(containerId);
       this.#undo(request);
       throw error;
     } finally {
@@ -201,19 +207,15 @@ export class Attacher {
   }
 
   /** Makes every interface pair; the container's ends are still down and without address. */
-  #plug(
-    request: AttachRequest,
-    networks: readonly OverlayNetwork[],
-    namespace: NetworkNamespace,
-  ): { interfaces: Interface[]; gatewayAddress: string; bridgeAddress: string } {
-    const { containerId } = request;
+  #plug(plan: Plan): { interfaces: Interface[]; gatewayAddress: string; bridgeAddress: string } {
+    const { request, networks, namespace } = plan;
     const interfaces: Interface[] = [];
     request.overlays.forEach((overlay, at) => {
       const network = networks[at];
       const { address, endpointId } = overlay;
       const { prefixLength } = parseSubnet(network.state.subnet);
       const inside = { name: `eth${interfaces.length}`, address, mtu: network.mtu };
-      const link = linkName(OVERLAY_LINK_PREFIX, `${containerId} ${endpointId}`);
+      const link = linkName(OVERLAY_PREFIX, `${plan.nonce} ${endpointId}`);
       plugContainer(network.space, link, namespace.fd, inside);
       network.addLocal({ id: endpointId, address, link });
       interfaces.push({ ...inside, prefixLength, gateway: '' });
@@ -223,33 +225,21 @@ export class Attacher {
     let bridgeAddress = '';
     if (request.gateway && self !== undefined) {
       const subnet = gatewaySubnet(self.hostIndex);
-      gatewayAddress = this.#plugGateway(
-        containerId,
-        GATEWAY_PREFIX,
-        subnet,
-        namespace,
-        interfaces,
-      );
+      gatewayAddress = this.#plugGateway(plan, GATEWAY_PREFIX, subnet, interfaces);
     } else if (request.defaultBridge) {
       const subnet = parseSubnet(this.#options.gateway.bridgeSubnet);
-      bridgeAddress = this.#plugGateway(containerId, BRIDGE_PREFIX, subnet, namespace, interfaces);
+      bridgeAddress = this.#plugGateway(plan, BRIDGE_PREFIX, subnet, interfaces);
     }
     return { interfaces, gatewayAddress, bridgeAddress };
   }
 
-  #plugGateway(
-    containerId: string,
-    prefix: string,
-    subnet: Subnet,
-    namespace: NetworkNamespace,
-    interfaces: Interface[],
-  ): string {
+  #plugGateway(plan: Plan, prefix: string, subnet: Subnet, interfaces: Interface[]): string {
     const { gateway } = this.#options;
     const address = freeAddress(subnet, gateway.addressesInUse);
-    const link = linkName(prefix, containerId);
-    const inside = { name: `eth${interfaces.length}`, address, mtu: DEFAULT_MTU };
-    plugContainer(gateway.space, link, namespace.fd, inside);
-    gateway.addPort(containerId, { address, link });
+    const link = linkName(prefix, plan.nonce);
+    const inside = { name: `eth${interfaces.length}`, address, mtu: gateway.mtu };
+    plugContainer(gateway.space, link, plan.namespace.fd, inside);
+    gateway.addPort(plan.request.containerId, { address, link });
     const { prefixLength } = subnet;
     interfaces.push({ ...inside, prefixLength, gateway: gatewayOf(subnet) });
     return address;
@@ -269,7 +259,7 @@ export class Attacher {
   #redirectDns(namespace: NetworkNamespace, port: number): void {
     const nftables = new Nftables(namespace);
     try {
-      nftables.run(replaceTable(dnsTable(port)));
+      nftables.run(createTable(dnsTable(port)));
     } finally {
       nftables.close();
     }
@@ -282,7 +272,8 @@ export class Attacher {
       if (state === undefined) continue;
       let cached = this.#zones.get(networkId);
       if (cached?.state !== state) {
-        cached = { state, zone: makeZone(state.name, state.names) };
+        const names = [...state.names, ...this.#aliases(state)];
+        cached = { state, zone: makeZone(state.name, names) };
         this.#zones.set(networkId, cached);
       }
       zones.push(cached.zone);
@@ -290,11 +281,27 @@ export class Attacher {
     return zones;
   }
 
+  /** Aliases of containers here that the network's own names do not have. */
+  #aliases(state: OverlayState): OverlayName[] {
+    const known = new Set(state.names.map((entry) => entry.name));
+    const aliases = new Map<string, string[]>();
+    for (const { record } of this.#held.values()) {
+      for (const overlay of record.request.overlays) {
+        if (overlay.networkId !== state.networkId) continue;
+        for (const alias of overlay.aliases.filter((name) => !known.has(name))) {
+          aliases.set(alias, [...(aliases.get(alias) ?? []), overlay.address]);
+        }
+      }
+    }
+    return [...aliases].map(([name, addresses]) => ({ name, addresses }));
+  }
+
   detach(containerId: string): void {
     const held = this.#held.get(containerId);
     if (held === undefined) return;
     held.dns.close();
     this.#held.delete(containerId);
+    this.#zones.clear();
     this.#undo(held.record.request);
   }
 

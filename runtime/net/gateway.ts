@@ -23,7 +23,14 @@ import {
   UPLINK,
   UPLINK_MAC,
 } from './ingress.ts';
-import { makeTunnel, openRouter, type Tunnel, tunnelMtu } from './routers.ts';
+import {
+  DEFAULT_MTU,
+  makeTunnel,
+  openRouter,
+  type Tunnel,
+  tunnelMtu,
+  underlayMtu,
+} from './routers.ts';
 import type { Space } from './space.ts';
 import { removeTable } from './table.ts';
 import type { IngressState, OverlayPeer } from './types.ts';
@@ -70,6 +77,12 @@ export class Gateway {
 
   get tunnel(): Tunnel | undefined {
     return this.#tunnel;
+  }
+
+  /** For containers' interfaces: the underlay's, so that only tunnels fragment or refuse. */
+  get mtu(): number {
+    if (this.#self === undefined) return DEFAULT_MTU;
+    return underlayMtu(this.#options.host, this.#self.address);
   }
 
   get addressesInUse(): ReadonlySet<string> {
@@ -172,6 +185,8 @@ export class Gateway {
       this.apply(this.#self, this.#ingress);
       mended.push('ingress: tunnel device made again');
     }
+    const links = new Set([...this.#ports.values()].map((port) => port.link));
+    mended.push(...this.#space.sweep('gateway', links));
     return [...mended, ...this.#space.mend('gateway'), ...host.mend('host')];
   }
 

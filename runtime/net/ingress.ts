@@ -178,16 +178,17 @@ export function hostTable(input: GatewayInput): NftTable {
   const published = new Map<string, string>();
   const idle = new Map<string, string>();
   const ports = input.self === undefined ? [] : (input.ingress?.ports ?? []);
+  const reachable = new Set(peersOf(input).map((peer) => peer.hostIndex));
+  if (input.self !== undefined) reachable.add(input.self.hostIndex);
   for (const port of ports) {
     const key = `${port.protocol} . ${port.publishedPort}`;
-    if (port.backends.length === 0) {
+    const backends = port.backends.filter((backend) => reachable.has(backend.hostIndex));
+    if (backends.length === 0) {
       idle.set(key, '');
       continue;
     }
     const chain = `port_${port.protocol}_${port.publishedPort}`;
-    const targets = port.backends.map(
-      (backend) => `${backend.gatewayAddress} . ${backend.targetPort}`,
-    );
+    const targets = backends.map((backend) => `${backend.gatewayAddress} . ${backend.targetPort}`);
     chains.set(chain, [`meta l4proto ${port.protocol} ${balance(targets.sort())}`]);
     published.set(key, `jump ${chain}`);
   }

@@ -10,6 +10,8 @@ import { type Fabric, FabricBuilder } from './fabric.ts';
 import type { OverlayPeer, OverlayState } from './types.ts';
 
 export const TUNNEL_LINK = 'vx0';
+/** Containers' interfaces in a network's namespace. */
+export const OVERLAY_PREFIX = 'v';
 /** Bytes VXLAN over IPv4 adds: 20 IP, 8 UDP, 8 VXLAN, 14 Ethernet. */
 export const VXLAN_OVERHEAD_BYTES = 50;
 

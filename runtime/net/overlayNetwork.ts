@@ -112,6 +112,8 @@ export class OverlayNetwork {
       this.apply(this.#state, this.#self);
       mended.push(`network ${this.#state.name}: tunnel device made again`);
     }
+    const links = new Set([...this.#local.values()].map((endpoint) => endpoint.link));
+    mended.push(...this.#space.sweep(`network ${this.#state.name}`, links));
     return [...mended, ...this.#space.mend(`network ${this.#state.name}`)];
   }
 

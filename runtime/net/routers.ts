@@ -44,6 +44,10 @@ export function openRouter(door: NamespaceDoor, path: string): { space: Space; m
   return { space, made: true };
 }
 
+function hasErrno(error: unknown, name: string): boolean {
+  return error instanceof SwarmError && error.detail['errno'] === name;
+}
+
 export interface Tunnel {
   readonly hostIndex: number;
   readonly vni: number;
@@ -73,7 +77,7 @@ export function makeTunnel(
       }),
     ]);
   } catch (error) {
-    if (!(error instanceof SwarmError) || error.detail['errno'] !== 'EEXIST') throw error;
+    if (!hasErrno(error, 'EEXIST')) throw error;
     throw new SwarmError(
       'conflict',
       `VXLAN network ${tunnel.vni} on port ${tunnel.port} is in use on this host by another ` +
@@ -92,17 +96,9 @@ export function plugContainer(
   containerFd: number,
   inside: { readonly name: string; readonly address: string; readonly mtu: number },
 ): void {
-  space.netlink.request([
-    addVeth(
-      { name: link, mtu: inside.mtu },
-      {
-        name: inside.name,
-        mac: endpointMac(inside.address),
-        mtu: inside.mtu,
-        namespaceFd: containerFd,
-      },
-    ),
-  ]);
+  const { name, address, mtu } = inside;
+  const peer = { name, mac: endpointMac(address), mtu, namespaceFd: containerFd };
+  space.netlink.request([addVeth({ name: link, mtu }, peer)]);
   // Without this an ARP question for another endpoint is answered up to 0.8 s late.
   space.namespace.within(() => setNetSysctl(`ipv4/neigh/${link}/proxy_delay`, 0));
   space.refreshLinks();

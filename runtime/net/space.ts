@@ -5,9 +5,13 @@
  */
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
+import { deleteLink } from '../sys/rtnetlink.ts';
 import { diffFabric, type Fabric, linkIndexes, readFabric } from './fabric.ts';
 import { Nftables } from './nftables.ts';
 import { diffTable, type NftTable, replaceTable } from './table.ts';
+
+/** As linkName makes them, for every prefix of a container's interface. */
+const CONTAINER_LINK = /^(v|tsg|tsb)[0-9a-f]{10}$/;
 
 export interface SpaceOptions {
   /** Which links' addresses, routes and neighbours are ours here. */
@@ -25,6 +29,7 @@ export class Space {
   #fabric: Fabric | undefined;
   #table: NftTable | undefined;
   #listing = '';
+  #unclaimed: ReadonlySet<string> = new Set();
   #generation = -1;
 
   constructor(namespace: NetworkNamespace, options: SpaceOptions) {
@@ -92,6 +97,22 @@ export class Space {
       mended.push(`${what}: nftables table restored`);
     }
     return mended;
+  }
+
+  /**
+   * Deletes containers' interfaces that nobody claims: those whose namespace somebody else keeps
+   * alive. Only if unclaimed the last time too, since a namespace's end takes a moment.
+   */
+  sweep(what: string, claimed: ReadonlySet<string>): string[] {
+    const unclaimed = [...this.#links.keys()].filter(
+      (name) => CONTAINER_LINK.test(name) && !claimed.has(name),
+    );
+    const stale = unclaimed.filter((name) => this.#unclaimed.has(name));
+    this.#unclaimed = new Set(unclaimed);
+    if (stale.length === 0) return [];
+    this.netlink.request(stale.map(deleteLink));
+    this.refreshLinks();
+    return [`${what}: ${stale.length} interface(s) without a container removed`];
   }
 
   /** True if the table was not what we had made it. Costs one message while nobody changes any. */

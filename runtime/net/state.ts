@@ -39,6 +39,8 @@ export interface AttachmentRecord {
   /** On the default bridge, '' when none. */
   readonly bridgeAddress: string;
   readonly dnsPort: number;
+  /** What the names of its interfaces' outer ends are made from. */
+  readonly nonce: string;
 }
 
 const SUFFIX = '.json';

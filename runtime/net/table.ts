@@ -20,10 +20,12 @@ function full(table: NftTable): string {
   return `${table.family} ${table.name}`;
 }
 
-/** The whole table in place of whatever has its name. */
-export function replaceTable(table: NftTable): string {
-  const lines = [`add table ${full(table)}`, `delete table ${full(table)}`];
-  lines.push(`table ${full(table)} {`);
+/**
+ * The table where there is none of its name. In a namespace just made this is also much the faster
+ * way: a transaction that deletes anything makes the next close of its socket wait 12 ms.
+ */
+export function createTable(table: NftTable): string {
+  const lines = [`table ${full(table)} {`];
   for (const [name, rules] of table.chains) {
     lines.push(`chain ${name} {`, ...rules, '}');
   }
@@ -32,6 +34,11 @@ export function replaceTable(table: NftTable): string {
     if (elements.size > 0) lines.push(elementCommand('add', table, set, [...elements]));
   }
   return `${lines.join('\n')}\n`;
+}
+
+/** The whole table in place of whatever has its name. */
+export function replaceTable(table: NftTable): string {
+  return removeTable(table.family, table.name) + createTable(table);
 }
 
 /** Removes the table; harmless when it is not there. */
