@@ -7,6 +7,8 @@ export const DEFAULT_GRPC_PORT = 2377;
 export const DEFAULT_VXLAN_PORT = 4789;
 export const DEFAULT_ADDRESS_POOL = '10.0.0.0/8';
 export const DEFAULT_SUBNET_SIZE = 24;
+/** Hosts' gateway bridges are cut from it by host index (10.254.<index>.0/24); never an overlay. */
+export const GATEWAY_POOL = '10.254.0.0/16';
 export const DYNAMIC_PORT_FIRST = 30_000;
 export const DYNAMIC_PORT_LAST = 32_767;
 export const VNI_FIRST = 4096;

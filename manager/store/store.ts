@@ -162,12 +162,22 @@ export class Store extends BaseView implements StoreReader {
   // ---- snapshots -------------------------------------------------------------------------------
 
   /**
-   * Every record as of the call, in an order that restore accepts. The pin is taken at once and
-   * released when the iteration ends or is given up.
+   * Every record as of the call, in an order that restore accepts. Pinned at once; released when
+   * the iteration ends or is given up, or by release() when it never began.
    */
-  snapshot(): { version: number; atMs: number; records: AsyncIterable<StoredRecord> } {
+  snapshot(): {
+    readonly version: number;
+    readonly atMs: number;
+    readonly records: AsyncIterable<StoredRecord>;
+    release(): void;
+  } {
     const pin = this.pin();
-    return { version: this.#version, atMs: this.#atMs, records: recordsOf(pin) };
+    return {
+      version: this.#version,
+      atMs: this.#atMs,
+      records: recordsOf(pin),
+      release: () => pin.release(),
+    };
   }
 
   /** Replaces everything. Views pinned before stay as they were; watchers fall out of the ring. */

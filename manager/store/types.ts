@@ -100,6 +100,8 @@ export interface Proposer {
 export interface DirtySet {
   readonly everything: boolean;
   readonly ids: { readonly [T in TableName]: ReadonlySet<string> };
+  /** Services of the tasks in `ids.task`, also of those that are gone. */
+  readonly taskServices?: ReadonlySet<string>;
 }
 
 export interface PlanResult {

@@ -1,0 +1,218 @@
+/**
+ * One pass of the allocator over a view: gives networks, services and tasks what they need and
+ * keeps count of what it has given, so that nothing is given twice within the pass. What is in use
+ * is read from the view when first asked for; nothing outlives the pass.
+ */
+import {
+  DYNAMIC_PORT_FIRST,
+  DYNAMIC_PORT_LAST,
+  NODE_LOCAL_NETWORKS,
+} from '../../model/defaults.ts';
+import { isTerminal, TaskState } from '../../model/taskState.ts';
+import type {
+  Network,
+  PortConfig,
+  Service,
+  Task,
+  TaskNetwork,
+  VirtualAddress,
+} from '../../model/types.ts';
+import type { View } from '../store/types.ts';
+import { AddressSpace } from './addresses.ts';
+import { NetworkAllocator } from './networks.ts';
+
+/** An object as it is to be, or why it cannot have what it needs. */
+export type Outcome<T> = { readonly object: T } | { readonly error: string };
+
+export class Pass {
+  readonly #view: View;
+  readonly #nowMs: number;
+  /** Records as this pass leaves them. */
+  readonly #networks = new Map<string, Network>();
+  readonly #services = new Map<string, Outcome<Service>>();
+  #networkAllocator: NetworkAllocator | undefined;
+  #spaces: Map<string, AddressSpace> | undefined;
+  #ports: Set<string> | undefined;
+
+  constructor(view: View, nowMs: number) {
+    this.#view = view;
+    this.#nowMs = nowMs;
+  }
+
+  network(network: Network): Network {
+    this.#networkAllocator ??= new NetworkAllocator(this.#view);
+    const allocated = this.#networkAllocator.allocate(network);
+    this.#networks.set(network.id, allocated);
+    return allocated;
+  }
+
+  service(service: Service): Outcome<Service> {
+    const outcome = this.#allocateService(service);
+    this.#services.set(service.id, outcome);
+    return outcome;
+  }
+
+  #allocateService(service: Service): Outcome<Service> {
+    const ports = this.#allocatePorts(service);
+    if (typeof ports === 'string') return { error: ports };
+    const virtualAddresses: VirtualAddress[] = [];
+    const wanted = service.spec.endpointMode === 'vip' ? service.spec.task.networks : [];
+    for (const { target } of wanted) {
+      if (NODE_LOCAL_NETWORKS.includes(target)) continue;
+      const kept = service.virtualAddresses.find(({ networkId }) => networkId === target);
+      const given = kept === undefined ? this.#address(target) : { object: kept.address };
+      if ('error' in given) {
+        this.#release(virtualAddresses, service.virtualAddresses);
+        return given;
+      }
+      virtualAddresses.push({ networkId: target, address: given.object });
+    }
+    return {
+      object: { ...service, virtualAddresses, ports, allocatedVersion: service.specVersion },
+    };
+  }
+
+  #allocatePorts(service: Service): readonly PortConfig[] | string {
+    const ports: PortConfig[] = [];
+    for (const port of service.spec.ports) {
+      if (port.publishMode !== 'ingress' || port.publishedPort !== 0) {
+        ports.push(port);
+        continue;
+      }
+      const publishedPort = this.#keptPort(service, port) ?? this.#freePort(port);
+      if (publishedPort === undefined) {
+        return (
+          `no free port between ${DYNAMIC_PORT_FIRST} and ${DYNAMIC_PORT_LAST} for ` +
+          `${port.targetPort}/${port.protocol}: publish it at a fixed port`
+        );
+      }
+      ports.push({ ...port, publishedPort });
+    }
+    return ports;
+  }
+
+  /** The dynamic port that it had before, so that an update does not move it. */
+  #keptPort(service: Service, port: PortConfig): number | undefined {
+    return service.ports.find(
+      (had) =>
+        had.publishMode === 'ingress' &&
+        had.protocol === port.protocol &&
+        had.targetPort === port.targetPort &&
+        had.publishedPort >= DYNAMIC_PORT_FIRST &&
+        had.publishedPort <= DYNAMIC_PORT_LAST &&
+        !service.spec.ports.some(
+          (fixed) => fixed.publishedPort === had.publishedPort && fixed.protocol === had.protocol,
+        ),
+    )?.publishedPort;
+  }
+
+  #freePort({ protocol }: PortConfig): number | undefined {
+    const used = this.#usedPorts();
+    for (let port = DYNAMIC_PORT_FIRST; port <= DYNAMIC_PORT_LAST; port += 1) {
+      const key = `${protocol}/${port}`;
+      if (used.has(key)) continue;
+      used.add(key);
+      return port;
+    }
+    return undefined;
+  }
+
+  #usedPorts(): Set<string> {
+    if (this.#ports !== undefined) return this.#ports;
+    this.#ports = new Set();
+    for (const service of this.#view.all('service')) {
+      for (const port of [...service.spec.ports, ...service.ports]) {
+        if (port.publishMode !== 'ingress') continue;
+        this.#ports.add(`${port.protocol}/${port.publishedPort}`);
+      }
+    }
+    return this.#ports;
+  }
+
+  /** undefined = its service is not there any more, or not looked at yet: nothing to do. */
+  task(task: Task): Outcome<Task> | undefined {
+    const service = this.#view.get('service', task.serviceId);
+    if (service === undefined) return undefined;
+    const outcome = this.#services.get(service.id) ?? { object: service };
+    if ('error' in outcome) return outcome;
+    if (outcome.object.allocatedVersion !== service.specVersion) return undefined;
+    const networks: TaskNetwork[] = [];
+    for (const network of task.networks) {
+      const given = NODE_LOCAL_NETWORKS.includes(network.networkId)
+        ? { object: '' }
+        : this.#address(network.networkId);
+      if ('error' in given) {
+        this.#release(networks, []);
+        return given;
+      }
+      networks.push({ ...network, address: given.object });
+    }
+    const status = {
+      ...task.status,
+      state: TaskState.PENDING,
+      atMs: this.#nowMs,
+      message: 'pending task scheduling',
+      error: '',
+      phases: { ...task.status.phases, [TaskState.PENDING]: this.#nowMs },
+    };
+    return { object: { ...task, networks, ports: outcome.object.ports, status } };
+  }
+
+  #address(networkId: string): Outcome<string> {
+    const network = this.#networks.get(networkId) ?? this.#view.get('network', networkId);
+    if (network === undefined) return { error: `network ${networkId} not found: create it` };
+    const { name } = network.spec;
+    if (network.vni === 0) {
+      return { error: `network "${name}" cannot be used: ${network.error || 'not ready yet'}` };
+    }
+    const address = this.#space(network).take();
+    if (address !== undefined) return { object: address };
+    return {
+      error:
+        `network "${name}" (${network.spec.range || network.subnet}) has no free address: ` +
+        'remove tasks from it or use a larger network',
+    };
+  }
+
+  /** Gives back what was taken in this pass: all of `taken` that was not held before. */
+  #release(
+    taken: readonly { readonly networkId: string; readonly address: string }[],
+    before: readonly VirtualAddress[],
+  ): void {
+    for (const { networkId, address } of taken) {
+      if (before.some((held) => held.networkId === networkId)) continue;
+      this.#spaces?.get(networkId)?.release(address);
+    }
+  }
+
+  #space(network: Network): AddressSpace {
+    this.#spaces ??= this.#heldAddresses();
+    let space = this.#spaces.get(network.id);
+    if (space === undefined) {
+      space = new AddressSpace(network);
+      this.#spaces.set(network.id, space);
+    }
+    return space;
+  }
+
+  #heldAddresses(): Map<string, AddressSpace> {
+    const spaces = new Map<string, AddressSpace>();
+    for (const network of this.#view.all('network')) {
+      if (network.vni !== 0) spaces.set(network.id, new AddressSpace(network));
+    }
+    for (const service of this.#view.all('service')) {
+      for (const { networkId, address } of service.virtualAddresses) {
+        spaces.get(networkId)?.hold(address);
+        spaces.get(networkId)?.given(address, service.createdAtMs);
+      }
+    }
+    for (const task of this.#view.all('task')) {
+      for (const { networkId, address } of task.networks) {
+        if (address === '') continue;
+        if (!isTerminal(task.status.state)) spaces.get(networkId)?.hold(address);
+        spaces.get(networkId)?.given(address, task.createdAtMs);
+      }
+    }
+    return spaces;
+  }
+}

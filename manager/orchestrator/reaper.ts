@@ -1,0 +1,107 @@
+/**
+ * Forgets tasks: those of a slot beyond the history that is kept, those to be removed once they have
+ * stopped, all of a service that is gone. Never the newest task of a slot that stays (it says what
+ * the slot is), and never one whose container may still run on a node that answers.
+ */
+import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
+import { isTerminal, TaskState } from '../../model/taskState.ts';
+import type { Service, TableName, Task } from '../../model/types.ts';
+import type { Change, View } from '../store/types.ts';
+import { ServiceLoop, type ServiceResult, servicesOnNode } from './serviceLoop.ts';
+import { isWanted, slotKey } from './slots.ts';
+import { setDesired } from './task.ts';
+
+export class Reaper extends ServiceLoop {
+  readonly name = 'reaper';
+  readonly tables: readonly TableName[] = ['task', 'service', 'node', 'cluster'];
+
+  /** Those that are there, and those that only their tasks still name. */
+  protected everyService(view: View): Iterable<string> {
+    const ids = new Set<string>();
+    for (const task of view.all('task')) if (task.serviceId !== '') ids.add(task.serviceId);
+    return ids;
+  }
+
+  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
+    return servicesOnNode(view, nodeId);
+  }
+
+  protected planService(view: View, serviceId: string): ServiceResult {
+    const service = view.get('service', serviceId);
+    const tasks = [...view.tasksOfService(serviceId)];
+    if (service === undefined) return { changes: removeAll(view, tasks) };
+    const keep = historyLimit(view, service);
+    const slots = new Map<string, Task[]>();
+    for (const task of tasks) {
+      const slot = slots.get(slotKey(task));
+      if (slot === undefined) slots.set(slotKey(task), [task]);
+      else slot.push(task);
+    }
+    const changes: Change[] = [];
+    for (const slot of slots.values()) changes.push(...reapSlot(view, service, slot, keep));
+    return { changes };
+  }
+}
+
+/** A policy with a bound on attempts needs as many tasks to count them. */
+function historyLimit(view: View, service: Service): number {
+  const { maxAttempts } = service.spec.task.restart;
+  if (maxAttempts > 0) return maxAttempts + 1;
+  const { taskHistoryLimit } = view.cluster()?.spec ?? DEFAULT_CLUSTER_SPEC;
+  return taskHistoryLimit;
+}
+
+function removeAll(view: View, tasks: readonly Task[]): readonly Change[] {
+  return tasks.flatMap((task) => {
+    if (isGone(task) || isLost(view, task)) return [remove(task)];
+    if (task.desiredState === TaskState.REMOVE) return [];
+    return [setDesired(task, TaskState.REMOVE)];
+  });
+}
+
+function reapSlot(view: View, service: Service, tasks: Task[], keep: number): readonly Change[] {
+  tasks.sort((left, right) => left.generation - right.generation);
+  const newest = tasks[tasks.length - 1];
+  const abandoned = newest.desiredState === TaskState.REMOVE || isNodeGone(view, service, newest);
+  const isUpdating = service.update?.completedAtMs === 0;
+  let excess = abandoned ? tasks.length : tasks.length - Math.max(keep, isUpdating ? 2 : 1);
+  const changes: Change[] = [];
+  for (const task of tasks) {
+    if (isWanted(task)) continue;
+    const forgotten = mustForget(view, task);
+    const old = excess > 0 && (task !== newest || abandoned) && isGone(task);
+    if (!forgotten && !old) continue;
+    changes.push(remove(task));
+    excess -= 1;
+  }
+  return changes;
+}
+
+/** Not history: never ran anywhere, was to be removed, or nobody can tell any more. */
+function mustForget(view: View, task: Task): boolean {
+  if (task.status.state < TaskState.ASSIGNED || task.status.state === TaskState.ORPHANED)
+    return true;
+  if (view.get('node', task.nodeId) === undefined && !isTerminal(task.status.state)) return true;
+  if (task.desiredState !== TaskState.REMOVE) return false;
+  return isGone(task) || isLost(view, task);
+}
+
+/** The slot of a global service whose node was removed from the cluster. */
+function isNodeGone(view: View, service: Service, newest: Task): boolean {
+  return service.spec.mode.kind === 'global' && view.get('node', newest.nodeId) === undefined;
+}
+
+/** No container is left: it has ended, or no node ever had it. */
+function isGone(task: Task): boolean {
+  return isTerminal(task.status.state) || task.status.state < TaskState.ASSIGNED;
+}
+
+/** Its node cannot be asked. Should it come back, it finds the task gone and stops it. */
+function isLost(view: View, task: Task): boolean {
+  const node = view.get('node', task.nodeId);
+  return node === undefined || node.state === 'down';
+}
+
+function remove(task: Task): Change {
+  return { kind: 'remove', table: 'task', id: task.id, version: task.version };
+}

@@ -1,0 +1,155 @@
+/**
+ * What is done to one service's slots, whatever its mode: let fallen tasks go, raise prepared ones
+ * when it is their time, retire the old after the new, replace outdated ones, fill empty slots. A
+ * mode (replicated, global) says which slots there are to be; this builds the changes. A task gets
+ * at most one change, and its desired state only ever moves forward.
+ */
+
+import { SECOND_MS } from '../../base/duration.ts';
+import type { Ids } from '../../base/id.ts';
+import { TaskState } from '../../model/taskState.ts';
+import type { Service, Task } from '../../model/types.ts';
+import type { Change, View } from '../store/types.ts';
+import { endedByItself, isStopped, type Slot } from './slots.ts';
+import { createTask, setDesired } from './task.ts';
+import { activeConfig, planUpdate } from './update.ts';
+
+/** A new task waits for its predecessor to stop, but no longer than its grace and this. */
+const PREDECESSOR_WAIT_MS = 60 * SECOND_MS;
+
+/** Where a task belongs: slot number, or 0 and a node. */
+export interface Place {
+  readonly slot: number;
+  readonly nodeId: string;
+}
+
+export class ServicePlan {
+  readonly #view: View;
+  readonly #service: Service;
+  readonly #ids: Ids;
+  readonly #nowMs: number;
+  readonly #desired = new Map<string, { task: Task; state: TaskState }>();
+  readonly #creates: Change[] = [];
+  #updated: Service | undefined;
+  wakeAtMs: number | undefined;
+
+  constructor(view: View, service: Service, ids: Ids, nowMs: number) {
+    this.#view = view;
+    this.#service = service;
+    this.#ids = ids;
+    this.#nowMs = nowMs;
+  }
+
+  get #startFirst(): boolean {
+    return activeConfig(this.#service).order === 'start-first';
+  }
+
+  /** Creates first: should a plan be cut in two, a successor exists before the old is let go. */
+  changes(): readonly Change[] {
+    const changes = [...this.#creates];
+    for (const { task, state } of this.#desired.values()) changes.push(setDesired(task, state));
+    if (this.#updated !== undefined) {
+      changes.push({ kind: 'update', table: 'service', object: this.#updated });
+    }
+    return changes;
+  }
+
+  /** Looks after what is in the slot already. */
+  tend(slot: Slot): void {
+    for (const task of slot.fallen) this.#desire(task, TaskState.SHUTDOWN);
+    this.#retirePredecessors(slot);
+    const last = slot.live.at(-1);
+    if (last?.desiredState === TaskState.READY) this.#raise(slot, last);
+  }
+
+  /** All of its tasks go, and are forgotten once they have stopped. */
+  remove(slot: Slot): void {
+    for (const task of slot.tasks) {
+      if (task.desiredState <= TaskState.RUNNING) this.#desire(task, TaskState.REMOVE);
+    }
+  }
+
+  /** All of its wanted tasks stop; they stay as history. */
+  shutDown(slot: Slot): void {
+    for (const task of [...slot.live, ...slot.fallen]) this.#desire(task, TaskState.SHUTDOWN);
+  }
+
+  fill(place: Place, slot: Slot | undefined): void {
+    this.#create(place, slot, slot?.delayMs ?? 0);
+  }
+
+  /** Moves a rolling update on; `slots` are those that are to stay. */
+  update(slots: readonly Slot[]): void {
+    const plan = planUpdate(this.#view, this.#service, slots, this.#nowMs);
+    this.#updated = plan.service;
+    this.#wake(plan.wakeAtMs);
+    for (const slot of plan.replace) {
+      const { newest } = slot;
+      const failedHere = newest.specVersion === this.#service.specVersion && endedByItself(newest);
+      this.#create(newest, slot, failedHere ? newest.spec.restart.delayMs : 0);
+      if (this.#startFirst) continue;
+      for (const task of slot.live) this.#desire(task, TaskState.SHUTDOWN);
+    }
+  }
+
+  #desire(task: Task, state: TaskState): void {
+    if (task.desiredState >= state) return;
+    const planned = this.#desired.get(task.id);
+    if (planned === undefined || planned.state < state) this.#desired.set(task.id, { task, state });
+  }
+
+  #create(place: Place, slot: Slot | undefined, delayMs: number): void {
+    const waits = slot?.tasks.some((task) => this.#isAwaited(slot, task)) ?? false;
+    const notBeforeMs = delayMs > 0 ? this.#nowMs + Math.round(delayMs) : 0;
+    const wanted = {
+      slot: place.slot,
+      nodeId: place.slot > 0 ? '' : place.nodeId,
+      generation: (slot?.newest.generation ?? 0) + 1,
+      desiredState: waits || notBeforeMs > 0 ? TaskState.READY : TaskState.RUNNING,
+      notBeforeMs,
+    };
+    this.#creates.push(createTask(this.#ids, this.#service, wanted, this.#nowMs));
+    if (notBeforeMs > 0) this.#wake(notBeforeMs);
+  }
+
+  /** Whether a successor must wait for `task` to stop. */
+  #isAwaited(slot: Slot, task: Task): boolean {
+    if (task.desiredState === TaskState.REMOVE || isStopped(this.#view, task)) return false;
+    return !(this.#startFirst && slot.live.includes(task));
+  }
+
+  #raise(slot: Slot, task: Task): void {
+    if (this.#nowMs < task.notBeforeMs) {
+      this.#wake(task.notBeforeMs);
+      return;
+    }
+    const awaited = slot.tasks.filter(
+      (other) => other.generation < task.generation && this.#isAwaited(slot, other),
+    );
+    for (const other of awaited) {
+      const graceMs = other.spec.container.stopGraceMs + PREDECESSOR_WAIT_MS;
+      const untilMs = task.createdAtMs + graceMs;
+      if (this.#nowMs >= untilMs) continue;
+      this.#wake(untilMs);
+      return;
+    }
+    this.#desire(task, TaskState.RUNNING);
+  }
+
+  /** One wanted task a slot, but for start-first: there the old stays until the new one runs. */
+  #retirePredecessors(slot: Slot): void {
+    const newest = slot.live.at(-1);
+    if (newest === undefined || slot.live.length === 1) return;
+    const older = slot.live.slice(0, -1);
+    const keep =
+      this.#startFirst && newest.status.state < TaskState.RUNNING
+        ? (older.findLast((task) => task.status.state === TaskState.RUNNING) ?? undefined)
+        : undefined;
+    for (const task of older) if (task !== keep) this.#desire(task, TaskState.SHUTDOWN);
+  }
+
+  #wake(atMs: number | undefined): void {
+    if (atMs === undefined) return;
+    this.wakeAtMs = Math.min(this.wakeAtMs ?? atMs, atMs);
+  }
+}

@@ -1,0 +1,89 @@
+/**
+ * A service's tasks by slot (a number; for global services the node), and what each slot is now.
+ * Computed from a view alone; nothing is decided here.
+ *
+ * | a slot is | when | what is to be done |
+ * |---|---|---|
+ * | live | a task is wanted and can run | nothing, or its update |
+ * | finished | its newest task has ended and is not to be started again | nothing, or its update |
+ * | empty | neither | a new task, after `delayMs` |
+ */
+import { isTerminal, TaskState } from '../../model/taskState.ts';
+import type { Task } from '../../model/types.ts';
+import type { View } from '../store/types.ts';
+import { mayRestart } from './restart.ts';
+
+export interface Slot {
+  /** Slot number as text, or node id. */
+  readonly key: string;
+  /** All tasks, oldest generation first; at least one. */
+  readonly tasks: readonly Task[];
+  readonly newest: Task;
+  /** Wanted (desired READY or RUNNING), not ended, on a node that can run it; oldest first. */
+  readonly live: readonly Task[];
+  /** Wanted, but ended or on a node that is down, drained or gone: to be let go. */
+  readonly fallen: readonly Task[];
+  readonly state: 'live' | 'finished' | 'empty';
+  /** For an empty slot: how long its next task waits before it starts. */
+  readonly delayMs: number;
+}
+
+export function slotKey(task: Task): string {
+  return task.slot > 0 ? String(task.slot) : task.nodeId;
+}
+
+export function groupSlots(view: View, serviceId: string, nowMs: number): Map<string, Slot> {
+  const groups = new Map<string, Task[]>();
+  for (const task of view.tasksOfService(serviceId)) {
+    const key = slotKey(task);
+    const group = groups.get(key);
+    if (group === undefined) groups.set(key, [task]);
+    else group.push(task);
+  }
+  const slots = new Map<string, Slot>();
+  for (const [key, tasks] of groups) slots.set(key, assess(view, key, tasks, nowMs));
+  return slots;
+}
+
+function assess(view: View, key: string, tasks: Task[], nowMs: number): Slot {
+  tasks.sort((left, right) => left.generation - right.generation);
+  const newest = tasks[tasks.length - 1];
+  const live: Task[] = [];
+  const fallen: Task[] = [];
+  for (const task of tasks) {
+    if (!isWanted(task)) continue;
+    const runs = !isTerminal(task.status.state) && hasNode(view, task);
+    (runs ? live : fallen).push(task);
+  }
+  const base = { key, tasks, newest, live, fallen };
+  if (live.length > 0) return { ...base, state: 'live', delayMs: 0 };
+  const restart = mayRestart(tasks, nowMs);
+  if (!restart) return { ...base, state: 'finished', delayMs: 0 };
+  const delayMs = endedByItself(newest) ? newest.spec.restart.delayMs : 0;
+  return { ...base, state: 'empty', delayMs };
+}
+
+export function isWanted(task: Task): boolean {
+  return task.desiredState <= TaskState.RUNNING;
+}
+
+/** Ended, and not because it was told to. */
+export function endedByItself(task: Task): boolean {
+  const { state } = task.status;
+  return state === TaskState.COMPLETE || state === TaskState.FAILED || state === TaskState.REJECTED;
+}
+
+/** Its node is there and is to run tasks; a task without a node has no reason to fall. */
+function hasNode(view: View, task: Task): boolean {
+  if (task.nodeId === '') return true;
+  const node = view.get('node', task.nodeId);
+  if (node === undefined || node.state === 'down') return false;
+  return node.spec.availability !== 'drain';
+}
+
+/** No container of it can be running: it ended, never reached a node, or its node is lost. */
+export function isStopped(view: View, task: Task): boolean {
+  if (isTerminal(task.status.state) || task.status.state < TaskState.ASSIGNED) return true;
+  const node = view.get('node', task.nodeId);
+  return node === undefined || node.state === 'down';
+}

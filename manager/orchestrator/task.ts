@@ -1,0 +1,60 @@
+/**
+ * Making a task of a service, and moving a task's desired state. The only places where loops of
+ * this room write task records.
+ */
+import type { Ids } from '../../base/id.ts';
+import { TaskState } from '../../model/taskState.ts';
+import type { Service, Task } from '../../model/types.ts';
+import type { Change } from '../store/types.ts';
+
+export interface NewTask {
+  /** Slot number, or 0 with a node for a global service. */
+  readonly slot: number;
+  readonly nodeId: string;
+  readonly generation: number;
+  /** READY: prepared, but started only when raised to RUNNING. */
+  readonly desiredState: typeof TaskState.READY | typeof TaskState.RUNNING;
+  readonly notBeforeMs: number;
+}
+
+export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: number): Change {
+  const task: Task = {
+    id: ids.object(),
+    version: 0,
+    createdAtMs: 0,
+    updatedAtMs: 0,
+    serviceId: service.id,
+    serviceName: service.spec.name,
+    slot: wanted.slot,
+    generation: wanted.generation,
+    nodeId: wanted.nodeId,
+    spec: service.spec.task,
+    serviceLabels: service.spec.labels,
+    specVersion: service.specVersion,
+    desiredState: wanted.desiredState,
+    status: {
+      state: TaskState.NEW,
+      atMs: nowMs,
+      message: 'created',
+      error: '',
+      containerId: '',
+      pid: 0,
+      exitCode: 0,
+      oomKilled: false,
+      gatewayAddress: '',
+      phases: { [TaskState.NEW]: nowMs },
+    },
+    networks: service.spec.task.networks.map(({ target, aliases }) => ({
+      networkId: target,
+      address: '',
+      aliases,
+    })),
+    ports: [],
+    notBeforeMs: wanted.notBeforeMs,
+  };
+  return { kind: 'create', table: 'task', object: task };
+}
+
+export function setDesired(task: Task, desiredState: TaskState): Change {
+  return { kind: 'update', table: 'task', object: { ...task, desiredState } };
+}

@@ -1,0 +1,226 @@
+/**
+ * Rolling updates, from the tasks as they are: which outdated slots are replaced now, and what the
+ * service's update status becomes. Nothing is remembered but that status, so a new leader goes on
+ * where the old one was. Never touches tasks: it names slots, servicePlan replaces them.
+ *
+ * | status | what is true | left by |
+ * |---|---|---|
+ * | none | no outdated slot, or not looked at yet | begin |
+ * | updating, rollback_started | slots are being replaced, at most `parallelism` at a time | progress |
+ * | paused, rollback_paused | too many failures; only a new specification goes on | apply (store) |
+ * | completed, rollback_completed | all replaced and watched for the monitor period | begin |
+ */
+import { TaskState } from '../../model/taskState.ts';
+import type { Service, Task, UpdateConfig, UpdateState, UpdateStatus } from '../../model/types.ts';
+import type { View } from '../store/types.ts';
+import { isDirty } from './dirty.ts';
+import { endedByItself, type Slot } from './slots.ts';
+
+export interface UpdatePlan {
+  /** Outdated slots whose turn has come. */
+  readonly replace: readonly Slot[];
+  /** The service with its new status (and specification, on rollback); undefined = unchanged. */
+  readonly service: Service | undefined;
+  readonly wakeAtMs: number | undefined;
+}
+
+const NOTHING: UpdatePlan = { replace: [], service: undefined, wakeAtMs: undefined };
+
+export function isRollingBack(service: Service): boolean {
+  return service.update?.state.startsWith('rollback') ?? false;
+}
+
+/** The settings that hold now: those of the rollback while one is under way. */
+export function activeConfig(service: Service): UpdateConfig {
+  return isRollingBack(service) ? service.spec.rollback : service.spec.update;
+}
+
+/** `slots`: those that are to stay (not the ones being scaled away). */
+export function planUpdate(
+  view: View,
+  service: Service,
+  slots: readonly Slot[],
+  nowMs: number,
+): UpdatePlan {
+  const state = service.update?.state;
+  if (state === 'paused' || state === 'rollback_paused') return NOTHING;
+  const outdated = slots.filter(
+    (slot) => slot.state !== 'empty' && isOutdated(view, service, slot),
+  );
+  const active = state === 'updating' || state === 'rollback_started';
+  if (!active && outdated.length === 0) return NOTHING;
+  const started = active ? service : withStatus(service, begin(nowMs));
+  const progress = new Progress(started, slots, outdated, nowMs);
+  const stopped = progress.stoppedByFailures();
+  if (stopped !== undefined) return { ...NOTHING, service: stopped };
+  if (outdated.length === 0) {
+    const done = progress.isComplete();
+    const completed = done ? withStatus(started, finished(started, nowMs)) : undefined;
+    return { replace: [], service: completed, wakeAtMs: done ? undefined : progress.wakeAtMs };
+  }
+  return {
+    replace: progress.next(),
+    service: active ? undefined : started,
+    wakeAtMs: progress.wakeAtMs,
+  };
+}
+
+/** The task an update is about: the newest wanted one, or the one that ended for good. */
+function target(slot: Slot): Task {
+  return slot.live.at(-1) ?? slot.newest;
+}
+
+function isOutdated(view: View, service: Service, slot: Slot): boolean {
+  const task = target(slot);
+  return isDirty(service, task, view.get('node', task.nodeId));
+}
+
+/** One look at an update under way. */
+class Progress {
+  readonly #service: Service;
+  readonly #config: UpdateConfig;
+  readonly #slots: readonly Slot[];
+  readonly #outdated: readonly Slot[];
+  readonly #nowMs: number;
+  /** Slot -> the task of the new specification that ended too early there. */
+  readonly #failed = new Map<string, Task>();
+  wakeAtMs: number | undefined;
+
+  constructor(service: Service, slots: readonly Slot[], outdated: readonly Slot[], nowMs: number) {
+    this.#service = service;
+    this.#config = activeConfig(service);
+    this.#slots = slots;
+    this.#outdated = outdated;
+    this.#nowMs = nowMs;
+    for (const slot of slots) {
+      const failed = slot.tasks.find((task) => this.#isNew(task) && this.#endedEarly(task));
+      if (failed !== undefined) this.#failed.set(slot.key, failed);
+    }
+  }
+
+  #isNew(task: Task): boolean {
+    return task.specVersion === this.#service.specVersion;
+  }
+
+  /** Both times are its agent's, so that clocks that differ do no harm. */
+  #endedEarly(task: Task): boolean {
+    if (!endedByItself(task)) return false;
+    const runningAtMs = task.status.phases[TaskState.RUNNING];
+    return runningAtMs === undefined || task.status.atMs - runningAtMs < this.#config.monitorMs;
+  }
+
+  /** The service paused or rolled back, when too large a part of the new tasks failed. */
+  stoppedByFailures(): Service | undefined {
+    if (this.#failed.size === 0 || this.#config.failureAction === 'continue') return undefined;
+    const updated = this.#slots.filter((slot) => slot.tasks.some((task) => this.#isNew(task)));
+    const total = new Set([...updated, ...this.#outdated]).size;
+    if (this.#failed.size / total <= this.#config.maxFailureRatio) return undefined;
+    const [task] = this.#failed.values();
+    const why = `due to failure or early termination of task ${task.id}`;
+    const back = isRollingBack(this.#service);
+    const { previousSpec } = this.#service;
+    if (this.#config.failureAction === 'rollback' && !back && previousSpec !== undefined) {
+      return {
+        ...withStatus(this.#service, {
+          state: 'rollback_started',
+          startedAtMs: this.#nowMs,
+          completedAtMs: 0,
+          message: `update rolled back ${why}`,
+        }),
+        spec: previousSpec,
+        previousSpec: undefined,
+      };
+    }
+    const state: UpdateState = back ? 'rollback_paused' : 'paused';
+    const message = `${back ? 'rollback' : 'update'} paused ${why}`;
+    return withStatus(this.#service, { ...statusOf(this.#service), state, message });
+  }
+
+  /** Outdated slots to replace now: those without a running task first, then by number. */
+  next(): readonly Slot[] {
+    const { parallelism } = this.#config;
+    const room = parallelism === 0 ? Number.POSITIVE_INFINITY : parallelism - this.#underWay();
+    if (room <= 0) return [];
+    const ready = this.#outdated.filter((slot) => !this.#triedForGood(slot));
+    return ready.sort(compareTurn).slice(0, room);
+  }
+
+  /** A start-first replacement failed here and its restart policy allows no other. */
+  #triedForGood(slot: Slot): boolean {
+    if (slot.state === 'finished' || !this.#isNew(slot.newest)) return false;
+    const { maxAttempts, condition } = slot.newest.spec.restart;
+    const failures = slot.tasks.filter((task) => this.#isNew(task) && endedByItself(task)).length;
+    return failures > 0 && (condition === 'none' || (maxAttempts > 0 && failures > maxAttempts));
+  }
+
+  /** Replaced slots whose new task does not run yet, or not for long enough (delay). */
+  #underWay(): number {
+    let count = 0;
+    for (const slot of this.#slots) {
+      const task = slot.live.at(-1);
+      if (task === undefined || !this.#isNew(task) || task.generation === 1) continue;
+      if (this.#failed.has(slot.key)) continue;
+      if (task.status.state < TaskState.RUNNING || this.#within(task, this.#config.delayMs)) {
+        count += 1;
+      }
+    }
+    return count;
+  }
+
+  /** All run, and the last replaced have been watched for the monitor period. */
+  isComplete(): boolean {
+    let complete = true;
+    for (const slot of this.#slots) {
+      if (this.#failed.has(slot.key) || slot.state === 'finished') continue;
+      const task = slot.live.at(-1);
+      if (task === undefined) complete = false;
+      else if (!this.#isNew(task) || task.generation === 1) continue;
+      else if (task.status.state < TaskState.RUNNING) complete = false;
+      else if (this.#within(task, this.#config.monitorMs)) complete = false;
+    }
+    return complete;
+  }
+
+  /** Whether it has run for less than `periodMs` by the leader's clock; notes when that ends. */
+  #within(task: Task, periodMs: number): boolean {
+    const endMs = task.updatedAtMs + periodMs;
+    if (endMs <= this.#nowMs) return false;
+    this.wakeAtMs = Math.min(this.wakeAtMs ?? endMs, endMs);
+    return true;
+  }
+}
+
+function compareTurn(left: Slot, right: Slot): number {
+  const running = (slot: Slot): number =>
+    slot.live.some((task) => task.status.state === TaskState.RUNNING) ? 1 : 0;
+  const byState = running(left) - running(right);
+  if (byState !== 0) return byState;
+  return left.newest.slot - right.newest.slot || (left.key < right.key ? -1 : 1);
+}
+
+function begin(nowMs: number): UpdateStatus {
+  return {
+    state: 'updating',
+    startedAtMs: nowMs,
+    completedAtMs: 0,
+    message: 'update in progress',
+  };
+}
+
+function finished(service: Service, nowMs: number): UpdateStatus {
+  const back = isRollingBack(service);
+  return {
+    ...statusOf(service),
+    state: back ? 'rollback_completed' : 'completed',
+    completedAtMs: nowMs,
+    message: back ? 'rollback completed' : 'update completed',
+  };
+}
+
+function statusOf(service: Service): UpdateStatus {
+  return service.update ?? begin(0);
+}
+
+function withStatus(service: Service, update: UpdateStatus): Service {
+  return { ...service, update };
+}

@@ -1,0 +1,176 @@
+/**
+ * Joins Raft and store: model <-> log bytes. As Raft's state machine it applies committed entries to
+ * the store and streams snapshots of it; as the store's proposer it turns a transaction into one
+ * entry and hands back what apply said of it. It decides nothing and keeps no state of its own but
+ * the answers that proposals under way still wait for.
+ */
+import { assert } from '../base/assert.ts';
+import { KIB, MIB } from '../base/bytes.ts';
+import type { Clock } from '../base/clock.ts';
+import { SwarmError } from '../base/errors.ts';
+import { decodeLogEntry, decodeObject, encodeLogEntry, encodeObject } from '../proto/convert.ts';
+import type { AppliedEntry, Member, StateMachine } from './raft/types.ts';
+import { RecordReader, RecordWriter } from './snapshotRecords.ts';
+import { Store, type StoredRecord } from './store/store.ts';
+import type { ApplyResult, Proposer, Transaction } from './store/types.ts';
+
+/** Docker Swarm's bounds of one transaction; beyond them a caller splits. */
+export const TRANSACTION_CHANGES = 200;
+export const TRANSACTION_BYTES = 1.5 * MIB;
+/** Small enough that encoding one chunk does not hold up the event loop for more than ~2 ms. */
+const SNAPSHOT_CHUNK_BYTES = 64 * KIB;
+
+/** What the replica needs of Raft; RaftNode has it. */
+export interface RaftPort {
+  /** Resolves once the entry is committed and applied here. */
+  propose(data: Uint8Array): Promise<{ readonly index: number; readonly term: number }>;
+  /** Resolves once everything committed before the call has been applied here. */
+  readIndex(): Promise<unknown>;
+  /** Leads, and has applied an entry of its own term. */
+  readonly isLeader: boolean;
+}
+
+interface Answer {
+  readonly term: number;
+  readonly result: ApplyResult;
+}
+
+export class Replica implements StateMachine, Proposer {
+  readonly store: Store;
+  readonly #clock: Clock;
+  readonly #onMembers: (members: readonly Member[]) => void;
+  /** What apply said, by index, while any proposal is under way. */
+  readonly #answers = new Map<number, Answer>();
+  #underWay = 0;
+  #lastStampMs = 0;
+  #raft: RaftPort | undefined;
+
+  constructor(options: {
+    readonly clock: Clock;
+    readonly store?: Store;
+    readonly onMembers?: (members: readonly Member[]) => void;
+  }) {
+    this.#clock = options.clock;
+    this.store = options.store ?? new Store();
+    this.#onMembers = options.onMembers ?? (() => {});
+  }
+
+  /** Raft is opened with this as its state machine, then attached so that proposals can go out. */
+  attach(raft: RaftPort): void {
+    this.#raft = raft;
+  }
+
+  // ---- Proposer --------------------------------------------------------------------------------
+
+  get isLeader(): boolean {
+    return this.#raft?.isLeader ?? false;
+  }
+
+  async propose(transaction: Transaction): Promise<ApplyResult> {
+    const { changes } = transaction;
+    if (changes.length > TRANSACTION_CHANGES) {
+      throw new SwarmError(
+        'exhausted',
+        `${changes.length} changes in one transaction: at most ${TRANSACTION_CHANGES}; split it`,
+      );
+    }
+    const raft = this.#port();
+    const data = encodeLogEntry({ ...transaction, atMs: this.#stampMs() });
+    if (data.length > TRANSACTION_BYTES) {
+      throw new SwarmError(
+        'exhausted',
+        `a transaction of ${data.length} bytes: at most ${TRANSACTION_BYTES}; split it`,
+      );
+    }
+    this.#underWay += 1;
+    try {
+      const { index, term } = await raft.propose(data);
+      const answer = this.#answers.get(index);
+      assert(answer?.term === term, 'a proposal was applied without an answer', { index, term });
+      return answer.result;
+    } finally {
+      this.#underWay -= 1;
+      if (this.#underWay === 0) this.#answers.clear();
+    }
+  }
+
+  async barrier(): Promise<void> {
+    await this.#port().readIndex();
+  }
+
+  #port(): RaftPort {
+    if (this.#raft !== undefined) return this.#raft;
+    throw new SwarmError('unavailable', 'the manager is starting; try again in a moment');
+  }
+
+  /** The leader's wall clock, never going back, neither here nor behind an earlier leader's. */
+  #stampMs(): number {
+    this.#lastStampMs = Math.max(
+      Math.floor(this.#clock.wallMs()),
+      this.#lastStampMs,
+      this.store.atMs,
+    );
+    return this.#lastStampMs;
+  }
+
+  // ---- StateMachine ----------------------------------------------------------------------------
+
+  apply(entries: readonly AppliedEntry[]): void {
+    for (const { index, term, data } of entries) {
+      if (data.length === 0) {
+        this.store.advance(index);
+        continue;
+      }
+      const { atMs, atomic, changes } = decodeLogEntry(data);
+      const result = this.store.apply(index, atMs, { atomic, changes });
+      if (this.#underWay > 0) this.#answers.set(index, { term, result });
+    }
+  }
+
+  takeSnapshot(): { readonly index: number; readonly chunks: AsyncIterable<Uint8Array> } {
+    const snapshot = this.store.snapshot();
+    const generator = encodeSnapshot(snapshot.atMs, snapshot.records);
+    const chunks: AsyncIterableIterator<Uint8Array> = {
+      [Symbol.asyncIterator]: () => chunks,
+      next: () => generator.next(),
+      return: async () => {
+        // A generator that was never begun does not run its finally: release the pin by hand.
+        snapshot.release();
+        await generator.return(undefined);
+        return { done: true, value: undefined };
+      },
+    };
+    return { index: snapshot.version, chunks };
+  }
+
+  async restore(index: number, chunks: AsyncIterable<Uint8Array>): Promise<void> {
+    const records = new RecordReader(chunks);
+    const header = await records.next();
+    if (header === undefined) throw new SwarmError('corrupt', 'an empty snapshot');
+    await this.store.restore(index, decodeLogEntry(header).atMs, decodeRecords(records));
+  }
+
+  membersChanged(members: readonly Member[]): void {
+    this.#onMembers(members);
+  }
+}
+
+/** The first record is a log entry without changes that carries the stamp; then the objects. */
+async function* encodeSnapshot(
+  atMs: number,
+  records: AsyncIterable<StoredRecord>,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const writer = new RecordWriter();
+  writer.add(encodeLogEntry({ atomic: false, atMs, changes: [] }));
+  for await (const { table, object } of records) {
+    writer.add(encodeObject(table, object));
+    if (writer.bytes >= SNAPSHOT_CHUNK_BYTES) yield writer.take();
+  }
+  if (writer.bytes > 0) yield writer.take();
+}
+
+async function* decodeRecords(records: RecordReader): AsyncGenerator<StoredRecord> {
+  for (let bytes = await records.next(); bytes !== undefined; bytes = await records.next()) {
+    yield decodeObject(bytes);
+  }
+}

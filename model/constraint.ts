@@ -1,0 +1,104 @@
+/**
+ * Placement constraints: 'KEY==VALUE' or 'KEY!=VALUE' over what a node is, in Docker Swarm's
+ * grammar. Parsed once and matched against a node; values compare without regard to case, and
+ * architectures under either of their names (amd64 = x86_64). A label that is absent is ''.
+ */
+import { SwarmError } from '../base/errors.ts';
+import type { Node, Placement } from './types.ts';
+
+export interface Constraint {
+  readonly key: string;
+  readonly equal: boolean;
+  readonly value: string;
+}
+
+const GRAMMAR = /^\s*([A-Za-z_][A-Za-z0-9_.\-/]*)\s*(==|!=)\s*([^\s=!][^=!]*?)\s*$/;
+const NODE_LABEL = 'node.labels.';
+const ENGINE_LABEL = 'engine.labels.';
+const FIELDS: ReadonlyMap<string, (node: Node) => string> = new Map([
+  ['node.id', (node: Node) => node.id],
+  ['node.hostname', (node: Node) => node.description.hostname],
+  ['node.role', (node: Node) => node.role],
+  ['node.platform.os', (node: Node) => node.description.os],
+  ['node.platform.arch', (node: Node) => node.description.architecture],
+]);
+const ARCHITECTURES: Readonly<Record<string, string>> = {
+  amd64: 'x86_64',
+  'x86-64': 'x86_64',
+  arm64: 'aarch64',
+};
+
+/** SwarmError invalid, naming what may be written. */
+export function parseConstraint(text: string): Constraint {
+  const match = GRAMMAR.exec(text);
+  if (match !== null) {
+    const [, written, operator, value] = match;
+    const key = normalKey(written);
+    if (key !== undefined) return { key, equal: operator === '==', value };
+  }
+  throw new SwarmError(
+    'invalid',
+    `invalid constraint "${text}": use node.id, node.hostname, node.role, node.platform.os, ` +
+      'node.platform.arch, node.labels.* or engine.labels.* with == or !=',
+  );
+}
+
+/** Field names in any case; label names keep theirs. */
+function normalKey(written: string): string | undefined {
+  const lower = written.toLowerCase();
+  if (FIELDS.has(lower)) return lower;
+  for (const prefix of [NODE_LABEL, ENGINE_LABEL]) {
+    if (lower.startsWith(prefix) && lower.length > prefix.length) {
+      return prefix + written.slice(prefix.length);
+    }
+  }
+  return undefined;
+}
+
+/** The value a node has for 'node.labels.zone' and the like; '' when it has none. */
+export function nodeValue(key: string, node: Node): string {
+  if (key.startsWith(NODE_LABEL)) return node.spec.labels[key.slice(NODE_LABEL.length)] ?? '';
+  if (key.startsWith(ENGINE_LABEL)) {
+    return node.description.engineLabels[key.slice(ENGINE_LABEL.length)] ?? '';
+  }
+  return FIELDS.get(key)?.(node) ?? '';
+}
+
+export function meetsConstraint(constraint: Constraint, node: Node): boolean {
+  const have = comparable(constraint.key, nodeValue(constraint.key, node));
+  return (have === comparable(constraint.key, constraint.value)) === constraint.equal;
+}
+
+/** All of the placement's constraints; one that cannot be parsed is met by no node. */
+export function meetsConstraints(constraints: readonly Constraint[], node: Node): boolean {
+  return constraints.every((constraint) => meetsConstraint(constraint, node));
+}
+
+export function meetsPlatforms(platforms: Placement['platforms'], node: Node): boolean {
+  if (platforms.length === 0) return true;
+  const { os, architecture } = node.description;
+  return platforms.some(
+    (platform) =>
+      (platform.os === '' || platform.os.toLowerCase() === os.toLowerCase()) &&
+      (platform.architecture === '' ||
+        normalArchitecture(platform.architecture) === normalArchitecture(architecture)),
+  );
+}
+
+/** Where the node is by constraints and platform; counts and resources are the scheduler's. */
+export function fitsPlacement(placement: Placement, node: Node): boolean {
+  return (
+    meetsPlatforms(placement.platforms, node) &&
+    meetsConstraints(placement.constraints.map(parseConstraint), node)
+  );
+}
+
+/** 'amd64' -> 'x86_64', 'arm64' -> 'aarch64'; others in lower case. */
+export function normalArchitecture(architecture: string): string {
+  const lower = architecture.toLowerCase();
+  return ARCHITECTURES[lower] ?? lower;
+}
+
+function comparable(key: string, value: string): string {
+  return key === 'node.platform.arch' ? normalArchitecture(value) : value.toLowerCase();
+}
