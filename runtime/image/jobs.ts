@@ -124,7 +124,9 @@ export class Jobs {
         }
         if (over) break;
         underWay += 1;
-        this.#send({ id, chunk });
+        // A copy of exactly these bytes: cloning would take the whole buffer they are part of.
+        const copy = new Uint8Array(chunk);
+        this.#send({ id, chunk: copy }, [copy.buffer]);
       }
       if (!over) this.#send({ id, chunk: null });
     } catch (error) {
@@ -164,13 +166,14 @@ export class Jobs {
     return { id, done };
   }
 
-  #send(order: Order): void {
-    this.#worker?.postMessage(order); // without a thread the job has failed already
+  #send(order: Order, transfer: readonly ArrayBuffer[] = []): void {
+    this.#worker?.postMessage(order, transfer); // without a thread the job has failed already
   }
 
   #spawn(): Worker {
     const worker = new Worker(new URL('./thread.js', import.meta.url), {
       name: 'images',
+      execArgv: [],
       resourceLimits: { maxOldGenerationSizeMb: THREAD_HEAP_MIB },
     });
     worker.on('message', (report: Report) => this.#take(report));

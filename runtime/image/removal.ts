@@ -94,7 +94,7 @@ export function planRemoval(
 
 /** The name `text` found the image by, or undefined when it was an id. */
 function namedBy(catalog: Catalog, text: string, record: ImageRecord): Reference | undefined {
-  if (isDigest(text) || text.startsWith('sha256:')) return undefined;
+  if (text.startsWith('sha256:')) return undefined;
   let reference: Reference;
   try {
     reference = withDefaultTag(parseReference(text));

@@ -4,7 +4,7 @@
  * entry is skipped. Names are given as they stand in the archive: whoever unpacks decides what is
  * safe. Nothing here touches the file system.
  */
-import { type EventEmitter, once } from 'node:events';
+import type { EventEmitter } from 'node:events';
 import { extract, pack } from 'tar-stream';
 import { assert } from '../../base/assert.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
@@ -104,7 +104,7 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
       for await (const chunk of source) {
         if (reader.destroyed) return;
         if (!reader.write(Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength))) {
-          await Promise.race([once(reader, 'drain'), once(reader, 'close')]);
+          await either(reader, 'drain', 'close');
         }
       }
       reader.end();
@@ -114,6 +114,13 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
       reader.destroy(error instanceof Error ? error : new Error(messageOf(error)));
     }
   };
+  const failed = (error: unknown): unknown => {
+    if (sourceFailure !== undefined) return sourceFailure.error;
+    if (error instanceof SwarmError) return error;
+    return new SwarmError('invalid', `not a whole tar archive: ${messageOf(error)}`, {
+      cause: error,
+    });
+  };
   const entries = reader[Symbol.asyncIterator]();
   const pumped = pump();
   try {
@@ -121,18 +128,43 @@ export async function* readTar(source: AsyncIterable<Uint8Array>): AsyncGenerato
       const next = await entries.next();
       if (next.done === true) break;
       const entry = next.value;
-      yield { header: headerOf(entry.header), body: entry };
+      yield { header: headerOf(entry.header), body: bodyOf(entry, failed) };
       entry.resume();
     }
     await pumped;
   } catch (error) {
-    if (sourceFailure !== undefined) throw sourceFailure.error;
-    if (error instanceof SwarmError) throw error;
-    throw new SwarmError('invalid', `not a whole tar archive: ${messageOf(error)}`, {
-      cause: error,
-    });
+    throw failed(error);
   } finally {
     if (!reader.destroyed) reader.destroy();
+  }
+}
+
+function either(stream: Ending, one: string, other: string): Promise<void> {
+  return new Promise((resolve) => {
+    const wake = (): void => {
+      stream.off(one, wake);
+      stream.off(other, wake);
+      resolve();
+    };
+    stream.on(one, wake);
+    stream.on(other, wake);
+  });
+}
+
+async function* bodyOf(
+  entry: EntryStream,
+  failed: (error: unknown) => unknown,
+): AsyncGenerator<Uint8Array> {
+  const chunks = entry[Symbol.asyncIterator]();
+  for (;;) {
+    let next: IteratorResult<Uint8Array>;
+    try {
+      next = await chunks.next();
+    } catch (error) {
+      throw failed(error);
+    }
+    if (next.done === true) return;
+    yield next.value;
   }
 }
 
@@ -299,7 +331,7 @@ async function writeEntry(writer: Packer, input: TarInput): Promise<void> {
   done.catch(() => {}); // awaited below; this only keeps an early failure from counting as unhandled
   assert(sink !== undefined, 'tar-stream made no sink');
   for await (const chunk of body.chunks) {
-    if (!sink.write(Buffer.from(chunk))) await Promise.race([once(sink, 'drain'), done]);
+    if (!sink.write(Buffer.from(chunk))) await either(sink, 'drain', 'close');
   }
   sink.end();
   await done;

@@ -33,7 +33,7 @@ const lsetxattr = define<
 
 /** glibc's makedev. */
 function deviceNumber(major: number, minor: number): number {
-  const high = BigInt(major & 0xfffff000) * 2n ** 32n + BigInt(minor >>> 8) * 2n ** 12n;
+  const high = BigInt(major & 0xfffff000) * 2n ** 32n + BigInt(minor >>> 8) * 2n ** 20n;
   return Number(high + BigInt(major & 0xfff) * 256n + BigInt(minor & 0xff));
 }
 
@@ -121,6 +121,8 @@ export class LayerUnpacker {
       this.#adorn('', header);
       return;
     }
+    // aufs kept its own books under such names; they are nobody's files.
+    if ([...parts, base].some((part) => part.startsWith(WHITEOUT_META) && part !== OPAQUE)) return;
     if (base.startsWith(WHITEOUT)) {
       this.#hide(parts, base, header.name);
       return;
@@ -178,7 +180,6 @@ export class LayerUnpacker {
       else this.#setOpaque(directory);
       return;
     }
-    if (base.startsWith(WHITEOUT_META)) return; // aufs kept its own books under such names
     const hidden = base.slice(WHITEOUT.length);
     if (hidden === '' || hidden === '.' || hidden === '..') {
       throw new SwarmError('invalid', `layer entry "${name}" is a whiteout of nothing: refused`);
