@@ -4,7 +4,7 @@
  */
 import type { Clock } from '../base/clock.ts';
 import type { Ids } from '../base/id.ts';
-import type { Log, LogLevel } from '../base/log.ts';
+import type { Log } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 
 export interface Environment {
@@ -22,11 +22,14 @@ export interface DaemonOptions {
   /** Sockets, pids, exit records: gone after a boot. */
   readonly execRoot: string;
   /** Path of the API's unix socket. */
-  readonly socket: string;
+  readonly socketPath: string;
+  /** Group that may use the socket, beside root. */
+  readonly socketGroup: string;
   /** Subtree of every cgroup hierarchy that containers live in. */
   readonly cgroupParent: string;
-  readonly logLevel: LogLevel;
+  /** debug, info, warn or error. */
+  readonly logLevel: string;
   readonly insecureRegistries: readonly string[];
-  readonly labels: Readonly<Record<string, string>>;
-  readonly version: string;
+  /** 'key=value', told to the managers as engine labels. */
+  readonly labels: readonly string[];
 }

@@ -1,8 +1,10 @@
 /** What `info` says of this host. Reads the host; decides nothing. */
+
 import { existsSync, readFileSync } from 'node:fs';
 import { cpus, hostname, release, totalmem } from 'node:os';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { describeHost } from '../agent/describe.ts';
+import { VERSION } from '../base/version.ts';
 import type { DaemonOptions } from './environment.ts';
 import type { HostInfo } from './types.ts';
 
@@ -31,7 +33,7 @@ export function hostInfo(
     kernel: release(),
     operatingSystem: osRelease('PRETTY_NAME') || 'Linux',
     osVersion: osRelease('VERSION_ID'),
-    architecture: describeHost({ engineVersion: options.version }).architecture,
+    architecture: describeHost({ engineVersion: VERSION }).architecture,
     cpus: cpus().length,
     memoryBytes: totalmem(),
     cgroupVersion: existsSync(CGROUP2_ROOT) ? '2' : '1',

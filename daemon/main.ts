@@ -3,28 +3,38 @@
  * membership and serves the API until told to stop. SIGTERM and SIGINT stop it; containers run on.
  * Loaded by `tsswarm daemon` only.
  */
+
 import { chmodSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { AssertionError } from '../base/assert.ts';
 import { SystemClock } from '../base/clock.ts';
-import { messageOf } from '../base/errors.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
 import { Ids } from '../base/id.ts';
-import { createLog } from '../base/log.ts';
+import { createLog, type LogLevel } from '../base/log.ts';
 import { SystemRandom } from '../base/random.ts';
+import { VERSION } from '../base/version.ts';
 import { createApi } from './api/server.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
 import { lockDataRoot } from './lock.ts';
-import { Node } from './node.ts';
+import { Node, parseLabels } from './node.ts';
 import { notifySystemd } from './notify.ts';
 
 /** A stop that takes longer ends the process anyway. */
 const STOP_TIMEOUT_MS = 8000;
+const LEVELS: readonly LogLevel[] = ['debug', 'info', 'warn', 'error'];
+
+function levelOf(text: string): LogLevel {
+  const level = LEVELS.find((each) => each === text);
+  if (level !== undefined) return level;
+  throw new SwarmError('invalid', `invalid log level "${text}": use ${LEVELS.join(', ')}`);
+}
 
 /** Runs until a signal stops it; rejects when it cannot start, with what a person should read. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
-  const log = createLog(options.logLevel);
+  const log = createLog(levelOf(options.logLevel));
+  parseLabels(options.labels);
   const clock = new SystemClock();
   const random = new SystemRandom();
   const fatal = (error: unknown): void => {
@@ -42,11 +52,11 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const host = await openHost(environment, options);
   const node = new Node(environment, options, host.runtime);
   await node.resume();
-  mkdirSync(dirname(options.socket), { recursive: true });
+  mkdirSync(dirname(options.socketPath), { recursive: true });
   const api = createApi({ node, clock, log, random });
-  await api.listenUnix(options.socket, { group: 'tsswarm' });
+  await api.listenUnix(options.socketPath, { group: options.socketGroup });
   notifySystemd('READY=1');
-  log.info('the daemon is ready', { version: options.version, socket: options.socket });
+  log.info('the daemon is ready', { version: VERSION, socket: options.socketPath });
   void missingFeatures().then((lines) => {
     for (const line of lines) log.warn(line);
   });

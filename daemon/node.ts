@@ -10,12 +10,14 @@
  * | active | identity on disk, SwarmNode runs | leave, #removed |
  * | error | identity on disk that cannot be used; `error` says why | leave --force |
  */
+
 import { rm } from 'node:fs/promises';
 import { join as joinPath } from 'node:path';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { describeHost } from '../agent/describe.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { Serial } from '../base/queue.ts';
+import { VERSION } from '../base/version.ts';
 import { requestCertificate } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
@@ -56,7 +58,7 @@ export class Node implements DaemonNode {
   #swarm: SwarmNode | undefined;
 
   constructor(environment: Environment, options: DaemonOptions, runtime: HostRuntime) {
-    this.version = options.version;
+    this.version = VERSION;
     this.#environment = environment;
     this.#options = options;
     this.#runtime = runtime;
@@ -198,7 +200,7 @@ export class Node implements DaemonNode {
   #describe() {
     return describeHost({
       engineVersion: this.version,
-      engineLabels: this.#options.labels,
+      engineLabels: parseLabels(this.#options.labels),
     });
   }
 
@@ -322,4 +324,15 @@ export class Node implements DaemonNode {
     this.#swarm = undefined;
     void swarm?.stop();
   }
+}
+
+/** 'key=value' -> { key: 'value' }; SwarmError invalid otherwise. */
+export function parseLabels(labels: readonly string[]): Record<string, string> {
+  return Object.fromEntries(
+    labels.map((label) => {
+      const at = label.indexOf('=');
+      if (at < 1) throw new SwarmError('invalid', `invalid label "${label}": write key=value`);
+      return [label.slice(0, at), label.slice(at + 1)];
+    }),
+  );
 }

@@ -3,9 +3,11 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { VERSION } from '../../base/version.ts';
 import { TOP } from './sources.ts';
 
 interface Manifest {
+  readonly version: string;
   readonly engines: { readonly node: string };
   readonly dependencies: Readonly<Record<string, string>>;
   readonly devDependencies: Readonly<Record<string, string>>;
@@ -31,4 +33,8 @@ test('the Node floor is 20.19', () => {
 test('installing runs no script and the lock file names no host', () => {
   assert.match(read('.npmrc'), /^ignore-scripts=true$/m);
   assert.doesNotMatch(read('package-lock.json'), /"resolved"/);
+});
+
+test('the version in the code is that of the package', () => {
+  assert.equal((JSON.parse(read('package.json')) as Manifest).version, VERSION);
 });
