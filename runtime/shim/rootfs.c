@@ -133,6 +133,7 @@ static int open_overlay(const struct spec *spec, const char *upper, const char *
 		return -1;
 	int root = -1;
 	struct record record;
+	(void)k_fsconfig(fs, K_FSCONFIG_SET_STRING, "source", "overlay"); /* only for show */
 	for (size_t at = 0; spec_next(spec, &at, TAG_LOWER, &record);) {
 		const char *dir = record_string(&record, 0, 0);
 		if (dir == NULL || k_fsconfig(fs, K_FSCONFIG_SET_STRING, "lowerdir+", dir) < 0)

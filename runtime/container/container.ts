@@ -1,0 +1,436 @@
+/**
+ * One container and its life. States, what is true in them, and the arrows:
+ *   created   configured on disk, no process               start() -> starting
+ *   starting  a shim was spawned, no word from it yet      shim: running -> running; exited -> exited
+ *   running   its program was executed; the shim answers   shim: exited -> exited; closed -> ending
+ *   ending    the shim is gone; its record is looked for, else its cgroup is killed  -> exited
+ *   exited    the record is known and never changes        remove() -> removed
+ *   removed   nothing of it is left on the host
+ * To others, starting is 'created' and ending is 'running'. It never restarts.
+ */
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import type { Clock, Timer } from '../../base/clock.ts';
+import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import { Signal, withDeadline } from '../../base/queue.ts';
+import type { Cgroups } from '../sys/cgroup.ts';
+import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
+import { decodeExitRecord, encodeExitRecord, lostRecord, SIGKILL } from './exitRecord.ts';
+import { readLogs } from './logs.ts';
+import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
+import { buildSpec, type ContainerPaths, LOG_DIR, parseSignal } from './spec.ts';
+import type {
+  Container,
+  ContainerConfig,
+  ContainerState,
+  ContainerStats,
+  ExitRecord,
+  LogQuery,
+  LogRecord,
+} from './types.ts';
+
+/** Far beyond any start that will still succeed. */
+const START_TIMEOUT_MS = 60_000;
+/** After SIGKILL, for the kernel to tear everything down. */
+const KILL_TIMEOUT_MS = 30_000;
+const REMOVE_GROUPS_TIMEOUT_MS = 10_000;
+const POLL_MS = 5;
+const REAP_RETRY_MS = 20;
+const REAP_TRIES = 500;
+const SHORT_ID_LENGTH = 12;
+const EXIT_FILE = 'exit';
+const PID_FILE = 'pid';
+const NANOSECONDS_PER_MS = 1_000_000n;
+
+export const CONFIG_FILE = 'config.json';
+/** Directories on their way out; left-overs of a crash are found by it. */
+export const REMOVED_PREFIX = '.removed-';
+
+/** What all containers of a table share. */
+export interface ContainerContext {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly cgroups: Cgroups;
+  /** The shim's sealed executable. */
+  readonly shimFd: number;
+  readonly nullFd: number;
+  onExit(container: Container): void;
+  onRemoved(container: Container): void;
+}
+
+type Phase = 'created' | 'starting' | 'running' | 'ending' | 'exited' | 'removed';
+
+export class ManagedContainer implements Container {
+  readonly config: ContainerConfig;
+  readonly #context: ContainerContext;
+  readonly #paths: ContainerPaths;
+  readonly #changed = new Signal();
+  #phase: Phase = 'created';
+  #shim: ShimClient | undefined;
+  #pid = 0;
+  #startedAtMs = 0;
+  #exit: ExitRecord | undefined;
+  #removal: Promise<void> | undefined;
+  #isClosed = false;
+  #launcher = 0;
+  #reapTimer: Timer | undefined;
+
+  constructor(config: ContainerConfig, paths: ContainerPaths, context: ContainerContext) {
+    this.config = config;
+    this.#paths = paths;
+    this.#context = context;
+  }
+
+  get state(): ContainerState {
+    if (this.#phase === 'created' || this.#phase === 'starting') return 'created';
+    return this.#phase === 'running' || this.#phase === 'ending' ? 'running' : 'exited';
+  }
+
+  get pid(): number {
+    return this.#phase === 'running' ? this.#pid : 0;
+  }
+
+  get startedAtMs(): number {
+    return this.#startedAtMs;
+  }
+
+  get exit(): ExitRecord | undefined {
+    return this.#exit;
+  }
+
+  async start(): Promise<void> {
+    if (this.#phase !== 'created') {
+      throw new SwarmError('conflict', `container ${this.#shortId} was started before`);
+    }
+    const spec = buildSpec(this.config, this.#paths, this.#context.cgroups);
+    for (const note of spec.notes) this.#context.log.warn(note, { container: this.#shortId });
+    this.#phase = 'starting';
+    try {
+      this.#spawn(spec.bytes);
+    } catch (error) {
+      this.#finish(this.#notStarted(messageOf(error)));
+      throw error;
+    }
+    await this.#until(
+      () => this.#phase !== 'starting',
+      START_TIMEOUT_MS,
+      `container ${this.#shortId} to start`,
+    ).catch(async (error: unknown) => {
+      await this.#loseSupervisor('it did not start in time');
+      throw error;
+    });
+    const failed = this.#exit?.error;
+    if (failed === undefined) return;
+    const exitCode = this.#exit?.exitCode ?? 0;
+    const isProgram = exitCode === 126 || exitCode === 127;
+    throw new SwarmError(isProgram ? 'invalid' : 'internal', failed, {
+      detail: { exitCode: String(exitCode) },
+    });
+  }
+
+  /** Spawns the shim and connects; blocks the loop for well under a millisecond. */
+  #spawn(spec: Uint8Array): void {
+    const { execDir } = this.#paths;
+    let listener = -1;
+    const specFd = createMemfd('spec');
+    try {
+      writeFileSync(specFd, spec);
+      listener = listenForShim(execDir);
+      this.#launcher = spawnProcess({
+        path: `/proc/self/fd/${this.#context.shimFd}`,
+        args: ['tsswarm-shim', this.#shortId],
+        env: [],
+        fds: [this.#context.nullFd, this.#context.nullFd, this.#context.nullFd, specFd, listener],
+      });
+      this.#connect();
+    } finally {
+      close(specFd);
+      if (listener >= 0) close(listener);
+    }
+  }
+
+  /**
+   * What was spawned forks the shim off and is gone before its first word; without cgroup v2 it is
+   * the shim itself and gone right after its last.
+   */
+  #reapLauncher(triesLeft: number): void {
+    if (this.#launcher === 0) return;
+    if (reap(this.#launcher)) {
+      this.#launcher = 0;
+    } else if (triesLeft > 0) {
+      this.#reapTimer = this.#context.clock.afterIdle(REAP_RETRY_MS, () =>
+        this.#reapLauncher(triesLeft - 1),
+      );
+    }
+  }
+
+  #connect(): void {
+    this.#shim = new ShimClient(this.#paths.execDir, this.#context.clock, {
+      state: (state) => this.#takeState(state),
+      exited: (record) => this.#finish(record),
+      closed: () => this.#connectionClosed(),
+    });
+  }
+
+  #takeState(state: ShimState): void {
+    if (state.phase !== 'running' || this.#exit !== undefined) return;
+    this.#phase = 'running';
+    this.#pid = state.pid;
+    this.#startedAtMs = state.startedAtMs;
+    this.#reapLauncher(0);
+    this.#changed.emit();
+  }
+
+  #connectionClosed(): void {
+    this.#shim = undefined;
+    this.#reapLauncher(this.#isClosed ? 0 : REAP_TRIES);
+    if (this.#exit !== undefined || this.#isClosed) {
+      this.#changed.emit();
+      return;
+    }
+    this.#loseSupervisor('supervisor lost').catch((error: unknown) => {
+      this.#context.log.error('cannot clean up after a lost supervisor', {
+        container: this.#shortId,
+        error: messageOf(error),
+      });
+    });
+  }
+
+  /** The shim is gone: its record counts if it left one, else all it supervised is killed. */
+  async #loseSupervisor(reason: string): Promise<void> {
+    if (this.#phase === 'exited' || this.#phase === 'removed' || this.#phase === 'ending') return;
+    const record = await readRecord(join(this.#paths.execDir, EXIT_FILE));
+    if (record !== undefined) {
+      this.#finish(record);
+      return;
+    }
+    if (this.#startedAtMs === 0) this.#startedAtMs = this.#recordedStart();
+    this.#phase = 'ending';
+    await this.#destroyGroups();
+    this.#finish(lostRecord(reason, this.#startedAtMs, this.#context.clock.wallMs()));
+  }
+
+  #recordedStart(): number {
+    try {
+      const text = readFileSync(join(this.#paths.execDir, PID_FILE), 'utf8');
+      return Number(BigInt(text.trim().split(' ')[1]) / NANOSECONDS_PER_MS);
+    } catch {
+      return 0; // the shim died before its program was executed
+    }
+  }
+
+  async #destroyGroups(): Promise<void> {
+    const { cgroups, clock } = this.#context;
+    const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
+    while (!cgroups.remove(this.config.id)) {
+      if (clock.nowMs() > deadlineMs) {
+        throw new SwarmError(
+          'internal',
+          `processes ${cgroups.pids(this.config.id).join(', ')} of container ` +
+            `${this.#shortId} do not end`,
+        );
+      }
+      cgroups.kill(this.config.id);
+      await clock.sleep(POLL_MS);
+    }
+  }
+
+  #finish(record: ExitRecord): void {
+    if (this.#exit !== undefined) return;
+    this.#exit = record;
+    this.#phase = 'exited';
+    if (record.startedAtMs !== 0) this.#startedAtMs = record.startedAtMs;
+    this.#keepRecord(record);
+    this.#changed.emit();
+    this.#context.onExit(this);
+  }
+
+  /** A copy that outlives a reboot, which empties the exec root. */
+  #keepRecord(record: ExitRecord): void {
+    try {
+      const file = join(this.#paths.dataDir, EXIT_FILE);
+      writeFileSync(`${file}.tmp`, encodeExitRecord(record));
+      renameSync(`${file}.tmp`, file);
+    } catch (error) {
+      // E.g. a full disk. The record in the exec root still counts until the next boot.
+      this.#context.log.warn('cannot keep an exit record', {
+        container: this.#shortId,
+        error: messageOf(error),
+      });
+    }
+  }
+
+  #notStarted(error: string): ExitRecord {
+    const nowMs = this.#context.clock.wallMs();
+    return {
+      exitCode: 128,
+      signal: 0,
+      oomKilled: false,
+      startedAtMs: 0,
+      finishedAtMs: nowMs,
+      error,
+    };
+  }
+
+  /** After a restart of the daemon or the host: finds out what became of it. */
+  async adopt(): Promise<void> {
+    const { dataDir, execDir } = this.#paths;
+    const kept =
+      (await readRecord(join(dataDir, EXIT_FILE))) ?? (await readRecord(join(execDir, EXIT_FILE)));
+    if (kept !== undefined) {
+      this.#finish(kept);
+      return;
+    }
+    const found = await inspectExecDir(execDir);
+    if (found === 'absent') {
+      await this.#destroyGroups();
+      this.#finish(lostRecord('host rebooted', 0, this.#context.clock.wallMs()));
+    } else if (found === 'started') {
+      this.#phase = 'starting';
+      this.#connect();
+      await this.#until(
+        () => this.#phase !== 'starting' && this.#phase !== 'ending',
+        START_TIMEOUT_MS,
+        `container ${this.#shortId} to be found again`,
+      );
+    }
+  }
+
+  async kill(signal: string): Promise<void> {
+    const number = parseSignal(signal);
+    if (this.#phase !== 'running' || this.#shim === undefined) throw this.#notRunning();
+    await this.#shim.kill(number);
+  }
+
+  async stop(graceMs: number): Promise<ExitRecord> {
+    if (this.#exit !== undefined) return this.#exit;
+    if (this.state !== 'running') throw this.#notRunning();
+    await this.#signalUnlessOver(parseSignal(this.config.stopSignal ?? 'SIGTERM'), false);
+    try {
+      await this.#until(() => this.#exit !== undefined, graceMs, 'container to stop');
+    } catch (error) {
+      if (!hasCode(error, 'timeout')) throw error;
+      await this.#signalUnlessOver(SIGKILL, true);
+    }
+    return await this.#waitExit(KILL_TIMEOUT_MS);
+  }
+
+  async #signalUnlessOver(signal: number, everyone: boolean): Promise<void> {
+    try {
+      await this.#shim?.kill(signal, everyone);
+    } catch (error) {
+      if (!hasCode(error, 'not_found')) throw error;
+    }
+  }
+
+  async wait(): Promise<ExitRecord> {
+    if (this.#exit !== undefined) return this.#exit;
+    return await new Promise((resolve) => {
+      const stop = this.#changed.listen(() => {
+        if (this.#exit === undefined) return;
+        stop();
+        resolve(this.#exit);
+      });
+    });
+  }
+
+  logs(query: LogQuery): AsyncIterable<LogRecord> {
+    return readLogs(join(this.#paths.dataDir, LOG_DIR), query, {
+      clock: this.#context.clock,
+      isOver: () => this.#exit !== undefined || this.#phase === 'removed',
+      changed: this.#changed,
+    });
+  }
+
+  async stats(): Promise<ContainerStats> {
+    if (this.#phase !== 'running') throw this.#notRunning();
+    return this.#context.cgroups.stats(this.config.id);
+  }
+
+  remove(): Promise<void> {
+    this.#removal ??= this.#remove().catch((error: unknown) => {
+      this.#removal = undefined; // may be tried again
+      throw error;
+    });
+    return this.#removal;
+  }
+
+  async #remove(): Promise<void> {
+    if (this.#phase === 'starting' || this.state === 'running') {
+      await this.#signalUnlessOver(SIGKILL, true);
+      await this.#waitExit(KILL_TIMEOUT_MS);
+    }
+    await this.#destroyGroups();
+    this.#phase = 'removed';
+    this.#shim?.close();
+    this.#reapTimer?.cancel();
+    // Renamed first: whatever stops us now, the container is gone as a whole.
+    const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
+    renameSync(this.#paths.dataDir, doomed);
+    rmSync(this.#paths.execDir, { recursive: true, force: true });
+    this.#context.onRemoved(this);
+    this.#changed.emit();
+    await rm(doomed, { recursive: true, force: true });
+  }
+
+  /** Lets go of the shim, which runs on. */
+  close(): void {
+    this.#isClosed = true;
+    this.#shim?.close();
+    this.#reapTimer?.cancel();
+  }
+
+  async #waitExit(timeoutMs: number): Promise<ExitRecord> {
+    const what = `container ${this.#shortId} to end`;
+    return await withDeadline(this.#context.clock, timeoutMs, what, this.wait());
+  }
+
+  async #until(isDone: () => boolean, timeoutMs: number, what: string): Promise<void> {
+    if (isDone()) return;
+    let stop = (): void => {};
+    const done = new Promise<void>((resolve) => {
+      stop = this.#changed.listen(() => {
+        if (isDone()) resolve();
+      });
+    });
+    await withDeadline(this.#context.clock, timeoutMs, what, done).finally(() => stop());
+  }
+
+  #notRunning(): SwarmError {
+    return new SwarmError('conflict', `container ${this.#shortId} is not running`);
+  }
+
+  get #shortId(): string {
+    return this.config.id.slice(0, SHORT_ID_LENGTH);
+  }
+}
+
+/** The record in `file`; undefined when there is none. SwarmError corrupt when it is damaged. */
+async function readRecord(file: string): Promise<ExitRecord | undefined> {
+  try {
+    return decodeExitRecord(await readFile(file));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+/** 'absent' after a boot; 'created' when no shim was ever spawned. */
+async function inspectExecDir(execDir: string): Promise<'absent' | 'created' | 'started'> {
+  try {
+    const names = await readdir(execDir);
+    return names.includes('control.sock') ? 'started' : 'created';
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'absent';
+    throw error;
+  }
+}
+
+/** Makes the directories of a new container. */
+export function makeDirectories(paths: ContainerPaths, names: readonly string[]): void {
+  mkdirSync(paths.dataDir, { mode: 0o710 });
+  for (const name of names) mkdirSync(join(paths.dataDir, name), { mode: 0o755 });
+  mkdirSync(paths.execDir, { mode: 0o700 });
+}

@@ -1,0 +1,135 @@
+/**
+ * The launch specification's bytes (runtime/shim/protocol.md): a header, then records of a tag and
+ * a payload, in the order they are to be carried out. Only puts numbers and strings where the shim
+ * reads them; what goes in is decided in spec.ts.
+ */
+import { SwarmError } from '../../base/errors.ts';
+
+const MAGIC = 0x50535354; // 'TSSP'
+const VERSION = 1;
+const HEADER_BYTES = 16;
+const RECORD_HEADER_BYTES = 8;
+/** As in the shim: a specification beyond this is refused. */
+const MAX_BYTES = 8 << 20;
+
+export const TAG = {
+  id: 1,
+  execDir: 2,
+  logDir: 3,
+  logLimits: 4,
+  shimCgroup: 5,
+  cgroup: 6,
+  cgroupWrite: 7,
+  deviceProgram: 8,
+  lower: 9,
+  upper: 10,
+  flags: 11,
+  netns: 12,
+  mount: 13,
+  mask: 14,
+  readOnly: 15,
+  device: 16,
+  symlink: 17,
+  sysctl: 18,
+  hostname: 19,
+  arg: 20,
+  env: 21,
+  cwd: 22,
+  user: 23,
+  group: 24,
+  capabilities: 25,
+  seccomp: 26,
+  rlimit: 27,
+  oomScore: 28,
+  drain: 29,
+} as const;
+
+export type Tag = (typeof TAG)[keyof typeof TAG];
+
+/** A field of a record: u32 as a number, u64 as a bigint, a string (NUL-terminated), or bytes. */
+export type Field = number | bigint | string | Uint8Array;
+
+export class SpecWriter {
+  readonly #parts: Uint8Array[] = [];
+  #bytes = HEADER_BYTES;
+  #records = 0;
+
+  /** Appends one record. SwarmError invalid for a string with a NUL byte. */
+  add(tag: Tag, ...fields: readonly Field[]): void {
+    const parts = fields.map(encodeField);
+    const length = parts.reduce((sum, part) => sum + part.length, 0);
+    const header = Buffer.alloc(RECORD_HEADER_BYTES);
+    header.writeUInt32LE(tag, 0);
+    header.writeUInt32LE(length, 4);
+    this.#parts.push(header, ...parts);
+    this.#bytes += RECORD_HEADER_BYTES + length;
+    this.#records += 1;
+  }
+
+  /** The whole specification. SwarmError invalid when it is beyond 8 MiB. */
+  finish(): Uint8Array {
+    if (this.#bytes > MAX_BYTES) {
+      throw new SwarmError(
+        'invalid',
+        `the container's configuration takes ${this.#bytes} bytes, at most ${MAX_BYTES} are ` +
+          'possible: shorten its arguments or environment',
+      );
+    }
+    const header = Buffer.alloc(HEADER_BYTES);
+    header.writeUInt32LE(MAGIC, 0);
+    header.writeUInt32LE(VERSION, 4);
+    header.writeUInt32LE(this.#bytes, 8);
+    header.writeUInt32LE(this.#records, 12);
+    return Buffer.concat([header, ...this.#parts], this.#bytes);
+  }
+}
+
+function encodeField(field: Field): Uint8Array {
+  if (typeof field === 'number') {
+    const bytes = Buffer.alloc(4);
+    bytes.writeInt32LE(field | 0, 0);
+    return bytes;
+  }
+  if (typeof field === 'bigint') {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(field, 0);
+    return bytes;
+  }
+  if (typeof field === 'string') {
+    if (field.includes('\0')) {
+      throw new SwarmError('invalid', `"${field.replaceAll('\0', '\\0')}" contains a NUL byte`);
+    }
+    return Buffer.from(`${field}\0`);
+  }
+  return field;
+}
+
+/** One record as read back: for tests and for looking at a specification. */
+export interface SpecRecord {
+  readonly tag: number;
+  readonly payload: Uint8Array;
+}
+
+/** The records of a specification. SwarmError corrupt when it is not one. */
+export function readSpec(bytes: Uint8Array): readonly SpecRecord[] {
+  const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const isSpec =
+    view.length >= HEADER_BYTES &&
+    view.readUInt32LE(0) === MAGIC &&
+    view.readUInt32LE(4) === VERSION &&
+    view.readUInt32LE(8) === view.length;
+  if (!isSpec) throw new SwarmError('corrupt', 'not a launch specification of version 1');
+  const records: SpecRecord[] = [];
+  let at = HEADER_BYTES;
+  while (at < view.length) {
+    const end = at + RECORD_HEADER_BYTES <= view.length ? view.readUInt32LE(at + 4) : Infinity;
+    const next = at + RECORD_HEADER_BYTES + end;
+    if (next > view.length) {
+      throw new SwarmError('corrupt', 'the launch specification is cut short');
+    }
+    const payload = view.subarray(at + RECORD_HEADER_BYTES, next);
+    records.push({ tag: view.readUInt32LE(at), payload });
+    at = next;
+  }
+  return records;
+}

@@ -1,0 +1,206 @@
+/**
+ * The containers of this host. Opening the table finds again what an earlier daemon left: running
+ * containers are adopted as they run, ended ones get their record, left-overs are removed. Closing
+ * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
+ */
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+import type { Random } from '../../base/random.ts';
+import { Cgroups, findHierarchies } from '../sys/cgroup.ts';
+import { check, close, createMemfd, O_CLOEXEC, open as openFd, sealMemfd } from '../sys/libc.ts';
+import { readMounts } from '../sys/mount.ts';
+import {
+  CONFIG_FILE,
+  type ContainerContext,
+  ManagedContainer,
+  makeDirectories,
+  REMOVED_PREFIX,
+} from './container.ts';
+import { buildSpec, containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './spec.ts';
+import type { Container, ContainerConfig, ContainerTable } from './types.ts';
+
+const CONTAINERS = 'containers';
+const O_RDWR = 2;
+const KILL_TRIES = 1000;
+const KILL_POLL_MS = 5;
+/** How many containers are looked at together when the table is opened. */
+const ADOPT_TOGETHER = 32;
+
+export interface ContainerTableOptions {
+  /** Configurations, writable layers, logs: `<dataRoot>/containers/<id>`. */
+  readonly dataRoot: string;
+  /** Sockets, pids, exit records; empty after a boot: `<execRoot>/containers/<id>`. */
+  readonly execRoot: string;
+  /** Our subtree in every cgroup hierarchy, e.g. 'tsswarm' or 'tsswarm-lab/h1'. */
+  readonly cgroupParent: string;
+  /** The shim's executable; by default the one that was built with this file. */
+  readonly shimPath?: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  /** Told once for each container that ends while the table is open. */
+  readonly onExit?: (container: Container) => void;
+}
+
+const DEFAULT_SHIM = fileURLToPath(new URL('../shim/tsswarm-shim', import.meta.url));
+
+/** SwarmError unsupported when this host cannot run containers, internal when the shim is missing. */
+export async function openContainerTable(options: ContainerTableOptions): Promise<ContainerTable> {
+  const cgroups = new Cgroups(findHierarchies(readMounts()), options.cgroupParent);
+  cgroups.prepare();
+  for (const root of [options.dataRoot, options.execRoot]) {
+    mkdirSync(join(root, CONTAINERS), { recursive: true, mode: 0o711 });
+  }
+  const shimFd = await loadShim(options.shimPath ?? DEFAULT_SHIM);
+  const nullFd = check(openFd('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
+  const table = new Table(options, cgroups, shimFd, nullFd);
+  await table.adoptAll();
+  return table;
+}
+
+/** A sealed copy in memory: no container can change what the next one is started with. */
+async function loadShim(path: string): Promise<number> {
+  const bytes = await readFile(path).catch((error: unknown) => {
+    throw new SwarmError('internal', `cannot read ${path}: build it with "npm run build"`, {
+      cause: error,
+    });
+  });
+  const fd = createMemfd('tsswarm-shim', true);
+  writeFileSync(fd, bytes);
+  sealMemfd(fd);
+  return fd;
+}
+
+class Table implements ContainerTable {
+  readonly #options: ContainerTableOptions;
+  readonly #cgroups: Cgroups;
+  readonly #context: ContainerContext;
+  readonly #containers = new Map<string, ManagedContainer>();
+  #isAdopting = true;
+  #isClosed = false;
+
+  constructor(options: ContainerTableOptions, cgroups: Cgroups, shimFd: number, nullFd: number) {
+    this.#options = options;
+    this.#cgroups = cgroups;
+    this.#context = {
+      clock: options.clock,
+      log: options.log,
+      cgroups,
+      shimFd,
+      nullFd,
+      onExit: (container) => {
+        if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
+      },
+      onRemoved: (container) => this.#containers.delete(container.config.id),
+    };
+  }
+
+  async create(config: ContainerConfig): Promise<Container> {
+    if (this.#isClosed) throw new SwarmError('unavailable', 'the daemon is stopping');
+    if (this.#containers.has(config.id)) {
+      throw new SwarmError('conflict', `container ${config.id} exists already`);
+    }
+    const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, config.id);
+    // Everything that can be wrong with it is found now, not when it is started.
+    buildSpec(config, paths, this.#cgroups);
+    try {
+      makeDirectories(paths, [UPPER_DIR, WORK_DIR, LOG_DIR]);
+      // Renamed into place last: a directory without a configuration was never a container.
+      const file = join(paths.dataDir, CONFIG_FILE);
+      writeFileSync(`${file}.tmp`, JSON.stringify(config), { mode: 0o600 });
+      renameSync(`${file}.tmp`, file);
+    } catch (error) {
+      rmSync(paths.dataDir, { recursive: true, force: true });
+      rmSync(paths.execDir, { recursive: true, force: true });
+      throw new SwarmError('internal', `cannot create the container: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+    const container = new ManagedContainer(config, paths, this.#context);
+    this.#containers.set(config.id, container);
+    return container;
+  }
+
+  get(id: string): Container | undefined {
+    return this.#containers.get(id);
+  }
+
+  list(): readonly Container[] {
+    return [...this.#containers.values()];
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    for (const container of this.#containers.values()) container.close();
+    close(this.#context.shimFd);
+    close(this.#context.nullFd);
+  }
+
+  async adoptAll(): Promise<void> {
+    const dir = join(this.#options.dataRoot, CONTAINERS);
+    const names = await readdir(dir);
+    for (let at = 0; at < names.length; at += ADOPT_TOGETHER) {
+      await Promise.all(names.slice(at, at + ADOPT_TOGETHER).map((name) => this.#adopt(dir, name)));
+    }
+    await this.#removeOrphans();
+    this.#isAdopting = false;
+  }
+
+  async #adopt(dir: string, name: string): Promise<void> {
+    const config = name.startsWith(REMOVED_PREFIX) ? undefined : readConfig(join(dir, name));
+    if (config === undefined) {
+      await rm(join(dir, name), { recursive: true, force: true });
+      return;
+    }
+    const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, name);
+    const container = new ManagedContainer(config, paths, this.#context);
+    this.#containers.set(config.id, container);
+    try {
+      await container.adopt();
+    } catch (error) {
+      this.#options.log.error('cannot find out what became of a container', {
+        container: name,
+        error: messageOf(error),
+      });
+    }
+  }
+
+  /** Groups and run-time directories that no configuration belongs to. */
+  async #removeOrphans(): Promise<void> {
+    const execDir = join(this.#options.execRoot, CONTAINERS);
+    for (const name of await readdir(execDir)) {
+      if (this.#containers.has(name)) continue;
+      await this.#killOrphan(name);
+      await rm(join(execDir, name), { recursive: true, force: true });
+    }
+    for (const id of this.#cgroups.list()) {
+      if (!this.#containers.has(id)) await this.#killOrphan(id);
+    }
+  }
+
+  async #killOrphan(id: string): Promise<void> {
+    for (let tries = 0; tries < KILL_TRIES && !this.#cgroups.remove(id); tries += 1) {
+      this.#cgroups.kill(id);
+      await this.#options.clock.sleep(KILL_POLL_MS);
+    }
+  }
+}
+
+/** The configuration in `dir`; undefined when there is none. */
+function readConfig(dir: string): ContainerConfig | undefined {
+  const file = join(dir, CONFIG_FILE);
+  if (!existsSync(file)) return undefined;
+  try {
+    return JSON.parse(readFileSync(file, 'utf8')) as ContainerConfig;
+  } catch (error) {
+    throw new SwarmError('corrupt', `${file} is damaged: remove ${dir} and start again`, {
+      cause: error,
+    });
+  }
+}
