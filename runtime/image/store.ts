@@ -231,8 +231,7 @@ class Store implements ImageStore {
       return decided;
     });
     const removed = describeRemoval(plan, this.#neededLayers());
-    const swept = this.sweep();
-    if (!this.#leases.busy) await swept; // else it follows once the pulls under way have ended
+    await this.#sweepIfFree();
     return removed;
   }
 
@@ -289,6 +288,12 @@ class Store implements ImageStore {
     });
   }
 
+  /** Waits for the sweep unless something is arriving: it follows then, once that has ended. */
+  async #sweepIfFree(): Promise<void> {
+    const swept = this.sweep();
+    if (!this.#leases.busy) await swept;
+  }
+
   #neededLayers(): Set<string> {
     return new Set([...this.#catalog.state.images.values()].flatMap((record) => record.diffIds));
   }
@@ -317,7 +322,7 @@ class Store implements ImageStore {
     try {
       return await this.#leases.during(work);
     } catch (error) {
-      void this.sweep();
+      await this.#sweepIfFree();
       throw diskError(error, this.#directory);
     }
   }

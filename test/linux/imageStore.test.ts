@@ -7,9 +7,11 @@ import { execFileSync, spawn } from 'node:child_process';
 import { once as happens } from 'node:events';
 import fs from 'node:fs';
 import path from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
+import { SystemClock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
 import { SeededRandom } from '../../base/random.ts';
 import {
@@ -222,7 +224,6 @@ test('an archive that is cut, damaged or no image is refused and leaves nothing'
     throw failure;
   }
   await assert.rejects(store.load(failing()), failure);
-  await store.remove('none', { force: false }).catch(() => {}); // the sweeps before it have ended
   assert.deepEqual(fs.readdirSync(`${root}/image/ingest`), []);
   assert.deepEqual(fs.readdirSync(`${root}/image/layers`), []);
   assert.equal((await store.load(once(archive))).length, 1, 'the store still works');
@@ -283,17 +284,14 @@ test('the main thread is not held up while a large image is loaded', async (t) =
     buildImage([layer], (one) => gzipSync(one, { level: 1 })),
     ['x'],
   );
-  let longestMs = 0;
-  let last = process.hrtime.bigint();
-  const beat = setInterval(() => {
-    const now = process.hrtime.bigint();
-    longestMs = Math.max(longestMs, Number(now - last) / 1e6);
-    last = now;
-  }, 1);
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  delay.enable();
   await store.load(inPieces(archive, 65_536));
-  clearInterval(beat);
+  delay.disable();
+  const longestMs = delay.max / 1e6;
   // Two busy cores shared with other work: 5 ms is the aim, this tells a blocked loop apart.
-  assert.ok(longestMs < 150, `the loop stood still for ${longestMs.toFixed(1)} ms`);
+    console.log(delay.percentile(50) / 1e6, delay.percentile(99) / 1e6, longestMs);
+  assert.ok(longestMs < 50, `the loop stood still for ${longestMs.toFixed(1)} ms`);
 });
 
 const LOADER = `
@@ -343,7 +341,7 @@ test('kill -9 of a loading process at any moment leaves the store whole', async 
     );
     const ended = happens(child, 'exit');
     await happens(child.stdout, 'data');
-    await new Promise((resolve) => setTimeout(resolve, random.below(900)));
+    await new SystemClock().sleep(random.below(900));
     child.kill('SIGKILL');
     assert.deepEqual(await ended, [null, 'SIGKILL'], 'it was killed at its work');
     const store = await openStore(t, root);
