@@ -1,8 +1,9 @@
 /**
  * What an image archive holds: docker-archive (`docker save`, manifest.json) or an OCI image layout
- * (index.json), also both in one. Works on the files the archive was taken apart into, whose digests
- * are known; finds each image's manifest, configuration, layers and names. An archive without a
- * manifest gets one of fixed form, so that it has the same digest on every host. Stores nothing.
+ * (index.json), also both in one. Works on the files the archive was taken apart into, whose
+ * digests are known; finds each image's manifest, configuration, layers and names. An archive
+ * without a manifest gets one of fixed form, so that it has the same digest on every host. Stores
+ * nothing.
  */
 import { open, readFile } from 'node:fs/promises';
 import { SwarmError } from '../../base/errors.ts';

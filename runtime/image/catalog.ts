@@ -1,7 +1,8 @@
 /**
  * Which images there are and what they are called: images.json, replaced atomically on each change,
- * so that a change is there whole or not at all. Memory follows the disk, never the other way round.
- * It refers only to blobs that are in place already. It neither fetches nor removes any content.
+ * so that a change is there whole or not at all. Memory follows the disk, never the other way
+ * round. It refers only to blobs that are in place already. It neither fetches nor removes any
+ * content.
  */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -23,7 +24,9 @@ export interface ImageRecord {
   readonly id: string;
   /** Digest of the platform's manifest. */
   readonly manifest: string;
-  /** Digests the image is known by (index or manifest), newest last; the first names loaded tags. */
+  /**
+   * Digests the image is known by (index or manifest), newest last; the first names loaded tags.
+   */
   readonly roots: readonly string[];
   /** 'docker.io/library/web@sha256:...' it was pulled as. */
   readonly pulledAs: readonly string[];

@@ -1,7 +1,7 @@
 /**
  * Decompression of archives and layers: gzip by zlib, zstd by zlib where Node has it and otherwise
- * by fzstd (whose only door this is), told apart by their first bytes. Output is produced in bounded
- * pieces, never gathered. Runs in the worker thread: fzstd computes for long.
+ * by fzstd (whose only door this is), told apart by their first bytes. Output is produced in
+ * bounded pieces, never gathered. Runs in the worker thread: fzstd computes for long.
  */
 import { Readable } from 'node:stream';
 import zlib from 'node:zlib';
@@ -16,7 +16,9 @@ const ZSTD_SKIPPABLE_MAGIC = 0x184d2a50; // to ...5f
 export const MAGIC_BYTES = 4;
 /** Fed to fzstd at a time: a block of 4 bytes may grow to 128 KiB, so at most 16 MiB at once. */
 const ZSTD_SLICE_BYTES = 512;
-/** zstd's own limit for decoders that were not asked to take more (ZSTD_WINDOWLOG_LIMIT_DEFAULT). */
+/**
+ * zstd's own limit for decoders that were not asked to take more (ZSTD_WINDOWLOG_LIMIT_DEFAULT).
+ */
 const ZSTD_MAX_WINDOW_LOG = 27;
 
 export function detectCompression(head: Uint8Array): Compression {

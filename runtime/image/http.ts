@@ -1,7 +1,7 @@
 /**
- * One HTTP(S) request to a registry: connect and idle time-outs, redirects with credentials kept from
- * other hosts, bounded bodies, errors that name the host and the reason. Knows nothing of registries
- * and never retries; what a status means is the caller's business.
+ * One HTTP(S) request to a registry: connect and idle time-outs, redirects with credentials kept
+ * from other hosts, bounded bodies, errors that name the host and the reason. Knows nothing of
+ * registries and never retries; what a status means is the caller's business.
  */
 import http from 'node:http';
 import https from 'node:https';
@@ -115,8 +115,8 @@ export function transportError(url: URL, error: unknown, signal?: AbortSignal): 
   if (CERTIFICATE_ERRORS.test(code)) {
     return new SwarmError(
       'unavailable',
-      `${url.host} shows a certificate that is not trusted (${messageOf(error)}): put its CA where ` +
-        'the daemon looks for registry certificates',
+      `${url.host} shows a certificate that is not trusted (${messageOf(error)}): put its CA ` +
+        'where the daemon looks for registry certificates',
       { cause: error, detail },
     );
   }

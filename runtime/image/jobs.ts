@@ -1,8 +1,8 @@
 /**
  * The heavy work of images (decompressing, hashing archives, unpacking layers) in a worker thread,
  * so that the daemon's loop never waits for it. One thread, started when needed and ended after a
- * while of idleness; unpacking one layer at a time. This is the main thread's side; thread.ts is the
- * other. It decides nothing about images.
+ * while of idleness; unpacking one layer at a time. This is the main thread's side; thread.ts is
+ * the other. It decides nothing about images.
  */
 import { Worker } from 'node:worker_threads';
 import { assert } from '../../base/assert.ts';

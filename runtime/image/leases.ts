@@ -1,7 +1,7 @@
 /**
- * Keeps the store's sweep (removal of what no image refers to) apart from work that is still putting
- * blobs and layers in place: a sweep runs only while nobody holds a lease, and new leases wait for it.
- * It knows nothing of what is swept.
+ * Keeps the store's sweep (removal of what no image refers to) apart from work that is still
+ * putting blobs and layers in place: a sweep runs only while nobody holds a lease, and new leases
+ * wait for it. It knows nothing of what is swept.
  */
 export class Leases {
   #held = 0;
@@ -26,8 +26,8 @@ export class Leases {
   }
 
   /**
-   * Runs `sweep`, which must not reject, once nobody holds a lease; resolves when it, or a later one
-   * in its place, is done.
+   * Runs `sweep`, which must not reject, once nobody holds a lease; resolves when it, or a later
+   * one in its place, is done.
    */
   sweep(sweep: () => Promise<void>): Promise<void> {
     this.#wanted = sweep;

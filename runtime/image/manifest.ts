@@ -155,7 +155,9 @@ export function hostPlatform(): Platform {
   return { os: 'linux', architecture: ARCHITECTURES[process.arch] ?? process.arch };
 }
 
-/** The entry of `index` for `platform`. SwarmError not_found in Docker's words when there is none. */
+/**
+ * The entry of `index` for `platform`. SwarmError not_found in Docker's words when there is none.
+ */
 export function choosePlatform(index: Index, platform: Platform): Descriptor {
   const fits = index.manifests.filter(
     (entry) =>

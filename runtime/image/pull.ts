@@ -1,7 +1,8 @@
 /**
  * Brings an image from a registry into the content store: manifest (through an index to this host's
- * platform), configuration, then layers, three at a time. Blobs that are there are not fetched again
- * and two pulls share one download. It names nothing: the store adds the image when all is in place.
+ * platform), configuration, then layers, three at a time. Blobs that are there are not fetched
+ * again and two pulls share one download. It names nothing: the store adds the image when all is in
+ * place.
  */
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -62,7 +63,8 @@ export class Puller {
     if (diffIds.length !== manifest.layers.length) {
       throw new SwarmError(
         'corrupt',
-        `the image has ${manifest.layers.length} layers, but its configuration names ${diffIds.length}`,
+        `the image has ${manifest.layers.length} layers, but its configuration names ` +
+          `${diffIds.length}`,
       );
     }
     for (const bytes of documents) await this.#options.blobs.put(bytes);

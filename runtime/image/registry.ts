@@ -1,8 +1,8 @@
 /**
- * A client of one registry (distribution-spec v1.1, pull): HTTPS, plain HTTP only to loopback and to
- * hosts the operator allowed; anonymous, Basic and Bearer token authentication. Manifests are checked
- * against their digest, blobs by the writer they go to; a cut download goes on where it stopped.
- * Credentials are sent to the registry and to the token server it names, and nowhere else.
+ * A client of one registry (distribution-spec v1.1, pull): HTTPS, plain HTTP only to loopback and
+ * to hosts the operator allowed; anonymous, Basic and Bearer token authentication. Manifests are
+ * checked against their digest, blobs by the writer they go to; a cut download goes on where it
+ * stopped. Credentials are sent to the registry and to the token server it names, and nowhere else.
  */
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';

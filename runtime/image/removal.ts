@@ -1,8 +1,8 @@
 /**
- * Decides what `image rm` does, in Docker's way: a name is untagged, and the image goes with its last
- * name; an id takes all its names with it. An image that a container uses is refused without force;
- * with force it loses its names and goes when the container does. Pure: reads the catalog, returns
- * the plan.
+ * Decides what `image rm` does, in Docker's way: a name is untagged, and the image goes with its
+ * last name; an id takes all its names with it. An image that a container uses is refused without
+ * force; with force it loses its names and goes when the container does. Pure: reads the catalog,
+ * returns the plan.
  */
 import { SwarmError } from '../../base/errors.ts';
 import type { Catalog, CatalogDraft, ImageRecord } from './catalog.ts';

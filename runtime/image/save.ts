@@ -1,7 +1,7 @@
 /**
- * Writes images as one archive that is a docker-archive and an OCI image layout at once, so that any
- * Docker, Podman or tsswarm loads it, with the digests kept. The same images give the same bytes.
- * Reads the content store only.
+ * Writes images as one archive that is a docker-archive and an OCI image layout at once, so that
+ * any Docker, Podman or tsswarm loads it, with the digests kept. The same images give the same
+ * bytes. Reads the content store only.
  */
 import { createReadStream } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';

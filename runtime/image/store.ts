@@ -60,8 +60,8 @@ type Tell = (progress: ImageProgress) => void;
 const MIN_FREE_BYTES = 16 * 1024 * 1024;
 
 /**
- * Opens (or makes) the store and clears away what a crash left. SwarmError corrupt, naming the file,
- * when its catalog cannot be read.
+ * Opens (or makes) the store and clears away what a crash left. SwarmError corrupt, naming the
+ * file, when its catalog cannot be read.
  */
 export async function openImageStore(options: ImageStoreOptions): Promise<ImageStore> {
   const directory = path.join(path.resolve(options.dataRoot), 'image');

@@ -328,7 +328,7 @@ async function writeEntry(writer: Packer, input: TarInput): Promise<void> {
   const done = new Promise<void>((resolve, reject) => {
     sink = writer.entry(header, (error) => (error ? reject(error) : resolve()));
   });
-  done.catch(() => {}); // awaited below; this only keeps an early failure from counting as unhandled
+  done.catch(() => {}); // awaited below; this keeps an early failure from counting as unhandled
   assert(sink !== undefined, 'tar-stream made no sink');
   for await (const chunk of body.chunks) {
     if (!sink.write(Buffer.from(chunk))) await either(sink, 'drain', 'close');

@@ -1,10 +1,11 @@
 /**
- * Writes one layer's tar entries into a directory, as an overlayfs lower directory: whiteouts become
- * character devices 0:0, opaque marks the trusted.overlay.opaque attribute, owners, modes (after the
- * owner, which clears set-id bits), attributes and times as archived. Runs in the worker thread with
- * synchronous calls. Nothing is ever written outside the directory: every name is walked component
- * by component, symbolic links on the way are resolved as if the directory were the root, and the
- * last component is never followed. Only this code writes there, so what was checked stays true.
+ * Writes one layer's tar entries into a directory, as an overlayfs lower directory: whiteouts
+ * become character devices 0:0, opaque marks the trusted.overlay.opaque attribute, owners, modes
+ * (after the owner, which clears set-id bits), attributes and times as archived. Runs in the worker
+ * thread with synchronous calls. Nothing is ever written outside the directory: every name is
+ * walked component by component, symbolic links on the way are resolved as if the directory were
+ * the root, and the last component is never followed. Only this code writes there, so what was
+ * checked stays true.
  */
 import fs from 'node:fs';
 import { messageOf, SwarmError } from '../../base/errors.ts';
@@ -187,7 +188,7 @@ export class LayerUnpacker {
     const parent = this.#directory(parts, name);
     const path = parent === '' ? hidden : `${parent}/${hidden}`;
     const there = fs.lstatSync(this.#absolute(path), { throwIfNoEntry: false });
-    // A whiteout hides lower layers only: what this layer has itself stays, and merges with nothing.
+    // A whiteout hides lower layers only: what this layer has stays, and merges with nothing.
     if (there === undefined) this.#mknod(path, S_IFCHR, 0);
     else if (there.isDirectory()) this.#setOpaque(path);
   }
@@ -234,8 +235,8 @@ export class LayerUnpacker {
   }
 
   /**
-   * Sets what containers may rely on: file capabilities, access lists, user attributes. Overlay's own
-   * (a layer could redirect with them) and other trusted or security ones are left out.
+   * Sets what containers may rely on: file capabilities, access lists, user attributes. Overlay's
+   * own (a layer could redirect with them) and other trusted or security ones are left out.
    */
   #setXattrs(path: string, header: TarHeader): void {
     for (const [name, value] of header.xattrs) {

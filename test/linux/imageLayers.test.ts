@@ -81,7 +81,7 @@ test('files keep owner, mode with set-id bits, times, links, devices and fifos',
   assert.equal(unpacker.newestMs, 1_500_000_000);
 });
 
-test('file capabilities with high bits survive, overlay attributes of an image do not', async (t) => {
+test('file capabilities with high bits survive, overlay attributes do not', async (t) => {
   const work = scratchDirectory(t);
   // GNU tar writes the attributes as PAX records, as image builders do.
   execFileSync('python3', ['-c', XATTR_MAKER, work]);

@@ -1,12 +1,14 @@
 /**
  * Pulling: from Debian's docker-registry on loopback, by tag and by digest, and from a small server
- * that misbehaves as real ones do (wrong digests, short bodies, cut connections, redirects, tokens).
+ * that misbehaves as real ones do (wrong digests, short bodies, cut connections, redirects,
+ * tokens).
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
 import { once as happens } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
+import https from 'node:https';
 import net from 'node:net';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
@@ -43,7 +45,8 @@ async function startRegistry(t: TestContext, work: string): Promise<string> {
   const port = await freePort();
   fs.writeFileSync(
     `${work}/registry.yml`,
-    `version: 0.1\nlog: {level: error}\nstorage: {filesystem: {rootdirectory: ${work}/registry}}\n` +
+    'version: 0.1\nlog: {level: error}\n' +
+      `storage: {filesystem: {rootdirectory: ${work}/registry}}\n` +
       `http: {addr: "127.0.0.1:${port}"}\n`,
   );
   const child = spawn('docker-registry', ['serve', `${work}/registry.yml`], { stdio: 'ignore' });
@@ -203,7 +206,7 @@ test('an index gives the image of this platform and keeps its own digest', async
   assert.equal(store.find(`${host}/web@${sha256(index)}`)?.id, sha256(image.config));
 });
 
-test('wrong content, from a registry that lies or breaks, is refused and leaves nothing', async (t) => {
+test('wrong content from a registry that lies is refused and leaves nothing', async (t) => {
   const image = await sample();
   const first = sha256(image.layers[0]);
   const size = image.layers[0].byteLength;
@@ -357,7 +360,8 @@ test('tokens are fetched where the registry says, and sent to no other host', as
     registryOf(image, (at, request, response) => {
       if (at === '/v2/') return false;
       if (request.headers.authorization !== 'Bearer T1') {
-        const challenge = `Bearer realm="http://${token}/t",service="reg",scope="repository:web:pull"`;
+        const scope = 'repository:web:pull';
+        const challenge = `Bearer realm="http://${token}/t",service="reg",scope="${scope}"`;
         response.writeHead(401, { 'WWW-Authenticate': challenge }).end();
         return true;
       }
@@ -452,4 +456,36 @@ test('a redirect to an unencrypted host that is not allowed is refused', async (
     store.pull(`${host}/web:1`),
     (error) => hasCode(error, 'forbidden') && /which is not encrypted/.test(error.message),
   );
+});
+
+test('a certificate must be trusted, by the CA the operator put there if need be', async (t) => {
+  const work = scratchDirectory(t);
+  const image = await sample();
+  execFileSync(
+    'openssl',
+    [
+      ...['req', '-x509', '-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes'],
+      ...['-days', '2', '-subj', '/CN=registry', '-addext', 'subjectAltName=IP:127.0.0.1'],
+      ...['-keyout', `${work}/key.pem`, '-out', `${work}/cert.pem`],
+    ],
+    { stdio: 'ignore' },
+  );
+  const server = https.createServer(
+    { key: fs.readFileSync(`${work}/key.pem`), cert: fs.readFileSync(`${work}/cert.pem`) },
+    registryOf(image, () => false),
+  );
+  server.listen(0, '127.0.0.1');
+  await happens(server, 'listening');
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const host = `127.0.0.1:${(server.address() as net.AddressInfo).port}`;
+  const without = await openStore(t, path.join(work, 'a'));
+  await assert.rejects(without.pull(`${host}/web:1`), /shows a certificate that is not trusted/);
+  const caDir = path.join(work, 'certs.d');
+  fs.mkdirSync(path.join(caDir, host), { recursive: true });
+  fs.copyFileSync(`${work}/cert.pem`, path.join(caDir, host, 'ca.crt'));
+  const store = await openStore(t, path.join(work, 'b'), { caDir });
+  assert.equal((await store.pull(`${host}/web:1`)).id, sha256(image.config));
 });

@@ -72,7 +72,7 @@ test('an OCI layout is loaded with its own digest, gzip or zstd layers alike', a
   assert.deepEqual(await store.layers(second.id), await store.layers(first.id));
 });
 
-test('images share the layers they have in common, and each goes with its last image', async (t) => {
+test('images share the layers they have in common; each goes with its last image', async (t) => {
   const root = scratchDirectory(t);
   const store = await openStore(t, root);
   const [base, top] = await twoLayers();
@@ -290,7 +290,7 @@ test('the main thread is not held up while a large image is loaded', async (t) =
   delay.disable();
   const longestMs = delay.max / 1e6;
   // Two busy cores shared with other work: 5 ms is the aim, this tells a blocked loop apart.
-    console.log(delay.percentile(50) / 1e6, delay.percentile(99) / 1e6, longestMs);
+  console.log(delay.percentile(50) / 1e6, delay.percentile(99) / 1e6, longestMs);
   assert.ok(longestMs < 50, `the loop stood still for ${longestMs.toFixed(1)} ms`);
 });
 

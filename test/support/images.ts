@@ -1,6 +1,6 @@
 /**
- * Builds image archives for tests: layers from a list of tar entries, docker-archives and OCI layouts
- * around them, stores in a directory that goes away with the test. Only for tests.
+ * Builds image archives for tests: layers from a list of tar entries, docker-archives and OCI
+ * layouts around them, stores in a directory that goes away with the test. Only for tests.
  */
 import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
