@@ -1,0 +1,57 @@
+/**
+ * The command line's parser: commander's one door. Every command is made here, so that all of them
+ * report a wrong flag or command in one line ("tsswarm: unknown option '--foo' (did you mean ...)")
+ * and end with status 1.
+ */
+import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+
+export type { Command };
+export { CommanderError, Option };
+
+/** The one prefix of every error line. */
+export function errorLine(message: string): string {
+  return `tsswarm: ${message}\n`;
+}
+
+function oneLine(text: string): string {
+  return text
+    .trim()
+    .replace(/^error: /, '')
+    .replace(/\n\(Did you mean (one of )?/, ' (did you mean $1')
+    .replace(/\s*\n\s*/g, ' ');
+}
+
+/** A command whose errors are thrown (CommanderError) after their line has been written. */
+export function createCommand(name: string): Command {
+  const command = new Command(name);
+  command.exitOverride();
+  command.enablePositionalOptions();
+  command.configureOutput({
+    outputError: (text, write) => {
+      const line = oneLine(text);
+      // Help that is shown because a subcommand is missing is no error line.
+      write(text.startsWith('error: ') ? errorLine(line) : text);
+    },
+  });
+  return command;
+}
+
+/** Adds a subcommand with the settings of createCommand. */
+export function addCommand(parent: Command, usage: string, description: string): Command {
+  const [name, ...args] = usage.split(' ');
+  const command = createCommand(name).description(description);
+  for (const argument of args) command.argument(argument);
+  parent.addCommand(command);
+  return command;
+}
+
+/** For options that may be given many times; the value is the list in order. */
+export function collect(value: string, previous: readonly string[] | undefined): string[] {
+  return [...(previous ?? []), value];
+}
+
+/** For options that take a whole number >= 0. */
+export function whole(value: string): number {
+  if (!/^\d+$/.test(value)) throw new InvalidArgumentError('It must be a whole number.');
+  return Number(value);
+}

@@ -1,0 +1,60 @@
+/**
+ * What a command works with: the daemon's client, where it writes, time, and the exit status it
+ * leaves (0 done, 1 error, 2 not placeable).
+ */
+import type { Clock } from '../base/clock.ts';
+import { SwarmError } from '../base/errors.ts';
+import type { ApiClient } from './client.ts';
+
+export const EXIT_ERROR = 1;
+export const EXIT_NOT_PLACEABLE = 2;
+
+export interface Terminal {
+  readonly isTty: boolean;
+  readonly columns: number;
+  readonly rows: number;
+  write(text: string): void;
+}
+
+export interface Context {
+  readonly client: ApiClient;
+  readonly clock: Clock;
+  readonly out: Terminal;
+  readonly err: Terminal;
+  /** Aborted by SIGINT and SIGTERM. */
+  readonly signal: AbortSignal;
+  exitCode: number;
+}
+
+export type Act = (context: Context) => Promise<void>;
+
+/** Runs `one` for each name in turn; a failed one is reported and the rest go on. */
+export async function forEachName(
+  context: Context,
+  names: readonly string[],
+  one: (name: string) => Promise<void>,
+): Promise<void> {
+  for (const name of names) {
+    try {
+      await one(name);
+    } catch (error) {
+      if (!(error instanceof SwarmError)) throw error;
+      context.err.write(`tsswarm: ${error.message}\n`);
+      context.exitCode = EXIT_ERROR;
+    }
+  }
+}
+
+/** --filter key=value, as often as given -> the API's filters. */
+export function parseFilters(texts: readonly string[] = []): Record<string, string[]> {
+  const filters: Record<string, string[]> = {};
+  for (const text of texts) {
+    const equals = text.indexOf('=');
+    if (equals <= 0) {
+      throw new SwarmError('invalid', `invalid filter "${text}": write it like name=web`);
+    }
+    const key = text.slice(0, equals).trim().toLowerCase();
+    filters[key] = [...(filters[key] ?? []), text.slice(equals + 1).trim()];
+  }
+  return filters;
+}

@@ -1,0 +1,108 @@
+#!/usr/bin/env node
+/**
+ * The tsswarm command. Only the group that the user names is loaded (commands.ts), so that a small
+ * command starts in a few milliseconds. Errors end as one line on standard error and status 1.
+ */
+import { SystemClock } from '../base/clock.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
+import { ApiClient, DEFAULT_HOST } from './client.ts';
+import { type Command, CommanderError, createCommand, errorLine } from './command.ts';
+import { GROUPS, type Group, type Run } from './commands.ts';
+import { type Context, EXIT_ERROR, type Terminal } from './context.ts';
+
+const ABOUT = 'tsswarm: containers over many hosts, as one';
+
+function terminal(stream: NodeJS.WriteStream): Terminal {
+  return {
+    isTty: stream.isTTY === true,
+    get columns(): number {
+      return stream.columns ?? 80;
+    },
+    get rows(): number {
+      return stream.rows ?? 24;
+    },
+    write: (text) => {
+      stream.write(text);
+    },
+  };
+}
+
+/** Boolean flags that Docker's users write as --flag=true or --flag=false. */
+const BOOLEAN_FLAG =
+  /^--(read-only|tty|detach|internal|attachable|no-trunc|force|quiet|ipv6)=(true|false|1|0)$/;
+
+function normalise(argv: readonly string[]): string[] {
+  return argv.flatMap((arg) => {
+    const match = BOOLEAN_FLAG.exec(arg);
+    if (match === null) return [arg];
+    if (match[2] === 'true' || match[2] === '1') return [`--${match[1]}`];
+    return match[1] === 'read-only' || match[1] === 'tty' ? [`--no-${match[1]}`] : [];
+  });
+}
+
+/** The first word that is no option of tsswarm itself: the group to load. */
+function groupNamed(argv: readonly string[]): Group | undefined {
+  for (let at = 0; at < argv.length; at += 1) {
+    const arg = argv[at];
+    if (arg === '-H' || arg === '--host') at += 1;
+    else if (arg === 'help') continue;
+    else if (!arg.startsWith('-')) return GROUPS.find((group) => group.name === arg);
+  }
+  return undefined;
+}
+
+function createProgram(): Command {
+  const program = createCommand('tsswarm').description(ABOUT);
+  program.option('-H, --host <address>', 'the daemon: unix:///path or tcp://host:port');
+  program.helpCommand('help [command]', 'show help for a command');
+  return program;
+}
+
+async function main(argv: readonly string[]): Promise<number> {
+  const program = createProgram();
+  const interrupted = new AbortController();
+  const out = terminal(process.stdout);
+  const err = terminal(process.stderr);
+  let exitCode = 0;
+  const address = (): string =>
+    program.opts<{ host?: string }>().host ??
+    process.env.TSSWARM_HOST ??
+    process.env.DOCKER_HOST ??
+    DEFAULT_HOST;
+
+  const run: Run = async (act) => {
+    for (const name of ['SIGINT', 'SIGTERM'] as const) {
+      process.once(name, () => interrupted.abort());
+    }
+    const client = new ApiClient(address());
+    const clock = new SystemClock();
+    const context: Context = { client, clock, out, err, signal: interrupted.signal, exitCode: 0 };
+    await act(context);
+    exitCode = context.exitCode;
+  };
+
+  const wanted = groupNamed(argv);
+  for (const group of GROUPS) {
+    if (group === wanted) (await group.load())(program, run);
+    else program.command(group.name, { hidden: group.hidden }).description(group.about);
+  }
+  try {
+    await program.parseAsync(normalise(argv), { from: 'user' });
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_ERROR;
+    if (interrupted.signal.aborted) return 130;
+    err.write(errorLine(messageOf(error)));
+    if (!(error instanceof SwarmError) && process.env.TSSWARM_DEBUG !== undefined) {
+      err.write(`${error instanceof Error ? error.stack : ''}\n`);
+    }
+    return EXIT_ERROR;
+  }
+  return exitCode;
+}
+
+// A reader that stops early ('| head') is no error.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  process.exit(error.code === 'EPIPE' ? 0 : EXIT_ERROR);
+});
+
+process.exitCode = await main(process.argv.slice(2));

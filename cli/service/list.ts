@@ -1,0 +1,126 @@
+/** service ls and inspect. */
+import { formatBytes } from '../../base/bytes.ts';
+import { filtersText } from '../client.ts';
+import { type Context, forEachName, parseFilters } from '../context.ts';
+import type { PortJson, ResourcesJson, ServiceJson } from '../docker.ts';
+import {
+  type Column,
+  type ListOptions,
+  prettyText,
+  printList,
+  printObjects,
+} from '../output/list.ts';
+
+const ID_LENGTH = 12;
+const NANO = 1_000_000_000;
+
+function modeOf(service: ServiceJson): string {
+  return service.Spec.Mode?.Global === undefined ? 'replicated' : 'global';
+}
+
+function replicasOf(service: ServiceJson): string {
+  const status = service.ServiceStatus;
+  const max = service.Spec.TaskTemplate.Placement?.MaxReplicas ?? 0;
+  const limit = max === 0 ? '' : ` (max ${max} per node)`;
+  return `${status?.RunningTasks ?? 0}/${status?.DesiredTasks ?? 0}${limit}`;
+}
+
+function shortImage(image: string): string {
+  return image.replace(/@sha256:[0-9a-f]+$/, '');
+}
+
+function portText(port: PortJson): string {
+  return `*:${port.PublishedPort ?? 0}->${port.TargetPort}/${port.Protocol}`;
+}
+
+const COLUMNS: readonly Column<ServiceJson>[] = [
+  { header: 'ID', field: 'ID', value: (item) => item.ID.slice(0, ID_LENGTH) },
+  { header: 'NAME', field: 'Name', value: (item) => item.Spec.Name },
+  { header: 'MODE', field: 'Mode', value: modeOf },
+  { header: 'REPLICAS', field: 'Replicas', value: replicasOf },
+  {
+    header: 'IMAGE',
+    field: 'Image',
+    value: (item) => shortImage(item.Spec.TaskTemplate.ContainerSpec.Image),
+  },
+  {
+    header: 'PORTS',
+    field: 'Ports',
+    value: (item) =>
+      (item.Endpoint.Ports ?? [])
+        .filter((port) => port.PublishMode === 'ingress')
+        .map(portText)
+        .join(', '),
+  },
+];
+
+export async function listServices(
+  context: Context,
+  flags: ListOptions & { readonly filter?: readonly string[] },
+): Promise<void> {
+  const query = { status: true, filters: filtersText(parseFilters(flags.filter)) };
+  const services = await context.client.get<ServiceJson[]>('/services', query);
+  const collator = new Intl.Collator('en', { numeric: true });
+  services.sort((left, right) => collator.compare(left.Spec.Name, right.Spec.Name));
+  printList(context, services, COLUMNS, flags, (item) => item.ID.slice(0, ID_LENGTH));
+}
+
+export async function inspectServices(
+  context: Context,
+  names: readonly string[],
+  flags: { readonly format?: string; readonly pretty?: boolean },
+): Promise<void> {
+  const services: ServiceJson[] = [];
+  await forEachName(context, names, async (name) => {
+    const path = `/services/${encodeURIComponent(name)}`;
+    services.push(await context.client.get<ServiceJson>(path));
+  });
+  if (flags.pretty !== true) {
+    printObjects(context, services, flags.format);
+    return;
+  }
+  for (const service of services) context.out.write(`${pretty(service)}\n`);
+}
+
+function resourcesText(resources: ResourcesJson | undefined): string {
+  const parts = [];
+  if (resources?.NanoCPUs !== undefined) parts.push(`${resources.NanoCPUs / NANO} CPUs`);
+  if (resources?.MemoryBytes !== undefined) parts.push(formatBytes(resources.MemoryBytes));
+  if (resources?.Pids !== undefined) parts.push(`${resources.Pids} processes`);
+  return parts.join(', ');
+}
+
+function pretty(service: ServiceJson): string {
+  const { Spec, UpdateStatus, Endpoint } = service;
+  const { ContainerSpec, Placement, RestartPolicy, Resources } = Spec.TaskTemplate;
+  const labels = Object.entries(Spec.Labels ?? {}).map(([key, value]) => `${key}=${value}`);
+  const update = Spec.UpdateConfig;
+  const mounts = (ContainerSpec.Mounts ?? []).map(
+    (mount) => `${mount.Type} ${mount.Source ?? ''} -> ${mount.Target}`,
+  );
+  return prettyText([
+    ['ID', service.ID],
+    ['Name', Spec.Name],
+    ['Labels', labels.join(', ')],
+    ['Service mode', modeOf(service)],
+    ['Replicas', Spec.Mode?.Replicated?.Replicas],
+    ['Update state', UpdateStatus?.State],
+    ['Update message', UpdateStatus?.Message],
+    ['Constraints', (Placement?.Constraints ?? []).join(', ')],
+    ['Update', `${update?.Parallelism} at a time, on failure ${update?.FailureAction}`],
+    ['Restart', RestartPolicy?.Condition],
+    ['Image', ContainerSpec.Image],
+    ['Command', (ContainerSpec.Command ?? []).join(' ')],
+    ['Args', (ContainerSpec.Args ?? []).join(' ')],
+    ['Environment', (ContainerSpec.Env ?? []).join(' ')],
+    ['User', ContainerSpec.User],
+    ['Working directory', ContainerSpec.Dir],
+    ['Mounts', mounts.join(', ')],
+    ['Limits', resourcesText(Resources?.Limits)],
+    ['Reservations', resourcesText(Resources?.Reservations)],
+    ['Networks', (Spec.TaskTemplate.Networks ?? []).map((item) => item.Target).join(', ')],
+    ['Endpoint mode', Spec.EndpointSpec?.Mode],
+    ['Ports', (Endpoint.Ports ?? []).map(portText).join(', ')],
+    ['Addresses', (Endpoint.VirtualIPs ?? []).map((item) => item.Addr).join(', ')],
+  ]);
+}

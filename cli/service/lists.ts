@@ -1,0 +1,318 @@
+/**
+ * Flags that hold lists: `--env` on create, `--env-add` and `--env-rm` on update. One table says for
+ * each where its items live in the specification, how a text becomes items, and what makes two
+ * items the same, so that adding replaces and removing finds.
+ */
+import { readFileSync } from 'node:fs';
+import { SwarmError } from '../../base/errors.ts';
+import { type Command, collect } from '../command.ts';
+import type { LabelMap, ServiceSpecJson } from '../docker.ts';
+import * as parse from './parse.ts';
+
+interface ListFlag<T = unknown> {
+  /** Long name on create. */
+  readonly name: string;
+  readonly short?: string;
+  readonly value: string;
+  readonly about: string;
+  /** What --<name>-rm takes. */
+  readonly removes: string;
+  get(spec: ServiceSpecJson): readonly T[];
+  set(spec: ServiceSpecJson, items: T[]): void;
+  parse(text: string): readonly T[];
+  /** Items with the same key replace each other. */
+  key(item: T): string;
+  /** Whether --<name>-rm <text> means this item; default: text equals key. */
+  removed?(item: T, text: string): boolean;
+}
+
+/** Hides T: the table holds flags of many kinds of item. */
+function list<T>(flag: ListFlag<T>): ListFlag {
+  return flag as unknown as ListFlag;
+}
+
+type ContainerKey = 'Env' | 'Groups' | 'Hosts' | 'CapabilityAdd' | 'CapabilityDrop';
+
+/** A list of texts in the container's specification. */
+function texts(
+  field: ContainerKey,
+  flag: Pick<ListFlag<string>, 'name' | 'short' | 'value' | 'about' | 'removes'> &
+    Partial<Pick<ListFlag<string>, 'parse' | 'key' | 'removed'>>,
+): ListFlag {
+  return list<string>({
+    get: (spec) => spec.TaskTemplate.ContainerSpec[field] ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.ContainerSpec[field] = items;
+    },
+    parse: (text) => [text],
+    key: (item) => item,
+    ...flag,
+  });
+}
+
+type DnsKey = 'Nameservers' | 'Search' | 'Options';
+
+function dns(field: DnsKey, name: string, about: string): ListFlag {
+  return list<string>({
+    name,
+    value: 'value',
+    about,
+    removes: 'value',
+    get: (spec) => spec.TaskTemplate.ContainerSpec.DNSConfig?.[field] ?? [],
+    set: (spec, items) => {
+      const container = spec.TaskTemplate.ContainerSpec;
+      container.DNSConfig = { ...container.DNSConfig, [field]: items };
+    },
+    parse: (text) => [text],
+    key: (item) => item,
+  });
+}
+
+type Pair = readonly [string, string];
+
+/** 'key=value' items kept as an object. */
+function labels(
+  name: string,
+  short: string | undefined,
+  about: string,
+  get: (spec: ServiceSpecJson) => LabelMap | undefined,
+  set: (spec: ServiceSpecJson, labels: LabelMap) => void,
+): ListFlag {
+  return list<Pair>({
+    name,
+    short,
+    value: 'key=value',
+    about,
+    removes: 'key',
+    get: (spec) => Object.entries(get(spec) ?? {}),
+    set: (spec, items) => set(spec, Object.fromEntries(items)),
+    parse: (text) => {
+      const equals = text.indexOf('=');
+      return [equals < 0 ? [text, ''] : [text.slice(0, equals), text.slice(equals + 1)]];
+    },
+    key: ([key]) => key,
+  });
+}
+
+function nameOf(variable: string): string {
+  return variable.split('=', 1)[0];
+}
+
+export const LIST_FLAGS: readonly ListFlag[] = [
+  texts('Env', {
+    name: 'env',
+    short: '-e',
+    value: 'NAME=value',
+    about: 'environment variable',
+    removes: 'NAME',
+    parse: (text) => {
+      const variable = parse.parseEnv(text);
+      return variable === undefined ? [] : [variable];
+    },
+    key: nameOf,
+  }),
+  labels(
+    'label',
+    '-l',
+    'label of the service',
+    (spec) => spec.Labels,
+    (spec, value) => {
+      spec.Labels = value;
+    },
+  ),
+  labels(
+    'container-label',
+    undefined,
+    'label of its containers',
+    (spec) => spec.TaskTemplate.ContainerSpec.Labels,
+    (spec, value) => {
+      spec.TaskTemplate.ContainerSpec.Labels = value;
+    },
+  ),
+  labels(
+    'sysctl',
+    undefined,
+    'kernel setting of its containers',
+    (spec) => spec.TaskTemplate.ContainerSpec.Sysctls,
+    (spec, value) => {
+      spec.TaskTemplate.ContainerSpec.Sysctls = value;
+    },
+  ),
+  list<string>({
+    name: 'constraint',
+    value: 'expression',
+    about: 'where tasks may run, e.g. node.role==worker',
+    removes: 'expression',
+    get: (spec) => spec.TaskTemplate.Placement?.Constraints ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.Placement = { ...spec.TaskTemplate.Placement, Constraints: items };
+    },
+    parse: (text) => [text],
+    key: (item) => item.replaceAll(' ', ''),
+    removed: (item, text) => item.replaceAll(' ', '') === text.replaceAll(' ', ''),
+  }),
+  list<{ Spread: { SpreadDescriptor: string } }>({
+    name: 'placement-pref',
+    value: 'spread=label',
+    about: 'spread tasks over the values of a label',
+    removes: 'spread=label',
+    get: (spec) => spec.TaskTemplate.Placement?.Preferences ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.Placement = { ...spec.TaskTemplate.Placement, Preferences: items };
+    },
+    parse: (text) => [{ Spread: { SpreadDescriptor: parse.parsePreference(text) } }],
+    key: (item) => `spread=${item.Spread.SpreadDescriptor}`,
+  }),
+  list({
+    name: 'network',
+    value: 'network',
+    about: 'network: its name, or name=NETWORK,alias=NAME',
+    removes: 'network',
+    get: (spec) => spec.TaskTemplate.Networks ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.Networks = items;
+    },
+    parse: (text) => [parse.parseNetwork(text)],
+    key: (item) => item.Target,
+  }),
+  list({
+    name: 'publish',
+    short: '-p',
+    value: 'port',
+    about: 'publish a port: PUBLISHED:TARGET[/PROTOCOL], or published=,target=,protocol=,mode=',
+    removes: 'target-port',
+    get: (spec) => spec.EndpointSpec?.Ports ?? [],
+    set: (spec, items) => {
+      spec.EndpointSpec = { ...spec.EndpointSpec, Ports: items };
+    },
+    parse: parse.parsePublish,
+    key: (item) => `${item.TargetPort}/${item.Protocol}/${item.PublishedPort ?? 0}`,
+    removed: (item, text) => {
+      const [target, protocol = 'tcp'] = (text.split(':').pop() ?? '').split('/');
+      return String(item.TargetPort) === target && item.Protocol === protocol;
+    },
+  }),
+  list({
+    name: 'mount',
+    value: 'mount',
+    about: 'mount: type=bind|tmpfs|volume,source=,target=,readonly',
+    removes: 'target',
+    get: (spec) => spec.TaskTemplate.ContainerSpec.Mounts ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.ContainerSpec.Mounts = items;
+    },
+    parse: (text) => [parse.parseMount(text)],
+    key: (item) => item.Target,
+  }),
+  texts('Groups', { name: 'group', value: 'group', about: 'further group', removes: 'group' }),
+  texts('Hosts', {
+    name: 'host',
+    value: 'name:address',
+    about: 'line of /etc/hosts',
+    removes: 'name[:address]',
+    parse: (text) => [parse.parseHost(text)],
+    removed: (item, text) => {
+      const [address, name] = item.split(' ');
+      return text === name || text === `${name}:${address}`;
+    },
+  }),
+  dns('Nameservers', 'dns', 'DNS server'),
+  dns('Search', 'dns-search', 'DNS search domain'),
+  dns('Options', 'dns-option', 'DNS option'),
+];
+
+/** Long names that are the same on create and update; there is nothing to remove. */
+export const CAPABILITY_FLAGS: readonly ListFlag[] = [
+  texts('CapabilityAdd', {
+    name: 'cap-add',
+    value: 'capability',
+    about: 'add a capability',
+    removes: '',
+  }),
+  texts('CapabilityDrop', {
+    name: 'cap-drop',
+    value: 'capability',
+    about: 'drop a capability',
+    removes: '',
+  }),
+];
+
+export function addCreateLists(command: Command): void {
+  for (const flag of [...LIST_FLAGS, ...CAPABILITY_FLAGS]) {
+    const short = flag.short === undefined ? '' : `${flag.short}, `;
+    command.option(`${short}--${flag.name} <${flag.value}>`, `${flag.about} (repeatable)`, collect);
+  }
+  command.option('--env-file <file>', 'read environment variables from a file', collect);
+}
+
+export function addUpdateLists(command: Command): void {
+  for (const flag of LIST_FLAGS) {
+    command.option(`--${flag.name}-add <${flag.value}>`, `add or change: ${flag.about}`, collect);
+    command.option(`--${flag.name}-rm <${flag.removes}>`, `remove: ${flag.about}`, collect);
+  }
+  for (const flag of CAPABILITY_FLAGS) {
+    command.option(`--${flag.name} <${flag.value}>`, flag.about, collect);
+  }
+}
+
+type Options = Readonly<Record<string, unknown>>;
+
+/** '--env-add' as commander names it: 'envAdd'. */
+function camel(name: string): string {
+  return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
+}
+
+function given(options: Options, name: string): readonly string[] {
+  return (options[camel(name)] as readonly string[] | undefined) ?? [];
+}
+
+function add(flag: ListFlag, spec: ServiceSpecJson, values: readonly string[]): void {
+  const items = new Map(flag.get(spec).map((item) => [flag.key(item), item]));
+  for (const item of values.flatMap((text) => flag.parse(text))) items.set(flag.key(item), item);
+  flag.set(spec, [...items.values()]);
+}
+
+/** Puts the lists of create's flags into a specification. */
+export function applyCreateLists(spec: ServiceSpecJson, options: Options): void {
+  for (const file of given(options, 'env-file')) add(LIST_FLAGS[0], spec, readEnvFile(file));
+  for (const flag of [...LIST_FLAGS, ...CAPABILITY_FLAGS]) {
+    const values = given(options, flag.name);
+    if (values.length > 0) add(flag, spec, values);
+  }
+}
+
+/** Applies update's -add and -rm flags; SwarmError not_found for what is not there to remove. */
+export function applyUpdateLists(spec: ServiceSpecJson, options: Options): void {
+  for (const flag of LIST_FLAGS) {
+    for (const text of given(options, `${flag.name}-rm`)) remove(flag, spec, text);
+    const values = given(options, `${flag.name}-add`);
+    if (values.length > 0) add(flag, spec, values);
+  }
+  for (const flag of CAPABILITY_FLAGS) {
+    const values = given(options, flag.name);
+    if (values.length > 0) add(flag, spec, values);
+  }
+}
+
+function remove(flag: ListFlag, spec: ServiceSpecJson, text: string): void {
+  const items = flag.get(spec);
+  const isRemoved = flag.removed ?? ((item: unknown) => flag.key(item) === text);
+  const kept = items.filter((item) => !isRemoved(item, text));
+  if (kept.length === items.length) {
+    throw new SwarmError('not_found', `--${flag.name}-rm ${text}: the service has none like it`);
+  }
+  flag.set(spec, kept);
+}
+
+function readEnvFile(file: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch (cause) {
+    throw new SwarmError('invalid', `--env-file ${file}: it cannot be read`, { cause });
+  }
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !line.startsWith('#'));
+}

@@ -1,0 +1,221 @@
+/**
+ * Waits until a service is what was asked for, and shows how far it is: on a terminal redrawn in
+ * place, in a pipe one line a change. Ends with 'done', or with the reason why it is stuck when
+ * nothing has moved for 5 s and there is one. The service is kept either way.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import { filtersText } from '../client.ts';
+import { type Context, EXIT_ERROR, EXIT_NOT_PLACEABLE } from '../context.ts';
+import type { NodeJson, ServiceJson, TaskJson } from '../docker.ts';
+
+const POLL_MS = 100;
+/** No movement for this long, and a reason why, means that it will not happen by itself. */
+const STUCK_MS = 5000;
+/** All must have been running for this long: a program that ends at once is not 'running'. */
+const STEADY_MS = 1000;
+
+const BAR_WIDTH = 50;
+/** More rows than this would scroll; only the overall line is shown then. */
+const MAX_ROWS = 20;
+
+interface Sight {
+  readonly service: ServiceJson;
+  /** The newest up-to-date task of each slot (or node), in order. */
+  readonly tasks: readonly (readonly [string, TaskJson])[];
+  readonly wanted: number;
+  readonly running: number;
+  readonly reason: string;
+}
+
+const TROUBLED = new Set(['failed', 'rejected', 'orphaned', 'shutdown', 'complete']);
+
+async function look(context: Context, id: string): Promise<Sight> {
+  const { client } = context;
+  const filters = filtersText({ service: [id], '_up-to-date': ['true'] });
+  const [service, tasks, nodes] = await Promise.all([
+    client.get<ServiceJson>(`/services/${id}`, { status: true }),
+    client.get<TaskJson[]>('/tasks', { filters }),
+    client.get<NodeJson[]>('/nodes'),
+  ]);
+  const down = new Set(nodes.filter((item) => item.Status.State === 'down').map((item) => item.ID));
+  const newest = new Map<string, TaskJson>();
+  for (const task of tasks) {
+    const slot = task.Slot === undefined ? (task.NodeID ?? task.ID) : String(task.Slot);
+    const other = newest.get(slot);
+    const later = other === undefined || Date.parse(task.CreatedAt) >= Date.parse(other.CreatedAt);
+    if (later && !down.has(task.NodeID ?? '')) newest.set(slot, task);
+  }
+  const wanted = service.ServiceStatus?.DesiredTasks ?? 0;
+  const replicated = service.Spec.Mode?.Global === undefined;
+  const collator = new Intl.Collator('en', { numeric: true });
+  const shown = [...newest]
+    .filter(([slot, task]) =>
+      replicated ? Number(slot) <= wanted : task.DesiredState !== 'shutdown',
+    )
+    .sort(([left], [right]) => collator.compare(left, right));
+  const running = tasks.filter(
+    (task) =>
+      task.Status.State === 'running' &&
+      task.DesiredState === 'running' &&
+      !down.has(task.NodeID ?? ''),
+  ).length;
+  return { service, tasks: shown, wanted, running, reason: reasonOf(tasks, shown) };
+}
+
+/** Why a task is not running: what the newest of a slot says, else the last failure of any. */
+function reasonOf(all: readonly TaskJson[], shown: Sight['tasks']): string {
+  for (const [, task] of shown) {
+    if (task.Status.State !== 'running' && (task.Status.Err ?? '') !== '') return task.Status.Err!;
+  }
+  const failed = all
+    .filter((task) => TROUBLED.has(task.Status.State) && (task.Status.Err ?? '') !== '')
+    .sort((left, right) => Date.parse(right.CreatedAt) - Date.parse(left.CreatedAt));
+  return failed[0]?.Status.Err ?? '';
+}
+
+/** What must change for the wait to go on: slots, their states, the update's state. */
+function fingerprint(sight: Sight): string {
+  const states = sight.tasks.map(([slot, task]) => `${slot}:${task.Status.State}`);
+  return `${sight.wanted} ${sight.running} ${sight.service.UpdateStatus?.State} ${states.join()}`;
+}
+
+interface Painter {
+  paint(sight: Sight): void;
+  finish(line: string): void;
+}
+
+/** Sets the context's exit code: 0 when all run, 1 when the update failed, 2 when it is stuck. */
+export async function waitForService(context: Context, id: string, quiet: boolean): Promise<void> {
+  const painter = quiet
+    ? silent
+    : context.out.isTty
+      ? terminalPainter(context)
+      : linePainter(context);
+  const { clock } = context;
+  let last = '';
+  let movedMs = clock.nowMs();
+  let steadySinceMs: number | undefined;
+  for (;;) {
+    if (context.signal.aborted) {
+      throw new SwarmError('cancelled', 'interrupted; the change goes on in the background');
+    }
+    const sight = await look(context, id);
+    const nowMs = clock.nowMs();
+    const print = fingerprint(sight);
+    if (print !== last) {
+      last = print;
+      movedMs = nowMs;
+      painter.paint(sight);
+    }
+    const failed = updateFailure(sight.service);
+    if (failed !== undefined) {
+      painter.finish('');
+      context.err.write(`tsswarm: ${failed}\n`);
+      context.exitCode = EXIT_ERROR;
+      return;
+    }
+    const complete = sight.running === sight.wanted && !isUpdating(sight.service);
+    const noneFits =
+      complete && sight.wanted === 0 && sight.service.Spec.Mode?.Global !== undefined;
+    if (complete && !noneFits) {
+      steadySinceMs ??= nowMs;
+      if (nowMs - steadySinceMs >= (sight.wanted === 0 ? 0 : STEADY_MS)) {
+        painter.finish(`service ${sight.service.Spec.Name} converged`);
+        return;
+      }
+    } else {
+      steadySinceMs = undefined;
+      const reason = noneFits ? 'no node meets what the service asks for' : sight.reason;
+      if (nowMs - movedMs >= STUCK_MS && reason !== '') {
+        painter.finish('');
+        const { Name } = sight.service.Spec;
+        context.err.write(
+          `tsswarm: ${sight.running} of ${sight.wanted} tasks of ${Name} run: ${reason} ` +
+            '(the service is kept and tried further)\n',
+        );
+        context.exitCode = EXIT_NOT_PLACEABLE;
+        return;
+      }
+    }
+    await clock.sleep(POLL_MS);
+  }
+}
+
+function isUpdating(service: ServiceJson): boolean {
+  return ['updating', 'rollback_started'].includes(service.UpdateStatus?.State ?? '');
+}
+
+function updateFailure(service: ServiceJson): string | undefined {
+  const { UpdateStatus, Spec } = service;
+  if (UpdateStatus === undefined) return undefined;
+  const why = UpdateStatus.Message === '' ? '' : `: ${UpdateStatus.Message}`;
+  switch (UpdateStatus.State) {
+    case 'paused':
+      return `the update of ${Spec.Name} is paused${why}`;
+    case 'rollback_paused':
+      return `the rollback of ${Spec.Name} is paused${why}`;
+    default:
+      return undefined;
+  }
+}
+
+const silent: Painter = { paint: () => {}, finish: () => {} };
+
+function overall(sight: Sight): string {
+  return `overall progress: ${sight.running} out of ${sight.wanted} tasks`;
+}
+
+function linePainter(context: Context): Painter {
+  let last = '';
+  return {
+    paint: (sight) => {
+      const line = overall(sight);
+      if (line !== last) context.out.write(`${line}\n`);
+      last = line;
+    },
+    finish: (line) => {
+      if (line !== '') context.out.write(`${line}\n`);
+    },
+  };
+}
+
+const STEPS = [
+  'new',
+  'pending',
+  'assigned',
+  'accepted',
+  'preparing',
+  'ready',
+  'starting',
+  'running',
+];
+
+function bar(state: string): string {
+  const step = STEPS.indexOf(state);
+  if (step < 0) return ' '.repeat(BAR_WIDTH + 2);
+  const filled = Math.max(1, Math.round((BAR_WIDTH * (step + 1)) / STEPS.length));
+  return `[${'='.repeat(filled - 1)}>${' '.repeat(BAR_WIDTH - filled)}]`;
+}
+
+function terminalPainter(context: Context): Painter {
+  let height = 0;
+  return {
+    paint: (sight) => {
+      const lines = [overall(sight)];
+      if (sight.wanted <= MAX_ROWS) {
+        for (const [slot, task] of sight.tasks) {
+          const { State, Err } = task.Status;
+          const note = (Err ?? '') === '' ? bar(State) : Err;
+          lines.push(`${slot}/${sight.wanted}: ${State.padEnd(9)} ${note}`);
+        }
+      }
+      const cut = lines.map((line) => line.slice(0, context.out.columns - 1));
+      const up = height === 0 ? '' : `\x1b[${height}A`;
+      context.out.write(`${up}${cut.map((line) => `\x1b[2K${line}\n`).join('')}\x1b[J`);
+      height = cut.length;
+    },
+    finish: (line) => {
+      if (line !== '') context.out.write(`${line}\n`);
+    },
+  };
+}

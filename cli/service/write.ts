@@ -1,0 +1,166 @@
+/** create, update, rollback, scale: what changes a service, and the wait until it has happened. */
+import { SwarmError } from '../../base/errors.ts';
+import { type Context, EXIT_ERROR } from '../context.ts';
+import type { NetworkJson, ServiceJson, ServiceSpecJson } from '../docker.ts';
+import { applyCreateLists, applyUpdateLists } from './lists.ts';
+import { splitCommand } from './parse.ts';
+import { waitForService } from './progress.ts';
+import { applyScalars } from './scalars.ts';
+
+type Flags = Readonly<Record<string, unknown>>;
+
+const RETRIES = 5;
+
+export function getService(context: Context, name: string): Promise<ServiceJson> {
+  return context.client.get<ServiceJson>(`/services/${encodeURIComponent(name)}`);
+}
+
+/** The image with its digest when this host knows it, so that all tasks run the same one. */
+async function pinned(context: Context, image: string): Promise<string> {
+  if (image.includes('@')) return image;
+  interface Found {
+    readonly Descriptor: { readonly digest: string };
+  }
+  try {
+    const path = `/distribution/${encodeURIComponent(image)}/json`;
+    const found = await context.client.get<Found>(path);
+    return `${image}@${found.Descriptor.digest}`;
+  } catch (error) {
+    // Not known here: each host resolves the name by itself.
+    if (error instanceof SwarmError && error.code === 'not_found') return image;
+    throw error;
+  }
+}
+
+export async function createService(
+  context: Context,
+  image: string,
+  args: readonly string[],
+  flags: Flags,
+): Promise<void> {
+  const mode = String(flags.mode);
+  if (mode !== 'replicated' && mode !== 'global') {
+    const known = ['replicated-job', 'global-job'].includes(mode);
+    throw new SwarmError(
+      known ? 'unsupported' : 'invalid',
+      `--mode ${mode} is ${known ? 'not supported' : 'unknown'}: use replicated or global`,
+    );
+  }
+  const spec: ServiceSpecJson = {
+    Name: typeof flags.name === 'string' ? flags.name : '',
+    TaskTemplate: {
+      ContainerSpec: { Image: image, ...(args.length === 0 ? {} : { Args: [...args] }) },
+    },
+    Mode: mode === 'global' ? { Global: {} } : { Replicated: { Replicas: 1 } },
+  };
+  applyScalars(spec, flags);
+  applyCreateLists(spec, flags);
+  if (flags.resolveImage !== false) {
+    spec.TaskTemplate.ContainerSpec.Image = await pinned(context, image);
+  }
+  const created = await context.client.post<{ ID: string }>('/services/create', spec);
+  context.out.write(`${created.ID}\n`);
+  if (flags.detach !== true) await waitForService(context, created.ID, flags.quiet === true);
+}
+
+/** Reads, changes and writes; again when somebody else was faster. */
+async function change(
+  context: Context,
+  name: string,
+  query: Readonly<Record<string, string>>,
+  edit: (spec: ServiceSpecJson) => Promise<void>,
+): Promise<ServiceJson> {
+  for (let attempt = 1; ; attempt += 1) {
+    const service = await getService(context, name);
+    const spec = structuredClone(service.Spec);
+    await edit(spec);
+    try {
+      const full = { version: service.Version.Index, ...query };
+      await context.client.post(`/services/${service.ID}/update`, spec, full);
+      return service;
+    } catch (error) {
+      const stale = error instanceof SwarmError && error.message.includes('out of sequence');
+      if (!stale || attempt === RETRIES) throw error;
+    }
+  }
+}
+
+export async function updateService(context: Context, name: string, flags: Flags): Promise<void> {
+  const resolved = await withNetworkIds(context, flags);
+  const image = typeof flags.image === 'string' ? flags.image : undefined;
+  const service = await change(context, name, {}, async (spec) => {
+    const task = spec.TaskTemplate;
+    applyScalars(spec, resolved);
+    applyUpdateLists(spec, resolved);
+    if (typeof flags.args === 'string') task.ContainerSpec.Args = splitCommand(flags.args);
+    if (flags.force === true) task.ForceUpdate = (task.ForceUpdate ?? 0) + 1;
+    if (image !== undefined) {
+      const exact = flags.resolveImage === false ? image : await pinned(context, image);
+      task.ContainerSpec.Image = exact;
+    }
+  });
+  context.out.write(`${name}\n`);
+  if (flags.detach !== true) await waitForService(context, service.ID, flags.quiet === true);
+}
+
+/** A stored service names its networks by id, so names to add or remove become ids first. */
+async function withNetworkIds(context: Context, flags: Flags): Promise<Flags> {
+  const out: Record<string, unknown> = { ...flags };
+  for (const key of ['networkAdd', 'networkRm']) {
+    const texts = flags[key] as readonly string[] | undefined;
+    if (texts === undefined) continue;
+    out[key] = await Promise.all(
+      texts.map(async (text) => {
+        const name = /(?:^|,)name=([^,]+)/.exec(text)?.[1] ?? text;
+        const path = `/networks/${encodeURIComponent(name)}`;
+        const found = await context.client.get<NetworkJson>(path);
+        const id = found.Scope === 'swarm' ? found.Id : found.Name;
+        return text === name ? id : text.replace(`name=${name}`, `name=${id}`);
+      }),
+    );
+  }
+  return out;
+}
+
+export async function rollbackService(context: Context, name: string, flags: Flags): Promise<void> {
+  const service = await change(context, name, { rollback: 'previous' }, async () => {});
+  context.out.write(`${name}\n`);
+  if (flags.detach !== true) await waitForService(context, service.ID, flags.quiet === true);
+}
+
+/** 'web=3' texts; all are checked before any is changed, and waited for after all are. */
+export async function scaleServices(
+  context: Context,
+  texts: readonly string[],
+  detach: boolean,
+): Promise<void> {
+  const wanted = texts.map((text): readonly [string, number] => {
+    const match = /^([^=]+)=(\d+)$/.exec(text);
+    if (match === null) {
+      throw new SwarmError(
+        'invalid',
+        `invalid scale "${text}": write SERVICE=REPLICAS, e.g. web=3`,
+      );
+    }
+    return [match[1], Number(match[2])];
+  });
+  const changed: string[] = [];
+  for (const [name, replicas] of wanted) {
+    try {
+      const service = await change(context, name, {}, async (spec) => {
+        if (spec.Mode?.Global !== undefined) {
+          throw new SwarmError('invalid', `${name} is global: it has one task on each host`);
+        }
+        spec.Mode = { Replicated: { Replicas: replicas } };
+      });
+      changed.push(service.ID);
+      context.out.write(`${name} scaled to ${replicas}\n`);
+    } catch (error) {
+      if (!(error instanceof SwarmError)) throw error;
+      context.err.write(`tsswarm: ${error.message}\n`);
+      context.exitCode = EXIT_ERROR;
+    }
+  }
+  if (detach) return;
+  for (const id of changed) await waitForService(context, id, false);
+}
