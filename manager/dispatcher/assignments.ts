@@ -1,0 +1,322 @@
+/**
+ * What each node must hold, from a view: its tasks, the overlay networks those are on, the published
+ * ports; and the difference to what it was told last. Pure: no clock, no promise, no connection.
+ *
+ * | what | who gets it | what is in it |
+ * |---|---|---|
+ * | task | its node, from ASSIGNED until the task is removed | the task |
+ * | network | nodes with a task on it that has not ended | every endpoint on it, VIPs, names |
+ * | ingress | every node | published ports and the tasks that serve them now |
+ *
+ * A task serves (is a backend, has a name) while it runs, is wanted running, and its node is not down.
+ */
+
+import type {
+  AssignmentItem,
+  IngressAssignment,
+  NetworkAssignment,
+  NetworkPeer,
+} from '../../model/assignment.ts';
+import { sameValue } from '../../model/equal.ts';
+import { isTerminal, TaskState } from '../../model/taskState.ts';
+import type { Network, Node, Service, Task } from '../../model/types.ts';
+import type { StoreEvent, View } from '../store/types.ts';
+
+export type AssignmentSet = ReadonlyMap<string, AssignmentItem>;
+
+/** Whether a change can alter what some node is told beyond the one task's own item. */
+export function changesShared(event: StoreEvent): boolean {
+  if (event.table === 'cluster') return false;
+  if (event.table === 'service' || event.table === 'network') return true;
+  if (event.before === undefined || event.after === undefined) return true;
+  if (event.table === 'node') {
+    const [before, after] = [event.before as Node, event.after as Node];
+    return (
+      before.address !== after.address ||
+      before.hostIndex !== after.hostIndex ||
+      (before.state === 'down') !== (after.state === 'down')
+    );
+  }
+  const [before, after] = [event.before as Task, event.after as Task];
+  return (
+    serves(before) !== serves(after) ||
+    isTerminal(before.status.state) !== isTerminal(after.status.state) ||
+    before.nodeId !== after.nodeId ||
+    before.status.gatewayAddress !== after.status.gatewayAddress ||
+    !sameValue(before.networks, after.networks)
+  );
+}
+
+function serves(task: Task): boolean {
+  return task.status.state === TaskState.RUNNING && task.desiredState === TaskState.RUNNING;
+}
+
+/** Sent to its node at all: placed, and once there also after it ended (its logs and history). */
+function isAssigned(task: Task): boolean {
+  return task.status.state >= TaskState.ASSIGNED;
+}
+
+/** Whether a node that holds `sent` needs to be told `now`: its own reports do not come back. */
+function sameForNode(sent: Task, now: Task): boolean {
+  if (sent === now) return true;
+  return (
+    sent.desiredState === now.desiredState &&
+    sent.notBeforeMs === now.notBeforeMs &&
+    sent.nodeId === now.nodeId &&
+    (now.status.state === TaskState.ORPHANED) === (sent.status.state === TaskState.ORPHANED) &&
+    sameValue(sent.spec, now.spec) &&
+    sameValue(sent.networks, now.networks) &&
+    sameValue(sent.ports, now.ports) &&
+    sameValue(sent.serviceLabels, now.serviceLabels)
+  );
+}
+
+function sameItem(sent: AssignmentItem, now: AssignmentItem): boolean {
+  if (sent === now) return true;
+  if (sent.kind === 'task' && now.kind === 'task') return sameForNode(sent.task, now.task);
+  return sameValue(sent, now);
+}
+
+export interface Difference {
+  readonly update: readonly AssignmentItem[];
+  readonly remove: readonly string[];
+}
+
+/** What turns `sent` into `now`; networks come before the tasks on them. */
+export function difference(sent: AssignmentSet, now: AssignmentSet): Difference {
+  const update: AssignmentItem[] = [];
+  for (const [key, item] of now) {
+    const before = sent.get(key);
+    if (before === undefined || !sameItem(before, item)) update.push(item);
+  }
+  const remove: string[] = [];
+  for (const key of sent.keys()) if (!now.has(key)) remove.push(key);
+  return { update, remove };
+}
+
+/** The parts that nodes share, made once for all of them; unchanged ones keep their identity. */
+export class SharedAssignments {
+  #networks = new Map<string, AssignmentItem>();
+  #ingress: AssignmentItem = { kind: 'ingress', ingress: { peers: [], ports: [] } };
+
+  refresh(view: View): void {
+    const ingress: AssignmentItem = { kind: 'ingress', ingress: ingressOf(view) };
+    if (!sameValue(this.#ingress, ingress)) this.#ingress = ingress;
+    const tasksOn = tasksByNetwork(view);
+    const networks = new Map<string, AssignmentItem>();
+    for (const network of view.all('network')) {
+      if (network.vni === 0) continue; // the allocator has not been here yet
+      const assignment = networkAssignment(view, network, tasksOn.get(network.id) ?? []);
+      const item: AssignmentItem = { kind: 'network', network: assignment };
+      const before = this.#networks.get(network.id);
+      networks.set(network.id, before !== undefined && sameValue(before, item) ? before : item);
+    }
+    this.#networks = networks;
+  }
+
+  /** Everything `nodeId` must hold, keyed as in model/assignment. */
+  itemsOf(view: View, nodeId: string): AssignmentSet {
+    const networks = new Map<string, AssignmentItem>();
+    const tasks: [string, AssignmentItem][] = [];
+    for (const task of view.tasksOfNode(nodeId)) {
+      if (!isAssigned(task)) continue;
+      tasks.push([`task/${task.id}`, { kind: 'task', task }]);
+      if (isTerminal(task.status.state)) continue;
+      for (const { networkId } of task.networks) {
+        const network = this.#networks.get(networkId);
+        if (network !== undefined) networks.set(`network/${networkId}`, network);
+      }
+    }
+    return new Map([...networks, ['ingress', this.#ingress], ...tasks]);
+  }
+}
+
+function tasksByNetwork(view: View): Map<string, Task[]> {
+  const found = new Map<string, Task[]>();
+  for (const task of view.all('task')) {
+    if (task.nodeId === '' || isTerminal(task.status.state) || !isAssigned(task)) continue;
+    for (const { networkId, address } of task.networks) {
+      if (address === '') continue;
+      const tasks = found.get(networkId);
+      if (tasks === undefined) found.set(networkId, [task]);
+      else tasks.push(task);
+    }
+  }
+  return found;
+}
+
+/** '10.0.1.2/24' -> '10.0.1.2'. */
+function bare(address: string): string {
+  const slash = address.indexOf('/');
+  return slash < 0 ? address : address.slice(0, slash);
+}
+
+function addressOn(task: Task, networkId: string): string {
+  return bare(task.networks.find((network) => network.networkId === networkId)?.address ?? '');
+}
+
+function isServing(view: View, task: Task): boolean {
+  return serves(task) && view.get('node', task.nodeId)?.state !== 'down';
+}
+
+function byHostIndex(left: NetworkPeer, right: NetworkPeer): number {
+  return left.hostIndex - right.hostIndex;
+}
+
+function peerOf(node: Node): NetworkPeer {
+  return { hostIndex: node.hostIndex, address: node.address };
+}
+
+function compare(left: string, right: string): number {
+  return left < right ? -1 : Number(left > right);
+}
+
+function networkAssignment(
+  view: View,
+  network: Network,
+  tasks: readonly Task[],
+): NetworkAssignment {
+  const peers = new Map<string, NetworkPeer>();
+  const endpoints: { id: string; address: string; hostIndex: number }[] = [];
+  const serving: Task[] = [];
+  for (const task of tasks) {
+    const node = view.get('node', task.nodeId);
+    if (node === undefined) continue;
+    peers.set(node.id, peerOf(node));
+    const address = addressOn(task, network.id);
+    endpoints.push({ id: task.id, address, hostIndex: node.hostIndex });
+    if (isServing(view, task)) serving.push(task);
+  }
+  endpoints.sort((left, right) => compare(left.id, right.id));
+  serving.sort((left, right) => compare(left.id, right.id));
+  const services = servicesOn(view, network.id, serving);
+  return {
+    network: {
+      id: network.id,
+      name: network.spec.name,
+      vni: network.vni,
+      subnet: network.subnet,
+      gateway: network.gateway,
+      internal: network.spec.internal,
+      mtu: 0,
+    },
+    peers: [...peers.values()].sort(byHostIndex),
+    endpoints,
+    services: services
+      .filter(({ virtualAddress }) => virtualAddress !== '')
+      .map(({ service, virtualAddress, backends }) => ({
+        serviceId: service.id,
+        virtualAddress,
+        backends,
+      })),
+    names: namesOn(network.id, services, serving),
+  };
+}
+
+interface ServiceOnNetwork {
+  readonly service: Service;
+  /** '' for dnsrr. */
+  readonly virtualAddress: string;
+  readonly backends: readonly string[];
+  readonly aliases: readonly string[];
+}
+
+function servicesOn(
+  view: View,
+  networkId: string,
+  serving: readonly Task[],
+): readonly ServiceOnNetwork[] {
+  const backends = new Map<string, string[]>();
+  for (const task of serving) {
+    const addresses = backends.get(task.serviceId) ?? [];
+    addresses.push(addressOn(task, networkId));
+    backends.set(task.serviceId, addresses);
+  }
+  const found: ServiceOnNetwork[] = [];
+  for (const service of view.all('service')) {
+    const attachment = service.spec.task.networks.find(({ target }) => target === networkId);
+    const virtual = service.virtualAddresses.find((address) => address.networkId === networkId);
+    const addresses = backends.get(service.id);
+    if (attachment === undefined && virtual === undefined && addresses === undefined) continue;
+    found.push({
+      service,
+      virtualAddress: service.spec.endpointMode === 'vip' ? bare(virtual?.address ?? '') : '',
+      backends: addresses ?? [],
+      aliases: attachment?.aliases ?? [],
+    });
+  }
+  return found.sort((left, right) => compare(left.service.id, right.service.id));
+}
+
+/** Several services may share an alias: its answer is all of them. */
+function namesOn(
+  networkId: string,
+  services: readonly ServiceOnNetwork[],
+  serving: readonly Task[],
+): NetworkAssignment['names'] {
+  const names = new Map<string, Set<string>>();
+  const add = (name: string, addresses: readonly string[]): void => {
+    const key = name.toLowerCase();
+    const known = names.get(key) ?? new Set<string>();
+    for (const address of addresses) known.add(address);
+    names.set(key, known);
+  };
+  for (const { service, virtualAddress, backends, aliases } of services) {
+    const { name } = service.spec;
+    const answer = virtualAddress === '' ? backends : [virtualAddress];
+    add(name, answer);
+    for (const alias of aliases) add(alias, answer);
+    add(`tasks.${name}`, backends);
+  }
+  for (const task of serving) {
+    const address = [addressOn(task, networkId)];
+    const place = task.slot === 0 ? task.nodeId : String(task.slot);
+    if (task.serviceId !== '') add(`${task.serviceName}.${place}.${task.id}`, address);
+    else for (const alias of task.networks.flatMap(({ aliases }) => aliases)) add(alias, address);
+  }
+  return [...names]
+    .sort(([left], [right]) => compare(left, right))
+    .map(([name, addresses]) => ({ name, addresses: [...addresses] }));
+}
+
+function ingressOf(view: View): IngressAssignment {
+  const peers: NetworkPeer[] = [];
+  for (const node of view.all('node')) if (node.hostIndex > 0) peers.push(peerOf(node));
+  const ports: IngressAssignment['ports'][number][] = [];
+  for (const service of view.all('service')) {
+    for (const port of service.ports) {
+      if (port.publishMode !== 'ingress' || port.publishedPort === 0) continue;
+      ports.push({
+        protocol: port.protocol,
+        publishedPort: port.publishedPort,
+        serviceId: service.id,
+        backends: ingressBackends(view, service.id, port.targetPort),
+      });
+    }
+  }
+  ports.sort(
+    (left, right) =>
+      left.publishedPort - right.publishedPort || compare(left.protocol, right.protocol),
+  );
+  return { peers: peers.sort(byHostIndex), ports };
+}
+
+function ingressBackends(view: View, serviceId: string, targetPort: number) {
+  const backends: { gatewayAddress: string; targetPort: number; hostIndex: number }[] = [];
+  for (const task of view.tasksOfService(serviceId)) {
+    const { gatewayAddress } = task.status;
+    if (gatewayAddress === '' || !isServing(view, task)) continue;
+    const node = view.get('node', task.nodeId);
+    if (node !== undefined) {
+      backends.push({
+        gatewayAddress: bare(gatewayAddress),
+        targetPort,
+        hostIndex: node.hostIndex,
+      });
+    }
+  }
+  return backends.sort(
+    (left, right) =>
+      left.hostIndex - right.hostIndex || compare(left.gatewayAddress, right.gatewayAddress),
+  );
+}

@@ -1,0 +1,420 @@
+/**
+ * The leader's edge to the agents: one session per node, its heartbeats, what the node must hold
+ * (difference by difference, chained), and the statuses it reports. Active on the leader only; what
+ * to send is decided in assignments.ts, how statuses are stored in statuses.ts, and whether a silent
+ * node is gone in manager/health.
+ *
+ * | a session is | what is true | left by |
+ * |---|---|---|
+ * | registering | the node is being marked ready in the store | #register |
+ * | open | messages go out, heartbeats come in | caller gone, replaced, node removed, stop -> ended |
+ * | ended | both streams end with the reason | - |
+ */
+import type { Clock, Timer } from '../../base/clock.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
+import type { Ids } from '../../base/id.ts';
+import type { Log } from '../../base/log.ts';
+import type { SessionMessage } from '../../model/assignment.ts';
+import { sameValue } from '../../model/equal.ts';
+import type { Node, Task } from '../../model/types.ts';
+import {
+  assignmentToWire,
+  descriptionFromWire,
+  need,
+  sessionToWire,
+  statusUpdateFromWire,
+} from '../../proto/convert.ts';
+import type { CallContext, Handlers, Send } from '../../proto/rpc.ts';
+import type {
+  Dispatcher as DispatcherService,
+  SessionRequest,
+  UpdateTaskStatusRequest,
+} from '../../proto/services.ts';
+import { roleNow } from '../ca/server.ts';
+import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
+import { type AssignmentSet, changesShared, difference, SharedAssignments } from './assignments.ts';
+import { Pulse } from './pulse.ts';
+import { StatusBatcher } from './statuses.ts';
+
+/** Asked of agents; the user-visible heartbeat setting is Docker's and only shown. */
+export const HEARTBEAT_MS = 500;
+/** Changes of the store are gathered for so long before nodes are told. */
+const DEBOUNCE_MS = 5;
+const EVENTS_AT_ONCE = 1000;
+const MAX_UPDATES_PER_CALL = 10_000;
+const REGISTER_ATTEMPTS = 5;
+/** A session heard from so recently is alive: another host that claims its node is a copy. */
+const ALIVE_MS = 1500;
+
+/** What the failure detector is told. */
+export interface SessionEvents {
+  opened(nodeId: string): void;
+  heard(nodeId: string): void;
+  broken(nodeId: string, reason: string): void;
+}
+
+export interface ManagerInfo {
+  readonly nodeId: string;
+  readonly address: string;
+  readonly isLeader: boolean;
+}
+
+export interface DispatcherOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly ids: Ids;
+  readonly store: StoreReader;
+  readonly proposer: Proposer;
+  readonly notLeader: () => SwarmError;
+  /** Managers as agents should know them, leader first. */
+  readonly managers: () => readonly ManagerInfo[];
+  readonly sessions: SessionEvents;
+}
+
+const NOTHING: AssignmentSet = new Map();
+
+class Session {
+  readonly id: string;
+  readonly nodeId: string;
+  readonly remoteAddress: string;
+  readonly messages = new Pulse();
+  /** One for each assignments stream: an agent may open a new one before the old has ended. */
+  readonly streams = new Set<Pulse>();
+  wanted: AssignmentSet = NOTHING;
+  heardAtMs: number;
+  ended: SwarmError | undefined;
+
+  constructor(id: string, nodeId: string, remoteAddress: string, nowMs: number) {
+    this.id = id;
+    this.nodeId = nodeId;
+    this.remoteAddress = remoteAddress;
+    this.heardAtMs = nowMs;
+  }
+
+  end(reason: SwarmError): void {
+    this.ended ??= reason;
+    this.messages.poke();
+    this.pokeStreams();
+  }
+
+  pokeStreams(): void {
+    for (const stream of this.streams) stream.poke();
+  }
+}
+
+export class Dispatcher {
+  readonly #options: DispatcherOptions;
+  readonly #statuses: StatusBatcher;
+  readonly #shared = new SharedAssignments();
+  /** By node id. */
+  readonly #sessions = new Map<string, Session>();
+  readonly #dirtyNodes = new Set<string>();
+  #sharedDirty = true;
+  #watch: StoreWatch | undefined;
+  #flushTimer: Timer | undefined;
+  #active = false;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+    const { clock, store, proposer } = options;
+    this.#statuses = new StatusBatcher({ clock, view: store, proposer });
+  }
+
+  /** This manager leads and has applied an entry of its own term. Idempotent. */
+  start(): void {
+    if (this.#active) return;
+    this.#active = true;
+    this.#sharedDirty = true;
+    this.#openWatch();
+  }
+
+  /** Leadership is lost, or the manager stops: agents are sent to look for the leader. */
+  stop(): void {
+    if (!this.#active) return;
+    this.#active = false;
+    this.#watch?.close();
+    this.#watch = undefined;
+    this.#flushTimer?.cancel();
+    this.#flushTimer = undefined;
+    for (const session of this.#sessions.values()) session.end(this.#options.notLeader());
+    this.#sessions.clear();
+    this.#dirtyNodes.clear();
+  }
+
+  /** Milliseconds since each node with a session was heard from. */
+  heartbeatAges(): ReadonlyMap<string, number> {
+    const nowMs = this.#options.clock.nowMs();
+    const ages = new Map<string, number>();
+    for (const { nodeId, heardAtMs } of this.#sessions.values()) {
+      ages.set(nodeId, Math.max(0, Math.round(nowMs - heardAtMs)));
+    }
+    return ages;
+  }
+
+  /** Something the session messages carry has changed (the managers, the leader). */
+  announce(): void {
+    for (const session of this.#sessions.values()) session.messages.poke();
+  }
+
+  handlers(): Handlers<typeof DispatcherService> {
+    return {
+      session: (request, send, context) => this.#serveSession(request, send, context),
+      heartbeat: async ({ sessionId }, context) => {
+        const session = this.#sessionOf(sessionId, context);
+        this.#heard(session);
+        return { periodMs: BigInt(HEARTBEAT_MS) };
+      },
+      assignments: ({ sessionId }, send, context) =>
+        this.#serveAssignments(this.#sessionOf(sessionId, context), send, context),
+      updateTaskStatus: (request, context) => this.#updateStatuses(request, context),
+    };
+  }
+
+  // ---- sessions --------------------------------------------------------------------------------
+
+  async #serveSession(
+    request: SessionRequest,
+    send: Send<ReturnType<typeof sessionToWire>>,
+    context: CallContext,
+  ): Promise<void> {
+    const { nodeId } = need(context.peer, 'the caller');
+    this.#assertActive();
+    this.#refuseCopy(nodeId, request, context.remoteAddress);
+    await this.#register(nodeId, request, context.remoteAddress);
+    this.#assertActive();
+    const session = this.#open(nodeId, context);
+    let told: SessionMessage | undefined;
+    try {
+      while (session.ended === undefined) {
+        const message = this.#messageFor(session);
+        if (!sameValue(told, message)) await send(sessionToWire(message));
+        told = message;
+        await session.messages.wait();
+      }
+      throw session.ended;
+    } finally {
+      this.#close(session, 'its session broke');
+    }
+  }
+
+  #open(nodeId: string, context: CallContext): Session {
+    const { clock, ids, log, sessions } = this.#options;
+    const session = new Session(ids.object(), nodeId, context.remoteAddress, clock.nowMs());
+    this.#sessions
+      .get(nodeId)
+      ?.end(new SwarmError('cancelled', 'a newer session of this node has taken over'));
+    this.#sessions.set(nodeId, session);
+    context.signal.addEventListener(
+      'abort',
+      () => session.end(new SwarmError('cancelled', 'the agent has left the session')),
+      { once: true },
+    );
+    if (context.signal.aborted) session.end(new SwarmError('cancelled', 'the agent has left'));
+    log.info('session opened', { nodeId, sessionId: session.id });
+    sessions.opened(nodeId);
+    return session;
+  }
+
+  #close(session: Session, reason: string): void {
+    session.end(new SwarmError('not_found', 'the session is over; open a new one'));
+    if (this.#sessions.get(session.nodeId) !== session) return;
+    this.#sessions.delete(session.nodeId);
+    if (!this.#active) return;
+    this.#options.log.info('session ended', { nodeId: session.nodeId, sessionId: session.id });
+    this.#options.sessions.broken(session.nodeId, reason);
+  }
+
+  #messageFor(session: Session): SessionMessage {
+    const { store, managers } = this.#options;
+    const node = store.get('node', session.nodeId);
+    const cluster = store.cluster();
+    if (node === undefined || cluster === undefined) throw removed(session.nodeId);
+    return {
+      sessionId: session.id,
+      nodeId: node.id,
+      hostIndex: node.hostIndex,
+      role: roleNow(node),
+      managers: managers().map(({ address, isLeader }) => ({ address, isLeader })),
+      heartbeatMs: HEARTBEAT_MS,
+      vxlanPort: cluster.vxlanPort,
+      rootCaCertificate: cluster.rootCaCertificate,
+    };
+  }
+
+  /** Two hosts with one identity: a data root, or a whole machine, was copied. */
+  #refuseCopy(nodeId: string, request: SessionRequest, remoteAddress: string): void {
+    const node = this.#options.store.get('node', nodeId);
+    if (node === undefined) throw removed(nodeId);
+    const known = node.description.machineId;
+    const claimed = request.description?.machineId ?? '';
+    const way = 'run "tsswarm leave --force" on the copy and join it again';
+    if (known !== '' && claimed !== '' && known !== claimed) {
+      throw new SwarmError(
+        'forbidden',
+        `the identity of node ${nodeId} was copied from another machine: ${way}`,
+      );
+    }
+    const open = this.#sessions.get(nodeId);
+    if (open === undefined || open.remoteAddress === remoteAddress) return;
+    if (request.previousSessionId === open.id) return; // it moved to another address
+    if (this.#options.clock.nowMs() - open.heardAtMs > ALIVE_MS) return;
+    throw new SwarmError(
+      'forbidden',
+      `node ${nodeId} is already here from ${open.remoteAddress}, ` +
+        `so ${remoteAddress} is a copy of it: ${way}`,
+    );
+  }
+
+  /** The node is ready, and the store says where and what it is. */
+  async #register(nodeId: string, request: SessionRequest, remote: string): Promise<void> {
+    const { store, proposer } = this.#options;
+    const description = descriptionFromWire(need(request.description, 'description'));
+    for (let attempt = 1; ; attempt += 1) {
+      const node = store.get('node', nodeId);
+      if (node === undefined) throw removed(nodeId);
+      const object: Node = {
+        ...node,
+        description,
+        address: request.address === '' ? remote : request.address,
+        port: request.port === 0 ? node.port : request.port,
+        state: 'ready',
+        stateMessage: '',
+      };
+      if (sameValue(node, object)) return;
+      const change = { kind: 'update', table: 'node', object } as const;
+      const { rejected } = await proposer.propose({ atomic: true, changes: [change] });
+      if (rejected.length === 0) return;
+      if (rejected[0].code !== 'out_of_sequence' || attempt >= REGISTER_ATTEMPTS) {
+        throw new SwarmError(rejected[0].code, rejected[0].message);
+      }
+    }
+  }
+
+  #assertActive(): void {
+    if (!this.#active) throw this.#options.notLeader();
+  }
+
+  #sessionOf(sessionId: string, context: CallContext): Session {
+    this.#assertActive();
+    const session = this.#sessions.get(context.peer?.nodeId ?? '');
+    if (session === undefined || session.id !== sessionId) {
+      throw new SwarmError('not_found', 'the session is over; open a new one');
+    }
+    return session;
+  }
+
+  #heard(session: Session): void {
+    session.heardAtMs = this.#options.clock.nowMs();
+    this.#options.sessions.heard(session.nodeId);
+  }
+
+  async #updateStatuses(
+    request: UpdateTaskStatusRequest,
+    context: CallContext,
+  ): Promise<Record<string, never>> {
+    const session = this.#sessionOf(request.sessionId, context);
+    this.#heard(session);
+    if (request.updates.length > MAX_UPDATES_PER_CALL) {
+      throw new SwarmError('exhausted', `at most ${MAX_UPDATES_PER_CALL} statuses at once`);
+    }
+    await this.#statuses.submit(session.nodeId, request.updates.map(statusUpdateFromWire));
+    return {};
+  }
+
+  // ---- assignments -----------------------------------------------------------------------------
+
+  async #serveAssignments(
+    session: Session,
+    send: Send<ReturnType<typeof assignmentToWire>>,
+    context: CallContext,
+  ): Promise<void> {
+    const pulse = new Pulse();
+    session.streams.add(pulse);
+    const closed = (): void => {
+      session.streams.delete(pulse);
+      pulse.poke();
+    };
+    context.signal.addEventListener('abort', closed, { once: true });
+    this.#dirtyNodes.add(session.nodeId);
+    this.#flush();
+    let sent: AssignmentSet = NOTHING;
+    let sequence = 0;
+    while (session.ended === undefined && !context.signal.aborted) {
+      const { wanted } = session;
+      const { update, remove } = difference(sent, wanted);
+      if (sequence === 0 || update.length > 0 || remove.length > 0) {
+        const type = sequence === 0 ? 'complete' : 'incremental';
+        const message = { type, appliesTo: sequence, resultsIn: sequence + 1, update, remove };
+        sequence += 1;
+        await send(assignmentToWire(message as Parameters<typeof assignmentToWire>[0]));
+      }
+      sent = wanted;
+      if (session.wanted === wanted) await pulse.wait();
+    }
+    if (session.ended !== undefined) throw session.ended;
+  }
+
+  #openWatch(): void {
+    const watch = this.#options.store.watch();
+    watch.onEvents(() => this.#readEvents());
+    this.#watch = watch;
+  }
+
+  #readEvents(): void {
+    const watch = this.#watch;
+    if (watch === undefined) return;
+    try {
+      for (;;) {
+        const events = watch.take(EVENTS_AT_ONCE);
+        for (const event of events) this.#note(event);
+        if (events.length < EVENTS_AT_ONCE) break;
+      }
+    } catch (error) {
+      if (!hasCode(error, 'exhausted')) throw error;
+      // Fallen out of the ring: nothing is known of what changed, so everything may have.
+      watch.close();
+      this.#openWatch();
+      this.#sharedDirty = true;
+      this.announce();
+    }
+    if (!this.#sharedDirty && this.#dirtyNodes.size === 0) return;
+    this.#flushTimer ??= this.#options.clock.after(DEBOUNCE_MS, () => this.#flush());
+  }
+
+  #note(event: StoreEvent): void {
+    if (changesShared(event)) this.#sharedDirty = true;
+    if (event.table === 'task') {
+      for (const task of [event.before, event.after] as readonly (Task | undefined)[]) {
+        if (task !== undefined && task.nodeId !== '') this.#dirtyNodes.add(task.nodeId);
+      }
+    } else if (event.table === 'node') {
+      if (event.kind === 'remove') this.#sessions.get(event.id)?.end(removed(event.id));
+      const [before, after] = [event.before, event.after] as readonly (Node | undefined)[];
+      if (!sameValue(before?.manager, after?.manager)) this.announce();
+      else this.#sessions.get(event.id)?.messages.poke();
+    } else if (event.table === 'cluster') this.announce();
+  }
+
+  /** Decides anew what the sessions that may be concerned must hold; all from one moment. */
+  #flush(): void {
+    this.#flushTimer?.cancel();
+    this.#flushTimer = undefined;
+    const { store } = this.#options;
+    const everyone = this.#sharedDirty;
+    if (everyone) this.#shared.refresh(store);
+    this.#sharedDirty = false;
+    for (const session of this.#sessions.values()) {
+      if (!everyone && !this.#dirtyNodes.has(session.nodeId)) continue;
+      session.wanted = this.#shared.itemsOf(store, session.nodeId);
+      session.pokeStreams();
+    }
+    this.#dirtyNodes.clear();
+  }
+}
+
+function removed(nodeId: string): SwarmError {
+  return new SwarmError(
+    'forbidden',
+    `node ${nodeId} was removed from the cluster: run "tsswarm leave --force" on it`,
+  );
+}
