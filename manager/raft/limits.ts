@@ -29,8 +29,8 @@ export const TRAILING_ENTRIES = 500;
 /** A write that is not committed by then fails with no_quorum. */
 export const PROPOSAL_TIMEOUT_MS = 10_000;
 export const READ_TIMEOUT_MS = 5_000;
-/** A member is called reachable when heard from within this time. */
-export const REACHABLE_MS = 2 * ELECTION_MS;
+/** A member is called reachable when heard from within this time: just less than CheckQuorum's. */
+export const REACHABLE_MS = ELECTION_MS - TICK_MS;
 /** A failed snapshot is tried again after this. */
 export const SNAPSHOT_RETRY_MS = 1_000;
 export const TRANSFER_TIMEOUT_MS = 3_000;

@@ -51,10 +51,14 @@ export class Snapshots {
     const { memory, clock } = this.#host;
     const since = appliedIndex - (memory.snapshot()?.index ?? 0);
     const due = since >= this.#entries || (since > 0 && memory.bytes >= SNAPSHOT_LOG_BYTES);
-    if (!due || clock.nowMs() < this.#retryAtMs) return;
-    this.#taking = this.#take().finally(() => {
+    if (due && clock.nowMs() >= this.#retryAtMs) void this.#takeOnce();
+  }
+
+  #takeOnce(): Promise<void> {
+    this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined;
     });
+    return this.#taking;
   }
 
   async #take(): Promise<void> {
@@ -101,6 +105,12 @@ export class Snapshots {
 
   async #send(to: number, message: Message, meta: SnapshotMeta): Promise<void> {
     const { disk, log, transport, clock } = this.#host;
+    if (!knows(meta, to)) {
+      // It was added after that snapshot, and would refuse it: take a newer one for it.
+      await this.#takeOnce();
+      if (!this.#stopped) this.#host.reportSnapshot(to, false);
+      return;
+    }
     try {
       const address = this.#host.address(to);
       if (address === undefined) throw new SwarmError('not_found', 'its address is not known');
@@ -138,4 +148,9 @@ export class Snapshots {
     this.#stopped = true;
     await Promise.allSettled([this.#taking, ...this.#sending.values()]);
   }
+}
+
+function knows({ confState }: SnapshotMeta, id: number): boolean {
+  const { voters, votersOutgoing, learners } = confState;
+  return voters.includes(id) || votersOutgoing.includes(id) || learners.includes(id);
 }

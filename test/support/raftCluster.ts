@@ -6,7 +6,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { type Clock, SystemClock } from '../../base/clock.ts';
-import { silentLog } from '../../base/log.ts';
+import { type Log, silentLog } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
@@ -63,8 +63,10 @@ export class RaftCluster {
   readonly nodes = new Map<number, Running>();
   readonly clock: Clock;
   readonly #snapshotEntries: number | undefined;
+  readonly #log: Log;
 
-  constructor(options: { snapshotEntries?: number } = {}) {
+  constructor(options: { snapshotEntries?: number; log?: Log } = {}) {
+    this.#log = options.log ?? silentLog;
     this.clock = new SystemClock();
     this.#snapshotEntries = options.snapshotEntries;
   }
@@ -85,7 +87,7 @@ export class RaftCluster {
       dialer: this.network.dialerOf(address),
       clock,
       random,
-      log: silentLog,
+      log: this.#log,
     });
     this.network.listen(address, (stream, kind) => transport.acceptStream(stream, kind));
     const machine = new ListMachine();
@@ -95,7 +97,7 @@ export class RaftCluster {
       dir: path.join(this.root, String(id)),
       clock,
       random,
-      log: silentLog,
+      log: this.#log,
       transport,
       stateMachine: machine,
       ...(voters === undefined ? {} : { bootstrap: { voters } }),

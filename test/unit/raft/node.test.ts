@@ -3,6 +3,8 @@
  * Never touches real sockets.
  */
 import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
 import { test } from 'node:test';
 import { hasCode } from '../../../base/errors.ts';
 import { RaftCluster } from '../../support/raftCluster.ts';
@@ -47,6 +49,165 @@ test('three members agree, followers read, and a follower names the leader', asy
       assert.equal(error.detail['leaderId'], String(leader.id));
       return true;
     });
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a leader that is cut off stops leading; the others go on; healed, nothing acknowledged is lost', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const old = await cluster.leader();
+    await old.node.propose(bytes('before'));
+    cluster.network.isolate(old.address);
+    const cutMs = cluster.clock.nowMs();
+    const lost = old.node.propose(bytes('lost'));
+    const lostOutcome = assert.rejects(lost, (error) => hasCode(error, 'unavailable'));
+    const next = await cluster.leader(old.id);
+    await next.node.propose(bytes('after'));
+    assert.ok(cluster.clock.nowMs() - cutMs < 5_000);
+    await cluster.until('the old leader steps down', () => !old.node.isLeader);
+    await lostOutcome;
+    await assert.rejects(old.node.propose(bytes('x')), (error) => {
+      assert.ok(hasCode(error, 'no_quorum'));
+      assert.match(error.message, /1 of 3 managers answer, 2 are needed/);
+      return true;
+    });
+    cluster.network.heal();
+    await cluster.until('the old leader follows', () => old.machine.commands.includes('after'));
+    assert.deepEqual(old.machine.commands, ['before', 'after']);
+    assert.equal(old.node.status().leaderId, next.id);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('without quorum a read fails and says which managers do not answer', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    for (const { id } of [...cluster.nodes.values()]) if (id !== leader.id) await cluster.stop(id);
+    await assert.rejects(leader.node.readIndex(), (error) => {
+      assert.ok(hasCode(error, 'no_quorum'));
+      for (const id of [1, 2, 3]) {
+        assert.equal(error.message.includes(cluster.addressOf(id)), id !== leader.id);
+      }
+      return true;
+    });
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('members join one by one, catch up by snapshot, and a removed one cannot return', async () => {
+  const cluster = new RaftCluster({ snapshotEntries: 700 });
+  try {
+    const first = await cluster.start(1, { voters: [1] });
+    await cluster.leader();
+    const proposals: Promise<unknown>[] = [];
+    for (let at = 0; at < 2000; at += 1) proposals.push(first.node.propose(bytes(`command ${at}`)));
+    await Promise.all(proposals);
+    for (const id of [2, 3]) {
+      await cluster.start(id, { join: true });
+      await first.node.addMember({ id, address: cluster.addressOf(id), learner: true });
+      await first.node.promoteMember(id);
+    }
+    for (const { node, machine } of cluster.nodes.values()) {
+      await node.readIndex();
+      assert.deepEqual(machine.commands, first.machine.commands);
+      assert.deepEqual(
+        node.members().map(({ id, learner }) => ({ id, learner })),
+        [1, 2, 3].map((id) => ({ id, learner: false })),
+      );
+    }
+    assert.equal(cluster.get(2).machine.restores, 1, 'came by snapshot');
+    await first.node.removeMember(3);
+    await cluster.until('it is gone', () => first.node.members().length === 2);
+    await assert.rejects(
+      first.node.addMember({ id: 3, address: cluster.addressOf(3), learner: false }),
+      (error) => hasCode(error, 'invalid'),
+    );
+    await cluster.stop(2);
+    await cluster.start(2);
+    await cluster.get(2).node.readIndex();
+    assert.deepEqual(cluster.get(2).machine.commands, first.machine.commands);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a removal that would leave no quorum is refused with the reason', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    const [gone, other] = [1, 2, 3].filter((id) => id !== leader.id);
+    await leader.node.readIndex();
+    await cluster.stop(gone);
+    await cluster.until('its silence is noticed', () =>
+      leader.node.members().some((member) => member.reachable === false),
+    );
+    await assert.rejects(leader.node.removeMember(other), (error) => {
+      assert.ok(hasCode(error, 'conflict'));
+      assert.match(error.message, /would leave 1 of 2 managers answering where 2 are needed/);
+      return true;
+    });
+    await leader.node.removeMember(gone);
+    assert.equal(leader.node.members().length, 2);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a clean stop of the leader hands over without waiting for an election timeout', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const old = await cluster.leader();
+    await old.node.propose(bytes('one'));
+    const startMs = cluster.clock.nowMs();
+    await cluster.stop(old.id, true);
+    const next = await cluster.leader(old.id);
+    assert.ok(cluster.clock.nowMs() - startMs < 900);
+    await next.node.propose(bytes('two'));
+    assert.deepEqual(next.machine.commands, ['one', 'two']);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('all members restarted at once hold everything acknowledged', async () => {
+  const cluster = new RaftCluster({ snapshotEntries: 300 });
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    const work = Array.from({ length: 800 }, (_, at) => leader.node.propose(bytes(`w${at}`)));
+    await Promise.all(work);
+    await Promise.all([1, 2, 3].map((id) => cluster.stop(id)));
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id)));
+    for (const id of [1, 2, 3]) {
+      await cluster.get(id).node.readIndex();
+      assert.equal(cluster.get(id).machine.commands.length, 800);
+    }
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a state directory of another member is refused', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await cluster.start(1, { voters: [1] });
+    await cluster.stop(1);
+    fs.renameSync(path.join(cluster.root, '1'), path.join(cluster.root, '2'));
+    await assert.rejects(cluster.start(2), (error) => {
+      assert.ok(hasCode(error, 'corrupt'));
+      assert.match(error.message, /belongs to raft member 1, not to 2/);
+      return true;
+    });
+    await assert.rejects(cluster.start(3), (error) => hasCode(error, 'invalid'));
   } finally {
     await cluster.dispose();
   }
