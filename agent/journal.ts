@@ -47,7 +47,7 @@ export interface Journal {
 type Line = readonly [key: string, value: unknown];
 
 /** Gathers what happens together into one write. */
-const WRITE_DELAY_MS = 20;
+const WRITE_DELAY_MS = 5;
 const RETRY_MS = 1000;
 /** Rewritten when what was appended outgrows this and what the last rewrite left. */
 const APPENDED_BYTES = 4 * MIB;
