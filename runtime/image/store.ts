@@ -129,7 +129,11 @@ class Store implements ImageStore {
     const hiding = record.diffIds.findLastIndex(
       (diffId) => this.#layers.facts(diffId)?.opaqueRoot === true,
     );
-    return record.diffIds.slice(Math.max(hiding, 0)).map((diffId) => this.#layers.path(diffId));
+    // overlayfs refuses one directory twice; of a repeated layer the topmost is all that shows.
+    const shown = record.diffIds
+      .slice(Math.max(hiding, 0))
+      .filter((diffId, at, all) => all.lastIndexOf(diffId) === at);
+    return shown.map((diffId) => this.#layers.path(diffId));
   }
 
   load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<Image[]> {

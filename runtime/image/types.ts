@@ -57,7 +57,10 @@ export interface PullOptions {
 export interface ImageStore {
   list(): readonly Image[];
   find(reference: string): Image | undefined;
-  /** Unpacked layer directories of an image, absolute, lowest first; unpacks what is not yet. */
+  /**
+   * Unpacked layer directories to mount, absolute, lowest first; unpacks what is not yet. No
+   * directory comes twice, and none that a layer above hides wholly.
+   */
   layers(imageId: string): Promise<readonly string[]>;
   /** docker-archive or OCI layout tar (may be gzip or zstd); returns what was loaded. */
   load(tar: AsyncIterable<Uint8Array>, onProgress?: (p: ImageProgress) => void): Promise<Image[]>;

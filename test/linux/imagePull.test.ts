@@ -9,7 +9,7 @@ import { once as happens } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
-import net from 'node:net';
+import type net from 'node:net';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
@@ -21,6 +21,7 @@ import {
   type BuiltImage,
   buildImage,
   file,
+  freePort,
   manifestOf,
   ociArchive,
   openStore,
@@ -30,15 +31,6 @@ import {
 } from '../support/images.ts';
 
 type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => void;
-
-async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await happens(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await happens(server, 'close');
-  return port;
-}
 
 /** Debian's registry; returns host:port. */
 async function startRegistry(t: TestContext, work: string): Promise<string> {

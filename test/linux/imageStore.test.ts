@@ -190,6 +190,33 @@ test('archives that skopeo makes of an image are loaded, both kinds', async (t) 
   assert.deepEqual(await store.layers(oci.id), await store.layers(docker.id));
 });
 
+test('a repeated layer, a link to the first in old docker-archives, is mounted once', async (t) => {
+  const layers = await twoLayers();
+  const image = buildImage([layers[0], layers[1], layers[0]]);
+  const manifest = [
+    { Config: 'c.json', RepoTags: null, Layers: ['a/layer.tar', 'b/layer.tar', 'c/layer.tar'] },
+  ];
+  const archive = await tar([
+    { name: './c.json', body: image.config },
+    { name: 'a/layer.tar', body: layers[0] },
+    { name: 'b/layer.tar', body: layers[1] },
+    { name: 'c/layer.tar', type: 'symlink', linkName: '../a/layer.tar' },
+    file('manifest.json', JSON.stringify(manifest)),
+  ]);
+  const store = await openStore(t, scratchDirectory(t));
+  const [loaded] = await store.load(once(archive));
+  const found = await store.layers(loaded.id);
+  assert.equal(found.length, 2, 'overlayfs refuses one directory twice');
+  const merged = scratchDirectory(t);
+  const lower = found.toReversed().join(':');
+  execFileSync('mount', ['-t', 'overlay', 'x', '-o', `lowerdir=${lower}`, merged]);
+  try {
+    assert.deepEqual(fs.readdirSync(merged).sort(), ['base', 'gone', 'top']);
+  } finally {
+    execFileSync('umount', [merged]);
+  }
+});
+
 test('an archive that is cut, damaged or no image is refused and leaves nothing', async (t) => {
   const root = scratchDirectory(t);
   const store = await openStore(t, root);

@@ -3,7 +3,9 @@
  * layouts around them, stores in a directory that goes away with the test. Only for tests.
  */
 import { createHash } from 'node:crypto';
+import { once as happens } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
+import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
@@ -153,4 +155,14 @@ export async function openStore(
   });
   test.after(() => store.close());
   return store;
+}
+
+/** A TCP port of 127.0.0.1 that nobody listened on a moment ago. */
+export async function freePort(): Promise<number> {
+  const server = net.createServer().listen(0, '127.0.0.1');
+  await happens(server, 'listening');
+  const { port } = server.address() as net.AddressInfo;
+  server.close();
+  await happens(server, 'close');
+  return port;
 }
