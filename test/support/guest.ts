@@ -77,7 +77,12 @@ function addProgram(root: string, program: string, at = program): void {
   }
 }
 
-function buildInitramfs(work: string, kernel: string, script: string, files: string[]): string {
+function buildInitramfs(
+  work: string,
+  kernel: string,
+  script: string,
+  files: Readonly<Record<string, string>>,
+): string {
   const root = join(work, 'root');
   mkdirSync(root);
   for (const tool of [...TOOLS, '/bin/cat']) addProgram(root, tool);
@@ -92,7 +97,8 @@ function buildInitramfs(work: string, kernel: string, script: string, files: str
     const from = join(TOP, 'node_modules', name);
     cpSync(from, join(root, 'app', 'node_modules', name), { recursive: true });
   }
-  for (const file of files) addProgram(root, file, join('/app/files', file));
+  mkdirSync(join(root, 'app', 'files'));
+  for (const [name, path] of Object.entries(files)) cpSync(path, join(root, 'app/files', name));
   mkdirSync(join(root, 'modules'));
   cpSync(join(kernel, 'modules/kernel/fs/overlayfs/overlay.ko'), join(root, 'modules/overlay.ko'));
   writeFileSync(join(root, 'init'), INIT, { mode: 0o755 });
@@ -105,9 +111,12 @@ function buildInitramfs(work: string, kernel: string, script: string, files: str
 
 /**
  * Boots the guest and runs `script` (a path below dist/); what it passed to `report`. `files` are
- * static programs of this machine, found in the guest below /app/files.
+ * static programs of this machine by the name they have below the guest's /app/files.
  */
-export async function runInGuest<T>(script: string, files: string[]): Promise<T> {
+export async function runInGuest<T>(
+  script: string,
+  files: Readonly<Record<string, string>>,
+): Promise<T> {
   const kernel = execFileSync(join(TOP, 'deploy', 'test-kernel'), { encoding: 'utf8' }).trim();
   const work = mkdtempSync(join(tmpdir(), 'tsswarm-guest-'));
   try {
