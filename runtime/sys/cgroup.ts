@@ -12,7 +12,7 @@ import {
   rmdirSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import { type DeviceRule, deviceAllowLine, deviceProgram } from './deviceRules.ts';
 import type { MountEntry } from './mount.ts';
@@ -287,7 +287,12 @@ export class Cgroups {
   removeParent(): boolean {
     return this.hierarchies.every((hierarchy) => {
       const parent = join(hierarchy.path, this.#parent);
-      return removeGroup(join(parent, SHIMS)) && removeGroup(parent);
+      if (!removeGroup(join(parent, SHIMS)) || !removeGroup(parent)) return false;
+      // Above it, only what nobody else uses: 'tsswarm-lab' goes with the last of its hosts.
+      for (let dir = dirname(parent); dir !== hierarchy.path; dir = dirname(dir)) {
+        if (!removeGroup(dir)) break;
+      }
+      return true;
     });
   }
 }
