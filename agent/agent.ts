@@ -98,6 +98,7 @@ export class Agent {
    */
   async start(managers: readonly string[]): Promise<void> {
     const state = await this.#options.journal.load();
+    await this.#executor.sweep();
     this.#networks.start();
     if (state.self !== undefined) this.#setSelf(state.self.hostIndex);
     this.#worker.resume(state.items, state.statuses);

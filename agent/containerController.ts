@@ -87,6 +87,11 @@ export class ContainerExecutor implements Executor {
     return new ContainerController(this, task);
   }
 
+  /** Takes back what a process that died in the middle had attached for no container. */
+  sweep(): Promise<void> {
+    return this.networks.sweep(this.#containers.list().map((container) => container.config.id));
+  }
+
   present(): readonly string[] {
     return [...this.#byTask.keys()];
   }
@@ -218,7 +223,10 @@ class ContainerController implements Controller {
 
   async prepare(signal: AbortSignal): Promise<Prepared> {
     const found = this.#container();
-    if (found !== undefined) return this.#prepared(found);
+    if (found !== undefined) {
+      if (this.#isUsable(found)) return this.#prepared(found);
+      await this.remove();
+    }
     const spec = this.#task.spec.container;
     const network = planNetwork(this.#task);
     const image = await this.#executor.image(spec.image, signal);
@@ -283,6 +291,13 @@ class ContainerController implements Controller {
 
   #container(): Container | undefined {
     return this.#executor.container(this.#task.id);
+  }
+
+  /** False for one that never ran and whose network went with a boot. */
+  #isUsable(container: Container): boolean {
+    const { networkNamespace, id } = container.config;
+    if (container.state !== 'created' || typeof networkNamespace !== 'object') return true;
+    return this.#executor.networks.isAttached(id);
   }
 
   #prepared(container: Container): Prepared {

@@ -5,6 +5,7 @@
  */
 import { parseBytes } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
+import { NODE_LOCAL_NETWORKS } from '../model/defaults.ts';
 import type { MountSpec, Task } from '../model/types.ts';
 import { expand, type TemplateContext } from './template.ts';
 
@@ -152,7 +153,12 @@ export function planNetwork(task: Task): NetworkPlan {
     if (targets.length === 1) return { kind: kind === 'host' ? 'host' : 'new' };
     throw new SwarmError('invalid', `network ${kind} cannot be combined with other networks`);
   }
-  const overlays = task.networks.filter((network) => network.address !== '');
+  const local = (networkId: string): boolean => NODE_LOCAL_NETWORKS.includes(networkId);
+  const overlays = task.networks.filter((network) => !local(network.networkId));
+  const bare = overlays.find((network) => network.address === '');
+  if (bare !== undefined) {
+    throw new SwarmError('invalid', `the task has no address on network ${bare.networkId}`);
+  }
   const publishes = task.ports.some((port) => port.publishMode === 'ingress');
   return {
     kind: 'attached',

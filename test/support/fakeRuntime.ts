@@ -264,7 +264,9 @@ export class FakeNetwork implements HostNetwork {
     return [];
   }
 
-  async prune(): Promise<void> {}
+  async prune(containerIds: ReadonlySet<string>): Promise<void> {
+    for (const id of this.attached.keys()) if (!containerIds.has(id)) this.attached.delete(id);
+  }
 
   async close(): Promise<void> {}
 

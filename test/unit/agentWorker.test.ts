@@ -298,6 +298,29 @@ test('a daemon that died while a task was made goes on with the container it fin
   await again.stop();
 });
 
+test('a container that was only made before a reboot is made anew with its network', async () => {
+  const parts = await started();
+  const { clock, manager, runtime, journal } = parts;
+  const bare = makeTask('t1', {
+    spec: { networks: [] },
+    task: { desiredState: TaskState.READY },
+  });
+  manager.assign(complete(1, [taskItem(bare)]));
+  await settle();
+  const before = runtime.containers.of('t1').config.id;
+  await parts.agent.stop();
+  runtime.network.attached.clear();
+  runtime.network.attached.set('left over', [...runtime.network.attached.values()][0]);
+  journal.kept.clear();
+  const again = parts.makeAgent();
+  await again.start([]);
+  await clock.advance(100);
+  assert.equal(stateOf(again, 't1'), TaskState.READY);
+  assert.notEqual(runtime.containers.of('t1').config.id, before);
+  assert.deepEqual([...runtime.network.attached.keys()], [runtime.containers.of('t1').config.id]);
+  await again.stop();
+});
+
 test('containers that died with the host are FAILED when a manager is there', async () => {
   const parts = await started();
   const { manager, runtime } = parts;
