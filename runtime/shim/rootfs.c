@@ -332,15 +332,18 @@ static int make_mask(int root, int null, int *empty, const char *path, struct fa
 	int copy = -1, result = -1;
 	if (fstat(target, &status) < 0)
 		goto out;
+	if (S_ISDIR(status.st_mode) && *empty < 0) {
+		static const uint8_t options[] = "\0\0\0\0\0\0\0\0t\0s\0nr_inodes=1";
+		struct record record = {TAG_MOUNT, options, sizeof options};
+		for (int i = 0; i < DETACHED_TRIES && *empty < 0; i++)
+			*empty = open_new("tmpfs", &record, K_MOUNT_ATTR_RDONLY);
+		/* The first is moved, later ones are its clones: before Linux 6.15 a mount that is not
+		 * attached anywhere cannot be cloned. */
+		if (*empty >= 0)
+			result = k_move_mount(*empty, target);
+		goto out;
+	}
 	if (S_ISDIR(status.st_mode)) {
-		if (*empty < 0) {
-			static const uint8_t options[] = "\0\0\0\0\0\0\0\0t\0s\0nr_inodes=1";
-			struct record record = {TAG_MOUNT, options, sizeof options};
-			for (int i = 0; i < DETACHED_TRIES && *empty < 0; i++)
-				*empty = open_new("tmpfs", &record, K_MOUNT_ATTR_RDONLY);
-			if (*empty < 0)
-				goto out;
-		}
 		copy = k_open_tree(*empty, "", K_OPEN_TREE_CLONE | K_AT_EMPTY_PATH | O_CLOEXEC);
 	} else {
 		copy = k_open_tree(null, "", K_OPEN_TREE_CLONE | K_AT_EMPTY_PATH | O_CLOEXEC);
