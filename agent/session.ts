@@ -6,8 +6,8 @@
  * | state | what is true | left by |
  * |---|---|---|
  * | choosing | no link; waits out the back-off | `#choose` picks an address -> opening |
- * | opening | a link is made, no message came yet | first message -> up; error or deadline -> choosing |
- * | up | heartbeats are answered, streams are open | stream ends, 3 heartbeats fail, told to move -> choosing |
+ * | opening | a link is made, no message yet | message -> up; error or deadline -> choosing |
+ * | up | heartbeats are answered | a stream ends, 3 heartbeats fail, told to move -> choosing |
  */
 import type { Clock } from '../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';

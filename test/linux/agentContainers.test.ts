@@ -67,7 +67,7 @@ test('a task runs in its own container, with its templates replaced', async () =
   assert.match(text, new RegExp(`^TASK_NAME=web\\.1\\.${printer.id}$`, 'm'));
 });
 
-test('a container killed from outside, and one that ends by itself, say how they ended', async () => {
+test('a container killed, and one that ends by itself, say how they ended', async () => {
   const killed = task(['serve']);
   const failing = task(['fail', '3']);
   await assign(killed, failing);
@@ -131,7 +131,7 @@ test('a task is stopped with its signal, or by force after its grace, and remove
   });
 });
 
-test('containers on the default bridge get an address, and give it back when they end', async () => {
+test('a container on the default bridge runs, and its network goes with it', async () => {
   const one = task(['serve'], { spec: { networks: [] } });
   await assign(one);
   const { status } = await until(one, TaskState.RUNNING);

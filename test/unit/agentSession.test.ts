@@ -50,7 +50,7 @@ function setUp(...addresses: string[]) {
   return { clock, managers, session, events };
 }
 
-test('a session opens with the leader, heartbeats at its period and passes assignments', async () => {
+test('a session opens with the leader, heartbeats in time and passes assignments', async () => {
   const { clock, managers, session, events } = setUp('a:1');
   session.start();
   await settle();
@@ -73,7 +73,7 @@ test('a manager that does not lead is left for the one it names, without a pause
   await session.stop();
 });
 
-test('a silent manager is passed over after a deadline and a redirect back to it waits', async () => {
+test('a silent manager is passed over after a deadline; a redirect to it waits', async () => {
   const { clock, managers, session, events } = setUp('a:1', 'b:1');
   managers[0].behaviour = 'silent';
   managers[1].behaviour = { redirectsTo: 'a:1' };
@@ -89,7 +89,7 @@ test('a silent manager is passed over after a deadline and a redirect back to it
   await session.stop();
 });
 
-test('three heartbeats without an answer end the session, and the next manager is tried', async () => {
+test('three heartbeats without an answer end the session; the next manager is tried', async () => {
   const { clock, managers, session, events } = setUp('a:1', 'b:1');
   session.start();
   await clock.advance(1200);
@@ -158,7 +158,7 @@ test('a session without any manager waits until it is told of one', async () => 
   await session.stop();
 });
 
-// ---- reporter ------------------------------------------------------------------------------------
+// ---- reporter -----------------------------------------------------------------------------------
 
 function status(state: TaskState): TaskStatus {
   return { ...ASSIGNED_STATUS, state };
@@ -199,7 +199,7 @@ test('states that pass quickly are not reported by themselves; RUNNING goes at o
   assert.equal(sent.length, 2, 'a state that lasts is reported');
 });
 
-test('while a call is under way the rest gathers, latest per task, in bounded batches', async () => {
+test('while a call is under way the rest gathers, latest per task, in batches', async () => {
   const { reporter, sent, send, answerWith } = reporting();
   let release = (): void => {};
   answerWith(() => new Promise((resolve) => (release = resolve)));
@@ -224,7 +224,7 @@ test('while a call is under way the rest gathers, latest per task, in bounded ba
   assert.equal(reporter.pending, 0);
 });
 
-test('a status replaced while it was sent is sent again; an old answer does not clear it', async () => {
+test('a status replaced while it was sent is sent again', async () => {
   const { reporter, sent, send, answerWith } = reporting();
   let release = (): void => {};
   answerWith(() => new Promise((resolve) => (release = resolve)));
@@ -238,7 +238,7 @@ test('a status replaced while it was sent is sent again; an old answer does not 
   assert.equal(sent[1][0].status.state, TaskState.FAILED);
 });
 
-test('what a lost session did not acknowledge goes to the next one; failures back off', async () => {
+test('what a lost session left unacknowledged goes to the next; failures back off', async () => {
   const { clock, reporter, sent, send, answerWith } = reporting();
   answerWith(() => Promise.reject(new SwarmError('unavailable', 'not now')));
   reporter.report('t1', status(TaskState.RUNNING));

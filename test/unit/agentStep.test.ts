@@ -179,7 +179,7 @@ test('a manager that comes back before the restart is told of the crash instead'
   assert.equal(told.status.error, 'task: non-zero exit (1)');
 });
 
-test('without a manager the restart policy is kept: condition and attempts within the window', () => {
+test('without a manager the restart policy is kept: condition, attempts, window', () => {
   const aloneSinceMs = 0;
   const restart = { ...DEFAULT_RESTART_POLICY, condition: 'on-failure', maxAttempts: 1 } as const;
   const fine = after(running(), { aloneSinceMs, restart, outcome: exited(0) });
@@ -220,7 +220,7 @@ function outcomeOf(action: Action, fails: boolean, exitCode: number): Outcome {
   }
 }
 
-test('whatever happens, a task only moves forward, does one thing at a time and ends for good', () => {
+test('a task only moves forward, does one thing at a time and ends for good', () => {
   fc.assert(
     fc.property(fc.array(event, { maxLength: 40 }), (events) => {
       let { desired, status, memory } = INPUT as StepInput;

@@ -100,7 +100,7 @@ test('a missing image rejects the task with the reason, a pulled one runs', asyn
   await agent.stop();
 });
 
-test('an unknown template and a missing bind source reject the task with one clear line', async () => {
+test('an unknown template and a missing bind source reject with one clear line', async () => {
   const { agent, manager } = await started();
   const template = makeTask('t1', { container: { env: ['A={{.Nope}}'] } });
   const mount = {
@@ -259,7 +259,7 @@ test('a complete assignment removes what it does not name, left over containers 
   await again.stop();
 });
 
-test('after a restart of the daemon its containers are managed again, none is restarted', async () => {
+test('after a restart of the daemon its containers are managed again, as they run', async () => {
   const parts = await started();
   const { manager, runtime } = parts;
   manager.assign(complete(1, [taskItem(makeTask('t1')), taskItem(makeTask('t2'))]));
