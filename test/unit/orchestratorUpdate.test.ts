@@ -1,0 +1,280 @@
+/**
+ * Rolling updates and rollbacks over the loops together: how many slots at a time, in which order,
+ * what happens when new tasks fail, and that a new leader goes on where the old one was.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
+import { TaskState } from '../../model/taskState.ts';
+import type { ServiceSpec, Task, UpdateConfig } from '../../model/types.ts';
+import { ControlPlane } from '../support/controlPlane.ts';
+import type { ServiceSpecFields } from '../support/objects.ts';
+
+function started(replicas: number, update: Partial<UpdateConfig>, more?: ServiceSpecFields) {
+  const plane = new ControlPlane();
+  const config = { ...DEFAULT_UPDATE_CONFIG, ...update };
+  plane.create('web', { replicas, update: config, ...more });
+  plane.settle();
+  return plane;
+}
+
+function withImage(image: string): (service: { spec: ServiceSpec }) => Partial<ServiceSpec> {
+  return ({ spec: { task } }) => ({
+    task: { ...task, container: { ...task.container, image } },
+  });
+}
+
+function images(plane: ControlPlane): string[] {
+  return plane.running('web').map((task) => task.spec.container.image);
+}
+
+/** The most slots that were without a running task at once. */
+function watchMissing(plane: ControlPlane, replicas: number): { most: number; check: () => void } {
+  const seen = { most: 0, check: () => {} };
+  seen.check = () => {
+    const slots = new Set(plane.running('web').map(({ slot }) => slot));
+    seen.most = Math.max(seen.most, replicas - slots.size);
+  };
+  return seen;
+}
+
+test('an update replaces every task, one slot at a time', () => {
+  const plane = started(4, { parallelism: 1 });
+  const missing = watchMissing(plane, 4);
+  plane.update('web', withImage('web:2'));
+  plane.settle(missing.check);
+  assert.deepEqual(images(plane), Array(4).fill('web:2'));
+  assert.equal(missing.most, 1);
+});
+
+test('parallelism says how many slots at once, and 0 means all', () => {
+  for (const [parallelism, most] of [
+    [2, 2],
+    [0, 4],
+  ]) {
+    const plane = started(4, { parallelism });
+    const missing = watchMissing(plane, 4);
+    plane.update('web', withImage('web:2'));
+    plane.settle(missing.check);
+    assert.deepEqual(images(plane), Array(4).fill('web:2'));
+    assert.equal(missing.most, most);
+  }
+});
+
+test('an update is complete once the last task has been watched for the monitor period', () => {
+  const plane = started(2, { monitorMs: 5_000 });
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  assert.equal(plane.service('web').update?.state, 'updating');
+  plane.advance(4_999);
+  assert.equal(plane.service('web').update?.state, 'updating');
+  plane.advance(1);
+  const { update } = plane.service('web');
+  assert.equal(update?.state, 'completed');
+  assert.equal(update?.completedAtMs, plane.nowMs);
+});
+
+test('the delay passes between one slot and the next', () => {
+  const plane = started(3, { delayMs: 10_000 });
+  plane.update('web', withImage('web:2'));
+  const updated = (): number => images(plane).filter((image) => image === 'web:2').length;
+  plane.settle();
+  assert.equal(updated(), 1);
+  plane.advance(9_999);
+  assert.equal(updated(), 1);
+  plane.advance(1);
+  assert.equal(updated(), 2);
+  plane.elect();
+  plane.advance(10_000);
+  assert.equal(updated(), 3);
+});
+
+test('stop-first never runs two tasks in one slot', () => {
+  const plane = started(3, {});
+  plane.update('web', withImage('web:2'));
+  plane.settle(() => {
+    const active = plane
+      .tasks('web')
+      .filter(({ status }) => status.state >= TaskState.STARTING && status.state < 576);
+    assert.equal(new Set(active.map(({ slot }) => slot)).size, active.length);
+  });
+});
+
+test('start-first never has fewer running than replicas', () => {
+  const plane = started(3, { order: 'start-first', parallelism: 2 });
+  const missing = watchMissing(plane, 3);
+  plane.update('web', withImage('web:2'));
+  plane.settle(missing.check);
+  assert.deepEqual(images(plane), Array(3).fill('web:2'));
+  assert.equal(missing.most, 0);
+});
+
+test('a new task that fails pauses the update and says which', () => {
+  const plane = started(3, {});
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  const { update } = plane.service('web');
+  assert.equal(update?.state, 'paused');
+  const failed = plane.tasks('web').find(({ status }) => status.state === TaskState.FAILED);
+  assert.ok(failed);
+  assert.equal(
+    update?.message,
+    `update paused due to failure or early termination of task ${failed.id}`,
+  );
+  assert.equal(images(plane).filter((image) => image === 'web:1').length, 2);
+  plane.advance(60_000);
+  assert.equal(images(plane).filter((image) => image === 'web:1').length, 2);
+});
+
+test('a paused update goes on with a new specification', () => {
+  const plane = started(3, {});
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.update('web', withImage('web:3'));
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), Array(3).fill('web:3'));
+  assert.equal(plane.service('web').update?.state, 'completed');
+});
+
+test('failures below the ratio do not stop an update', () => {
+  const plane = started(4, { maxFailureRatio: 0.5, parallelism: 1 });
+  let failed: Task | undefined;
+  plane.behaviour = (task) => {
+    if (task.spec.container.image !== 'web:2') return 'run';
+    failed ??= task;
+    return task.id === failed.id ? 'fail' : 'run';
+  };
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), Array(4).fill('web:2'));
+  assert.equal(plane.service('web').update?.state, 'completed');
+});
+
+test('failure action continue goes through all slots', () => {
+  const plane = started(3, { failureAction: 'continue' });
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  assert.equal(plane.running('web').length, 0);
+  assert.ok(plane.wanted('web').every((task) => task.spec.container.image === 'web:2'));
+});
+
+test('failure action rollback brings the old specification back', () => {
+  const plane = started(3, { failureAction: 'rollback' });
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), Array(3).fill('web:1'));
+  const service = plane.service('web');
+  assert.equal(service.update?.state, 'rollback_completed');
+  assert.equal(service.previousSpec, undefined);
+});
+
+test('a start-first replacement that fails leaves the old task running', () => {
+  const plane = started(2, { order: 'start-first' });
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), ['web:1', 'web:1']);
+  assert.equal(plane.service('web').update?.state, 'paused');
+});
+
+test('start-first with continue tries a failing slot again after the restart delay', () => {
+  const plane = started(1, { order: 'start-first', failureAction: 'continue' });
+  const attempts = new Set<string>();
+  plane.behaviour = (task) => {
+    if (task.spec.container.image === 'web:1') return 'run';
+    attempts.add(task.id);
+    return [...attempts].indexOf(task.id) < 2 ? 'fail' : 'run';
+  };
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  assert.deepEqual(images(plane), ['web:1']);
+  const failed = plane.tasks('web').filter(({ status }) => status.state === TaskState.FAILED);
+  assert.equal(failed.length, 1);
+  plane.advance(5_000);
+  assert.deepEqual(images(plane), ['web:1']);
+  plane.advance(30_000);
+  assert.deepEqual(images(plane), ['web:2']);
+});
+
+test('a forced update replaces tasks though nothing else changed', () => {
+  const plane = started(2, {});
+  const before = plane.running('web').map(({ id }) => id);
+  plane.update('web', ({ spec }) => ({ task: { ...spec.task, forceUpdate: 1 } }));
+  plane.settle();
+  const after = plane.running('web').map(({ id }) => id);
+  assert.equal(after.length, 2);
+  assert.ok(after.every((id) => !before.includes(id)));
+});
+
+test('labels of the service and scale alone replace no task', () => {
+  const plane = started(2, {});
+  const before = plane.running('web').map(({ id }) => id);
+  plane.update('web', () => ({ labels: { tier: 'front' } }));
+  plane.settle();
+  assert.deepEqual(
+    plane.running('web').map(({ id }) => id),
+    before,
+  );
+});
+
+test('a changed placement replaces only tasks that do not fit it', () => {
+  const plane = started(3, {});
+  const before = plane.running('web');
+  plane.update('web', ({ spec }) => ({
+    task: { ...spec.task, placement: { ...spec.task.placement, constraints: ['node.id!=h1'] } },
+  }));
+  plane.settle();
+  const kept = before.filter(({ nodeId }) => nodeId !== 'h1').map(({ id }) => id);
+  const after = plane.running('web');
+  assert.equal(after.length, 3);
+  assert.ok(kept.every((id) => after.some((task) => task.id === id)));
+  assert.ok(after.every(({ nodeId }) => nodeId !== 'h1'));
+});
+
+test('a new leader in the midst of an update keeps to the parallelism', () => {
+  const plane = started(6, { parallelism: 2 });
+  const missing = watchMissing(plane, 6);
+  plane.update('web', withImage('web:2'));
+  for (let round = 0; round < 60; round += 1) {
+    plane.elect();
+    plane.round();
+    missing.check();
+    plane.agents();
+    missing.check();
+  }
+  plane.settle(missing.check);
+  assert.deepEqual(images(plane), Array(6).fill('web:2'));
+  assert.ok(missing.most <= 2, `${missing.most} slots were down at once`);
+});
+
+test('a node lost in the midst of an update is made good with the new specification', () => {
+  const plane = started(3, {});
+  plane.update('web', withImage('web:2'));
+  plane.round();
+  plane.nodeState('h2', 'down');
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), Array(3).fill('web:2'));
+  assert.equal(plane.service('web').update?.state, 'completed');
+});
+
+test('a global service is updated node by node', () => {
+  const plane = new ControlPlane({ nodes: 3 });
+  plane.create('web', { mode: { kind: 'global' } });
+  plane.settle();
+  let most = 0;
+  plane.update('web', withImage('web:2'));
+  plane.settle(() => {
+    most = Math.max(most, 3 - plane.running('web').length);
+  });
+  assert.equal(most, 1);
+  assert.deepEqual(images(plane), Array(3).fill('web:2'));
+});
