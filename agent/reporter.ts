@@ -30,6 +30,8 @@ export class Reporter {
   readonly #pending = new Map<string, TaskStatus>();
   #send: SendStatuses | undefined;
   #sending = false;
+  /** Counts sessions: a call of an earlier one may answer late, and holds up nothing. */
+  #session = 0;
   #failures = 0;
   #timer: Timer | undefined;
   #dueMs = Number.POSITIVE_INFINITY;
@@ -52,6 +54,8 @@ export class Reporter {
   /** A session is up: everything not acknowledged goes to it. */
   open(send: SendStatuses): void {
     this.#send = send;
+    this.#session += 1;
+    this.#sending = false;
     this.#failures = 0;
     if (this.#pending.size > 0) this.#flushAfter(0);
   }
@@ -88,31 +92,29 @@ export class Reporter {
     const send = this.#send;
     if (send === undefined || this.#sending || this.#pending.size === 0) return;
     const batch = [...this.#pending].slice(0, STATUS_BATCH);
+    const session = this.#session;
     this.#sending = true;
     send(batch.map(([taskId, status]) => ({ taskId, status }))).then(
-      () => this.#sent(batch),
-      (error: unknown) => this.#failed(send, error),
+      () => this.#sent(session, batch),
+      (error: unknown) => this.#failed(session, error),
     );
   }
 
-  #sent(batch: readonly (readonly [string, TaskStatus])[]): void {
-    this.#sending = false;
-    this.#failures = 0;
+  #sent(session: number, batch: readonly (readonly [string, TaskStatus])[]): void {
     for (const [taskId, status] of batch) {
       if (this.#pending.get(taskId) === status) this.#pending.delete(taskId);
     }
+    if (session !== this.#session) return;
+    this.#sending = false;
+    this.#failures = 0;
     if (this.#pending.size === 0) return;
     const passing = [...this.#pending.values()].every(isPassing);
     this.#flushAfter(passing ? PASSING_STATE_MS : 0);
   }
 
-  #failed(send: SendStatuses, error: unknown): void {
+  #failed(session: number, error: unknown): void {
+    if (session !== this.#session) return;
     this.#sending = false;
-    if (this.#send !== send) {
-      // Another session came up meanwhile: it gets everything at once.
-      this.#flushAfter(0);
-      return;
-    }
     this.#failures += 1;
     const delayMs = Math.min(RETRY_MAX_MS, RETRY_FIRST_MS * 2 ** Math.min(this.#failures - 1, 10));
     this.#log.warn('task statuses are not reported yet', {

@@ -9,6 +9,7 @@
  * | opening | a link is made, no message yet | message -> up; error or deadline -> choosing |
  * | up | heartbeats are answered | a stream ends, 3 heartbeats fail, told to move -> choosing |
  */
+import { AssertionError } from '../base/assert.ts';
 import type { Clock } from '../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -181,7 +182,7 @@ export class Session {
 
   /** One session from dialling to its end; resolves with what ended it. */
   async #serve(address: string): Promise<unknown> {
-    const link = this.#dial(address);
+    let link: Link | undefined;
     const ended = new AbortController();
     const moved = new Promise<never>((_, reject) => {
       this.#move = reject;
@@ -190,6 +191,7 @@ export class Session {
     let up = false;
     let reason: unknown;
     try {
+      link = this.#dial(address);
       const request = { ...this.#request(), previousSessionId: this.#sessionId };
       const messages = link.openSession(request, ended.signal)[Symbol.asyncIterator]();
       const first = await Promise.race([this.#first(address, messages), moved]);
@@ -202,12 +204,13 @@ export class Session {
         moved,
       ]);
     } catch (error) {
+      if (error instanceof AssertionError) throw error;
       reason = error;
     } finally {
       this.#move = undefined;
       this.#current = '';
       ended.abort();
-      link.close();
+      link?.close();
     }
     this.#log.info(up ? 'session lost' : 'no session', {
       manager: address,

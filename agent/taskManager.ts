@@ -3,7 +3,7 @@
  * One action is under way at a time, but for a 'wait', which a 'shutdown' replaces. It decides
  * nothing itself and never moves a task backwards.
  */
-import { assert } from '../base/assert.ts';
+import { AssertionError, assert } from '../base/assert.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -212,7 +212,9 @@ export class TaskManager {
   }
 }
 
+/** A failed assertion is no outcome: it ends the process. */
 function failureOf(action: Action, error: unknown): Outcome {
+  if (error instanceof AssertionError) throw error;
   const exitCode = error instanceof SwarmError ? Number(error.detail.exitCode ?? 0) : 0;
   return { kind: 'failed', action, error: messageOf(error), exitCode };
 }

@@ -257,3 +257,17 @@ test('what a lost session left unacknowledged goes to the next; failures back of
   assert.equal(sent.length, before + 1);
   assert.equal(reporter.pending, 0);
 });
+
+test('a call that hangs in a lost session holds nothing up in the next one', async () => {
+  const { reporter, sent, send, answerWith } = reporting();
+  answerWith(() => new Promise(() => {}));
+  reporter.open(send);
+  reporter.report('t1', status(TaskState.RUNNING));
+  await settle();
+  reporter.close();
+  answerWith(async () => {});
+  reporter.open(send);
+  await settle();
+  assert.equal(sent.length, 2);
+  assert.equal(reporter.pending, 0);
+});
