@@ -1,0 +1,265 @@
+/**
+ * What becomes of containers when something around them dies: the daemon, the shim, the host.
+ * Containers outlive the daemon; nothing outlives its shim unnoticed; nothing is left behind.
+ */
+import assert from 'node:assert/strict';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
+import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+import type { TableChildRequest } from '../support/tableChild.ts';
+
+const CHILD = fileURLToPath(new URL('../support/tableChild.js', import.meta.url));
+const host = makeTestHost('crash');
+const open = new Set<ContainerTable>();
+
+async function openTable(): Promise<ContainerTable> {
+  const table = await host.open();
+  open.add(table);
+  return table;
+}
+
+after(async () => {
+  for (const table of open) await table.close();
+  await host.end(await host.open());
+});
+
+function startDaemon(configs: readonly ContainerConfig[]): ChildProcess {
+  const request: TableChildRequest = {
+    dataRoot: host.options.dataRoot,
+    execRoot: host.options.execRoot,
+    cgroupParent: host.cgroupParent,
+    configs,
+  };
+  return spawn(process.execPath, [CHILD, JSON.stringify(request)], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+}
+
+/** Starts `configs` in a daemon of their own and kills it with SIGKILL. */
+async function startAndKillDaemon(configs: readonly ContainerConfig[]): Promise<void> {
+  const daemon = startDaemon(configs);
+  const [line] = (await once(daemon.stdout!, 'data')) as [Buffer];
+  assert.equal(line.toString(), 'running\n');
+  daemon.kill('SIGKILL');
+  await once(daemon, 'exit');
+}
+
+/** Running, or at least not a zombie that only waits for the machine's init. */
+function isAlive(pid: number): boolean {
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    return stat[stat.lastIndexOf(')') + 2] !== 'Z';
+  } catch {
+    return false; // no such process
+  }
+}
+
+function parentOf(pid: number): number {
+  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+}
+
+function groupDirs(id: string): string[] {
+  return host.cgroups.hierarchies
+    .map((hierarchy) => join(hierarchy.path, host.cgroupParent, id))
+    .filter((dir) => existsSync(dir));
+}
+
+test('kill -9 of the daemon does not touch its containers, and the next one manages them', async () => {
+  const config = host.config(['/bin/probe', 'ticks', '0']);
+  const quiet = host.config(['/bin/probe', 'signal', '15']);
+  await startAndKillDaemon([config, quiet]);
+  const table = await openTable();
+  const container = table.get(config.id);
+  assert(container !== undefined);
+  assert.equal(container.state, 'running');
+  assert.deepEqual(container.config, config);
+  assert(container.startedAtMs > 0 && isAlive(container.pid));
+  const seen = (await logText(container)).split('\n').length;
+  await until(
+    async () => (await logText(container)).split('\n').length > seen + 5,
+    5000,
+    'more output',
+  );
+  const ticks = (await logText(container)).trimEnd().split('\n');
+  assert.deepEqual(
+    ticks,
+    ticks.map((_, index) => `tick ${index}`),
+    'no line was lost',
+  );
+  assert.equal((await table.get(quiet.id)?.stop(5000))?.exitCode, 42);
+  await container.kill('KILL');
+  assert.equal((await container.wait()).exitCode, 137);
+});
+
+test('closing the table and opening it again changes nothing for a running container', async () => {
+  const first = await openTable();
+  const made = await first.create(host.config(['/bin/probe', 'sleep', '60']));
+  await made.start();
+  const { pid, startedAtMs } = made;
+  await first.close();
+  const table = await openTable();
+  const found = table.get(made.config.id);
+  assert.deepEqual([found?.state, found?.pid, found?.startedAtMs], ['running', pid, startedAtMs]);
+  await found?.remove();
+});
+
+test('a container that ended while no daemon ran has its record and its log', async () => {
+  const config = host.config(['/bin/probe', 'signal', '15']);
+  await startAndKillDaemon([config]);
+  const file = join(host.options.execRoot, 'containers', config.id, 'pid');
+  const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
+  process.kill(pid, 'SIGTERM');
+  await until(() => !isAlive(pid), 5000, 'the container to end');
+  const table = await openTable();
+  const container = table.get(config.id);
+  assert.equal(container?.state, 'exited');
+  assert.equal(container?.exit?.exitCode, 42);
+  assert.equal(container?.exit?.error, undefined);
+  assert.equal(await logText(container!), 'ready\nsignal 15\n');
+});
+
+test('a created container stays created over a restart and can then be started', async () => {
+  const first = await openTable();
+  const made = await first.create(host.config(['/bin/probe', 'echo', 'late']));
+  await first.close();
+  const table = await openTable();
+  const found = table.get(made.config.id);
+  assert(found !== undefined);
+  assert.equal(found.state, 'created');
+  await found.start();
+  assert.equal((await found.wait()).exitCode, 0);
+  assert.equal(await logText(found), 'late\n');
+});
+
+test('kill -9 of the shim ends its container, which says "supervisor lost"', async () => {
+  const ended: string[] = [];
+  const table = await host.open({ onExit: (container) => ended.push(container.config.id) });
+  open.add(table);
+  const container = await table.create(host.config(['/bin/probe', 'forks', '3']));
+  const sleeper = await table.create(host.config(['/bin/probe', 'sleep', '60']));
+  await container.start();
+  await sleeper.start();
+  const { pid } = sleeper;
+  process.kill(parentOf(pid), 'SIGKILL');
+  const record = await sleeper.wait();
+  assert.deepEqual([record.exitCode, record.error], [137, 'supervisor lost']);
+  assert.equal(record.startedAtMs, sleeper.startedAtMs);
+  assert(!isAlive(pid));
+  assert.deepEqual(groupDirs(sleeper.config.id), []);
+  assert(ended.includes(sleeper.config.id));
+});
+
+test('a shim killed while no daemon ran is noticed by the next one', async () => {
+  const config = host.config(['/bin/probe', 'sleep', '60']);
+  await startAndKillDaemon([config]);
+  const file = join(host.options.execRoot, 'containers', config.id, 'pid');
+  const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
+  process.kill(parentOf(pid), 'SIGKILL');
+  assert(isAlive(pid));
+  const table = await openTable();
+  const record = table.get(config.id)?.exit;
+  assert.deepEqual([record?.exitCode, record?.error], [137, 'supervisor lost']);
+  assert(record!.startedAtMs > 0);
+  assert(!isAlive(pid));
+});
+
+test('after a reboot of the host, containers that ran are exited and say so', async () => {
+  const config = host.config(['/bin/probe', 'sleep', '60']);
+  await startAndKillDaemon([config]);
+  const ended = host.config(['/bin/probe', 'exit', '5']);
+  const before = await openTable();
+  await (await before.create(ended)).start();
+  await before.get(ended.id)?.wait();
+  await before.close();
+  // As a reboot does: no process and an empty exec root.
+  host.cgroups.kill(config.id);
+  await until(() => host.cgroups.remove(config.id), 5000, 'the processes to be gone');
+  rmSync(host.options.execRoot, { recursive: true });
+  mkdirSync(host.options.execRoot);
+  const table = await openTable();
+  assert.equal(table.get(config.id)?.exit?.error, 'host rebooted');
+  assert.equal(table.get(ended.id)?.exit?.exitCode, 5, 'a record known before is kept');
+  assert.equal(table.get(ended.id)?.exit?.error, undefined);
+});
+
+test('removing leaves no process, group, file or mount, running or not', async () => {
+  const table = await openTable();
+  const container = await table.create(host.config(['/bin/probe', 'forks', '5']));
+  await container.start();
+  const running = await table.create(host.config(['/bin/probe', 'stubborn']));
+  await running.start();
+  const created = await table.create(host.config(['/bin/probe', 'echo']));
+  const { pid } = running;
+  const shim = parentOf(pid);
+  await Promise.all([running.remove(), running.remove(), created.remove(), container.remove()]);
+  await running.remove();
+  await until(() => !isAlive(shim), 5000, 'the shim to be gone');
+  assert(!isAlive(pid));
+  for (const { config } of [container, running, created]) {
+    assert.deepEqual(groupDirs(config.id), []);
+    for (const root of [host.options.dataRoot, host.options.execRoot]) {
+      const names = readdirSync(join(root, 'containers'));
+      assert(!names.some((name) => name.includes(config.id)));
+    }
+    assert(!readFileSync('/proc/self/mountinfo', 'utf8').includes(config.id));
+    assert.equal(table.get(config.id), undefined);
+  }
+  await assert.rejects(running.start(), /was started before/);
+});
+
+test('what a crash left half made or half removed is cleared away', async () => {
+  const table = await openTable();
+  const config = host.config(['/bin/probe', 'sleep', '60']);
+  const container = await table.create(config);
+  await container.start();
+  const { pid } = container;
+  await table.close();
+  const { dataRoot } = host.options;
+  rmSync(join(dataRoot, 'containers', config.id, 'config.json'));
+  mkdirSync(join(dataRoot, 'containers', '.removed-x', 'upper'), { recursive: true });
+  const next = await openTable();
+  assert.equal(next.get(config.id), undefined);
+  await until(() => !isAlive(pid), 5000, 'the nameless container to be killed');
+  assert.deepEqual(groupDirs(config.id), []);
+  assert(!existsSync(join(dataRoot, 'containers', '.removed-x')));
+  assert(!existsSync(join(dataRoot, 'containers', config.id)));
+});
+
+test('whenever the daemon is killed, each container is then in one definite state', async () => {
+  const configs = Array.from({ length: 6 }, () => host.config(['/bin/probe', 'sleep', '60']));
+  for (let round = 0; round < 8; round += 1) {
+    const daemon = startDaemon(configs);
+    const dir = join(host.options.execRoot, 'containers');
+    // Somewhere between the first container's directory and the last one's start.
+    await until(() => existsSync(join(dir, configs[round % 6].id)), 10_000, 'the daemon to begin');
+    daemon.kill('SIGKILL');
+    await once(daemon, 'exit');
+    const table = await host.open();
+    for (const container of table.list()) {
+      if (container.state === 'running') assert(isAlive(container.pid));
+      if (container.state === 'exited') assert(container.exit !== undefined);
+      await container.remove();
+      assert.deepEqual(groupDirs(container.config.id), []);
+    }
+    await table.close();
+    for (const { id } of configs) assert.deepEqual(groupDirs(id), []);
+  }
+});
+
+test('many containers are started and ended together', async () => {
+  const table = await openTable();
+  const runs = Array.from({ length: 40 }, (_, index) =>
+    runToEnd(table, host.config(['/bin/probe', 'echo', String(index)])),
+  );
+  const outputs = (await Promise.all(runs)).map((run) => run.output);
+  assert.deepEqual(
+    outputs,
+    outputs.map((_, index) => `${index}\n`),
+  );
+});

@@ -1,0 +1,127 @@
+/** Containers' output: streams, long lines, rotation, following while the shim writes. */
+import assert from 'node:assert/strict';
+import { readdirSync, statSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { ContainerTable, LogRecord } from '../../runtime/container/types.ts';
+import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+
+const host = makeTestHost('logs');
+let table: ContainerTable;
+
+before(async () => {
+  table = await host.open();
+});
+
+after(async () => {
+  await host.end(table);
+});
+
+function logDir(id: string): string {
+  return join(host.options.dataRoot, 'containers', id, 'logs');
+}
+
+function numberedLines(count: number, width: number): string {
+  let text = '';
+  for (let i = 0; i < count; i += 1) {
+    text += `${String(i).padStart(8, '0')} ${String.fromCharCode(97 + (i % 26)).repeat(width)}\n`;
+  }
+  return text;
+}
+
+test('standard output and standard error are told apart and can be asked for alone', async () => {
+  const { container } = await runToEnd(table, host.config(['/bin/probe', 'stderr', 'a', 'b']));
+  const records: LogRecord[] = [];
+  for await (const record of container.logs({})) records.push(record);
+  assert.deepEqual(
+    records.map((record) => [record.stream, Buffer.from(record.data).toString(), record.partial]),
+    [
+      ['stderr', 'a', false],
+      ['stderr', 'b', false],
+    ],
+  );
+  const startNs = BigInt(container.startedAtMs) * 1_000_000n;
+  assert(records.every((record) => record.timeNs >= startNs - 50_000_000n));
+  assert.equal(await logText(container, { stderr: false }), '');
+});
+
+test('lines beyond 16 KiB come in parts, and none is lost or torn', async () => {
+  const { container, output } = await runToEnd(
+    table,
+    host.config(['/bin/probe', 'lines', '20', '40000']),
+  );
+  assert.equal(output, numberedLines(20, 40_000));
+  for await (const record of container.logs({})) {
+    assert(record.data.length <= 16 * 1024);
+    assert(!record.partial || record.data.length === 16 * 1024);
+  }
+});
+
+test('files are rotated at their size and only the newest are kept', async () => {
+  const log = { maxSizeBytes: 20_000, maxFiles: 3 };
+  const { container, output } = await runToEnd(
+    table,
+    host.config(['/bin/probe', 'lines', '5000', '50'], { log }),
+  );
+  const dir = logDir(container.config.id);
+  const names = readdirSync(dir);
+  assert.equal(names.length, 3);
+  assert(names.every((name) => statSync(join(dir, name)).size <= 20_000));
+  const all = numberedLines(5000, 50);
+  assert(output.length > 20_000 && all.endsWith(output), 'the end of the output, unbroken');
+});
+
+test('a followed log gives every line once across rotations and ends with the container', async () => {
+  const log = { maxSizeBytes: 5000, maxFiles: 1000 };
+  const container = await table.create(host.config(['/bin/probe', 'ticks', '200'], { log }));
+  await container.start();
+  const text = await logText(container, { follow: true });
+  assert.equal(text, Array.from({ length: 200 }, (_, i) => `tick ${i}\n`).join(''));
+  assert.equal(container.state, 'exited');
+  assert(readdirSync(logDir(container.config.id)).length > 1);
+});
+
+test('following ends when its caller ends it, and on removal', async () => {
+  const container = await table.create(host.config(['/bin/probe', 'ticks', '0']));
+  await container.start();
+  const abort = new AbortController();
+  let lines = 0;
+  for await (const _ of container.logs({ follow: true, signal: abort.signal })) {
+    lines += 1;
+    if (lines === 5) abort.abort();
+  }
+  assert.equal(lines, 5);
+  const reading = logText(container, { follow: true });
+  await container.remove();
+  assert.match(await reading, /^tick 0\n/);
+});
+
+test('tail gives the last lines, also across files, and goes on from there when following', async () => {
+  const log = { maxSizeBytes: 4000, maxFiles: 100 };
+  const { container } = await runToEnd(
+    table,
+    host.config(['/bin/probe', 'lines', '1000', '20'], { log }),
+  );
+  const all = numberedLines(1000, 20).split('\n').slice(0, -1);
+  for (const tail of [0, 1, 10, 300, 1000, 5000]) {
+    const lines = (await logText(container, { tail })).split('\n').slice(0, -1);
+    assert.deepEqual(lines, tail === 0 ? [] : all.slice(-tail), `tail ${tail}`);
+  }
+  const followed = await logText(container, { tail: 3, follow: true });
+  assert.deepEqual(followed.split('\n').slice(0, -1), all.slice(-3));
+});
+
+test('100 MB of output pass through without loss while a reader follows', async () => {
+  const log = { maxSizeBytes: 200 << 20 };
+  const container = await table.create(
+    host.config(['/bin/probe', 'lines', '500000', '190'], { log }),
+  );
+  await container.start();
+  let next = 0;
+  for await (const record of container.logs({ follow: true })) {
+    const number = Number(Buffer.from(record.data.subarray(0, 8)).toString('latin1'));
+    assert.equal(number, next);
+    next += 1;
+  }
+  assert.equal(next, 500_000);
+});
