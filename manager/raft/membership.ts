@@ -16,10 +16,12 @@ import { encodeAddresses, type MemberTable } from './memberTable.ts';
 import type { Member, MemberAddress, MemberStatus } from './types.ts';
 
 export interface MembershipHost {
+  readonly id: number;
   readonly table: MemberTable;
   /** Throws not_leader unless this member leads and may act. */
   requireLeader(): void;
   members(): MemberStatus[];
+  transferLeadership(): Promise<void>;
   proposeConfChange(change: ConfChange): Promise<void>;
   sleep(ms: number): Promise<void>;
   activeMs(): number;
@@ -94,6 +96,7 @@ export class Membership {
     await this.#change('addVoter', member.id, []);
   }
 
+  /** The leader itself: hands over, then fails with not_leader, to be asked again there. */
   remove(id: number): Promise<void> {
     return this.#run(async () => {
       const member = this.#mustFind(id);
@@ -103,6 +106,11 @@ export class Membership {
           throw new SwarmError('conflict', 'the last manager cannot be removed');
         }
         checkQuorum(rest, `removing ${member.address}`);
+      }
+      // A leader cannot see its own removal through: another one does it.
+      if (id === this.#host.id) {
+        await this.#host.transferLeadership();
+        this.#host.requireLeader();
       }
       await this.#change('remove', id, []);
     });

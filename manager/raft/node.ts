@@ -9,19 +9,16 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { withDeadline } from '../../base/queue.ts';
 import { decodeMessage } from './codec.ts';
-import type { MemoryLog } from './core/memoryLog.ts';
 import { type ConfChange, type Message, NONE, type SoftState } from './core/types.ts';
-import type { RaftDisk } from './disk/disk.ts';
 import { Engine, type Settled } from './engine.ts';
 import { LeadershipWatch } from './leadership.ts';
 import * as limits from './limits.ts';
 import { Membership } from './membership.ts';
-import type { MemberTable } from './memberTable.ts';
 import { Presence } from './presence.ts';
 import { Proposals } from './proposals.ts';
 import { Reads } from './reads.ts';
 import { Snapshots } from './snapshots.ts';
-import { openState } from './startup.ts';
+import { type OpenState, openState } from './startup.ts';
 import { Succession } from './succession.ts';
 import { Ticker } from './ticker.ts';
 import type {
@@ -40,8 +37,7 @@ export class RaftNode {
   readonly #options: RaftNodeOptions;
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #disk: RaftDisk;
-  readonly #table: MemberTable;
+  readonly #state: OpenState;
   readonly #engine: Engine;
   readonly #proposals = new Proposals();
   readonly #reads: Reads;
@@ -65,25 +61,19 @@ export class RaftNode {
       if (node === undefined) options.onFatal(error);
       else node.#fatal(error);
     };
-    const { disk, memory, table } = await openState(options, onFatal);
-    node = new RaftNode(options, disk, memory, table);
+    node = new RaftNode(options, await openState(options, onFatal));
     node.#start();
     return node;
   }
 
-  private constructor(
-    options: RaftNodeOptions,
-    disk: RaftDisk,
-    memory: MemoryLog,
-    table: MemberTable,
-  ) {
+  private constructor(options: RaftNodeOptions, state: OpenState) {
+    const { disk, memory, table } = state;
     const { transport, stateMachine, clock, random } = options;
     this.id = options.id;
     this.#options = options;
     this.#clock = clock;
     this.#log = options.log.with({ raftId: options.id });
-    this.#disk = disk;
-    this.#table = table;
+    this.#state = state;
     this.#reads = new Reads(random.bytes(8));
     this.#ticker = new Ticker(clock, (pausedMs) => this.#tick(pausedMs));
     this.#presence = new Presence(this.id, () => this.#ticker.activeMs());
@@ -118,7 +108,9 @@ export class RaftNode {
       options.snapshotEntries,
     );
     this.#membership = new Membership({
+      id: this.id,
       table,
+      transferLeadership: () => this.transferLeadership(),
       requireLeader: () => this.#requireReadyLeader(),
       members: () => this.members(),
       proposeConfChange: (change) => this.#proposeConfChange(change),
@@ -148,7 +140,7 @@ export class RaftNode {
       },
     });
     transport.setPeers(this.#peers());
-    this.#disk.spaceChanged.listen((full) => this.#onSpace(full));
+    this.#state.disk.spaceChanged.listen((full) => this.#onSpace(full));
     this.#engine.pump();
     // Alone there is nobody to wait for.
     const { tracker } = this.#engine.raft;
@@ -178,7 +170,7 @@ export class RaftNode {
   }
 
   #describeSilence(): string {
-    return this.#presence.describe(this.#table.members());
+    return this.#presence.describe(this.#state.table.members());
   }
 
   // ---- messages in ----
@@ -198,13 +190,13 @@ export class RaftNode {
 
   #deliver(from: MemberAddress, message: Message): void {
     if (message.from !== from.id || message.to !== this.id) return;
-    if (this.#table.wasRemoved(from.id)) return;
+    if (this.#state.table.wasRemoved(from.id)) return;
     this.#presence.heard(from.id);
-    if (this.#table.address(from.id) === undefined) {
+    if (this.#state.table.address(from.id) === undefined) {
       this.#learnedAddresses.set(from.id, from.address);
     }
     // A full disk takes no entries; votes and heartbeats go on, so the leader stays known.
-    if (this.#disk.full && message.type === 'append' && message.entries.length > 0) return;
+    if (this.#state.disk.full && message.type === 'append' && message.entries.length > 0) return;
     this.#engine.raw.step(message);
     this.#engine.schedule();
   }
@@ -240,7 +232,7 @@ export class RaftNode {
   }
 
   #onMembersChanged(): void {
-    const members = this.#table.members();
+    const members = this.#state.table.members();
     this.#log.info('raft: members', { members: members.map((member) => member.id) });
     for (const { id } of members) this.#learnedAddresses.delete(id);
     this.#presence.keepOnly(new Set(members.map((member) => member.id)));
@@ -250,11 +242,11 @@ export class RaftNode {
   }
 
   #peers(): MemberAddress[] {
-    return this.#table.members().filter((member) => member.id !== this.id);
+    return this.#state.table.members().filter((member) => member.id !== this.id);
   }
 
   #addressOf(id: number): string | undefined {
-    return this.#table.address(id) ?? this.#learnedAddresses.get(id);
+    return this.#state.table.address(id) ?? this.#learnedAddresses.get(id);
   }
 
   #onSoftState(state: SoftState): void {
@@ -269,7 +261,7 @@ export class RaftNode {
     }
     this.#reads.askAgain();
     this.#updateLeadership();
-    if (this.#disk.full) this.#succession.handOver();
+    if (this.#state.disk.full) this.#succession.handOver();
   }
 
   #updateLeadership(): void {
@@ -332,7 +324,7 @@ export class RaftNode {
   #requireProposable(): void {
     this.#requireRunning();
     if (this.#engine.raft.role !== 'leader') throw this.#notLeader();
-    if (this.#disk.full) {
+    if (this.#state.disk.full) {
       throw new SwarmError(
         'exhausted',
         `the disk that holds ${this.#options.dir} is full: free space; nothing was changed`,
@@ -383,7 +375,10 @@ export class RaftNode {
     return this.#membership.promote(id);
   }
 
-  /** At the leader. The id never comes back. Refused (conflict) where quorum would be lost. */
+  /**
+   * At the leader; the id never comes back. SwarmError conflict where quorum would be lost;
+   * not_leader after handing over, when the leader itself is to go: ask the new one.
+   */
   removeMember(id: number): Promise<void> {
     return this.#membership.remove(id);
   }
@@ -396,7 +391,7 @@ export class RaftNode {
     const { raft } = this.#engine;
     const leads = raft.role === 'leader';
     const last = raft.log.lastIndex();
-    return this.#table.members().map((member) => {
+    return this.#state.table.members().map((member) => {
       const match = leads ? raft.tracker.progress.get(member.id)?.match : undefined;
       // Followers hear from the leader only.
       const knows = leads || member.id === this.id || member.id === raft.leader;
@@ -445,7 +440,7 @@ export class RaftNode {
     return leaderId === undefined ? undefined : this.#addressOf(leaderId);
   }
 
-  /** Told of every change, synchronously; `leadership` holds the present. Returns the stopper. */
+  /** Told of every change, synchronously. Returns the stopper. */
   onLeadership(listener: (leadership: Leadership) => void): () => void {
     return this.#leadership.changed.listen(listener);
   }
@@ -475,7 +470,7 @@ export class RaftNode {
     ).catch((error: unknown) => {
       this.#log.warn('raft: stopped with streams open', { error: messageOf(error) });
     });
-    await this.#disk.close();
+    await this.#state.disk.close();
   }
 
   #fatal(error: Error): void {

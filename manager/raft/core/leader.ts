@@ -99,10 +99,9 @@ function mayChangeConf(raft: Raft, entry: Entry): boolean {
 }
 
 function readIndex(raft: Raft, message: Message): void {
-  if (raft.tracker.isSingleton()) {
-    answerRead(raft, message, raft.log.committed);
-  } else if (!raft.committedInOwnTerm()) {
-    // Until then this leader may not know what its predecessors committed (section 8).
+  if (!raft.committedInOwnTerm()) {
+    // Until then this leader may not know what its predecessors committed (section 8). Nor does a
+    // sole member, whose stored commit index may lag: here etcd answers at once, from the latter.
     raft.pendingReads.push(message);
   } else {
     startRead(raft, message);
@@ -110,7 +109,7 @@ function readIndex(raft: Raft, message: Message): void {
 }
 
 function startRead(raft: Raft, message: Message): void {
-  if (raft.config.readOnly === 'lease') {
+  if (raft.config.readOnly === 'lease' || raft.tracker.isSingleton()) {
     answerRead(raft, message, raft.log.committed);
     return;
   }
