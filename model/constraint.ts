@@ -4,7 +4,7 @@
  * architectures under either of their names (amd64 = x86_64). A label that is absent is ''.
  */
 import { SwarmError } from '../base/errors.ts';
-import type { Node, Placement } from './types.ts';
+import type { Labels, Node, Placement } from './types.ts';
 
 export interface Constraint {
   readonly key: string;
@@ -22,11 +22,11 @@ const FIELDS: ReadonlyMap<string, (node: Node) => string> = new Map([
   ['node.platform.os', (node: Node) => node.description.os],
   ['node.platform.arch', (node: Node) => node.description.architecture],
 ]);
-const ARCHITECTURES: Readonly<Record<string, string>> = {
-  amd64: 'x86_64',
-  'x86-64': 'x86_64',
-  arm64: 'aarch64',
-};
+const ARCHITECTURES: ReadonlyMap<string, string> = new Map([
+  ['amd64', 'x86_64'],
+  ['x86-64', 'x86_64'],
+  ['arm64', 'aarch64'],
+]);
 
 /** SwarmError invalid, naming what may be written. */
 export function parseConstraint(text: string): Constraint {
@@ -57,11 +57,16 @@ function normalKey(written: string): string | undefined {
 
 /** The value a node has for 'node.labels.zone' and the like; '' when it has none. */
 export function nodeValue(key: string, node: Node): string {
-  if (key.startsWith(NODE_LABEL)) return node.spec.labels[key.slice(NODE_LABEL.length)] ?? '';
+  if (key.startsWith(NODE_LABEL)) return label(node.spec.labels, key.slice(NODE_LABEL.length));
   if (key.startsWith(ENGINE_LABEL)) {
-    return node.description.engineLabels[key.slice(ENGINE_LABEL.length)] ?? '';
+    return label(node.description.engineLabels, key.slice(ENGINE_LABEL.length));
   }
   return FIELDS.get(key)?.(node) ?? '';
+}
+
+/** Only what was set: 'constructor' is a label name like any other. */
+function label(labels: Labels, name: string): string {
+  return Object.hasOwn(labels, name) ? labels[name] : '';
 }
 
 export function meetsConstraint(constraint: Constraint, node: Node): boolean {
@@ -96,7 +101,7 @@ export function fitsPlacement(placement: Placement, node: Node): boolean {
 /** 'amd64' -> 'x86_64', 'arm64' -> 'aarch64'; others in lower case. */
 export function normalArchitecture(architecture: string): string {
   const lower = architecture.toLowerCase();
-  return ARCHITECTURES[lower] ?? lower;
+  return ARCHITECTURES.get(lower) ?? lower;
 }
 
 function comparable(key: string, value: string): string {
