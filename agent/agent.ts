@@ -4,6 +4,7 @@
  * manager's inside; what the daemon must act on (role, managers) it tells through `onSession`.
  */
 import type { Clock } from '../base/clock.ts';
+import type { SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
 import { Signal } from '../base/queue.ts';
@@ -42,6 +43,7 @@ export class Agent {
   readonly #worker: Worker;
   readonly #session: Session;
   readonly #sessions = new Signal<SessionMessage | undefined>();
+  readonly #refusals = new Signal<SwarmError>();
   #message: SessionMessage | undefined;
 
   constructor(options: AgentOptions) {
@@ -88,6 +90,7 @@ export class Agent {
           this.#message = undefined;
           this.#sessions.emit(undefined);
         },
+        refused: (error) => this.#refusals.emit(error),
       },
     });
   }
@@ -117,6 +120,11 @@ export class Agent {
   /** Called with each session message, and with undefined when the session is lost. */
   onSession(listener: (message: SessionMessage | undefined) => void): () => void {
     return this.#sessions.listen(listener);
+  }
+
+  /** Called each time a manager says that this node may not come: it was removed, or copied. */
+  onRefused(listener: (error: SwarmError) => void): () => void {
+    return this.#refusals.listen(listener);
   }
 
   /** The latest message of the session that is up. */

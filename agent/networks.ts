@@ -16,6 +16,8 @@ export const NETWORK_READY_MS = 10_000;
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
 const RECONCILE_MS = 30_000;
+/** A replacement often follows at once: what its predecessor used is kept that long. */
+const LINGER_MS = 2000;
 
 /** One thing held in the kernel: what it should be, whether it is, and who works on it. */
 interface Held {
@@ -41,7 +43,10 @@ export class Networks {
   readonly #network: HostNetwork;
   readonly #held = new Map<string, Held>();
   readonly #assignments = new Map<string, NetworkAssignment>();
-  readonly #leaving = new Set<string>();
+  /** No longer assigned, removed once unused and their time is over. */
+  readonly #leaving = new Map<string, { readonly vni: number; readonly timer: Timer }>();
+  /** Those of them whose time is over. */
+  readonly #overdue = new Set<string>();
   /** Overlays that exist on this host now. */
   readonly #made = new Set<string>();
   readonly #users = new Map<string, readonly string[]>();
@@ -66,6 +71,7 @@ export class Networks {
     this.#stopped = true;
     this.#reconciling?.cancel();
     for (const held of this.#held.values()) held.retry?.cancel();
+    for (const leaving of this.#leaving.values()) leaving.timer.cancel();
   }
 
   /** This host's place in the cluster; everything else waits until the first one is known. */
@@ -89,7 +95,7 @@ export class Networks {
       names: assignment.names,
     };
     this.#assignments.set(id, assignment);
-    this.#leaving.delete(id);
+    this.#makeWay(assignment);
     this.#hold(id, async () => {
       await this.#network.applyOverlay(state);
       this.#made.add(id);
@@ -104,8 +110,24 @@ export class Networks {
 
   /** The overlay is no longer assigned. */
   forget(networkId: string): void {
-    if (!this.#assignments.delete(networkId)) return;
-    this.#leaving.add(networkId);
+    const assignment = this.#assignments.get(networkId);
+    if (assignment === undefined) return;
+    this.#assignments.delete(networkId);
+    const timer = this.#clock.afterIdle(LINGER_MS, () => {
+      this.#overdue.add(networkId);
+      this.#removeUnused();
+    });
+    this.#leaving.set(networkId, { vni: assignment.network.vni, timer });
+  }
+
+  /** What is assigned again stays; what leaves goes now if its identifier is taken over. */
+  #makeWay({ network }: NetworkAssignment): void {
+    this.#leaving.get(network.id)?.timer.cancel();
+    this.#leaving.delete(network.id);
+    this.#overdue.delete(network.id);
+    for (const [networkId, leaving] of this.#leaving) {
+      if (leaving.vni === network.vni) this.#overdue.add(networkId);
+    }
     this.#removeUnused();
   }
 
@@ -167,9 +189,12 @@ export class Networks {
   }
 
   #removeUnused(): void {
+    if (this.#overdue.size === 0) return;
     const used = new Set([...this.#users.values()].flat());
-    for (const networkId of this.#leaving) {
+    for (const networkId of this.#overdue) {
       if (used.has(networkId)) continue;
+      this.#overdue.delete(networkId);
+      this.#leaving.get(networkId)?.timer.cancel();
       this.#leaving.delete(networkId);
       this.#hold(networkId, async () => {
         this.#made.delete(networkId);

@@ -27,6 +27,8 @@ export interface SessionHandlers {
   /** False: it does not build on what is held; the stream is opened anew. */
   assignment(message: AssignmentMessage): boolean;
   down(reason: string): void;
+  /** A manager says that this node may not come (removed, copied, no valid certificate). */
+  refused(error: SwarmError): void;
 }
 
 export interface SessionOptions {
@@ -45,6 +47,10 @@ const BACKOFF_FIRST_MS = 100;
 const BACKOFF_MAX_MS = 1000;
 /** Managers that answer but do not lead are about to elect: asked again soon. */
 const ELECTION_BACKOFF_MAX_MS = 250;
+/** A manager that lags may not know a new node yet; so many refusals in a row are meant. */
+export const REFUSALS = 4;
+/** Then they will hardly change their mind: asked now and then. */
+const REFUSED_BACKOFF_MS = 5000;
 /** Followed without a pause, one after another. */
 const REDIRECTS = 3;
 /** An address that failed so recently is not worth following a redirect to. */
@@ -52,10 +58,14 @@ const FAILED_RECENTLY_MS = 1000;
 /** One that answered nothing has its next turn so much later than one that refused. */
 const SILENT_PENALTY_MS = 3000;
 export const HEARTBEAT_FAILURES = 3;
+/** Of the period; three of them and the pauses between stay below the detector's patience. */
+const HEARTBEAT_DEADLINE_SHARE = 0.6;
 const HEARTBEAT_DEADLINE_MIN_MS = 300;
 const HEARTBEAT_DEADLINE_MAX_MS = 2000;
 const STATUS_DEADLINE_MS = 5000;
 const RESYNC_DELAY_MS = 100;
+/** Reasons remembered, so that the log says each once. */
+const TOLD_MAX = 100;
 
 export class Session {
   readonly #clock: Clock;
@@ -72,8 +82,10 @@ export class Session {
   #leader = '';
   #current = '';
   #move: ((reason: SwarmError) => void) | undefined;
+  readonly #told = new Set<string>();
   #sessionId = '';
   #failures = 0;
+  #refusals = 0;
   #redirects = 0;
   #stopped = false;
   #running: Promise<void> | undefined;
@@ -167,6 +179,7 @@ export class Session {
   }
 
   #backoffMs(error: unknown): number {
+    if (isForbidden(error) && this.#refusals >= REFUSALS) return REFUSED_BACKOFF_MS;
     const maxMs = hasCode(error, 'not_leader') ? ELECTION_BACKOFF_MAX_MS : BACKOFF_MAX_MS;
     const fullMs = Math.min(maxMs, BACKOFF_FIRST_MS * 2 ** Math.min(this.#failures - 1, 10));
     return fullMs * (0.5 + this.#random.float() / 2);
@@ -212,12 +225,21 @@ export class Session {
       ended.abort();
       link?.close();
     }
-    this.#log.info(up ? 'session lost' : 'no session', {
-      manager: address,
-      reason: messageOf(reason),
-    });
+    this.#tell(address, up, messageOf(reason));
     if (up) this.#handlers.down(messageOf(reason));
+    this.#refusals = isForbidden(reason) ? this.#refusals + 1 : 0;
+    if (isForbidden(reason) && this.#refusals >= REFUSALS) this.#handlers.refused(reason);
     return reason;
+  }
+
+  /** Each reason once, however often it is met. */
+  #tell(address: string, up: boolean, reason: string): void {
+    const fields = { manager: address, reason };
+    const told = `${address} ${reason}`;
+    if (up) this.#log.info('session lost', fields);
+    else if (this.#told.has(told)) this.#log.debug('no session', fields);
+    else this.#log.info('no session', fields);
+    if (this.#told.size < TOLD_MAX) this.#told.add(told);
   }
 
   async #first(address: string, messages: AsyncIterator<SessionMessage>): Promise<SessionMessage> {
@@ -231,6 +253,7 @@ export class Session {
   #cameUp(address: string, link: Link, first: SessionMessage): void {
     this.#failures = 0;
     this.#redirects = 0;
+    this.#told.clear();
     this.#failedAtMs.clear();
     this.#turnMs.clear();
     this.#leader = address;
@@ -278,7 +301,7 @@ export class Session {
       if (signal.aborted) throw new SwarmError('cancelled', 'the session has ended');
       const deadlineMs = Math.min(
         HEARTBEAT_DEADLINE_MAX_MS,
-        Math.max(HEARTBEAT_DEADLINE_MIN_MS, periodMs),
+        Math.max(HEARTBEAT_DEADLINE_MIN_MS, periodMs * HEARTBEAT_DEADLINE_SHARE),
       );
       try {
         const answer = await link.heartbeat(first.sessionId, deadlineMs);
@@ -293,6 +316,11 @@ export class Session {
       }
     }
   }
+}
+
+/** The manager knows this node, or its certificate, and does not let it in. */
+function isForbidden(error: unknown): error is SwarmError {
+  return hasCode(error, 'forbidden') || hasCode(error, 'unauthorized');
 }
 
 /** The manager answered, and does not want this session. */

@@ -59,8 +59,8 @@ export class TaskManager {
     this.#onStatus = options.onStatus;
     this.#onGone = options.onGone;
     this.#task = options.task;
-    this.#desired = options.task.desiredState;
     this.#status = options.status;
+    this.#desired = this.#wantedBy(options.task);
   }
 
   get task(): Task {
@@ -79,8 +79,16 @@ export class TaskManager {
   /** What the manager wants now; only the desired state of a task can change, and only upwards. */
   update(task: Task): void {
     this.#task = task;
-    if (task.desiredState > this.#desired) this.#desired = task.desiredState;
+    const wanted = this.#wantedBy(task);
+    if (wanted > this.#desired) this.#desired = wanted;
     this.#advance(undefined);
+  }
+
+  /** A task that its manager has given up (orphaned) while it runs here must not run on. */
+  #wantedBy(task: Task): TaskState {
+    const givenUp = isTerminal(task.status.state) && !isTerminal(this.#status.state);
+    if (givenUp && task.desiredState < TaskState.SHUTDOWN) return TaskState.SHUTDOWN;
+    return task.desiredState;
   }
 
   /** No longer assigned: stopped if needed, then removed from this host. */

@@ -14,6 +14,7 @@ import {
   type IngressAssignment,
   type TaskStatusUpdate,
 } from '../model/assignment.ts';
+import { isTerminal } from '../model/taskState.ts';
 import type { Task, TaskStatus } from '../model/types.ts';
 import type { Executor } from './controller.ts';
 import type { Journal } from './journal.ts';
@@ -151,7 +152,9 @@ export class Worker {
   }
 
   #manage(task: Task, known: TaskStatus): void {
-    const status = known.state >= task.status.state ? known : task.status;
+    // Of two ends the manager's counts; what runs here is not ended by being called so.
+    const ended = isTerminal(task.status.state) && !isTerminal(known.state);
+    const status = ended || known.state >= task.status.state ? known : task.status;
     const manager = new TaskManager({
       clock: this.#clock,
       log: this.#log,

@@ -52,11 +52,17 @@ export interface Opened {
   heartbeats: number;
 }
 
+export type Behaviour =
+  | 'leads'
+  | 'silent'
+  | { readonly redirectsTo: string }
+  | { readonly refuses: SwarmError };
+
 export class ScriptedManager {
   readonly address: string;
   readonly #managers: () => readonly string[];
   /** Refuses sessions by saying who leads; '' accepts. 'silent' answers nothing at all. */
-  behaviour: 'leads' | 'silent' | { readonly redirectsTo: string } = 'leads';
+  behaviour: Behaviour = 'leads';
   heartbeatMs = 500;
   hostIndex = 7;
   readonly sessions: Opened[] = [];
@@ -113,6 +119,10 @@ export class ScriptedManager {
         if (this.behaviour === 'silent') return new Feed<SessionMessage>().read(signal);
         const messages = new Feed<SessionMessage>();
         if (this.behaviour !== 'leads') {
+          if ('refuses' in this.behaviour) {
+            messages.end(this.behaviour.refuses);
+            return messages.read(signal);
+          }
           const leader = this.behaviour.redirectsTo;
           const detail: Record<string, string> = leader === '' ? {} : { leader };
           messages.end(new SwarmError('not_leader', 'this manager does not lead', { detail }));

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PASSING_STATE_MS, Reporter, STATUS_BATCH } from '../../agent/reporter.ts';
-import { Session, type SessionHandlers } from '../../agent/session.ts';
+import { REFUSALS, Session, type SessionHandlers } from '../../agent/session.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
@@ -37,6 +37,7 @@ function setUp(...addresses: string[]) {
       return message.resultsIn !== 99;
     },
     down: (reason) => events.push(`down ${reason}`),
+    refused: (error) => events.push(`refused ${error.message}`),
   };
   const session = new Session({
     clock,
@@ -130,6 +131,16 @@ test('while every manager refuses, tries are spaced out and never stop', async (
   const total = dials.reduce((sum, count) => sum + count, 0);
   assert.ok(total > 200 && total < 500, `${total} dials in a minute`);
   assert.ok(Math.max(...dials) - Math.min(...dials) <= 2, 'each gets its turn');
+  await session.stop();
+});
+
+test('a node that is refused again and again hears why, and asks only now and then', async () => {
+  const { clock, managers, session, events } = setUp('a:1');
+  managers[0].behaviour = { refuses: new SwarmError('forbidden', 'node1 was removed') };
+  session.start();
+  await clock.advance(9000);
+  assert.deepEqual(events, Array(2).fill('refused node1 was removed'));
+  assert.equal(managers[0].dials, REFUSALS + 1);
   await session.stop();
 });
 

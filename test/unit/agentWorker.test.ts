@@ -142,7 +142,9 @@ test('networks come before the tasks on them and leave after their last containe
   ]);
   manager.assign(change(2, [], ['network/n1', 'task/t1']));
   await settle();
-  const { id } = { id: request.containerId };
+  const id = request.containerId;
+  assert.equal(network.overlays.has('n1'), true, 'a replacement may follow at once');
+  await clock.advance(3000);
   assert.deepEqual(network.calls, [
     'self',
     'overlay n1',
@@ -150,6 +152,30 @@ test('networks come before the tasks on them and leave after their last containe
     `detach ${id}`,
     'remove n1',
   ]);
+  await agent.stop();
+});
+
+test('an overlay that leaves goes at once when its identifier is taken over', async () => {
+  const { agent, manager, runtime } = await started();
+  manager.assign(complete(1, [{ kind: 'network', network: overlay('n1') }]));
+  await settle();
+  manager.assign(change(2, [], ['network/n1']));
+  manager.assign(change(3, [{ kind: 'network', network: overlay('n2') }]));
+  await settle();
+  assert.deepEqual(runtime.network.calls, ['self', 'overlay n1', 'remove n1', 'overlay n2']);
+  await agent.stop();
+});
+
+test('a task that its manager has given up does not run on', async () => {
+  const { agent, manager, runtime } = await started();
+  const task = makeTask('t1');
+  manager.assign(complete(1, [taskItem(task)]));
+  await settle();
+  const status = { ...task.status, state: TaskState.ORPHANED };
+  manager.assign(change(2, [taskItem({ ...task, status })]));
+  await settle();
+  assert.equal(runtime.containers.of('t1').state, 'exited');
+  assert.equal(stateOf(agent, 't1'), TaskState.SHUTDOWN);
   await agent.stop();
 });
 
