@@ -12,16 +12,10 @@ import { Reaper } from '../../manager/orchestrator/reaper.ts';
 import { ReplicatedOrchestrator } from '../../manager/orchestrator/replicated.ts';
 import { Scheduler } from '../../manager/scheduler/scheduler.ts';
 import { Store } from '../../manager/store/store.ts';
-import type {
-  ApplyResult,
-  Change,
-  DirtySet,
-  Loop,
-  StoreEvent,
-} from '../../manager/store/types.ts';
+import type { ApplyResult, Change, DirtySet, Loop, StoreEvent } from '../../manager/store/types.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { NodeState, Service, TableName, Tables, Task } from '../../model/types.ts';
-import { cluster, node, service, type NodeFields, type ServiceSpecFields } from './objects.ts';
+import { cluster, type NodeFields, node, type ServiceSpecFields, service } from './objects.ts';
 
 /** Passes over all loops until nothing changes; more means they fight each other. */
 const ROUNDS_MAX = 200;
