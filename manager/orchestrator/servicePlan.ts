@@ -12,7 +12,7 @@ import type { Service, Task } from '../../model/types.ts';
 import type { Change, View } from '../store/types.ts';
 import { endedByItself, isStopped, type Slot } from './slots.ts';
 import { createTask, setDesired } from './task.ts';
-import { activeConfig, planUpdate } from './update.ts';
+import { activeConfig, currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */
 const PREDECESSOR_WAIT_MS = 60 * SECOND_MS;
@@ -57,9 +57,10 @@ export class ServicePlan {
   /** Looks after what is in the slot already. */
   tend(slot: Slot): void {
     for (const task of slot.fallen) this.#desire(task, TaskState.SHUTDOWN);
-    this.#retirePredecessors(slot);
-    const last = slot.live.at(-1);
-    if (last?.desiredState === TaskState.READY) this.#raise(slot, last);
+    if (slot.live.length === 0) return;
+    const current = currentTask(this.#view, this.#service, slot);
+    this.#retireOthers(slot, current);
+    if (current.desiredState === TaskState.READY) this.#raise(slot, current);
   }
 
   /** All of its tasks go, and are forgotten once they have stopped. */
@@ -87,8 +88,8 @@ export class ServicePlan {
       const { newest } = slot;
       const failedHere = newest.specVersion === this.#service.specVersion && endedByItself(newest);
       this.#create(newest, slot, failedHere ? newest.spec.restart.delayMs : 0);
-      if (this.#startFirst) continue;
-      for (const task of slot.live) this.#desire(task, TaskState.SHUTDOWN);
+      const stays = this.#standIn(slot.live);
+      for (const task of slot.live) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
     }
   }
 
@@ -136,16 +137,17 @@ export class ServicePlan {
     this.#desire(task, TaskState.RUNNING);
   }
 
-  /** One wanted task a slot, but for start-first: there the old stays until the new one runs. */
-  #retirePredecessors(slot: Slot): void {
-    const newest = slot.live.at(-1);
-    if (newest === undefined || slot.live.length === 1) return;
-    const older = slot.live.slice(0, -1);
-    const keep =
-      this.#startFirst && newest.status.state < TaskState.RUNNING
-        ? (older.findLast((task) => task.status.state === TaskState.RUNNING) ?? undefined)
-        : undefined;
-    for (const task of older) if (task !== keep) this.#desire(task, TaskState.SHUTDOWN);
+  /** One wanted task a slot, but for start-first: there one runs on until the current one does. */
+  #retireOthers(slot: Slot, current: Task): void {
+    const others = slot.live.filter((task) => task !== current);
+    const stays = current.status.state < TaskState.RUNNING ? this.#standIn(others) : undefined;
+    for (const task of others) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
+  }
+
+  /** The one that runs on while its successor is made ready. */
+  #standIn(tasks: readonly Task[]): Task | undefined {
+    if (!this.#startFirst) return undefined;
+    return tasks.findLast((task) => task.status.state === TaskState.RUNNING);
   }
 
   #wake(atMs: number | undefined): void {

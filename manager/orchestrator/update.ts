@@ -44,16 +44,14 @@ export function planUpdate(
 ): UpdatePlan {
   const state = service.update?.state;
   if (state === 'paused' || state === 'rollback_paused') return NOTHING;
-  const outdated = slots.filter(
-    (slot) => slot.state !== 'empty' && isOutdated(view, service, slot),
-  );
+  const late = slots.filter((slot) => slot.state !== 'empty' && isOutdated(view, service, slot));
   const active = state === 'updating' || state === 'rollback_started';
-  if (!active && outdated.length === 0) return NOTHING;
+  if (!active && late.length === 0) return NOTHING;
   const started = active ? service : withStatus(service, begin(nowMs));
-  const progress = new Progress(started, slots, outdated, nowMs);
+  const progress = new Progress(view, started, slots, late, nowMs);
   const stopped = progress.stoppedByFailures();
   if (stopped !== undefined) return { ...NOTHING, service: stopped };
-  if (outdated.length === 0) {
+  if (late.length === 0) {
     const done = progress.isComplete();
     const completed = done ? withStatus(started, finished(started, nowMs)) : undefined;
     return { replace: [], service: completed, wakeAtMs: done ? undefined : progress.wakeAtMs };
@@ -65,18 +63,26 @@ export function planUpdate(
   };
 }
 
-/** The task an update is about: the newest wanted one, or the one that ended for good. */
-function target(slot: Slot): Task {
-  return slot.live.at(-1) ?? slot.newest;
+/**
+ * The task that a slot is about: of the wanted ones the newest that is as the service wants it, or
+ * the newest; in a slot without any, the one that ended for good.
+ */
+export function currentTask(view: View, service: Service, slot: Slot): Task {
+  const fitting = slot.live.findLast((task) => !outdated(view, service, task));
+  return fitting ?? slot.live.at(-1) ?? slot.newest;
 }
 
 function isOutdated(view: View, service: Service, slot: Slot): boolean {
-  const task = target(slot);
+  return outdated(view, service, currentTask(view, service, slot));
+}
+
+function outdated(view: View, service: Service, task: Task): boolean {
   return isDirty(service, task, view.get('node', task.nodeId));
 }
 
 /** One look at an update under way. */
 class Progress {
+  readonly #view: View;
   readonly #service: Service;
   readonly #config: UpdateConfig;
   readonly #slots: readonly Slot[];
@@ -86,7 +92,14 @@ class Progress {
   readonly #failed = new Map<string, Task>();
   wakeAtMs: number | undefined;
 
-  constructor(service: Service, slots: readonly Slot[], outdated: readonly Slot[], nowMs: number) {
+  constructor(
+    view: View,
+    service: Service,
+    slots: readonly Slot[],
+    outdated: readonly Slot[],
+    nowMs: number,
+  ) {
+    this.#view = view;
     this.#service = service;
     this.#config = activeConfig(service);
     this.#slots = slots;
@@ -96,6 +109,10 @@ class Progress {
       const failed = slot.tasks.find((task) => this.#isNew(task) && this.#endedEarly(task));
       if (failed !== undefined) this.#failed.set(slot.key, failed);
     }
+  }
+
+  #current(slot: Slot): Task | undefined {
+    return slot.live.length > 0 ? currentTask(this.#view, this.#service, slot) : undefined;
   }
 
   #isNew(task: Task): boolean {
@@ -157,7 +174,7 @@ class Progress {
   #underWay(): number {
     let count = 0;
     for (const slot of this.#slots) {
-      const task = slot.live.at(-1);
+      const task = this.#current(slot);
       if (task === undefined || !this.#isNew(task) || task.generation === 1) continue;
       if (this.#failed.has(slot.key)) continue;
       if (task.status.state < TaskState.RUNNING || this.#within(task, this.#config.delayMs)) {
@@ -172,7 +189,7 @@ class Progress {
     let complete = true;
     for (const slot of this.#slots) {
       if (this.#failed.has(slot.key) || slot.state === 'finished') continue;
-      const task = slot.live.at(-1);
+      const task = this.#current(slot);
       if (task === undefined) complete = false;
       else if (!this.#isNew(task) || task.generation === 1) continue;
       else if (task.status.state < TaskState.RUNNING) complete = false;
