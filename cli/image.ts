@@ -1,5 +1,6 @@
 /** image: what the host of the daemon holds; load, import, pull. */
-import { createReadStream } from 'node:fs';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
 import { formatBytes } from '../base/bytes.ts';
 import { formatAge } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
@@ -20,6 +21,11 @@ export function registerImage(program: Command, run: Run): void {
     .option('-q, --quiet', 'no progress')
     .action((flags: { input?: string }) =>
       run((context) => sendTar(context, '/images/load', {}, source(context, flags.input ?? '-'))),
+    );
+  addCommand(image, 'save <image...>', 'write images to one tar that "image load" takes')
+    .option('-o, --output <file>', 'where to (default: standard output)')
+    .action((names: string[], flags: { output?: string }) =>
+      run((context) => save(context, names, flags.output)),
     );
   addCommand(
     image,
@@ -65,6 +71,16 @@ export function registerImage(program: Command, run: Run): void {
         }),
       ),
     );
+}
+
+async function save(context: Context, names: readonly string[], file?: string): Promise<void> {
+  if (file === undefined && context.out.isTty) {
+    throw new SwarmError('invalid', 'a tar is not for a terminal: redirect it, or use -o FILE');
+  }
+  const query = names.map((name) => `names=${encodeURIComponent(name)}`).join('&');
+  const { signal } = context;
+  const stream = await context.client.stream('GET', `/images/get?${query}`, { signal });
+  await pipeline(stream, file === undefined ? process.stdout : createWriteStream(file));
 }
 
 interface ListFlags extends ListOptions {

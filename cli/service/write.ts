@@ -16,8 +16,9 @@ export function getService(context: Context, name: string): Promise<ServiceJson>
 }
 
 /** The image with its digest when this host knows it, so that all tasks run the same one. */
-async function pinned(context: Context, image: string): Promise<string> {
-  if (image.includes('@')) return image;
+async function pinned(context: Context, given: string): Promise<string> {
+  if (given.includes('@')) return given;
+  const image = /:[^/]+$/.test(given) ? given : `${given}:latest`;
   interface Found {
     readonly Descriptor: { readonly digest: string };
   }
@@ -27,7 +28,7 @@ async function pinned(context: Context, image: string): Promise<string> {
     return `${image}@${found.Descriptor.digest}`;
   } catch (error) {
     // Not known here: each host resolves the name by itself.
-    if (error instanceof SwarmError && error.code === 'not_found') return image;
+    if (error instanceof SwarmError && error.code === 'not_found') return given;
     throw error;
   }
 }

@@ -23,18 +23,28 @@ async function watch(context: Context, asJson: boolean): Promise<void> {
   const stream = await context.client.stream('GET', '/tsswarm/watch', { signal });
   const messages = jsonLines<LiveMessage>(stream);
   try {
-    if (!asJson && out.isTty) {
-      await draw(context, messages);
-      return;
-    }
-    for await (const message of messages) {
-      if (asJson) out.write(`${JSON.stringify(message)}\n`);
-      else for (const line of lineOf(message)) out.write(`${line}\n`);
-    }
+    if (!asJson && out.isTty) await draw(context, messages);
+    else await print(context, messages, asJson);
   } catch (error) {
     if (signal.aborted) return;
-    const why = 'the daemon ended the connection';
-    throw new SwarmError('unavailable', `${why}; run "tsswarm watch" again`, { cause: error });
+    throw ended(error);
+  }
+  if (!signal.aborted) throw ended(undefined);
+}
+
+function ended(cause: unknown): SwarmError {
+  const why = 'the daemon ended the connection; run "tsswarm watch" again';
+  return new SwarmError('unavailable', why, { cause });
+}
+
+async function print(
+  context: Context,
+  messages: AsyncIterable<LiveMessage>,
+  asJson: boolean,
+): Promise<void> {
+  for await (const message of messages) {
+    if (asJson) context.out.write(`${JSON.stringify(message)}\n`);
+    else for (const line of lineOf(message)) context.out.write(`${line}\n`);
   }
 }
 

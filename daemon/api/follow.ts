@@ -8,25 +8,19 @@ import type { StoreEvent, StoreReader, StoreWatch } from '../../manager/store/ty
 
 const BATCH_EVENTS = 256;
 
-/** How far back a reader of the past looks, largest first; a ring that holds less says so. */
-const LOOK_BACK_ENTRIES: readonly number[] = [65_536, 16_384, 4096, 1024, 256, 64, 16, 4];
+/**
+ * How far back a reader of the past looks: everything, else so many versions. A ring that holds
+ * less says so, and the next smaller is tried.
+ */
+const LOOK_BACK_VERSIONS: readonly number[] = [Infinity, 65_536, 16_384, 4096, 1024, 256, 64, 16];
 
 /** A watch that starts as far in the past as the ring allows, or from now. */
 export function watchFrom(store: StoreReader, past: boolean): StoreWatch {
-  if (past) {
-    for (const entries of LOOK_BACK_ENTRIES) {
-      try {
-        const watch = store.watch(Math.max(0, store.version - entries));
-        try {
-          watch.take(0);
-          return watch;
-        } catch (error) {
-          watch.close();
-          throw error;
-        }
-      } catch (error) {
-        if (!hasCode(error, 'exhausted')) throw error;
-      }
+  for (const versions of past ? LOOK_BACK_VERSIONS : []) {
+    try {
+      return store.watch(Math.max(0, store.version - versions));
+    } catch (error) {
+      if (!hasCode(error, 'exhausted')) throw error;
     }
   }
   return store.watch();

@@ -52,6 +52,8 @@ export interface SimOptions {
   readonly seed: number;
   readonly events: number;
   readonly mutant?: Mutant;
+  /** Share of events that are crashes; below 0.02. */
+  readonly crashRate?: number;
 }
 
 const MAX_NODES = 7;
@@ -195,7 +197,7 @@ export class RaftSim {
       if (node !== undefined) this.#snapshot(node);
     } else if (roll < 0.97) {
       if (node !== undefined) this.#changeMembers(node);
-    } else if (roll < 0.974) {
+    } else if (roll < 0.97 + (this.#options.crashRate ?? 0.004)) {
       if (node !== undefined) this.#crash(node);
     } else if (roll < 0.99) {
       const down = this.#pick([...this.#nodes.values()].filter((other) => !other.up));

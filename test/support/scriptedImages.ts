@@ -92,7 +92,13 @@ export class ScriptedImages implements ImageStore {
     this.tagged.push(target);
   }
 
+  async *save(references: readonly string[]): AsyncGenerator<Uint8Array> {
+    yield Buffer.from(`archive of ${references.join(' ')}`);
+  }
+
   hold(): () => void {
     return () => {};
   }
+
+  async close(): Promise<void> {}
 }

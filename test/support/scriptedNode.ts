@@ -396,7 +396,7 @@ export class ScriptedNode implements DaemonNode, Control {
       },
       networks: service.spec.task.networks.map((item) => ({
         networkId: item.target,
-        address: '10.0.1.5/24',
+        address: `10.0.${1 + (this.#generation >> 7)}.${2 + (this.#generation & 127)}/24`,
         aliases: item.aliases,
       })),
       ports: service.ports,

@@ -10,17 +10,21 @@ export const MIN_API_VERSION = '1.24';
 
 export function versionToDocker(node: DaemonNode): object {
   const info = node.info();
-  const common = { ApiVersion: API_VERSION, MinAPIVersion: MIN_API_VERSION };
-  return {
-    Platform: { Name: 'tsswarm' },
-    Components: [{ Name: 'Engine', Version: node.version, Details: common }],
-    Version: node.version,
-    ...common,
+  const facts = {
+    ApiVersion: API_VERSION,
+    MinAPIVersion: MIN_API_VERSION,
     GitCommit: '',
     GoVersion: `node ${process.version}`,
     Os: 'linux',
     Arch: goArchitecture(info.architecture),
     KernelVersion: info.kernel,
+  };
+  const details = { ...facts, BuildTime: '', Experimental: 'false' };
+  return {
+    Platform: { Name: 'tsswarm' },
+    Components: [{ Name: 'Engine', Version: node.version, Details: details }],
+    Version: node.version,
+    ...facts,
   };
 }
 

@@ -33,6 +33,8 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
   router.post('/images/create', (request) =>
     request.query.has('fromSrc') ? importTar(request, parts) : pull(request, parts),
   );
+  router.get('/images/get', (request) => save(request, parts, request.query.getAll('names')));
+  router.get('/images/{name...}/get', (request) => save(request, parts, [request.params.name]));
   router.get('/images/{name...}/json', async (request) =>
     json(imageToDocker(imageNamed(parts, request.params.name))),
   );
@@ -111,6 +113,19 @@ async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
       await out.line({ stream: `Loaded image${colon}${name}\n` });
     }
   }
+  out.end();
+  return STREAMED;
+}
+
+async function save(
+  request: ApiRequest,
+  parts: ApiParts,
+  names: readonly string[],
+): Promise<Reply> {
+  if (names.length === 0) throw new SwarmError('invalid', 'names is missing: name an image');
+  for (const name of names) imageNamed(parts, name);
+  const out = request.stream('application/x-tar');
+  for await (const chunk of parts.node.images.save(names)) await out.write(chunk);
   out.end();
   return STREAMED;
 }
