@@ -363,6 +363,8 @@ export class ManagedContainer implements Container {
       await this.#waitExit(KILL_TIMEOUT_MS);
     }
     await this.#destroyGroups();
+    // Whoever waits for one that never ran waits no longer.
+    this.#exit ??= this.#notStarted('removed before it was started');
     this.#phase = 'removed';
     this.#shim?.close();
     this.#reapTimer?.cancel();

@@ -11,7 +11,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import { Cgroups, findHierarchies } from '../sys/cgroup.ts';
+import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
 import { check, close, createMemfd, O_CLOEXEC, open as openFd, sealMemfd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
 import {
@@ -38,6 +38,8 @@ export interface ContainerTableOptions {
   readonly execRoot: string;
   /** Our subtree in every cgroup hierarchy, e.g. 'tsswarm' or 'tsswarm-lab/h1'. */
   readonly cgroupParent: string;
+  /** The cgroup hierarchies to use; by default those that are mounted on this host. */
+  readonly hierarchies?: readonly CgroupHierarchy[];
   /** The shim's executable; by default the one that was built with this file. */
   readonly shimPath?: string;
   readonly clock: Clock;
@@ -51,7 +53,10 @@ const DEFAULT_SHIM = fileURLToPath(new URL('../shim/tsswarm-shim', import.meta.u
 
 /** SwarmError unsupported when this host cannot run containers, internal when the shim is missing. */
 export async function openContainerTable(options: ContainerTableOptions): Promise<ContainerTable> {
-  const cgroups = new Cgroups(findHierarchies(readMounts()), options.cgroupParent);
+  const cgroups = new Cgroups(
+    options.hierarchies ?? findHierarchies(readMounts()),
+    options.cgroupParent,
+  );
   cgroups.prepare();
   for (const root of [options.dataRoot, options.execRoot]) {
     mkdirSync(join(root, CONTAINERS), { recursive: true, mode: 0o711 });

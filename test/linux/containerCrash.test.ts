@@ -5,7 +5,15 @@
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -262,4 +270,40 @@ test('many containers are started and ended together', async () => {
     outputs,
     outputs.map((_, index) => `${index}\n`),
   );
+});
+
+test('waiting for a container that is removed unstarted ends', async () => {
+  const table = await openTable();
+  const container = await table.create(host.config(['/bin/probe', 'echo']));
+  const waiting = container.wait();
+  await container.remove();
+  assert.match((await waiting).error ?? '', /removed before it was started/);
+});
+
+test('output held open from outside delays the record only for a bounded time', async () => {
+  const table = await openTable();
+  const container = await table.create(host.config(['/bin/probe', 'signal', '15']));
+  await container.start();
+  await until(async () => (await logText(container)) === 'ready\n', 5000, 'the handler');
+  const held = openSync(`/proc/${container.pid}/fd/1`, 'w');
+  try {
+    await container.kill('TERM');
+    const record = await container.wait();
+    assert.equal(record.exitCode, 42);
+    assert.equal(await logText(container), 'ready\nsignal 15\n');
+  } finally {
+    closeSync(held);
+  }
+});
+
+test('a removal while it starts leaves nothing', async () => {
+  const table = await openTable();
+  for (let round = 0; round < 10; round += 1) {
+    const container = await table.create(host.config(['/bin/probe', 'sleep', '60']));
+    const starting = container.start().catch(() => 'failed');
+    await container.remove();
+    await starting;
+    assert.deepEqual(groupDirs(container.config.id), []);
+    assert.equal(container.state, 'exited');
+  }
 });

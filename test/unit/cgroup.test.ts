@@ -1,0 +1,188 @@
+/** What limits mean in each kind of cgroup hierarchy, and what is written where, on a fake root. */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Cgroups, cpuWeight, findHierarchies } from '../../runtime/sys/cgroup.ts';
+import { ANY } from '../../runtime/sys/deviceRules.ts';
+import type { MountEntry } from '../../runtime/sys/mount.ts';
+
+const MIB = 1024 * 1024;
+const devices = [{ type: 'char', major: 1, minor: ANY, access: 'rwm' }] as const;
+
+function withRoot(body: (root: string) => void): void {
+  const root = mkdtempSync(join(tmpdir(), 'cgroup-unit-'));
+  try {
+    body(root);
+  } finally {
+    rmSync(root, { recursive: true });
+  }
+}
+
+function v2(root: string): Cgroups {
+  const controllers = ['cpuset', 'cpu', 'io', 'memory', 'pids'];
+  return new Cgroups([{ version: 2, path: root, controllers }], 'lab/h1');
+}
+
+function writes(cgroups: Cgroups, limits: Parameters<Cgroups['plan']>[1]): Record<string, string> {
+  const [group] = cgroups.plan('id', limits, devices).groups;
+  return Object.fromEntries(group.writes.map(({ file, value }) => [file, value]));
+}
+
+function mount(type: string, path: string, ...options: string[]): MountEntry {
+  return { type, mountPoint: path, source: type, options: ['rw', ...options] };
+}
+
+test('pure v2, v1 and hybrid hosts are told apart by what is mounted', () => {
+  const controllers = (path: string): string[] => (path === '/full' ? ['cpu', 'memory'] : []);
+  const pure = findHierarchies([mount('cgroup2', '/full')], controllers);
+  assert.equal(new Cgroups(pure, 'p').mode, 'v2');
+  const v1Mounts = [
+    mount('cgroup', '/cpu', 'cpu', 'cpuacct'),
+    mount('cgroup', '/freezer', 'freezer'),
+    mount('cgroup', '/net', 'net_cls'),
+    mount('cgroup', '/systemd', 'name=systemd'),
+    mount('tmpfs', '/x'),
+  ];
+  const old = findHierarchies(v1Mounts, controllers);
+  assert.equal(new Cgroups(old, 'p').mode, 'v1');
+  assert.deepEqual(
+    old.map((hierarchy) => [hierarchy.path, hierarchy.controllers.join()]),
+    [
+      ['/cpu', 'cpu,cpuacct'],
+      ['/freezer', 'freezer'],
+      ['/systemd', 'name=systemd'],
+    ],
+  );
+  const hybrid = findHierarchies([...v1Mounts, mount('cgroup2', '/unified')], controllers);
+  assert.equal(new Cgroups(hybrid, 'p').mode, 'hybrid');
+  assert.deepEqual(
+    hybrid.map((hierarchy) => hierarchy.path),
+    ['/unified', '/cpu', '/systemd'],
+    'v2 comes first, and takes the place of the freezer',
+  );
+  assert.throws(() => new Cgroups([], 'p'), /no cgroup file system/);
+});
+
+test('cpu shares become weights as runc and crun convert them', () => {
+  const known: [number, number][] = [
+    [0, 1],
+    [2, 1],
+    [512, 59],
+    [1024, 100],
+    [2048, 174],
+    [262_144, 10_000],
+    [1_000_000, 10_000],
+  ];
+  for (const [shares, weight] of known) assert.equal(cpuWeight(shares), weight, `${shares}`);
+});
+
+test('limits on v2', () => {
+  const host = v2('/fake');
+  assert.deepEqual(writes(host, {}), {});
+  assert.deepEqual(
+    writes(host, {
+      memoryBytes: 64 * MIB,
+      nanoCpus: 1_500_000_000,
+      cpuShares: 1024,
+      cpusetCpus: '0-1',
+      pids: 100,
+    }),
+    {
+      'memory.max': String(64 * MIB),
+      'memory.swap.max': String(64 * MIB),
+      'cpu.weight': '100',
+      'cpu.max': '150000 100000',
+      'cpuset.cpus': '0-1',
+      'pids.max': '100',
+    },
+  );
+  const swap = (memorySwapBytes: number): string =>
+    writes(host, { memoryBytes: 64 * MIB, memorySwapBytes })['memory.swap.max'];
+  assert.equal(swap(-1), 'max');
+  assert.equal(swap(64 * MIB), '0');
+  assert.equal(swap(100 * MIB), String(36 * MIB));
+  assert.throws(() => swap(10), /below the memory limit/);
+  const [group] = host.plan('id', {}, devices).groups;
+  assert.equal(group.dir, '/fake/lab/h1/id');
+  assert(group.deviceProgram !== undefined && group.memory);
+});
+
+test('limits on v1 are written so that memory+swap is never below memory', () => {
+  withRoot((root) => {
+    const cpuset = join(root, 'cpuset');
+    mkdirSync(join(cpuset, 'p'), { recursive: true });
+    writeFileSync(join(cpuset, 'p/cpuset.cpus'), '0-3\n');
+    writeFileSync(join(cpuset, 'p/cpuset.mems'), '0\n');
+    const host = new Cgroups(
+      [
+        { version: 1, path: join(root, 'memory'), controllers: ['memory'] },
+        { version: 1, path: join(root, 'cpu'), controllers: ['cpu', 'cpuacct'] },
+        { version: 1, path: cpuset, controllers: ['cpuset'] },
+        { version: 1, path: join(root, 'devices'), controllers: ['devices'] },
+      ],
+      'p',
+    );
+    const limits = { memoryBytes: MIB, nanoCpus: 250_000_000, cpuShares: 7, pids: 5 };
+    const plan = host.plan('id', limits, devices);
+    assert.deepEqual(
+      plan.groups.flatMap((group) => group.writes.map(({ file, value }) => `${file} ${value}`)),
+      [
+        `memory.limit_in_bytes ${MIB}`,
+        `memory.memsw.limit_in_bytes ${2 * MIB}`,
+        'cpu.shares 7',
+        'cpu.cfs_period_us 100000',
+        'cpu.cfs_quota_us 25000',
+        'cpuset.cpus 0-3',
+        'cpuset.mems 0',
+        'devices.deny a',
+        'devices.allow c 1:* rwm',
+      ],
+    );
+    assert.deepEqual(plan.notes, [
+      'the limit of processes has no effect: this host has no pids cgroup controller',
+    ]);
+  });
+});
+
+test('what is out of range is clamped and said', () => {
+  const plan = v2('/fake').plan('id', { cpuShares: 1, nanoCpus: 1000 }, devices);
+  assert.equal(plan.notes.length, 2);
+  assert.match(plan.notes[0], /cpu shares 1 is out of range, 2 is used/);
+  assert.match(plan.notes[1], /below the least of 0.01 cores/);
+  assert.equal(plan.groups[0].writes.at(-1)?.value, '1000 100000');
+});
+
+test('controllers are passed down the whole way to the containers on v2', () => {
+  withRoot((root) => {
+    for (const dir of ['', 'lab', 'lab/h1']) {
+      mkdirSync(join(root, dir), { recursive: true });
+      writeFileSync(join(root, dir, 'cgroup.subtree_control'), 'cpuset cpu io memory');
+    }
+    v2(root).prepare();
+    for (const dir of ['', 'lab', 'lab/h1']) {
+      assert.equal(readFileSync(join(root, dir, 'cgroup.subtree_control'), 'utf8'), '+pids');
+    }
+    assert(existsSync(join(root, 'lab/h1/shims')));
+    assert(!existsSync(join(root, 'lab/h1/shims/cgroup.subtree_control')));
+  });
+});
+
+test('usage is read in the units of the contract', () => {
+  withRoot((root) => {
+    const host = v2(root);
+    const dir = join(root, 'lab/h1/id');
+    mkdirSync(dir, { recursive: true });
+    const files = {
+      'memory.current': '5000\n',
+      'memory.stat': 'anon 1\ninactive_file 1000\n',
+      'cpu.stat': 'usage_usec 42\nuser_usec 1\n',
+      'pids.current': '3\n',
+    };
+    for (const [name, text] of Object.entries(files)) writeFileSync(join(dir, name), text);
+    assert.deepEqual(host.stats('id'), { memoryBytes: 4000, cpuNs: 42_000, pids: 3 });
+    assert.throws(() => host.stats('other'), /not running/);
+    assert.deepEqual(host.list(), ['id']);
+  });
+});
