@@ -83,6 +83,8 @@ export function printList<T>(
 
 /** What inspect prints: the objects as JSON, or one line each by a template. */
 export function printObjects(context: Context, objects: readonly unknown[], format?: string): void {
+  // Nothing was found: the errors have been told already.
+  if (objects.length === 0) return;
   if (format === undefined || format === '') {
     context.out.write(`${JSON.stringify(objects, undefined, 4)}\n`);
     return;
