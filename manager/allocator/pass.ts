@@ -197,7 +197,8 @@ export class Pass {
 
   #heldAddresses(): Map<string, AddressSpace> {
     const spaces = new Map<string, AddressSpace>();
-    for (const network of this.#view.all('network')) {
+    for (const before of this.#view.all('network')) {
+      const network = this.#networks.get(before.id) ?? before;
       if (network.vni !== 0) spaces.set(network.id, new AddressSpace(network));
     }
     for (const service of this.#view.all('service')) {

@@ -5,7 +5,7 @@
  */
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { Service, TableName } from '../../model/types.ts';
+import type { TableName } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
 import { ServicePlan } from './servicePlan.ts';
@@ -37,40 +37,36 @@ export class ReplicatedOrchestrator extends ServiceLoop {
     const slots = groupSlots(view, serviceId, nowMs);
     const occupied = [...slots.values()].filter((slot) => slot.state !== 'empty');
     const extra = new Set(pickExtra(occupied, occupied.length - replicas));
-    const staying = [...slots.values()].filter((slot) => !extra.has(slot));
-    for (const slot of extra) plan.remove(slot);
-    for (const slot of staying) plan.tend(slot);
-    for (const number of emptyPlaces(service, slots, replicas - occupied.length)) {
-      plan.fill({ slot: number, nodeId: '' }, slots.get(String(number)));
+    const places = emptyPlaces(slots, replicas - occupied.length);
+    const staying: Slot[] = [];
+    for (const slot of slots.values()) {
+      if (extra.has(slot) || (slot.state === 'empty' && !places.has(slot.key))) {
+        plan.remove(slot);
+        continue;
+      }
+      plan.tend(slot);
+      staying.push(slot);
     }
+    for (const [key, slot] of places) plan.fill({ slot, nodeId: '' }, slots.get(key));
     plan.update(staying);
     return { changes: plan.changes(), wakeAtMs: plan.wakeAtMs };
   }
 }
 
-/** `count` slot numbers without a task: those that lost theirs first, then the lowest free ones. */
-function emptyPlaces(
-  service: Service,
-  slots: ReadonlyMap<string, Slot>,
-  count: number,
-): readonly number[] {
-  if (count <= 0) return [];
-  const numbers: number[] = [];
-  for (const slot of slots.values()) {
-    if (slot.state !== 'empty' || slot.newest.desiredState === TaskState.REMOVE) continue;
-    if (slot.newest.serviceId === service.id && slot.newest.slot > 0) {
-      numbers.push(slot.newest.slot);
-    }
-  }
-  numbers.sort((left, right) => left - right);
-  numbers.length = Math.min(numbers.length, count);
-  const taken = new Set(numbers);
-  for (let number = 1; numbers.length < count; number += 1) {
+/** `count` slots without a task: those that lost theirs first, then the lowest free numbers. */
+function emptyPlaces(slots: ReadonlyMap<string, Slot>, count: number): Map<string, number> {
+  const places = new Map<string, number>();
+  if (count <= 0) return places;
+  const lost = [...slots.values()]
+    .filter(({ state, newest }) => state === 'empty' && newest.desiredState < TaskState.REMOVE)
+    .map(({ newest }) => newest.slot)
+    .sort((left, right) => left - right);
+  for (const number of lost.slice(0, count)) places.set(String(number), number);
+  for (let number = 1; places.size < count; number += 1) {
     const slot = slots.get(String(number));
-    if (taken.has(number) || (slot !== undefined && slot.state !== 'empty')) continue;
-    numbers.push(number);
+    if (slot === undefined || slot.state === 'empty') places.set(String(number), number);
   }
-  return numbers;
+  return places;
 }
 
 /** Slots to give up: not running first, then from the nodes with the most, then high numbers. */

@@ -63,11 +63,9 @@ export class ServicePlan {
     if (current.desiredState === TaskState.READY) this.#raise(slot, current);
   }
 
-  /** All of its tasks go, and are forgotten once they have stopped. */
+  /** All of its tasks go, its history too, and are forgotten once they have stopped. */
   remove(slot: Slot): void {
-    for (const task of slot.tasks) {
-      if (task.desiredState <= TaskState.RUNNING) this.#desire(task, TaskState.REMOVE);
-    }
+    for (const task of slot.tasks) this.#desire(task, TaskState.REMOVE);
   }
 
   /** All of its wanted tasks stop; they stay as history. */

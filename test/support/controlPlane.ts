@@ -5,12 +5,7 @@
 import assert from 'node:assert/strict';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
-import { Allocator } from '../../manager/allocator/allocator.ts';
-import { ConstraintEnforcer } from '../../manager/orchestrator/enforcer.ts';
-import { GlobalOrchestrator } from '../../manager/orchestrator/global.ts';
-import { Reaper } from '../../manager/orchestrator/reaper.ts';
-import { ReplicatedOrchestrator } from '../../manager/orchestrator/replicated.ts';
-import { Scheduler } from '../../manager/scheduler/scheduler.ts';
+import { managerLoops } from '../../manager/loops.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { ApplyResult, Change, DirtySet, Loop, StoreEvent } from '../../manager/store/types.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
@@ -34,8 +29,10 @@ export class ControlPlane {
   readonly #ids: Ids;
   #loops: { loop: Loop; events: StoreEvent[]; everything: boolean; wakeAtMs: number }[] = [];
   #version = 0;
-  /** Set true to have everything on a node stay as it is: its agent does not answer. */
+  /** Nodes whose agent does not answer: everything there stays as it is. */
   readonly silent = new Set<string>();
+  /** Plays a change that was stale when it arrived: true drops it, and its loop looks again. */
+  drops: (change: Change) => boolean = () => false;
   /** What an agent does with a task it would start; 'fail' ends it, 'hang' leaves it STARTING. */
   behaviour: (task: Task) => 'run' | 'fail' | 'complete' | 'reject' | 'hang' = () => 'run';
 
@@ -51,15 +48,7 @@ export class ControlPlane {
 
   /** New loops with empty memories, as after a change of leader. */
   elect(): void {
-    const loops = [
-      new ReplicatedOrchestrator(this.#ids),
-      new GlobalOrchestrator(this.#ids),
-      new ConstraintEnforcer(),
-      new Allocator(),
-      new Scheduler(),
-      new Reaper(),
-    ];
-    this.#loops = loops.map((loop) => ({
+    this.#loops = managerLoops(this.#ids).map((loop) => ({
       loop,
       events: [],
       everything: true,
@@ -97,7 +86,9 @@ export class ControlPlane {
       entry.wakeAtMs = plan.wakeAtMs ?? Number.POSITIVE_INFINITY;
       if (plan.changes.length === 0) continue;
       changed = true;
-      this.apply(plan.changes);
+      const arrived = plan.changes.filter((change) => !this.drops(change));
+      const { rejected } = this.apply(arrived);
+      entry.everything = arrived.length - rejected.length < plan.changes.length;
     }
     return changed;
   }

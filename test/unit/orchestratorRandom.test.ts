@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { SeededRandom } from '../../base/random.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, Task, UpdateOrder } from '../../model/types.ts';
@@ -42,7 +43,18 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({
     kind: fc.constant('node' as const),
     node: fc.integer({ min: 1, max: NODES }),
-    to: fc.constantFrom('down', 'ready', 'unknown', 'drain', 'active', 'pause', 'label', 'bare'),
+    to: fc.constantFrom(
+      'down',
+      'ready',
+      'unknown',
+      'drain',
+      'active',
+      'pause',
+      'label',
+      'bare',
+      'silent',
+      'heard',
+    ),
   }),
   fc.record({ kind: fc.constant('rounds' as const), count: fc.integer({ min: 1, max: 4 }) }),
   fc.record({ kind: fc.constant('advance' as const), ms: fc.integer({ min: 1, max: 8_000 }) }),
@@ -124,6 +136,8 @@ function take(plane: ControlPlane, next: Step, check: () => void): void {
 
 function setNode(plane: ControlPlane, id: string, to: string): void {
   if (to === 'down' || to === 'ready' || to === 'unknown') plane.nodeState(id, to);
+  else if (to === 'silent') plane.silent.add(id);
+  else if (to === 'heard') plane.silent.delete(id);
   else if (to === 'label') plane.setNode(id, { spec: { labels: { skip: 'yes' } } });
   else if (to === 'bare') plane.setNode(id, { spec: { labels: {} } });
   else if (to === 'drain' || to === 'active' || to === 'pause') {
@@ -171,6 +185,8 @@ function checkSlot(plane: ControlPlane, service: Service, key: string, tasks: Ta
 /** Everything heals, time passes, and every service is as it was asked for. */
 function checkConverged(plane: ControlPlane): void {
   plane.behaviour = () => 'run';
+  plane.drops = () => false;
+  plane.silent.clear();
   for (let at = 1; at <= NODES; at += 1) {
     plane.setNode(`h${at}`, { state: 'ready', spec: { availability: 'active', labels: {} } });
   }
@@ -210,3 +226,22 @@ for (const order of ['stop-first', 'start-first'] as const) {
     );
   });
 }
+
+test('changes that arrive stale or in part delay nothing for good (random)', () => {
+  fc.assert(
+    fc.property(
+      fc.array(step, { maxLength: 30 }),
+      fc.constantFrom<UpdateOrder>('stop-first', 'start-first'),
+      fc.integer({ min: 1, max: 1_000_000 }),
+      (steps, order, seed) => {
+        const plane = start(seed, order, 1);
+        const random = new SeededRandom(seed);
+        plane.drops = () => random.float() < 0.3;
+        plane.settle();
+        for (const next of steps) take(plane, next, () => {});
+        checkConverged(plane);
+      },
+    ),
+    { numRuns: 150, seed: 6 },
+  );
+});
