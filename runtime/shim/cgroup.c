@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -73,14 +71,14 @@ static int attach_device_program(int dir, const struct record *record, struct fa
 	} load = {.type = BPF_PROG_TYPE_CGROUP_DEVICE,
 		  .count = (uint32_t)(record->size / BPF_INSTRUCTION_BYTES),
 		  .license = (uint64_t)(uintptr_t)"Apache-2.0"};
-	void *aligned = malloc(record->size);
+	void *aligned = take_memory(record->size);
 	if (aligned == NULL)
 		return fail(failure, ENOMEM, "cannot load the device rules");
 	memcpy(aligned, record->data, record->size);
 	load.instructions = (uint64_t)(uintptr_t)aligned;
 	int program = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof load);
 	int error = errno;
-	free(aligned);
+	give_memory(aligned, record->size);
 	if (program < 0)
 		return fail(failure, error, "cannot load the device rules");
 	struct {
@@ -166,24 +164,30 @@ int cgroups_join(const struct cgroups *groups, struct failure *failure)
 	return 0;
 }
 
-/* Kills what the v1 freezer group lists; new processes may appear meanwhile, so again and again. */
+/* SIGKILL to what one read of cgroup.procs lists; how many there were. */
+static int kill_some(int dir)
+{
+	char list[4096];
+	ssize_t length = read_file_at(dir, "cgroup.procs", list, sizeof list);
+	/* A number cut off at the end is read whole in the next round. */
+	while (length > 0 && list[length - 1] != '\n')
+		length--;
+	if (length <= 0)
+		return 0;
+	list[length] = 0;
+	int killed = 0;
+	uint64_t pid;
+	for (const char *at = list; read_number(&at, &pid); at++)
+		killed += pid > 0 && kill((pid_t)pid, SIGKILL) == 0;
+	return killed;
+}
+
+/* New processes may appear meanwhile, so again and again. */
 static void kill_listed(int dir)
 {
-	for (int round = 0; round < KILL_ROUNDS; round++) {
-		int fd = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
-		FILE *list = fd < 0 ? NULL : fdopen(fd, "re");
-		int pid, killed = 0;
-		if (list == NULL) {
-			close_fd(&fd);
-			return;
-		}
-		while (fscanf(list, "%d", &pid) == 1)
-			killed += pid > 0 && kill(pid, SIGKILL) == 0;
-		fclose(list);
+	for (int round = 0; round < KILL_ROUNDS && kill_some(dir) > 0; round++) {
 		/* A frozen process dies only once it is thawed; failing means it was not frozen. */
 		(void)write_file_at(dir, "freezer.state", "THAWED");
-		if (killed == 0)
-			return;
 		pause_ns(REMOVE_PAUSE_NS);
 	}
 }
@@ -219,7 +223,11 @@ int cgroups_oom_killed(const struct cgroups *groups)
 	if (read_file_at(groups->memory, file, text, sizeof text) < 0)
 		return 0;
 	const char *count = strstr(text, "oom_kill ");
-	return count != NULL && strtoul(count + strlen("oom_kill "), NULL, 10) > 0;
+	uint64_t kills;
+	if (count == NULL)
+		return 0;
+	count += strlen("oom_kill ");
+	return read_number(&count, &kills) && kills > 0;
 }
 
 void cgroups_remove(struct cgroups *groups)

@@ -7,8 +7,6 @@
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -69,7 +67,7 @@ static int set_limits(const struct spec *spec, struct failure *failure)
 	struct record record;
 	char number[16];
 	for (size_t at = 0; spec_next(spec, &at, TAG_OOM_SCORE, &record);) {
-		snprintf(number, sizeof number, "%d", (int)record_u32(&record, 0));
+		format_text(number, sizeof number, "%d", (int)record_u32(&record, 0));
 		/* Lowering needs CAP_SYS_RESOURCE; without it the host's own score stays. */
 		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", number);
 	}
@@ -188,7 +186,7 @@ static const char *variable(char **env, const char *name)
 static char **collect(const struct spec *spec, unsigned tag)
 {
 	size_t used = 0;
-	char **list = calloc(spec_count(spec, tag) + 2, sizeof *list);
+	char **list = take_memory((spec_count(spec, tag) + 2) * sizeof *list);
 	struct record record;
 	for (size_t at = 0; list != NULL && spec_next(spec, &at, tag, &record);) {
 		const char *text = record_string(&record, 0, 0);
@@ -224,10 +222,13 @@ static int execute(char **args, char **env, struct failure *failure)
 		char candidate[4096];
 		const char *end = strchr(path, ':');
 		size_t length = end != NULL ? (size_t)(end - path) : strlen(path);
-		int used = snprintf(candidate, sizeof candidate, "%.*s/%s", (int)length, path,
-				    program);
+		int fits = length > 0 && length + strlen(program) + 2 <= sizeof candidate;
+		if (fits) {
+			memcpy(candidate, path, length);
+			format_text(candidate + length, sizeof candidate - length, "/%s", program);
+		}
 		path = end != NULL ? end + 1 : NULL;
-		if (length == 0 || used < 0 || (size_t)used >= sizeof candidate)
+		if (!fits)
 			continue;
 		execve(candidate, args, env);
 		if (errno == EACCES)
@@ -270,7 +271,7 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 	if (user_resolve(&user, spec, failure) < 0 || take_stdio(io, terminal, &user, failure) < 0)
 		return -1;
 	if (variable(env, "HOME") == NULL) {
-		snprintf(home, sizeof home, "HOME=%s", user.home[0] != 0 ? user.home : "/");
+		format_text(home, sizeof home, "HOME=%s", user.home[0] != 0 ? user.home : "/");
 		env[spec_count(spec, TAG_ENV)] = home;
 	}
 	/* Fails only where the kernel has no keys; then there is nothing to keep apart. */

@@ -3,8 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -15,7 +13,7 @@
 
 static void file_name(char name[NAME_BYTES], uint64_t number)
 {
-	snprintf(name, NAME_BYTES, "%08" PRIu64 ".log", number);
+	format_text(name, NAME_BYTES, "%08llu.log", (unsigned long long)number);
 }
 
 static int open_file(struct log *log)

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
@@ -36,13 +35,13 @@ static int load_seccomp(const struct spec *spec, struct failure *failure)
 	for (size_t at = 0; spec_next(spec, &at, TAG_SECCOMP, &record);) {
 		struct filter_program program = {
 			(unsigned short)(record.size / SECCOMP_INSTRUCTION_BYTES),
-			malloc(record.size)};
+			take_memory(record.size)};
 		if (program.instructions == NULL)
 			return fail(failure, ENOMEM, "cannot load the seccomp profile");
 		memcpy(program.instructions, record.data, record.size);
 		long result = syscall(SYS_seccomp, SECCOMP_MODE_FILTER_OPERATION, 0, &program);
 		int error = errno;
-		free(program.instructions);
+		give_memory(program.instructions, record.size);
 		if (result < 0)
 			return fail(failure, error, "cannot load the seccomp profile");
 	}

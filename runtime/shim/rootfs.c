@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -96,7 +94,7 @@ static int mount_overlay_whole(const struct spec *spec, const char *upper, const
 			       const char *at_path, int index_option)
 {
 	char options[OVERLAY_OPTIONS_MAX];
-	size_t used = (size_t)snprintf(options, sizeof options, "lowerdir=");
+	size_t used = format_text(options, sizeof options, "lowerdir=");
 	const char *separator = "";
 	struct record record;
 	for (size_t at = 0; spec_next(spec, &at, TAG_LOWER, &record);) {
@@ -105,7 +103,7 @@ static int mount_overlay_whole(const struct spec *spec, const char *upper, const
 		int fd = dir == NULL ? -1 : open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd < 0)
 			return -1;
-		used += (size_t)snprintf(options + used, sizeof options - used,
+		used += format_text(options + used, sizeof options - used,
 					 "%s/proc/self/fd/%d", separator, fd);
 		separator = ":";
 		if (used >= sizeof options - 1) {
@@ -117,9 +115,13 @@ static int mount_overlay_whole(const struct spec *spec, const char *upper, const
 	int work_fd = open(work, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (upper_fd < 0 || work_fd < 0)
 		return -1;
-	snprintf(options + used, sizeof options - used,
-		 ",upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s", upper_fd, work_fd,
-		 index_option ? ",index=off" : "");
+	used += format_text(options + used, sizeof options - used,
+			    ",upperdir=/proc/self/fd/%d,workdir=/proc/self/fd/%d%s", upper_fd,
+			    work_fd, index_option ? ",index=off" : "");
+	if (used >= sizeof options - 1) {
+		errno = E2BIG;
+		return -1;
+	}
 	if (mount("overlay", at_path, "overlay", 0, options) < 0)
 		return -1;
 	return open(at_path, O_PATH | O_DIRECTORY | O_CLOEXEC);

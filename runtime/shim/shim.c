@@ -16,7 +16,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
+#include <stdio.h> /* renameat */
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
@@ -147,11 +147,11 @@ static void write_pid_file(void)
 {
 	char text[64];
 	int fd = openat(shim.exec_dir, "pid", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	int length = snprintf(text, sizeof text, "%d %llu\n", (int)shim.pid,
+	size_t length = format_text(text, sizeof text, "%d %llu\n", (int)shim.pid,
 			      (unsigned long long)shim.started_ns);
 	/* For people and for the time of start should this shim be killed; nothing depends on it. */
 	if (fd >= 0)
-		(void)write_all(fd, text, (size_t)length);
+		(void)write_all(fd, text, length);
 	close_fd(&fd);
 }
 

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -12,10 +11,10 @@
 #define FIELDS_MAX 7
 #define NAME_MAX_BYTES 256
 
-/* The file's text, NUL-terminated; empty when there is none. Freed by the caller. */
+/* The file's text, NUL-terminated; empty when there is none. Given back by the caller. */
 static char *read_accounts(const char *path)
 {
-	char *text = calloc(1, ACCOUNTS_MAX_BYTES + 1);
+	char *text = take_memory(ACCOUNTS_MAX_BYTES + 1);
 	if (text == NULL)
 		return NULL;
 	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
@@ -53,12 +52,8 @@ static int next_line(char **at, char *fields[FIELDS_MAX])
 
 static int parse_id(const char *text, uint32_t *id)
 {
-	if (*text < '0' || *text > '9')
-		return -1;
-	char *end;
-	errno = 0;
-	unsigned long long value = strtoull(text, &end, 10);
-	if (*end != 0 || errno != 0 || value >= UINT32_MAX)
+	uint64_t value;
+	if (!read_number(&text, &value) || *text != 0 || value >= UINT32_MAX)
 		return -1;
 	*id = (uint32_t)value;
 	return 0;
@@ -89,7 +84,7 @@ static int find_passwd(struct user *user, const char *wanted, char name[NAME_MAX
 			strcpy(user->home, fields[5]);
 		found = 0;
 	}
-	free(text);
+	give_memory(text, ACCOUNTS_MAX_BYTES + 1);
 	return found;
 }
 
@@ -126,7 +121,7 @@ static int find_group(const char *wanted, gid_t *gid)
 			found = 0;
 		}
 	}
-	free(text);
+	give_memory(text, ACCOUNTS_MAX_BYTES + 1);
 	uint32_t number;
 	if (found < 0 && parse_id(wanted, &number) == 0) {
 		*gid = number;
@@ -147,7 +142,7 @@ static void add_memberships(struct user *user, const char *name)
 		if (count >= 4 && parse_id(fields[2], &gid) == 0 && is_member(fields[3], name))
 			add_group(user, gid);
 	}
-	free(text);
+	give_memory(text, ACCOUNTS_MAX_BYTES + 1);
 }
 
 int user_resolve(struct user *user, const struct spec *spec, struct failure *failure)

@@ -4,23 +4,116 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
+
+struct text {
+	char *at, *end; /* end: where the final NUL must fit */
+};
+
+static void put_text(struct text *text, const char *string)
+{
+	while (*string != 0 && text->at < text->end)
+		*text->at++ = *string++;
+}
+
+static void put_number(struct text *text, unsigned long long number, int least_digits)
+{
+	char digits[24], *first = digits + sizeof digits - 1;
+	*first = 0;
+	while (number > 0 || least_digits > 0) {
+		*--first = (char)('0' + number % 10);
+		number /= 10;
+		least_digits--;
+	}
+	put_text(text, first);
+}
+
+static void put_signed(struct text *text, int number)
+{
+	if (number < 0)
+		put_text(text, "-");
+	put_number(text, number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number,
+		   1);
+}
+
+static size_t format_list(char *buffer, size_t size, const char *format, va_list args)
+{
+	struct text text = {buffer, buffer + size - 1};
+	for (; *format != 0; format++) {
+		char one[2] = {*format, 0};
+		int least_digits = 1, longs = 0;
+		if (*format != '%') {
+			put_text(&text, one);
+			continue;
+		}
+		for (format++; *format == '0' || *format == '8'; format++)
+			least_digits = 8;
+		for (; *format == 'l' || *format == 'z'; format++)
+			longs++;
+		if (*format == 's')
+			put_text(&text, va_arg(args, const char *));
+		else if (*format == 'd')
+			put_signed(&text, va_arg(args, int));
+		else if (longs == 0)
+			put_number(&text, va_arg(args, unsigned), least_digits);
+		else
+			put_number(&text, longs == 1 ? va_arg(args, unsigned long)
+						     : va_arg(args, unsigned long long),
+				   least_digits);
+	}
+	*text.at = 0;
+	return (size_t)(text.at - buffer);
+}
+
+size_t format_text(char *buffer, size_t size, const char *format, ...)
+{
+	va_list args;
+	va_start(args, format);
+	size_t used = format_list(buffer, size, format, args);
+	va_end(args);
+	return used;
+}
 
 int fail(struct failure *failure, int error, const char *format, ...)
 {
 	va_list args;
 	va_start(args, format);
-	int used = vsnprintf(failure->text, sizeof failure->text, format, args);
+	size_t used = format_list(failure->text, sizeof failure->text, format, args);
 	va_end(args);
 	if (failure->exit_code == 0)
 		failure->exit_code = EXIT_NOT_STARTED;
-	if (error != 0 && used >= 0 && (size_t)used < sizeof failure->text)
-		snprintf(failure->text + used, sizeof failure->text - (size_t)used, ": %s",
-			 strerror(error));
+	if (error != 0)
+		format_text(failure->text + used, sizeof failure->text - used, ": %s",
+			    strerror(error));
 	return -1;
+}
+
+void *take_memory(size_t size)
+{
+	void *memory = mmap(NULL, size > 0 ? size : 1, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+void give_memory(void *memory, size_t size)
+{
+	if (memory != NULL)
+		munmap(memory, size > 0 ? size : 1);
+}
+
+int read_number(const char **at, uint64_t *number)
+{
+	const char *start = *at;
+	*number = 0;
+	for (; **at >= '0' && **at <= '9'; (*at)++) {
+		if (*number > (UINT64_MAX - 9) / 10)
+			return 0;
+		*number = *number * 10 + (uint64_t)(**at - '0');
+	}
+	return *at > start;
 }
 
 int write_all(int fd, const void *data, size_t length)

@@ -25,6 +25,18 @@ struct failure {
 int fail(struct failure *failure, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/*
+ * The parts of the C library's printf and malloc that are needed here; the shim stays small for it.
+ * Formats %s, %d, %u, %zu, %lu, %llu and %08llu; truncates, always ends with NUL; returns the length.
+ */
+size_t format_text(char *buffer, size_t size, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+/* Zeroed memory straight from the kernel, or NULL. What the child takes goes with execve. */
+void *take_memory(size_t size);
+void give_memory(void *memory, size_t size);
+/* The digits at *at, moving it behind them; 0 when there is none or the number is too big. */
+int read_number(const char **at, uint64_t *number);
+
 /* Writes all; -1 and errno on failure. */
 int write_all(int fd, const void *data, size_t length);
 /* open, write, close of an existing file below `dir`; -1 and errno on failure. */
