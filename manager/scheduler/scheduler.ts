@@ -11,6 +11,9 @@ import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts
 import { type Check, checksFor, explain, refusal } from './filters.ts';
 import { type NodeInfo, nodeInfos } from './nodeSet.ts';
 
+/** Nodes looked at for tasks placed in one pass: about 30 ms. What is left waits for the next. */
+const CHECKS_PER_PASS = 250_000;
+
 export class Scheduler implements Loop {
   readonly name = 'scheduler';
   readonly tables: readonly TableName[] = ['task', 'node'];
@@ -22,15 +25,23 @@ export class Scheduler implements Loop {
     if (groups.size === 0) return { changes: [] };
     const nodes = nodeInfos(view, nowMs);
     const changes: Change[] = [];
+    const placesMax = Math.max(1, Math.floor(CHECKS_PER_PASS / Math.max(1, nodes.size)));
+    const refused: string[] = [];
     for (const tasks of groups.values()) {
       const group = new Group(tasks[0], nodes, nowMs);
       for (const task of tasks) {
+        if (changes.length >= placesMax) {
+          this.#waiting.add(task.id);
+          continue;
+        }
         const placed = group.place(task);
-        if (placed.status.state < TaskState.ASSIGNED) this.#waiting.add(task.id);
+        if (placed.status.state < TaskState.ASSIGNED) refused.push(task.id);
         if (placed !== task) changes.push({ kind: 'update', table: 'task', object: placed });
       }
     }
-    return { changes };
+    const isCut = this.#waiting.size > 0;
+    for (const id of refused) this.#waiting.add(id);
+    return isCut ? { changes, wakeAtMs: nowMs } : { changes };
   }
 
   /** Tasks to place, by service version, in the order in which they were made. */
@@ -58,6 +69,8 @@ class Group {
   readonly #nodes: ReadonlyMap<string, NodeInfo>;
   readonly #checks: readonly Check[];
   readonly #nowMs: number;
+  /** Why the last one fitted nowhere: within a pass no node gets emptier, so no other will fit. */
+  #refused = '';
   /** Branch of the preference tree (values joined) -> tasks of the service in it. */
   readonly #spread: readonly { readonly key: string; readonly counts: Map<string, number> }[];
 
@@ -71,7 +84,8 @@ class Group {
 
   /** The task ASSIGNED, or with a new reason why not, or as it was. */
   place(task: Task): Task {
-    const info = task.nodeId === '' ? this.#best(task) : this.#preassigned(task);
+    const info = task.nodeId === '' ? this.#refused || this.#best(task) : this.#preassigned(task);
+    if (typeof info === 'string' && task.nodeId === '') this.#refused = info;
     if (typeof info === 'string') {
       if (task.status.error === info) return task;
       const message = 'pending task scheduling';
