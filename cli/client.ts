@@ -180,7 +180,7 @@ function messageIn(text: string, status: number): string {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === 'object' && parsed !== null && 'message' in parsed) {
-      return String(parsed.message);
+      return String(parsed.message).replaceAll('"docker swarm ', '"tsswarm ');
     }
   } catch {
     // Not the API's answer (a proxy's, say): its text is all there is.

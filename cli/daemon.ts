@@ -33,7 +33,6 @@ export function registerDaemon(program: Command): void {
       if (!host.startsWith('unix:///')) {
         throw new SwarmError('unsupported', `cannot serve on "${host}": use unix:///path`);
       }
-      // The specifier is computed so that nothing of the daemon is loaded for other commands.
       const { runDaemon } = await import('../daemon/main.ts');
       await runDaemon({
         dataRoot: flags.dataRoot,

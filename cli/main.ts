@@ -10,6 +10,8 @@ import { type Command, CommanderError, createCommand, errorLine } from './comman
 import { GROUPS, type Group, type Run } from './commands.ts';
 import { type Context, EXIT_ERROR, type Terminal } from './context.ts';
 
+/** As a shell reports a process that SIGINT ended. */
+const EXIT_INTERRUPTED = 130;
 const ABOUT = 'tsswarm: containers over many hosts, as one';
 
 function terminal(stream: NodeJS.WriteStream): Terminal {
@@ -90,12 +92,13 @@ async function main(argv: readonly string[]): Promise<number> {
     await program.parseAsync(normalise(argv), { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_ERROR;
-    if (interrupted.signal.aborted) return 130;
+    const asked = error instanceof SwarmError && error.code === 'cancelled';
+    if (interrupted.signal.aborted && !asked) return EXIT_INTERRUPTED;
     err.write(errorLine(messageOf(error)));
     if (!(error instanceof SwarmError) && process.env.TSSWARM_DEBUG !== undefined) {
       err.write(`${error instanceof Error ? error.stack : ''}\n`);
     }
-    return EXIT_ERROR;
+    return asked ? EXIT_INTERRUPTED : EXIT_ERROR;
   }
   return exitCode;
 }

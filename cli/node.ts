@@ -1,6 +1,6 @@
 /** node: the hosts of the swarm. */
 import { formatBytes } from '../base/bytes.ts';
-import { SwarmError } from '../base/errors.ts';
+import { hasCode, SwarmError } from '../base/errors.ts';
 import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import type { Run } from './commands.ts';
@@ -61,23 +61,22 @@ function registerRoles(node: Command, run: Run): void {
     ['demote', 'worker', 'make managers workers'],
   ] as const;
   for (const [word, role, about] of roles) {
-    addCommand(node, `${word} <node...>`, about).action((names: string[]) =>
-      run((context) =>
-        forEachName(context, names, async (name) => {
-          const done = await change(context, name, (spec) => {
-            if (spec.Role === role) return false;
-            spec.Role = role;
-            return true;
-          });
-          const what = done
-            ? word === 'promote'
-              ? 'promoted to a manager'
-              : 'demoted to a worker'
-            : `already a ${role}`;
-          context.out.write(`Node ${name} ${done ? '' : 'is '}${what}.\n`);
-        }),
-      ),
-    );
+    addCommand(node, `${word} <node...>`, about)
+      .option('-d, --detach', 'do not wait until it has happened')
+      .action((names: string[], flags: { detach?: boolean }) =>
+        run((context) =>
+          forEachName(context, names, async (name) => {
+            const done = await change(context, name, (spec) => {
+              if (spec.Role === role) return false;
+              spec.Role = role;
+              return true;
+            });
+            if (done && flags.detach !== true) await roleReached(context, name, role);
+            const what = word === 'promote' ? 'promoted to a manager' : 'demoted to a worker';
+            context.out.write(`Node ${name} ${done ? what : `is already a ${role}`}.\n`);
+          }),
+        ),
+      );
   }
   addCommand(node, 'rm <node...>', 'forget hosts that are down')
     .option('-f, --force', 'even if they are not down')
@@ -252,5 +251,34 @@ async function change(
       const stale = error instanceof SwarmError && error.message.includes('out of sequence');
       if (!stale || attempt === RETRIES) throw error;
     }
+  }
+}
+
+/** A change of role takes a certificate, a restart of parts and a change of Raft's members. */
+const ROLE_LIMIT_MS = 30_000;
+const ROLE_POLL_MS = 100;
+
+/** Waits until a node really is a manager that answers, or no longer one. */
+async function roleReached(
+  context: Context,
+  name: string,
+  role: 'worker' | 'manager',
+): Promise<void> {
+  const { clock } = context;
+  const endMs = clock.nowMs() + ROLE_LIMIT_MS;
+  while (!context.signal.aborted) {
+    try {
+      const { ManagerStatus } = await getNode(context, name);
+      const isManager = ManagerStatus?.Reachability === 'reachable';
+      if (role === 'manager' ? isManager : ManagerStatus === undefined) return;
+    } catch (error) {
+      // The daemon that is asked may be the one that stops being a manager.
+      if (role === 'worker' && hasCode(error, 'unavailable')) return;
+      throw error;
+    }
+    if (clock.nowMs() > endMs) {
+      throw new SwarmError('timeout', `${name} is not a ${role} yet; "tsswarm node ls" shows it`);
+    }
+    await clock.sleep(ROLE_POLL_MS);
   }
 }

@@ -13,6 +13,7 @@ import { addScalars } from './scalars.ts';
 import {
   createService,
   getService,
+  removeServices,
   rollbackService,
   scaleServices,
   updateService,
@@ -64,15 +65,11 @@ function registerWrites(service: Command, run: Run): void {
     .action((pairs: string[], flags: { detach?: boolean }) =>
       run((context) => scaleServices(context, pairs, flags.detach === true)),
     );
-  addCommand(service, 'rm <service...>', 'stop services and forget them').action(
-    (names: string[]) =>
-      run((context) =>
-        forEachName(context, names, async (name) => {
-          await context.client.delete(`/services/${encodeURIComponent(name)}`);
-          context.out.write(`${name}\n`);
-        }),
-      ),
-  );
+  addCommand(service, 'rm <service...>', 'stop services and forget them')
+    .option('-d, --detach', 'do not wait until their tasks have stopped')
+    .action((names: string[], flags: { detach?: boolean }) =>
+      run((context) => removeServices(context, names, flags.detach === true)),
+    );
 }
 
 function registerReads(service: Command, run: Run): void {

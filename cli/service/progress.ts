@@ -27,8 +27,6 @@ interface Sight {
   readonly reason: string;
 }
 
-const TROUBLED = new Set(['failed', 'rejected', 'orphaned', 'shutdown', 'complete']);
-
 async function look(context: Context, id: string): Promise<Sight> {
   const { client } = context;
   const filters = filtersText({ service: [id], '_up-to-date': ['true'] });
@@ -40,7 +38,7 @@ async function look(context: Context, id: string): Promise<Sight> {
   const down = new Set(nodes.filter((item) => item.Status.State === 'down').map((item) => item.ID));
   const newest = new Map<string, TaskJson>();
   for (const task of tasks) {
-    const slot = task.Slot === undefined ? (task.NodeID ?? task.ID) : String(task.Slot);
+    const slot = slotOf(task);
     const other = newest.get(slot);
     const later = other === undefined || Date.parse(task.CreatedAt) >= Date.parse(other.CreatedAt);
     if (later && !down.has(task.NodeID ?? '')) newest.set(slot, task);
@@ -62,21 +60,50 @@ async function look(context: Context, id: string): Promise<Sight> {
   return { service, tasks: shown, wanted, running, reason: reasonOf(tasks, shown) };
 }
 
-/** Why a task is not running: what the newest of a slot says, else the last failure of any. */
+/** Why slots are empty: what their newest task says, else what ended the one before it. */
 function reasonOf(all: readonly TaskJson[], shown: Sight['tasks']): string {
-  for (const [, task] of shown) {
-    if (task.Status.State !== 'running' && (task.Status.Err ?? '') !== '') return task.Status.Err!;
+  for (const [, current] of shown) {
+    if (current.Status.State === 'running') continue;
+    const errors = all
+      .filter((task) => slotOf(task) === slotOf(current) && (task.Status.Err ?? '') !== '')
+      .sort((left, right) => Date.parse(right.CreatedAt) - Date.parse(left.CreatedAt));
+    const reason = current.Status.Err || errors[0]?.Status.Err;
+    if (reason !== undefined && reason !== '') return reason;
   }
-  const failed = all
-    .filter((task) => TROUBLED.has(task.Status.State) && (task.Status.Err ?? '') !== '')
-    .sort((left, right) => Date.parse(right.CreatedAt) - Date.parse(left.CreatedAt));
-  return failed[0]?.Status.Err ?? '';
+  return '';
 }
 
-/** What must change for the wait to go on: slots, their states, the update's state. */
-function fingerprint(sight: Sight): string {
-  const states = sight.tasks.map(([slot, task]) => `${slot}:${task.Status.State}`);
-  return `${sight.wanted} ${sight.running} ${sight.service.UpdateStatus?.State} ${states.join()}`;
+function slotOf(task: TaskJson): string {
+  return task.Slot === undefined ? (task.NodeID ?? task.ID) : String(task.Slot);
+}
+
+/**
+ * How far it has come. A slot whose task fails and starts again has not moved, so a program that
+ * ends at once is told apart from one that is on its way.
+ */
+class Advance {
+  readonly #furthest = new Map<string, number>();
+  #running = 0;
+  #wanted = -1;
+  #update = '';
+
+  /** Whether it is further than ever before, or something else is wanted now. */
+  moved(sight: Sight): boolean {
+    let moved = false;
+    const update = sight.service.UpdateStatus?.State ?? '';
+    if (sight.wanted !== this.#wanted || update !== this.#update) moved = true;
+    this.#wanted = sight.wanted;
+    this.#update = update;
+    if (sight.running > this.#running) moved = true;
+    this.#running = Math.max(this.#running, sight.running);
+    for (const [slot, task] of sight.tasks) {
+      const step = STEPS.indexOf(task.Status.State);
+      if (step <= (this.#furthest.get(slot) ?? -1)) continue;
+      this.#furthest.set(slot, step);
+      moved = true;
+    }
+    return moved;
+  }
 }
 
 interface Painter {
@@ -84,15 +111,23 @@ interface Painter {
   finish(line: string): void;
 }
 
+export interface WaitOptions {
+  readonly quiet: boolean;
+  /** The service before the change: its update status is not this change's. */
+  readonly before?: ServiceJson;
+  /** A rollback was asked for, so one that is done is no failure. */
+  readonly rollback?: boolean;
+}
+
 /** Sets the context's exit code: 0 when all run, 1 when the update failed, 2 when it is stuck. */
-export async function waitForService(context: Context, id: string, quiet: boolean): Promise<void> {
-  const painter = quiet
-    ? silent
-    : context.out.isTty
-      ? terminalPainter(context)
-      : linePainter(context);
+export async function waitForService(
+  context: Context,
+  id: string,
+  options: WaitOptions,
+): Promise<void> {
+  const painter = painterOf(context, options.quiet);
   const { clock } = context;
-  let last = '';
+  const advance = new Advance();
   let movedMs = clock.nowMs();
   let steadySinceMs: number | undefined;
   for (;;) {
@@ -101,34 +136,28 @@ export async function waitForService(context: Context, id: string, quiet: boolea
     }
     const sight = await look(context, id);
     const nowMs = clock.nowMs();
-    const print = fingerprint(sight);
-    if (print !== last) {
-      last = print;
-      movedMs = nowMs;
-      painter.paint(sight);
-    }
-    const failed = updateFailure(sight.service);
+    if (advance.moved(sight)) movedMs = nowMs;
+    painter.paint(sight);
+    const { Name } = sight.service.Spec;
+    const failed = updateFailure(sight.service, options);
     if (failed !== undefined) {
-      painter.finish('');
       context.err.write(`tsswarm: ${failed}\n`);
       context.exitCode = EXIT_ERROR;
       return;
     }
+    const isGlobal = sight.service.Spec.Mode?.Global !== undefined;
     const complete = sight.running === sight.wanted && !isUpdating(sight.service);
-    const noneFits =
-      complete && sight.wanted === 0 && sight.service.Spec.Mode?.Global !== undefined;
+    const noneFits = complete && sight.wanted === 0 && isGlobal;
     if (complete && !noneFits) {
       steadySinceMs ??= nowMs;
       if (nowMs - steadySinceMs >= (sight.wanted === 0 ? 0 : STEADY_MS)) {
-        painter.finish(`service ${sight.service.Spec.Name} converged`);
+        painter.finish(`service ${Name} converged`);
         return;
       }
     } else {
       steadySinceMs = undefined;
       const reason = noneFits ? 'no node meets what the service asks for' : sight.reason;
       if (nowMs - movedMs >= STUCK_MS && reason !== '') {
-        painter.finish('');
-        const { Name } = sight.service.Spec;
         context.err.write(
           `tsswarm: ${sight.running} of ${sight.wanted} tasks of ${Name} run: ${reason} ` +
             '(the service is kept and tried further)\n',
@@ -145,21 +174,30 @@ function isUpdating(service: ServiceJson): boolean {
   return ['updating', 'rollback_started'].includes(service.UpdateStatus?.State ?? '');
 }
 
-function updateFailure(service: ServiceJson): string | undefined {
+function updateFailure(service: ServiceJson, options: WaitOptions): string | undefined {
   const { UpdateStatus, Spec } = service;
   if (UpdateStatus === undefined) return undefined;
+  const earlier = options.before?.UpdateStatus;
+  if (earlier?.StartedAt === UpdateStatus.StartedAt && earlier?.State === UpdateStatus.State) {
+    return undefined;
+  }
   const why = UpdateStatus.Message === '' ? '' : `: ${UpdateStatus.Message}`;
   switch (UpdateStatus.State) {
     case 'paused':
       return `the update of ${Spec.Name} is paused${why}`;
     case 'rollback_paused':
       return `the rollback of ${Spec.Name} is paused${why}`;
+    case 'rollback_completed':
+      return options.rollback === true ? undefined : `${Spec.Name} was rolled back${why}`;
     default:
       return undefined;
   }
 }
 
-const silent: Painter = { paint: () => {}, finish: () => {} };
+function painterOf(context: Context, quiet: boolean): Painter {
+  if (quiet) return { paint: () => {}, finish: () => {} };
+  return context.out.isTty ? terminalPainter(context) : linePainter(context);
+}
 
 function overall(sight: Sight): string {
   return `overall progress: ${sight.running} out of ${sight.wanted} tasks`;
@@ -199,6 +237,7 @@ function bar(state: string): string {
 
 function terminalPainter(context: Context): Painter {
   let height = 0;
+  let last = '';
   return {
     paint: (sight) => {
       const lines = [overall(sight)];
@@ -210,6 +249,9 @@ function terminalPainter(context: Context): Painter {
         }
       }
       const cut = lines.map((line) => line.slice(0, context.out.columns - 1));
+      const text = cut.join('\n');
+      if (text === last) return;
+      last = text;
       const up = height === 0 ? '' : `\x1b[${height}A`;
       context.out.write(`${up}${cut.map((line) => `\x1b[2K${line}\n`).join('')}\x1b[J`);
       height = cut.length;

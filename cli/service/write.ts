@@ -1,7 +1,8 @@
-/** create, update, rollback, scale: what changes a service, and the wait until it has happened. */
+/** create, update, rollback, scale, rm: what changes a service, and the wait until it has happened. */
 import { SwarmError } from '../../base/errors.ts';
-import { type Context, EXIT_ERROR } from '../context.ts';
-import type { NetworkJson, ServiceJson, ServiceSpecJson } from '../docker.ts';
+import { filtersText } from '../client.ts';
+import { type Context, EXIT_ERROR, forEachName } from '../context.ts';
+import type { NetworkJson, NodeJson, ServiceJson, ServiceSpecJson, TaskJson } from '../docker.ts';
 import { applyCreateLists, applyUpdateLists } from './lists.ts';
 import { splitCommand } from './parse.ts';
 import { waitForService } from './progress.ts';
@@ -61,7 +62,8 @@ export async function createService(
   }
   const created = await context.client.post<{ ID: string }>('/services/create', spec);
   context.out.write(`${created.ID}\n`);
-  if (flags.detach !== true) await waitForService(context, created.ID, flags.quiet === true);
+  if (flags.detach !== true)
+    await waitForService(context, created.ID, { quiet: flags.quiet === true });
 }
 
 /** Reads, changes and writes; again when somebody else was faster. */
@@ -101,7 +103,8 @@ export async function updateService(context: Context, name: string, flags: Flags
     }
   });
   context.out.write(`${name}\n`);
-  if (flags.detach !== true) await waitForService(context, service.ID, flags.quiet === true);
+  if (flags.detach === true) return;
+  await waitForService(context, service.ID, { quiet: flags.quiet === true, before: service });
 }
 
 /** A stored service names its networks by id, so names to add or remove become ids first. */
@@ -126,7 +129,9 @@ async function withNetworkIds(context: Context, flags: Flags): Promise<Flags> {
 export async function rollbackService(context: Context, name: string, flags: Flags): Promise<void> {
   const service = await change(context, name, { rollback: 'previous' }, async () => {});
   context.out.write(`${name}\n`);
-  if (flags.detach !== true) await waitForService(context, service.ID, flags.quiet === true);
+  if (flags.detach === true) return;
+  const quiet = flags.quiet === true;
+  await waitForService(context, service.ID, { quiet, before: service, rollback: true });
 }
 
 /** 'web=3' texts; all are checked before any is changed, and waited for after all are. */
@@ -145,7 +150,7 @@ export async function scaleServices(
     }
     return [match[1], Number(match[2])];
   });
-  const changed: string[] = [];
+  const changed: ServiceJson[] = [];
   for (const [name, replicas] of wanted) {
     try {
       const service = await change(context, name, {}, async (spec) => {
@@ -154,7 +159,7 @@ export async function scaleServices(
         }
         spec.Mode = { Replicated: { Replicas: replicas } };
       });
-      changed.push(service.ID);
+      changed.push(service);
       context.out.write(`${name} scaled to ${replicas}\n`);
     } catch (error) {
       if (!(error instanceof SwarmError)) throw error;
@@ -163,5 +168,57 @@ export async function scaleServices(
     }
   }
   if (detach) return;
-  for (const id of changed) await waitForService(context, id, false);
+  for (const before of changed) await waitForService(context, before.ID, { quiet: false, before });
+}
+
+/** How long a removed service may take without any of its tasks ending; grace is 10 s by default. */
+const STOP_LIMIT_MS = 60_000;
+const STOP_POLL_MS = 100;
+
+/** Removes services and waits until none of their tasks runs; those on hosts that are down aside. */
+export async function removeServices(
+  context: Context,
+  names: readonly string[],
+  detach: boolean,
+): Promise<void> {
+  const ids: string[] = [];
+  await forEachName(context, names, async (name) => {
+    const service = await getService(context, name);
+    await context.client.delete(`/services/${service.ID}`);
+    ids.push(service.ID);
+    context.out.write(`${name}\n`);
+  });
+  if (detach || ids.length === 0) return;
+  const { clock } = context;
+  let left = Infinity;
+  let movedMs = clock.nowMs();
+  while (left > 0) {
+    if (context.signal.aborted) {
+      throw new SwarmError('cancelled', 'interrupted; the tasks are stopped in the background');
+    }
+    const now = await countStopping(context, ids);
+    if (now < left) movedMs = clock.nowMs();
+    left = now;
+    if (clock.nowMs() - movedMs > STOP_LIMIT_MS) {
+      throw new SwarmError(
+        'timeout',
+        `${left} tasks are still stopping; "tsswarm node ps" shows them`,
+      );
+    }
+    if (left > 0) await clock.sleep(STOP_POLL_MS);
+  }
+}
+
+const ENDED = new Set(['complete', 'shutdown', 'failed', 'rejected', 'orphaned', 'remove']);
+
+async function countStopping(context: Context, ids: readonly string[]): Promise<number> {
+  const { client } = context;
+  const filters = filtersText({ service: ids });
+  const [tasks, nodes] = await Promise.all([
+    client.get<TaskJson[]>('/tasks', { filters }),
+    client.get<NodeJson[]>('/nodes'),
+  ]);
+  const down = new Set(nodes.filter((node) => node.Status.State === 'down').map((node) => node.ID));
+  return tasks.filter((task) => !ENDED.has(task.Status.State) && !down.has(task.NodeID ?? ''))
+    .length;
 }

@@ -6,6 +6,7 @@ import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { connect } from 'node:net';
 import { dirname } from 'node:path';
+import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -26,6 +27,7 @@ import { addTaskRoutes } from './routes/tasks.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
+const DRAIN_LIMIT_BYTES = 256 * MIB;
 const SOCKET_MODE = 0o660;
 const SOCKET_MODE_ROOT_ONLY = 0o600;
 
@@ -155,9 +157,22 @@ function sendError(
     response.destroy();
     return;
   }
-  // What is left of a refused body must not be read as the next request.
-  if (!incoming.complete) response.setHeader('Connection', 'close');
+  if (!incoming.complete) drain(incoming, response);
   sendJson(response, status, { message: messageOf(error) });
+}
+
+/**
+ * The rest of a refused upload is read and dropped, up to a bound: a client that is cut off while
+ * it sends often loses the answer too.
+ */
+function drain(incoming: IncomingMessage, response: ServerResponse): void {
+  response.setHeader('Connection', 'close');
+  let size = 0;
+  incoming.on('data', (chunk: Buffer) => {
+    size += chunk.length;
+    if (size > DRAIN_LIMIT_BYTES) incoming.destroy();
+  });
+  incoming.on('error', () => response.destroy());
 }
 
 /** '/v1.43/info' -> '/info'. SwarmError invalid with Docker's words for versions not served. */

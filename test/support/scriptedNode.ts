@@ -279,7 +279,12 @@ export class ScriptedNode implements DaemonNode, Control {
 
   async updateNode(id: string, version: number, spec: NodeSpec): Promise<Node> {
     validateNodeSpec(spec);
-    const object = { ...this.store.get('node', id)!, version, spec, role: spec.role };
+    const node = this.store.get('node', id)!;
+    const manager =
+      spec.role === 'manager'
+        ? { raftId: node.hostIndex, address: `${node.address}:2377` }
+        : undefined;
+    const object = { ...node, version, spec, role: spec.role, manager };
     this.write({ kind: 'update', table: 'node', object });
     return this.store.get('node', id)!;
   }
