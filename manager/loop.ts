@@ -37,7 +37,9 @@ const RETRY_MS = 20;
 const RETRY_MAX_MS = 1_000;
 /** A timer is never set further ahead; it is set again when it fires. */
 const WAKE_MAX_MS = 3_600_000;
-/** Changes in one proposal; the proposer's own bound, below which chunks are halved if too large. */
+/**
+ * Changes in one proposal; the proposer's own bound, below which chunks are halved if too large.
+ */
 const CHUNK_CHANGES = 200;
 /** Events read from the ring at once. */
 const EVENTS_AT_ONCE = 1_000;
@@ -181,7 +183,9 @@ class Runner {
     else this.#schedule();
   }
 
-  /** A broken invariant ends the process; any other exception is a bug that is shown and retried. */
+  /**
+   * A broken invariant ends the process; any other exception is a bug that is shown and retried.
+   */
   #failed(error: unknown): void {
     if (error instanceof AssertionError) {
       this.stop();

@@ -1,6 +1,6 @@
 /**
- * Joins Raft and store: model <-> log bytes. As Raft's state machine it applies committed entries to
- * the store and streams snapshots of it; as the store's proposer it turns a transaction into one
+ * Joins Raft and store: model <-> log bytes. As Raft's state machine it applies committed entries
+ * to the store and streams snapshots of it; as the store's proposer it turns a transaction into one
  * entry and hands back what apply said of it. It decides nothing and keeps no state of its own but
  * the answers that proposals under way still wait for.
  */

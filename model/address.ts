@@ -28,7 +28,9 @@ export function formatAddress(value: number): string {
   return [24, 16, 8, 0].map((shift) => Math.floor(value / 2 ** shift) % 256).join('.');
 }
 
-/** '10.0.1.0/24' -> its block; undefined when malformed or when bits right of the prefix are set. */
+/**
+ * '10.0.1.0/24' -> its block; undefined when malformed or when bits right of the prefix are set.
+ */
 export function parseBlock(text: string): Block | undefined {
   const match = /^([\d.]+)\/(\d{1,2})$/.exec(text);
   if (match === null) return undefined;

@@ -1,6 +1,6 @@
 /**
- * Small checks that validate.ts and validateTask.ts share: each returns quietly or throws SwarmError
- * invalid with one line that says what is wrong and what to write instead.
+ * Small checks that validate.ts and validateTask.ts share: each returns quietly or throws
+ * SwarmError invalid with one line that says what is wrong and what to write instead.
  */
 import { SwarmError } from '../base/errors.ts';
 import type { Labels } from './types.ts';

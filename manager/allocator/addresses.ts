@@ -1,6 +1,7 @@
 /**
- * Free addresses of one network in one pass. What is held is told by the caller; addresses are given
- * in turn, after the newest one given before, so that one just freed is not used again at once.
+ * Free addresses of one network in one pass. What is held is told by the caller; addresses are
+ * given in turn, after the newest one given before, so that one just freed is not used again at
+ * once.
  */
 import { contains, formatAddress, parseAddress, parseBlock } from '../../model/address.ts';
 import type { Network } from '../../model/types.ts';

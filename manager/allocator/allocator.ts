@@ -1,8 +1,8 @@
 /**
- * Gives what must be unique in the cluster: subnets and VXLAN ids to networks, virtual addresses and
- * published ports to services, addresses to tasks (NEW becomes PENDING). What cannot be given is
- * said on the object and tried again whenever something changes. The truth is in the store alone;
- * the lists of who waits are a memo, made anew by a leader's first pass.
+ * Gives what must be unique in the cluster: subnets and VXLAN ids to networks, virtual addresses
+ * and published ports to services, addresses to tasks (NEW becomes PENDING). What cannot be given
+ * is said on the object and tried again whenever something changes. The truth is in the store
+ * alone; the lists of who waits are a memo, made anew by a leader's first pass.
  */
 import { TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';

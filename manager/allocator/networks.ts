@@ -1,7 +1,8 @@
 /**
- * Gives a network its subnet, gateway and VXLAN id: the subnet the user asked for, or the first free
- * block of the cluster's pools that touches no other network, no node and no gateway bridge. Pure:
- * what is in use is read from the view, and what one pass gives out is noted for the next network.
+ * Gives a network its subnet, gateway and VXLAN id: the subnet the user asked for, or the first
+ * free block of the cluster's pools that touches no other network, no node and no gateway bridge.
+ * Pure: what is in use is read from the view, and what one pass gives out is noted for the next
+ * network.
  */
 import {
   type Block,

@@ -1,7 +1,7 @@
 /**
- * Forgets tasks: those of a slot beyond the history that is kept, those to be removed once they have
- * stopped, all of a service that is gone. Never the newest task of a slot that stays (it says what
- * the slot is), and never one whose container may still run on a node that answers.
+ * Forgets tasks: those of a slot beyond the history that is kept, those to be removed once they
+ * have stopped, all of a service that is gone. Never the newest task of a slot that stays (it says
+ * what the slot is), and never one whose container may still run on a node that answers.
  */
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';

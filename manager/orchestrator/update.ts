@@ -6,7 +6,7 @@
  * | status | what is true | left by |
  * |---|---|---|
  * | none | no outdated slot, or not looked at yet | begin |
- * | updating, rollback_started | slots are being replaced, at most `parallelism` at a time | progress |
+ * | updating, rollback_started | slots are replaced, at most `parallelism` at a time | progress |
  * | paused, rollback_paused | too many failures; only a new specification goes on | apply (store) |
  * | completed, rollback_completed | all replaced and watched for the monitor period | begin |
  */

@@ -145,7 +145,7 @@ test('a loop is called at the time it asked for, with nothing dirty', async () =
   assert.deepEqual(bench.calls.slice(1), [{ atMs: 5_000, everything: false, services: [] }]);
 });
 
-test('a loop has one proposal under way; what happens meanwhile is looked at after it', async () => {
+test('a loop has one proposal under way; what happens meanwhile waits for it', async () => {
   const bench = new Bench();
   bench.latencyMs = 100;
   bench.create('web');
@@ -185,7 +185,7 @@ test('a change refused as stale makes its object dirty again', async () => {
   assert.equal(bench.store.serviceByName('web')?.allocatedVersion, 3);
 });
 
-test('a large plan goes in chunks of 200, and in smaller ones when those are too large', async () => {
+test('a large plan goes in chunks of 200, or smaller ones when those are too large', async () => {
   const bench = new Bench();
   bench.changesMax = 60;
   const changes = Array.from(
@@ -226,7 +226,7 @@ test('changes that are refused again and again do not spin', async () => {
   assert.ok(bench.calls.length < 20, `${bench.calls.length} passes`);
 });
 
-test('after a loss of leadership nothing is planned or proposed, and a new term starts anew', async () => {
+test('after a loss of leadership nothing is proposed, and a new term starts anew', async () => {
   const bench = new Bench();
   bench.latencyMs = 50;
   const changes = Array.from(
