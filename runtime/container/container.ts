@@ -20,7 +20,7 @@ import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
 import { decodeExitRecord, encodeExitRecord, lostRecord, SIGKILL } from './exitRecord.ts';
 import { readLogs } from './logs.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
-import { buildSpec, type ContainerPaths, LOG_DIR, parseSignal } from './spec.ts';
+import { buildSpec, type ContainerPaths, type LaunchSpec, LOG_DIR, parseSignal } from './spec.ts';
 import type {
   Container,
   ContainerConfig,
@@ -67,6 +67,8 @@ export class ManagedContainer implements Container {
   readonly #context: ContainerContext;
   readonly #paths: ContainerPaths;
   readonly #changed = new Signal();
+  /** Made when it was created; missing after a restart of the daemon, and once started. */
+  #spec: LaunchSpec | undefined;
   #phase: Phase = 'created';
   #shim: ShimClient | undefined;
   #pid = 0;
@@ -77,10 +79,16 @@ export class ManagedContainer implements Container {
   #launcher = 0;
   #reapTimer: Timer | undefined;
 
-  constructor(config: ContainerConfig, paths: ContainerPaths, context: ContainerContext) {
+  constructor(
+    config: ContainerConfig,
+    paths: ContainerPaths,
+    context: ContainerContext,
+    spec?: LaunchSpec,
+  ) {
     this.config = config;
     this.#paths = paths;
     this.#context = context;
+    this.#spec = spec;
   }
 
   get state(): ContainerState {
@@ -104,7 +112,8 @@ export class ManagedContainer implements Container {
     if (this.#phase !== 'created') {
       throw new SwarmError('conflict', `container ${this.#shortId} was started before`);
     }
-    const spec = buildSpec(this.config, this.#paths, this.#context.cgroups);
+    const spec = this.#spec ?? buildSpec(this.config, this.#paths, this.#context.cgroups);
+    this.#spec = undefined;
     for (const note of spec.notes) this.#context.log.warn(note, { container: this.#shortId });
     this.#phase = 'starting';
     try {

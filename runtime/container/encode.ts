@@ -49,59 +49,67 @@ export type Tag = (typeof TAG)[keyof typeof TAG];
 /** A field of a record: u32 as a number, u64 as a bigint, a string (NUL-terminated), or bytes. */
 export type Field = number | bigint | string | Uint8Array;
 
+const FIRST_BUFFER_BYTES = 32 * 1024;
+
 export class SpecWriter {
-  readonly #parts: Uint8Array[] = [];
-  #bytes = HEADER_BYTES;
+  #buffer = Buffer.allocUnsafe(FIRST_BUFFER_BYTES);
+  #at = HEADER_BYTES;
   #records = 0;
 
   /** Appends one record. SwarmError invalid for a string with a NUL byte. */
   add(tag: Tag, ...fields: readonly Field[]): void {
-    const parts = fields.map(encodeField);
-    const length = parts.reduce((sum, part) => sum + part.length, 0);
-    const header = Buffer.alloc(RECORD_HEADER_BYTES);
-    header.writeUInt32LE(tag, 0);
-    header.writeUInt32LE(length, 4);
-    this.#parts.push(header, ...parts);
-    this.#bytes += RECORD_HEADER_BYTES + length;
+    const start = this.#at;
+    this.#reserve(RECORD_HEADER_BYTES);
+    this.#at += RECORD_HEADER_BYTES;
+    for (const field of fields) this.#put(field);
+    this.#buffer.writeUInt32LE(tag, start);
+    this.#buffer.writeUInt32LE(this.#at - start - RECORD_HEADER_BYTES, start + 4);
     this.#records += 1;
   }
 
   /** The whole specification. SwarmError invalid when it is beyond 8 MiB. */
   finish(): Uint8Array {
-    if (this.#bytes > MAX_BYTES) {
+    if (this.#at > MAX_BYTES) {
       throw new SwarmError(
         'invalid',
-        `the container's configuration takes ${this.#bytes} bytes, at most ${MAX_BYTES} are ` +
+        `the container's configuration takes ${this.#at} bytes, at most ${MAX_BYTES} are ` +
           'possible: shorten its arguments or environment',
       );
     }
-    const header = Buffer.alloc(HEADER_BYTES);
-    header.writeUInt32LE(MAGIC, 0);
-    header.writeUInt32LE(VERSION, 4);
-    header.writeUInt32LE(this.#bytes, 8);
-    header.writeUInt32LE(this.#records, 12);
-    return Buffer.concat([header, ...this.#parts], this.#bytes);
+    this.#buffer.writeUInt32LE(MAGIC, 0);
+    this.#buffer.writeUInt32LE(VERSION, 4);
+    this.#buffer.writeUInt32LE(this.#at, 8);
+    this.#buffer.writeUInt32LE(this.#records, 12);
+    return this.#buffer.subarray(0, this.#at);
   }
-}
 
-function encodeField(field: Field): Uint8Array {
-  if (typeof field === 'number') {
-    const bytes = Buffer.alloc(4);
-    bytes.writeInt32LE(field | 0, 0);
-    return bytes;
+  #reserve(bytes: number): void {
+    if (this.#at + bytes <= this.#buffer.length) return;
+    const larger = Buffer.allocUnsafe(2 * (this.#at + bytes));
+    this.#buffer.copy(larger, 0, 0, this.#at);
+    this.#buffer = larger;
   }
-  if (typeof field === 'bigint') {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigUInt64LE(field, 0);
-    return bytes;
-  }
-  if (typeof field === 'string') {
-    if (field.includes('\0')) {
-      throw new SwarmError('invalid', `"${field.replaceAll('\0', '\\0')}" contains a NUL byte`);
+
+  #put(field: Field): void {
+    if (typeof field === 'number') {
+      this.#reserve(4);
+      this.#at = this.#buffer.writeInt32LE(field | 0, this.#at);
+    } else if (typeof field === 'bigint') {
+      this.#reserve(8);
+      this.#at = this.#buffer.writeBigUInt64LE(field, this.#at);
+    } else if (typeof field === 'string') {
+      if (field.includes('\0')) {
+        throw new SwarmError('invalid', `"${field.replaceAll('\0', '\\0')}" contains a NUL byte`);
+      }
+      this.#reserve(Buffer.byteLength(field) + 1);
+      this.#at += this.#buffer.write(field, this.#at);
+      this.#at = this.#buffer.writeUInt8(0, this.#at);
+    } else {
+      this.#reserve(field.length);
+      this.#buffer.set(field, this.#at);
+      this.#at += field.length;
     }
-    return Buffer.from(`${field}\0`);
   }
-  return field;
 }
 
 /** One record as read back: for tests and for looking at a specification. */

@@ -112,7 +112,10 @@ const MASKED: readonly string[] = [
   '/sys/firmware',
 ];
 
-/** Also each processor's thermal_throttle, whose counters tell containers about each other. */
+/**
+ * Also each processor's thermal_throttle, whose counters tell containers about each other. Reads
+ * sysfs: called once, not for each container.
+ */
 export function maskedPaths(cpuDir = '/sys/devices/system/cpu'): readonly string[] {
   const throttles: string[] = [];
   for (const entry of listOrNone(cpuDir)) {

@@ -49,6 +49,9 @@ const DRAIN_MS = 2000;
 const REALTIME_FIRST = 34;
 const REALTIME_LAST = 64;
 
+/** Processors do not change while the daemon runs. */
+let hostMasks: readonly string[] | undefined;
+
 export const LOG_DIR = 'logs';
 export const UPPER_DIR = 'upper';
 export const WORK_DIR = 'work';
@@ -226,7 +229,8 @@ function addFileSystem(
     if (source !== undefined) writer.add(TAG.mount, MOUNT.bind | MOUNT.file, 0, target, source);
   }
   for (const mount of parentsFirst(config.mounts)) addMount(writer, mount);
-  for (const path of maskedPaths()) writer.add(TAG.mask, path);
+  hostMasks ??= maskedPaths();
+  for (const path of hostMasks) writer.add(TAG.mask, path);
   for (const path of READ_ONLY_PATHS) writer.add(TAG.readOnly, 0, path);
 }
 

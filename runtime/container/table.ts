@@ -112,7 +112,7 @@ class Table implements ContainerTable {
     }
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, config.id);
     // Everything that can be wrong with it is found now, not when it is started.
-    buildSpec(config, paths, this.#cgroups);
+    const spec = buildSpec(config, paths, this.#cgroups);
     try {
       makeDirectories(paths, [UPPER_DIR, WORK_DIR, LOG_DIR]);
       // Renamed into place last: a directory without a configuration was never a container.
@@ -126,7 +126,7 @@ class Table implements ContainerTable {
         cause: error,
       });
     }
-    const container = new ManagedContainer(config, paths, this.#context);
+    const container = new ManagedContainer(config, paths, this.#context, spec);
     this.#containers.set(config.id, container);
     return container;
   }
