@@ -3,7 +3,7 @@
  * leaves (0 done, 1 error, 2 not placeable).
  */
 import type { Clock } from '../base/clock.ts';
-import { SwarmError } from '../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { ApiClient } from './client.ts';
 
 export const EXIT_ERROR = 1;
@@ -42,6 +42,26 @@ export async function forEachName(
       context.err.write(`tsswarm: ${error.message}\n`);
       context.exitCode = EXIT_ERROR;
     }
+  }
+}
+
+/** A change of leader takes less; a daemon that is restarted, a little more. */
+const PATIENCE_MS = 15_000;
+const RETRY_MS = 200;
+
+/** `read`, again while the cluster cannot answer (a leader is being chosen), within a bound. */
+export async function patiently<T>(context: Context, read: () => Promise<T>): Promise<T> {
+  const endMs = context.clock.nowMs() + PATIENCE_MS;
+  for (;;) {
+    try {
+      return await read();
+    } catch (error) {
+      const passing = hasCode(error, 'unavailable') || hasCode(error, 'timeout');
+      const outside = messageOf(error).includes('not a swarm manager');
+      const over = context.clock.nowMs() > endMs || context.signal.aborted;
+      if (!passing || outside || over) throw error;
+    }
+    await context.clock.sleep(RETRY_MS);
   }
 }
 

@@ -39,7 +39,8 @@ export function registerImage(program: Command, run: Run): void {
           throw new SwarmError('invalid', 'name the image: tsswarm image import FILE NAME[:TAG]');
         }
         const changes = (flags.change ?? []).map((line) => `&changes=${encodeURIComponent(line)}`);
-        const path = `/images/create?fromSrc=-&repo=${encodeURIComponent(reference)}${changes.join('')}`;
+        const repository = encodeURIComponent(reference);
+        const path = `/images/create?fromSrc=-&repo=${repository}${changes.join('')}`;
         await sendTar(context, path, {}, source(context, file));
       }),
     );

@@ -1,10 +1,10 @@
 /** node: the hosts of the swarm. */
 import { formatBytes } from '../base/bytes.ts';
-import { hasCode, SwarmError } from '../base/errors.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
 import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import type { Run } from './commands.ts';
-import { type Context, forEachName, parseFilters } from './context.ts';
+import { type Context, forEachName, parseFilters, patiently } from './context.ts';
 import type { InfoJson, NodeJson, NodeSpecJson, TaskJson } from './docker.ts';
 import {
   type Column,
@@ -268,12 +268,13 @@ async function roleReached(
   const endMs = clock.nowMs() + ROLE_LIMIT_MS;
   while (!context.signal.aborted) {
     try {
-      const { ManagerStatus } = await getNode(context, name);
+      const { ManagerStatus } = await patiently(context, () => getNode(context, name));
       const isManager = ManagerStatus?.Reachability === 'reachable';
       if (role === 'manager' ? isManager : ManagerStatus === undefined) return;
     } catch (error) {
       // The daemon that is asked may be the one that stops being a manager.
-      if (role === 'worker' && hasCode(error, 'unavailable')) return;
+      const outside = messageOf(error).includes('not a swarm manager');
+      if (role === 'worker' && outside) return;
       throw error;
     }
     if (clock.nowMs() > endMs) {

@@ -1,6 +1,7 @@
 /** info, version, events: the host, and what changes. */
 import { formatBytes } from '../base/bytes.ts';
 import { parseDuration } from '../base/duration.ts';
+import { VERSION } from '../base/version.ts';
 import { filtersText, jsonLines } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import type { Run } from './commands.ts';
@@ -64,19 +65,16 @@ function infoText(info: InfoJson): string {
   ]);
 }
 
-/** The command and the daemon are built from one tree; a difference means an unfinished upgrade. */
-const CLIENT_VERSION = '0.1.0';
-
 export function registerVersion(program: Command, run: Run): void {
   addCommand(program, 'version', 'versions of the command and the daemon')
     .option('-f, --format <template>', 'a Go template, or "json"')
     .option('--json', 'as JSON')
     .action((flags: FormatFlags) =>
       run(async (context) => {
-        const client = { Version: CLIENT_VERSION, Node: process.version };
+        const client = { Version: VERSION, Node: process.version };
         if (flags.format === undefined && flags.json !== true) {
           const lines = [
-            ['Command', CLIENT_VERSION],
+            ['Command', VERSION],
             ['Node.js', process.version],
           ] as const;
           context.out.write(prettyText(lines));

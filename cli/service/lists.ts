@@ -1,6 +1,6 @@
 /**
- * Flags that hold lists: `--env` on create, `--env-add` and `--env-rm` on update. One table says for
- * each where its items live in the specification, how a text becomes items, and what makes two
+ * Flags that hold lists: `--env` on create, `--env-add` and `--env-rm` on update. One table says
+ * for each where its items live in the specification, how a text becomes items, and what makes two
  * items the same, so that adding replaces and removing finds.
  */
 import { readFileSync } from 'node:fs';

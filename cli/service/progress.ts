@@ -5,7 +5,7 @@
  */
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
-import { type Context, EXIT_ERROR, EXIT_NOT_PLACEABLE } from '../context.ts';
+import { type Context, EXIT_ERROR, EXIT_NOT_PLACEABLE, patiently } from '../context.ts';
 import type { NodeJson, ServiceJson, TaskJson } from '../docker.ts';
 
 const POLL_MS = 100;
@@ -134,7 +134,7 @@ export async function waitForService(
     if (context.signal.aborted) {
       throw new SwarmError('cancelled', 'interrupted; the change goes on in the background');
     }
-    const sight = await look(context, id);
+    const sight = await patiently(context, () => look(context, id));
     const nowMs = clock.nowMs();
     if (advance.moved(sight)) movedMs = nowMs;
     painter.paint(sight);

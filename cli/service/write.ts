@@ -1,7 +1,7 @@
-/** create, update, rollback, scale, rm: what changes a service, and the wait until it has happened. */
+/** create, update, rollback, scale, rm: what changes a service, and the wait for it. */
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
-import { type Context, EXIT_ERROR, forEachName } from '../context.ts';
+import { type Context, EXIT_ERROR, forEachName, patiently } from '../context.ts';
 import type { NetworkJson, NodeJson, ServiceJson, ServiceSpecJson, TaskJson } from '../docker.ts';
 import { applyCreateLists, applyUpdateLists } from './lists.ts';
 import { splitCommand } from './parse.ts';
@@ -171,11 +171,11 @@ export async function scaleServices(
   for (const before of changed) await waitForService(context, before.ID, { quiet: false, before });
 }
 
-/** How long a removed service may take without any of its tasks ending; grace is 10 s by default. */
+/** How long no task of a removed service may end; the grace period is 10 s by default. */
 const STOP_LIMIT_MS = 60_000;
 const STOP_POLL_MS = 100;
 
-/** Removes services and waits until none of their tasks runs; those on hosts that are down aside. */
+/** Removes services and waits until none of their tasks runs, but for those on hosts down. */
 export async function removeServices(
   context: Context,
   names: readonly string[],
@@ -196,7 +196,7 @@ export async function removeServices(
     if (context.signal.aborted) {
       throw new SwarmError('cancelled', 'interrupted; the tasks are stopped in the background');
     }
-    const now = await countStopping(context, ids);
+    const now = await patiently(context, () => countStopping(context, ids));
     if (now < left) movedMs = clock.nowMs();
     left = now;
     if (clock.nowMs() - movedMs > STOP_LIMIT_MS) {

@@ -1,4 +1,4 @@
-/** watch: the swarm as it moves; a live picture on a terminal, lines in a pipe, JSON with --json. */
+/** watch: the swarm as it moves; a picture on a terminal, lines in a pipe, JSON with --json. */
 import { SwarmError } from '../../base/errors.ts';
 import type { LiveMessage } from '../../model/live.ts';
 import { jsonLines } from '../client.ts';

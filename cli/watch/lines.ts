@@ -15,7 +15,7 @@ const PHASES: Readonly<Record<string, string>> = {
   running: 'started',
 };
 
-/** 'allocated 2, placed 3, sent 1, prepared 12, started 8 ms'; phases that took 0 ms are left out. */
+/** 'allocated 2, placed 3, sent 1, prepared 12, started 8 ms'; phases of 0 ms are left out. */
 export function phasesText(task: LiveTask): string {
   const parts: string[] = [];
   let previousMs: number | undefined;

@@ -1,6 +1,6 @@
 /**
- * The small part of HTTP that the API needs: requests with parsed query and bounded bodies, replies,
- * streams that wait for a slow reader, and a router over path patterns ('/nodes/{id}/update';
+ * The small part of HTTP that the API needs: requests with parsed query and bounded bodies,
+ * replies, streams that wait for a slow reader, and a router over path patterns ('/nodes/{id}/update';
  * '{name...}' also matches slashes). It knows nothing of Docker beyond the shape of an error.
  */
 import { once } from 'node:events';
@@ -56,7 +56,7 @@ export class ApiRequest {
     this.signal = gone.signal;
   }
 
-  /** '1', 'true', 'True' as Docker reads them; anything else but '', '0', 'false' counts as true. */
+  /** As Docker reads flags: anything but '', 0, no, false and none is true. */
   flag(name: string): boolean {
     const value = (this.query.get(name) ?? '').trim().toLowerCase();
     return !['', '0', 'no', 'false', 'none'].includes(value);

@@ -1,4 +1,4 @@
-/** The tsswarm command as users run it: a process, against the API with a scripted node behind it. */
+/** The tsswarm command as users run it: a process, against a scripted node behind the API. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -40,7 +40,7 @@ test('lists obey --format, --filter, -q and --json', async () => {
   assert.equal(row.ManagerStatus, 'Leader');
 });
 
-test('service create waits, shows progress as plain lines in a pipe, and pins the digest', async () => {
+test('service create waits, shows progress as lines in a pipe, and pins the digest', async () => {
   await tsswarm('network', 'create', '--subnet', '10.7.0.0/24', '--label', 'a=b', 'front');
   const out = await tsswarm(
     ...['service', 'create', '--name', 'web', '--replicas', '3', '-p', '8080:80', '-e', 'A=1'],

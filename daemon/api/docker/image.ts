@@ -1,4 +1,4 @@
-/** Images as Docker's JSON. Names are shown in the short form ('web:1', not docker.io/library/...). */
+/** Images as Docker's JSON. Names are short ('web:1', not docker.io/library/web:1). */
 import type { Image } from '../../../runtime/image/types.ts';
 import { timeOf } from './common.ts';
 

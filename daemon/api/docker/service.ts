@@ -50,7 +50,7 @@ export function serviceToDocker(service: Service, counts?: ServiceCounts): objec
   };
 }
 
-/** Running: on a node that is not down. Desired: replicas, or for global the tasks that should run. */
+/** Running: on a node not down. Desired: replicas; for global, the tasks that should run. */
 export function countTasks(view: View, service: Service): ServiceCounts {
   let running = 0;
   let wanted = 0;
