@@ -36,6 +36,7 @@ export async function openHost(
     close: async () => {
       await network.close();
       await containers.close();
+      await images.close();
     },
   };
 }

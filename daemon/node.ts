@@ -292,7 +292,7 @@ export class Node implements DaemonNode {
     if (swarm === undefined && this.#state !== 'error') {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
-    if (swarm?.manager !== undefined) await swarm.manager.leaveRaft(force);
+    if (swarm?.manager !== undefined) await swarm.manager.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
     await this.#forget();

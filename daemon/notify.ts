@@ -25,7 +25,7 @@ const sendto = define<
   ) => number
 >(
   '',
-  'ssize_t sendto(int fd, void *data, size_t length, int flags, void *address, uint32_t addressLength)',
+  'int64_t sendto(int fd, void *data, size_t length, int flags, void *address, uint32_t addressLength)',
 );
 
 /** `state` is e.g. 'READY=1'. */

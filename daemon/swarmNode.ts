@@ -147,6 +147,7 @@ export class SwarmNode {
     try {
       if (this.#membership.role === 'manager') await this.#startManager();
       this.#agent.onSession((message) => this.#told(message));
+      this.#agent.onRefused((error) => this.#refused(error));
       await this.#agent.start(managers);
       this.#renewal.start();
     } catch (error) {
@@ -166,7 +167,7 @@ export class SwarmNode {
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
       remember: (raftId) => this.#remember({ ...this.#membership, raftId }),
-      onManagers: (managers) => this.#managersAre(managers),
+      onManagers: (managers, leader) => this.#managersAre(managers, leader),
     });
   }
 
@@ -185,15 +186,24 @@ export class SwarmNode {
     }
   }
 
+  /** Managers refuse this node again and again: it was removed, or its certificate has expired. */
+  #refused(error: SwarmError): void {
+    if (error.code === 'forbidden') this.#options.onRemoved(error.message);
+    else this.#options.environment.log.error('managers refuse this node', { error: error.message });
+  }
+
   #told(message: SessionMessage | undefined): void {
     if (message === undefined || this.#stopped) return;
-    this.#managersAre(message.managers.map((manager) => manager.address));
+    const leader = message.managers.find((manager) => manager.isLeader)?.address ?? '';
+    const addresses = message.managers.map((manager) => manager.address);
+    this.#managersAre(addresses, leader);
     if (message.role !== this.#membership.role) void this.#changeRole(message.role);
   }
 
-  #managersAre(managers: readonly string[]): void {
+  /** `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does. */
+  #managersAre(managers: readonly string[], leader: string): void {
     if (managers.length === 0) return;
-    this.#agent.setManagers(managers);
+    this.#agent.setManagers(managers, leader);
     const known = this.#membership.managers;
     const same = known.length === managers.length && managers.every((each) => known.includes(each));
     if (!same) this.#remember({ ...this.#membership, managers });

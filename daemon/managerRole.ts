@@ -1,0 +1,211 @@
+/**
+ * The manager half of a node: opens its Raft member (founding a group, taking its place again, or
+ * asking the leader to be added), joins it to the store and runs the manager's services on it.
+ * Removing a member is the leader's work; this only stops and hands the lead over.
+ */
+import { existsSync } from 'node:fs';
+import { assert } from '../base/assert.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import { withDeadline } from '../base/queue.ts';
+import type { Control } from '../manager/control/types.ts';
+import { Manager } from '../manager/manager.ts';
+import { RaftNode } from '../manager/raft/node.ts';
+import { StreamTransport } from '../manager/raft/transport.ts';
+import { raftDialer } from '../manager/raftLink.ts';
+import { Replica } from '../manager/replica.ts';
+import type { Change } from '../manager/store/types.ts';
+import type { PeerIdentity } from '../proto/credentials.ts';
+import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
+import { Raft } from '../proto/services.ts';
+import type { Environment } from './environment.ts';
+import type { Membership } from './identity.ts';
+
+const JOIN_TIMEOUT_MS = 15_000;
+const JOIN_ATTEMPTS = 20;
+const JOIN_PAUSE_MS = 500;
+const FOUNDING_TIMEOUT_MS = 10_000;
+
+export interface ManagerRoleOptions {
+  readonly environment: Environment;
+  /** Raft's files. */
+  readonly directory: string;
+  readonly membership: Membership;
+  readonly founding: readonly Change[] | undefined;
+  readonly server: RpcServer;
+  /** A new connection to a manager. */
+  readonly channelTo: (address: string) => RpcChannel;
+  /** A new connection to any host. */
+  readonly hostChannelTo: (address: string) => RpcChannel;
+  /** Keeps this member's Raft id before it is used. */
+  readonly remember: (raftId: number) => void;
+  /** The managers changed, or who leads ('' = nobody known). */
+  readonly onManagers: (addresses: readonly string[], leader: string) => void;
+}
+
+export class ManagerRole {
+  readonly #options: ManagerRoleOptions;
+  readonly #raft: RaftNode;
+  readonly #manager: Manager;
+  readonly #stopFollowing: () => void;
+
+  /** Resolves once the member takes part; a founder's, once the store's first objects are in. */
+  static async start(options: ManagerRoleOptions): Promise<ManagerRole> {
+    const { environment, membership, directory, founding, channelTo } = options;
+    const { clock, random, log } = environment;
+    const address = `${membership.advertiseHost}:${membership.port}`;
+    // Without its files a member is a new one, with a new id: the old one's votes are forgotten.
+    const joins = founding === undefined && (membership.raftId === 0 || !existsSync(directory));
+    const id = joins ? await joinGroup(options, address) : membership.raftId;
+    const replica = new Replica({ clock });
+    const transport = new StreamTransport({
+      self: { id, address },
+      dialer: raftDialer(channelTo),
+      clock,
+      random,
+      log,
+    });
+    const raft = await RaftNode.open({
+      id,
+      dir: directory,
+      clock,
+      random,
+      log,
+      transport,
+      stateMachine: replica,
+      ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
+      join: joins,
+      onFatal: environment.fatal,
+    });
+    replica.attach(raft);
+    const role = new ManagerRole(options, raft, replica, transport);
+    try {
+      if (founding !== undefined) await role.#found(replica, founding);
+    } catch (error) {
+      await role.stop();
+      throw error;
+    }
+    return role;
+  }
+
+  private constructor(
+    options: ManagerRoleOptions,
+    raft: RaftNode,
+    replica: Replica,
+    transport: StreamTransport,
+  ) {
+    const { environment, membership, server } = options;
+    this.#options = options;
+    this.#raft = raft;
+    this.#manager = new Manager({
+      ...environment,
+      nodeId: membership.nodeId,
+      raft,
+      transport,
+      store: replica.store,
+      proposer: replica,
+      server,
+      channelTo: (address, role) =>
+        role === 'manager' ? options.channelTo(address) : options.hostChannelTo(address),
+      onFatal: environment.fatal,
+    });
+    this.#manager.start();
+    this.#stopFollowing = raft.onLeadership(() => this.#tellManagers());
+  }
+
+  get control(): Control {
+    return this.#manager.control;
+  }
+
+  heartbeatAges(): ReadonlyMap<string, number> {
+    return this.#manager.heartbeatAges();
+  }
+
+  authorize(peer: PeerIdentity | undefined, method: MethodName, problem: string): void {
+    this.#manager.authorize(peer, method, problem);
+  }
+
+  /** Stops taking part; a leader hands its lead over first. */
+  async stop(): Promise<void> {
+    this.#stopFollowing();
+    await this.#raft.stop({ transfer: true });
+    this.#manager.stop();
+  }
+
+  /**
+   * Takes this manager out of the group before it leaves the swarm. SwarmError conflict when that
+   * needs `force`: it is a manager, and perhaps the last one.
+   */
+  async leave(force: boolean): Promise<void> {
+    const others = this.#raft.members().filter((member) => member.id !== this.#raft.id);
+    if (!force) {
+      const loss =
+        others.length === 0
+          ? 'Removing the last manager erases all current state of the swarm.'
+          : 'Demote it first ("tsswarm node demote"), so that the others keep their quorum.';
+      throw new SwarmError(
+        'unavailable',
+        'You are attempting to leave the swarm on a node that is participating as a manager. ' +
+          `${loss} Use --force to leave all the same.`,
+      );
+    }
+    if (others.length === 0) return;
+    if (this.#raft.isLeader) await this.#raft.transferLeadership();
+    const leader = this.#raft.leaderAddress();
+    const { environment, channelTo } = this.#options;
+    if (leader === undefined) return;
+    const channel = channelTo(leader);
+    try {
+      await client(Raft, channel).leave({ raftId: BigInt(this.#raft.id) });
+    } catch (error) {
+      // Forced: it leaves whatever the others say; they will call it down and can remove it.
+      environment.log.warn('left without the leader', { error: messageOf(error) });
+    } finally {
+      channel.close();
+    }
+  }
+
+  async #found(replica: Replica, founding: readonly Change[]): Promise<void> {
+    const { clock } = this.#options.environment;
+    const ready = new Promise<void>((resolve) => {
+      if (this.#raft.isLeader) resolve();
+      else this.#raft.onLeaderReady(() => resolve());
+    });
+    await withDeadline(clock, FOUNDING_TIMEOUT_MS, 'the first election', ready);
+    const { rejected } = await replica.propose({ atomic: true, changes: founding });
+    assert(rejected.length === 0, 'a new store refuses its first objects', { rejected });
+  }
+
+  #tellManagers(): void {
+    const members = this.#raft.members().filter((member) => !member.learner);
+    const leader = this.#raft.leaderAddress() ?? '';
+    const addresses = members.map((member) => member.address);
+    this.#options.onManagers(addresses, leader);
+  }
+}
+
+/** Asks the leader to add this node to the group; its new Raft id, remembered. */
+async function joinGroup(options: ManagerRoleOptions, address: string): Promise<number> {
+  const { environment, membership, channelTo, remember } = options;
+  let target = membership.managers.find((each) => each !== address) ?? '';
+  let last = 'no other manager is known';
+  for (let attempt = 0; attempt < JOIN_ATTEMPTS && target !== ''; attempt += 1) {
+    const channel = channelTo(target);
+    try {
+      const answer = await client(Raft, channel).join({ address }, { timeoutMs: JOIN_TIMEOUT_MS });
+      const raftId = Number(answer.raftId);
+      remember(raftId);
+      return raftId;
+    } catch (error) {
+      last = messageOf(error);
+      environment.log.info('joining the managers', { target, error: last });
+      if (!(error instanceof SwarmError) || error.code === 'forbidden') throw error;
+      const others = membership.managers.filter((each) => each !== address);
+      const named = hasCode(error, 'not_leader') ? error.detail['leader'] : undefined;
+      target = named ?? others[attempt % others.length];
+    } finally {
+      channel.close();
+    }
+    await environment.clock.sleep(JOIN_PAUSE_MS);
+  }
+  throw new SwarmError('unavailable', `this node could not become a manager: ${last}`);
+}

@@ -1,0 +1,102 @@
+/**
+ * Who may call what on a manager's port: a table by service and method, checked on every call
+ * against the store of this moment. Decides on identity only; it knows nothing of requests.
+ *
+ * | call | caller |
+ * |---|---|
+ * | CertificateAuthority | anyone |
+ * | Dispatcher, Host.Ping, Host.ProbeOther, Raft.Leave | a node that exists |
+ * | Host.TaskLogs | a manager |
+ * | Control, Raft.Join | a node that exists and should be a manager |
+ * | Raft.Messages, Raft.Snapshot | a manager's certificate; if the node is known here, it is one still |
+ */
+import { SwarmError } from '../base/errors.ts';
+import type { PeerIdentity } from '../proto/credentials.ts';
+import type { MethodName } from '../proto/rpc.ts';
+import { CertificateAuthority, Control, Dispatcher, Host, Raft } from '../proto/services.ts';
+import { roleNow } from './ca/server.ts';
+import type { View } from './store/types.ts';
+
+type Rule = 'anyone' | 'node' | 'manager' | 'raft';
+
+function ruleOf({ service, method }: MethodName): Rule {
+  switch (service) {
+    case CertificateAuthority.typeName:
+      return 'anyone';
+    case Dispatcher.typeName:
+      return 'node';
+    case Host.typeName:
+      return method === 'TaskLogs' ? 'manager' : 'node';
+    case Raft.typeName:
+      if (method === 'Leave') return 'node';
+      return method === 'Join' ? 'manager' : 'raft';
+    case Control.typeName:
+      return 'manager';
+    default:
+      throw new SwarmError('forbidden', `no rule lets anyone call ${service}.${method}`);
+  }
+}
+
+/** In the words of TLS libraries -> in ours. */
+function problemText(problem: string): string {
+  if (problem === '') return 'no certificate was presented';
+  if (/EXPIRED/i.test(problem)) {
+    return (
+      'the certificate presented has expired: if that host was off for long, ' +
+      'run "tsswarm leave --force" on it and join it again'
+    );
+  }
+  if (/ISSUER|SELF_SIGNED|SIGNATURE/i.test(problem)) {
+    return 'the certificate presented is of another cluster';
+  }
+  return `the certificate presented does not count (${problem})`;
+}
+
+/** Throws SwarmError unauthorized or forbidden unless `peer` may call `method` now. */
+export function authorize(
+  view: View,
+  peer: PeerIdentity | undefined,
+  method: MethodName,
+  problem: string,
+): void {
+  const rule = ruleOf(method);
+  if (rule === 'anyone') return;
+  if (peer === undefined) {
+    throw new SwarmError('unauthorized', `${method.method}: ${problemText(problem)}`);
+  }
+  const cluster = view.cluster();
+  if (cluster !== undefined && peer.clusterId !== cluster.id) {
+    throw new SwarmError('unauthorized', 'the certificate presented is of another cluster');
+  }
+  if (rule === 'raft') {
+    authorizeRaft(view, peer);
+    return;
+  }
+  const node = view.get('node', peer.nodeId);
+  if (node === undefined) {
+    // A manager that is catching up cannot tell a removed node from one it has not heard of.
+    if (cluster === undefined) throw new SwarmError('unavailable', 'this manager is starting');
+    throw new SwarmError(
+      'forbidden',
+      `node ${peer.nodeId} was removed from the cluster: run "tsswarm leave --force" on it`,
+    );
+  }
+  if (rule === 'node') return;
+  if (peer.role !== 'manager' || roleNow(node) !== 'manager') {
+    throw new SwarmError('forbidden', `${method.method} is for managers; ${node.id} is a worker`);
+  }
+}
+
+/**
+ * A lagging manager must hear a leader whose node it does not know yet, or it would never catch up;
+ * a node that it does know to be no manager is refused.
+ */
+function authorizeRaft(view: View, peer: PeerIdentity): void {
+  if (peer.role !== 'manager') {
+    throw new SwarmError('forbidden', `Raft is for managers; ${peer.nodeId} is a worker`);
+  }
+  const node = view.get('node', peer.nodeId);
+  if (node !== undefined && roleNow(node) !== 'manager') {
+    throw new SwarmError('forbidden', `node ${peer.nodeId} is not a manager any more`);
+  }
+}
