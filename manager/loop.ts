@@ -27,8 +27,10 @@ import type {
 } from './store/types.ts';
 
 /** Least time between two passes of a loop; the first after a quiet time runs at once. */
-const DEBOUNCE_MS = 8;
-/** Most that a slow loop (its own plan time, doubled) is held back. */
+const DEBOUNCE_MS = 2;
+/** A loop waits this many times as long as its last plan took: a fifth of the thread at most... */
+const REST_PER_PLAN = 4;
+/** ...but never longer than this. */
 const DEBOUNCE_MAX_MS = 40;
 /** A plan that holds the event loop for longer than this is logged. */
 const SLOW_PLAN_MS = 50;
@@ -176,7 +178,7 @@ class Runner {
       const changes = plan.changes.length;
       this.#log.warn('a plan took long', { planMs: Math.round(planMs), changes });
     }
-    const pauseMs = Math.min(DEBOUNCE_MAX_MS, Math.max(DEBOUNCE_MS, 2 * planMs));
+    const pauseMs = Math.min(DEBOUNCE_MAX_MS, Math.max(DEBOUNCE_MS, REST_PER_PLAN * planMs));
     this.#nextPassMs = clock.nowMs() + pauseMs;
     this.#wake(plan.wakeAtMs);
     if (plan.changes.length > 0) void this.#propose(plan.changes);

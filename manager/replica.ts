@@ -20,6 +20,9 @@ export const TRANSACTION_BYTES = 1.5 * MIB;
 /** Small enough that encoding one chunk does not hold up the event loop for more than ~2 ms. */
 const SNAPSHOT_CHUNK_BYTES = 64 * KIB;
 
+/** Above what Raft lets be under way; a proposal's answer is fetched as soon as it is applied. */
+const ANSWERS_MAX = 100_000;
+
 /** What the replica needs of Raft; RaftNode has it. */
 export interface RaftPort {
   /** Resolves once the entry is committed and applied here. */
@@ -86,6 +89,7 @@ export class Replica implements StateMachine, Proposer {
     try {
       const { index, term } = await raft.propose(data);
       const answer = this.#answers.get(index);
+      this.#answers.delete(index);
       assert(answer?.term === term, 'a proposal was applied without an answer', { index, term });
       return answer.result;
     } finally {
@@ -123,7 +127,17 @@ export class Replica implements StateMachine, Proposer {
       }
       const { atMs, atomic, changes } = decodeLogEntry(data);
       const result = this.store.apply(index, atMs, { atomic, changes });
-      if (this.#underWay > 0) this.#answers.set(index, { term, result });
+      if (this.#underWay > 0) this.#remember(index, { term, result });
+    }
+  }
+
+  /** Answers that nobody fetches (of proposals given up) make room for newer ones. */
+  #remember(index: number, answer: Answer): void {
+    this.#answers.set(index, answer);
+    if (this.#answers.size <= ANSWERS_MAX) return;
+    for (const oldest of this.#answers.keys()) {
+      this.#answers.delete(oldest);
+      return;
     }
   }
 
