@@ -418,12 +418,15 @@ export class ManagedContainer implements Container {
   }
 }
 
-/** The record in `file`; undefined when there is none. SwarmError corrupt when it is damaged. */
+/** The record in `file`; undefined when there is none, or none that is whole. */
 async function readRecord(file: string): Promise<ExitRecord | undefined> {
   try {
     return decodeExitRecord(await readFile(file));
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    // A power failure can leave an empty file; what is known without it is said then.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || hasCode(error, 'corrupt')) {
+      return undefined;
+    }
     throw error;
   }
 }

@@ -6,7 +6,7 @@
 import { closeSync, constants, openSync } from 'node:fs';
 import { createConnection, type Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { withDeadline } from '../../base/queue.ts';
 import {
   AF_UNIX,
@@ -187,6 +187,15 @@ export class ShimClient {
     }
   }
 
+  #takeExit(payload: Buffer): void {
+    try {
+      this.#events.exited(decodeExitRecord(payload));
+    } catch (error) {
+      if (!hasCode(error, 'corrupt')) throw error;
+      this.#socket.destroy(); // no shim that we understand: the same as none
+    }
+  }
+
   #dispatch(type: number, request: number, payload: Buffer): void {
     if (type === TYPE.reply && payload.length >= 4) {
       this.#replies.get(request)?.(payload.readInt32LE(0));
@@ -197,7 +206,7 @@ export class ShimClient {
         startedAtMs: Number(payload.readBigUInt64LE(8) / NANOSECONDS_PER_MS),
       });
     } else if (type === TYPE.exited) {
-      this.#events.exited(decodeExitRecord(payload));
+      this.#takeExit(payload);
     }
   }
 }

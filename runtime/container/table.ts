@@ -158,7 +158,10 @@ class Table implements ContainerTable {
   }
 
   async #adopt(dir: string, name: string): Promise<void> {
-    const config = name.startsWith(REMOVED_PREFIX) ? undefined : readConfig(join(dir, name));
+    const { execDir } = containerPaths(this.#options.dataRoot, this.#options.execRoot, name);
+    const config = name.startsWith(REMOVED_PREFIX)
+      ? undefined
+      : readConfig(join(dir, name), existsSync(execDir), this.#options.log);
     if (config === undefined) {
       await rm(join(dir, name), { recursive: true, force: true });
       return;
@@ -197,13 +200,20 @@ class Table implements ContainerTable {
   }
 }
 
-/** The configuration in `dir`; undefined when there is none. */
-function readConfig(dir: string): ContainerConfig | undefined {
+/**
+ * The configuration in `dir`; undefined when there is none. A damaged one is left by a power failure
+ * when the host was rebooted since; otherwise it is SwarmError corrupt.
+ */
+function readConfig(dir: string, isThisBoot: boolean, log: Log): ContainerConfig | undefined {
   const file = join(dir, CONFIG_FILE);
   if (!existsSync(file)) return undefined;
   try {
     return JSON.parse(readFileSync(file, 'utf8')) as ContainerConfig;
   } catch (error) {
+    if (!isThisBoot) {
+      log.warn('removed a container whose configuration did not survive the reboot', { file });
+      return undefined;
+    }
     throw new SwarmError('corrupt', `${file} is damaged: remove ${dir} and start again`, {
       cause: error,
     });
