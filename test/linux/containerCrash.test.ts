@@ -13,6 +13,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -194,6 +195,20 @@ test('after a reboot of the host, containers that ran are exited and say so', as
   assert.equal(table.get(config.id)?.exit?.error, 'host rebooted');
   assert.equal(table.get(ended.id)?.exit?.exitCode, 5, 'a record known before is kept');
   assert.equal(table.get(ended.id)?.exit?.error, undefined);
+});
+
+test('a damaged configuration stops the daemon, unless a reboot can have damaged it', async () => {
+  const table = await openTable();
+  const container = await table.create(host.config(['/bin/probe', 'echo']));
+  await table.close();
+  const { id } = container.config;
+  const file = join(host.options.dataRoot, 'containers', id, 'config.json');
+  writeFileSync(file, '');
+  await assert.rejects(host.open(), new RegExp(`${id}/config.json is damaged: remove`));
+  rmSync(join(host.options.execRoot, 'containers', id), { recursive: true });
+  const next = await openTable();
+  assert.equal(next.get(id), undefined);
+  assert(!existsSync(file));
 });
 
 test('removing leaves no process, group, file or mount, running or not', async () => {
