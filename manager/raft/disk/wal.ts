@@ -12,14 +12,20 @@ import type { Clock, Timer } from '../../../base/clock.ts';
 import { SwarmError } from '../../../base/errors.ts';
 import { Signal } from '../../../base/queue.ts';
 import { ByteWriter } from '../bytes.ts';
-import { type Entry, type EntryId, entriesBytes, type HardState } from '../core/types.ts';
+import {
+  type Entry,
+  type EntryId,
+  entriesBytes,
+  entryBytes,
+  type HardState,
+} from '../core/types.ts';
 import { encodeHead, writeEntryRecord, writeHardState, writeSnapshotMark } from './records.ts';
 import type { WalState } from './recovery.ts';
 import type { WriterStart } from './segmentWriter.ts';
 import type { ThreadReply, ThreadRequest } from './walThread.ts';
 
-/** Bound of what is joined into one batch; a single append may exceed it, up to a frame. */
-const MAX_JOINED_BYTES = 4 * MIB;
+/** Bound of what goes in one batch, unless it is a single entry: half a frame. */
+const MAX_BATCH_BYTES = 4 * MIB;
 /** How often room for a spare segment is looked for while the disk is full. */
 const RETRY_SPACE_MS = 1000;
 
@@ -43,6 +49,7 @@ export class Wal {
   readonly #onFatal: (error: SwarmError) => void;
   readonly #directory: string;
   readonly #nodeId: number;
+  readonly #maxBatchBytes: number;
   #pending: WalAppend[] = [];
   #writing: WalAppend[] | undefined = undefined;
   #hardState: HardState;
@@ -65,6 +72,7 @@ export class Wal {
     this.#onFatal = options.onFatal;
     this.#directory = start.directory;
     this.#nodeId = state.nodeId;
+    this.#maxBatchBytes = Math.min(MAX_BATCH_BYTES, start.segmentBytes / 4);
     this.#hardState = state.hardState;
     this.#writtenHardState = state.hardState;
     this.#snapshot = state.snapshot;
@@ -85,8 +93,33 @@ export class Wal {
   append(append: WalAppend): void {
     if (this.#failed) return;
     assert(this.#closing === undefined, 'wal: append after close');
-    this.#pending.push(append);
+    for (const part of this.#split(append)) this.#pending.push(part);
     this.#pump();
+  }
+
+  /** An append of any size as parts that fit a batch; the last one carries `done`. */
+  #split(append: WalAppend): WalAppend[] {
+    const { entries, hardState } = append;
+    if (entriesBytes(entries) <= this.#maxBatchBytes) return [append];
+    const parts: WalAppend[] = [];
+    // The term goes with the first part, as its entries may be of it; the commit index only with
+    // the last, as it may cover entries that come no earlier.
+    const commit = this.#hardState.commit;
+    const early = hardState === undefined ? undefined : { ...hardState, commit };
+    let from = 0;
+    let bytes = 0;
+    for (const [at, entry] of entries.entries()) {
+      bytes += entryBytes(entry);
+      if (at === from || bytes <= this.#maxBatchBytes) continue;
+      const part = entries.slice(from, at);
+      const { snapshot } = from === 0 ? append : { snapshot: undefined };
+      parts.push({ ...append, entries: part, snapshot, hardState: early, done: () => {} });
+      from = at;
+      bytes = entryBytes(entry);
+    }
+    const { snapshot } = from === 0 ? append : { snapshot: undefined };
+    parts.push({ ...append, entries: entries.slice(from), snapshot });
+    return parts;
   }
 
   #pump(): void {
@@ -108,7 +141,7 @@ export class Wal {
     let count = 0;
     for (const append of this.#pending) {
       bytes += entriesBytes(append.entries);
-      if (count > 0 && bytes > MAX_JOINED_BYTES) break;
+      if (count > 0 && bytes > this.#maxBatchBytes) break;
       count += 1;
     }
     return this.#pending.splice(0, count);

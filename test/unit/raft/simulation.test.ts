@@ -36,13 +36,13 @@ test('a seed replays the same run', () => {
 const mutants: readonly Exclude<Mutant, undefined>[] = ['ackBeforeSync', 'forgetVote', 'staleRead'];
 for (const mutant of mutants) {
   test(`the simulation catches a member that does ${mutant}`, () => {
-    for (let seed = 1; seed <= 200; seed += 1) {
+    for (let seed = 1; seed <= 1000; seed += 1) {
       try {
-        new RaftSim({ seed, events: 4000, mutant }).run();
+        new RaftSim({ seed, events: 4000, mutant, crashRate: 0.012 }).run();
       } catch {
         return; // Caught: that is what this test wants.
       }
     }
-    assert.fail('200 seeds did not catch it');
+    assert.fail('1000 seeds did not catch it');
   });
 }
