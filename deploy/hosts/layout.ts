@@ -3,16 +3,20 @@
  * at 10.99.0.<10+i>, with its socket, run-time and state below /run and /var/lib/tsswarm-lab.
  */
 import { join } from 'node:path';
+import { SwarmError } from '../../base/errors.ts';
 
-export const RUN_ROOT = '/run/tsswarm-lab';
-export const STATE_ROOT = '/var/lib/tsswarm-lab';
+/** $TSSWARM_LAB names a second lab beside the first: its paths, namespaces and cgroups end in it. */
+const suffix = labSuffix(process.env['TSSWARM_LAB'] ?? '');
+const LAB_NAME = `tsswarm-lab${suffix}`;
+export const RUN_ROOT = `/run/${LAB_NAME}`;
+export const STATE_ROOT = `/var/lib/${LAB_NAME}`;
 /** What the lab itself remembers; not part of any host. */
 export const LAB_DIR = join(RUN_ROOT, 'lab');
 export const BIN_DIR = join(RUN_ROOT, 'bin');
-export const UNDERLAY_NAMESPACE = 'tsswarm-lab-underlay';
-export const CLIENT_NAMESPACE = 'tsswarm-lab-client';
+export const UNDERLAY_NAMESPACE = `${LAB_NAME}-underlay`;
+export const CLIENT_NAMESPACE = `${LAB_NAME}-client`;
 export const CLIENT_ADDRESS = '10.99.0.100';
-export const CGROUP_ROOT = 'tsswarm-lab';
+export const CGROUP_ROOT = LAB_NAME;
 export const GRPC_PORT = 2377;
 /** Addresses .11 to .99. */
 export const MAX_HOSTS = 89;
@@ -48,4 +52,12 @@ export function hostLayout(index: number): HostLayout {
     cgroupParent: `${CGROUP_ROOT}/${name}`,
     port: `p${index}`,
   };
+}
+
+function labSuffix(name: string): string {
+  if (name === '') return '';
+  if (!/^[a-z0-9]{1,16}$/.test(name)) {
+    throw new SwarmError('invalid', `TSSWARM_LAB="${name}": 1 to 16 of a-z and 0-9`);
+  }
+  return `-${name}`;
 }

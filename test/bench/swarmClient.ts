@@ -4,6 +4,7 @@
  */
 import { Agent, request } from 'node:http';
 import { SystemClock } from '../../base/clock.ts';
+import { hostLayout } from '../../deploy/hosts/layout.ts';
 
 export const clock = new SystemClock();
 const POLL_MS = 5;
@@ -18,7 +19,7 @@ function agentOf(socketPath: string): Agent {
 }
 
 export function socketOf(host: string): string {
-  return `/run/tsswarm-lab/${host}/tsswarm.sock`;
+  return hostLayout(Number(host.slice(1))).socket;
 }
 
 /** JSON in and out; rejects with the API's message for a status of 400 or more. */
