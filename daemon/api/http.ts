@@ -75,11 +75,16 @@ export class ApiRequest {
     return Number(value);
   }
 
+  /** The body as it comes; giving up on it leaves the connection able to carry the answer. */
+  upload(): AsyncIterable<Buffer> {
+    return this.incoming.iterator({ destroyOnReturn: false });
+  }
+
   /** The body as a JSON object; an empty body is an empty object. */
   async body(): Promise<Fields> {
     const chunks: Buffer[] = [];
     let size = 0;
-    for await (const chunk of this.incoming as AsyncIterable<Buffer>) {
+    for await (const chunk of this.upload()) {
       size += chunk.length;
       if (size > BODY_LIMIT_BYTES) {
         throw new SwarmError(

@@ -24,6 +24,7 @@ import { addServiceRoutes } from './routes/services.ts';
 import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
+import { addUnbuiltRoutes } from './routes/unbuilt.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
@@ -83,6 +84,7 @@ function routerOf(parts: ApiParts): Router {
   addTaskRoutes(router, parts);
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
+  addUnbuiltRoutes(router, parts);
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);
     const out = request.stream('application/x-ndjson');
@@ -103,7 +105,7 @@ async function serve(
   try {
     send(response, await answer(router, incoming, response));
   } catch (error) {
-    sendError(error, log, incoming, response);
+    await sendError(error, log, incoming, response);
   }
 }
 
@@ -141,12 +143,12 @@ function sendJson(response: ServerResponse, status: number, value: unknown): voi
   response.end(body);
 }
 
-function sendError(
+async function sendError(
   error: unknown,
   log: Log,
   incoming: IncomingMessage,
   response: ServerResponse,
-): void {
+): Promise<void> {
   const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
   if (!(error instanceof SwarmError)) {
     const stack = error instanceof Error ? error.stack : undefined;
@@ -157,22 +159,27 @@ function sendError(
     response.destroy();
     return;
   }
-  if (!incoming.complete) drain(incoming, response);
+  await drained(incoming);
+  if (!incoming.complete) response.setHeader('Connection', 'close');
   sendJson(response, status, { message: messageOf(error) });
 }
 
 /**
- * The rest of a refused upload is read and dropped, up to a bound: a client that is cut off while
- * it sends often loses the answer too.
+ * Reads and drops the rest of a refused body, up to a bound: a client that is answered while it
+ * sends often sees only a broken pipe.
  */
-function drain(incoming: IncomingMessage, response: ServerResponse): void {
-  response.setHeader('Connection', 'close');
-  let size = 0;
-  incoming.on('data', (chunk: Buffer) => {
-    size += chunk.length;
-    if (size > DRAIN_LIMIT_BYTES) incoming.destroy();
+function drained(incoming: IncomingMessage): Promise<void> {
+  if (incoming.complete || incoming.destroyed) return Promise.resolve();
+  return new Promise((resolve) => {
+    let size = 0;
+    incoming.on('data', (chunk: Buffer) => {
+      size += chunk.length;
+      if (size <= DRAIN_LIMIT_BYTES) return;
+      incoming.pause();
+      resolve();
+    });
+    for (const event of ['end', 'close', 'error']) incoming.once(event, () => resolve());
   });
-  incoming.on('error', () => response.destroy());
 }
 
 /** '/v1.43/info' -> '/info'. SwarmError invalid with Docker's words for versions not served. */

@@ -29,6 +29,8 @@ export function makeImage(name: string): Image {
 export class ScriptedImages implements ImageStore {
   images: Image[] = [makeImage('web')];
   readonly loaded: number[] = [];
+  /** What load throws after its first bytes. */
+  refusal: SwarmError | undefined;
   readonly imported: { readonly reference: string; readonly changes: readonly string[] }[] = [];
   readonly tagged: string[] = [];
 
@@ -52,7 +54,10 @@ export class ScriptedImages implements ImageStore {
 
   async load(tar: AsyncIterable<Uint8Array>): Promise<Image[]> {
     let size = 0;
-    for await (const chunk of tar) size += chunk.length;
+    for await (const chunk of tar) {
+      if (this.refusal !== undefined) throw this.refusal;
+      size += chunk.length;
+    }
     this.loaded.push(size);
     return this.images;
   }

@@ -104,7 +104,7 @@ function referenceFits(tag: string, wanted: string): boolean {
 }
 
 async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  const loaded = await parts.node.images.load(request.incoming);
+  const loaded = await parts.node.images.load(request.upload());
   const out = request.stream(JSON_STREAM);
   for (const image of loaded) {
     const names = image.tags.length === 0 ? [`ID: ${image.id}`] : image.tags.map(familiar);
@@ -137,7 +137,7 @@ async function importTar(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const reference = withTag(request.text('repo'), request.text('tag'));
   if (reference === '') throw new SwarmError('invalid', 'repo is missing: name the new image');
   const changes = request.query.getAll('changes');
-  const image = await parts.node.images.import(request.incoming, reference, changes);
+  const image = await parts.node.images.import(request.upload(), reference, changes);
   const out = request.stream(JSON_STREAM);
   await out.line({ status: image.id });
   out.end();

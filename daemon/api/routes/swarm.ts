@@ -4,6 +4,7 @@ import { SwarmError } from '../../../base/errors.ts';
 import type { StoreReader } from '../../../manager/store/types.ts';
 import { DEFAULT_SUBNET_SIZE, DEFAULT_VXLAN_PORT } from '../../../model/defaults.ts';
 import type { Cluster } from '../../../model/types.ts';
+import { validateClusterSpec } from '../../../model/validate.ts';
 import { clusterSpecFromDocker, swarmToDocker } from '../docker/swarm.ts';
 import type { Fields } from '../fields.ts';
 import { controlOf } from '../find.ts';
@@ -55,6 +56,7 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
   refuseDataPath(body);
   body.refuse('AutoLockManagers');
   const spec = clusterSpecFromDocker(body.objectOrEmpty('Spec'));
+  validateClusterSpec(spec);
   const nodeId = await node.init({
     advertiseAddress: body.text('AdvertiseAddr'),
     listenAddress: body.text('ListenAddr'),
