@@ -27,6 +27,7 @@ const HOSTNAME = /^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$/;
 const HOSTNAME_LENGTH = 63;
 const SPREAD =
   /^(node\.labels\.|engine\.labels\.).+|^node\.(id|hostname|role|platform\.(os|arch))$/;
+const CAPABILITY = /^(CAP_)?[A-Z][A-Z0-9_]*$/i;
 const SIGNAL = /^(SIG)?[A-Z0-9+-]+$/i;
 
 export function validateTaskSpec(spec: TaskSpec): void {
@@ -67,6 +68,10 @@ function validateContainer(spec: ContainerSpec): void {
   }
   if (spec.stopSignal !== '' && !SIGNAL.test(spec.stopSignal)) {
     throw invalid(`invalid stop-signal "${spec.stopSignal}": write it like SIGTERM or 15`);
+  }
+  for (const capability of [...spec.capabilityAdd, ...spec.capabilityDrop]) {
+    if (CAPABILITY.test(capability)) continue;
+    throw invalid(`invalid capability "${capability}": write it like CAP_NET_ADMIN, or ALL`);
   }
   checkDuration('stop-grace-period', spec.stopGraceMs);
   validateMounts(spec.mounts);
