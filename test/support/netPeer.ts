@@ -1,6 +1,7 @@
 /**
  * A program run inside test namespaces: `serve NAME PORT` answers every TCP connection with one JSON
- * line {name, client}; `get HOST PORT COUNT` opens COUNT connections and prints what came back;
+ * line {name, client}; `get HOST PORT COUNT` opens COUNT connections, until one fails, and prints
+ * what came back;
  * `resolve NAME TYPE` asks 127.0.0.11; `nameserver PORT` is an upstream that knows one name.
  */
 
@@ -8,7 +9,7 @@ import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { createConnection, createServer } from 'node:net';
 
-const CONNECT_TIMEOUT_MS = 5000;
+const CONNECT_TIMEOUT_MS = 3000;
 
 function serve(name: string, port: number): void {
   const server = createServer((socket) => {
@@ -18,7 +19,7 @@ function serve(name: string, port: number): void {
   server.listen(port, '0.0.0.0', () => console.log('listening'));
 }
 
-function getOnce(host: string, port: number): Promise<unknown> {
+function getOnce(host: string, port: number): Promise<Record<string, unknown>> {
   return new Promise((resolve) => {
     const socket = createConnection({ host, port });
     let text = '';
@@ -30,15 +31,20 @@ function getOnce(host: string, port: number): Promise<unknown> {
       resolve({ error: error.code ?? error.message }),
     );
     socket.on('close', () => {
-      if (text !== '') resolve(JSON.parse(text));
+      if (text !== '') resolve(JSON.parse(text) as Record<string, unknown>);
       else resolve({ error: 'closed' });
     });
   });
 }
 
 async function get(host: string, port: number, count: number): Promise<void> {
-  const answers = [];
-  for (let at = 0; at < count; at += 1) answers.push(await getOnce(host, port));
+  const answers: unknown[] = [];
+  let failed = false;
+  for (let at = 0; at < count && !failed; at += 1) {
+    const answer = await getOnce(host, port);
+    failed = 'error' in answer;
+    answers.push(answer);
+  }
   console.log(JSON.stringify(answers));
 }
 
