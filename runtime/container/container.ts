@@ -1,8 +1,8 @@
 /**
  * One container and its life. States, what is true in them, and the arrows:
- *   created   configured on disk, no process               start() -> starting
- *   starting  a shim was spawned, no word from it yet      shim: running -> running; exited -> exited
- *   running   its program was executed; the shim answers   shim: exited -> exited; closed -> ending
+ *   created   configured on disk, no process             start() -> starting
+ *   starting  a shim was spawned, no word from it yet    shim: running -> running, exited -> exited
+ *   running   its program was executed; the shim answers shim: exited -> exited; closed -> ending
  *   ending    the shim is gone; its record is looked for, else its cgroup is killed  -> exited
  *   exited    the record is known and never changes        remove() -> removed
  *   removed   nothing of it is left on the host

@@ -1,6 +1,6 @@
 /**
- * The record a container leaves: the bytes the shim writes (runtime/shim/protocol.md) and the one
- * file kept beside them for ends that no shim could record. Reads and makes records, decides nothing.
+ * The record a container leaves: the bytes the shim writes (runtime/shim/protocol.md), and records
+ * for ends that no shim could write down. Reads and makes them, decides nothing.
  */
 import { SwarmError } from '../../base/errors.ts';
 import type { ExitRecord } from './types.ts';

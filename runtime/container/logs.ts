@@ -1,7 +1,7 @@
 /**
  * Reads a container's log while the shim writes it: numbered files of frames (format in
  * runtime/shim/log.h), the highest number being written, old ones vanishing. Memory is bounded by
- * one window whatever the log's size. Writes nothing, and takes a torn last frame for not yet there.
+ * one window whatever the log's size. Writes nothing; a torn last frame counts as not yet there.
  */
 import { type FSWatcher, watch } from 'node:fs';
 import { type FileHandle, open, readdir } from 'node:fs/promises';

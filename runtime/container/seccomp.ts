@@ -1,7 +1,7 @@
 /**
  * Compiles the seccomp profile to classic BPF, the form the kernel loads: per architecture the
  * call numbers become ranges with one outcome each, and a balanced tree of comparisons finds the
- * range. Calls younger than our table get ENOSYS, so that C libraries fall back as on an old kernel.
+ * range. Calls younger than our table get ENOSYS, and C libraries fall back as on an old kernel.
  * Loads nothing; the shim does.
  */
 import { arch } from 'node:process';
@@ -72,7 +72,7 @@ interface Range {
 
 const compiled = new Map<string, Uint8Array>();
 
-/** The default profile for a container with `capabilities` on this host; compiled once for each set. */
+/** The default profile for a container with `capabilities` on this host; compiled once a set. */
 export function seccompProgram(capabilities: ReadonlySet<Capability>): Uint8Array {
   const key = capabilityMask(capabilities).toString();
   let program = compiled.get(key);

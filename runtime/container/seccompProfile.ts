@@ -73,7 +73,7 @@ const ALWAYS =
   'utimensat_time64 utimes vfork vmsplice wait4 waitid waitpid write writev';
 
 const ENOSYS = 38;
-/** Every flag of clone that makes a namespace: cgroup, ipc, mount, net, pid, user, uts, time's is new. */
+/** The flags of clone that make namespaces: cgroup, ipc, mount, net, pid, user, uts. */
 const CLONE_NAMESPACES = 0x7e020000;
 
 export const DEFAULT_PROFILE: readonly SeccompRule[] = [

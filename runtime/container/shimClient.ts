@@ -116,7 +116,7 @@ export class ShimClient {
     });
   }
 
-  /** To the first process, or with `everyone` SIGKILL to all. SwarmError not_found when it is over. */
+  /** To the first process; `everyone`: SIGKILL to all. SwarmError not_found when it is over. */
   async kill(signal: number, everyone = false): Promise<void> {
     const payload = Buffer.alloc(8);
     payload.writeInt32LE(signal, 0);

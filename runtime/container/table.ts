@@ -51,7 +51,7 @@ export interface ContainerTableOptions {
 
 const DEFAULT_SHIM = fileURLToPath(new URL('../shim/tsswarm-shim', import.meta.url));
 
-/** SwarmError unsupported when this host cannot run containers, internal when the shim is missing. */
+/** SwarmError unsupported when this host runs no containers, internal when the shim is missing. */
 export async function openContainerTable(options: ContainerTableOptions): Promise<ContainerTable> {
   const cgroups = new Cgroups(
     options.hierarchies ?? findHierarchies(readMounts()),
@@ -64,7 +64,12 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
   const shimFd = await loadShim(options.shimPath ?? DEFAULT_SHIM);
   const nullFd = check(openFd('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
   const table = new Table(options, cgroups, shimFd, nullFd);
-  await table.adoptAll();
+  try {
+    await table.adoptAll();
+  } catch (error) {
+    await table.close();
+    throw error;
+  }
   return table;
 }
 
@@ -201,8 +206,8 @@ class Table implements ContainerTable {
 }
 
 /**
- * The configuration in `dir`; undefined when there is none. A damaged one is left by a power failure
- * when the host was rebooted since; otherwise it is SwarmError corrupt.
+ * The configuration in `dir`; undefined when there is none. A damaged one was left by a power
+ * failure if the host was rebooted since; otherwise it is SwarmError corrupt.
  */
 function readConfig(dir: string, isThisBoot: boolean, log: Log): ContainerConfig | undefined {
   const file = join(dir, CONFIG_FILE);

@@ -27,7 +27,7 @@
 static void reset_signals(void)
 {
 	sigset_t none;
-	/* By system call: the C libraries keep two signals to themselves and would pass them over. */
+	/* By system call: the C libraries keep two signals to themselves. */
 	static const char default_action[64];
 	for (int i = 1; i < 65; i++)
 		(void)syscall(SYS_rt_sigaction, i, default_action, NULL, 8); /* not KILL, STOP */
@@ -200,7 +200,8 @@ static int fail_execute(const char *program, int error, struct failure *failure)
 {
 	failure->exit_code = error == ENOENT || error == ENOTDIR || error == ELOOP ? 127 : 126;
 	if (error == ENOENT && strchr(program, '/') == NULL)
-		return fail(failure, 0, "cannot run \"%s\": not found in the image's PATH", program);
+		return fail(failure, 0, "cannot run \"%s\": not found in the image's PATH",
+			    program);
 	return fail(failure, error, "cannot run \"%s\"", program);
 }
 

@@ -23,7 +23,7 @@ static const uint64_t IN_ROOT_PLAIN = K_RESOLVE_IN_ROOT | K_RESOLVE_NO_SYMLINKS;
 static int open_directory(int root, const char *path, uint64_t resolve)
 {
 	int fd = k_openat2(root, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, resolve);
-	if (fd >= 0 || errno != ENOENT)
+	if (fd >= 0 || errno != ENOENT || strcmp(path, ".") == 0)
 		return fd;
 	char parent_path[PATH_MAX];
 	const char *slash = strrchr(path, '/');
@@ -37,8 +37,7 @@ static int open_directory(int root, const char *path, uint64_t resolve)
 	parent_path[length] = 0;
 	if (*name == 0) /* a trailing slash */
 		return length == 0 ? -1 : open_directory(root, parent_path, resolve);
-	int parent = length == 0 ? k_openat2(root, ".", O_PATH | O_DIRECTORY | O_CLOEXEC, 0, resolve)
-				 : open_directory(root, parent_path, resolve);
+	int parent = open_directory(root, length == 0 ? "." : parent_path, resolve);
 	if (parent < 0)
 		return -1;
 	int made = mkdirat(parent, name, 0755);
@@ -89,7 +88,7 @@ static int open_target(int root, const char *path, int as_file, uint64_t resolve
 	return fd;
 }
 
-/* Before Linux 6.8: all layers in one page of options, each by a short path through its descriptor. */
+/* Before Linux 6.8: all layers in one page of options, each by its descriptor's short path. */
 static int mount_overlay_whole(const struct spec *spec, const char *upper, const char *work,
 			       const char *at_path, int index_option)
 {
@@ -144,7 +143,7 @@ static int open_overlay(const struct spec *spec, const char *upper, const char *
 	if (k_fsconfig(fs, K_FSCONFIG_SET_STRING, "upperdir", upper) < 0 ||
 	    k_fsconfig(fs, K_FSCONFIG_SET_STRING, "workdir", work) < 0)
 		goto out;
-	/* An inode index is of no use to a file system that lives once; without it, mounts are cheaper. */
+	/* An inode index is of no use to a file system that is mounted once. */
 	(void)k_fsconfig(fs, K_FSCONFIG_SET_STRING, "index", "off");
 	if (k_fsconfig(fs, K_FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
 		root = k_fsmount(fs, 0);
@@ -339,8 +338,8 @@ static int make_mask(int root, int null, int *empty, const char *path, struct fa
 		struct record record = {TAG_MOUNT, options, sizeof options};
 		for (int i = 0; i < DETACHED_TRIES && *empty < 0; i++)
 			*empty = open_new("tmpfs", &record, K_MOUNT_ATTR_RDONLY);
-		/* The first is moved, later ones are its clones: before Linux 6.15 a mount that is not
-		 * attached anywhere cannot be cloned. */
+		/* The first is moved, later ones are its clones: before Linux 6.15 a mount that is
+		 * not attached anywhere cannot be cloned. */
 		if (*empty >= 0)
 			result = k_move_mount(*empty, target);
 		goto out;
@@ -455,7 +454,7 @@ int rootfs_enter(int root, struct failure *failure)
 	if (old < 0)
 		return fail(failure, errno, "cannot open the host's root");
 	int result = 0;
-	/* pivot_root(".", ".") stacks the old root on the new one; it is then detached by descriptor. */
+	/* This stacks the old root on the new one; it is then detached by descriptor. */
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || fchdir(old) < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
 		result = fail(failure, errno, "cannot change to the container's root");

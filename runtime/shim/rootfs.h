@@ -1,7 +1,7 @@
 /*
  * The container's file system, built inside its own mount namespace. Every target is opened below
- * the new root with openat2(RESOLVE_IN_ROOT) and used by descriptor; no path inside the container is
- * ever given to the kernel as a string to mount on.
+ * the new root with openat2(RESOLVE_IN_ROOT) and used by descriptor; no path inside the container
+ * is ever given to the kernel as a string to mount on.
  */
 #ifndef TSSWARM_ROOTFS_H
 #define TSSWARM_ROOTFS_H

@@ -1,8 +1,8 @@
 /*
  * tsswarm-shim: starts one container and stays as its supervisor until it has ended. It owns the
- * container's output and log, reaps it, writes the exit record before anyone is told, and answers on
- * a unix socket, so that the daemon can be gone meanwhile. It decides nothing: all policy comes in
- * the specification (descriptor 3; protocol.md). Descriptor 4 is the listening control socket.
+ * container's output and log, reaps it, writes the exit record before anyone is told, and answers
+ * on a unix socket, so that the daemon can be gone meanwhile. It decides nothing: all policy comes
+ * in the specification (descriptor 3; protocol.md). Descriptor 4 is the listening control socket.
  *
  * Phases:   STARTING --executed--> RUNNING --init reaped--> EXITED --streams drained--> gone
  *              `-----init reaped (failure told or not)--------^
@@ -93,7 +93,7 @@ static size_t put_exit_record(uint8_t *record, size_t room)
 	return EXIT_HEADER_BYTES + text;
 }
 
-/* Written whole or not at all. A failure leaves no record; the daemon then says "supervisor lost". */
+/* Written whole or not at all. Without a record the daemon says "supervisor lost". */
 static void write_exit_record(const uint8_t *record, size_t size)
 {
 	int fd = openat(shim.exec_dir, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -149,7 +149,7 @@ static void write_pid_file(void)
 	int fd = openat(shim.exec_dir, "pid", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 	size_t length = format_text(text, sizeof text, "%d %llu\n", (int)shim.pid,
 			      (unsigned long long)shim.started_ns);
-	/* For people and for the time of start should this shim be killed; nothing depends on it. */
+	/* For people, and for the time of start should this shim be killed. */
 	if (fd >= 0)
 		(void)write_all(fd, text, length);
 	close_fd(&fd);
@@ -216,7 +216,7 @@ static void reap(void)
 	if (shim.started_ns == 0 && shim.failure.text[0] == 0)
 		fail(&shim.failure, 0, "killed before its program was executed");
 	shim.oom_killed = cgroups_oom_killed(&shim.groups);
-	/* The kernel kills all in the pid namespace; this reaches what was put there from outside. */
+	/* The kernel kills all in the pid namespace; this, what was put there from outside. */
 	cgroups_kill(&shim.groups);
 	shim.drain_until_ms = monotonic_ms() + spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	close_fd(&shim.pidfd);

@@ -31,7 +31,8 @@ int spec_open(struct spec *spec, int fd, struct failure *failure)
 		return fail(failure, errno, "cannot map the launch specification");
 	if (get_u32(data) != SPEC_MAGIC || get_u32(data + 4) != SPEC_VERSION ||
 	    get_u32(data + 8) != size)
-		return fail(failure, 0, "the launch specification is not of version %u", SPEC_VERSION);
+		return fail(failure, 0, "the launch specification is not of version %u",
+			    SPEC_VERSION);
 	spec->data = data;
 	spec->size = size;
 	size_t at = HEADER_BYTES;

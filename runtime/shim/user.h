@@ -1,7 +1,7 @@
 /*
  * Who the container runs as: Docker's "user[:group]" against the container's own /etc/passwd and
- * /etc/group, read after the root was changed, so no path can lead outside. The files are untrusted:
- * only regular files, bounded, lines that do not parse are passed over.
+ * /etc/group, read after the root was changed, so no path can lead outside. The files are
+ * untrusted: only regular files, bounded, lines that do not parse are passed over.
  */
 #ifndef TSSWARM_USER_H
 #define TSSWARM_USER_H

@@ -35,8 +35,8 @@ static void put_signed(struct text *text, int number)
 {
 	if (number < 0)
 		put_text(text, "-");
-	put_number(text, number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number,
-		   1);
+	unsigned long long value = (unsigned long long)number;
+	put_number(text, number < 0 ? 0ULL - value : value, 1);
 }
 
 static size_t format_list(char *buffer, size_t size, const char *format, va_list args)

@@ -21,13 +21,13 @@ struct failure {
 
 #define EXIT_NOT_STARTED 128
 
-/* Fills `failure`: the formatted text, then ": " and the text of `error` unless it is 0. Returns -1. */
+/* Fills `failure`: the formatted text, then ": " and the text of `error` unless 0. Returns -1. */
 int fail(struct failure *failure, int error, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
 /*
- * The parts of the C library's printf and malloc that are needed here; the shim stays small for it.
- * Formats %s, %d, %u, %zu, %lu, %llu and %08llu; truncates, always ends with NUL; returns the length.
+ * The parts of the C library's printf and malloc that are needed here; the shim stays small for
+ * it. Formats %s, %d, %u, %zu, %lu, %llu and %08llu; truncates, ends with NUL; returns the length.
  */
 size_t format_text(char *buffer, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));

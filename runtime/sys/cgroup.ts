@@ -221,7 +221,7 @@ export class Cgroups {
     }));
   }
 
-  /** Usage now; zeros for what this host does not count. SwarmError not_found when it has no group. */
+  /** Usage now; zeros for what this host does not count. SwarmError not_found without a group. */
   stats(id: string): CgroupStats {
     const stats = { memoryBytes: 0, cpuNs: 0, pids: 0 };
     const dirs = this.#dirs(id).filter(({ dir }) => existsSync(dir));

@@ -1,6 +1,6 @@
 /**
- * Which devices a container may use, as rules, and the two forms the kernel takes them in: lines for
- * cgroup v1's devices controller, a BPF program for cgroup v2. Everything not allowed is denied.
+ * Which devices a container may use, as rules, and the two forms the kernel takes them in: lines
+ * for cgroup v1's devices controller, a BPF program for cgroup v2. What is not allowed is denied.
  */
 
 /** -1 stands for every number. */

@@ -32,8 +32,8 @@ function libraryOf(name: string): ReturnType<typeof koffi.load> {
 /**
  * A C function as a typed TypeScript function. `library` is a shared object's name, or '' for what
  * this process has loaded already (the C library). `signature` is C, e.g.
- * `define<(fd: number) => number>('', 'int close(int fd)')`. A Buffer or Uint8Array may be given for
- * any `void *`. Right after a synchronous call `errno()` is that call's.
+ * `define<(fd: number) => number>('', 'int close(int fd)')`. A Uint8Array may be given for any
+ * `void *`. Right after a synchronous call `errno()` is that call's.
  */
 export function define<F extends (...args: never[]) => unknown>(
   library: string,
@@ -260,8 +260,8 @@ const posixSpawn = define<
   ) => number
 >(
   '',
-  'int posix_spawn(_Out_ int *pid, const char *path, const void *actions, const void *attributes, ' +
-    'const char **args, const char **env)',
+  'int posix_spawn(_Out_ int *pid, const char *path, const void *actions, ' +
+    'const void *attributes, const char **args, const char **env)',
 );
 const sigfillset = define<(set: Uint8Array) => number>('', 'int sigfillset(void *set)');
 

@@ -1,4 +1,4 @@
-/** What a container is given and what it is denied: its process, file system, privileges, limits. */
+/** What a container is given and denied: its process, file system, privileges, limits. */
 import assert from 'node:assert/strict';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -121,7 +121,7 @@ test('the working directory is made when it is missing', async () => {
   assert.match(await output(['whoami'], { workingDir: '/srv/app/data' }), / cwd=\/srv\/app\/data /);
 });
 
-test('it sees only itself: processes, host name, network, descriptors, control groups', async () => {
+test('it sees only itself: processes, host name, network, descriptors, cgroups', async () => {
   assert.match(await output(['whoami'], { hostname: 'web-1' }), / host=web-1 pid=1 /);
   const devices = await output(['cat', '/proc/net/dev']);
   assert.deepEqual(
@@ -157,7 +157,7 @@ test("it has Docker's fourteen capabilities, or those asked for", async () => {
   assert.equal(all, bounding);
 });
 
-test('seccomp refuses what Docker refuses, and calls younger than the profile are unknown', async () => {
+test('seccomp refuses what Docker refuses, and calls younger than it are unknown', async () => {
   const calls = ['keyctl', 'mount', 'unshare', 'clone3', 'young', 'alg', 'inet'];
   assert.deepEqual((await output(['call', ...calls])).split('\n'), [
     'keyctl: Operation not permitted',
@@ -221,7 +221,7 @@ test('layers lie over each other in order', async () => {
   assert.equal(await output(['cat', '/etc/group'], { layers }), 'other');
 });
 
-test('binds and tmpfs are mounted where asked, parents before children, read-only as asked', async () => {
+test('binds and tmpfs are mounted where and how asked, parents before children', async () => {
   const source = join(host.dir, 'shared');
   mkdirSync(source);
   writeFileSync(join(source, 'in'), 'from the host');

@@ -1,7 +1,7 @@
 /**
- * The kinds of cgroup hosts that this machine's kernel can stand for: v1 alone (freezer included, the
- * shim is not forked into its group) and v2 alone (device rules as a BPF program). The kind that the
- * machine really is, the other container tests use; limits of a pure v2 host are shown in a guest.
+ * The kinds of cgroup hosts that this machine's kernel can stand for: v1 alone (freezer included,
+ * the shim is not forked into its group) and v2 alone (device rules as a BPF program). The other
+ * container tests use the kind that it really is; limits of a pure v2 host are shown in a guest.
  */
 import assert from 'node:assert/strict';
 import { existsSync, readdirSync, writeFileSync } from 'node:fs';

@@ -79,7 +79,7 @@ function groupDirs(id: string): string[] {
     .filter((dir) => existsSync(dir));
 }
 
-test('kill -9 of the daemon does not touch its containers, and the next one manages them', async () => {
+test('kill -9 of the daemon leaves its containers alone, and the next manages them', async () => {
   const config = host.config(['/bin/probe', 'ticks', '0']);
   const quiet = host.config(['/bin/probe', 'signal', '15']);
   await startAndKillDaemon([config, quiet]);

@@ -71,7 +71,7 @@ test('files are rotated at their size and only the newest are kept', async () =>
   assert(output.length > 20_000 && all.endsWith(output), 'the end of the output, unbroken');
 });
 
-test('a followed log gives every line once across rotations and ends with the container', async () => {
+test('a followed log gives every line once and ends with the container', async () => {
   const log = { maxSizeBytes: 5000, maxFiles: 1000 };
   const container = await table.create(host.config(['/bin/probe', 'ticks', '200'], { log }));
   await container.start();
@@ -96,7 +96,7 @@ test('following ends when its caller ends it, and on removal', async () => {
   assert.match(await reading, /^tick 0\n/);
 });
 
-test('tail gives the last lines, also across files, and goes on from there when following', async () => {
+test('tail gives the last lines, also across files, and follows on from there', async () => {
   const log = { maxSizeBytes: 4000, maxFiles: 100 };
   const { container } = await runToEnd(
     table,

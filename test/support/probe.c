@@ -1,6 +1,6 @@
 /*
- * The program inside the containers of the tests: static, several commands in one, each showing one
- * thing that a container has or lacks. Prints to standard output; exit code 0 unless said otherwise.
+ * The program inside the containers of the tests: static, several commands in one, each showing
+ * one thing that a container has or lacks. Prints to standard output.
  */
 #define _GNU_SOURCE
 #include <errno.h>

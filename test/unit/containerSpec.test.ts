@@ -1,4 +1,4 @@
-/** The pure parts between a configuration and the shim: specification, records, capabilities, devices. */
+/** The pure parts between a configuration and the shim: specification, records, devices. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { capabilityMask, effectiveCapabilities } from '../../runtime/container/capabilities.ts';
