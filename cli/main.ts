@@ -5,6 +5,7 @@
  */
 import { SystemClock } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
+import { VERSION } from '../base/version.ts';
 import { ApiClient, DEFAULT_HOST } from './client.ts';
 import { type Command, CommanderError, createCommand, errorLine } from './command.ts';
 import { GROUPS, type Group, type Run } from './commands.ts';
@@ -55,6 +56,7 @@ function groupNamed(argv: readonly string[]): Group | undefined {
 
 function createProgram(): Command {
   const program = createCommand('tsswarm').description(ABOUT);
+  program.version(`tsswarm ${VERSION}`, '-v, --version', 'show the version of the command');
   program.option('-H, --host <address>', 'the daemon: unix:///path or tcp://host:port');
   program.helpCommand('help [command]', 'show help for a command');
   return program;

@@ -1,34 +1,28 @@
 /**
  * From what a user typed to one object of the store: its id, its name, or a prefix of its id that
- * fits no other. Also the way to the cluster, with Docker's words where this node has none.
+ * fits no other. Also the way to the cluster, for those that need it and those that can do without.
  */
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { View } from '../../manager/store/types.ts';
 import type { TableName, Tables } from '../../model/types.ts';
 import type { DaemonNode } from '../types.ts';
 
-const OUTSIDE =
-  'This node is not a swarm manager. Use "docker swarm init" or "docker swarm join" to connect ' +
-  'this node to swarm and try again.';
-const WORKER =
-  "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster state. " +
-  'Please run this command on a manager node or promote the current node to a manager.';
-
-/** SwarmError not_manager with Docker's text unless this node is a manager. */
+/** SwarmError not_manager, in the node's own words, unless it is a manager. */
 export function controlOf(node: DaemonNode): Control {
   const local = node.local();
-  if (local.state === 'inactive') throw new SwarmError('not_manager', OUTSIDE);
-  if (local.state === 'active' && local.role !== 'manager') {
-    throw new SwarmError('not_manager', WORKER);
-  }
+  if (local.state === 'error') throw new SwarmError('not_manager', local.error);
   return node.control();
 }
 
 /** Control when this node is a manager now, else undefined. */
 export function controlIfManager(node: DaemonNode): Control | undefined {
-  const local = node.local();
-  return local.state === 'active' && local.role === 'manager' ? node.control() : undefined;
+  try {
+    return node.control();
+  } catch (error) {
+    if (hasCode(error, 'not_manager')) return undefined;
+    throw error;
+  }
 }
 
 /** Exact id, then exact name, then a unique prefix of the id. SwarmError not_found otherwise. */

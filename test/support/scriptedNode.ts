@@ -118,8 +118,10 @@ export class ScriptedNode implements DaemonNode, Control {
   }
 
   control(): Control {
-    if (this.localNode.role !== 'manager') throw new SwarmError('not_manager', 'no manager');
-    return this;
+    const { state, role } = this.localNode;
+    if (state === 'active' && role === 'manager') return this;
+    const why = state === 'active' ? "Worker nodes can't be used to view or modify" : 'Use "init"';
+    throw new SwarmError('not_manager', `This node is not a swarm manager. ${why}`);
   }
 
   async init(request: InitRequest): Promise<string> {
