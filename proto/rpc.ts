@@ -41,7 +41,6 @@ import {
   MessageQueue,
   type MethodName,
   type ServiceDescriptor,
-  type Upload,
 } from './rpcTypes.ts';
 import { ERROR_CODE_KEY, ERROR_DETAIL_KEY, errorOfStatus, statusOf } from './status.ts';
 
@@ -169,7 +168,6 @@ export class RpcServer {
 
   #adapt(method: DescMethod, handler: AnyHandler): (call: ServerCall, done: UnaryAnswer) => void {
     const name: MethodName = { service: method.parent.typeName, method: method.name };
-    const streamsIn = method.methodKind === 'client_streaming';
     const bidi = method.methodKind === 'bidi_streaming';
     const streamsOut = method.methodKind === 'server_streaming' || bidi;
     const run = async (call: ServerCall): Promise<AnyMessage | undefined> => {
@@ -181,7 +179,7 @@ export class RpcServer {
         signal: abort.signal,
         remoteAddress: call.getPeer().replace(/:\d+$/, ''),
       };
-      const input = streamsIn || bidi ? readAll(call, abort.signal) : call.request;
+      const input = bidi ? readAll(call, abort.signal) : call.request;
       if (!streamsOut) return handler(input, context);
       const send = (message: AnyMessage): Promise<void> => writeTo(call, message, abort.signal);
       return handler(input, send, context);
@@ -390,7 +388,7 @@ function caller(method: DescMethod, channel: RpcChannel): unknown {
         return incoming(call, channel.address, watch);
       };
     case 'client_streaming':
-      return uploadCaller(method, channel);
+      throw new AssertionError(`${pathOf(method)}: no service here takes a stream for one answer`);
     case 'bidi_streaming':
       return (options: CallOptions = {}): Conversation<AnyMessage, AnyMessage> => {
         const call = channel
@@ -427,37 +425,4 @@ function unaryCaller(method: DescMethod, channel: RpcChannel) {
         );
       const watch = guard(call, channel, method, options, UNARY_TIMEOUT_MS);
     });
-}
-
-function uploadCaller(method: DescMethod, channel: RpcChannel) {
-  return (options: CallOptions = {}): Upload<AnyMessage, AnyMessage> => {
-    const over = new AbortController();
-    let settle: (error: grpc.ServiceError | null, answer?: AnyMessage) => void = () => {};
-    const call = channel
-      .grpcClient()
-      .makeClientStreamRequest(
-        pathOf(method),
-        encoder(method.input),
-        decoder(method.output),
-        (error, answer) => settle(error, answer),
-      );
-    const watch = guard(call, channel, method, options, undefined);
-    const answered = new Promise<AnyMessage>((resolve, reject) => {
-      settle = (error, answer) => {
-        watch.release();
-        over.abort();
-        if (error !== null) reject(watch.reason() ?? fromService(channel.address, error));
-        else resolve(answer as AnyMessage);
-      };
-    });
-    answered.catch(() => {}); // told to whoever calls finish(); a caller may also just cancel
-    return {
-      send: (message) => writeTo(call, message, over.signal),
-      finish: () => {
-        call.end();
-        return answered;
-      },
-      cancel: () => call.cancel(),
-    };
-  };
 }

@@ -47,13 +47,13 @@ type Handler<M> = M extends { methodKind: 'unary' }
   ? (request: Input<M>, context: CallContext) => Promise<OutputInit<M>>
   : M extends { methodKind: 'server_streaming' }
     ? (request: Input<M>, send: Send<OutputInit<M>>, context: CallContext) => Promise<void>
-    : M extends { methodKind: 'client_streaming' }
-      ? (requests: AsyncIterable<Input<M>>, context: CallContext) => Promise<OutputInit<M>>
-      : (
+    : M extends { methodKind: 'bidi_streaming' }
+      ? (
           requests: AsyncIterable<Input<M>>,
           send: Send<OutputInit<M>>,
           context: CallContext,
-        ) => Promise<void>;
+        ) => Promise<void>
+      : never;
 
 /** Some or all methods of a service; those left out answer 'unsupported'. */
 export type Handlers<S extends ServiceDescriptor> = {
@@ -71,13 +71,6 @@ export interface Incoming<In> extends AsyncIterable<In> {
   cancel(): void;
 }
 
-export interface Upload<Out, Result> {
-  send(message: Out): Promise<void>;
-  /** No more messages; the other side's answer. */
-  finish(): Promise<Result>;
-  cancel(): void;
-}
-
 export interface Conversation<Out, In> extends Incoming<In> {
   send(message: Out): Promise<void>;
   /** No more messages from here. */
@@ -88,9 +81,9 @@ type Caller<M> = M extends { methodKind: 'unary' }
   ? (request: InputInit<M>, options?: CallOptions) => Promise<Output<M>>
   : M extends { methodKind: 'server_streaming' }
     ? (request: InputInit<M>, options?: CallOptions) => Incoming<Output<M>>
-    : M extends { methodKind: 'client_streaming' }
-      ? (options?: CallOptions) => Upload<InputInit<M>, Output<M>>
-      : (options?: CallOptions) => Conversation<InputInit<M>, Output<M>>;
+    : M extends { methodKind: 'bidi_streaming' }
+      ? (options?: CallOptions) => Conversation<InputInit<M>, Output<M>>
+      : never;
 
 /** A service as its callers see it. */
 export type Client<S extends ServiceDescriptor> = {

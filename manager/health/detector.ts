@@ -98,7 +98,8 @@ export class FailureDetector {
       heardAtMs: nowMs,
       sinceMs: nowMs,
       reason: phase === 'suspected' ? 'it stopped leading' : 'no session since the leader changed',
-      silentRounds: 0,
+      // Its silence has been noticed by those who elected this leader: that is one round.
+      silentRounds: phase === 'suspected' ? 1 : 0,
       round: 0,
       probing: false,
       nextProbeMs: nowMs,

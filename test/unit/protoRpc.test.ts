@@ -65,10 +65,10 @@ before(async () => {
     messages: async (requests, send) => {
       for await (const request of requests) await send({ frames: request.frames });
     },
-    snapshot: async (requests) => {
+    snapshot: async (requests, send) => {
       let bytes = 0;
       for await (const request of requests) bytes += request.frames.length;
-      return { frames: Buffer.from(String(bytes)) };
+      await send({ frames: Buffer.from(String(bytes)) });
     },
   });
   const { port } = await server.listen({ host: '127.0.0.1', port: 0, tls: serverCredentials });
@@ -235,8 +235,10 @@ test('an upload is answered once all of it has arrived', async () => {
   await using(asNode(worker), async (channel) => {
     const upload = client(Raft, channel).snapshot();
     for (let at = 0; at < 50; at += 1) await upload.send({ frames: new Uint8Array(65_536) });
-    const answer = await upload.finish();
-    assert.equal(Buffer.from(answer.frames).toString(), String(50 * 65_536));
+    upload.end();
+    const answers: string[] = [];
+    for await (const { frames } of upload) answers.push(Buffer.from(frames).toString());
+    assert.deepEqual(answers, [String(50 * 65_536)]);
   });
 });
 
@@ -261,6 +263,21 @@ test('a call to a host that never answers ends at its deadline', async () => {
   const { port } = silent.address() as { port: number };
   const channel = new RpcChannel(`127.0.0.1:${port}`, asNode(worker), { clock });
   await assert.rejects(client(Host, channel).ping({}, { timeoutMs: 100 }), { code: 'timeout' });
+  channel.close();
+  silent.close();
+});
+
+test('a connection that hangs while it is made is given up, and the call with it', async () => {
+  const silent = createServer(() => {}).listen(0, '127.0.0.1');
+  await new Promise((resolve) => silent.once('listening', resolve));
+  const { port } = silent.address() as { port: number };
+  const channel = new RpcChannel(`127.0.0.1:${port}`, asNode(worker), {
+    clock,
+    connectTimeoutMs: 200,
+  });
+  const startedMs = clock.nowMs();
+  await assert.rejects(client(Host, channel).ping({}), { code: 'unavailable' });
+  assert(clock.nowMs() - startedMs < 2000);
   channel.close();
   silent.close();
 });

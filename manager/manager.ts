@@ -1,0 +1,293 @@
+/**
+ * One manager: puts its services on the port and starts and stops what only a leader does. Given a
+ * running Raft member and its replica, it owns neither; it holds no state of its own that a new
+ * leader would miss.
+ *
+ * | this manager | what runs |
+ * |---|---|
+ * | follows | CertificateAuthority.GetRootCertificate, Raft streams, control (forwarding), local reads |
+ * | leads, own term applied | also dispatcher, health, roles, every loop |
+ */
+import type { Clock } from '../base/clock.ts';
+import { SwarmError } from '../base/errors.ts';
+import type { Ids } from '../base/id.ts';
+import type { Log } from '../base/log.ts';
+import type { Random } from '../base/random.ts';
+import type { Node } from '../model/types.ts';
+import type { PeerIdentity } from '../proto/credentials.ts';
+import type { MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
+import {
+  CertificateAuthority,
+  Control as ControlService,
+  Dispatcher as DispatcherService,
+  Raft,
+} from '../proto/services.ts';
+import { authorize } from './authorize.ts';
+import { CertificateAuthorityServer } from './ca/server.ts';
+import { ManagerControl } from './control/control.ts';
+import { controlHandlers } from './control/server.ts';
+import type { Control, RaftSummary } from './control/types.ts';
+import { Writes } from './control/writes.ts';
+import { Dispatcher, type ManagerInfo } from './dispatcher/dispatcher.ts';
+import { HealthMonitor } from './health/monitor.ts';
+import { KeptChannels } from './keptChannels.ts';
+import { LoopDriver } from './loop.ts';
+import { managerLoops } from './loops.ts';
+import type { RaftNode } from './raft/node.ts';
+import type { StreamTransport } from './raft/transport.ts';
+import { raftStreamHandlers } from './raftLink.ts';
+import { Roles } from './roles.ts';
+import type { Proposer, StoreReader, StoreWatch } from './store/types.ts';
+
+export interface ManagerOptions {
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly ids: Ids;
+  readonly log: Log;
+  readonly nodeId: string;
+  readonly raft: RaftNode;
+  readonly transport: Pick<StreamTransport, 'acceptStream'>;
+  readonly store: StoreReader;
+  readonly proposer: Proposer;
+  readonly server: RpcServer;
+  /** A new connection to another manager ('manager'), or to any host; closed by who asked. */
+  readonly channelTo: (address: string, role?: 'manager') => RpcChannel;
+  /** A broken invariant: the process must end. */
+  readonly onFatal: (error: unknown) => void;
+}
+
+export class Manager {
+  readonly #options: ManagerOptions;
+  readonly #log: Log;
+  readonly #channels: KeptChannels;
+  readonly #dispatcher: Dispatcher;
+  readonly #health: HealthMonitor;
+  readonly #roles: Roles;
+  readonly #loops: LoopDriver;
+  readonly #authority: CertificateAuthorityServer;
+  readonly #writes: Writes;
+  readonly #control: ManagerControl;
+  #withdraw: (() => void)[] = [];
+  #watch: StoreWatch | undefined;
+  #leads = false;
+  /** Raft id of whoever led last, other than this manager. */
+  #formerLeader = 0;
+
+  constructor(options: ManagerOptions) {
+    const { clock, random, ids, store, proposer, raft, channelTo } = options;
+    this.#options = options;
+    const log = options.log;
+    this.#log = log;
+    this.#channels = new KeptChannels(channelTo);
+    const notLeader = (): SwarmError => this.#notLeader();
+    const parts = { clock, random, ids, log, store, proposer, notLeader };
+    this.#health = new HealthMonitor({
+      ...parts,
+      channelTo: (node) => this.#channels.to(hostPort(node)),
+    });
+    this.#dispatcher = new Dispatcher({
+      ...parts,
+      managers: () => this.#managers(),
+      sessions: this.#health,
+    });
+    this.#roles = new Roles({ ...parts, raft });
+    this.#loops = new LoopDriver({
+      ...parts,
+      loops: managerLoops(ids),
+      onFatal: options.onFatal,
+    });
+    this.#authority = new CertificateAuthorityServer(parts);
+    this.#writes = new Writes({
+      ...parts,
+      cannotDemote: (raftId) => this.#roles.cannotDemote(raftId),
+    });
+    this.#control = new ManagerControl({
+      ...parts,
+      writes: this.#writes,
+      leaderAddress: () => this.#leaderAddress(),
+      noQuorum: () => this.#noQuorum(),
+      channelTo: (address) => this.#channels.to(address, 'manager'),
+      raftStatus: () => this.#raftStatus(),
+    });
+  }
+
+  /** Serves, and follows Raft's leadership from now on. */
+  start(): void {
+    const { server, raft, transport, store } = this.#options;
+    this.#withdraw = [
+      server.handle(CertificateAuthority, this.#authority.handlers()),
+      server.handle(DispatcherService, this.#dispatcher.handlers()),
+      server.handle(Raft, {
+        ...raftStreamHandlers((stream, kind) => transport.acceptStream(stream, kind)),
+        ...this.#roles.handlers(),
+      }),
+      server.handle(
+        ControlService,
+        controlHandlers({
+          writes: this.#writes,
+          isLeader: () => raft.isLeader,
+          notLeader: () => this.#notLeader(),
+          heartbeatAges: () => this.heartbeatAges(),
+          members: () => this.#raftStatus().managers,
+        }),
+      ),
+      raft.onLeadership(({ leaderId }) => this.#leadershipChanged(leaderId)),
+      raft.onLeaderReady(() => this.#lead()),
+    ];
+    this.#followNodes(store.watch());
+  }
+
+  /** Stops serving; the Raft member is its owner's to stop, before or after. */
+  stop(): void {
+    this.#follow();
+    for (const withdraw of this.#withdraw) withdraw();
+    this.#withdraw = [];
+    this.#watch?.close();
+    this.#watch = undefined;
+    this.#channels.close();
+  }
+
+  get control(): Control {
+    return this.#control;
+  }
+
+  get leads(): boolean {
+    return this.#leads;
+  }
+
+  /** Milliseconds since each node was heard from, by node id; empty unless this manager leads. */
+  heartbeatAges(): ReadonlyMap<string, number> {
+    return this.#dispatcher.heartbeatAges();
+  }
+
+  /** For the RPC server: throws unless `peer` may call `method`. */
+  authorize(peer: PeerIdentity | undefined, method: MethodName, problem: string): void {
+    authorize(this.#options.store, peer, method, problem);
+  }
+
+  // ---- leadership ------------------------------------------------------------------------------
+
+  #leadershipChanged(leaderId: number | undefined): void {
+    const { raft } = this.#options;
+    if (leaderId !== undefined && leaderId !== raft.id) this.#formerLeader = leaderId;
+    if (!raft.isLeader) this.#follow();
+    this.#dispatcher.announce();
+  }
+
+  #lead(): void {
+    if (this.#leads) return;
+    this.#leads = true;
+    const former = this.#nodeOfRaftId(this.#formerLeader);
+    this.#log.info('this manager leads', { nodeId: this.#options.nodeId });
+    this.#health.start(former?.id ?? '');
+    this.#dispatcher.start();
+    this.#roles.start();
+    this.#loops.start();
+  }
+
+  #follow(): void {
+    if (!this.#leads) return;
+    this.#leads = false;
+    this.#log.info('this manager leads no more', { nodeId: this.#options.nodeId });
+    this.#loops.stop();
+    this.#roles.stop();
+    this.#dispatcher.stop();
+    this.#health.stop();
+  }
+
+  /** Removed and demoted nodes lose their connections; role changes are acted on at once. */
+  #followNodes(watch: StoreWatch): void {
+    this.#watch = watch;
+    const { server, store } = this.#options;
+    watch.onEvents(() => {
+      try {
+        for (let events = watch.take(1000); events.length > 0; events = watch.take(1000)) {
+          for (const event of events) {
+            if (event.table !== 'node') continue;
+            if (event.kind === 'remove') server.disconnect(event.id);
+            const [before, after] = [event.before, event.after] as (Node | undefined)[];
+            if (before?.spec.role !== after?.spec.role) this.#roles.poke();
+          }
+        }
+      } catch (error) {
+        if (!(error instanceof SwarmError)) throw error;
+        // Fallen out of the ring; every call is checked against the store anyway.
+        watch.close();
+        this.#followNodes(store.watch());
+        this.#roles.poke();
+      }
+    });
+  }
+
+  // ---- what others are told --------------------------------------------------------------------
+
+  #nodeOfRaftId(raftId: number): Node | undefined {
+    for (const node of this.#options.store.all('node')) {
+      if (node.manager?.raftId === raftId) return node;
+    }
+    return undefined;
+  }
+
+  #leaderAddress(): string {
+    return this.#options.raft.leaderAddress() ?? '';
+  }
+
+  #notLeader(): SwarmError {
+    const leader = this.#leaderAddress();
+    const own = this.#options.raft.leadership.leaderId === this.#options.raft.id;
+    if (leader === '' || own) {
+      return new SwarmError('not_leader', 'this manager does not lead; who does is not known yet');
+    }
+    return new SwarmError('not_leader', `this manager does not lead; the leader is ${leader}`, {
+      detail: { leader },
+    });
+  }
+
+  #noQuorum(): SwarmError {
+    const missing = this.#raftStatus().managers.filter(({ reachable }) => !reachable);
+    const names = missing.map(({ nodeId, address }) => {
+      const hostname = this.#options.store.get('node', nodeId)?.description.hostname ?? '';
+      return hostname === '' ? address : `${hostname} (${address})`;
+    });
+    const who = names.length === 0 ? 'an election is under way' : `not heard: ${names.join(', ')}`;
+    return new SwarmError(
+      'no_quorum',
+      `the managers have no leader: ${who}; bring back enough of them, then try again`,
+    );
+  }
+
+  /** Managers in the order an agent should try them. */
+  #managers(): readonly ManagerInfo[] {
+    const managers = this.#raftStatus().managers.map(({ nodeId, address, isLeader }) => ({
+      nodeId,
+      address,
+      isLeader,
+    }));
+    return managers.sort((left, right) => Number(right.isLeader) - Number(left.isLeader));
+  }
+
+  #raftStatus(): RaftSummary {
+    const { raft } = this.#options;
+    const status = raft.status();
+    const leader = this.#nodeOfRaftId(status.leaderId ?? 0);
+    return {
+      term: status.term,
+      leaderNodeId: leader?.id ?? '',
+      commit: status.commit,
+      applied: status.applied,
+      managers: raft.members().map((member) => ({
+        raftId: member.id,
+        nodeId: this.#nodeOfRaftId(member.id)?.id ?? '',
+        address: member.address,
+        isLeader: member.isLeader,
+        reachable: member.reachable ?? status.leaderId !== undefined,
+        lag: member.lag,
+      })),
+    };
+  }
+}
+
+function hostPort(node: Node): string {
+  const host = node.address.includes(':') ? `[${node.address}]` : node.address;
+  return `${host}:${node.port}`;
+}

@@ -1,0 +1,326 @@
+/**
+ * Makes managers of nodes that should be managers and workers of those that should not, at the
+ * leader: answers Raft.Join and Raft.Leave, promotes learners that have caught up, takes demoted
+ * managers out of Raft, and writes what came of it. One step at a time; safe to repeat after any
+ * crash. Which node should be what is spec.role, which the user sets through control.
+ *
+ * | node | Raft | step |
+ * |---|---|---|
+ * | should be a manager, none yet | - | its daemon gets a certificate and calls Join -> learner |
+ * | should be a manager | learner | promoted when caught up -> voter, role = manager |
+ * | should be a worker, is a manager | member | this leader hands over if it is itself; else removed |
+ * | should be a worker | none | role = worker |
+ * | unknown, or another's id | learner for long | removed: a join that was never finished |
+ */
+import type { Clock, Timer } from '../base/clock.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { Serial } from '../base/queue.ts';
+import type { Cluster, Node } from '../model/types.ts';
+import { fromU64, need, toU64 } from '../proto/convert.ts';
+import type { CallContext, Handlers } from '../proto/rpc.ts';
+import type { Raft, RaftJoinResponse } from '../proto/services.ts';
+import type { Change, Proposer, StoreReader } from './store/types.ts';
+
+const RECONCILE_MS = 1000;
+const MAX_WAITING = 16;
+const WRITE_ATTEMPTS = 5;
+/** A learner that belongs to no node for this long is a join that broke off. */
+const STRAY_LEARNER_MS = 60_000;
+
+/** What the roles need of Raft; RaftNode has it. */
+export interface RaftMembers {
+  readonly id: number;
+  readonly isLeader: boolean;
+  members(): readonly {
+    readonly id: number;
+    readonly address: string;
+    readonly learner: boolean;
+    readonly reachable: boolean | undefined;
+  }[];
+  addMember(member: { id: number; address: string; learner: boolean }): Promise<void>;
+  promoteMember(id: number): Promise<void>;
+  removeMember(id: number): Promise<void>;
+  updateAddress(id: number, address: string): Promise<void>;
+  transferLeadership(to?: number): Promise<void>;
+}
+
+export interface RolesOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly store: StoreReader;
+  readonly proposer: Proposer;
+  readonly raft: RaftMembers;
+  readonly notLeader: () => SwarmError;
+}
+
+export class Roles {
+  readonly #options: RolesOptions;
+  readonly #work = new Serial(MAX_WAITING);
+  readonly #strays = new Map<number, number>();
+  #timer: Timer | undefined;
+  #active = false;
+  #busy = false;
+
+  constructor(options: RolesOptions) {
+    this.#options = options;
+  }
+
+  start(): void {
+    if (this.#active) return;
+    this.#active = true;
+    this.#strays.clear();
+    this.#schedule(0);
+  }
+
+  stop(): void {
+    this.#active = false;
+    this.#timer?.cancel();
+    this.#timer = undefined;
+  }
+
+  /** A node's spec or role changed: look soon. */
+  poke(): void {
+    if (!this.#active || this.#busy) return;
+    this.#timer?.cancel();
+    this.#schedule(0);
+  }
+
+  handlers(): Pick<Handlers<typeof Raft>, 'join' | 'leave'> {
+    return {
+      join: ({ address }, context) => this.#work.run(() => this.#join(address, context)),
+      leave: async ({ raftId }, context) => {
+        await this.#work.run(() => this.#leave(fromU64(raftId, 'raftId'), context));
+        return {};
+      },
+    };
+  }
+
+  /** '' when the member can be taken out now, else why not, in words for a user. */
+  cannotDemote(raftId: number): string {
+    const members = this.#options.raft.members();
+    const voters = members.filter((member) => !member.learner && member.id !== raftId);
+    if (members.every((member) => member.id !== raftId)) return '';
+    if (voters.length === 0) return 'it is the last manager';
+    const reachable = voters.filter((voter) => voter.reachable !== false).length;
+    const quorum = Math.floor(voters.length / 2) + 1;
+    if (reachable >= quorum) return '';
+    const missing = voters.filter((voter) => voter.reachable === false);
+    const names = missing.map((voter) => voter.address).join(', ');
+    return `the managers left would have no quorum, as ${names} cannot be reached`;
+  }
+
+  // ---- join and leave --------------------------------------------------------------------------
+
+  async #join(address: string, context: CallContext): Promise<RaftJoinAnswer> {
+    const { raft, store, log } = this.#options;
+    this.#assertLeader();
+    const { nodeId } = need(context.peer, 'the caller');
+    const node = store.get('node', nodeId);
+    if (node === undefined) throw new SwarmError('forbidden', `node ${nodeId} was removed`);
+    // An earlier attempt whose answer was lost: its id may have been used, so it is never again.
+    if (node.manager !== undefined) await this.#expel(node, node.manager.raftId);
+    const raftId = this.#freeRaftId();
+    log.info('manager joins', { nodeId, raftId, address });
+    await raft.addMember({ id: raftId, address, learner: true });
+    await this.#write(nodeId, (fresh) => ({ ...fresh, manager: { raftId, address } }));
+    this.poke();
+    return this.#joinAnswer(raftId);
+  }
+
+  #joinAnswer(raftId: number): RaftJoinAnswer {
+    const nodes = new Map<number, string>();
+    for (const node of this.#options.store.all('node')) {
+      if (node.manager !== undefined) nodes.set(node.manager.raftId, node.id);
+    }
+    return {
+      raftId: toU64(raftId, 'raftId'),
+      members: this.#options.raft.members().map(({ id, address }) => ({
+        raftId: toU64(id, 'raftId'),
+        nodeId: nodes.get(id) ?? '',
+        address,
+      })),
+    };
+  }
+
+  /** Above every id that was ever used. */
+  #freeRaftId(): number {
+    const { raft, store } = this.#options;
+    const used = [raft.id, ...(store.cluster()?.removedRaftIds ?? [])];
+    for (const member of raft.members()) used.push(member.id);
+    for (const node of store.all('node')) used.push(node.manager?.raftId ?? 0);
+    return Math.max(...used) + 1;
+  }
+
+  async #leave(raftId: number, context: CallContext): Promise<void> {
+    this.#assertLeader();
+    const { nodeId } = need(context.peer, 'the caller');
+    const node = this.#options.store.get('node', nodeId);
+    if (node === undefined) return;
+    if (node.manager !== undefined) {
+      if (raftId !== 0 && node.manager.raftId !== raftId) {
+        throw new SwarmError('forbidden', `Raft member ${raftId} is not node ${nodeId}`);
+      }
+      const why = this.cannotDemote(node.manager.raftId);
+      if (why !== '') throw new SwarmError('conflict', `this manager cannot leave now: ${why}`);
+      await this.#write(nodeId, (fresh) => ({ ...fresh, spec: { ...fresh.spec, role: 'worker' } }));
+      await this.#demote(node, node.manager.raftId);
+    }
+    const atMs = Math.floor(this.#options.clock.wallMs());
+    await this.#write(nodeId, (fresh) => ({
+      ...fresh,
+      state: 'down',
+      stateMessage: 'it has left the swarm',
+      downSinceMs: atMs,
+    }));
+  }
+
+  #assertLeader(): void {
+    if (!this.#active) throw this.#options.notLeader();
+  }
+
+  // ---- the loop --------------------------------------------------------------------------------
+
+  #schedule(delayMs: number): void {
+    this.#timer = this.#options.clock.afterIdle(delayMs, () => void this.#reconcile());
+  }
+
+  async #reconcile(): Promise<void> {
+    if (!this.#active) return;
+    this.#busy = true;
+    try {
+      await this.#work.run(async () => {
+        for (const node of [...this.#options.store.all('node')]) {
+          if (this.#active) await this.#step(node);
+        }
+        await this.#removeStrays();
+      });
+    } catch (error) {
+      // Quorum lost, leadership lost, a member that does not answer: looked at again in a second.
+      this.#options.log.warn('role change not finished yet', { error: messageOf(error) });
+    }
+    this.#busy = false;
+    if (this.#active) this.#schedule(RECONCILE_MS);
+  }
+
+  async #step(node: Node): Promise<void> {
+    const { manager } = node;
+    if (node.spec.role === 'worker') {
+      if (manager !== undefined) await this.#demote(node, manager.raftId);
+      else if (node.role !== 'worker') await this.#settle(node.id, 'worker');
+      return;
+    }
+    if (manager === undefined) return;
+    const member = this.#options.raft.members().find(({ id }) => id === manager.raftId);
+    if (member === undefined) {
+      // Removed from Raft, and the leader fell before it could write so.
+      await this.#forgetMember(node.id, manager.raftId);
+      return;
+    }
+    if (member.learner) await this.#promote(node, manager.raftId);
+    else if (node.role !== 'manager') await this.#settle(node.id, 'manager');
+  }
+
+  async #promote(node: Node, raftId: number): Promise<void> {
+    // A learner that does not answer yet would hold up the other steps while it is waited for.
+    const member = this.#options.raft.members().find(({ id }) => id === raftId);
+    if (member?.reachable !== true) {
+      this.#soon();
+      return;
+    }
+    await this.#options.raft.promoteMember(raftId);
+    await this.#settle(node.id, 'manager');
+    this.#options.log.info('node is a manager', { nodeId: node.id, raftId });
+  }
+
+  /** Once more before the next full second: a joining manager is waited for. */
+  #soon(): void {
+    this.#options.clock.afterIdle(RECONCILE_MS / 10, () => this.poke());
+  }
+
+  async #demote(node: Node, raftId: number): Promise<void> {
+    const { raft, log } = this.#options;
+    if (raftId === raft.id) {
+      log.info('handing over the lead: this manager is demoted', { nodeId: node.id });
+      await raft.transferLeadership();
+      throw this.#options.notLeader();
+    }
+    await this.#expel(node, raftId);
+    await this.#settle(node.id, 'worker');
+    log.info('node is a worker', { nodeId: node.id, raftId });
+  }
+
+  async #expel(node: Node, raftId: number): Promise<void> {
+    const { raft } = this.#options;
+    if (raft.members().some(({ id }) => id === raftId)) await raft.removeMember(raftId);
+    await this.#forgetMember(node.id, raftId);
+  }
+
+  /** The node is no member any more, and its Raft id never comes back. */
+  async #forgetMember(nodeId: string, raftId: number): Promise<void> {
+    await this.#transact(() => {
+      const changes: Change[] = [];
+      const node = this.#options.store.get('node', nodeId);
+      if (node?.manager?.raftId === raftId) {
+        changes.push({ kind: 'update', table: 'node', object: { ...node, manager: undefined } });
+      }
+      const cluster = this.#options.store.cluster();
+      if (cluster !== undefined && !cluster.removedRaftIds.includes(raftId)) {
+        const object: Cluster = {
+          ...cluster,
+          removedRaftIds: [...cluster.removedRaftIds, raftId],
+        };
+        changes.push({ kind: 'update', table: 'cluster', object });
+      }
+      return changes;
+    });
+  }
+
+  async #settle(nodeId: string, role: Node['role']): Promise<void> {
+    await this.#write(nodeId, (node) => ({ ...node, role }));
+  }
+
+  async #removeStrays(): Promise<void> {
+    const { raft, store, clock, log } = this.#options;
+    const owned = new Set<number>([raft.id]);
+    for (const node of store.all('node')) owned.add(node.manager?.raftId ?? 0);
+    const strays = raft.members().filter(({ id, learner }) => learner && !owned.has(id));
+    for (const id of this.#strays.keys()) {
+      if (strays.every((stray) => stray.id !== id)) this.#strays.delete(id);
+    }
+    for (const { id } of strays) {
+      const sinceMs = this.#strays.get(id) ?? clock.nowMs();
+      this.#strays.set(id, sinceMs);
+      if (clock.nowMs() - sinceMs < STRAY_LEARNER_MS) continue;
+      log.warn('removing a Raft learner that belongs to no node', { raftId: id });
+      await raft.removeMember(id);
+    }
+  }
+
+  // ---- writing ---------------------------------------------------------------------------------
+
+  #write(nodeId: string, change: (node: Node) => Node): Promise<void> {
+    return this.#transact(() => {
+      const node = this.#options.store.get('node', nodeId);
+      if (node === undefined) throw new SwarmError('not_found', `node ${nodeId} was removed`);
+      return [{ kind: 'update', table: 'node', object: change(node) }];
+    });
+  }
+
+  /** `changes` is asked again when what it decided from has changed meanwhile. */
+  async #transact(changes: () => readonly Change[]): Promise<void> {
+    for (let attempt = 1; ; attempt += 1) {
+      const decided = changes();
+      if (decided.length === 0) return;
+      const result = await this.#options.proposer.propose({ atomic: true, changes: decided });
+      const [rejected] = result.rejected;
+      if (rejected === undefined) return;
+      const error = new SwarmError(rejected.code, rejected.message);
+      if (!hasCode(error, 'out_of_sequence') || attempt >= WRITE_ATTEMPTS) throw error;
+    }
+  }
+}
+
+type RaftJoinAnswer = Pick<RaftJoinResponse, 'raftId'> & {
+  readonly members: { raftId: bigint; nodeId: string; address: string }[];
+};
