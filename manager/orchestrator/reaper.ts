@@ -94,7 +94,7 @@ function mustForget(view: View, task: Task): boolean {
   return isGone(task) || isLost(view, task);
 }
 
-/** When a task that was let go is given up; undefined = its node may still say what became of it. */
+/** When a task that was let go is given up; undefined = its node may yet say what became of it. */
 function orphanAtMs(view: View, task: Task): number | undefined {
   if (isWanted(task) || isGone(task)) return undefined;
   const node = view.get('node', task.nodeId);
