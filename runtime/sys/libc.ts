@@ -77,8 +77,6 @@ export function errnoText(code: number): string {
 
 export const O_RDONLY = 0;
 export const O_CLOEXEC = 0o2000000;
-export const O_DIRECTORY = 0o200000;
-export const O_PATH = 0o10000000;
 
 export const open = define<(path: string, flags: number, mode: number) => number>(
   '',
@@ -123,10 +121,7 @@ export function sealMemfd(fd: number): void {
 
 // ---- Mounts and namespaces
 
-export const MS_RDONLY = 1;
 export const MS_BIND = 4096;
-export const MS_REC = 16384;
-export const MS_PRIVATE = 1 << 18;
 export const MNT_DETACH = 2;
 
 /** mount(2). */
