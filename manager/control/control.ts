@@ -35,7 +35,7 @@ import {
   serviceSpecToWire,
   toU64,
 } from '../../proto/convert.ts';
-import { type Client, client, type RpcChannel } from '../../proto/rpc.ts';
+import { type CallOptions, type Client, client, type RpcChannel } from '../../proto/rpc.ts';
 import { Control as ControlService, type ObjectResponse } from '../../proto/services.ts';
 import { joinTokens } from '../ca/tokens.ts';
 import type { Proposer, StoreReader } from '../store/types.ts';
@@ -62,9 +62,12 @@ export interface ControlOptions {
   /** A kept connection to another manager. */
   readonly channelTo: (address: string) => RpcChannel;
   readonly raftStatus: () => RaftSummary;
+  /** Calls `listener` whenever who leads changes; returns the stop. */
+  readonly onLeadership: (listener: () => void) => () => void;
 }
 
 type Remote = Client<typeof ControlService>;
+type Ask = (remote: Remote, options: CallOptions) => Promise<ObjectResponse>;
 
 export class ManagerControl implements Control {
   readonly #options: ControlOptions;
@@ -86,7 +89,7 @@ export class ManagerControl implements Control {
     return this.#write(
       'service',
       (writes) => writes.createService(spec),
-      (remote) => remote.createService({ spec: serviceSpecToWire(spec) }, FORWARD),
+      (remote, options) => remote.createService({ spec: serviceSpecToWire(spec) }, options),
     );
   }
 
@@ -94,9 +97,9 @@ export class ManagerControl implements Control {
     return this.#write(
       'service',
       (writes) => writes.updateService(id, version, spec),
-      (remote) => {
+      (remote, options) => {
         const request = { id, version: toU64(version, 'version'), spec: serviceSpecToWire(spec) };
-        return remote.updateService(request, FORWARD);
+        return remote.updateService(request, options);
       },
     );
   }
@@ -105,7 +108,8 @@ export class ManagerControl implements Control {
     return this.#write(
       'service',
       (writes) => writes.rollbackService(id, version),
-      (remote) => remote.rollbackService({ id, version: toU64(version, 'version') }, FORWARD),
+      (remote, options) =>
+        remote.rollbackService({ id, version: toU64(version, 'version') }, options),
     );
   }
 
@@ -113,7 +117,7 @@ export class ManagerControl implements Control {
     await this.#write(
       'service',
       (writes) => writes.removeService(id),
-      (remote) => remote.removeService({ id }, FORWARD),
+      (remote, options) => remote.removeService({ id }, options),
     );
   }
 
@@ -121,7 +125,7 @@ export class ManagerControl implements Control {
     return this.#write(
       'network',
       (writes) => writes.createNetwork(spec),
-      (remote) => remote.createNetwork({ spec: networkSpecToWire(spec) }, FORWARD),
+      (remote, options) => remote.createNetwork({ spec: networkSpecToWire(spec) }, options),
     );
   }
 
@@ -129,7 +133,7 @@ export class ManagerControl implements Control {
     await this.#write(
       'network',
       (writes) => writes.removeNetwork(id),
-      (remote) => remote.removeNetwork({ id }, FORWARD),
+      (remote, options) => remote.removeNetwork({ id }, options),
     );
   }
 
@@ -137,9 +141,9 @@ export class ManagerControl implements Control {
     return this.#write(
       'node',
       (writes) => writes.updateNode(id, version, spec),
-      (remote) => {
+      (remote, options) => {
         const request = { id, version: toU64(version, 'version'), spec: nodeSpecToWire(spec) };
-        return remote.updateNode(request, FORWARD);
+        return remote.updateNode(request, options);
       },
     );
   }
@@ -148,7 +152,7 @@ export class ManagerControl implements Control {
     await this.#write(
       'node',
       (writes) => writes.removeNode(id, force),
-      (remote) => remote.removeNode({ id, force }, FORWARD),
+      (remote, options) => remote.removeNode({ id, force }, options),
     );
   }
 
@@ -156,14 +160,14 @@ export class ManagerControl implements Control {
     return this.#write(
       'cluster',
       (writes) => writes.updateCluster(version, spec, rotate),
-      (remote) => {
+      (remote, options) => {
         const request = {
           version: toU64(version, 'version'),
           spec: clusterSpecToWire(spec),
           rotateWorkerToken: rotate.workerToken,
           rotateManagerToken: rotate.managerToken,
         };
-        return remote.updateCluster(request, FORWARD);
+        return remote.updateCluster(request, options);
       },
     );
   }
@@ -181,7 +185,7 @@ export class ManagerControl implements Control {
   async #write<T extends TableName>(
     table: T,
     here: (writes: Writes) => Promise<Written<Tables[T]>>,
-    there: (remote: Remote) => Promise<ObjectResponse>,
+    there: Ask,
   ): Promise<Tables[T]> {
     const { clock, proposer, writes } = this.#options;
     const untilMs = clock.nowMs() + LEADER_WAIT_MS;
@@ -198,16 +202,34 @@ export class ManagerControl implements Control {
     }
   }
 
-  async #forward<T extends TableName>(
-    table: T,
-    address: string,
-    there: (remote: Remote) => Promise<ObjectResponse>,
-  ): Promise<Tables[T]> {
-    const answer = await there(client(ControlService, this.#options.channelTo(address)));
+  async #forward<T extends TableName>(table: T, address: string, there: Ask): Promise<Tables[T]> {
+    const answer = await this.#ask(address, there);
     const { object } = objectFromWire(need(answer.object, 'object'));
     await this.#applied(fromU64(answer.version, 'version'));
     const stored: AnyObject | undefined = this.#options.store.get(table, object.id);
     return (stored ?? object) as Tables[T];
+  }
+
+  /** A leader that leads no more may never answer: what it was asked is given up at once. */
+  async #ask(address: string, there: Ask): Promise<ObjectResponse> {
+    const { channelTo, leaderAddress, onLeadership } = this.#options;
+    const given = new AbortController();
+    const stop = onLeadership(() => {
+      if (leaderAddress() !== address) given.abort();
+    });
+    try {
+      const options = { timeoutMs: FORWARD_TIMEOUT_MS, signal: given.signal };
+      return await there(client(ControlService, channelTo(address)), options);
+    } catch (error) {
+      if (!given.signal.aborted) throw error;
+      throw new SwarmError(
+        'unavailable',
+        `the leader ${address} was lost: whether the change was made is not known; look, then retry`,
+        { cause: error },
+      );
+    } finally {
+      stop();
+    }
   }
 
   /** Resolves once the local store has applied `version`. */
@@ -236,5 +258,3 @@ export class ManagerControl implements Control {
     }
   }
 }
-
-const FORWARD = { timeoutMs: FORWARD_TIMEOUT_MS };
