@@ -9,7 +9,7 @@
  * | Dispatcher, Raft.Leave | a node that exists |
  * | Host.TaskLogs | a manager |
  * | Control, Raft.Join | a node that exists and should be a manager |
- * | Raft.Messages, Raft.Snapshot | a manager's certificate; if the node is known here, it is one still |
+ * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now |
  */
 import { SwarmError } from '../base/errors.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';

@@ -60,7 +60,7 @@ test('a token tells its role, and has the shape that Docker Swarm gave it', asyn
   assert.equal(roleOfToken(parseToken(` ${tokens.manager}\n`), one), 'manager');
 });
 
-test('a token of another cluster, or with another secret, is refused for its own reason', async () => {
+test('a token of another cluster or with another secret is refused, and why', async () => {
   const [one, other] = [await newCluster(), await newCluster()];
   const foreign = parseToken(joinTokens(other).worker);
   assert.throws(() => roleOfToken(foreign, one), /CA differs/);
@@ -70,7 +70,7 @@ test('a token of another cluster, or with another secret, is refused for its own
   assert.throws(() => parseToken('SWMTKN-1-short-short'), { code: 'invalid' });
 });
 
-test('a node certificate says who it is for, whatever the request said, and for how long', async () => {
+test('a node certificate says who it is for, whatever the request said', async () => {
   const root = await createRoot(NOW_MS, random);
   const { csr } = await createRequest();
   const issued = await issueCertificate({
@@ -246,7 +246,7 @@ test('a follower sends who wants to join to the leader', async () => {
   await assert.rejects(ask({ token: 'x' }), { code: 'not_leader' });
 });
 
-test('a renewal needs a certificate of a node that is still there, and gives its present role', async () => {
+test('a renewal needs the certificate of a node that is still there', async () => {
   const clock = new ManualClock();
   const direct = new DirectStore(clock);
   direct.create('cluster', await newCluster());

@@ -125,7 +125,7 @@ test('a task goes to its node once it is assigned, and stays there until it is r
   assert(!scene.items('h1').has('task/t2'));
 });
 
-test('a network goes only to nodes with a task on it that has not ended; ingress to every node', () => {
+test('a network goes to nodes with a living task on it, ingress to every node', () => {
   const scene = new Scene();
   scene.task('t1', { node: 'h1' });
   scene.task('t2', { node: 'h2', state: TaskState.SHUTDOWN });

@@ -46,7 +46,7 @@ function setUp(probe: (nodeId: string) => 'answers' | 'silent') {
   return { manual, direct, monitor };
 }
 
-test('a silent node is written down with the reason and the time, and forgotten when removed', async () => {
+test('a silent node is written down with the reason and the time', async () => {
   const { manual, direct, monitor } = setUp((id) => (id === 'b' ? 'silent' : 'answers'));
   monitor.start('');
   monitor.opened('a');
@@ -65,7 +65,7 @@ test('a silent node is written down with the reason and the time, and forgotten 
   monitor.stop();
 });
 
-test('a node whose write was refused for a stale version is written from the fresh one', async () => {
+test('a write refused for a stale version is made from the fresh one', async () => {
   const { manual, direct, monitor } = setUp(() => 'silent');
   monitor.start('');
   monitor.opened('b');
