@@ -56,7 +56,9 @@ interface Interface {
   readonly gateway: string;
 }
 
-/** One attachment being made. `nonce` makes its interfaces' names: never those of an earlier one. */
+/**
+ * One attachment being made. `nonce` makes its interfaces' names: never those of an earlier one.
+ */
 interface Plan {
   readonly request: AttachRequest;
   readonly networks: readonly OverlayNetwork[];
@@ -308,11 +310,14 @@ export class Attacher {
   /** Every step may find nothing to do: it undoes whatever part of an attachment there is. */
   #undo(request: AttachRequest): void {
     const { containerId } = request;
-    this.#forget(containerId);
-    for (const { networkId, endpointId } of request.overlays) {
-      this.#options.overlays.get(networkId)?.removeLocal(endpointId);
+    try {
+      for (const { networkId, endpointId } of request.overlays) {
+        this.#options.overlays.get(networkId)?.removeLocal(endpointId);
+      }
+      this.#options.gateway.removePort(containerId);
+    } finally {
+      this.#forget(containerId);
     }
-    this.#options.gateway.removePort(containerId);
   }
 
   close(): void {
