@@ -16,7 +16,6 @@ import { FileJournal } from '../agent/journal.ts';
 import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
-import { Serial } from '../base/queue.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import type { Change } from '../manager/store/types.ts';
@@ -30,7 +29,6 @@ import type { Identity, Membership } from './identity.ts';
 import { ManagerRole } from './managerRole.ts';
 import type { TaskLogQuery } from './types.ts';
 
-const MAX_ROLE_CHANGES_WAITING = 4;
 const ROLE_RETRY_MS = 1000;
 
 export interface SwarmNodeOptions {
@@ -52,10 +50,12 @@ export class SwarmNode {
   readonly #server: RpcServer;
   readonly #agent: Agent;
   readonly #renewal: Renewal;
-  readonly #roleChanges = new Serial(MAX_ROLE_CHANGES_WAITING);
   #membership: Membership;
   #credentials: NodeCredentials;
   #manager: ManagerRole | undefined;
+  /** What the leader told last; it may change its mind while this host follows. */
+  #wantedRole: Membership['role'] | undefined;
+  #followingRole = false;
   #stopped = false;
 
   /** Listens and takes up work. SwarmError unavailable when the port is taken. */
@@ -197,7 +197,8 @@ export class SwarmNode {
     const leader = message.managers.find((manager) => manager.isLeader)?.address ?? '';
     const addresses = message.managers.map((manager) => manager.address);
     this.#managersAre(addresses, leader);
-    if (message.role !== this.#membership.role) void this.#changeRole(message.role);
+    this.#wantedRole = message.role;
+    void this.#followRole();
   }
 
   /** `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does. */
@@ -214,24 +215,36 @@ export class SwarmNode {
     this.#options.identity.save(membership);
   }
 
-  /** Serial, and once more after a while when it failed: the session only tells of changes. */
-  async #changeRole(role: Membership['role']): Promise<void> {
+  /** One at a time until this host is what is wanted; later again when a step failed. */
+  async #followRole(): Promise<void> {
+    if (this.#followingRole) return;
+    this.#followingRole = true;
     const { clock, log } = this.#options.environment;
     try {
-      await this.#roleChanges.run(async () => {
-        if (this.#stopped || this.#membership.role === role) return;
-        log.info('role changes', { from: this.#membership.role, to: role });
-        await this.#renew();
-        this.#remember({ ...this.#membership, role, raftId: 0 });
-        if (role === 'manager') await this.#startManager();
-        else await this.#stopManager();
-        log.info('role changed', { role });
-      });
+      while (!this.#stopped && this.#wantedRole !== undefined) {
+        if (this.#wantedRole === this.#membership.role) break;
+        await this.#changeRole(this.#wantedRole);
+      }
     } catch (error) {
-      log.warn('role change failed; it is tried again', { role, error: messageOf(error) });
-      if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
-      clock.afterIdle(ROLE_RETRY_MS, () => this.#told(this.#agent.session));
+      log.warn('role change failed; it is tried again', { error: messageOf(error) });
+      clock.afterIdle(ROLE_RETRY_MS, () => void this.#followRole());
     }
+    this.#followingRole = false;
+  }
+
+  async #changeRole(role: Membership['role']): Promise<void> {
+    const { log } = this.#options.environment;
+    log.info('role changes', { from: this.#membership.role, to: role });
+    await this.#renew();
+    this.#remember({ ...this.#membership, role, raftId: 0 });
+    try {
+      if (role === 'manager') await this.#startManager();
+      else await this.#stopManager();
+    } catch (error) {
+      if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+      throw error;
+    }
+    log.info('role changed', { role });
   }
 
   async #stopManager(): Promise<void> {

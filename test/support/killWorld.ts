@@ -157,12 +157,12 @@ export class World {
     change: (spec: ApiService['Spec']) => ApiService['Spec'],
   ): Promise<void> {
     const end = clock.nowMs() + 30_000;
-    for (;;) {
+    for (let turn = 0; ; turn += 1) {
       try {
         const service = await this.ask<ApiService>('GET', `/services/${name}`);
         const path = `/services/${service.ID}/update?version=${service.Version.Index}`;
         const managers = this.reachable();
-        const host = managers[this.#writes % managers.length];
+        const host = managers[(this.#writes + turn) % managers.length];
         await call(host, 'POST', path, change(service.Spec), 15_000);
         return;
       } catch (error) {
