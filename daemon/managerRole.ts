@@ -40,6 +40,8 @@ export interface ManagerRoleOptions {
   readonly remember: (raftId: number) => void;
   /** The managers changed, or who leads ('' = nobody known). */
   readonly onManagers: (addresses: readonly string[], leader: string) => void;
+  /** The group has taken this member out, perhaps while it was away. */
+  readonly onRemoved: () => void;
 }
 
 export class ManagerRole {
@@ -74,6 +76,7 @@ export class ManagerRole {
       stateMachine: replica,
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
+      onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
     replica.attach(raft);

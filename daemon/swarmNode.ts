@@ -15,7 +15,7 @@ import { Host as HostService } from '../agent/host.ts';
 import { FileJournal } from '../agent/journal.ts';
 import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
-import { messageOf, SwarmError } from '../base/errors.ts';
+import { SwarmError } from '../base/errors.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import type { Change } from '../manager/store/types.ts';
@@ -27,9 +27,8 @@ import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
 import { ManagerRole } from './managerRole.ts';
+import { RoleFollower } from './roleFollower.ts';
 import type { TaskLogQuery } from './types.ts';
-
-const ROLE_RETRY_MS = 1000;
 
 export interface SwarmNodeOptions {
   readonly environment: Environment;
@@ -50,12 +49,10 @@ export class SwarmNode {
   readonly #server: RpcServer;
   readonly #agent: Agent;
   readonly #renewal: Renewal;
+  readonly #role: RoleFollower;
   #membership: Membership;
   #credentials: NodeCredentials;
   #manager: ManagerRole | undefined;
-  /** What the leader told last; it may change its mind while this host follows. */
-  #wantedRole: Membership['role'] | undefined;
-  #followingRole = false;
   #stopped = false;
 
   /** Listens and takes up work. SwarmError unavailable when the port is taken. */
@@ -95,6 +92,11 @@ export class SwarmNode {
       current: () => this.#credentials.certificate,
       renew: () => this.#renew(),
     });
+    this.#role = new RoleFollower({
+      ...environment,
+      current: () => this.#membership.role,
+      change: (role) => this.#changeRole(role),
+    });
   }
 
   get membership(): Membership {
@@ -127,6 +129,7 @@ export class SwarmNode {
   /** Stops serving; containers run on. A leader hands its lead over first. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#role.stop();
     this.#renewal.stop();
     await this.#manager?.stop();
     await this.#agent.stop();
@@ -168,6 +171,7 @@ export class SwarmNode {
       hostChannelTo: (address) => this.channelTo(address),
       remember: (raftId) => this.#remember({ ...this.#membership, raftId }),
       onManagers: (managers, leader) => this.#managersAre(managers, leader),
+      onRemoved: () => this.#role.expelled(),
     });
   }
 
@@ -197,8 +201,7 @@ export class SwarmNode {
     const leader = message.managers.find((manager) => manager.isLeader)?.address ?? '';
     const addresses = message.managers.map((manager) => manager.address);
     this.#managersAre(addresses, leader);
-    this.#wantedRole = message.role;
-    void this.#followRole();
+    this.#role.follow(message.role);
   }
 
   /** `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does. */
@@ -215,26 +218,7 @@ export class SwarmNode {
     this.#options.identity.save(membership);
   }
 
-  /** One at a time until this host is what is wanted; later again when a step failed. */
-  async #followRole(): Promise<void> {
-    if (this.#followingRole) return;
-    this.#followingRole = true;
-    const { clock, log } = this.#options.environment;
-    try {
-      while (!this.#stopped && this.#wantedRole !== undefined) {
-        if (this.#wantedRole === this.#membership.role) break;
-        await this.#changeRole(this.#wantedRole);
-      }
-    } catch (error) {
-      log.warn('role change failed; it is tried again', { error: messageOf(error) });
-      clock.afterIdle(ROLE_RETRY_MS, () => void this.#followRole());
-    }
-    this.#followingRole = false;
-  }
-
   async #changeRole(role: Membership['role']): Promise<void> {
-    const { log } = this.#options.environment;
-    log.info('role changes', { from: this.#membership.role, to: role });
     await this.#renew();
     this.#remember({ ...this.#membership, role, raftId: 0 });
     try {
@@ -244,7 +228,6 @@ export class SwarmNode {
       if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
       throw error;
     }
-    log.info('role changed', { role });
   }
 
   async #stopManager(): Promise<void> {

@@ -135,6 +135,8 @@ export class RaftNode {
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
       },
+      wasRemoved: (id) => this.#state.table.wasRemoved(id),
+      onRemoved: () => this.#stopped || this.#options.onRemoved?.(),
     });
     transport.setPeers(this.#peers());
     this.#state.disk.spaceChanged.listen((full) => this.#onSpace(full));

@@ -25,6 +25,13 @@ export interface StreamTransportOptions {
 
 /** Streams accepted at once; a member needs one or two. */
 const MAX_ACCEPTED = 64;
+/** In an error's detail: the id of the member that was taken out. */
+const REMOVED = 'removedRaftId';
+
+function removed(id: number): SwarmError {
+  const message = `raft member ${id} was taken out of the managers`;
+  return new SwarmError('forbidden', message, { detail: { [REMOVED]: String(id) } });
+}
 
 export class StreamTransport implements RaftTransport {
   readonly #options: StreamTransportOptions;
@@ -59,7 +66,13 @@ export class StreamTransport implements RaftTransport {
         if (!this.#stopped) this.#handler?.onUnreachable(id);
       });
     };
-    return { ...this.#options, onUnreachable };
+    const onRefused = (error: SwarmError): void => {
+      if (error.detail[REMOVED] !== String(this.#options.self.id)) return;
+      queueMicrotask(() => {
+        if (!this.#stopped) this.#handler?.onRemoved();
+      });
+    };
+    return { ...this.#options, onUnreachable, onRefused };
   }
 
   async sendSnapshot(
@@ -104,6 +117,7 @@ export class StreamTransport implements RaftTransport {
       try {
         if (hello === undefined) {
           hello = this.#greet(bytes);
+          if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           const { from } = hello;
           if (kind === 'snapshot') {
             receiver = new SnapshotReceiver(stream, (message, chunks) =>
@@ -115,13 +129,14 @@ export class StreamTransport implements RaftTransport {
         } else if (receiver !== undefined) {
           receiver.take(bytes);
         } else {
+          if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           for (const message of readBatch(bytes)) handler.onMessage(hello.from, message);
           stream.write(ACK);
         }
       } catch (error) {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
-        stream.close();
+        stream.close(error);
       }
     });
     stream.onClose((error) => {
