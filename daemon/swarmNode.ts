@@ -148,7 +148,7 @@ export class SwarmNode {
     this.#server.handle(Host, hostHandlers(host));
     await this.#server.listen({ host: listenHost, port, tls: this.#credentials });
     try {
-      if (this.#membership.role === 'manager') await this.#startManager();
+      if (this.#membership.role === 'manager') await this.#startManager(this.#options.founding);
       this.#agent.onSession((message) => this.#told(message));
       this.#agent.onRefused((error) => this.#refused(error));
       await this.#agent.start(managers);
@@ -159,13 +159,14 @@ export class SwarmNode {
     }
   }
 
-  async #startManager(): Promise<void> {
+  /** A swarm is founded once: later this node joins the managers like any other. */
+  async #startManager(founding?: readonly Change[]): Promise<void> {
     const { environment, identity } = this.#options;
     this.#manager = await ManagerRole.start({
       environment,
       directory: identity.raftDirectory,
       membership: this.#membership,
-      founding: this.#options.founding,
+      founding,
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
