@@ -15,7 +15,7 @@ import { Host as HostService } from '../agent/host.ts';
 import { FileJournal } from '../agent/journal.ts';
 import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
-import { SwarmError } from '../base/errors.ts';
+import { hasCode, SwarmError } from '../base/errors.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import type { Change } from '../manager/store/types.ts';
@@ -40,6 +40,8 @@ export interface SwarmNodeOptions {
   readonly describe: () => NodeDescription;
   /** The store's first transaction, when this node founds the swarm. */
   readonly founding?: readonly Change[];
+  /** A user waits until this node has joined in the role it was given. */
+  readonly joining?: boolean;
   /** Called once when the cluster says that this node was removed from it. */
   readonly onRemoved: (reason: string) => void;
 }
@@ -148,7 +150,7 @@ export class SwarmNode {
     this.#server.handle(Host, hostHandlers(host));
     await this.#server.listen({ host: listenHost, port, tls: this.#credentials });
     try {
-      if (this.#membership.role === 'manager') await this.#startManager(this.#options.founding);
+      if (this.#membership.role === 'manager') await this.#resumeManager();
       this.#agent.onSession((message) => this.#told(message));
       this.#agent.onRefused((error) => this.#refused(error));
       await this.#agent.start(managers);
@@ -157,6 +159,24 @@ export class SwarmNode {
       await this.stop();
       throw error;
     }
+  }
+
+  /**
+   * A member without a log (joining broke off, its files were lost) begins as a worker: the leader
+   * tells what this node is to be now, which may be no manager any more.
+   */
+  async #resumeManager(): Promise<void> {
+    const { founding, joining } = this.#options;
+    try {
+      if (founding !== undefined || joining === true || this.#membership.raftId !== 0) {
+        await this.#startManager(founding);
+        return;
+      }
+    } catch (error) {
+      if (!hasCode(error, 'not_found') || joining === true) throw error;
+      this.#options.environment.log.warn('joins anew', { reason: error.message });
+    }
+    this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
   }
 
   /** A swarm is founded once: later this node joins the managers like any other. */
@@ -222,6 +242,8 @@ export class SwarmNode {
   async #changeRole(role: Membership['role']): Promise<void> {
     await this.#renew();
     this.#remember({ ...this.#membership, role, raftId: 0 });
+    // What an attempt that broke off left there belongs to no member.
+    if (role === 'manager') this.#options.identity.eraseRaft();
     try {
       if (role === 'manager') await this.#startManager();
       else await this.#stopManager();

@@ -51,7 +51,7 @@ export class RaftNode {
 
   /**
    * Opens the member's state and joins in. SwarmError corrupt when stored state fails its checks,
-   * invalid when there is none and neither `bootstrap` nor `join` is given.
+   * not_found when there is none and neither `bootstrap` nor `join` is given.
    */
   static async open(options: RaftNodeOptions): Promise<RaftNode> {
     let node: RaftNode | undefined;

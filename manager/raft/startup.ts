@@ -17,7 +17,7 @@ export interface OpenState {
   readonly table: MemberTable;
 }
 
-/** With the state machine restored. SwarmError corrupt or invalid; see RaftNode.open. */
+/** With the state machine restored. SwarmError corrupt or not_found; see RaftNode.open. */
 export async function openState(
   options: RaftNodeOptions,
   onFatal: (error: Error) => void,
@@ -41,7 +41,7 @@ export async function openState(
   }
 }
 
-/** SwarmError invalid when the disk holds nothing and neither bootstrap nor join is given. */
+/** SwarmError not_found when the disk holds nothing and neither bootstrap nor join is given. */
 async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLog> {
   const { recovered } = disk;
   const memory = new MemoryLog();
@@ -55,7 +55,7 @@ async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLo
   if (first.bootstrap !== undefined) {
     await writeBootstrap(disk, memory, first.bootstrap.voters);
   } else if (first.join !== true) {
-    throw new SwarmError('invalid', `no raft state in ${first.dir}: initialise or join a swarm`);
+    throw new SwarmError('not_found', `no raft state in ${first.dir}: initialise or join a swarm`);
   }
   return memory;
 }

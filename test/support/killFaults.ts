@@ -2,6 +2,8 @@
  * The faults of the long test. Each is chosen with a seeded source, done to the lab, and told in a
  * few words; one that lasts comes with what ends it. None takes more managers than quorum can bear.
  */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import type { Random } from '../../base/random.ts';
 import { boot, daemonPid, powerOff, startDaemon, stopDaemon } from '../../deploy/hosts/host.ts';
 import { cut, heal } from '../../deploy/hosts/underlay.ts';
@@ -114,6 +116,17 @@ const killHost: Maker = async (world, random) => {
   return { told: `kill host ${host} for ${holdMs} ms`, takesHosts: true, holdMs, end };
 };
 
+/** The daemon is killed and Raft's files are lost: the manager joins anew, with a new id. */
+const loseRaftFiles: Maker = async (world, random) => {
+  if (world.lost.size > 0) return undefined;
+  const host = one(random, [...world.managers]);
+  if (host === undefined) return undefined;
+  const told = "kill -9 of the daemon, and loss of Raft's files, of";
+  const fault = await daemonDown(host, world, random, told)();
+  rmSync(join(layoutOf(host).dataRoot, 'swarm', 'raft'), { recursive: true });
+  return fault;
+};
+
 const freezeDaemon: Maker = async (world, random) => {
   const host = victim(world, random);
   const pid = host === undefined ? undefined : daemonPid(layoutOf(host));
@@ -201,6 +214,7 @@ const MAKERS: readonly Maker[] = [
   cutLeader,
   killHost,
   freezeDaemon,
+  loseRaftFiles,
   changeManagers,
   drain,
   scale,

@@ -226,7 +226,7 @@ test('a state directory of another member is refused', async () => {
       assert.match(error.message, /belongs to raft member 1, not to 2/);
       return true;
     });
-    await assert.rejects(cluster.start(3), (error) => hasCode(error, 'invalid'));
+    await assert.rejects(cluster.start(3), (error) => hasCode(error, 'not_found'));
   } finally {
     await cluster.dispose();
   }
