@@ -37,16 +37,20 @@ function one<T>(random: Random, from: readonly T[]): T | undefined {
   return from.length === 0 ? undefined : from[random.below(from.length)];
 }
 
-/** A host that may be lost now: a manager only while every other manager is there. */
+function quorumBearsOneLess(world: World): boolean {
+  const quorum = Math.floor(world.managers.size / 2) + 1;
+  return world.reachable().length - 1 >= quorum;
+}
+
+/** A host that may be lost now: a manager only while the others are a quorum. */
 function victim(world: World, random: Random): string | undefined {
-  const spare = [...world.managers].every((host) => !world.lost.has(host));
+  const spare = quorumBearsOneLess(world);
   const may = HOSTS.filter((host) => !world.lost.has(host) && (spare || !world.managers.has(host)));
   return one(random, may);
 }
 
 async function leading(world: World): Promise<string | undefined> {
-  const spare = [...world.managers].every((host) => !world.lost.has(host));
-  return spare ? world.leader() : undefined;
+  return quorumBearsOneLess(world) ? world.leader() : undefined;
 }
 
 function killContainer(which: 'container' | 'shim'): Maker {
