@@ -153,7 +153,8 @@ export function environment(host: HostLayout): NodeJS.ProcessEnv {
 }
 
 function inside(host: HostLayout, command: readonly string[]): string[] {
-  return ['-t', String(mustBeUp(host)), '-n', '-p', '-m', '-u', ...command];
+  const directory = `--wdns=${process.cwd()}`;
+  return ['-t', String(mustBeUp(host)), '-n', '-p', '-m', '-u', directory, ...command];
 }
 
 /** Runs a command inside with the caller's terminal; its exit code. */

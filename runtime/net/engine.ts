@@ -1,7 +1,8 @@
 /**
- * The host's network as one object, run by the network worker thread: overlay networks, the gateway,
- * attachments and their DNS. Every operation is whole: it ends done or undone. What is applied is
- * recorded, and taken up again when a new daemon starts. Operations come one at a time (worker.ts).
+ * The host's network as one object, run by the network worker thread: overlay networks, the
+ * gateway, attachments and their DNS. Every operation is whole: it ends done or undone. What is
+ * applied is recorded, and taken up again when a new daemon starts. Operations come one at a time
+ * (worker.ts).
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -104,6 +105,17 @@ export class NetworkEngine {
     }
     this.#applyGateway();
     this.#removeStrays();
+    this.#warnOfFirewall();
+  }
+
+  #warnOfFirewall(): void {
+    const chains = this.#gateway.droppingChains();
+    if (chains.length === 0) return;
+    this.#log.warn(
+      `this host's firewall drops what it forwards (${chains.join(', ')}): published ports and ` +
+        `containers' way out need rules there that accept ${HOST_LINK}, e.g. with iptables ` +
+        `-I FORWARD -i ${HOST_LINK} -j ACCEPT and -I FORWARD -o ${HOST_LINK} -j ACCEPT`,
+    );
   }
 
   #overlayPath(networkId: string): string {

@@ -43,6 +43,19 @@ export interface GatewayOptions {
   readonly tunnel: Tunnel | undefined;
 }
 
+/** From `nft list chains`: 'ip filter FORWARD' for each base chain there with policy drop. */
+export function droppingForwardChains(listing: string): string[] {
+  const found: string[] = [];
+  let table = '';
+  let chain = '';
+  for (const line of listing.split('\n')) {
+    table = /^table (ip|inet) (\S+)/.exec(line)?.slice(1).join(' ') ?? table;
+    chain = /^\s+chain (\S+)/.exec(line)?.[1] ?? chain;
+    if (/hook forward\b.*policy drop/.test(line)) found.push(`${table} ${chain}`);
+  }
+  return found;
+}
+
 export class Gateway {
   readonly bridgeSubnet: string;
   readonly #options: GatewayOptions;
@@ -103,8 +116,21 @@ export class Gateway {
       host.forgetFabric();
     }
     this.#space.netlink.request([setLink(UPLINK, {})]);
-    setNetSysctl('ipv4/ip_forward', 1);
-    setNetSysctl(`ipv4/conf/${HOST_LINK}/route_localnet`, 1);
+    this.#ensureForwarding();
+  }
+
+  /** In the host's namespace; true if anything had to be changed. */
+  #ensureForwarding(): boolean {
+    const forwarding = setNetSysctl('ipv4/ip_forward', 1);
+    return setNetSysctl(`ipv4/conf/${HOST_LINK}/route_localnet`, 1) || forwarding;
+  }
+
+  /**
+   * Chains that drop what the host forwards unless a rule of theirs accepts it (Docker's and many
+   * firewalls'): no rule of ours can overrule them.
+   */
+  droppingChains(): string[] {
+    return droppingForwardChains(this.#options.host.nftables.run('list chains'));
   }
 
   #input(): GatewayInput {
@@ -181,6 +207,7 @@ export class Gateway {
       this.apply(this.#self, this.#ingress);
       mended.push('ingress: tunnel device made again');
     }
+    if (this.#ensureForwarding()) mended.push('host: forwarding switched on again');
     const links = new Set([...this.#ports.values()].map((port) => port.link));
     mended.push(...this.#space.sweep('gateway', links));
     return [...mended, ...this.#space.mend('gateway'), ...host.mend('host')];

@@ -160,7 +160,7 @@ test('an alias that the network does not know is answered with the containers he
   assert.deepEqual(await tasks[1].place.resolve('friend'), { answers: ['10.30.0.12'] });
 });
 
-test('a namespace without a record is removed at start, a record without a namespace too', async () => {
+test('namespaces without a record go at start, records without a namespace too', async () => {
   const [host] = underlay.hosts;
   const lost = await host.attach(attachRequest({ defaultBridge: true }));
   const gone = await host.attach(attachRequest({ defaultBridge: true }));
