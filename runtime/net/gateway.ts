@@ -5,8 +5,10 @@
  * its addresses and routes, and one nftables table.
  */
 
+import { existsSync } from 'node:fs';
+import { SwarmError } from '../../base/errors.ts';
 import { type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
-import { addVeth, deleteLink, listReachable, setLink } from '../sys/rtnetlink.ts';
+import { addVeth, deleteLink, listLinks, listReachable, setLink } from '../sys/rtnetlink.ts';
 import { chooseDefaultBridge, gatewayOf, parseSubnet } from './addresses.ts';
 import {
   type GatewayInput,
@@ -31,11 +33,15 @@ import type { IngressState, OverlayPeer } from './types.ts';
 
 /** The pair between host and gateway limits nothing: the real links on both sides do. */
 const UPLINK_MTU = 65_535;
+/** The host's interface says in its alias whose it is. */
+const ALIAS_PREFIX = 'tsswarm ';
 
 export interface GatewayOptions {
   readonly door: NamespaceDoor;
   readonly host: Space;
   readonly path: string;
+  /** Names this daemon among others of the host. */
+  readonly execRoot: string;
   readonly port: number;
   /** As chosen before, '' the first time. */
   readonly bridgeSubnet: string;
@@ -76,7 +82,13 @@ export class Gateway {
     const { space, made } = openRouter(options.door, options.path);
     this.#space = space;
     this.#tunnel = made ? undefined : options.tunnel;
-    this.#ensureUplink(made);
+    try {
+      this.#ensureUplink(made);
+    } catch (error) {
+      this.#space.close();
+      if (made) removeNamespace(options.path);
+      throw error;
+    }
   }
 
   get space(): Space {
@@ -97,8 +109,9 @@ export class Gateway {
   }
 
   #ensureUplink(fresh: boolean): void {
-    const { host } = this.#options;
+    const { host, execRoot } = this.#options;
     if (fresh && host.hasLink(HOST_LINK)) {
+      this.#refuseForeign();
       host.netlink.request([deleteLink(HOST_LINK)]);
       host.refreshLinks();
     }
@@ -109,6 +122,7 @@ export class Gateway {
           { name: HOST_LINK, mac: HOST_LINK_MAC, mtu: UPLINK_MTU },
           { ...inside, namespaceFd: this.#space.namespace.fd },
         ),
+        setLink(HOST_LINK, { alias: `${ALIAS_PREFIX}${execRoot}` }),
       ]);
       host.refreshLinks();
       this.#space.refreshLinks();
@@ -117,6 +131,19 @@ export class Gateway {
     }
     this.#space.netlink.request([setLink(UPLINK, {})]);
     this.#ensureForwarding();
+  }
+
+  /** The interface may be what an earlier daemon of ours left, but not another one's. */
+  #refuseForeign(): void {
+    const { host, execRoot } = this.#options;
+    const alias = listLinks(host.netlink).find((link) => link.name === HOST_LINK)?.alias ?? '';
+    const owner = alias.startsWith(ALIAS_PREFIX) ? alias.slice(ALIAS_PREFIX.length) : '';
+    if (owner === '' || owner === execRoot || !existsSync(owner)) return;
+    throw new SwarmError(
+      'conflict',
+      `another daemon (--exec-root ${owner}) manages this host's network; stop it, or if it is ` +
+        `gone for good remove its interface: ip link delete ${HOST_LINK}`,
+    );
   }
 
   /** In the host's namespace; true if anything had to be changed. */

@@ -94,6 +94,12 @@ export interface NetworkRecords {
   readonly attachments: Records<AttachmentRecord>;
 }
 
+/** All of them, and the directory of our namespaces' names. */
+export function removeRecords(execRoot: string): void {
+  rmSync(join(execRoot, 'network'), { recursive: true, force: true });
+  rmSync(join(execRoot, 'netns'), { recursive: true, force: true });
+}
+
 export function openRecords(execRoot: string): NetworkRecords {
   const root = join(execRoot, 'network');
   return {

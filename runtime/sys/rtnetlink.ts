@@ -36,6 +36,7 @@ const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
 const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_INFO_KIND = 1;
@@ -167,10 +168,14 @@ export function addBridge(options: LinkOptions): NetlinkMessage {
 }
 
 /** By name: brings up, and sets what is given. */
-export function setLink(name: string, set: { mtu?: number; master?: number }): NetlinkMessage {
+export function setLink(
+  name: string,
+  set: { mtu?: number; master?: number; alias?: string },
+): NetlinkMessage {
   const attributes: Attribute[] = [[IFLA_IFNAME, name]];
   if (set.mtu !== undefined) attributes.push([IFLA_MTU, set.mtu]);
   if (set.master !== undefined) attributes.push([IFLA_MASTER, set.master]);
+  if (set.alias !== undefined) attributes.push([IFLA_IFALIAS, Buffer.from(set.alias)]);
   return {
     type: RTM_NEWLINK,
     flags: 0,
@@ -210,6 +215,8 @@ export interface Link {
   readonly mac: string;
   readonly mtu: number;
   readonly up: boolean;
+  /** Free text that somebody gave it, '' = none. */
+  readonly alias: string;
 }
 
 export function listLinks(socket: NetlinkSocket): Link[] {
@@ -228,6 +235,7 @@ export function listLinks(socket: NetlinkSocket): Link[] {
       name: attributeText(attributes.get(IFLA_IFNAME)),
       mac: mac === undefined ? '' : macText(mac),
       mtu: attributes.get(IFLA_MTU)?.readUInt32LE(0) ?? 0,
+      alias: attributeText(attributes.get(IFLA_IFALIAS)),
       up: (payload.readUInt32LE(8) & IFF_UP) !== 0,
     };
   });

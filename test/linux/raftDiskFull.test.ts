@@ -21,7 +21,7 @@ import { RaftNetwork } from '../support/raftNetwork.ts';
 const SEGMENT_BYTES = 256 * 1024;
 const WAIT_MS = 15_000;
 
-test('with a full disk writes are refused and reads go on; with room again writes go through', async () => {
+test('a full disk refuses writes, not reads; with room again writes go through', async () => {
   const mount = fs.mkdtempSync(path.join(os.tmpdir(), 'raft-full-'));
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'raft-full', mount]);
   const clock = new SystemClock();

@@ -317,7 +317,7 @@ test('a member behind the log gets the snapshot, then the entries after it', () 
   assert.equal(group.get(3).raw.raft.log.committed, leader.raw.raft.log.committed);
 });
 
-test('past the bound of uncommitted bytes proposals are dropped, and taken again once committed', () => {
+test('past the bound of uncommitted bytes proposals are dropped until they commit', () => {
   const group = groupOf(3, { maxUncommittedBytes: 100 });
   group.elect(1);
   group.passes = ({ from }) => from === 1;

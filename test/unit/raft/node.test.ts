@@ -11,7 +11,7 @@ import { RaftCluster } from '../../support/raftCluster.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
-test('a single member leads at once, and after a restart it holds what it acknowledged', async () => {
+test('a single member leads at once, and holds after a restart what it acknowledged', async () => {
   const cluster = new RaftCluster();
   try {
     await cluster.start(1, { voters: [1] });
@@ -54,7 +54,7 @@ test('three members agree, followers read, and a follower names the leader', asy
   }
 });
 
-test('a leader that is cut off stops leading; the others go on; healed, nothing acknowledged is lost', async () => {
+test('a leader cut off stops leading, the others go on, and healed it follows them', async () => {
   const cluster = new RaftCluster();
   try {
     await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
@@ -213,7 +213,7 @@ test('a state directory of another member is refused', async () => {
   }
 });
 
-test('an error inside the log ends the member through onFatal, and nothing more is acknowledged', async () => {
+test('an error inside the log ends the member, and nothing more is acknowledged', async () => {
   const fatal: Error[] = [];
   const cluster = new RaftCluster({ onFatal: (error) => fatal.push(error) });
   try {
