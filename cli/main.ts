@@ -110,4 +110,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   process.exit(error.code === 'EPIPE' ? 0 : EXIT_ERROR);
 });
 
-process.exitCode = await main(process.argv.slice(2));
+const status = await main(process.argv.slice(2));
+process.exitCode = status;
+// A daemon that could not start may hold threads and locks open; it must not linger.
+if (status !== 0) process.exit();

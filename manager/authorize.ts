@@ -17,7 +17,7 @@ import { CertificateAuthority, Control, Dispatcher, Host, Raft } from '../proto/
 import { roleNow } from './ca/server.ts';
 import type { View } from './store/types.ts';
 
-type Rule = 'anyone' | 'node' | 'manager' | 'raft';
+type Rule = 'anyone' | 'hearsay' | 'node' | 'manager' | 'raft';
 
 function ruleOf({ service, method }: MethodName): Rule {
   switch (service) {
@@ -52,9 +52,13 @@ function problemText(problem: string): string {
   return `the certificate presented does not count (${problem})`;
 }
 
-/** Throws SwarmError unauthorized or forbidden unless `peer` may call `method` now. */
+/**
+ * Throws SwarmError unauthorized or forbidden unless `peer` may call `method` now. `lagging` is the
+ * error for a node that is not known here while this manager may lack what the leader has.
+ */
 export function authorize(
   view: View,
+  lagging: SwarmError | undefined,
   peer: PeerIdentity | undefined,
   method: MethodName,
   problem: string,
@@ -74,14 +78,15 @@ export function authorize(
   }
   const node = view.get('node', peer.nodeId);
   if (node === undefined) {
-    // A manager that is catching up cannot tell a removed node from one it has not heard of.
-    if (cluster === undefined) throw new SwarmError('unavailable', 'this manager is starting');
+    // A manager that lags cannot tell a removed node from one it has not heard of.
+    if (lagging !== undefined && rule === 'hearsay') return;
+    if (lagging !== undefined) throw lagging;
     throw new SwarmError(
       'forbidden',
       `node ${peer.nodeId} was removed from the cluster: run "tsswarm leave --force" on it`,
     );
   }
-  if (rule === 'node') return;
+  if (rule === 'node' || rule === 'hearsay') return;
   if (peer.role !== 'manager' || roleNow(node) !== 'manager') {
     throw new SwarmError('forbidden', `${method.method} is for managers; ${node.id} is a worker`);
   }

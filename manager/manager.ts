@@ -108,6 +108,7 @@ export class Manager {
       noQuorum: () => this.#noQuorum(),
       channelTo: (address) => this.#channels.to(address, 'manager'),
       raftStatus: () => this.#raftStatus(),
+      onLeadership: (listener) => raft.onLeadership(listener),
     });
   }
 
@@ -162,7 +163,8 @@ export class Manager {
 
   /** For the RPC server: throws unless `peer` may call `method`. */
   authorize(peer: PeerIdentity | undefined, method: MethodName, problem: string): void {
-    authorize(this.#options.store, peer, method, problem);
+    const lagging = this.#options.raft.isLeader ? undefined : this.#notLeader();
+    authorize(this.#options.store, lagging, peer, method, problem);
   }
 
   // ---- leadership ------------------------------------------------------------------------------

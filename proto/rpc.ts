@@ -240,7 +240,10 @@ export type ChannelTrust =
   | { readonly kind: 'root'; readonly rootCertificate: string }
   | { readonly kind: 'unverified' };
 
-function channelCredentials(trust: ChannelTrust, expected: ExpectedServer) {
+function channelCredentials(
+  trust: ChannelTrust,
+  expected: ExpectedServer,
+): grpc.ChannelCredentials {
   if (trust.kind === 'unverified') {
     const context = tls.createSecureContext({ minVersion: 'TLSv1.3' });
     return grpc.ChannelCredentials.createFromSecureContext(context, { rejectUnauthorized: false });
@@ -258,6 +261,29 @@ function channelCredentials(trust: ChannelTrust, expected: ExpectedServer) {
   return grpc.ChannelCredentials.createFromSecureContext(context, {
     checkServerIdentity: (_host, certificate) => checkServer(certificate, expected),
   });
+}
+
+/** grpc-js never gives up a TLS handshake, nor ends it when its channel is closed: this does. */
+function boundHandshakes(
+  credentials: grpc.ChannelCredentials,
+  clock: Clock,
+  timeoutMs: number,
+): grpc.ChannelCredentials {
+  const makeConnector = credentials._createSecureConnector.bind(credentials);
+  credentials._createSecureConnector = (...parts) => {
+    const connector = makeConnector(...parts);
+    const connect = connector.connect.bind(connector);
+    connector.connect = async (socket) => {
+      const timer = clock.afterIdle(timeoutMs, () => socket.destroy());
+      try {
+        return await connect(socket);
+      } finally {
+        timer.cancel();
+      }
+    };
+    return connector;
+  };
+  return credentials;
 }
 
 /** '10.0.0.1:2377' -> 'ipv4:10.0.0.1:2377', so that no resolver is asked about a number. */
@@ -279,7 +305,11 @@ export class RpcChannel {
   constructor(address: string, trust: ChannelTrust, options: RpcChannelOptions) {
     this.address = address;
     this.#options = options;
-    this.#credentials = channelCredentials(trust, options.expect ?? {});
+    this.#credentials = boundHandshakes(
+      channelCredentials(trust, options.expect ?? {}),
+      options.clock,
+      options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS,
+    );
   }
 
   get clock(): Clock {

@@ -37,14 +37,25 @@ function clockText(atMs: number): string {
 export function moveText(task: LiveTask, before: string): string {
   const where = task.hostname === '' ? '' : ` on ${task.hostname}`;
   const move = before === '' || before === task.state ? task.state : `${before} -> ${task.state}`;
-  const phases = task.state === 'running' ? phasesText(task) : '';
+  const phases = task.state === 'running' && !isLeaving(task) ? phasesText(task) : '';
   const took = phases === '' ? '' : ` (${phases})`;
   const error = task.error === '' ? '' : `: ${task.error}`;
-  const leaving =
-    ['shutdown', 'remove'].includes(task.desiredState) && task.state === 'running'
-      ? ', to be stopped'
-      : '';
+  const leaving = isLeaving(task) ? ', to be stopped' : '';
   return `${task.name}${where}: ${move}${leaving}${took}${error}`;
+}
+
+type TaskMessage = Extract<LiveMessage, { type: 'task' }>;
+
+/** A new state, a new task, a reason why it waits, or the order to stop: what people follow. */
+function isMove(message: TaskMessage): boolean {
+  const { task, before } = message;
+  if (before !== task.state) return true;
+  const waits = ['new', 'pending'].includes(task.state) && task.error !== '';
+  return waits || isLeaving(task);
+}
+
+function isLeaving(task: LiveTask): boolean {
+  return task.state === 'running' && ['shutdown', 'remove'].includes(task.desiredState);
 }
 
 /** The lines a message is in a pipe; none for what only a picture shows. */
@@ -63,7 +74,7 @@ export function* lineOf(message: LiveMessage): Generator<string> {
       return;
     case 'task':
       if (message.change === 'remove') yield `${time} task ${message.task.name}: forgotten`;
-      else yield `${time} task ${moveText(message.task, message.before)}`;
+      else if (isMove(message)) yield `${time} task ${moveText(message.task, message.before)}`;
       return;
     case 'event':
       yield `${time} ${eventText(message)}`;
@@ -89,7 +100,7 @@ export function eventText(message: EventMessage): string {
 export function timedEvent(message: LiveMessage): string | undefined {
   const time = clockText(message.atMs);
   if (message.type === 'event') return `${time}  ${eventText(message)}`;
-  if (message.type === 'task' && message.change !== 'remove') {
+  if (message.type === 'task' && message.change !== 'remove' && isMove(message)) {
     return `${time}  ${moveText(message.task, message.before)}`;
   }
   return undefined;

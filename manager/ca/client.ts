@@ -5,7 +5,7 @@
  */
 import type { Clock } from '../../base/clock.ts';
 import { formatDuration, SECOND_MS } from '../../base/duration.ts';
-import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
+import { type ErrorCode, hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { NodeAvailability, NodeDescription, NodeRole } from '../../model/types.ts';
 import { descriptionToWire, ROLES, word } from '../../proto/convert.ts';
@@ -21,6 +21,8 @@ const ROOT_TIMEOUT_MS = 5 * SECOND_MS;
 /** A follower names the leader, which may have changed meanwhile. */
 const MAX_REDIRECTS = 4;
 const LEADERLESS_PAUSE_MS = 500;
+/** Managers that answer but have no leader, or have just started, are asked again for so long. */
+const SETTLING_MS = 15 * SECOND_MS;
 
 export interface JoinOptions {
   readonly clock: Clock;
@@ -51,34 +53,49 @@ export interface Membership {
  * unauthorized (wrong token, wrong CA), unavailable (nobody answers; names each address and why).
  */
 export async function requestCertificate(options: JoinOptions): Promise<Membership> {
-  const token = parseToken(options.token);
-  const failures: string[] = [];
-  for (const address of options.remoteAddresses) {
-    try {
-      const root = await fetchRoot(address, options.clock);
-      checkRoot(token, root.certificatePem, address);
-      checkSkew(options.clock.wallMs(), root.nowMs, address);
-      const trust: ChannelTrust = { kind: 'root', rootCertificate: root.certificatePem };
-      return await issue(address, trust, root.certificatePem, options.clock, {
-        token: options.token.trim(),
-        availability: options.availability,
-        description: descriptionToWire(options.description),
-        address: options.advertiseAddress,
-        port: options.port,
-        previousNodeId: options.previousNodeId,
-      });
-    } catch (error) {
-      const retryElsewhere = hasCode(error, 'unavailable') || hasCode(error, 'timeout');
-      if (!retryElsewhere) throw error;
-      options.log.info('join attempt failed', { address, error: messageOf(error) });
-      failures.push(messageOf(error));
+  parseToken(options.token);
+  const untilMs = options.clock.nowMs() + SETTLING_MS;
+  for (;;) {
+    const failures: SwarmError[] = [];
+    for (const address of options.remoteAddresses) {
+      try {
+        return await joinAt(address, options);
+      } catch (error) {
+        if (!(error instanceof SwarmError) || !RETRIED.includes(error.code)) throw error;
+        options.log.info('join attempt failed', { address, error: error.message });
+        failures.push(error);
+      }
     }
+    // Where nobody even answers, waiting would only hide a wrong address.
+    const settling = failures.some(({ detail }) => detail['reason'] === undefined);
+    if (settling && options.clock.nowMs() < untilMs) {
+      await options.clock.sleep(LEADERLESS_PAUSE_MS);
+      continue;
+    }
+    throw new SwarmError(
+      'unavailable',
+      `no manager could be joined: ${failures.map(({ message }) => message).join('; ')} ` +
+        '(is the daemon running there, and is its port open in the firewall?)',
+    );
   }
-  throw new SwarmError(
-    'unavailable',
-    `no manager could be joined: ${failures.join('; ')} ` +
-      '(is the daemon running there, and is its port open in the firewall?)',
-  );
+}
+
+/** Of one manager; another one, or the same a moment later, may do better. */
+const RETRIED: readonly ErrorCode[] = ['unavailable', 'timeout', 'not_leader', 'no_quorum'];
+
+async function joinAt(address: string, options: JoinOptions): Promise<Membership> {
+  const root = await fetchRoot(address, options.clock);
+  checkRoot(parseToken(options.token), root.certificatePem, address);
+  checkSkew(options.clock.wallMs(), root.nowMs, address);
+  const trust: ChannelTrust = { kind: 'root', rootCertificate: root.certificatePem };
+  return issue(address, trust, root.certificatePem, options.clock, {
+    token: options.token.trim(),
+    availability: options.availability,
+    description: descriptionToWire(options.description),
+    address: options.advertiseAddress,
+    port: options.port,
+    previousNodeId: options.previousNodeId,
+  });
 }
 
 /**

@@ -1,8 +1,11 @@
 /**
- * Forgets tasks: those of a slot beyond the history that is kept, those to be removed once they
- * have stopped, all of a service that is gone. Never the newest task of a slot that stays (it says
- * what the slot is), and never one whose container may still run on a node that answers.
+ * Forgets tasks, and gives up on those whose node has been down for a day (ORPHANED: nobody can say
+ * what became of them, and their addresses are free). Forgotten are those
+ * of a slot beyond the history that is kept, those to be removed once they have stopped, all of a
+ * service that is gone; never the newest task of a slot that stays (it says what the slot is), and
+ * never one whose container may still run on a node that answers.
  */
+import { DAY_MS } from '../../base/duration.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, TableName, Task } from '../../model/types.ts';
@@ -10,6 +13,9 @@ import type { Change, View } from '../store/types.ts';
 import { ServiceLoop, type ServiceResult, servicesOnNode } from './serviceLoop.ts';
 import { isWanted, slotKey } from './slots.ts';
 import { setDesired } from './task.ts';
+
+/** Docker Swarm's: a node that is down for this long is not expected to report its tasks. */
+const ORPHAN_MS = DAY_MS;
 
 export class Reaper extends ServiceLoop {
   readonly name = 'reaper';
@@ -26,7 +32,7 @@ export class Reaper extends ServiceLoop {
     return servicesOnNode(view, nodeId);
   }
 
-  protected planService(view: View, serviceId: string): ServiceResult {
+  protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
     const service = view.get('service', serviceId);
     const tasks = [...view.tasksOfService(serviceId)];
     if (service === undefined) return { changes: removeAll(view, tasks) };
@@ -39,7 +45,10 @@ export class Reaper extends ServiceLoop {
     }
     const changes: Change[] = [];
     for (const slot of slots.values()) changes.push(...reapSlot(view, service, slot, keep));
-    return { changes };
+    return {
+      changes: [...changes, ...orphan(view, tasks, nowMs)],
+      wakeAtMs: nextOrphan(view, tasks, nowMs),
+    };
   }
 }
 
@@ -77,13 +86,43 @@ function reapSlot(view: View, service: Service, tasks: Task[], keep: number): re
   return changes;
 }
 
-/** Not history: never ran anywhere, was to be removed, or nobody can tell any more. */
+/** Not history: never ran anywhere, was to be removed, or its node was. */
 function mustForget(view: View, task: Task): boolean {
-  if (task.status.state < TaskState.ASSIGNED || task.status.state === TaskState.ORPHANED)
-    return true;
+  if (task.status.state < TaskState.ASSIGNED) return true;
   if (view.get('node', task.nodeId) === undefined && !isTerminal(task.status.state)) return true;
   if (task.desiredState !== TaskState.REMOVE) return false;
   return isGone(task) || isLost(view, task);
+}
+
+/** When a task that was let go is given up; undefined = its node may yet say what became of it. */
+function orphanAtMs(view: View, task: Task): number | undefined {
+  if (isWanted(task) || isGone(task)) return undefined;
+  const node = view.get('node', task.nodeId);
+  if (node?.state !== 'down' || node.downSinceMs === 0) return undefined;
+  return node.downSinceMs + ORPHAN_MS;
+}
+
+function orphan(view: View, tasks: readonly Task[], nowMs: number): readonly Change[] {
+  return tasks.flatMap((task): Change[] => {
+    const atMs = orphanAtMs(view, task);
+    if (atMs === undefined || atMs > nowMs || mustForget(view, task)) return [];
+    const status: Task['status'] = {
+      ...task.status,
+      state: TaskState.ORPHANED,
+      atMs: nowMs,
+      message: 'its node has been down for a day: nobody can say what became of it',
+    };
+    return [{ kind: 'update', table: 'task', object: { ...task, status } }];
+  });
+}
+
+function nextOrphan(view: View, tasks: readonly Task[], nowMs: number): number | undefined {
+  let next: number | undefined;
+  for (const task of tasks) {
+    const atMs = orphanAtMs(view, task);
+    if (atMs !== undefined && atMs > nowMs) next = Math.min(next ?? atMs, atMs);
+  }
+  return next;
 }
 
 /** The slot of a global service whose node was removed from the cluster. */

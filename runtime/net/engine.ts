@@ -85,14 +85,17 @@ export class NetworkEngine {
 
   /** Takes up what an earlier daemon left, and makes the kernel equal to it. */
   async start(): Promise<void> {
-    this.#ingress = this.#records.ingress.load(this.#log).get(INGRESS_RECORD)?.state;
+    const ingress = this.#records.ingress.load(this.#log).get(INGRESS_RECORD)?.state;
+    // Versions count within one process: whatever the new daemon says first is newer.
+    this.#ingress = ingress === undefined ? undefined : { ...ingress, version: 0 };
     const overlays = this.#records.overlays.load(this.#log);
     for (const [networkId, record] of overlays) {
       if (this.#self === undefined || !isNamespace(this.#overlayPath(networkId))) {
         this.#records.overlays.remove(networkId);
         continue;
       }
-      const network = this.#openOverlay(record.state, this.#self, record.tunnel ?? undefined);
+      const held = { ...record.state, version: 0 };
+      const network = this.#openOverlay(held, this.#self, record.tunnel ?? undefined);
       this.#overlays.set(networkId, network);
     }
     await this.#attacher.adopt();

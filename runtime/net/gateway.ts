@@ -23,14 +23,8 @@ import {
   UPLINK,
   UPLINK_MAC,
 } from './ingress.ts';
-import {
-  DEFAULT_MTU,
-  makeTunnel,
-  openRouter,
-  type Tunnel,
-  tunnelMtu,
-  underlayMtu,
-} from './routers.ts';
+import { VXLAN_OVERHEAD_BYTES } from './overlay.ts';
+import { DEFAULT_MTU, makeTunnel, openRouter, type Tunnel, underlayMtu } from './routers.ts';
 import type { Space } from './space.ts';
 import { removeTable } from './table.ts';
 import type { IngressState, OverlayPeer } from './types.ts';
@@ -55,6 +49,7 @@ export class Gateway {
   readonly #space: Space;
   readonly #ports = new Map<string, GatewayPort>();
   #self: OverlayPeer | undefined;
+  #mtu = DEFAULT_MTU;
   #ingress: IngressState | undefined;
   #tunnel: Tunnel | undefined;
 
@@ -81,8 +76,7 @@ export class Gateway {
 
   /** For containers' interfaces: the underlay's, so that only tunnels fragment or refuse. */
   get mtu(): number {
-    if (this.#self === undefined) return DEFAULT_MTU;
-    return underlayMtu(this.#options.host, this.#self.address);
+    return this.#mtu;
   }
 
   get addressesInUse(): ReadonlySet<string> {
@@ -127,12 +121,14 @@ export class Gateway {
   apply(self: OverlayPeer | undefined, ingress: IngressState | undefined): void {
     this.#self = self;
     this.#ingress = ingress;
+    const { host } = this.#options;
+    this.#mtu = self === undefined ? DEFAULT_MTU : underlayMtu(host, self.address);
     this.#ensureTunnel();
     const input = this.#input();
     this.#space.applyFabric(gatewayFabric(input));
     this.#space.applyTable(gatewayTable(input));
-    this.#options.host.applyFabric(hostFabric(input));
-    this.#options.host.applyTable(hostTable(input));
+    host.applyFabric(hostFabric(input));
+    host.applyTable(hostTable(input));
   }
 
   #ensureTunnel(): void {
@@ -151,7 +147,7 @@ export class Gateway {
     const wanted = { hostIndex, vni: INGRESS_VNI, local: address, port };
     const same = JSON.stringify(wanted) === JSON.stringify(this.#tunnel);
     if (same && this.#space.hasLink(INGRESS_LINK)) return;
-    makeTunnel(host, this.#space, INGRESS_LINK, wanted, tunnelMtu(host, self));
+    makeTunnel(host, this.#space, INGRESS_LINK, wanted, this.#mtu - VXLAN_OVERHEAD_BYTES);
     this.#tunnel = wanted;
     this.#space.forgetFabric();
   }

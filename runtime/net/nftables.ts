@@ -54,16 +54,19 @@ function firstLine(text: string): string {
 
 export class Nftables {
   readonly #namespace: NetworkNamespace;
+  readonly #useLibrary: boolean;
   #context: Pointer = null;
   #generationSocket: NetlinkSocket | undefined;
 
-  constructor(namespace: NetworkNamespace) {
+  /** `useLibrary` false: the nft command even where there is the library. */
+  constructor(namespace: NetworkNamespace, useLibrary = true) {
     this.#namespace = namespace;
+    this.#useLibrary = useLibrary;
   }
 
   /** Runs `text` as one transaction and returns what it prints. Throws SwarmError. */
   run(text: string): string {
-    const functions = loadLibrary();
+    const functions = this.#useLibrary ? loadLibrary() : undefined;
     if (functions === undefined) return this.#runCommand(text);
     if (this.#context === null) this.#context = this.#createContext(functions);
     // Kernel sockets of the context belong to its namespace already; the window is for safety of

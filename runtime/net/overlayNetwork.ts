@@ -26,6 +26,7 @@ export class OverlayNetwork {
   #state: OverlayState;
   #self: OverlayPeer;
   #tunnel: Tunnel | undefined;
+  #mtu = 0;
 
   /** `tunnel`: what the existing device was made with, when the namespace is adopted. */
   constructor(
@@ -60,8 +61,9 @@ export class OverlayNetwork {
     return this.#local.size;
   }
 
+  /** Of the tunnel and of every container's interface on it. */
   get mtu(): number {
-    return this.#state.mtu > 0 ? this.#state.mtu : tunnelMtu(this.#context.host, this.#self);
+    return this.#mtu;
   }
 
   /** A version older than the one held is left aside: whole states may arrive out of order. */
@@ -69,6 +71,7 @@ export class OverlayNetwork {
     if (state.version < this.#state.version) return;
     this.#state = state;
     this.#self = self;
+    this.#mtu = state.mtu > 0 ? state.mtu : tunnelMtu(this.#context.host, self);
     this.#ensureTunnel();
     this.#applyFabric();
     this.#space.applyTable(overlayTable(state));

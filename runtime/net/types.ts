@@ -43,6 +43,7 @@ export interface OverlayState {
   readonly internal: boolean;
   /** 0 = derive from the underlay. */
   readonly mtu: number;
+  /** Grows within one process; a smaller one than held is left aside. */
   readonly version: number;
   readonly peers: readonly OverlayPeer[];
   readonly endpoints: readonly OverlayEndpoint[];

@@ -77,8 +77,6 @@ export function errnoText(code: number): string {
 
 export const O_RDONLY = 0;
 export const O_CLOEXEC = 0o2000000;
-export const O_DIRECTORY = 0o200000;
-export const O_PATH = 0o10000000;
 
 export const open = define<(path: string, flags: number, mode: number) => number>(
   '',
@@ -123,10 +121,7 @@ export function sealMemfd(fd: number): void {
 
 // ---- Mounts and namespaces
 
-export const MS_RDONLY = 1;
 export const MS_BIND = 4096;
-export const MS_REC = 16384;
-export const MS_PRIVATE = 1 << 18;
 export const MNT_DETACH = 2;
 
 /** mount(2). */
@@ -206,6 +201,93 @@ export function unixAddress(path: string): Uint8Array {
   address.writeUInt16LE(AF_UNIX, 0);
   bytes.copy(address, 2);
   return address;
+}
+
+export const connect = define<(fd: number, address: Uint8Array, length: number) => number>(
+  '',
+  'int connect(int fd, const void *address, unsigned int length)',
+);
+
+// struct msghdr and what it points to; the padding of both C libraries falls into place.
+koffi.struct('tsswarm_iovec', { base: 'void *', length: 'size_t' });
+koffi.struct('tsswarm_msghdr', {
+  name: 'void *',
+  nameLength: 'uint32_t',
+  parts: 'tsswarm_iovec *',
+  partCount: 'size_t',
+  control: 'void *',
+  controlLength: 'size_t',
+  flags: 'int',
+});
+
+interface MessageHeader {
+  name: null;
+  nameLength: number;
+  parts: { base: Uint8Array; length: number }[];
+  partCount: number;
+  control: Uint8Array | null;
+  controlLength: number;
+  flags: number;
+}
+
+const sendmsg = define<(fd: number, message: MessageHeader, flags: number) => number>(
+  '',
+  'long sendmsg(int fd, tsswarm_msghdr *message, int flags)',
+);
+const recvmsg = define<(fd: number, message: MessageHeader, flags: number) => number>(
+  '',
+  'long recvmsg(int fd, _Inout_ tsswarm_msghdr *message, int flags)',
+);
+const SOL_SOCKET = 1;
+const SCM_RIGHTS = 1;
+const MSG_DONTWAIT = 0x40;
+const MSG_NOSIGNAL = 0x4000;
+const MSG_CMSG_CLOEXEC = 0x40000000;
+const CONTROL_HEADER_BYTES = 16; // struct cmsghdr: size_t, int, int
+/** As many as the shim holds under one key. */
+export const DESCRIPTORS_MAX = 16;
+
+function messageOf(data: Uint8Array, control: Uint8Array | null): MessageHeader {
+  return {
+    name: null,
+    nameLength: 0,
+    parts: [{ base: data, length: data.length }],
+    partCount: 1,
+    control,
+    controlLength: control?.length ?? 0,
+    flags: 0,
+  };
+}
+
+/** Sends `data` with copies of the descriptors `fds` over a unix socket, without waiting. */
+export function sendWithDescriptors(fd: number, data: Uint8Array, fds: readonly number[]): number {
+  const length = CONTROL_HEADER_BYTES + 4 * fds.length;
+  const control = Buffer.alloc(Math.ceil(length / 8) * 8);
+  control.writeBigUInt64LE(BigInt(length), 0);
+  control.writeInt32LE(SOL_SOCKET, 8);
+  control.writeInt32LE(SCM_RIGHTS, 12);
+  fds.forEach((one, index) => {
+    control.writeInt32LE(one, CONTROL_HEADER_BYTES + 4 * index);
+  });
+  return sendmsg(fd, messageOf(data, fds.length > 0 ? control : null), MSG_DONTWAIT | MSG_NOSIGNAL);
+}
+
+/** Receives into `data`, without waiting: the bytes (-1 with errno) and descriptors that came. */
+export function receiveWithDescriptors(
+  fd: number,
+  data: Uint8Array,
+): { readonly bytes: number; readonly fds: readonly number[] } {
+  const control = Buffer.alloc(CONTROL_HEADER_BYTES + 4 * DESCRIPTORS_MAX);
+  const message = messageOf(data, control);
+  const bytes = recvmsg(fd, message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  const fds: number[] = [];
+  if (bytes < 0 || Number(message.controlLength) < CONTROL_HEADER_BYTES) return { bytes, fds };
+  const length = Number(control.readBigUInt64LE(0));
+  const isRights = control.readInt32LE(8) === SOL_SOCKET && control.readInt32LE(12) === SCM_RIGHTS;
+  for (let at = CONTROL_HEADER_BYTES; isRights && at + 4 <= length; at += 4) {
+    fds.push(control.readInt32LE(at));
+  }
+  return { bytes, fds };
 }
 
 // ---- Processes

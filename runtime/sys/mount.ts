@@ -1,10 +1,9 @@
 /**
- * What is mounted on this host, and mount/umount for the few that the daemon itself makes (pinned
- * network namespaces). A container's own mounts are the shim's, in a namespace of their own; they
- * never pass through here.
+ * What is mounted on this host, and letting go of it. A container's own mounts are the shim's, in a
+ * namespace of their own; they never pass through here.
  */
 import { readFileSync } from 'node:fs';
-import { check, errno, MNT_DETACH, MS_BIND, mountRaw, systemError, umount2 } from './libc.ts';
+import { errno, MNT_DETACH, systemError, umount2 } from './libc.ts';
 
 const EINVAL = 22;
 const ENOENT = 2;
@@ -46,11 +45,6 @@ function unescapePath(text: string): string {
   return text.replace(/\\([0-7]{3})/g, (_, octal: string) =>
     String.fromCharCode(Number.parseInt(octal, 8)),
   );
-}
-
-/** Binds `source` over `target`, both existing. SwarmError internal with detail.errno. */
-export function bindMount(source: string, target: string): void {
-  check(mountRaw(source, target, null, MS_BIND, null), `cannot bind ${source} to ${target}`);
 }
 
 /** Detaches what is mounted at `target`; nothing mounted there is fine. */

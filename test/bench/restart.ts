@@ -2,7 +2,7 @@
 import { lab, loadImage, raise, WEB_IMAGE } from '../support/lab.ts';
 import { type Figure, figure } from './report.ts';
 import { clock, createService, poll, removeService, runningTasks } from './swarmClient.ts';
-import { killInside } from './tools.ts';
+import { prepareKill } from './tools.ts';
 
 const ROUNDS = 20;
 
@@ -18,8 +18,9 @@ export async function benchmark(): Promise<Figure[]> {
         return found.length === 3 ? found : undefined;
       });
       const task = before[round % before.length];
+      const kill = await prepareKill('h1', task);
       const started = clock.nowMs();
-      await killInside('h1', task);
+      await kill();
       await poll('replaced', 30_000, async () => {
         const found = await runningTasks('h1', id);
         const heir = found.find((each) => each.Slot === task.Slot);

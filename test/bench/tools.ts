@@ -58,13 +58,15 @@ export function descendants(pid: number): number[] {
   return found;
 }
 
-/** kill -9 of a task's first process, in its host's pid namespace. */
-export async function killInside(host: string, task: ApiTask): Promise<void> {
+/** A function that does kill -9 of a task's first process, in its host's pid namespace. */
+export async function prepareKill(host: string, task: ApiTask): Promise<() => Promise<void>> {
   const hostname = await hostnameOf(host, task.NodeID);
   const found = (await labHosts()).find((each) => each.name === hostname);
   const pid = task.Status.ContainerStatus?.PID;
   if (found === undefined || pid === undefined) throw new Error(`task ${task.ID} has no process`);
-  await run('nsenter', ['-t', String(found.pid), '-p', 'kill', '-9', String(pid)]);
+  return async () => {
+    await run('nsenter', ['-t', String(found.pid), '-p', 'kill', '-9', String(pid)]);
+  };
 }
 
 /** Proportional set size of a process, kB. */

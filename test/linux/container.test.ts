@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
-import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
+import { ShimClient } from '../../runtime/container/shimClient.ts';
+import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
 
 const host = makeTestHost('basic');
@@ -419,4 +420,37 @@ test('the shim is found under its name in ps and takes little memory', async () 
   assert.equal(title, `tsswarm-shim\0${container.config.id.slice(0, 12)}\0`);
   const pss = /^Pss:\s+(\d+)/m.exec(readFileSync(`/proc/${shim}/smaps_rollup`, 'utf8'))?.[1];
   assert(Number(pss) <= 100, `PSS ${pss} kB`);
+});
+
+test('the control socket freezes, thaws and sizes, and refuses what cannot be', async () => {
+  const start = async (args: readonly string[], tty: boolean): Promise<Container> => {
+    const container = await table.create(host.config(['/bin/probe', ...args], { tty }));
+    await container.start();
+    return container;
+  };
+  const client = (container: Container): ShimClient =>
+    new ShimClient(
+      join(host.options.execRoot, 'containers', container.config.id),
+      host.options.clock,
+      { state: () => {}, exited: () => {}, closed: () => {} },
+    );
+  const ticking = await start(['ticks', '0'], false);
+  const shim = client(ticking);
+  await shim.freeze(true);
+  const frozenAt = await logText(ticking);
+  await host.options.clock.sleep(100); // ten ticks, were it not frozen
+  assert((await logText(ticking)).length - frozenAt.length <= 'tick 1000\n'.length);
+  await shim.freeze(false);
+  await until(async () => (await logText(ticking)).length > frozenAt.length + 30, 5000, 'ticks');
+  await shim.freeze(true);
+  assert.equal((await ticking.stop(10)).exitCode, 137);
+  shim.close();
+  const terminal = await start(['sleep', '60'], true);
+  const terminalShim = client(terminal);
+  await terminalShim.resize(40, 120);
+  terminalShim.close();
+  const piped = await start(['sleep', '60'], false);
+  const pipedShim = client(piped);
+  await assert.rejects(pipedShim.resize(40, 120), /cannot resize/);
+  pipedShim.close();
 });

@@ -18,6 +18,11 @@ import {
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import {
+  holdDescriptors,
+  releaseDescriptors,
+  takeDescriptors,
+} from '../../runtime/container/heldDescriptors.ts';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
 import type { TableChildRequest } from '../support/tableChild.ts';
@@ -321,4 +326,30 @@ test('a removal while it starts leaves nothing', async () => {
     assert.deepEqual(groupDirs(container.config.id), []);
     assert.equal(container.state, 'exited');
   }
+});
+
+test('a shim holds descriptors for the daemon and gives them back after its restart', async () => {
+  const { execRoot, clock } = host.options;
+  const table = await openTable();
+  const container = await table.create(host.config(['/bin/probe', 'sleep', '60']));
+  await container.start();
+  const { id } = container.config;
+  assert.deepEqual(await takeDescriptors(execRoot, id, 'dns', clock), []);
+  const path = join(host.dir, 'held');
+  writeFileSync(path, 'still open');
+  const file = openSync(path, 'r');
+  const other = openSync('/dev/null', 'r');
+  await holdDescriptors(execRoot, id, 'dns', [file, other], clock);
+  closeSync(file);
+  closeSync(other);
+  rmSync(path);
+  await table.close();
+  await openTable();
+  const taken = await takeDescriptors(execRoot, id, 'dns', clock);
+  assert.equal(taken.length, 2);
+  assert.equal(readFileSync(taken[0], 'utf8'), 'still open');
+  for (const fd of taken) closeSync(fd);
+  await releaseDescriptors(execRoot, id, 'dns', clock);
+  assert.deepEqual(await takeDescriptors(execRoot, id, 'dns', clock), []);
+  await assert.rejects(takeDescriptors(execRoot, 'x', 'dns', clock), /has no shim/);
 });

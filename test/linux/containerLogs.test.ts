@@ -1,10 +1,16 @@
 /** Containers' output: streams, long lines, rotation, following while the shim writes. */
 import assert from 'node:assert/strict';
-import { readdirSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ContainerTable, LogRecord } from '../../runtime/container/types.ts';
-import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { Cgroups } from '../../runtime/sys/cgroup.ts';
+import { mountRaw } from '../../runtime/sys/libc.ts';
+import { unmount } from '../../runtime/sys/mount.ts';
+import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+
+/** More than is left on the small disk, so that a configuration with it cannot be written. */
+const LONG_VARIABLE = `A=${'x'.repeat(1 << 20)}`;
 
 const host = makeTestHost('logs');
 let table: ContainerTable;
@@ -124,4 +130,35 @@ test('100 MB of output pass through without loss while a reader follows', async 
     next += 1;
   }
   assert.equal(next, 500_000);
+});
+
+test('a full disk drops whole records of output, and the container runs on', async () => {
+  const root = join(host.dir, 'small-disk');
+  mkdirSync(root);
+  const result = mountRaw('tmpfs', root, 'tmpfs', 0, 'size=1m');
+  assert.equal(result, 0);
+  try {
+    const small = await host.open({
+      dataRoot: root,
+      execRoot: join(host.dir, 'small-exec'),
+      cgroupParent: `${host.cgroupParent}-small`,
+    });
+    const run = await runToEnd(small, host.config(['/bin/probe', 'lines', '20000', '90']));
+    assert.equal(run.exitCode, 0);
+    const lines = run.output.trimEnd().split('\n');
+    assert(lines.length > 1000 && lines.length < 20_000);
+    assert(lines.every((line) => line.length === 99));
+    const failing = small.create(host.config(['/bin/probe', 'echo'], { env: [LONG_VARIABLE] }));
+    await assert.rejects(failing, /cannot create the container: .*no space left/i);
+    assert.equal(small.list().length, 1);
+    await run.container.remove();
+    const again = await runToEnd(small, host.config(['/bin/probe', 'echo', 'room again']));
+    assert.equal(again.output, 'room again\n');
+    await again.container.remove();
+    await small.close();
+    const cgroups = new Cgroups(host.cgroups.hierarchies, `${host.cgroupParent}-small`);
+    await until(() => cgroups.removeParent(), 5000, 'the groups to be gone');
+  } finally {
+    unmount(root);
+  }
 });

@@ -1,7 +1,9 @@
 /**
- * A program run inside test namespaces: `serve NAME PORT` answers every TCP connection with one JSON
- * line {name, client}; `get HOST PORT COUNT` opens COUNT connections, until one fails, and prints
- * what came back;
+ * A program run inside test namespaces: `serve NAME PORT` answers every TCP connection and every UDP
+ * packet with one JSON line {name, client}; `get HOST PORT COUNT` opens COUNT connections, until one
+ * fails, and prints what came back, `getudp` the same by UDP; `patient NAME PORT` says its name, and
+ * the rest once the client says a word; `hold HOST PORT` is that client, with the word from stdin;
+ * `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT` does and counts;
  * `resolve NAME TYPE` asks 127.0.0.11; `nameserver PORT` is an upstream that knows one name.
  */
 
@@ -10,13 +12,76 @@ import { Resolver } from 'node:dns/promises';
 import { createConnection, createServer } from 'node:net';
 
 const CONNECT_TIMEOUT_MS = 3000;
+const BULK_BYTES = 4 * 1024 * 1024;
 
 function serve(name: string, port: number): void {
   const server = createServer((socket) => {
     socket.on('error', () => {});
     socket.end(`${JSON.stringify({ name, client: socket.remoteAddress })}\n`);
   });
+  const datagrams = createSocket('udp4');
+  datagrams.on('message', (_, from) => {
+    const line = JSON.stringify({ name, client: from.address });
+    datagrams.send(line, from.port, from.address);
+  });
+  datagrams.bind(port, () => server.listen(port, '0.0.0.0', () => console.log('listening')));
+}
+
+function patient(name: string, port: number): void {
+  const server = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.write(`${name}\n`);
+    socket.on('data', () => socket.end('done\n'));
+  });
   server.listen(port, '0.0.0.0', () => console.log('listening'));
+}
+
+function hold(host: string, port: number): void {
+  const socket = createConnection({ host, port });
+  socket.on('data', (data) => process.stdout.write(data));
+  socket.on('error', (error) => console.log(error.message));
+  socket.on('close', () => process.exit(0));
+  process.stdin.on('data', (data) => socket.write(data));
+}
+
+function bulk(port: number): void {
+  const server = createServer((socket) => {
+    let received = 0;
+    socket.on('error', () => {});
+    socket.write(Buffer.alloc(BULK_BYTES, 'x'));
+    socket.on('data', (data) => {
+      received += data.length;
+      if (received === BULK_BYTES) socket.end();
+    });
+  });
+  server.listen(port, '0.0.0.0', () => console.log('listening'));
+}
+
+function exchange(host: string, port: number): void {
+  let received = 0;
+  const socket = createConnection({ host, port });
+  socket.setTimeout(CONNECT_TIMEOUT_MS, () => socket.destroy(new Error('stalled')));
+  socket.write(Buffer.alloc(BULK_BYTES, 'y'));
+  socket.on('data', (data) => {
+    received += data.length;
+  });
+  socket.on('error', () => {}); // the count below says it
+  socket.on('close', () => console.log(JSON.stringify({ complete: received === BULK_BYTES })));
+}
+
+function getDatagram(host: string, port: number): Promise<Record<string, unknown>> {
+  return new Promise((resolve) => {
+    const socket = createSocket('udp4');
+    const finish = (answer: Record<string, unknown>): void => {
+      clearTimeout(timer);
+      socket.close();
+      resolve(answer);
+    };
+    const timer = setTimeout(() => finish({ error: 'timeout' }), CONNECT_TIMEOUT_MS);
+    socket.on('error', (error: NodeJS.ErrnoException) => finish({ error: error.code }));
+    socket.on('message', (data) => finish(JSON.parse(data.toString()) as Record<string, unknown>));
+    socket.connect(port, host, () => socket.send('?'));
+  });
 }
 
 function getOnce(host: string, port: number): Promise<Record<string, unknown>> {
@@ -37,11 +102,13 @@ function getOnce(host: string, port: number): Promise<Record<string, unknown>> {
   });
 }
 
-async function get(host: string, port: number, count: number): Promise<void> {
+type Once = (host: string, port: number) => Promise<Record<string, unknown>>;
+
+async function get(once: Once, host: string, port: number, count: number): Promise<void> {
   const answers: unknown[] = [];
   let failed = false;
   for (let at = 0; at < count && !failed; at += 1) {
-    const answer = await getOnce(host, port);
+    const answer = await once(host, port);
     failed = 'error' in answer;
     answers.push(answer);
   }
@@ -81,7 +148,12 @@ function nameserver(address: string): void {
 
 const [mode, first, second, third] = process.argv.slice(2);
 if (mode === 'serve') serve(first, Number(second));
-else if (mode === 'get') await get(first, Number(second), Number(third));
+else if (mode === 'get') await get(getOnce, first, Number(second), Number(third));
+else if (mode === 'getudp') await get(getDatagram, first, Number(second), Number(third));
+else if (mode === 'patient') patient(first, Number(second));
+else if (mode === 'hold') hold(first, Number(second));
+else if (mode === 'bulk') bulk(Number(first));
+else if (mode === 'exchange') exchange(first, Number(second));
 else if (mode === 'resolve') await resolveName(first, second);
 else if (mode === 'nameserver') nameserver(first);
 else throw new Error(`unknown mode ${mode}`);

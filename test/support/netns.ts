@@ -68,6 +68,40 @@ export class Place {
     return (await this.#peer('get', host, String(port), String(count))) as Answer[];
   }
 
+  /** COUNT questions by UDP, each from a port of its own. */
+  async getUdp(host: string, port: number, count = 1): Promise<Answer[]> {
+    return (await this.#peer('getudp', host, String(port), String(count))) as Answer[];
+  }
+
+  /** Megabytes in both directions at once: whether all of it came. */
+  async exchange(host: string, port: number): Promise<boolean> {
+    const { complete } = (await this.#peer('exchange', host, String(port))) as {
+      complete: boolean;
+    };
+    return complete;
+  }
+
+  /** A connection that is open now, to a `patient` server. */
+  async hold(host: string, port: number): Promise<HeldConnection> {
+    const child = spawn(
+      'nsenter',
+      [...this.enter, process.execPath, PEER, 'hold', host, String(port)],
+      {
+        stdio: ['pipe', 'pipe', 'inherit'],
+      },
+    );
+    this.#started.push(child);
+    const [name] = (await once(child.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
+    return {
+      name: name.toString().trim(),
+      finish: async () => {
+        child.stdin?.write('go');
+        const [rest] = (await once(child.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
+        return rest.toString().trim();
+      },
+    };
+  }
+
   async resolve(name: string, type = 'A'): Promise<{ answers?: string[]; error?: string }> {
     return (await this.#peer('resolve', name, type)) as { answers?: string[]; error?: string };
   }
@@ -89,6 +123,14 @@ export class Place {
     return this.#background('serve', name, String(port));
   }
 
+  patient(name: string, port: number): Promise<void> {
+    return this.#background('patient', name, String(port));
+  }
+
+  bulk(port: number): Promise<void> {
+    return this.#background('bulk', String(port));
+  }
+
   nameserver(address: string): Promise<void> {
     return this.#background('nameserver', address);
   }
@@ -96,6 +138,13 @@ export class Place {
   stop(): void {
     for (const child of this.#started) child.kill('SIGKILL');
   }
+}
+
+export interface HeldConnection {
+  /** Who answered. */
+  readonly name: string;
+  /** Lets the server go on; what it said then. */
+  readonly finish: () => Promise<string>;
 }
 
 export interface Answer {

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { TestAuthority } from '../support/certificates.ts';
 import { dockerMajor, serveNode } from '../support/servedNode.ts';
 
 const OLDEST_CLIENT = 24;
@@ -24,6 +25,15 @@ test('docker version and docker info know the daemon and the swarm', { skip }, a
   assert.match(info, /Swarm: active\n/);
   assert.match(info, /Is Manager: true\n/);
   assert.match(info, /Managers: 3\n {2}Nodes: 3\n/);
+});
+
+test('docker node ls sees that all nodes have certificates of the root', { skip }, async () => {
+  const { root } = await TestAuthority.make(1_700_000_000_000);
+  const cluster = served.node.store.cluster()!;
+  const object = { ...cluster, rootCaCertificate: root.certificate };
+  served.node.write({ kind: 'update', table: 'cluster', object });
+  const states = await docker('node', 'ls', '--format', '{{.TLSStatus}}');
+  assert.equal(states, 'Ready\nReady\nReady\n');
 });
 
 test('docker node ls, inspect, update, ps, promote, demote, rm', { skip }, async () => {

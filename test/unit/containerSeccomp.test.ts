@@ -11,6 +11,7 @@ import {
   DEFAULT_PROFILE,
   type SeccompRule,
 } from '../../runtime/container/seccompProfile.ts';
+import { define, hasLibrary } from '../../runtime/sys/libc.ts';
 
 const ALLOW = 0x7fff0000;
 const EPERM = 0x00050001;
@@ -186,4 +187,25 @@ test('a foreign architecture is killed, and numbers out of range are refused', (
 
 test('the filter stays small enough to load quickly', () => {
   assert(x86.length / 8 < 800, `${x86.length / 8} instructions`);
+});
+
+test('call numbers agree with libseccomp, where that is installed', {
+  skip: !hasLibrary('libseccomp.so.2') && 'libseccomp is not installed',
+}, () => {
+  const resolve = define<(architecture: number, name: string) => number>(
+    'libseccomp.so.2',
+    'int seccomp_syscall_resolve_name_arch(uint32_t arch, const char *name)',
+  );
+  const tokens = { ...AUDIT, x32: 0x4000003e };
+  for (const architecture of ['x86_64', 'i386', 'x32', 'aarch64'] as const) {
+    let compared = 0;
+    for (const [name, number] of callNumbers(architecture)) {
+      const theirs = resolve(tokens[architecture], name);
+      // Negative: not known to that version, or one of i386's multiplexed socket calls.
+      if (theirs < 0) continue;
+      compared += 1;
+      assert.equal(number, theirs, `${architecture} ${name}`);
+    }
+    assert(compared > 290, `${architecture}: ${compared}`);
+  }
 });

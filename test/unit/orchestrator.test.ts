@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { TaskState } from '../../model/taskState.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
+import { network } from '../support/objects.ts';
 
 const QUICK = { condition: 'any', delayMs: 0, maxAttempts: 0, windowMs: 0 } as const;
 
@@ -337,4 +338,24 @@ test('a paused node keeps its global task and is given no new one', () => {
   plane.settle();
   assert.equal(plane.running('old').length, 3);
   assert.equal(plane.running('new').length, 2);
+});
+
+test('a task on a node that stays down for a day is given up, and its address is free', () => {
+  const plane = new ControlPlane();
+  plane.change({ kind: 'create', table: 'network', object: network('net') });
+  plane.create('web', { replicas: 3, task: { networks: [{ target: 'net-id', aliases: [] }] } });
+  plane.settle();
+  plane.setNode('h1', { state: 'down', downSinceMs: plane.nowMs });
+  plane.settle();
+  const lost = plane.tasks('web').find(({ nodeId }) => nodeId === 'h1');
+  assert.ok(lost);
+  plane.advance(86_399_999);
+  assert.equal(plane.get('task', lost.id).status.state, TaskState.RUNNING);
+  plane.elect();
+  plane.advance(1);
+  assert.equal(plane.get('task', lost.id).status.state, TaskState.ORPHANED);
+  assert.equal(plane.running('web').length, 3);
+  plane.nodeState('h1', 'ready');
+  plane.settle();
+  assert.equal(plane.running('web').length, 3);
 });

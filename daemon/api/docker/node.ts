@@ -4,6 +4,7 @@ import type { RaftSummary } from '../../../manager/control/types.ts';
 import type { Node, NodeSpec } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { metaOf } from './common.ts';
+import { tlsInfo } from './swarm.ts';
 
 export function nodeToDocker(
   node: Node,
@@ -24,7 +25,7 @@ export function nodeToDocker(
         Labels: description.engineLabels,
         Plugins: [{ Type: 'Network', Name: 'overlay' }],
       },
-      TLSInfo: { TrustRoot: rootCaCertificate },
+      TLSInfo: tlsInfo(rootCaCertificate),
     },
     Status: {
       State: node.state,

@@ -29,13 +29,19 @@ export function swarmToDocker(cluster: Cluster, tokens: JoinTokens): object {
   };
 }
 
-function tlsInfo(rootCaCertificate: string): object {
-  if (rootCaCertificate === '') return {};
-  const key = new X509Certificate(rootCaCertificate).publicKey;
-  return {
-    TrustRoot: rootCaCertificate,
-    CertIssuerPublicKey: key.export({ type: 'spki', format: 'der' }).toString('base64'),
-  };
+/** Of the certificate seen last: every node of a list shows the same one. */
+let lastTlsInfo: { readonly certificate: string; readonly info: object } | undefined;
+
+/** Docker's clients compare a node's with the cluster's to tell whether it needs a new one. */
+export function tlsInfo(certificate: string): object {
+  if (certificate === '') return {};
+  if (lastTlsInfo?.certificate !== certificate) {
+    const key = new X509Certificate(certificate).publicKey;
+    const publicKey = key.export({ type: 'spki', format: 'der' }).toString('base64');
+    const info = { TrustRoot: certificate, CertIssuerPublicKey: publicKey };
+    lastTlsInfo = { certificate, info };
+  }
+  return lastTlsInfo.info;
 }
 
 function clusterSpecToDocker(spec: ClusterSpec): object {

@@ -1,0 +1,89 @@
+/**
+ * Service Control: what followers forward, carried out here at the leader. Converts and hands over;
+ * who may call is decided before (managers only), what is done in writes.ts.
+ */
+import type { SwarmError } from '../../base/errors.ts';
+import type { AnyObject } from '../../model/types.ts';
+import {
+  clusterSpecFromWire,
+  fromU64,
+  need,
+  networkSpecFromWire,
+  nodeSpecFromWire,
+  objectToWire,
+  serviceSpecFromWire,
+  type TableObject,
+  toU64,
+} from '../../proto/convert.ts';
+import type { Handlers } from '../../proto/rpc.ts';
+import type { Control } from '../../proto/services.ts';
+import type { Writes, Written } from './writes.ts';
+
+export interface ControlServerOptions {
+  readonly writes: Writes;
+  readonly isLeader: () => boolean;
+  readonly notLeader: () => SwarmError;
+  readonly heartbeatAges: () => ReadonlyMap<string, number>;
+  readonly members: () => readonly {
+    readonly raftId: number;
+    readonly reachable: boolean;
+    readonly lag: number | undefined;
+  }[];
+}
+
+function answer(table: TableObject['table'], written: Written<AnyObject>) {
+  return {
+    object: objectToWire({ table, object: written.object } as TableObject),
+    version: toU64(written.version, 'version'),
+  };
+}
+
+export function controlHandlers(options: ControlServerOptions): Handlers<typeof Control> {
+  const leading = (): Writes => {
+    if (!options.isLeader()) throw options.notLeader();
+    return options.writes;
+  };
+  return {
+    createService: async ({ spec }) =>
+      answer('service', await leading().createService(serviceSpecFromWire(need(spec, 'spec')))),
+    updateService: async ({ id, version, spec }) => {
+      const wanted = serviceSpecFromWire(need(spec, 'spec'));
+      const written = leading().updateService(id, fromU64(version, 'version'), wanted);
+      return answer('service', await written);
+    },
+    rollbackService: async ({ id, version }) =>
+      answer('service', await leading().rollbackService(id, fromU64(version, 'version'))),
+    removeService: async ({ id }) => answer('service', await leading().removeService(id)),
+    createNetwork: async ({ spec }) =>
+      answer('network', await leading().createNetwork(networkSpecFromWire(need(spec, 'spec')))),
+    removeNetwork: async ({ id }) => answer('network', await leading().removeNetwork(id)),
+    updateNode: async ({ id, version, spec }) => {
+      const wanted = nodeSpecFromWire(need(spec, 'spec'));
+      const written = leading().updateNode(id, fromU64(version, 'version'), wanted);
+      return answer('node', await written);
+    },
+    removeNode: async ({ id, force }) => answer('node', await leading().removeNode(id, force)),
+    updateCluster: async ({ version, spec, rotateWorkerToken, rotateManagerToken }) => {
+      const wanted = clusterSpecFromWire(need(spec, 'spec'));
+      const written = leading().updateCluster(fromU64(version, 'version'), wanted, {
+        workerToken: rotateWorkerToken,
+        managerToken: rotateManagerToken,
+      });
+      return answer('cluster', await written);
+    },
+    leaderStatus: async () => {
+      leading();
+      return {
+        heartbeats: [...options.heartbeatAges()].map(([nodeId, ageMs]) => ({
+          nodeId,
+          ageMs: toU64(ageMs, 'ageMs'),
+        })),
+        members: options.members().map(({ raftId, reachable, lag }) => ({
+          raftId: toU64(raftId, 'raftId'),
+          reachable,
+          lag: toU64(lag ?? 0, 'lag'),
+        })),
+      };
+    },
+  };
+}

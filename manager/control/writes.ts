@@ -1,0 +1,276 @@
+/**
+ * The writes behind the API, as the leader carries them out: check the request, resolve names, make
+ * one atomic transaction, say what came of it. Followers send theirs here (control.ts). It schedules
+ * and allocates nothing; loops do, once the change is applied.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import type { Ids } from '../../base/id.ts';
+import type { Random } from '../../base/random.ts';
+import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import type {
+  AnyObject,
+  Cluster,
+  ClusterSpec,
+  Network,
+  NetworkSpec,
+  Node,
+  NodeSpec,
+  Service,
+  ServiceSpec,
+  TableName,
+  Tables,
+} from '../../model/types.ts';
+import {
+  validateClusterSpec,
+  validateNetworkSpec,
+  validateNodeSpec,
+  validateServiceSpec,
+} from '../../model/validate.ts';
+import { newJoinSecret } from '../ca/tokens.ts';
+import type { Change, Proposer, StoreReader } from '../store/types.ts';
+
+/** An object as of `version`, the Raft index of the write. */
+export interface Written<T extends AnyObject> {
+  readonly object: T;
+  readonly version: number;
+}
+
+export interface RotateTokens {
+  readonly workerToken: boolean;
+  readonly managerToken: boolean;
+}
+
+export interface WritesOptions {
+  readonly store: StoreReader;
+  readonly proposer: Proposer;
+  readonly ids: Ids;
+  readonly random: Random;
+  /** Why this manager cannot be taken out of Raft now; '' when it can. */
+  readonly cannotDemote: (raftId: number) => string;
+}
+
+const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
+
+export class Writes {
+  readonly #options: WritesOptions;
+
+  constructor(options: WritesOptions) {
+    this.#options = options;
+  }
+
+  // ---- services --------------------------------------------------------------------------------
+
+  async createService(request: ServiceSpec): Promise<Written<Service>> {
+    const spec = this.#checked(request);
+    const object: Service = {
+      ...FRESH,
+      id: this.#options.ids.object(),
+      spec,
+      previousSpec: undefined,
+      specVersion: 0,
+      update: undefined,
+      virtualAddresses: [],
+      ports: [],
+      allocatedVersion: 0,
+    };
+    return this.#put({ kind: 'create', table: 'service', object });
+  }
+
+  async updateService(
+    id: string,
+    version: number,
+    request: ServiceSpec,
+  ): Promise<Written<Service>> {
+    const service = this.#at('service', id, version);
+    const spec = this.#checked(request);
+    if (spec.name !== service.spec.name) {
+      throw new SwarmError('unsupported', 'a service cannot be renamed: create it anew');
+    }
+    if (spec.mode.kind !== service.spec.mode.kind) {
+      throw new SwarmError(
+        'unsupported',
+        'the mode of a service cannot be changed: remove it and create it anew',
+      );
+    }
+    const object: Service = { ...service, spec, previousSpec: service.spec, update: undefined };
+    return this.#put({ kind: 'update', table: 'service', object });
+  }
+
+  async rollbackService(id: string, version: number): Promise<Written<Service>> {
+    const service = this.#at('service', id, version);
+    if (service.previousSpec === undefined) {
+      throw new SwarmError('invalid', `service ${service.spec.name} has no previous spec`);
+    }
+    const object: Service = {
+      ...service,
+      spec: this.#checked(service.previousSpec),
+      previousSpec: service.spec,
+      update: undefined,
+    };
+    return this.#put({ kind: 'update', table: 'service', object });
+  }
+
+  async removeService(id: string): Promise<Written<Service>> {
+    return this.#remove('service', this.#find('service', id));
+  }
+
+  /** The spec, valid, with its networks by id. */
+  #checked(spec: ServiceSpec): ServiceSpec {
+    validateServiceSpec(spec);
+    const seen = new Set<string>();
+    const networks = spec.task.networks.map((attachment) => {
+      const target = this.#networkId(attachment.target);
+      if (seen.has(target)) {
+        throw new SwarmError(
+          'invalid',
+          `network ${attachment.target} is named twice: once will do`,
+        );
+      }
+      seen.add(target);
+      return { ...attachment, target };
+    });
+    return { ...spec, task: { ...spec.task, networks } };
+  }
+
+  #networkId(nameOrId: string): string {
+    const { store } = this.#options;
+    const found = store.get('network', nameOrId) ?? store.byName('network', nameOrId);
+    if (found !== undefined) return found.id;
+    if (NODE_LOCAL_NETWORKS.includes(nameOrId)) return nameOrId;
+    throw new SwarmError(
+      'not_found',
+      `network ${nameOrId} not found: create it with "tsswarm network create ${nameOrId}"`,
+    );
+  }
+
+  // ---- networks --------------------------------------------------------------------------------
+
+  async createNetwork(spec: NetworkSpec): Promise<Written<Network>> {
+    validateNetworkSpec(spec);
+    if (NODE_LOCAL_NETWORKS.includes(spec.name)) {
+      throw new SwarmError('conflict', `network ${spec.name} is there on every host already`);
+    }
+    const object: Network = {
+      ...FRESH,
+      id: this.#options.ids.object(),
+      spec,
+      vni: 0,
+      subnet: '',
+      gateway: '',
+      error: '',
+    };
+    return this.#put({ kind: 'create', table: 'network', object });
+  }
+
+  async removeNetwork(id: string): Promise<Written<Network>> {
+    return this.#remove('network', this.#find('network', id));
+  }
+
+  // ---- nodes -----------------------------------------------------------------------------------
+
+  async updateNode(id: string, version: number, spec: NodeSpec): Promise<Written<Node>> {
+    const node = this.#at('node', id, version);
+    validateNodeSpec(spec);
+    if (node.spec.role === 'manager' && spec.role === 'worker') this.#checkDemotion(node);
+    return this.#put({ kind: 'update', table: 'node', object: { ...node, spec } });
+  }
+
+  #checkDemotion(node: Node): void {
+    const others = [...this.#options.store.all('node')].filter(
+      (other) => other.id !== node.id && other.spec.role === 'manager',
+    );
+    if (others.length === 0) {
+      throw new SwarmError(
+        'conflict',
+        'this is the last manager and cannot be demoted: promote another node first',
+      );
+    }
+    const why = node.manager === undefined ? '' : this.#options.cannotDemote(node.manager.raftId);
+    if (why !== '') throw new SwarmError('conflict', `cannot demote this manager: ${why}`);
+  }
+
+  async removeNode(id: string, force: boolean): Promise<Written<Node>> {
+    const node = this.#find('node', id);
+    const name = node.description.hostname || node.id;
+    if (node.spec.role === 'manager' || node.manager !== undefined) {
+      throw new SwarmError(
+        'conflict',
+        `node ${name} is a cluster manager and is a member of the raft cluster: ` +
+          `demote it first ("tsswarm node demote ${name}")`,
+      );
+    }
+    if (node.state !== 'down' && !force) {
+      throw new SwarmError(
+        'conflict',
+        `node ${name} is not down and cannot be removed: run "tsswarm leave" on it, or use --force`,
+      );
+    }
+    return this.#remove('node', node);
+  }
+
+  // ---- cluster ---------------------------------------------------------------------------------
+
+  async updateCluster(
+    version: number,
+    spec: ClusterSpec,
+    rotate: RotateTokens,
+  ): Promise<Written<Cluster>> {
+    const { store, random } = this.#options;
+    const cluster = store.cluster();
+    if (cluster === undefined) throw new SwarmError('unavailable', 'the swarm is just starting');
+    this.#checkVersion('cluster', cluster, version);
+    validateClusterSpec(spec);
+    const object: Cluster = {
+      ...cluster,
+      spec,
+      joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
+      joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
+    };
+    return this.#put({ kind: 'update', table: 'cluster', object });
+  }
+
+  // ---- common ----------------------------------------------------------------------------------
+
+  #find<T extends TableName>(table: T, id: string): Tables[T] {
+    const object = this.#options.store.get(table, id);
+    if (object === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
+    return object;
+  }
+
+  #at<T extends TableName>(table: T, id: string, version: number): Tables[T] {
+    const object = this.#find(table, id);
+    this.#checkVersion(table, object, version);
+    return object;
+  }
+
+  #checkVersion(table: TableName, object: AnyObject, version: number): void {
+    if (object.version === version) return;
+    throw new SwarmError(
+      'out_of_sequence',
+      `update out of sequence: ${table} ${object.id} has changed meanwhile ` +
+        `(it is at version ${object.version}, the request was made from ${version})`,
+    );
+  }
+
+  async #put<T extends TableName>(change: {
+    readonly kind: 'create' | 'update';
+    readonly table: T;
+    readonly object: Tables[T];
+  }): Promise<Written<Tables[T]>> {
+    const version = await this.#propose(change as unknown as Change);
+    const stored = this.#options.store.get(change.table, change.object.id);
+    return { object: stored ?? change.object, version };
+  }
+
+  async #remove<T extends TableName>(table: T, object: Tables[T]): Promise<Written<Tables[T]>> {
+    const change = { kind: 'remove', table, id: object.id } as unknown as Change;
+    return { object, version: await this.#propose(change) };
+  }
+
+  async #propose(change: Change): Promise<number> {
+    const result = await this.#options.proposer.propose({ atomic: true, changes: [change] });
+    const [rejected] = result.rejected;
+    if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
+    return result.version;
+  }
+}
