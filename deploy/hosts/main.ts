@@ -224,7 +224,10 @@ async function exec(args: readonly string[]): Promise<number> {
   }
   if (name !== 'client') {
     const host = hostNamed(name);
-    return attach('nsenter', inside(host, command), { env: environment(host), behind: true });
+    // nsenter waits for the command: a ^C that the command survives must not end nsenter.
+    const args = inside(host, ['env', '--default-signal=INT,QUIT', ...command]);
+    const waiter = ['--ignore-signal=INT,QUIT', 'nsenter', ...args];
+    return attach('env', waiter, { env: environment(host), behind: true });
   }
   if (knownHosts().length === 0 || !existsSync(`/run/netns/${CLIENT_NAMESPACE}`)) {
     throw new SwarmError('not_found', DOWN);

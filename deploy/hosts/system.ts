@@ -73,7 +73,9 @@ export function commandLine(pid: number): string {
 
 /** Every process of this machine but this one. */
 export function processes(): number[] {
-  return readdirSync('/proc').map(Number).filter((pid) => pid > 0 && pid !== process.pid);
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0 && pid !== process.pid);
 }
 
 export function childrenOf(pid: number): number[] {
