@@ -25,6 +25,7 @@ import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
 import { addUnbuiltRoutes } from './routes/unbuilt.ts';
+import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
@@ -52,6 +53,7 @@ export interface Api {
 export function createApi(options: ApiOptions): Api {
   const router = routerOf(options);
   const servers: Server[] = [];
+  const watchers = new WatchSockets(options);
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
     void serve(router, options.log, incoming, response);
   };
@@ -61,11 +63,13 @@ export function createApi(options: ApiOptions): Api {
       await removeStaleSocket(path);
       const server = createServer({ requestTimeout: 0 }, listener);
       server.maxConnections = MAX_CONNECTIONS;
+      watchers.attach(server);
       await listening(server, path);
       servers.push(server);
       restrict(path, group);
     },
     close: async () => {
+      watchers.close();
       for (const server of servers.splice(0)) {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         server.closeAllConnections();

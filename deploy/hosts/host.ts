@@ -168,9 +168,10 @@ export function environment(host: HostLayout): NodeJS.ProcessEnv {
   };
 }
 
-/** The arguments of nsenter that run a command inside. */
+/** The arguments of nsenter that run a command inside, in the caller's working directory. */
 export function inside(host: HostLayout, command: readonly string[]): string[] {
-  return ['-t', String(mustBeUp(host)), '-n', '-p', '-m', '-u', ...command];
+  const directory = `--wdns=${process.cwd()}`;
+  return ['-t', String(mustBeUp(host)), '-n', '-p', '-m', '-u', directory, ...command];
 }
 
 /** Runs `tsswarm ...` inside; its standard output. */

@@ -213,6 +213,7 @@ export class Engine {
     this.#host.onMembersChanged();
     this.#host.onInstalled();
     this.#respond(responses);
+    this.#host.onSettled([]);
   }
 
   #apply(message: Message): void {

@@ -6,7 +6,7 @@ import { KIB, MIB } from '../../base/bytes.ts';
 /** The leader's heartbeat; one tick of the core. */
 export const TICK_MS = 100;
 export const HEARTBEAT_TICKS = 1;
-/** Elections start 10-19 ticks (1-2 s) after the leader's last word: quick, yet beyond any pause. */
+/** Elections start 10-19 ticks (1-2 s) after the leader's last word: quick, yet no short pause. */
 export const ELECTION_TICKS = 10;
 export const ELECTION_MS = TICK_MS * ELECTION_TICKS;
 /** A wake-up this late is this process's own pause: it says nothing about the others. */

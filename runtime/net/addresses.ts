@@ -89,9 +89,12 @@ export function freeAddress(subnet: Subnet, used: ReadonlySet<string>): string {
   );
 }
 
-export function assertHostIndex(index: number): void {
-  const valid = Number.isInteger(index) && index >= 1 && index <= MAX_HOST_INDEX;
-  assert(valid, 'host index out of range', { index });
+export function isHostIndex(index: number): boolean {
+  return Number.isInteger(index) && index >= 1 && index <= MAX_HOST_INDEX;
+}
+
+function assertHostIndex(index: number): void {
+  assert(isHostIndex(index), 'host index out of range', { index });
 }
 
 export function tunnelAddress(hostIndex: number): string {

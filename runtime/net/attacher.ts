@@ -56,7 +56,9 @@ interface Interface {
   readonly gateway: string;
 }
 
-/** One attachment being made. `nonce` makes its interfaces' names: never those of an earlier one. */
+/**
+ * One attachment being made. `nonce` makes its interfaces' names: never those of an earlier one.
+ */
 interface Plan {
   readonly request: AttachRequest;
   readonly networks: readonly OverlayNetwork[];

@@ -67,7 +67,7 @@ function boundSocket(type: number, port: number): number | undefined {
   if (fd < 0) throw systemError('cannot make a DNS socket');
   if (type === SOCK_STREAM) {
     const one = Buffer.from([1, 0, 0, 0]);
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, one, one.length); // without it only a restart is slower
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, one, one.length); // else restarts are slower
   }
   const address = socketAddress(port);
   if (bind(fd, address, address.length) >= 0) return fd;

@@ -1,7 +1,8 @@
 /**
- * The host's network as one object, run by the network worker thread: overlay networks, the gateway,
- * attachments and their DNS. Every operation is whole: it ends done or undone. What is applied is
- * recorded, and taken up again when a new daemon starts. Operations come one at a time (worker.ts).
+ * The host's network as one object, run by the network worker thread: overlay networks, the
+ * gateway, attachments and their DNS. Every operation is whole: it ends done or undone. What is
+ * applied is recorded, and taken up again when a new daemon starts. Operations come one at a time
+ * (worker.ts).
  */
 import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
@@ -10,12 +11,13 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { isNamespace, NamespaceDoor, removeNamespace } from '../sys/netns.ts';
+import { addressToNumber, isHostIndex } from './addresses.ts';
 import { Attacher } from './attacher.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
 import { Space } from './space.ts';
-import { type NetworkRecords, openRecords } from './state.ts';
+import { type NetworkRecords, openRecords, removeRecords } from './state.ts';
 import type {
   Attachment,
   AttachRequest,
@@ -35,6 +37,15 @@ const CONTAINER_PREFIX = 'ct-';
 const OVERLAY_PREFIX = 'ov-';
 const HOST_RECORD = 'host';
 const INGRESS_RECORD = 'ingress';
+
+/** Addresses follow from indexes: a wrong one must not come any further. SwarmError invalid. */
+function checkPeers(peers: readonly OverlayPeer[]): void {
+  for (const { hostIndex, address } of peers) {
+    addressToNumber(address);
+    if (isHostIndex(hostIndex)) continue;
+    throw new SwarmError('invalid', `host ${address} has no valid index (${hostIndex})`);
+  }
+}
 
 export class NetworkEngine {
   readonly #options: HostNetworkOptions;
@@ -64,6 +75,7 @@ export class NetworkEngine {
       host: this.#host,
       path: join(this.#directory, 'gateway'),
       port: options.vxlanPort,
+      execRoot: options.execRoot,
       bridgeSubnet: record?.bridgeSubnet ?? '',
       tunnel: record?.tunnel ?? undefined,
     });
@@ -100,10 +112,37 @@ export class NetworkEngine {
     }
     await this.#attacher.adopt();
     for (const network of this.#overlays.values()) {
-      if (this.#self !== undefined) network.apply(network.state, this.#self);
+      if (this.#self !== undefined) this.#adoptPart(network, this.#self);
     }
-    this.#applyGateway();
+    try {
+      this.#applyGateway();
+    } catch (error) {
+      this.#log.error('gateway could not be adopted whole', { reason: messageOf(error) });
+    }
     this.#removeStrays();
+    this.#warnOfFirewall();
+  }
+
+  /** What fails now is tried again by the next state or reconcile; the daemon must start. */
+  #adoptPart(network: OverlayNetwork, self: OverlayPeer): void {
+    try {
+      network.apply(network.state, self);
+    } catch (error) {
+      this.#log.error('overlay network could not be adopted whole', {
+        network: network.state.name,
+        reason: messageOf(error),
+      });
+    }
+  }
+
+  #warnOfFirewall(): void {
+    const chains = this.#gateway.droppingChains();
+    if (chains.length === 0) return;
+    this.#log.warn(
+      `this host's firewall drops what it forwards (${chains.join(', ')}): published ports and ` +
+        `containers' way out need rules there that accept ${HOST_LINK}, e.g. with iptables ` +
+        `-I FORWARD -i ${HOST_LINK} -j ACCEPT and -I FORWARD -o ${HOST_LINK} -j ACCEPT`,
+    );
   }
 
   #overlayPath(networkId: string): string {
@@ -145,6 +184,7 @@ export class NetworkEngine {
   }
 
   setSelf(self: OverlayPeer | undefined): void {
+    checkPeers(self === undefined ? [] : [self]);
     this.#self = self;
     if (self === undefined) {
       this.#ingress = undefined;
@@ -170,6 +210,7 @@ export class NetworkEngine {
 
   applyOverlay(state: OverlayState): void {
     const self = this.#requireSelf();
+    checkPeers(state.peers);
     const held = this.#overlays.get(state.networkId);
     if (held !== undefined) {
       held.apply(state, self);
@@ -203,6 +244,7 @@ export class NetworkEngine {
 
   applyIngress(state: IngressState): void {
     this.#requireSelf();
+    checkPeers(state.peers);
     if (state.version < (this.#ingress?.version ?? 0)) return;
     this.#ingress = state;
     this.#records.ingress.save(INGRESS_RECORD, { format: 1, state });
@@ -239,6 +281,16 @@ export class NetworkEngine {
       }
     }
     return mended;
+  }
+
+  /** Takes everything of ours off the host; nothing works on this engine afterwards. */
+  remove(): void {
+    this.prune(new Set());
+    for (const networkId of [...this.#overlays.keys()]) this.removeOverlay(networkId);
+    this.#gateway.remove();
+    removeRecords(this.#options.execRoot);
+    this.#attacher.close();
+    this.#host.close();
   }
 
   close(): void {

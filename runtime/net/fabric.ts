@@ -1,26 +1,28 @@
 /**
  * The forwarding state of one of our namespaces as a value: addresses, routes, tunnel neighbours,
- * forwarding entries and mark rules. `diffFabric` is pure: what is there and what shall be there in,
- * kernel messages out, ordered so that nothing points at what is not there yet. `readFabric` takes
- * the kernel's state in the same form, which is how reconcile and adoption work.
+ * forwarding entries and mark rules. `diffFabric` is pure: what is there and what shall be there
+ * in, kernel messages out, ordered so that nothing points at what is not there yet. `readFabric`
+ * takes the kernel's state in the same form, which is how reconcile and adoption work.
  */
 import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import {
-  addAddress,
   addRule,
-  deleteAddress,
   deleteForwarding,
   deleteNeighbour,
-  deleteRoute,
   deleteRule,
-  listAddresses,
-  listLinks,
   listMarkRules,
   listNeighbours,
-  listRoutes,
-  MAIN_TABLE,
   putForwarding,
   putNeighbour,
+} from '../sys/rtneighbour.ts';
+import {
+  addAddress,
+  deleteAddress,
+  deleteRoute,
+  listAddresses,
+  listLinks,
+  listRoutes,
+  MAIN_TABLE,
   putRoute,
   type Route,
 } from '../sys/rtnetlink.ts';

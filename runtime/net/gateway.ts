@@ -5,8 +5,10 @@
  * its addresses and routes, and one nftables table.
  */
 
+import { existsSync } from 'node:fs';
+import { SwarmError } from '../../base/errors.ts';
 import { type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
-import { addVeth, deleteLink, listReachable, setLink } from '../sys/rtnetlink.ts';
+import { addVeth, deleteLink, listLinks, listReachable, setLink } from '../sys/rtnetlink.ts';
 import { chooseDefaultBridge, gatewayOf, parseSubnet } from './addresses.ts';
 import {
   type GatewayInput,
@@ -31,16 +33,33 @@ import type { IngressState, OverlayPeer } from './types.ts';
 
 /** The pair between host and gateway limits nothing: the real links on both sides do. */
 const UPLINK_MTU = 65_535;
+/** The host's interface says in its alias whose it is. */
+const ALIAS_PREFIX = 'tsswarm ';
 
 export interface GatewayOptions {
   readonly door: NamespaceDoor;
   readonly host: Space;
   readonly path: string;
+  /** Names this daemon among others of the host. */
+  readonly execRoot: string;
   readonly port: number;
   /** As chosen before, '' the first time. */
   readonly bridgeSubnet: string;
   /** What the existing tunnel was made with. */
   readonly tunnel: Tunnel | undefined;
+}
+
+/** From `nft list chains`: 'ip filter FORWARD' for each base chain there with policy drop. */
+export function droppingForwardChains(listing: string): string[] {
+  const found: string[] = [];
+  let table = '';
+  let chain = '';
+  for (const line of listing.split('\n')) {
+    table = /^table (ip|inet) (\S+)/.exec(line)?.slice(1).join(' ') ?? table;
+    chain = /^\s+chain (\S+)/.exec(line)?.[1] ?? chain;
+    if (/hook forward\b.*policy drop/.test(line)) found.push(`${table} ${chain}`);
+  }
+  return found;
 }
 
 export class Gateway {
@@ -63,7 +82,13 @@ export class Gateway {
     const { space, made } = openRouter(options.door, options.path);
     this.#space = space;
     this.#tunnel = made ? undefined : options.tunnel;
-    this.#ensureUplink(made);
+    try {
+      this.#ensureUplink(made);
+    } catch (error) {
+      this.#space.close();
+      if (made) removeNamespace(options.path);
+      throw error;
+    }
   }
 
   get space(): Space {
@@ -84,8 +109,9 @@ export class Gateway {
   }
 
   #ensureUplink(fresh: boolean): void {
-    const { host } = this.#options;
+    const { host, execRoot } = this.#options;
     if (fresh && host.hasLink(HOST_LINK)) {
+      this.#refuseForeign();
       host.netlink.request([deleteLink(HOST_LINK)]);
       host.refreshLinks();
     }
@@ -96,6 +122,7 @@ export class Gateway {
           { name: HOST_LINK, mac: HOST_LINK_MAC, mtu: UPLINK_MTU },
           { ...inside, namespaceFd: this.#space.namespace.fd },
         ),
+        setLink(HOST_LINK, { alias: `${ALIAS_PREFIX}${execRoot}` }),
       ]);
       host.refreshLinks();
       this.#space.refreshLinks();
@@ -103,8 +130,34 @@ export class Gateway {
       host.forgetFabric();
     }
     this.#space.netlink.request([setLink(UPLINK, {})]);
-    setNetSysctl('ipv4/ip_forward', 1);
-    setNetSysctl(`ipv4/conf/${HOST_LINK}/route_localnet`, 1);
+    this.#ensureForwarding();
+  }
+
+  /** The interface may be what an earlier daemon of ours left, but not another one's. */
+  #refuseForeign(): void {
+    const { host, execRoot } = this.#options;
+    const alias = listLinks(host.netlink).find((link) => link.name === HOST_LINK)?.alias ?? '';
+    const owner = alias.startsWith(ALIAS_PREFIX) ? alias.slice(ALIAS_PREFIX.length) : '';
+    if (owner === '' || owner === execRoot || !existsSync(owner)) return;
+    throw new SwarmError(
+      'conflict',
+      `another daemon (--exec-root ${owner}) manages this host's network; stop it, or if it is ` +
+        `gone for good remove its interface: ip link delete ${HOST_LINK}`,
+    );
+  }
+
+  /** In the host's namespace; true if anything had to be changed. */
+  #ensureForwarding(): boolean {
+    const forwarding = setNetSysctl('ipv4/ip_forward', 1);
+    return setNetSysctl(`ipv4/conf/${HOST_LINK}/route_localnet`, 1) || forwarding;
+  }
+
+  /**
+   * Chains that drop what the host forwards unless a rule of theirs accepts it (Docker's and many
+   * firewalls'): no rule of ours can overrule them.
+   */
+  droppingChains(): string[] {
+    return droppingForwardChains(this.#options.host.nftables.run('list chains'));
   }
 
   #input(): GatewayInput {
@@ -181,6 +234,7 @@ export class Gateway {
       this.apply(this.#self, this.#ingress);
       mended.push('ingress: tunnel device made again');
     }
+    if (this.#ensureForwarding()) mended.push('host: forwarding switched on again');
     const links = new Set([...this.#ports.values()].map((port) => port.link));
     mended.push(...this.#space.sweep('gateway', links));
     return [...mended, ...this.#space.mend('gateway'), ...host.mend('host')];

@@ -45,8 +45,30 @@ export async function openHostNetwork(
 ): Promise<HostNetwork> {
   const { execRoot, dataRoot, self, vxlanPort, clock, log } = options;
   const network = new WorkerHostNetwork({ execRoot, dataRoot, self, vxlanPort }, clock, log);
-  await network.start();
+  try {
+    await network.start();
+  } catch (error) {
+    await network.end();
+    throw error;
+  }
   return network;
+}
+
+/**
+ * Takes everything of ours off this host: interfaces, namespaces, nftables, records. For when no
+ * container runs any more (uninstalling).
+ */
+export async function removeHostNetwork(
+  options: HostNetworkOptions & HostNetworkEnvironment,
+): Promise<void> {
+  const { execRoot, dataRoot, self, vxlanPort, clock, log } = options;
+  const network = new WorkerHostNetwork({ execRoot, dataRoot, self, vxlanPort }, clock, log);
+  try {
+    await network.start();
+    await network.remove();
+  } finally {
+    await network.end();
+  }
 }
 
 class WorkerHostNetwork implements HostNetwork {
@@ -155,6 +177,15 @@ class WorkerHostNetwork implements HostNetwork {
   async close(): Promise<void> {
     if (this.#closed) return;
     await this.#perform({ name: 'close' });
+    await this.end();
+  }
+
+  async remove(): Promise<void> {
+    await this.#perform({ name: 'remove' });
+  }
+
+  /** The thread goes, in whatever state. */
+  async end(): Promise<void> {
     this.#closed = true;
     await this.#worker.terminate();
   }

@@ -1,10 +1,11 @@
 /**
- * Published ports and the way out; pure. The host's namespace turns a connection to a published port
- * (any of its addresses, 127.0.0.1 too) into one of the tasks' gateway addresses and hands it to the
- * gateway namespace, which delivers it to a container here or through the ingress VXLAN to the host
- * that has it. That host notes by the sender's MAC which host the connection came from (connection
- * mark) and routes the replies back there, so the client's address is kept end to end.
- * Sources that could not be answered that way (127.0.0.1, this host's own containers) are replaced.
+ * Published ports and the way out; pure. The host's namespace turns a connection to a published
+ * port (any of its addresses, 127.0.0.1 too) into one of the tasks' gateway addresses and hands
+ * it to the gateway namespace, which delivers it to a container here or through the ingress VXLAN
+ * to the host that has it. That host notes by the sender's MAC which host the connection came
+ * from (connection mark) and routes the replies back there, so the client's address is kept end
+ * to end. Sources that could not be answered that way (127.0.0.1, this host's own containers) are
+ * replaced.
  */
 import {
   endpointMac,

@@ -55,7 +55,10 @@ export interface Tunnel {
   readonly port: number;
 }
 
-/** The VXLAN device `name` in `space`, its outer packets going through `host`. Replaces an old one. */
+/**
+ * The VXLAN device `name` in `space`, its outer packets going through `host`. Replaces an old
+ * one.
+ */
 export function makeTunnel(
   host: Space,
   space: Space,

@@ -1,7 +1,8 @@
 /**
- * One of our network namespaces, open: its netlink socket, its nftables context and what was applied
- * to it last. Applying computes the difference to that and sends it; mending computes the difference
- * to the kernel instead. After a failure the kernel's state is read anew before the next change.
+ * One of our network namespaces, open: its netlink socket, its nftables context and what was
+ * applied to it last. Applying computes the difference to that and sends it; mending computes the
+ * difference to the kernel instead. After a failure the kernel's state is read anew before the
+ * next change.
  */
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
@@ -48,7 +49,10 @@ export class Space {
     return this.#links.has(name);
   }
 
-  /** The kernel's state has changed beneath us (a link was replaced): read it before the next apply. */
+  /**
+   * The kernel's state has changed beneath us (a link was replaced): read it before the next
+   * apply.
+   */
   forgetFabric(): void {
     this.#fabric = undefined;
   }

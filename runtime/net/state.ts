@@ -1,8 +1,9 @@
 /**
- * What is applied, as JSON files under <execRoot>/network, one per thing, so that a restarted daemon
- * adopts the namespaces of containers that outlived it. Written by rename; not synced, since the
- * kernel's state these files describe does not outlive a boot either. A file that cannot be read as
- * its record is reported by path and skipped: the namespace it described is then pruned.
+ * What is applied, as JSON files under <execRoot>/network, one per thing, so that a restarted
+ * daemon adopts the namespaces of containers that outlived it. Written by rename; not synced,
+ * since the kernel's state these files describe does not outlive a boot either. A file that
+ * cannot be read as its record is reported by path and skipped: the namespace it described is
+ * then pruned.
  */
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -91,6 +92,12 @@ export interface NetworkRecords {
   readonly ingress: Records<IngressRecord>;
   readonly overlays: Records<OverlayRecord>;
   readonly attachments: Records<AttachmentRecord>;
+}
+
+/** All of them, and the directory of our namespaces' names. */
+export function removeRecords(execRoot: string): void {
+  rmSync(join(execRoot, 'network'), { recursive: true, force: true });
+  rmSync(join(execRoot, 'netns'), { recursive: true, force: true });
 }
 
 export function openRecords(execRoot: string): NetworkRecords {

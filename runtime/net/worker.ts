@@ -29,6 +29,7 @@ export type Operation =
   | { readonly name: 'detach'; readonly containerId: string }
   | { readonly name: 'reconcile' }
   | { readonly name: 'prune'; readonly containerIds: readonly string[] }
+  | { readonly name: 'remove' }
   | { readonly name: 'close' };
 
 export interface WorkerRequest {
@@ -91,6 +92,8 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
       return engine.reconcile();
     case 'prune':
       return engine.prune(new Set(operation.containerIds));
+    case 'remove':
+      return engine.remove();
     case 'close':
       return engine.close();
   }

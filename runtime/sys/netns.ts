@@ -133,13 +133,14 @@ export function removeNamespace(path: string): void {
   rmSync(path, { force: true });
 }
 
-/** Sets a sysctl below /proc/sys/net of the namespace the calling thread is in. */
-export function setNetSysctl(name: string, value: number): void {
+/** Sets a sysctl below /proc/sys/net of the calling thread's namespace; false if it was so. */
+export function setNetSysctl(name: string, value: number): boolean {
   const path = `/proc/sys/net/${name}`;
   const text = String(value);
   try {
-    if (readFileSync(path, 'utf8').trim() === text) return;
+    if (readFileSync(path, 'utf8').trim() === text) return false;
     writeFileSync(path, text);
+    return true;
   } catch (error) {
     throw new SwarmError('unsupported', `cannot set ${path} to ${text}; is /proc writable?`, {
       cause: error,

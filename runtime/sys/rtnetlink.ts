@@ -1,8 +1,8 @@
 /**
- * The rtnetlink messages this project uses: links (veth, VXLAN, bridge), addresses, routes,
- * neighbours, forwarding entries and rules, each as a value that a NetlinkSocket sends. Building a
- * message never touches the kernel; reading functions decode what a dump returned. IPv4 now; the
- * family byte and the address length are the only places that know it.
+ * The rtnetlink messages of links (veth, VXLAN, bridge), addresses and routes, each as a value that
+ * a NetlinkSocket sends; neighbours and rules are in rtneighbour.ts. Building a message never
+ * touches the kernel; reading functions decode what a dump returned. IPv4 now; the family byte and
+ * the address length are the only places that know it.
  */
 import {
   type Attribute,
@@ -28,21 +28,15 @@ const RTM_GETADDR = 22;
 const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
-const RTM_NEWNEIGH = 28;
-const RTM_DELNEIGH = 29;
-const RTM_GETNEIGH = 30;
-const RTM_NEWRULE = 32;
-const RTM_DELRULE = 33;
-const RTM_GETRULE = 34;
 
 const AF_INET = 2;
-const AF_BRIDGE = 7;
 
-export const IFLA_ADDRESS = 1;
+const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
 const IFLA_MASTER = 10;
 const IFLA_LINKINFO = 18;
+const IFLA_IFALIAS = 20;
 const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_INFO_KIND = 1;
@@ -72,22 +66,9 @@ const RT_SCOPE_UNIVERSE = 0;
 const RT_SCOPE_LINK = 253;
 const RTNH_F_ONLINK = 4;
 
-const NDA_DST = 1;
-const NDA_LLADDR = 2;
-const NUD_PERMANENT = 0x80;
-const NTF_SELF = 0x02;
-
-const FRA_PRIORITY = 6;
-const FRA_FWMARK = 10;
-const FRA_TABLE = 15;
-const FRA_FWMASK = 16;
-const FR_ACT_TO_TBL = 1;
-
-export const ENOENT = 2;
-export const ESRCH = 3;
-export const EEXIST = 17;
-export const ENODEV = 19;
-export const EADDRNOTAVAIL = 99;
+const ESRCH = 3;
+const ENODEV = 19;
+const EADDRNOTAVAIL = 99;
 
 export function ipv4Bytes(address: string): Uint8Array {
   return Uint8Array.from(address.split('.'), Number);
@@ -187,10 +168,14 @@ export function addBridge(options: LinkOptions): NetlinkMessage {
 }
 
 /** By name: brings up, and sets what is given. */
-export function setLink(name: string, set: { mtu?: number; master?: number }): NetlinkMessage {
+export function setLink(
+  name: string,
+  set: { mtu?: number; master?: number; alias?: string },
+): NetlinkMessage {
   const attributes: Attribute[] = [[IFLA_IFNAME, name]];
   if (set.mtu !== undefined) attributes.push([IFLA_MTU, set.mtu]);
   if (set.master !== undefined) attributes.push([IFLA_MASTER, set.master]);
+  if (set.alias !== undefined) attributes.push([IFLA_IFALIAS, Buffer.from(set.alias)]);
   return {
     type: RTM_NEWLINK,
     flags: 0,
@@ -230,6 +215,8 @@ export interface Link {
   readonly mac: string;
   readonly mtu: number;
   readonly up: boolean;
+  /** Free text that somebody gave it, '' = none. */
+  readonly alias: string;
 }
 
 export function listLinks(socket: NetlinkSocket): Link[] {
@@ -248,6 +235,7 @@ export function listLinks(socket: NetlinkSocket): Link[] {
       name: attributeText(attributes.get(IFLA_IFNAME)),
       mac: mac === undefined ? '' : macText(mac),
       mtu: attributes.get(IFLA_MTU)?.readUInt32LE(0) ?? 0,
+      alias: attributeText(attributes.get(IFLA_IFALIAS)),
       up: (payload.readUInt32LE(8) & IFF_UP) !== 0,
     };
   });
@@ -419,157 +407,4 @@ function decodeRoute(payload: Buffer): Route {
     source: text(RTA_PREFSRC, ''),
     table: attributes.get(RTA_TABLE)?.readUInt32LE(0) ?? payload[4],
   };
-}
-
-// ---- Neighbours and forwarding entries
-
-function neighbourHeader(family: number, index: number, state: number, flags: number): Buffer {
-  const header = Buffer.alloc(12);
-  header[0] = family;
-  header.writeInt32LE(index, 4);
-  header.writeUInt16LE(state, 8);
-  header[10] = flags;
-  return header;
-}
-
-/** A permanent IPv4 neighbour; replaces whatever is there. */
-export function putNeighbour(index: number, address: string, mac: string): NetlinkMessage {
-  return {
-    type: RTM_NEWNEIGH,
-    flags: NLM_F_CREATE | NLM_F_REPLACE,
-    header: neighbourHeader(AF_INET, index, NUD_PERMANENT, 0),
-    attributes: [
-      [NDA_DST, ipv4Bytes(address)],
-      [NDA_LLADDR, macBytes(mac)],
-    ],
-    what: `add neighbour ${address}`,
-  };
-}
-
-export function deleteNeighbour(index: number, address: string): NetlinkMessage {
-  return {
-    type: RTM_DELNEIGH,
-    flags: 0,
-    header: neighbourHeader(AF_INET, index, 0, 0),
-    attributes: [[NDA_DST, ipv4Bytes(address)]],
-    what: `delete neighbour ${address}`,
-    allow: [ENOENT],
-  };
-}
-
-/** A permanent entry of a VXLAN device: frames to `mac` go to the underlay address `remote`. */
-export function putForwarding(index: number, mac: string, remote: string): NetlinkMessage {
-  return {
-    type: RTM_NEWNEIGH,
-    flags: NLM_F_CREATE | NLM_F_REPLACE,
-    header: neighbourHeader(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF),
-    attributes: [
-      [NDA_LLADDR, macBytes(mac)],
-      [NDA_DST, ipv4Bytes(remote)],
-    ],
-    what: `add forwarding entry ${mac}`,
-  };
-}
-
-export function deleteForwarding(index: number, mac: string): NetlinkMessage {
-  return {
-    type: RTM_DELNEIGH,
-    flags: 0,
-    header: neighbourHeader(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF),
-    attributes: [[NDA_LLADDR, macBytes(mac)]],
-    what: `delete forwarding entry ${mac}`,
-    allow: [ENOENT],
-  };
-}
-
-export interface Neighbour {
-  readonly index: number;
-  readonly address: string;
-  readonly mac: string;
-}
-
-/** Permanent neighbours (family 'ip') or forwarding entries of VXLAN devices ('bridge'). */
-export function listNeighbours(socket: NetlinkSocket, family: 'ip' | 'bridge'): Neighbour[] {
-  const replies = socket.dump({
-    type: RTM_GETNEIGH,
-    flags: 0,
-    header: neighbourHeader(family === 'ip' ? AF_INET : AF_BRIDGE, 0, 0, 0),
-    attributes: [],
-    what: 'list neighbours',
-  });
-  const found: Neighbour[] = [];
-  for (const { payload } of replies) {
-    if ((payload.readUInt16LE(8) & NUD_PERMANENT) === 0) continue;
-    const attributes = decodeAttributes(payload, 12);
-    const address = attributes.get(NDA_DST);
-    const mac = attributes.get(NDA_LLADDR);
-    if (address?.length !== 4 || mac === undefined) continue;
-    found.push({
-      index: payload.readInt32LE(4),
-      address: ipv4Text(address),
-      mac: macText(mac),
-    });
-  }
-  return found;
-}
-
-// ---- Rules
-
-/** Packets marked `mark` are routed by `table`. */
-export interface MarkRule {
-  readonly priority: number;
-  readonly mark: number;
-  readonly table: number;
-}
-
-function ruleMessage(type: number, rule: MarkRule): NetlinkMessage {
-  const header = Buffer.alloc(12);
-  header[0] = AF_INET;
-  header[7] = FR_ACT_TO_TBL;
-  return {
-    type,
-    flags: type === RTM_NEWRULE ? NLM_F_CREATE | NLM_F_EXCL : 0,
-    header,
-    attributes: [
-      [FRA_PRIORITY, rule.priority],
-      [FRA_FWMARK, rule.mark],
-      [FRA_FWMASK, 0xffffffff],
-      [FRA_TABLE, rule.table],
-    ],
-    what: `${type === RTM_NEWRULE ? 'add' : 'delete'} rule for mark ${rule.mark}`,
-    allow: type === RTM_NEWRULE ? [EEXIST] : [ENOENT],
-  };
-}
-
-export function addRule(rule: MarkRule): NetlinkMessage {
-  return ruleMessage(RTM_NEWRULE, rule);
-}
-
-export function deleteRule(rule: MarkRule): NetlinkMessage {
-  return ruleMessage(RTM_DELRULE, rule);
-}
-
-/** Rules that choose by mark alone. */
-export function listMarkRules(socket: NetlinkSocket): MarkRule[] {
-  const header = Buffer.alloc(12);
-  header[0] = AF_INET;
-  const replies = socket.dump({
-    type: RTM_GETRULE,
-    flags: 0,
-    header,
-    attributes: [],
-    what: 'list rules',
-  });
-  const rules: MarkRule[] = [];
-  for (const { payload } of replies) {
-    const attributes = decodeAttributes(payload, 12);
-    const mark = attributes.get(FRA_FWMARK)?.readUInt32LE(0);
-    if (mark === undefined) continue;
-    rules.push({
-      priority: attributes.get(FRA_PRIORITY)?.readUInt32LE(0) ?? 0,
-      mark,
-      table: attributes.get(FRA_TABLE)?.readUInt32LE(0) ?? payload[4],
-    });
-  }
-  return rules;
 }

@@ -147,6 +147,8 @@ test('exec passes the exit code, the signal, the input and the environment', asy
   const socket = `${RUN_ROOT}/h2/tsswarm.sock`;
   assert.equal(facts.stdout, `h2\nunix://${socket}\n${RUN_ROOT}/bin/tsswarm\n`);
   assert.equal((await inside('h1', 'tsswarm', 'node', 'inspect', 'nobody')).code, 1);
+  const here = spawnSync(LAB, ['exec', 'h1', 'pwd'], { cwd: '/usr', encoding: 'utf8' });
+  assert.equal(here.stdout, '/usr\n');
 });
 
 test('exec gives the command the terminal, and ^C to the command alone', async () => {

@@ -1,6 +1,6 @@
 /**
- * Names inside containers, asked for with real sockets at 127.0.0.11, across a restart of the daemon
- * too; and the files that go with them.
+ * Names inside containers, asked for with real sockets at 127.0.0.11, across a restart of the
+ * daemon too; and the files that go with them.
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';

@@ -59,7 +59,7 @@ test('an outside client reaches every task through every host and keeps its addr
   }
 });
 
-test('a host reaches the published port at 127.0.0.1, at its own address and at others', async () => {
+test('a host reaches a published port at 127.0.0.1, its own address and others', async () => {
   for (const host of underlay.hosts) {
     assertAllTasks(await host.get('127.0.0.1', 8080, 24), undefined);
     for (const other of underlay.hosts) {
@@ -147,6 +147,9 @@ test('reconcile mends what somebody took from the host: table, routes, interface
   assertAllTasks(await underlay.client.get(host.address, 8080, 24), '192.168.50.100');
   await host.run('ip', 'link', 'del', 'tsswarm0');
   assert.match(((await host.call('reconcile')) as string[]).join(), /made again/);
+  assertAllTasks(await underlay.client.get(host.address, 8080, 24), '192.168.50.100');
+  await host.run('sh', '-c', 'echo 0 > /proc/sys/net/ipv4/ip_forward');
+  assert.match(((await host.call('reconcile')) as string[]).join(), /forwarding switched on/);
   assertAllTasks(await underlay.client.get(host.address, 8080, 24), '192.168.50.100');
   assert.deepEqual(await host.call('reconcile'), []);
 });

@@ -65,7 +65,7 @@ test('a TCP connection across hosts keeps the client address', async () => {
   assert.deepEqual(answer, { name: 'task2', client: '10.20.0.11' });
 });
 
-test('a virtual address reaches every backend, with the client address, also from a backend', async () => {
+test('a virtual address reaches every backend and itself, the client address kept', async () => {
   for (const [at, place] of places.entries()) {
     const answers = await place.get('10.20.0.100', 8080, 24);
     const names = new Set(answers.map((answer) => answer.name));
@@ -112,7 +112,7 @@ test('an endpoint that moves to another host is followed by its address', async 
   await third.call('detach', there.attachment.containerId);
 });
 
-test('a container on an overlay only has no way out, with a gateway it has the default route', async () => {
+test('only a container with a gateway has a default route', async () => {
   const [host] = underlay.hosts;
   const overlay = { networkId: 'net1', endpointId: 'inner', address: '10.20.0.60', aliases: [] };
   const { place, attachment } = await host.attach(attachRequest({ overlays: [overlay] }));
@@ -131,7 +131,7 @@ test('a packet too big for the tunnel is answered, not lost', async () => {
   await places[0].run('ping', '-c', '1', '-W', '2', '-M', 'do', '-s', '1422', '10.20.0.13');
 });
 
-test('reconcile mends a flushed table, a deleted route, neighbour and tunnel, and says so', async () => {
+test('reconcile mends a flushed table, a deleted route, neighbour and tunnel', async () => {
   const [host] = underlay.hosts;
   assert.deepEqual(await host.call('reconcile'), []);
   const path = `/proc/${host.holder.pid}/root${host.execRoot}/netns/ov-net1`;

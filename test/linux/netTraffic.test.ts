@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { IngressState, OverlayState } from '../../runtime/net/types.ts';
-import { attachRequest, type Place, Underlay } from '../support/netns.ts';
+import { attachRequest, type Place, Underlay, VXLAN_PORT } from '../support/netns.ts';
 
 const FIRST_INDEX = 300;
 const VIRTUAL = '10.30.0.100';
@@ -160,7 +160,7 @@ test('an alias that the network does not know is answered with the containers he
   assert.deepEqual(await tasks[1].place.resolve('friend'), { answers: ['10.30.0.12'] });
 });
 
-test('a namespace without a record is removed at start, a record without a namespace too', async () => {
+test('namespaces without a record go at start, records without a namespace too', async () => {
   const [host] = underlay.hosts;
   const lost = await host.attach(attachRequest({ defaultBridge: true }));
   const gone = await host.attach(attachRequest({ defaultBridge: true }));
@@ -173,4 +173,40 @@ test('a namespace without a record is removed at start, a record without a names
   assert.equal(((await host.call('attachments')) as unknown[]).length, 1);
   const names = (await host.run('ls', `${host.execRoot}/netns`)).trim().split('\n');
   assert.equal(names.length, 3, names.join());
+});
+
+test('a second daemon in the same network namespace is refused by name', async () => {
+  const [host] = underlay.hosts;
+  const options = { dataRoot: '/x', self: undefined, vxlanPort: VXLAN_PORT };
+  const other = { ...options, execRoot: `${host.execRoot}-other` };
+  await assert.rejects(host.call('open', other), /another daemon \(--exec-root .*\) manages/);
+  await tasks[1].place.ping(tasks[0].address);
+});
+
+test('a state with a host without index is refused and changes nothing', async () => {
+  const [host] = underlay.hosts;
+  const peers = [...underlay.peers, { hostIndex: 0, address: '192.168.50.99' }];
+  const state = { ...overlayState(99, everyone()), peers };
+  await assert.rejects(host.applyOverlay(state), /192\.168\.50\.99 has no valid index/);
+  await tasks[0].place.ping(tasks[1].address);
+});
+
+test('removing the host network leaves no interface, table, namespace or record', async () => {
+  const [host] = underlay.hosts;
+  await host.call('removeAll', {
+    execRoot: host.execRoot,
+    dataRoot: host.execRoot,
+    self: undefined,
+    vxlanPort: VXLAN_PORT,
+  });
+  const links = await host.run('ip', '-o', 'link');
+  assert.deepEqual([...links.matchAll(/^\d+: ([^:@]+)/gm)].map((match) => match[1]).sort(), [
+    'eth0',
+    'lo',
+  ]);
+  assert.equal(await host.run('nft', 'list', 'ruleset'), '');
+  assert.equal(
+    await host.run('sh', '-c', `ls ${host.execRoot}; grep -c ${host.execRoot} /proc/mounts || :`),
+    '0\n',
+  );
 });

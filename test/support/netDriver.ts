@@ -6,26 +6,30 @@ import { SystemClock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import { createLog } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
-import { openHostNetwork } from '../../runtime/net/hostNetwork.ts';
+import { openHostNetwork, removeHostNetwork } from '../../runtime/net/hostNetwork.ts';
 import type { HostNetwork, HostNetworkOptions } from '../../runtime/net/types.ts';
 
 export interface DriverCall {
   readonly id: number;
-  readonly method: 'open' | Exclude<keyof HostNetwork, 'prune'> | 'prune';
+  readonly method: 'open' | 'removeAll' | Exclude<keyof HostNetwork, 'prune'> | 'prune';
   readonly argument: unknown;
 }
 
 let network: HostNetwork | undefined;
 
 async function perform({ method, argument }: DriverCall): Promise<unknown> {
+  const environment = {
+    clock: new SystemClock(),
+    random: new SystemRandom(),
+    log: createLog('error'),
+  };
   if (method === 'open') {
-    network = await openHostNetwork({
-      ...(argument as HostNetworkOptions),
-      clock: new SystemClock(),
-      random: new SystemRandom(),
-      log: createLog('warn'),
-    });
+    network = await openHostNetwork({ ...(argument as HostNetworkOptions), ...environment });
     return undefined;
+  }
+  if (method === 'removeAll') {
+    await network?.close();
+    return removeHostNetwork({ ...(argument as HostNetworkOptions), ...environment });
   }
   if (network === undefined) throw new Error('open first');
   if (method === 'prune') return network.prune(new Set(argument as string[]));

@@ -1,10 +1,11 @@
 /**
- * A program run inside test namespaces: `serve NAME PORT` answers every TCP connection and every UDP
- * packet with one JSON line {name, client}; `get HOST PORT COUNT` opens COUNT connections, until one
- * fails, and prints what came back, `getudp` the same by UDP; `patient NAME PORT` says its name, and
- * the rest once the client says a word; `hold HOST PORT` is that client, with the word from stdin;
- * `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT` does and counts;
- * `resolve NAME TYPE` asks 127.0.0.11; `nameserver PORT` is an upstream that knows one name.
+ * A program run inside test namespaces: `serve NAME PORT` answers every TCP connection and every
+ * UDP packet with one JSON line {name, client}; `get HOST PORT COUNT` opens COUNT connections,
+ * until one fails, and prints what came back, `getudp` the same by UDP; `patient NAME PORT` says
+ * its name, and the rest once the client says a word; `hold HOST PORT` is that client, with the
+ * word from stdin; `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT`
+ * does and counts; `resolve NAME TYPE` asks 127.0.0.11; `nameserver PORT` is an upstream that
+ * knows one name.
  */
 
 import { createSocket } from 'node:dgram';

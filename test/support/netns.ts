@@ -1,7 +1,7 @@
 /**
- * Hosts as network and mount namespaces for tests: an underlay (a namespace with a bridge), hosts and
- * clients plugged into it, each with a driver process that holds its HostNetwork. Nothing of it is
- * visible in the machine's own network namespace; everything goes when `close` has run.
+ * Hosts as network and mount namespaces for tests: an underlay (a namespace with a bridge), hosts
+ * and clients plugged into it, each with a driver process that holds its HostNetwork. Nothing of
+ * it is visible in the machine's own network namespace; everything goes when `close` has run.
  */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';

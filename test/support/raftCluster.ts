@@ -64,8 +64,16 @@ export class RaftCluster {
   readonly clock: Clock;
   readonly #snapshotEntries: number | undefined;
   readonly #log: Log;
+  readonly #onFatal: (error: Error) => void;
 
-  constructor(options: { snapshotEntries?: number; log?: Log } = {}) {
+  constructor(
+    options: { snapshotEntries?: number; log?: Log; onFatal?: (error: Error) => void } = {},
+  ) {
+    this.#onFatal =
+      options.onFatal ??
+      ((error) => {
+        throw error;
+      });
     this.#log = options.log ?? silentLog;
     this.clock = new SystemClock();
     this.#snapshotEntries = options.snapshotEntries;
@@ -103,9 +111,7 @@ export class RaftCluster {
       ...(voters === undefined ? {} : { bootstrap: { voters } }),
       ...(how.join === undefined ? {} : { join: how.join }),
       ...(this.#snapshotEntries === undefined ? {} : { snapshotEntries: this.#snapshotEntries }),
-      onFatal: (error) => {
-        throw error;
-      },
+      onFatal: this.#onFatal,
     });
     const running = { id, address, node, machine };
     this.nodes.set(id, running);

@@ -9,52 +9,19 @@ import { SeededRandom } from '../../base/random.ts';
 import { decodeConfChange } from '../../manager/raft/core/confCodec.ts';
 import { ConfChangeError } from '../../manager/raft/core/confchange.ts';
 import { MemoryLog } from '../../manager/raft/core/memoryLog.ts';
-import { RawNode, type Ready } from '../../manager/raft/core/rawnode.ts';
+import { RawNode } from '../../manager/raft/core/rawnode.ts';
 import {
   APPEND_THREAD,
   APPLY_THREAD,
   type ConfChange,
   type ConfChangeStep,
-  type ConfState,
   EMPTY_BYTES,
   EMPTY_CONF_STATE,
   type Entry,
   type Message,
   type SnapshotMeta,
 } from '../../manager/raft/core/types.ts';
-
-/** Deliberate faults, to prove that the checks would see them. */
-export type Mutant = 'ackBeforeSync' | 'forgetVote' | 'staleRead' | undefined;
-
-interface Write {
-  readonly ready: Ready;
-  readonly responses: readonly Message[];
-}
-
-interface Applied {
-  readonly term: number;
-  readonly data: string;
-}
-
-interface SimNode {
-  readonly id: number;
-  readonly memory: MemoryLog;
-  raw: RawNode;
-  up: boolean;
-  writes: Write[];
-  applied: Map<number, Applied>;
-  appliedIndex: number;
-  appliedTerm: number;
-  confState: ConfState;
-}
-
-export interface SimOptions {
-  readonly seed: number;
-  readonly events: number;
-  readonly mutant?: Mutant;
-  /** Share of events that are crashes; below 0.02. */
-  readonly crashRate?: number;
-}
+import type { Applied, SimNode, SimOptions, Write } from './raftSimTypes.ts';
 
 const MAX_NODES = 7;
 

@@ -169,7 +169,7 @@ test('the wide range of gateway subnets is routed only where a host needs it', (
   assert.ok(hostFabric({ ...input, ingress: many }).routes.has('240.0.0.0/4 0'));
 });
 
-test('a published port is balanced over the tasks of known hosts, one without tasks is idle', () => {
+test('a published port is balanced over tasks of known hosts, or idle', () => {
   const table = hostTable(input);
   assert.deepEqual(table.chains.get('port_tcp_8080'), [
     'meta l4proto tcp dnat to numgen random mod 2 map ' +

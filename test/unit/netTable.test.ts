@@ -1,6 +1,7 @@
 /** nftables tables as text: whole, and as the difference of two. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { droppingForwardChains } from '../../runtime/net/gateway.ts';
 import {
   balance,
   createTable,
@@ -113,4 +114,22 @@ test('a drained backend changes its service chain and leaves the others alone', 
     'add rule ip tsswarm svc_web dnat to 10.0.0.12',
     'delete element ip tsswarm backends { 10.0.0.11 . 10.0.0.11 }',
   ]);
+});
+
+test('chains that drop forwarded packets are found in a listing', () => {
+  const listing = `table ip filter {
+	chain INPUT {
+		type filter hook input priority filter; policy drop;
+	}
+	chain FORWARD {
+		type filter hook forward priority filter; policy drop;
+	}
+}
+table inet fw {
+	chain forward {
+		type filter hook forward priority 0; policy accept;
+	}
+}
+`;
+  assert.deepEqual(droppingForwardChains(listing), ['ip filter FORWARD']);
 });

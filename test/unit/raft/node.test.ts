@@ -11,7 +11,7 @@ import { RaftCluster } from '../../support/raftCluster.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
-test('a single member leads at once, and after a restart it holds what it acknowledged', async () => {
+test('a single member leads at once, and holds after a restart what it acknowledged', async () => {
   const cluster = new RaftCluster();
   try {
     await cluster.start(1, { voters: [1] });
@@ -54,7 +54,7 @@ test('three members agree, followers read, and a follower names the leader', asy
   }
 });
 
-test('a leader that is cut off stops leading; the others go on; healed, nothing acknowledged is lost', async () => {
+test('a leader cut off stops leading, the others go on, and healed it follows them', async () => {
   const cluster = new RaftCluster();
   try {
     await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
@@ -208,6 +208,66 @@ test('a state directory of another member is refused', async () => {
       return true;
     });
     await assert.rejects(cluster.start(3), (error) => hasCode(error, 'invalid'));
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('an error inside the log ends the member, and nothing more is acknowledged', async () => {
+  const fatal: Error[] = [];
+  const cluster = new RaftCluster({ onFatal: (error) => fatal.push(error) });
+  try {
+    const { node } = await cluster.start(1, { voters: [1] });
+    await cluster.leader();
+    await node.propose(bytes('kept'));
+    // The next segment can no longer be named: as good as an I/O error.
+    fs.rmSync(path.join(cluster.root, '1', 'wal'), { recursive: true });
+    const outcomes: Promise<unknown>[] = [];
+    for (let at = 0; at < 12; at += 1) {
+      outcomes.push(node.propose(Buffer.alloc(2_000_000, 1)).then(() => 'done', String));
+    }
+    await cluster.until('the failure is told', () => fatal.length > 0);
+    assert.match(fatal[0].message, /could not be written: .*this process has to end/);
+    const last = await outcomes[outcomes.length - 1];
+    assert.match(String(last), /not known/);
+    await assert.rejects(node.propose(bytes('x')), (error) => hasCode(error, 'unavailable'));
+    assert.equal(fatal.length, 1);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a leader asked to remove itself hands over, and the new leader removes it', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const old = await cluster.leader();
+    await old.node.propose(bytes('one'));
+    await assert.rejects(old.node.removeMember(old.id), (error) => hasCode(error, 'not_leader'));
+    const next = await cluster.leader(old.id);
+    await next.node.removeMember(old.id);
+    assert.deepEqual(
+      next.node.members().map(({ id }) => id),
+      [1, 2, 3].filter((id) => id !== old.id),
+    );
+    await next.node.propose(bytes('two'));
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a new address of a member is told to all and used', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    const moved = [1, 2, 3].filter((id) => id !== leader.id)[0];
+    await leader.node.updateAddress(moved, '10.0.9.9:2377');
+    await cluster.until('all know', () =>
+      [...cluster.nodes.values()].every(({ machine }) =>
+        machine.members.some(({ id, address }) => id === moved && address === '10.0.9.9:2377'),
+      ),
+    );
   } finally {
     await cluster.dispose();
   }

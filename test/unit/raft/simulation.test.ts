@@ -4,7 +4,8 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { type Mutant, RaftSim } from '../../support/raftSim.ts';
+import { RaftSim } from '../../support/raftSim.ts';
+import type { Mutant } from '../../support/raftSimTypes.ts';
 
 const SEEDS = Number(process.env['RAFT_SEEDS'] ?? 150);
 const EVENTS = Number(process.env['RAFT_EVENTS'] ?? 8000);

@@ -1,6 +1,7 @@
 /**
  * The log on disk: what was acknowledged comes back, a torn end is cleared with a copy kept, any
- * other damage is refused by file and offset, a full disk refuses entries and leaves room for votes.
+ * other damage is refused by file and offset, a full disk refuses entries and leaves room for
+ * votes.
  */
 import assert from 'node:assert/strict';
 import * as fs from 'node:fs';

@@ -1,0 +1,31 @@
+/**
+ * Run inside a namespace of its own by a test: the same table through the library's context and
+ * through the nft command must list the same. Prints both listings and an error of each as JSON.
+ */
+import { Nftables } from '../../runtime/net/nftables.ts';
+import { replaceTable } from '../../runtime/net/table.ts';
+import type { OverlayState } from '../../runtime/net/types.ts';
+import { overlayTable } from '../../runtime/net/vip.ts';
+import { NamespaceDoor } from '../../runtime/sys/netns.ts';
+
+const services = [
+  { serviceId: 's', virtualAddress: '10.0.0.9', backends: ['10.0.0.1', '10.0.0.2'] },
+];
+const table = overlayTable({ services } as unknown as OverlayState);
+const door = new NamespaceDoor();
+const results = [true, false].map((useLibrary) => {
+  const nftables = new Nftables(door.home(), useLibrary);
+  const before = nftables.generation();
+  nftables.run(replaceTable(table));
+  let error = '';
+  try {
+    nftables.run('add rule ip nowhere nothing accept');
+  } catch (thrown) {
+    error = (thrown as Error).message;
+  }
+  const listing = nftables.run('list table ip tsswarm');
+  const grew = nftables.generation() > before;
+  nftables.close();
+  return { listing, error, grew };
+});
+console.log(JSON.stringify(results));
