@@ -20,6 +20,7 @@ import { Serial } from '../base/queue.ts';
 import { VERSION } from '../base/version.ts';
 import { requestCertificate } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
+import type { NodeDescription } from '../model/types.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
 import { parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
 import { foundCluster } from './bootstrap.ts';
@@ -44,6 +45,7 @@ import type {
 const MAX_WAITING_REQUESTS = 4;
 const DEFAULT_PORT = 2377;
 const LEAVE_GRACE_MS = 10_000;
+const DESCRIPTION_AGE_MS = 10_000;
 
 export class Node implements DaemonNode {
   readonly version: string;
@@ -56,6 +58,8 @@ export class Node implements DaemonNode {
   #state: LocalState = 'inactive';
   #error = '';
   #swarm: SwarmNode | undefined;
+  #description: NodeDescription | undefined;
+  #describedAtMs = 0;
 
   constructor(environment: Environment, options: DaemonOptions, runtime: HostRuntime) {
     this.version = VERSION;
@@ -197,11 +201,17 @@ export class Node implements DaemonNode {
     };
   }
 
-  #describe() {
-    return describeHost({
-      engineVersion: this.version,
-      engineLabels: parseLabels(this.#options.labels),
-    });
+  /** Asked for with every container; read from the host at most every few seconds. */
+  #describe(): NodeDescription {
+    const nowMs = this.#environment.clock.nowMs();
+    if (this.#description === undefined || nowMs - this.#describedAtMs > DESCRIPTION_AGE_MS) {
+      this.#description = describeHost({
+        engineVersion: this.version,
+        engineLabels: parseLabels(this.#options.labels),
+      });
+      this.#describedAtMs = nowMs;
+    }
+    return this.#description;
   }
 
   async #init(request: InitRequest): Promise<string> {
