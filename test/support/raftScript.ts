@@ -60,7 +60,7 @@ export function parseScript(text: string): Directive[] {
     const [command = '', ...words] = line.match(/[^\s=]+(=\([^)]*\)|=\S+)?/g) ?? [];
     const args = new Map<string, string[]>();
     for (const word of words) {
-      const [key, value] = word.split('=');
+      const [key = '', value] = word.split('=');
       const values = value?.replace(/[()]/g, '').split(/[,\s]+/) ?? [];
       args.set(key, values);
     }
@@ -381,9 +381,12 @@ function confChangeOf({ args, input }: Directive): ConfChange {
   const transitions = { implicit: 'jointImplicit', explicit: 'jointExplicit' } as const;
   const name = args.get('transition')?.[0] ?? 'auto';
   const transition = name === 'implicit' || name === 'explicit' ? transitions[name] : 'auto';
-  const words = input.split(/\s+/).filter((word) => word !== '');
-  const changes = words.map(
-    (word): ConfChangeStep => ({ type: STEP_TYPES[word[0]], id: Number(word.slice(1)) }),
-  );
+  const changes = stepsOf(input);
   return { transition, changes, context: EMPTY_BYTES };
+}
+
+/** 'v1 l2 r3 u4' */
+export function stepsOf(input: string): ConfChangeStep[] {
+  const words = input.split(/\s+/).filter((word) => word !== '');
+  return words.map((word) => ({ type: STEP_TYPES[word[0]], id: Number(word.slice(1)) }));
 }

@@ -3,6 +3,7 @@ import { decodeConfChange } from '../../manager/raft/core/confCodec.ts';
 import type { MemoryLog } from '../../manager/raft/core/memoryLog.ts';
 import type { Raft } from '../../manager/raft/core/raft.ts';
 import type { Ready } from '../../manager/raft/core/rawnode.ts';
+import type { Tracker } from '../../manager/raft/core/tracker.ts';
 import {
   APPEND_THREAD,
   APPLY_THREAD,
@@ -120,8 +121,12 @@ export function log(memory: MemoryLog): string[] {
 }
 
 export function progress(raft: Raft): string[] {
+  return progressLines(raft.tracker);
+}
+
+export function progressLines(tracker: Tracker): string[] {
   const lines: string[] = [];
-  raft.tracker.visit((id, one) => {
+  tracker.visit((id, one) => {
     const state = `State${one.state[0].toUpperCase()}${one.state.slice(1)}`;
     let line = `${id}: ${state} match=${one.match} next=${one.next}`;
     if (one.isLearner) line += ' learner';

@@ -1,7 +1,7 @@
 /**
  * etcd-io/raft's recorded conversations, replayed on our core: every Ready, message, entry, state
  * and log must be the same, in the same order; log prose is left out. The files come from
- * RAFT_TESTDATA (a checkout's testdata) or Debian's golang-etcd-server-dev; they are not part of
+ * a checkout of it (RAFT_CHECKOUT); they are not part of
  * this tree.
  */
 import assert from 'node:assert/strict';
@@ -10,9 +10,9 @@ import * as path from 'node:path';
 import { test } from 'node:test';
 import { parseScript, ScriptEnv } from '../../support/raftScript.ts';
 
-const DEBIAN = '/usr/share/gocode/src/go.etcd.io/etcd/raft/testdata';
-const directory = process.env['RAFT_TESTDATA'] ?? DEBIAN;
-const present = fs.existsSync(directory);
+const checkout = process.env['RAFT_CHECKOUT'] ?? '';
+const directory = path.join(checkout, 'testdata');
+const present = checkout !== '' && fs.existsSync(directory);
 const files = present ? fs.readdirSync(directory).filter((name) => name.endsWith('.txt')) : [];
 
 const PROSE = /^\s*(DEBUG|INFO|WARN|ERROR) /;
@@ -24,7 +24,9 @@ function comparable(text: string): string[] {
     .map((line) => line.replace('EntryConfChangeV2', 'EntryConfChange'));
 }
 
-test('the recorded conversations are there', { skip: present ? false : 'no testdata' }, () => {
+test('the recorded conversations are there', {
+  skip: present ? false : 'RAFT_CHECKOUT names no checkout of etcd-io/raft',
+}, () => {
   assert.ok(files.length > 0);
 });
 
