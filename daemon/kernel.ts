@@ -64,7 +64,8 @@ const PROBES: readonly Probe[] = [
     mend: 'mount cgroups, and boot without "cgroup_disable=" on the kernel command line',
     script:
       'if [ -e /sys/fs/cgroup/cgroup.controllers ]; then ' +
-      'for c in memory cpu pids; do grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done; ' +
+      'for c in memory cpu pids; do ' +
+      'grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done; ' +
       'else for c in memory cpu pids; do [ -e /sys/fs/cgroup/$c/cgroup.procs ] || exit 1; done; fi',
   },
 ];

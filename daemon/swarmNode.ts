@@ -27,6 +27,7 @@ import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
+import { tellLeaving } from './leaving.ts';
 import { ManagerRole } from './managerRole.ts';
 import type { TaskLogQuery } from './types.ts';
 
@@ -124,6 +125,25 @@ export class SwarmNode {
     return this.#agent.taskLogs(taskId, query, signal);
   }
 
+  /** Tells the managers that this node leaves. SwarmError when a manager needs `force` for that. */
+  async leave(force: boolean): Promise<void> {
+    if (this.#manager !== undefined) {
+      await this.#manager.leave(force);
+      return;
+    }
+    try {
+      await tellLeaving({
+        managers: this.#membership.managers,
+        raftId: 0,
+        channelTo: (address) => this.channelTo(address, 'manager'),
+      });
+    } catch (error) {
+      // A worker may always leave; the managers will notice its silence instead.
+      const { log } = this.#options.environment;
+      log.warn('left without telling a manager', { error: messageOf(error) });
+    }
+  }
+
   /** Stops serving; containers run on. A leader hands its lead over first. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -162,7 +182,8 @@ export class SwarmNode {
       environment,
       directory: identity.raftDirectory,
       membership: this.#membership,
-      founding: this.#options.founding,
+      // Once: a founder that is promoted again later joins like any other.
+      founding: this.#membership.raftId === 0 ? undefined : this.#options.founding,
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
@@ -200,7 +221,9 @@ export class SwarmNode {
     if (message.role !== this.#membership.role) void this.#changeRole(message.role);
   }
 
-  /** `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does. */
+  /**
+   * `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does.
+   */
   #managersAre(managers: readonly string[], leader: string): void {
     if (managers.length === 0) return;
     this.#agent.setManagers(managers, leader);
@@ -229,7 +252,10 @@ export class SwarmNode {
       });
     } catch (error) {
       log.warn('role change failed; it is tried again', { role, error: messageOf(error) });
-      if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+      if (role === 'manager') {
+        this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+        this.#options.identity.eraseRaft();
+      }
       clock.afterIdle(ROLE_RETRY_MS, () => this.#told(this.#agent.session));
     }
   }

@@ -1,7 +1,7 @@
 /**
  * A virtual machine with Debian's own kernel and nothing but cgroup v2: an initramfs made of this
- * machine's Node, our dist/ and a few tools, booted by qemu's software emulation. The guest runs one
- * compiled script and prints its result; there is no disk and no network.
+ * machine's Node, our dist/ and a few tools, booted by qemu's software emulation. The guest runs
+ * one compiled script and prints its result; there is no disk and no network.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
