@@ -268,6 +268,7 @@ export class RaftNode {
       );
     }
     this.#reads.askAgain();
+    this.#engine.schedule();
     this.#updateLeadership();
     if (this.#state.disk.full) this.#succession.handOver();
   }

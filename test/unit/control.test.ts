@@ -33,7 +33,7 @@ function on(...networks: NetworkAttachmentSpec[]): ServiceSpec {
   return { ...spec, task: { ...spec.task, networks } };
 }
 
-test('networks are taken by name or id, kept by id; each host.s own pass unchanged', async () => {
+test('networks are taken by name or id, kept by id; those of a host unchanged', async () => {
   const { writes } = scene();
   for (const target of ['front', 'front-id']) {
     const { object } = await writes.createService(on({ target, aliases: ['a'] }));
