@@ -23,6 +23,8 @@ import type { Raft, RaftJoinResponse } from '../proto/services.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
 
 const RECONCILE_MS = 1000;
+/** Whoever asked for the demotion is answered before the one who answers leads no more. */
+const HAND_OVER_DELAY_MS = 300;
 const MAX_WAITING = 16;
 const WRITE_ATTEMPTS = 5;
 /** A learner that belongs to no node for this long is a join that broke off. */
@@ -242,6 +244,7 @@ export class Roles {
     const { raft, log } = this.#options;
     if (raftId === raft.id) {
       log.info('handing over the lead: this manager is demoted', { nodeId: node.id });
+      await this.#options.clock.sleep(HAND_OVER_DELAY_MS);
       await raft.transferLeadership();
       throw this.#options.notLeader();
     }

@@ -88,7 +88,12 @@ export class RaftCluster {
   readonly #onFatal: (error: Error) => void;
 
   constructor(
-    options: { snapshotEntries?: number; log?: Log; onFatal?: (error: Error) => void } = {},
+    options: {
+      snapshotEntries?: number;
+      log?: Log;
+      clock?: Clock;
+      onFatal?: (error: Error) => void;
+    } = {},
   ) {
     this.#onFatal =
       options.onFatal ??
@@ -96,7 +101,7 @@ export class RaftCluster {
         throw error;
       });
     this.#log = options.log ?? silentLog;
-    this.clock = new FastClock();
+    this.clock = options.clock ?? new FastClock();
     this.#snapshotEntries = options.snapshotEntries;
   }
 
