@@ -20,6 +20,7 @@ import type { Cluster, Node } from '../model/types.ts';
 import { fromU64, need, toU64 } from '../proto/convert.ts';
 import type { CallContext, Handlers } from '../proto/rpc.ts';
 import type { Raft, RaftJoinResponse } from '../proto/services.ts';
+import { PROMOTE_LAG_ENTRIES } from './raft/limits.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
 
 const RECONCILE_MS = 1000;
@@ -39,6 +40,7 @@ export interface RaftMembers {
     readonly address: string;
     readonly learner: boolean;
     readonly reachable: boolean | undefined;
+    readonly lag: number | undefined;
   }[];
   addMember(member: { id: number; address: string; learner: boolean }): Promise<void>;
   promoteMember(id: number): Promise<void>;
@@ -117,6 +119,8 @@ export class Roles {
   async #join(address: string, context: CallContext): Promise<RaftJoinAnswer> {
     const { raft, store, log } = this.#options;
     this.#assertLeader();
+    // It waited its turn here, and the caller has given up and asked again meanwhile.
+    if (context.signal.aborted) throw new SwarmError('cancelled', 'the caller has left');
     const { nodeId } = need(context.peer, 'the caller');
     const node = store.get('node', nodeId);
     if (node === undefined) throw new SwarmError('forbidden', `node ${nodeId} was removed`);
@@ -224,9 +228,10 @@ export class Roles {
   }
 
   async #promote(node: Node, raftId: number): Promise<void> {
-    // A learner that does not answer yet would hold up the other steps while it is waited for.
+    // A learner that is not there yet would hold up the other steps while it is waited for.
     const member = this.#options.raft.members().find(({ id }) => id === raftId);
-    if (member?.reachable !== true) {
+    const lag = member?.lag ?? Number.POSITIVE_INFINITY;
+    if (member?.reachable !== true || lag > PROMOTE_LAG_ENTRIES) {
       this.#soon();
       return;
     }

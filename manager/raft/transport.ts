@@ -23,13 +23,19 @@ export interface StreamTransportOptions {
   readonly log: Log;
 }
 
-/** Streams accepted at once; a member needs one or two. */
-const MAX_ACCEPTED = 64;
+/**
+ * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
+ * path that died linger until TCP gives them up.
+ */
+const MAX_ACCEPTED_PER_PEER = 6;
+/** Streams accepted at once of which the sender is not known yet, or known: members are few. */
+const MAX_ACCEPTED = 128;
 
 export class StreamTransport implements RaftTransport {
   readonly #options: StreamTransportOptions;
   readonly #peers = new Map<number, Peer>();
-  readonly #accepted = new Set<PeerStream>();
+  /** With the sender's id once it has said it; in the order they came. */
+  readonly #accepted = new Map<PeerStream, number>();
   readonly #sending = new Set<PeerStream>();
   #handler: TransportHandler | undefined = undefined;
   #stopped = false;
@@ -97,13 +103,14 @@ export class StreamTransport implements RaftTransport {
       stream.close();
       return;
     }
-    this.#accepted.add(stream);
+    this.#accepted.set(stream, 0);
     let hello: Hello | undefined;
     let receiver: SnapshotReceiver | undefined;
     stream.onData((bytes) => {
       try {
         if (hello === undefined) {
           hello = this.#greet(bytes);
+          this.#admit(stream, hello.from.id);
           const { from } = hello;
           if (kind === 'snapshot') {
             receiver = new SnapshotReceiver(stream, (message, chunks) =>
@@ -121,6 +128,7 @@ export class StreamTransport implements RaftTransport {
       } catch (error) {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
+        this.#accepted.delete(stream);
         stream.close();
       }
     });
@@ -128,6 +136,15 @@ export class StreamTransport implements RaftTransport {
       this.#accepted.delete(stream);
       receiver?.fail(error ?? new Error('the sender closed the stream'));
     });
+  }
+
+  #admit(stream: PeerStream, from: number): void {
+    this.#accepted.set(stream, from);
+    const same = [...this.#accepted].filter(([, id]) => id === from);
+    for (const [oldest] of same.slice(0, Math.max(0, same.length - MAX_ACCEPTED_PER_PEER))) {
+      this.#accepted.delete(oldest);
+      oldest.close();
+    }
   }
 
   #greet(bytes: Uint8Array): Hello {
@@ -148,7 +165,7 @@ export class StreamTransport implements RaftTransport {
     this.#stopped = true;
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
-    for (const stream of [...this.#accepted, ...this.#sending]) stream.close();
+    for (const stream of [...this.#accepted.keys(), ...this.#sending]) stream.close();
     return Promise.resolve();
   }
 }

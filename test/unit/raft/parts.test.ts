@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import * as fc from 'fast-check';
+import { fc } from '../../support/properties.ts';
 import { hasCode } from '../../../base/errors.ts';
 import { decodeMessage, encodeMessage } from '../../../manager/raft/codec.ts';
 import {
