@@ -21,6 +21,7 @@ import { Serial } from '../base/queue.ts';
 import { VERSION } from '../base/version.ts';
 import { requestCertificate, withdrawJoin } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
+import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
 import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
@@ -48,6 +49,7 @@ const MAX_WAITING_REQUESTS = 4;
 const DEFAULT_PORT = 2377;
 const LEAVE_GRACE_MS = 10_000;
 const ADDRESS_RETRY_MS = 2000;
+const DESCRIPTION_AGE_MS = 10_000;
 
 export class Node implements DaemonNode {
   readonly version: string;
@@ -61,6 +63,8 @@ export class Node implements DaemonNode {
   #error = '';
   #waiting: Timer | undefined;
   #swarm: SwarmNode | undefined;
+  #description: NodeDescription | undefined;
+  #describedAtMs = 0;
 
   constructor(environment: Environment, options: DaemonOptions, runtime: HostRuntime) {
     this.version = VERSION;
@@ -232,11 +236,17 @@ export class Node implements DaemonNode {
     };
   }
 
-  #describe() {
-    return describeHost({
-      engineVersion: this.version,
-      engineLabels: parseLabels(this.#options.labels),
-    });
+  /** Asked for with every container; read from the host at most every few seconds. */
+  #describe(): NodeDescription {
+    const nowMs = this.#environment.clock.nowMs();
+    if (this.#description === undefined || nowMs - this.#describedAtMs > DESCRIPTION_AGE_MS) {
+      this.#description = describeHost({
+        engineVersion: this.version,
+        engineLabels: parseLabels(this.#options.labels),
+      });
+      this.#describedAtMs = nowMs;
+    }
+    return this.#description;
   }
 
   async #init(request: InitRequest): Promise<string> {

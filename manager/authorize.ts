@@ -5,10 +5,11 @@
  * | call | caller |
  * |---|---|
  * | CertificateAuthority | anyone |
- * | Dispatcher, Host.Ping, Host.ProbeOther, Raft.Leave | a node that exists |
+ * | Host.Ping, Host.ProbeOther | a node that exists, as far as this manager can know |
+ * | Dispatcher, Raft.Leave | a node that exists |
  * | Host.TaskLogs | a manager |
  * | Control, Raft.Join | a node that exists and should be a manager |
- * | Raft.Messages, Raft.Snapshot | a manager's certificate; if the node is known here, it is one still |
+ * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now |
  */
 import { SwarmError } from '../base/errors.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
@@ -26,7 +27,7 @@ function ruleOf({ service, method }: MethodName): Rule {
     case Dispatcher.typeName:
       return 'node';
     case Host.typeName:
-      return method === 'TaskLogs' ? 'manager' : 'node';
+      return method === 'TaskLogs' ? 'manager' : 'hearsay';
     case Raft.typeName:
       if (method === 'Leave') return 'node';
       return method === 'Join' ? 'manager' : 'raft';

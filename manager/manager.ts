@@ -5,7 +5,7 @@
  *
  * | this manager | what runs |
  * |---|---|
- * | follows | CertificateAuthority.GetRootCertificate, Raft streams, control (forwarding), local reads |
+ * | follows | the CA's root certificate, Raft streams, control (forwarding), local reads |
  * | leads, own term applied | also dispatcher, health, roles, every loop |
  */
 import type { Clock } from '../base/clock.ts';

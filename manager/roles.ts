@@ -8,7 +8,7 @@
  * |---|---|---|
  * | should be a manager, none yet | - | its daemon gets a certificate and calls Join -> learner |
  * | should be a manager | learner | promoted when caught up -> voter, role = manager |
- * | should be a worker, is a manager | member | this leader hands over if it is itself; else removed |
+ * | should be a worker, is a manager | member | removed; a leader hands over first |
  * | should be a worker | none | role = worker |
  * | unknown, or another's id | learner for long | removed: a join that was never finished |
  */

@@ -58,7 +58,7 @@ const UNARY_TIMEOUT_MS = 10_000;
 const KEEPALIVE_MS = 5000;
 const KEEPALIVE_TIMEOUT_MS = 3000;
 
-// ---- server --------------------------------------------------------------------------------------
+// ---- server ------------------------------------------------------------------------------------
 
 /**
  * Throws SwarmError (unauthorized, forbidden) unless `peer` may call `method`. `problem` says why
@@ -222,7 +222,7 @@ function grpcStatusOf(error: unknown): grpc.ServerErrorResponse {
   });
 }
 
-// ---- client --------------------------------------------------------------------------------------
+// ---- client ------------------------------------------------------------------------------------
 
 export interface RpcChannelOptions {
   readonly clock: Clock;

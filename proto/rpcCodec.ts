@@ -1,6 +1,7 @@
 /**
- * The part of a call that is the same on both sides: a method's path, its messages as bytes, writing
- * with back-pressure, and the guard that ends a call at its deadline. No gRPC library in here.
+ * The part of a call that is the same on both sides: a method's path, its messages as bytes,
+ * writing with back-pressure, and the guard that ends a call at its deadline. No gRPC library in
+ * here.
  */
 import {
   create,

@@ -1,7 +1,8 @@
 /**
- * A host's side of the certificate authority: join with a token, renew with the current certificate.
- * Nothing but a request for the root certificate is sent before that certificate's digest matches the
- * token; the clocks are compared before a certificate is asked for. Used by the daemon only.
+ * A host's side of the certificate authority: join with a token, renew with the current
+ * certificate. Nothing but a request for the root certificate is sent before that certificate's
+ * digest matches the token; the clocks are compared before a certificate is asked for. Used by the
+ * daemon only.
  */
 import type { Clock } from '../../base/clock.ts';
 import { formatDuration, SECOND_MS } from '../../base/duration.ts';

@@ -1,7 +1,7 @@
 /**
- * When a node's certificate is to be renewed, and the loop that does it: at half of its life, jittered
- * so that hosts which joined together do not come together, and again with growing pauses while it
- * fails. It keeps no certificate itself; whoever starts it stores and uses the new one.
+ * When a node's certificate is to be renewed, and the loop that does it: at half of its life,
+ * jittered so that hosts which joined together do not come together, and again with growing pauses
+ * while it fails. It keeps no certificate itself; whoever starts it stores and uses the new one.
  */
 import type { Clock, Timer } from '../../base/clock.ts';
 import { HOUR_MS, MINUTE_MS, SECOND_MS } from '../../base/duration.ts';

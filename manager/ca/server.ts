@@ -1,7 +1,7 @@
 /**
- * The cluster's certificate authority, as callers reach it: hands out the root to anyone, and at the
- * leader issues certificates: on a join token (a new node, its id chosen here) or to a node that
- * shows its present certificate (renewal). The only service open to callers without one.
+ * The cluster's certificate authority, as callers reach it: hands out the root to anyone, and at
+ * the leader issues certificates: on a join token (a new node, its id chosen here) or to a node
+ * that shows its present certificate (renewal). The only service open to callers without one.
  */
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
@@ -236,7 +236,9 @@ export class CertificateAuthorityServer {
   }
 }
 
-/** What a node's certificate should say: a manager that is being demoted is one until it has left. */
+/**
+ * What a node's certificate should say: a manager that is being demoted is one until it has left.
+ */
 export function roleNow(node: Node): NodeRole {
   return node.spec.role === 'manager' || node.manager !== undefined ? 'manager' : 'worker';
 }

@@ -1,7 +1,7 @@
 /**
  * Join tokens: SWMTKN-1-<base 36 SHA-256 of the root certificate, 50>-<base 36 secret, 25>. The
- * digest lets a joining host check the CA before it sends anything; the secret says that it may join
- * and as what. Secrets are compared in constant time.
+ * digest lets a joining host check the CA before it sends anything; the secret says that it may
+ * join and as what. Secrets are compared in constant time.
  */
 import { timingSafeEqual } from 'node:crypto';
 import { SwarmError } from '../../base/errors.ts';

@@ -131,8 +131,8 @@ export interface IssuedCertificate {
 }
 
 /**
- * A node's certificate: CN, OU and O are the issuer's choice, never the request's. SwarmError invalid
- * when the request is malformed, not signed by its own key, or its key not ECDSA P-256.
+ * A node's certificate: CN, OU and O are the issuer's choice, never the request's. SwarmError
+ * invalid when the request is malformed, not signed by its own key, or its key not ECDSA P-256.
  */
 export async function issueCertificate(options: IssueOptions): Promise<IssuedCertificate> {
   const x509 = await library();

@@ -228,7 +228,8 @@ export class ManagerControl implements Control {
       if (!given.signal.aborted) throw error;
       throw new SwarmError(
         'unavailable',
-        `the leader ${address} was lost: whether the change was made is not known; look, then retry`,
+        `the leader ${address} was lost: whether the change was made is not known; ` +
+          'look, then retry',
         { cause: error },
       );
     } finally {

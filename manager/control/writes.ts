@@ -1,7 +1,7 @@
 /**
- * The writes behind the API, as the leader carries them out: check the request, resolve names, make
- * one atomic transaction, say what came of it. Followers send theirs here (control.ts). It schedules
- * and allocates nothing; loops do, once the change is applied.
+ * The writes behind the API, as the leader carries them out: check the request, resolve names,
+ * make one atomic transaction, say what came of it. Followers send theirs here (control.ts). It
+ * schedules and allocates nothing; loops do, once the change is applied.
  */
 import { SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';

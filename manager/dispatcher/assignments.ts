@@ -1,6 +1,7 @@
 /**
- * What each node must hold, from a view: its tasks, the overlay networks those are on, the published
- * ports; and the difference to what it was told last. Pure: no clock, no promise, no connection.
+ * What each node must hold, from a view: its tasks, the overlay networks those are on, the
+ * published ports; and the difference to what it was told last. Pure: no clock, no promise, no
+ * connection.
  *
  * | what | who gets it | what is in it |
  * |---|---|---|
@@ -8,7 +9,8 @@
  * | network | nodes with a task on it that has not ended | every endpoint on it, VIPs, names |
  * | ingress | every node | published ports and the tasks that serve them now |
  *
- * A task serves (is a backend, has a name) while it runs, is wanted running, and its node is not down.
+ * A task serves (is a backend, has a name) while it runs, is wanted running, and its node is not
+ * down.
  */
 
 import type {

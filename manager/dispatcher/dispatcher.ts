@@ -1,13 +1,13 @@
 /**
  * The leader's edge to the agents: one session per node, its heartbeats, what the node must hold
- * (difference by difference, chained), and the statuses it reports. Active on the leader only; what
- * to send is decided in assignments.ts, how statuses are stored in statuses.ts, and whether a silent
- * node is gone in manager/health.
+ * (difference by difference, chained), and the statuses it reports. Active on the leader only;
+ * what to send is decided in assignments.ts, how statuses are stored in statuses.ts, and whether a
+ * silent node is gone in manager/health.
  *
  * | a session is | what is true | left by |
  * |---|---|---|
  * | registering | the node is being marked ready in the store | #register |
- * | open | messages go out, heartbeats come in | caller gone, replaced, node removed, stop -> ended |
+ * | open | messages out, heartbeats in | caller gone, replaced, node removed, stop -> ended |
  * | ended | both streams end with the reason | - |
  */
 import type { Clock, Timer } from '../../base/clock.ts';

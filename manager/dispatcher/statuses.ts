@@ -54,7 +54,9 @@ export class StatusBatcher {
     this.#proposer = options.proposer;
   }
 
-  /** Resolves once all of `updates` are applied (or are overtaken); those of other nodes are not. */
+  /**
+   * Resolves once all of `updates` are applied (or are overtaken); those of other nodes are not.
+   */
   async submit(nodeId: string, updates: readonly TaskStatusUpdate[]): Promise<void> {
     if (this.#waiting.size + updates.length > MAX_WAITING) {
       throw new SwarmError('exhausted', 'too many task statuses are waiting; send them again');

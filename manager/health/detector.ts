@@ -1,15 +1,16 @@
 /**
- * When is a node gone? Pure: told of sessions, heartbeats, probes and the time, it says what to probe
- * and what to call whom. It opens no connection, sets no timer and reads no clock.
+ * When is a node gone? Pure: told of sessions, heartbeats, probes and the time, it says what to
+ * probe and what to call whom. It opens no connection, sets no timer and reads no clock.
  *
  * | phase | what is true | left by |
  * |---|---|---|
  * | live | has a session, heard from lately | silence or a broken session -> suspected |
  * | any | its host says that it has left | down |
- * | awaited | this leader is new: its session has not come yet | grace over -> suspected; opened -> live |
- * | suspected | probed, round after round | all rounds silent -> down (or held); a round answered -> answering |
- * | answering | its host answers, its daemon has no session | opened -> live; silent round -> suspected; too long -> down |
- * | held | silent with most others at once: not called down yet | hold over -> down; opened -> live; answered -> answering; most are back -> awaited |
+ * | awaited | this leader is new: no session yet | grace over -> suspected; opened -> live |
+ * | suspected | probed, round after round | all silent -> down or held; answered -> answering |
+ * | answering | host answers, no session | opened -> live; silent -> suspected; too long -> down |
+ * | held | silent with most others at once | hold over -> down; opened -> live; |
+ * | | | answered -> answering; most are back -> awaited |
  * | down | called down | opened -> live |
  *
  * Deadlines are put off by the manager's own pauses: a process that did not run could not listen.
@@ -236,8 +237,8 @@ export class FailureDetector {
     }
     const seconds = Math.round(this.#times.holdMs / 1000);
     const message =
-      `${node.reason}; unreachable together with most other nodes, which looks like a fault of the ` +
-      `network: held for ${seconds} s before it is called down`;
+      `${node.reason}; unreachable together with most other nodes, which looks like a fault of ` +
+      `the network: held for ${seconds} s before it is called down`;
     this.#show(nodeId, node, 'disconnected', message, actions);
   }
 

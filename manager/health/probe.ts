@@ -1,7 +1,7 @@
 /**
- * One round of probes of one node: a TCP connection to its port, answered by its kernel however busy
- * the host is, and two other agents asked to try as well. It only looks; what follows from silence is
- * the detector's to say.
+ * One round of probes of one node: a TCP connection to its port, answered by its kernel however
+ * busy the host is, and two other agents asked to try as well. It only looks; what follows from
+ * silence is the detector's to say.
  */
 import { connect } from 'node:net';
 import type { Clock } from '../../base/clock.ts';

@@ -42,3 +42,5 @@ export const CATCH_UP_TIMEOUT_MS = 30_000;
 export const MAX_MEMBERSHIP_QUEUE = 16;
 /** A leader whose disk is full hands over at most this often. */
 export const HAND_OVER_EVERY_MS = 10_000;
+/** A clean stop waits this long for snapshots under way. */
+export const STOP_TIMEOUT_MS = 5_000;

@@ -8,6 +8,7 @@ import { Serial } from '../../base/queue.ts';
 import type { ConfChange, ConfChangeType } from './core/types.ts';
 import {
   CATCH_UP_TIMEOUT_MS,
+  ELECTION_MS,
   MAX_MEMBERSHIP_QUEUE,
   PROMOTE_LAG_ENTRIES,
   TICK_MS,
@@ -62,7 +63,7 @@ export class Membership {
           `${member.address} is manager ${same.id} already: remove that one first`,
         );
       }
-      if (!member.learner) this.#checkQuorumAfterAdding(member);
+      if (!member.learner) await this.#quorumAfterAdding(member);
       await this.#change(member.learner ? 'addLearner' : 'addVoter', member.id, [member]);
     });
   }
@@ -92,7 +93,7 @@ export class Membership {
       }
       await this.#host.sleep(TICK_MS);
     }
-    this.#checkQuorumAfterAdding(member);
+    await this.#quorumAfterAdding(member);
     await this.#change('addVoter', member.id, []);
   }
 
@@ -101,11 +102,11 @@ export class Membership {
     return this.#run(async () => {
       const member = this.#mustFind(id);
       if (!member.learner) {
-        const rest = this.#voters().filter((voter) => voter.id !== id);
-        if (rest.length === 0) {
+        const rest = (): MemberStatus[] => this.#voters().filter((voter) => voter.id !== id);
+        if (rest().length === 0) {
           throw new SwarmError('conflict', 'the last manager cannot be removed');
         }
-        checkQuorum(rest, `removing ${member.address}`);
+        await this.#quorum(rest, `removing ${member.address}`);
       }
       // A leader cannot see its own removal through: another one does it.
       if (id === this.#host.id) {
@@ -146,10 +147,24 @@ export class Membership {
   }
 
   /** The newcomer answers, or it would not have asked. */
-  #checkQuorumAfterAdding(member: Member): void {
-    const others = this.#voters().filter((voter) => voter.id !== member.id);
+  #quorumAfterAdding(member: Member): Promise<void> {
     const added = { ...member, reachable: true };
-    checkQuorum([...others, added], `adding ${member.address}`);
+    return this.#quorum(
+      () => [...this.#voters().filter((voter) => voter.id !== member.id), added],
+      `adding ${member.address}`,
+    );
+  }
+
+  /** A leader just elected has not heard everybody yet: waits a little before it refuses. */
+  async #quorum(voters: () => readonly MaybeReachable[], what: string): Promise<void> {
+    const deadlineMs = this.#host.activeMs() + ELECTION_MS;
+    for (;;) {
+      const refusal = quorumLost(voters(), what);
+      if (refusal === undefined) return;
+      if (this.#host.activeMs() >= deadlineMs) throw refusal;
+      await this.#host.sleep(TICK_MS);
+      this.#host.requireLeader();
+    }
   }
 
   #change(type: ConfChangeType, id: number, addresses: readonly MemberAddress[]): Promise<void> {
@@ -166,12 +181,12 @@ interface MaybeReachable {
   readonly reachable: boolean | undefined;
 }
 
-function checkQuorum(voters: readonly MaybeReachable[], what: string): void {
+function quorumLost(voters: readonly MaybeReachable[], what: string): SwarmError | undefined {
   const needed = Math.floor(voters.length / 2) + 1;
   const silent = voters.filter((voter) => voter.reachable !== true);
   const alive = voters.length - silent.length;
-  if (alive >= needed) return;
-  throw new SwarmError(
+  if (alive >= needed) return undefined;
+  return new SwarmError(
     'conflict',
     `${what} would leave ${alive} of ${voters.length} managers answering where ${needed} are ` +
       `needed; not answering: ${silent.map((voter) => voter.address).join(', ')}`,

@@ -4,10 +4,8 @@
  * answers callers from what it reports. Decides nothing about consensus and does no I/O itself.
  */
 import { assert } from '../../base/assert.ts';
-import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import { withDeadline } from '../../base/queue.ts';
 import { decodeMessage } from './codec.ts';
 import { type ConfChange, type Message, NONE, type SoftState } from './core/types.ts';
 import { Engine, type Settled } from './engine.ts';
@@ -35,7 +33,6 @@ export type { RaftNodeOptions } from './types.ts';
 export class RaftNode {
   readonly id: number;
   readonly #options: RaftNodeOptions;
-  readonly #clock: Clock;
   readonly #log: Log;
   readonly #state: OpenState;
   readonly #engine: Engine;
@@ -50,6 +47,7 @@ export class RaftNode {
   /** Of those who speak to us before we know the members (joining). */
   readonly #learnedAddresses = new Map<number, string>();
   #stopped = false;
+  #stopping: Promise<void> | undefined = undefined;
 
   /**
    * Opens the member's state and joins in. SwarmError corrupt when stored state fails its checks,
@@ -71,7 +69,6 @@ export class RaftNode {
     const { transport, stateMachine, clock, random } = options;
     this.id = options.id;
     this.#options = options;
-    this.#clock = clock;
     this.#log = options.log.with({ raftId: options.id });
     this.#state = state;
     this.#reads = new Reads(random.bytes(8));
@@ -197,7 +194,13 @@ export class RaftNode {
     }
     // A full disk takes no entries; votes and heartbeats go on, so the leader stays known.
     if (this.#state.disk.full && message.type === 'append' && message.entries.length > 0) return;
-    this.#engine.raw.step(message);
+    try {
+      this.#engine.raw.step(message);
+    } catch (error) {
+      // A broken invariant must not be lost in whatever carried the message.
+      this.#fatal(error instanceof Error ? error : new Error(messageOf(error)));
+      return;
+    }
     this.#engine.schedule();
   }
 
@@ -451,25 +454,21 @@ export class RaftNode {
   }
 
   /** Ends the member; with `transfer` a leader hands over first (bounded). Idempotent. */
-  async stop(options: { readonly transfer: boolean }): Promise<void> {
-    if (this.#stopped) return;
-    const others = this.#peers().length > 0;
-    if (options.transfer && others && this.#engine.raft.role === 'leader') {
-      try {
-        await this.transferLeadership();
-      } catch (error) {
+  stop(options: { readonly transfer: boolean }): Promise<void> {
+    this.#stopping ??= this.#stop(options.transfer);
+    return this.#stopping;
+  }
+
+  async #stop(transfer: boolean): Promise<void> {
+    const leads = !this.#stopped && this.#engine.raft.role === 'leader';
+    if (transfer && leads && this.#peers().length > 0) {
+      await this.transferLeadership().catch((error: unknown) => {
         this.#log.warn('raft: leadership not handed over', { error: messageOf(error) });
-      }
+      });
     }
     this.#halt();
-    await withDeadline(
-      this.#clock,
-      limits.PROPOSAL_TIMEOUT_MS,
-      'stopping raft',
-      Promise.all([this.#options.transport.stop(), this.#snapshots.stop()]),
-    ).catch((error: unknown) => {
-      this.#log.warn('raft: stopped with streams open', { error: messageOf(error) });
-    });
+    await this.#options.transport.stop();
+    await this.#snapshots.stop();
     await this.#state.disk.close();
   }
 

@@ -6,6 +6,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { withDeadline } from '../../base/queue.ts';
 import { encodeMessage } from './codec.ts';
 import type { MemoryLog } from './core/memoryLog.ts';
 import type { Message, SnapshotMeta } from './core/types.ts';
@@ -14,6 +15,7 @@ import {
   SNAPSHOT_ENTRIES,
   SNAPSHOT_LOG_BYTES,
   SNAPSHOT_RETRY_MS,
+  STOP_TIMEOUT_MS,
   TRAILING_ENTRIES,
 } from './limits.ts';
 import type { RaftTransport, StateMachine } from './types.ts';
@@ -73,7 +75,8 @@ export class Snapshots {
       log.error('raft: snapshot failed', { index: meta.index, error: messageOf(error) });
       return;
     }
-    if (this.#stopped) return;
+    const newest = this.#host.memory.snapshot()?.index ?? 0;
+    if (this.#stopped || newest >= meta.index) return;
     await new Promise<void>((done) => {
       const mark = { entries: [], hardState: undefined, installs: false, sync: true, done };
       disk.append({ ...mark, snapshot: meta });
@@ -144,9 +147,14 @@ export class Snapshots {
     }
   }
 
+  /** Waits for what is under way, but not for ever: its files count for nothing unfinished. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    await Promise.allSettled([this.#taking, ...this.#sending.values()]);
+    const { clock, log } = this.#host;
+    const all = Promise.allSettled([this.#taking, ...this.#sending.values()]);
+    await withDeadline(clock, STOP_TIMEOUT_MS, 'stopping snapshots', all).catch((error: unknown) =>
+      log.warn('raft: stopped', { error: messageOf(error) }),
+    );
   }
 }
 

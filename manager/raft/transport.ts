@@ -8,6 +8,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { APPLY_THREAD } from './core/types.ts';
 import { decodeHello, encodeHello, type Hello } from './hello.ts';
 import { ACK, Peer, type PeerOptions, readBatch } from './peer.ts';
 import { SnapshotReceiver, sendSnapshotStream } from './snapshotStream.ts';
@@ -136,6 +137,9 @@ export class StreamTransport implements RaftTransport {
         'invalid',
         `manager ${hello.from.id} (${hello.from.address}) looks for member ${hello.to} here`,
       );
+    }
+    if (hello.from.id < 1 || hello.from.id >= APPLY_THREAD) {
+      throw new SwarmError('invalid', `raft id ${hello.from.id} is none`);
     }
     return hello;
   }

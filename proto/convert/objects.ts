@@ -1,6 +1,6 @@
 /**
- * The store's objects, model <-> wire: one validating encode and one decode per type, and any object
- * as bytes. What is absent in the model (undefined) is absent on the wire.
+ * The store's objects, model <-> wire: one validating encode and one decode per type, and any
+ * object as bytes. What is absent in the model (undefined) is absent on the wire.
  */
 import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { unreachable } from '../../base/assert.ts';

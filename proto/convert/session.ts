@@ -1,6 +1,6 @@
 /**
- * What a manager tells an agent and an agent reports, model <-> wire: assignments, session messages,
- * task statuses.
+ * What a manager tells an agent and an agent reports, model <-> wire: assignments, session
+ * messages, task statuses.
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import { unreachable } from '../../base/assert.ts';

@@ -1,6 +1,7 @@
 /**
- * What users ask for, model <-> wire: one validating encode and one decode per type. Decoding checks
- * that words and numbers are known and fit; whether a spec makes sense is model/validate's business.
+ * What users ask for, model <-> wire: one validating encode and one decode per type. Decoding
+ * checks that words and numbers are known and fit; whether a spec makes sense is model/validate's
+ * business.
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
 import type {

@@ -8,7 +8,7 @@
  *   removed   nothing of it is left on the host
  * To others, starting is 'created' and ending is 'running'. It never restarts.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Clock, Timer } from '../../base/clock.ts';
@@ -380,7 +380,7 @@ export class ManagedContainer implements Container {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    rmSync(this.#paths.execDir, { recursive: true, force: true });
+    await rm(this.#paths.execDir, { recursive: true, force: true });
     this.#context.onRemoved(this);
     this.#changed.emit();
     await rm(doomed, { recursive: true, force: true });

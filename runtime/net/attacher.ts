@@ -19,8 +19,8 @@ import {
 } from '../sys/netns.ts';
 import { addAddress, listLinks, MAIN_TABLE, putRoute, setLink } from '../sys/rtnetlink.ts';
 import { freeAddress, gatewayOf, gatewaySubnet, parseSubnet, type Subnet } from './addresses.ts';
-import { makeZone, type Zone } from './dns.ts';
-import { DnsServer, dnsTable } from './dnsServer.ts';
+import { makeZone, type Transport, type Zone } from './dns.ts';
+import { DnsServer, dnsTable, upstreamSocket } from './dnsServer.ts';
 import { DnsUpstream } from './dnsUpstream.ts';
 import { removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
@@ -254,8 +254,20 @@ export class Attacher {
       random,
       upstream: this.#upstream,
       zones: () => this.#zonesOf(request),
-      servers: request.dns.servers,
+      own: {
+        addresses: request.dns.servers,
+        open: (transport, server) => this.#openInside(request, transport, server),
+      },
     });
+  }
+
+  #openInside(request: AttachRequest, transport: Transport, server: string): number {
+    const namespace = this.#options.door.open(this.#options.namespacePath(request.containerId));
+    try {
+      return namespace.within(() => upstreamSocket(transport, server));
+    } finally {
+      namespace.close();
+    }
   }
 
   #redirectDns(namespace: NetworkNamespace, port: number): void {
@@ -310,11 +322,14 @@ export class Attacher {
   /** Every step may find nothing to do: it undoes whatever part of an attachment there is. */
   #undo(request: AttachRequest): void {
     const { containerId } = request;
-    this.#forget(containerId);
-    for (const { networkId, endpointId } of request.overlays) {
-      this.#options.overlays.get(networkId)?.removeLocal(endpointId);
+    try {
+      for (const { networkId, endpointId } of request.overlays) {
+        this.#options.overlays.get(networkId)?.removeLocal(endpointId);
+      }
+      this.#options.gateway.removePort(containerId);
+    } finally {
+      this.#forget(containerId);
     }
-    this.#options.gateway.removePort(containerId);
   }
 
   close(): void {

@@ -4,6 +4,7 @@
  * command through nsenter (16 ms and more). Only tables of our own are ever named.
  */
 import { spawnSync } from 'node:child_process';
+import { readdirSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { define, hasLibrary } from '../sys/libc.ts';
 import { NETLINK_NETFILTER, NetlinkSocket } from '../sys/netlink.ts';
@@ -15,6 +16,16 @@ const NFT_OUTPUT_BYTES = 64 * 1024 * 1024;
 const STATELESS = 1 << 1;
 /** (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETGEN. */
 const GET_GENERATION = (10 << 8) | 16;
+
+const DESCRIPTORS = '/proc/self/fd';
+const F_GETFD = 1;
+const F_SETFD = 2;
+const FD_CLOEXEC = 1;
+
+const fcntl = define<(fd: number, command: number, value: number) => number>(
+  '',
+  'int fcntl(int fd, int command, int value)',
+);
 
 type Pointer = bigint | object | null;
 
@@ -45,6 +56,13 @@ function loadLibrary(): Library | undefined {
     error: define(LIBRARY, 'const char *nft_ctx_get_error_buffer(void *context)'),
   };
   return library;
+}
+
+/** Descriptors that a process started now would get. */
+function inheritable(): number[] {
+  return readdirSync(DESCRIPTORS)
+    .map(Number)
+    .filter((fd) => fcntl(fd, F_GETFD, 0) === 0);
 }
 
 /** What nft said, in one line. */
@@ -79,7 +97,11 @@ export class Nftables {
   }
 
   #createContext(functions: Library): Pointer {
+    const before = new Set(inheritable());
     const context = this.#namespace.within(() => functions.create(0));
+    // The library's socket would otherwise pass to every process started from now on, and with it
+    // its namespace. One that another thread made and closed meanwhile is harmed by nothing.
+    for (const fd of inheritable()) if (!before.has(fd)) fcntl(fd, F_SETFD, FD_CLOEXEC);
     if (context === null) throw new SwarmError('internal', 'libnftables could not be started');
     functions.bufferOutput(context);
     functions.bufferError(context);

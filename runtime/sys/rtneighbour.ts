@@ -16,6 +16,7 @@ import { ipv4Bytes, ipv4Text, macBytes, macText } from './rtnetlink.ts';
 const AF_INET = 2;
 const ENOENT = 2;
 const EEXIST = 17;
+const ENODEV = 19;
 const RTM_NEWNEIGH = 28;
 const RTM_DELNEIGH = 29;
 const RTM_GETNEIGH = 30;
@@ -65,7 +66,7 @@ export function deleteNeighbour(index: number, address: string): NetlinkMessage 
     header: neighbourHeader(AF_INET, index, 0, 0),
     attributes: [[NDA_DST, ipv4Bytes(address)]],
     what: `delete neighbour ${address}`,
-    allow: [ENOENT],
+    allow: [ENOENT, ENODEV],
   };
 }
 
@@ -90,7 +91,7 @@ export function deleteForwarding(index: number, mac: string): NetlinkMessage {
     header: neighbourHeader(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF),
     attributes: [[NDA_LLADDR, macBytes(mac)]],
     what: `delete forwarding entry ${mac}`,
-    allow: [ENOENT],
+    allow: [ENOENT, ENODEV],
   };
 }
 

@@ -151,6 +151,21 @@ test('reconcile mends a flushed table, a deleted route, neighbour and tunnel', a
   assert.deepEqual(await host.call('reconcile'), []);
 });
 
+test('the interface of a container whose namespace somebody keeps is swept', async () => {
+  const [host] = underlay.hosts;
+  const overlay = { networkId: 'net1', endpointId: 'kept', address: '10.20.0.70', aliases: [] };
+  const kept = await host.attach(attachRequest({ overlays: [overlay] }));
+  await kept.place.serve('kept', 80);
+  assert.equal((await places[0].get('10.20.0.70', 80))[0].name, 'kept');
+  await host.call('detach', kept.attachment.containerId);
+  const [answer] = await places[0].get('10.20.0.70', 80);
+  assert.notEqual(answer.error, undefined);
+  assert.deepEqual(await host.call('reconcile'), []);
+  assert.match(((await host.call('reconcile')) as string[]).join(), /1 interface\(s\) without/);
+  assert.deepEqual(await host.call('reconcile'), []);
+  kept.place.stop();
+});
+
 test('a table that somebody deletes between two of our changes is noticed', async () => {
   const [host] = underlay.hosts;
   const path = `/proc/${host.holder.pid}/root${host.execRoot}/netns/ov-net1`;

@@ -2,6 +2,7 @@
  * Run inside a namespace of its own by a test: the same table through the library's context and
  * through the nft command must list the same. Prints both listings and an error of each as JSON.
  */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { Nftables } from '../../runtime/net/nftables.ts';
 import { replaceTable } from '../../runtime/net/table.ts';
 import type { OverlayState } from '../../runtime/net/types.ts';
@@ -13,6 +14,21 @@ const services = [
 ];
 const table = overlayTable({ services } as unknown as OverlayState);
 const door = new NamespaceDoor();
+/** Sockets that a process started now would get. */
+function inheritedSockets(): number {
+  const closeOnExec = 0o2000000;
+  return readdirSync('/proc/self/fd').filter((fd) => {
+    try {
+      if (!readlinkSync(`/proc/self/fd/${fd}`).startsWith('socket:')) return false;
+      const info = readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8');
+      const flags = /^flags:\s+(\d+)/m.exec(info)?.[1] ?? '0';
+      return (Number.parseInt(flags, 8) & closeOnExec) === 0;
+    } catch {
+      return false; // the descriptor of the listing itself
+    }
+  }).length;
+}
+
 const results = [true, false].map((useLibrary) => {
   const nftables = new Nftables(door.home(), useLibrary);
   const before = nftables.generation();
@@ -25,7 +41,8 @@ const results = [true, false].map((useLibrary) => {
   }
   const listing = nftables.run('list table ip tsswarm');
   const grew = nftables.generation() > before;
+  const inherited = inheritedSockets();
   nftables.close();
-  return { listing, error, grew };
+  return { listing, error, grew, inherited };
 });
 console.log(JSON.stringify(results));

@@ -1,11 +1,11 @@
 /**
  * A cluster of real RaftNodes for tests: real disks in a temporary directory, the in-process
- * network, the system clock. Each node's state machine is the list of commands it applied.
+ * network, a faster clock. Each node's state machine is the list of commands it applied.
  */
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { type Clock, SystemClock } from '../../base/clock.ts';
+import { type Clock, SystemClock, type Timer } from '../../base/clock.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
@@ -50,6 +50,27 @@ export class ListMachine implements StateMachine {
   }
 }
 
+/** The system's time, so many times faster: an election takes a third of a second. */
+const SPEED = 4;
+
+class FastClock extends SystemClock {
+  override nowMs(): number {
+    return super.nowMs() * SPEED;
+  }
+
+  override after(delayMs: number, callback: () => void): Timer {
+    return super.after(delayMs / SPEED, callback);
+  }
+
+  override afterIdle(delayMs: number, callback: () => void): Timer {
+    return super.afterIdle(delayMs / SPEED, callback);
+  }
+
+  override sleep(delayMs: number): Promise<void> {
+    return super.sleep(delayMs / SPEED);
+  }
+}
+
 export interface Running {
   readonly id: number;
   readonly address: string;
@@ -75,7 +96,7 @@ export class RaftCluster {
         throw error;
       });
     this.#log = options.log ?? silentLog;
-    this.clock = new SystemClock();
+    this.clock = new FastClock();
     this.#snapshotEntries = options.snapshotEntries;
   }
 
@@ -132,7 +153,7 @@ export class RaftCluster {
   }
 
   /** Waits until `condition` holds; fails after `timeoutMs`. */
-  async until(what: string, condition: () => boolean, timeoutMs = 10_000): Promise<void> {
+  async until(what: string, condition: () => boolean, timeoutMs = 60_000): Promise<void> {
     const deadline = this.clock.nowMs() + timeoutMs;
     while (!condition()) {
       if (this.clock.nowMs() > deadline) {

@@ -62,7 +62,7 @@ test('a founder, two managers and a worker become a swarm of four ready nodes', 
   assert(status.managers.every(({ nodeId }) => nodeId !== ''));
 });
 
-test('a service created through a follower runs on every host, and its network with it', async () => {
+test('a service created through a follower runs on every host, its network too', async () => {
   const follower = (await swarm.leader()) === m2 ? m3 : m2;
   const overlay = await follower.control.createNetwork(network('front').spec);
   assert.equal(follower.control.store.get('network', overlay.id)?.spec.name, 'front');
@@ -96,7 +96,7 @@ test('a service created through a follower runs on every host, and its network w
   await follower.control.removeNetwork(overlay.id);
 });
 
-test('a wrong request is refused in one clear line, through a follower as at the leader', async () => {
+test('a wrong request is refused in one clear line, by follower and leader', async () => {
   const leader = await swarm.leader();
   const follower = leader === m2 ? m3 : m2;
   for (const { control } of [leader, follower]) {
@@ -187,7 +187,7 @@ test('the leader demoted hands over and becomes a worker', async () => {
   await until('with a manager of its own', () => leader.swarmNode.manager !== undefined);
 });
 
-test('a node is removed only when it is down or by force, and then it is let in no more', async () => {
+test('a node is removed when down or by force, and then let in no more', async () => {
   const leader = await swarm.leader();
   const { credentials } = w1.swarmNode;
   assert.notEqual(credentials.certificate, '');

@@ -103,7 +103,7 @@ test('a caller with a certificate of the cluster is known by its node id and rol
   assert.equal(seen[0]?.serial, readCertificate(worker.certificate).serial);
 });
 
-test('a caller without a certificate reaches the certificate authority and nothing else', async () => {
+test('a caller without a certificate reaches only the certificate authority', async () => {
   const root: ChannelTrust = { kind: 'root', rootCertificate: worker.rootCertificate };
   await using(root, async (channel) => {
     const answer = await client(CertificateAuthority, channel).getRootCertificate({});
@@ -143,7 +143,7 @@ test('a node that was removed is refused on a connection that is still open', as
   });
 });
 
-test('a caller that expects another node or role does not talk to the one that answers', async () => {
+test('a caller that expects another node or role does not talk to this one', async () => {
   for (const expect of [{ nodeId: 'm2' }, { role: 'worker' as const }]) {
     const channel = new RpcChannel(address, asNode(worker), { clock, expect });
     await assert.rejects(client(Host, channel).ping({}), { code: 'unauthorized' });

@@ -12,7 +12,12 @@ import type { Signal } from '../../../base/queue.ts';
 import type { Entry, EntryId, HardState, SnapshotMeta } from '../core/types.ts';
 import { recoverWal, type WalState } from './recovery.ts';
 import { DEFAULT_SEGMENT_BYTES, syncDirectory } from './segmentWriter.ts';
-import { removeOtherSnapshots, SnapshotReader, writeSnapshot } from './snapshotFile.ts';
+import {
+  removeOlderSnapshots,
+  removeOtherSnapshots,
+  SnapshotReader,
+  writeSnapshot,
+} from './snapshotFile.ts';
 import { Wal, type WalAppend } from './wal.ts';
 
 /** What was found at open. */
@@ -41,7 +46,7 @@ export interface RaftDisk {
   /** Writes a snapshot's file; it counts once its mark is appended. */
   writeSnapshot(meta: SnapshotMeta, chunks: AsyncIterable<Uint8Array>, own: boolean): Promise<void>;
   openSnapshot(id: EntryId): Promise<OpenSnapshot>;
-  /** Snapshots other than `keep` and segments with nothing above `index` may go. */
+  /** Snapshots older than `keep` and segments with nothing above `index` may go. */
   release(keep: EntryId, index: number): void;
   close(): Promise<void>;
 }
@@ -134,7 +139,7 @@ export class DiskStore implements RaftDisk {
   }
 
   release(keep: EntryId, index: number): void {
-    removeOtherSnapshots(this.#snapshots, keep);
+    removeOlderSnapshots(this.#snapshots, keep);
     this.#wal.purge(index);
   }
 

@@ -124,6 +124,8 @@ class Replay {
   }
 
   #takeMark(mark: EntryId): void {
+    // An own snapshot may be finished only after a newer one came from the leader.
+    if (mark.index < this.snapshot.index) return;
     this.snapshot = mark;
     const held =
       mark.index === this.base.index

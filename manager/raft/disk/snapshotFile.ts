@@ -26,7 +26,7 @@ const CHUNK_HEAD_BYTES = 8;
 /** Bound of one chunk, whoever made it. */
 export const MAX_CHUNK_BYTES = 4 * MIB;
 const MAX_META_BYTES = 16 * MIB;
-const PATTERN = /^\d{16}-\d{16}\.snap$/;
+const PATTERN = /^(\d{16})-\d{16}\.snap$/;
 
 export function snapshotPath(directory: string, id: EntryId): string {
   const pad = (value: number): string => String(value).padStart(16, '0');
@@ -190,11 +190,19 @@ async function readExactly(
   return buffer;
 }
 
-/** Removes every snapshot but `keep`, and leftovers of unfinished ones. */
+/** At open: removes every snapshot but `keep`, and leftovers of unfinished ones. */
 export function removeOtherSnapshots(directory: string, keep: EntryId): void {
   const kept = path.basename(snapshotPath(directory, keep));
   for (const name of fs.readdirSync(directory)) {
     if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
     fs.rmSync(path.join(directory, name), { force: true });
+  }
+}
+
+/** Later: only those before `keep`; a newer one has arrived and is about to be installed. */
+export function removeOlderSnapshots(directory: string, keep: EntryId): void {
+  for (const name of fs.readdirSync(directory)) {
+    const index = Number(PATTERN.exec(name)?.[1] ?? Number.POSITIVE_INFINITY);
+    if (index < keep.index) fs.rmSync(path.join(directory, name), { force: true });
   }
 }

@@ -60,6 +60,8 @@ export class Wal {
   #failed = false;
   #closing: (() => void) | undefined = undefined;
   #retry: Timer | undefined = undefined;
+  readonly #exited = new Signal();
+  #hasExited = false;
 
   constructor(options: {
     start: WriterStart;
@@ -149,7 +151,7 @@ export class Wal {
 
   #note(append: WalAppend): void {
     if (append.hardState !== undefined) this.#hardState = append.hardState;
-    if (append.snapshot !== undefined) {
+    if (append.snapshot !== undefined && append.snapshot.index >= this.#snapshot.index) {
       this.#snapshot = append.snapshot;
       if (append.installs) this.#last = append.snapshot;
     }
@@ -229,6 +231,8 @@ export class Wal {
   }
 
   #onExit(): void {
+    this.#exited.emit();
+    this.#hasExited = true;
     if (this.#closing === undefined) this.#fail('its thread ended');
   }
 
@@ -249,7 +253,8 @@ export class Wal {
       this.#closing = resolve;
       if (this.#failed || this.#full || this.#writing === undefined) resolve();
     });
-    const ended = new Promise<void>((resolve) => this.#worker.once('exit', () => resolve()));
+    if (this.#hasExited) return;
+    const ended = new Promise<void>((resolve) => this.#exited.listen(() => resolve()));
     if (this.#failed) await this.#worker.terminate();
     else this.#post({ kind: 'close' });
     await ended;

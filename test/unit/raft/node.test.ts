@@ -66,7 +66,7 @@ test('a leader cut off stops leading, the others go on, and healed it follows th
     const lostOutcome = assert.rejects(lost, (error) => hasCode(error, 'unavailable'));
     const next = await cluster.leader(old.id);
     await next.node.propose(bytes('after'));
-    assert.ok(cluster.clock.nowMs() - cutMs < 5_000);
+    assert.ok(cluster.clock.nowMs() - cutMs < 10_000);
     await cluster.until('the old leader steps down', () => !old.node.isLeader);
     await lostOutcome;
     await assert.rejects(old.node.propose(bytes('x')), (error) => {
@@ -167,10 +167,13 @@ test('a clean stop of the leader hands over without waiting for an election time
     await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
     const old = await cluster.leader();
     await old.node.propose(bytes('one'));
-    const startMs = cluster.clock.nowMs();
     await cluster.stop(old.id, true);
+    const rest = [...cluster.nodes.values()];
+    assert.ok(
+      rest.some(({ node }) => node.status().role === 'leader'),
+      'another leads already',
+    );
     const next = await cluster.leader(old.id);
-    assert.ok(cluster.clock.nowMs() - startMs < 900);
     await next.node.propose(bytes('two'));
     assert.deepEqual(next.machine.commands, ['one', 'two']);
   } finally {
@@ -268,6 +271,32 @@ test('a new address of a member is told to all and used', async () => {
         machine.members.some(({ id, address }) => id === moved && address === '10.0.9.9:2377'),
       ),
     );
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('snapshots taken and installed again and again leave a state that opens', async () => {
+  const cluster = new RaftCluster({ snapshotEntries: 20 });
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    for (let round = 0; round < 4; round += 1) {
+      const leader = await cluster.leader();
+      const lagging = [1, 2, 3].filter((id) => id !== leader.id)[round % 2];
+      cluster.network.isolate(cluster.addressOf(lagging));
+      const big = Buffer.alloc(50_000, 'x').toString();
+      const work: Promise<unknown>[] = [];
+      for (let at = 0; at < 700; at += 1) {
+        work.push(leader.node.propose(bytes(at % 100 === 0 ? big : `${round}.${at}`)));
+      }
+      await Promise.all(work);
+      cluster.network.heal();
+      await cluster.get(lagging).node.readIndex();
+      await cluster.stop(lagging);
+      await cluster.start(lagging);
+      await cluster.get(lagging).node.readIndex();
+      assert.deepEqual(cluster.get(lagging).machine.commands, leader.machine.commands);
+    }
   } finally {
     await cluster.dispose();
   }
