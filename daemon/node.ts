@@ -48,8 +48,8 @@ import type {
 const MAX_WAITING_REQUESTS = 4;
 const DEFAULT_PORT = 2377;
 const LEAVE_GRACE_MS = 10_000;
-const ADDRESS_RETRY_MS = 2000;
 const DESCRIPTION_AGE_MS = 10_000;
+const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
   readonly version: string;

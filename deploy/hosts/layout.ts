@@ -12,6 +12,8 @@ export const RUN_ROOT = `/run/${LAB_NAME}`;
 export const STATE_ROOT = `/var/lib/${LAB_NAME}`;
 /** What the lab itself remembers; not part of any host. */
 export const LAB_DIR = join(RUN_ROOT, 'lab');
+/** Held by `up` and `down`; outside of what `down` removes. */
+export const LOCK_FILE = `/run/${LAB_NAME}.lock`;
 export const BIN_DIR = join(RUN_ROOT, 'bin');
 export const UNDERLAY_NAMESPACE = `${LAB_NAME}-underlay`;
 export const CLIENT_NAMESPACE = `${LAB_NAME}-client`;
@@ -20,6 +22,8 @@ export const CGROUP_ROOT = LAB_NAME;
 export const GRPC_PORT = 2377;
 /** Addresses .11 to .99. */
 export const MAX_HOSTS = 89;
+/** The swarm's bound. */
+export const MAX_MANAGERS = 7;
 
 export interface HostLayout {
   readonly index: number;

@@ -288,7 +288,7 @@ test('a daemon that may not start says why and ends', async () => {
   await daemonRefused(
     'h4',
     elsewhere,
-    /a daemon already answers on \S+: stop it, or choose another/,
+    /another daemon \(--exec-root \S+\) manages this host's network; stop it/,
   );
   await daemonRefused('h4', { ...elsewhere, '--label': 'x' }, /invalid label "x": write key=value/);
   await daemonRefused(

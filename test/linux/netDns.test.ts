@@ -181,6 +181,23 @@ test('prune removes what belongs to no container that is left', async () => {
   assert.deepEqual(await front.place.resolve('web'), { answers: ['10.20.1.101'] });
 });
 
+test('a network that went while the daemon was dead goes when nobody uses it', async () => {
+  const gone = { ...network(3, []), networkId: 'gone' };
+  await host.applyOverlay(gone);
+  await host.kill();
+  await host.start(undefined);
+  const heir = { ...network(3, []), networkId: 'heir' };
+  await host.applyOverlay(heir);
+  const names = (): Promise<string> => host.run('ls', `${host.execRoot}/netns`);
+  assert.doesNotMatch(await names(), /ov-gone/, 'its number was needed');
+  await host.kill();
+  await host.start(undefined);
+  await host.applyOverlay(network(2, []));
+  await host.call('prune', [front.attachment.containerId]);
+  assert.deepEqual((await names()).match(/ov-\w+/g), ['ov-net1', 'ov-net2']);
+  assert.deepEqual(await front.place.resolve('web'), { answers: ['10.20.1.101'] });
+});
+
 test('an attachment to an unknown network changes nothing', async () => {
   const request = attachRequest({ overlays: [on(1, 40), { ...on(9, 40) }] });
   await assert.rejects(host.attach(request), /network net9 is not known on this host/);
