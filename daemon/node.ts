@@ -27,6 +27,7 @@ import type { ImageStore } from '../runtime/image/types.ts';
 import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import { sayLeft } from './farewell.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
@@ -354,6 +355,9 @@ export class Node implements DaemonNode {
     await swarm?.stop();
     this.#swarm = undefined;
     await this.#forget();
+    if (swarm === undefined) return;
+    const { membership, credentials } = swarm;
+    await sayLeft(this.#environment, membership, credentials);
   }
 
   /** Ends what the swarm ran here and erases the identity. */

@@ -71,10 +71,9 @@ const create = (...args: string[]): string[] => {
 };
 
 const WRONG_REQUESTS: readonly (readonly [string[], RegExp])[] = [
-  [create('UPPER/case'), /invalid reference format.*lowercase/],
+  [create('library/UPPER'), /invalid reference format.*lowercase/],
   [create('a:b:c'), /invalid reference format: "a:b:c"/],
   [create('--network', 'nowhere', WEB_IMAGE), /network nowhere not found: create it with "tss/],
-  [create('--network', 'front', '--network', 'front', WEB_IMAGE), /front is named twice/],
   [create('--constraint', 'node.rle==x', WEB_IMAGE), /invalid constraint "node.rle==x": use node/],
   [create('--constraint', 'node.role', WEB_IMAGE), /invalid constraint "node.role": use/],
   [create('--replcas', '3', WEB_IMAGE), /unknown option '--replcas' \(did you mean --replicas/],
@@ -107,7 +106,7 @@ const WRONG_REQUESTS: readonly (readonly [string[], RegExp])[] = [
   [['service', 'logs', 'nope'], /no such task or service: nope/],
   [['service', 'ls', '--filter', 'color=red'], /filter.*color/],
   [['service', 'ls', '--filter', 'name'], /invalid filter "name": write it like/],
-  [['service', 'ls', '--format', '{{.Nope}}'], /Nope/],
+  [['service', 'ls', '--format', '{{.Nope}}'], /invalid template.*\.Nope is unknown: use \.ID, /],
   [['network', 'create', 'front'], /a network named "front" exists already/],
   [['network', 'create', '--subnet', '300.1.1.0/24', 'n'], /invalid subnet "300.1.1.0\/24": write/],
   [['network', 'create', '--driver', 'fancy', 'n'], /fancy.*overlay/],
@@ -289,7 +288,7 @@ test('a daemon that may not start says why and ends', async () => {
   await daemonRefused(
     'h4',
     elsewhere,
-    /a daemon already answers on \S+: stop it, or choose another/,
+    /another daemon \(--exec-root \S+\) manages this host's network; stop it/,
   );
   await daemonRefused('h4', { ...elsewhere, '--label': 'x' }, /invalid label "x": write key=value/);
   await daemonRefused(

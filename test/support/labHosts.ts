@@ -5,10 +5,17 @@
  */
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
-import { boot, daemonPid, startDaemon, stopDaemon } from '../../deploy/hosts/host.ts';
+import {
+  boot,
+  daemonPid,
+  environment,
+  pidOf,
+  startDaemon,
+  stopDaemon,
+} from '../../deploy/hosts/host.ts';
 import { type HostLayout, hostLayout } from '../../deploy/hosts/layout.ts';
 import { TOP } from '../tidy/sources.ts';
-import { inside, type Outcome } from './lab.ts';
+import { inside, type Outcome, outcome } from './lab.ts';
 
 export const MAIN = join(TOP, 'dist', 'cli', 'main.js');
 /** A daemon that is refused ends by itself within this. */
@@ -67,9 +74,18 @@ export function refusal(what: string, result: Outcome, code = 1): string {
   return lines[0];
 }
 
+/** As `inside`, without the lab's own program in between: for tests of many short commands. */
+export function within(host: string, ...command: string[]): Promise<Outcome> {
+  const layout = layoutOf(host);
+  const own = environment(layout);
+  const set = ['PATH', 'TSSWARM_HOST', 'DOCKER_HOST'].map((name) => `${name}=${own[name]}`);
+  const target = ['-t', String(pidOf(layout)), '-n', '-p', '-m', '-u'];
+  return outcome('nsenter', [...target, 'env', ...set, ...command]);
+}
+
 /** Runs `tsswarm args` on `host`: status 1, nothing on standard output, one line that fits. */
 export async function refused(host: string, args: readonly string[], line: RegExp): Promise<void> {
-  const result = await inside(host, 'tsswarm', ...args);
+  const result = await within(host, 'tsswarm', ...args);
   const what = `tsswarm ${args.join(' ')}`;
   assert.match(refusal(what, result), line);
   assert.equal(result.stdout, '', what);
