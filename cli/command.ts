@@ -17,8 +17,22 @@ function oneLine(text: string): string {
   return text
     .trim()
     .replace(/^error: /, '')
+    .replace(/\.$/, '')
     .replace(/\n\(Did you mean (one of )?/, ' (did you mean $1')
     .replace(/\s*\n\s*/g, ' ');
+}
+
+/** The parser's own lines say what is wrong; where none says what would be right, this does. */
+function withRemedy(command: Command, line: string): string {
+  if (line.includes('(did you mean')) return line;
+  const names = [command.name()];
+  for (let above = command.parent; above !== null; above = above.parent)
+    names.unshift(above.name());
+  const path = names.join(' ');
+  if (/^missing required argument|^too many arguments/.test(line)) {
+    return `${line}: write "${path} ${command.usage()}"`;
+  }
+  return /^unknown (option|command)/.test(line) ? `${line}: see "${path} --help"` : line;
 }
 
 /** A command whose errors are thrown (CommanderError) after their line has been written. */
@@ -28,9 +42,8 @@ export function createCommand(name: string): Command {
   command.enablePositionalOptions();
   command.configureOutput({
     outputError: (text, write) => {
-      const line = oneLine(text);
       // Help that is shown because a subcommand is missing is no error line.
-      write(text.startsWith('error: ') ? errorLine(line) : text);
+      write(text.startsWith('error: ') ? errorLine(withRemedy(command, oneLine(text))) : text);
     },
   });
   return command;

@@ -40,6 +40,19 @@ function candidates(): Candidate[] {
     );
 }
 
+/** SwarmError unavailable that says what to do unless this host has the address `advertised`. */
+export function checkOwnAddress(advertised: string): void {
+  const own = Object.values(networkInterfaces()).flatMap((entries) => entries ?? []);
+  if (own.some(({ address }) => address === advertised)) return;
+  throw new SwarmError(
+    'unavailable',
+    `this host has no address ${advertised}, by which the swarm knows it ` +
+      `(${list(candidates())}): ` +
+      'give it that address back, or, if its state was copied from another machine or it moved, ' +
+      'run "tsswarm leave --force" and join again',
+  );
+}
+
 function list(found: readonly Candidate[]): string {
   return found.map(({ name, address }) => `${address} on ${name}`).join(', ');
 }
@@ -76,7 +89,8 @@ export function resolveAdvertise(text: string, defaultPort = DEFAULT_GRPC_PORT):
   if (!found.some(({ address }) => address === given.host)) {
     throw new SwarmError(
       'invalid',
-      `${given.host} is not an address of this host (${list(found)}): other hosts could not reach it`,
+      `${given.host} is not an address of this host (${list(found)}): ` +
+        'other hosts could not reach it',
     );
   }
   return given;

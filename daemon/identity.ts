@@ -16,6 +16,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { messageOf, SwarmError } from '../base/errors.ts';
+import { isIssuedBy, isKeyOf, readCertificate } from '../manager/ca/x509.ts';
 import type { NodeRole } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 
@@ -35,16 +36,31 @@ export interface Membership {
 
 const FORMAT = 1;
 
-function writeDurably(path: string, text: string): void {
-  const aside = `${path}.new`;
-  const fd = openSync(aside, 'w', 0o600);
+const ROOT = 'root.crt';
+const KEY = 'node.key';
+const CERTIFICATE = 'node.crt';
+
+function aside(path: string): string {
+  return `${path}.new`;
+}
+
+function prepare(path: string, text: string): void {
+  const fd = openSync(aside(path), 'w', 0o600);
   writeSync(fd, text);
   fsyncSync(fd);
   closeSync(fd);
-  renameSync(aside, path);
+}
+
+function commit(path: string): void {
+  renameSync(aside(path), path);
   const directory = openSync(dirname(path), 'r');
   fsyncSync(directory);
   closeSync(directory);
+}
+
+function writeDurably(path: string, text: string): void {
+  prepare(path, text);
+  commit(path);
 }
 
 export class Identity {
@@ -81,24 +97,58 @@ export class Identity {
     writeDurably(join(this.#directory, 'state.json'), `${text}\n`);
   }
 
+  /** SwarmError corrupt, naming the file, when they are damaged or do not belong together. */
   credentials(): NodeCredentials {
-    const read = (name: string): string => {
-      const path = join(this.#directory, name);
-      try {
-        return readFileSync(path, 'utf8');
-      } catch (error) {
-        throw damaged(path, messageOf(error));
+    const rootCertificate = this.#read(ROOT, readCertificate);
+    const privateKey = this.#read(KEY);
+    let certificate = this.#read(CERTIFICATE, (pem) => {
+      if (!isIssuedBy(pem, rootCertificate)) {
+        throw new SwarmError('corrupt', `it was not issued by ${ROOT} beside it`);
       }
-    };
-    const certificate = read('node.crt');
-    return { certificate, privateKey: read('node.key'), rootCertificate: read('root.crt') };
+    });
+    const paired = (pem: string): boolean =>
+      this.#check(KEY, () => isKeyOf(privateKey, pem)) === true;
+    if (!paired(certificate)) {
+      const newer = this.#path(aside(CERTIFICATE));
+      certificate = existsSync(newer) ? readFileSync(newer, 'utf8') : certificate;
+      if (!paired(certificate))
+        throw damaged(this.#path(KEY), `it is not the key of ${CERTIFICATE}`);
+      // A crash came between the two renames of saveCredentials: the second is made good.
+      commit(this.#path(CERTIFICATE));
+    }
+    return { certificate, privateKey, rootCertificate };
   }
 
+  /**
+   * Key and certificate belong together, but are two files: the certificate is on disk before the key
+   * takes its place, so that after a crash one pair or the other can be had.
+   */
   saveCredentials(credentials: NodeCredentials): void {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    writeDurably(join(this.#directory, 'root.crt'), credentials.rootCertificate);
-    writeDurably(join(this.#directory, 'node.key'), credentials.privateKey);
-    writeDurably(join(this.#directory, 'node.crt'), credentials.certificate);
+    writeDurably(this.#path(ROOT), credentials.rootCertificate);
+    prepare(this.#path(CERTIFICATE), credentials.certificate);
+    writeDurably(this.#path(KEY), credentials.privateKey);
+    commit(this.#path(CERTIFICATE));
+  }
+
+  #path(name: string): string {
+    return join(this.#directory, name);
+  }
+
+  #read(name: string, check: (text: string) => void = () => {}): string {
+    return this.#check(name, () => {
+      const text = readFileSync(this.#path(name), 'utf8');
+      check(text);
+      return text;
+    });
+  }
+
+  #check<T>(name: string, check: () => T): T {
+    try {
+      return check();
+    } catch (error) {
+      throw damaged(this.#path(name), messageOf(error));
+    }
   }
 
   /** Forgets the swarm: membership, certificates and Raft's files. */

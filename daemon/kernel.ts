@@ -64,32 +64,53 @@ const PROBES: readonly Probe[] = [
     mend: 'mount cgroups, and boot without "cgroup_disable=" on the kernel command line',
     script:
       'if [ -e /sys/fs/cgroup/cgroup.controllers ]; then ' +
-      'for c in memory cpu pids; do grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done; ' +
+      'for c in memory cpu pids; do ' +
+      'grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done; ' +
       'else for c in memory cpu pids; do [ -e /sys/fs/cgroup/$c/cgroup.procs ] || exit 1; done; fi',
   },
 ];
 
-async function missing(probe: Probe): Promise<string | undefined> {
+/** Runs a script in fresh mount and network namespaces; rejects with what it wrote when it fails. */
+export type RunProbe = (script: string) => Promise<void>;
+
+async function runProbe(script: string): Promise<void> {
+  await run('unshare', ['--mount', '--net', 'sh', '-c', script], { timeout: PROBE_TIMEOUT_MS });
+}
+
+/** Debian's package of each command that the probes, and later the network, need. */
+const PACKAGES: Readonly<Record<string, string>> = {
+  unshare: 'util-linux',
+  mount: 'mount',
+  ip: 'iproute2',
+  nft: 'nftables',
+};
+const NO_COMMAND = /(?:spawn (\w+) ENOENT)|(?:\b(\w+): (?:command )?not found)/;
+
+async function missing(probe: Probe, runScript: RunProbe): Promise<string | undefined> {
   try {
-    await run('unshare', ['--mount', '--net', 'sh', '-c', probe.script], {
-      timeout: PROBE_TIMEOUT_MS,
-    });
+    await runScript(probe.script);
     return undefined;
   } catch (error) {
-    const reason = messageOf(error).split('\n').slice(1).join(' ').trim();
+    const text = messageOf(error);
+    const match = NO_COMMAND.exec(text);
+    const command = match?.[1] ?? match?.[2];
+    if (command !== undefined) {
+      return `this host lacks the command "${command}": install ${PACKAGES[command] ?? command}`;
+    }
+    const reason = text.split('\n').slice(1).join(' ').trim();
     const said = reason === '' ? '' : ` (${reason})`;
     return `this kernel lacks ${probe.feature}${said}: ${probe.mend}`;
   }
 }
 
 /** One readable line for each feature that is missing. */
-export async function missingFeatures(): Promise<string[]> {
-  const found = await Promise.all(PROBES.map(missing));
-  return found.filter((line) => line !== undefined);
+export async function missingFeatures(runScript: RunProbe = runProbe): Promise<string[]> {
+  const found = await Promise.all(PROBES.map((probe) => missing(probe, runScript)));
+  return [...new Set(found.filter((line) => line !== undefined))];
 }
 
 /** SwarmError unsupported that names every missing feature. */
-export async function requireKernel(): Promise<void> {
-  const lines = await missingFeatures();
+export async function requireKernel(runScript: RunProbe = runProbe): Promise<void> {
+  const lines = await missingFeatures(runScript);
   if (lines.length > 0) throw new SwarmError('unsupported', lines.join('; '));
 }

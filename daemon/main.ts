@@ -35,6 +35,9 @@ function levelOf(text: string): LogLevel {
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = createLog(levelOf(options.logLevel));
   parseLabels(options.labels);
+  if (process.getuid?.() !== 0) {
+    throw new SwarmError('forbidden', 'the daemon needs root: start it as root or through sudo');
+  }
   const clock = new SystemClock();
   const random = new SystemRandom();
   const fatal = (error: unknown): void => {

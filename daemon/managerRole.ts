@@ -18,6 +18,7 @@ import { client, type MethodName, type RpcChannel, type RpcServer } from '../pro
 import { Raft } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Membership } from './identity.ts';
+import { tellLeaving } from './leaving.ts';
 
 const JOIN_TIMEOUT_MS = 15_000;
 const JOIN_ATTEMPTS = 20;
@@ -155,17 +156,19 @@ export class ManagerRole {
     }
     if (others.length === 0) return;
     if (this.#raft.isLeader) await this.#raft.transferLeadership();
+    const { environment, membership, channelTo } = this.#options;
+    const own = `${membership.advertiseHost}:${membership.port}`;
     const leader = this.#raft.leaderAddress();
-    const { environment, channelTo } = this.#options;
-    if (leader === undefined) return;
-    const channel = channelTo(leader);
+    const addresses = [leader, ...others.map(({ address }) => address)];
     try {
-      await client(Raft, channel).leave({ raftId: BigInt(this.#raft.id) });
+      await tellLeaving({
+        managers: addresses.filter((each) => each !== undefined && each !== own) as string[],
+        raftId: this.#raft.id,
+        channelTo,
+      });
     } catch (error) {
       // Forced: it leaves whatever the others say; they will call it down and can remove it.
       environment.log.warn('left without the leader', { error: messageOf(error) });
-    } finally {
-      channel.close();
     }
   }
 

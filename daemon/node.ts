@@ -15,16 +15,19 @@ import { rm } from 'node:fs/promises';
 import { join as joinPath } from 'node:path';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { describeHost } from '../agent/describe.ts';
+import type { Timer } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { Serial } from '../base/queue.ts';
 import { VERSION } from '../base/version.ts';
-import { requestCertificate } from '../manager/ca/client.ts';
+import { requestCertificate, withdrawJoin } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
 import type { NodeDescription } from '../model/types.ts';
+import type { NodeCredentials } from '../proto/credentials.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
-import { parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
+import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import { sayLeft } from './farewell.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
@@ -46,6 +49,7 @@ const MAX_WAITING_REQUESTS = 4;
 const DEFAULT_PORT = 2377;
 const LEAVE_GRACE_MS = 10_000;
 const DESCRIPTION_AGE_MS = 10_000;
+const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
   readonly version: string;
@@ -57,6 +61,7 @@ export class Node implements DaemonNode {
   readonly #requests = new Serial(MAX_WAITING_REQUESTS);
   #state: LocalState = 'inactive';
   #error = '';
+  #waiting: Timer | undefined;
   #swarm: SwarmNode | undefined;
   #description: NodeDescription | undefined;
   #describedAtMs = 0;
@@ -74,25 +79,55 @@ export class Node implements DaemonNode {
   }
 
   /**
-   * Takes its place again when this host is part of a swarm. SwarmError corrupt when the identity or
-   * Raft's files are damaged: the daemon must not start on them.
+   * Takes its place again when this host is part of a swarm. SwarmError corrupt when the identity
+   * or Raft's files are damaged: the daemon must not start on them.
    */
   async resume(): Promise<void> {
     const membership = this.#identity.membership();
-    if (membership === undefined) return;
+    if (membership !== undefined) await this.#takePlace(membership);
+  }
+
+  async #takePlace(membership: Membership): Promise<void> {
+    const credentials = this.#identity.credentials();
     try {
-      const credentials = this.#identity.credentials();
+      checkOwnAddress(membership.advertiseHost);
+    } catch (error) {
+      this.#cannotTakePlace(messageOf(error));
+      this.#awaitAddress(membership);
+      return;
+    }
+    try {
       this.#swarm = await SwarmNode.start(this.#parts(membership, credentials));
       this.#state = 'active';
+      this.#error = '';
     } catch (error) {
       if (!(error instanceof SwarmError) || error.code !== 'unauthorized') throw error;
-      this.#state = 'error';
-      this.#error = error.message;
-      this.#environment.log.error('this node cannot take its place', { error: error.message });
+      this.#cannotTakePlace(error.message);
     }
   }
 
+  #cannotTakePlace(reason: string): void {
+    if (this.#error !== reason) {
+      this.#environment.log.error('this node cannot take its place', { error: reason });
+    }
+    this.#state = 'error';
+    this.#error = reason;
+  }
+
+  /** The network of a host that boots may come later than its daemon. */
+  #awaitAddress(membership: Membership): void {
+    const { clock, fatal } = this.#environment;
+    this.#waiting = clock.afterIdle(ADDRESS_RETRY_MS, () => {
+      const again = this.#requests.run(async () => {
+        // It may have left the swarm meanwhile.
+        if (this.#state === 'error') await this.#takePlace(membership);
+      });
+      again.catch(fatal);
+    });
+  }
+
   async close(): Promise<void> {
+    this.#waiting?.cancel();
     await this.#swarm?.stop();
   }
 
@@ -261,6 +296,7 @@ export class Node implements DaemonNode {
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';
+    let given: NodeCredentials | undefined;
     try {
       const { clock, log } = this.#environment;
       const issued = await requestCertificate({
@@ -274,6 +310,7 @@ export class Node implements DaemonNode {
         port: advertised.port,
         previousNodeId: '',
       });
+      given = issued.credentials;
       const membership: Membership = {
         nodeId: issued.nodeId,
         role: issued.role,
@@ -293,8 +330,20 @@ export class Node implements DaemonNode {
       this.#state = 'active';
     } catch (error) {
       this.#identity.erase();
+      if (given !== undefined) await this.#withdraw(remotes, given);
       this.#state = 'inactive';
       throw error;
+    }
+  }
+
+  /** A join that failed half way leaves no node behind in the cluster. */
+  async #withdraw(remoteAddresses: readonly string[], credentials: NodeCredentials): Promise<void> {
+    const { clock, log } = this.#environment;
+    try {
+      await withdrawJoin({ clock, remoteAddresses, credentials });
+    } catch (error) {
+      // The join's own error says more; the managers call the node down, and it can be removed.
+      log.warn('the join could not be withdrawn', { error: messageOf(error) });
     }
   }
 
@@ -303,10 +352,13 @@ export class Node implements DaemonNode {
     if (swarm === undefined && this.#state !== 'error') {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
-    if (swarm?.manager !== undefined) await swarm.manager.leave(force);
+    await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
     await this.#forget();
+    if (swarm === undefined) return;
+    const { membership, credentials } = swarm;
+    await sayLeft(this.#environment, membership, credentials);
   }
 
   /** Ends what the swarm ran here and erases the identity. */
@@ -328,9 +380,9 @@ export class Node implements DaemonNode {
   }
 
   #removed(reason: string): void {
-    this.#environment.log.error('this node was removed from the swarm', { reason });
+    this.#environment.log.error('this node may not take part any more', { reason });
     this.#state = 'error';
-    this.#error = `removed from the swarm: ${reason}`;
+    this.#error = reason;
     const swarm = this.#swarm;
     this.#swarm = undefined;
     void swarm?.stop();

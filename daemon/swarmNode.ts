@@ -26,6 +26,7 @@ import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
+import { tellLeaving } from './leaving.ts';
 import { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
 import type { TaskLogQuery } from './types.ts';
@@ -128,6 +129,25 @@ export class SwarmNode {
     return this.#agent.taskLogs(taskId, query, signal);
   }
 
+  /** Tells the managers that this node leaves. SwarmError when a manager needs `force` for that. */
+  async leave(force: boolean): Promise<void> {
+    if (this.#manager !== undefined) {
+      await this.#manager.leave(force);
+      return;
+    }
+    try {
+      await tellLeaving({
+        managers: this.#membership.managers,
+        raftId: 0,
+        channelTo: (address) => this.channelTo(address, 'manager'),
+      });
+    } catch (error) {
+      // A worker may always leave; the managers will notice its silence instead.
+      const { log } = this.#options.environment;
+      log.warn('left without telling a manager', { error: messageOf(error) });
+    }
+  }
+
   /** Stops serving; containers run on. A leader hands its lead over first. */
   async stop(): Promise<void> {
     this.#stopped = true;
@@ -186,7 +206,12 @@ export class SwarmNode {
       environment,
       directory: identity.raftDirectory,
       membership: this.#membership,
+<<<<<<< HEAD
       founding,
+=======
+      // Once: a founder that is promoted again later joins like any other.
+      founding: this.#membership.raftId === 0 ? undefined : this.#options.founding,
+>>>>>>> main
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
@@ -225,7 +250,9 @@ export class SwarmNode {
     this.#role.follow(message.role);
   }
 
-  /** `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does. */
+  /**
+   * `leader` '' = not known here. A manager hears of a new one from Raft, before its agent does.
+   */
   #managersAre(managers: readonly string[], leader: string): void {
     if (managers.length === 0) return;
     this.#agent.setManagers(managers, leader);
@@ -248,8 +275,17 @@ export class SwarmNode {
       if (role === 'manager') await this.#startManager();
       else await this.#stopManager();
     } catch (error) {
+<<<<<<< HEAD
       if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
       throw error;
+=======
+      log.warn('role change failed; it is tried again', role, error: messageOf(error) );
+      if (role === 'manager') {
+        this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+        this.#options.identity.eraseRaft();
+      }
+      clock.afterIdle(ROLE_RETRY_MS, () => this.#told(this.#agent.session));
+>>>>>>> main
     }
   }
 

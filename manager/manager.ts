@@ -246,15 +246,20 @@ export class Manager {
   }
 
   #noQuorum(): SwarmError {
-    const missing = this.#raftStatus().managers.filter(({ reachable }) => !reachable);
+    const { managers } = this.#raftStatus();
+    const missing = managers.filter(({ reachable }) => !reachable);
+    const needed = Math.floor(managers.length / 2) + 1;
     const names = missing.map(({ nodeId, address }) => {
       const hostname = this.#options.store.get('node', nodeId)?.description.hostname ?? '';
       return hostname === '' ? address : `${hostname} (${address})`;
     });
-    const who = names.length === 0 ? 'an election is under way' : `not heard: ${names.join(', ')}`;
+    const answering = managers.length - missing.length;
     return new SwarmError(
       'no_quorum',
-      `the managers have no leader: ${who}; bring back enough of them, then try again`,
+      answering < needed
+        ? `the managers have no quorum: ${answering} of ${managers.length} answer, ${needed} are ` +
+            `needed; not answering: ${names.join(', ')}: bring back enough of them, then try again`
+        : 'the managers have no leader: an election is under way; try again in a moment',
     );
   }
 

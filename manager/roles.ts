@@ -20,9 +20,12 @@ import type { Cluster, Node } from '../model/types.ts';
 import { fromU64, need, toU64 } from '../proto/convert.ts';
 import type { CallContext, Handlers } from '../proto/rpc.ts';
 import type { Raft, RaftJoinResponse } from '../proto/services.ts';
+import { PROMOTE_LAG_ENTRIES } from './raft/limits.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
 
 const RECONCILE_MS = 1000;
+/** Whoever asked for the demotion is answered before the one who answers leads no more. */
+const HAND_OVER_DELAY_MS = 300;
 const MAX_WAITING = 16;
 const WRITE_ATTEMPTS = 5;
 /** A learner that belongs to no node for this long is a join that broke off. */
@@ -37,6 +40,7 @@ export interface RaftMembers {
     readonly address: string;
     readonly learner: boolean;
     readonly reachable: boolean | undefined;
+    readonly lag: number | undefined;
   }[];
   addMember(member: { id: number; address: string; learner: boolean }): Promise<void>;
   promoteMember(id: number): Promise<void>;
@@ -115,6 +119,8 @@ export class Roles {
   async #join(address: string, context: CallContext): Promise<RaftJoinAnswer> {
     const { raft, store, log } = this.#options;
     this.#assertLeader();
+    // It waited its turn here, and the caller has given up and asked again meanwhile.
+    if (context.signal.aborted) throw new SwarmError('cancelled', 'the caller has left');
     const { nodeId } = need(context.peer, 'the caller');
     const node = store.get('node', nodeId);
     if (node === undefined) throw new SwarmError('forbidden', `node ${nodeId} was removed`);
@@ -222,9 +228,10 @@ export class Roles {
   }
 
   async #promote(node: Node, raftId: number): Promise<void> {
-    // A learner that does not answer yet would hold up the other steps while it is waited for.
+    // A learner that is not there yet would hold up the other steps while it is waited for.
     const member = this.#options.raft.members().find(({ id }) => id === raftId);
-    if (member?.reachable !== true) {
+    const lag = member?.lag ?? Number.POSITIVE_INFINITY;
+    if (member?.reachable !== true || lag > PROMOTE_LAG_ENTRIES) {
       this.#soon();
       return;
     }
@@ -242,6 +249,7 @@ export class Roles {
     const { raft, log } = this.#options;
     if (raftId === raft.id) {
       log.info('handing over the lead: this manager is demoted', { nodeId: node.id });
+      await this.#options.clock.sleep(HAND_OVER_DELAY_MS);
       await raft.transferLeadership();
       throw this.#options.notLeader();
     }

@@ -3,7 +3,7 @@
  * networks, log options. The rest of a service is checked in validate.ts, which calls this; the
  * form of what is said is explained there.
  */
-import { isAbsolute } from 'node:path/posix';
+import { isAbsolute, normalize } from 'node:path/posix';
 import { MIB } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 import { parseAddress } from './address.ts';
@@ -100,11 +100,12 @@ function validateMounts(mounts: readonly MountSpec[]): void {
     if (!isAbsolute(mount.target)) {
       throw invalid(`invalid mount target "${mount.target}": use an absolute path`);
     }
-    if (mount.target === '/') throw invalid('a mount cannot replace "/": choose another target');
-    if (targets.has(mount.target)) {
+    const target = normalize(`${mount.target}/`);
+    if (target === '/') throw invalid('a mount cannot replace "/": choose another target');
+    if (targets.has(target)) {
       throw invalid(`mount target ${mount.target} is used twice: name it once`);
     }
-    targets.add(mount.target);
+    targets.add(target);
     if (mount.type === 'bind' && !isAbsolute(mount.source)) {
       throw invalid(`invalid mount source "${mount.source}": a bind needs an absolute path`);
     }

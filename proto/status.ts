@@ -100,6 +100,12 @@ function connectionError(address: string, message: string): SwarmError {
       `${address} is not a node of this cluster that may answer here (${reason})`,
     );
   }
+  // grpc-js's words for a channel that rpc.ts gave up on while it was connecting.
+  if (/Channel closed before call started/.test(reason)) {
+    return new SwarmError('unavailable', `cannot reach ${address}: nothing answers there`, {
+      detail: { reason: 'unreachable' },
+    });
+  }
   const refused = /ECONNREFUSED/.test(reason);
   return new SwarmError('unavailable', `cannot reach ${address}: ${reason}`, {
     detail: { reason: refused ? 'refused' : 'unreachable' },

@@ -71,7 +71,8 @@ export function printList<T>(
     return;
   }
   const isTable = format.startsWith('table ');
-  const render = compileTemplate(isTable ? format.slice('table '.length) : format);
+  const names = columns.map((column) => column.field);
+  const render = compileTemplate(isTable ? format.slice('table '.length) : format, names);
   const lines = rows.map((row) => render(fieldsOf(row)));
   if (!isTable) {
     for (const line of lines) out.write(`${line}\n`);

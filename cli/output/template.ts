@@ -8,8 +8,9 @@ import { SwarmError } from '../../base/errors.ts';
 type Render = (dot: unknown) => string;
 type Evaluate = (dot: unknown) => unknown;
 
-export function compileTemplate(source: string): Render {
-  const parser = new Parser(withEscapes(source));
+/** `fields`: the names it may use, where they are known; SwarmError invalid for others. */
+export function compileTemplate(source: string, fields?: readonly string[]): Render {
+  const parser = new Parser(withEscapes(source), fields);
   const render = parser.block([]);
   if (parser.stopped !== '') throw bad(source, `unexpected {{${parser.stopped}}}`);
   return render;
@@ -26,13 +27,15 @@ function withEscapes(source: string): string {
 
 class Parser {
   readonly #source: string;
+  readonly #fields: readonly string[] | undefined;
   readonly #parts: string[];
   #at = 0;
   /** The keyword ('else', 'end') that ended the last block, '' at the end of the text. */
   stopped = '';
 
-  constructor(source: string) {
+  constructor(source: string, fields: readonly string[] | undefined) {
     this.#source = source;
+    this.#fields = fields;
     // Odd items are actions; a dash beside the braces trims the text next to it.
     this.#parts = source
       .replace(/\s*\{\{-\s/g, '{{')
@@ -62,7 +65,7 @@ class Parser {
         renders.push(this.#control(keyword, action.slice(keyword.length)));
         this.#at -= 1;
       } else {
-        const evaluate = pipeline(this.#source, action);
+        const evaluate = pipeline(this.#source, action, this.#fields);
         renders.push((dot) => goText(evaluate(dot)));
       }
     }
@@ -72,7 +75,7 @@ class Parser {
   }
 
   #control(keyword: 'range' | 'if', condition: string): Render {
-    const evaluate = pipeline(this.#source, condition);
+    const evaluate = pipeline(this.#source, condition, this.#fields);
     const body = this.block(['else', 'end']);
     let otherwise: Render = () => '';
     if (this.stopped === 'else') otherwise = this.block(['end']);
@@ -100,7 +103,7 @@ function truthy(value: unknown): boolean {
 
 const TOKEN = /"(?:[^"\\]|\\.)*"|`[^`]*`|\(|\)|\||[^\s()|]+/g;
 
-function pipeline(source: string, text: string): Evaluate {
+function pipeline(source: string, text: string, fields?: readonly string[]): Evaluate {
   const tokens = text.match(TOKEN) ?? [];
   let at = 0;
 
@@ -121,7 +124,13 @@ function pipeline(source: string, text: string): Evaluate {
     if (/^-?\d+(\.\d+)?$/.test(token)) return () => Number(token);
     if (token === 'true' || token === 'false') return () => token === 'true';
     if (token === '.' || token === '$') return (dot) => dot;
-    if (token.startsWith('.')) return (dot) => field(dot, token.slice(1).split('.'));
+    if (token.startsWith('.')) {
+      const path = token.slice(1).split('.');
+      if (fields !== undefined && !fields.includes(path[0])) {
+        throw bad(source, `${token} is unknown: use .${fields.join(', .')}`);
+      }
+      return (dot) => field(dot, path);
+    }
     throw bad(source, `"${token}" is not known`);
   }
 

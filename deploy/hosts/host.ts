@@ -1,21 +1,32 @@
 /**
  * One lab host: boot (PID 1 in namespaces of its own), its daemon, power-off. Commands run inside
- * by nsenter. A running host is remembered by its processes' ids and start times.
+ * by nsenter. A booted host is remembered by its PID 1 and its start time; its daemon and what an
+ * interrupted boot left are found by their command lines, so that nothing remembered can be wrong.
  */
-import { type SpawnOptions, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../base/errors.ts';
-import { BIN_DIR, type HostLayout } from './layout.ts';
-import { childrenOf, removeCgroups, run, startTime, until } from './system.ts';
+import { BIN_DIR, type HostLayout, LAB_DIR } from './layout.ts';
+import {
+  childrenOf,
+  commandLine,
+  kill,
+  processes,
+  removeCgroups,
+  run,
+  startTime,
+  until,
+} from './system.ts';
 import { cut, plug } from './underlay.ts';
 
 const BOOT_TIMEOUT_MS = 10_000;
 const DAEMON_TIMEOUT_MS = 30_000;
 const PING_TIMEOUT_MS = 1_000;
 const TOP = join(dirname(fileURLToPath(import.meta.url)), '..', '..', '..');
+const INIT = join(TOP, 'deploy', 'hosts', 'init.sh');
 
 interface BootRecord {
   readonly pid: number;
@@ -35,7 +46,24 @@ export function pidOf(host: HostLayout): number | undefined {
 
 /** The daemon's process as this machine numbers it; undefined when it does not run. */
 export function daemonPid(host: HostLayout): number | undefined {
-  return pidOf(host) === undefined ? undefined : readRecord(join(host.bootDir, 'daemon.json'))?.pid;
+  const pid = pidOf(host);
+  if (pid === undefined) return undefined;
+  const words = `--host unix://${host.socket} daemon`;
+  return childrenOf(pid).find((child) => commandLine(child).includes(words));
+}
+
+/**
+ * Ends every PID 1 of this host (of every host, where none is named), recorded or left by an
+ * interrupted boot, and with it all that runs inside.
+ */
+export async function endProcesses(host?: HostLayout): Promise<void> {
+  const directory = host === undefined ? join(LAB_DIR, 'h') : `${host.bootDir} `;
+  const found = processes().filter((pid) => {
+    const line = commandLine(pid);
+    return line.includes('/deploy/hosts/init.sh h') && line.includes(directory);
+  });
+  for (const pid of found) kill(pid);
+  await until('hosts off', BOOT_TIMEOUT_MS, () => found.every((pid) => startTime(pid) === ''));
 }
 
 function mustBeUp(host: HostLayout): number {
@@ -48,15 +76,17 @@ function mustBeUp(host: HostLayout): number {
 
 /** Powers the host on with a fresh exec root, plugs it in and starts its daemon. */
 export async function boot(host: HostLayout): Promise<void> {
-  if (pidOf(host) !== undefined) throw new SwarmError('conflict', `${host.name} is already on`);
+  await endProcesses(host);
   await removeCgroups(host.cgroupParent);
   rmSync(host.execRoot, { recursive: true, force: true });
-  rmSync(host.bootDir, { recursive: true, force: true });
   mkdirSync(host.execRoot, { recursive: true });
+  // The directory itself stays: an interrupted start must not make the lab forget the host.
   mkdirSync(host.bootDir, { recursive: true });
+  for (const name of readdirSync(host.bootDir)) {
+    rmSync(join(host.bootDir, name), { recursive: true, force: true });
+  }
   mkdirSync(host.dataRoot, { recursive: true });
-  const init = join(TOP, 'deploy', 'hosts', 'init.sh');
-  const unshare = spawn('unshare', ['-f', '-n', '-p', '-m', '-u', init, host.name, host.bootDir], {
+  const unshare = spawn('unshare', ['-f', '-n', '-p', '-m', '-u', INIT, host.name, host.bootDir], {
     detached: true,
     stdio: 'ignore',
     cwd: '/',
@@ -77,28 +107,22 @@ export async function boot(host: HostLayout): Promise<void> {
 /** Starts the daemon inside and waits until it answers. */
 export async function startDaemon(host: HostLayout): Promise<void> {
   const pid = mustBeUp(host);
-  if (daemonPid(host) !== undefined) {
-    throw new SwarmError('conflict', `the daemon of ${host.name} runs already`);
-  }
   const command = [
     `exec node ${join(TOP, 'dist', 'cli', 'main.js')} --host unix://${host.socket} daemon`,
     `--data-root ${host.dataRoot} --exec-root ${host.execRoot}`,
     `--cgroup-parent ${host.cgroupParent} >>${host.logFile} 2>&1 </dev/null`,
   ].join(' ');
-  const before = new Set(childrenOf(pid));
   // A shell inside starts it in the background and ends, so that it becomes PID 1's child.
   const script = `setsid sh -c '${command}' & exit 0`;
   run('nsenter', '-t', String(pid), '-n', '-p', '-m', '-u', 'sh', '-c', script);
   let daemon = 0;
   await until(`the daemon of ${host.name} started`, BOOT_TIMEOUT_MS, () => {
-    const born = childrenOf(pid).filter((child) => !before.has(child));
-    daemon = born.find((child) => commandLine(child).includes('daemon')) ?? 0;
+    daemon = daemonPid(host) ?? 0;
     return daemon !== 0;
   });
-  const record: BootRecord = { pid: daemon, startTime: startTime(daemon) };
-  writeFileSync(join(host.bootDir, 'daemon.json'), JSON.stringify(record));
+  const started = startTime(daemon);
   await until(`the daemon of ${host.name} answers (see ${host.logFile})`, DAEMON_TIMEOUT_MS, () => {
-    if (startTime(daemon) !== record.startTime) {
+    if (startTime(daemon) !== started) {
       throw new SwarmError('internal', `the daemon of ${host.name} ended: see ${host.logFile}`);
     }
     return answers(host.socket);
@@ -118,20 +142,12 @@ function answers(socketPath: string): Promise<boolean> {
   });
 }
 
-function commandLine(pid: number): string {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-  } catch {
-    return ''; // it ended by itself
-  }
-}
-
 /** kill -9 of the daemon alone. */
 export async function stopDaemon(host: HostLayout): Promise<void> {
   mustBeUp(host);
   const pid = daemonPid(host);
   if (pid === undefined) return;
-  process.kill(pid, 'SIGKILL');
+  kill(pid);
   await until(`the daemon of ${host.name} ended`, BOOT_TIMEOUT_MS, () => startTime(pid) === '');
 }
 
@@ -139,7 +155,7 @@ export async function stopDaemon(host: HostLayout): Promise<void> {
 export async function powerOff(host: HostLayout): Promise<void> {
   const pid = mustBeUp(host);
   cut(host);
-  process.kill(pid, 'SIGKILL');
+  kill(pid);
   await until(`${host.name} off`, BOOT_TIMEOUT_MS, () => startTime(pid) === '');
 }
 
@@ -152,16 +168,10 @@ export function environment(host: HostLayout): NodeJS.ProcessEnv {
   };
 }
 
-function inside(host: HostLayout, command: readonly string[]): string[] {
+/** The arguments of nsenter that run a command inside, in the caller's working directory. */
+export function inside(host: HostLayout, command: readonly string[]): string[] {
   const directory = `--wdns=${process.cwd()}`;
   return ['-t', String(mustBeUp(host)), '-n', '-p', '-m', '-u', directory, ...command];
-}
-
-/** Runs a command inside with the caller's terminal; its exit code. */
-export function execInteractive(host: HostLayout, command: readonly string[]): number {
-  const options: SpawnOptions = { stdio: 'inherit', env: environment(host) };
-  const result = spawnSync('nsenter', inside(host, command), options);
-  return result.status ?? 1;
 }
 
 /** Runs `tsswarm ...` inside; its standard output. */

@@ -5,13 +5,17 @@
 import { join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 
-/** $TSSWARM_LAB names a second lab beside the first: its paths, namespaces and cgroups end in it. */
+/**
+ * $TSSWARM_LAB names a second lab beside the first: its paths, namespaces and cgroups end in it.
+ */
 const suffix = labSuffix(process.env['TSSWARM_LAB'] ?? '');
 const LAB_NAME = `tsswarm-lab${suffix}`;
 export const RUN_ROOT = `/run/${LAB_NAME}`;
 export const STATE_ROOT = `/var/lib/${LAB_NAME}`;
 /** What the lab itself remembers; not part of any host. */
 export const LAB_DIR = join(RUN_ROOT, 'lab');
+/** Held by `up` and `down`; outside of what `down` removes. */
+export const LOCK_FILE = `/run/${LAB_NAME}.lock`;
 export const BIN_DIR = join(RUN_ROOT, 'bin');
 export const UNDERLAY_NAMESPACE = `${LAB_NAME}-underlay`;
 export const CLIENT_NAMESPACE = `${LAB_NAME}-client`;
@@ -20,6 +24,8 @@ export const CGROUP_ROOT = LAB_NAME;
 export const GRPC_PORT = 2377;
 /** Addresses .11 to .99. */
 export const MAX_HOSTS = 89;
+/** The swarm's bound. */
+export const MAX_MANAGERS = 7;
 
 export interface HostLayout {
   readonly index: number;

@@ -2,14 +2,24 @@
  * `deploy/lab`: raises, breaks and takes down a lab of hosts on this machine. Every subcommand is
  * one function here; what they do to a host or to the wire is in host.ts and underlay.ts.
  */
-import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import { attach } from './attach.ts';
 import {
   boot,
   daemonPid,
-  execInteractive,
+  endProcesses,
+  environment,
+  inside,
   pidOf,
   powerOff,
   startDaemon,
@@ -27,11 +37,18 @@ import {
   hostLayout,
   LAB_DIR,
   MAX_HOSTS,
+  MAX_MANAGERS,
   RUN_ROOT,
   STATE_ROOT,
 } from './layout.ts';
-import { clock, removeCgroups, startTime, until } from './system.ts';
+import { exclusively } from './lock.ts';
+import { clock, removeCgroups, until } from './system.ts';
 import { cut, dropUnderlay, heal, isCut, raiseUnderlay } from './underlay.ts';
+
+const DEFAULT_HOSTS = 3;
+/** Written last by `up`: what it raised. */
+const READY_FILE = join(LAB_DIR, 'ready');
+const DOWN = 'the lab is down: deploy/lab up raises it';
 
 const HELP = `deploy/lab: hosts as namespaces on this machine
 
@@ -54,7 +71,7 @@ function hostNamed(name: string | undefined): HostLayout {
   const host = hostLayout(index);
   if (index < 1 || index > MAX_HOSTS || !existsSync(host.bootDir)) {
     const known = knownHosts().map((each) => each.name);
-    const hint = known.length === 0 ? 'the lab is down: deploy/lab up' : known.join(', ');
+    const hint = known.length === 0 ? DOWN : `its hosts: ${known.join(', ')}`;
     throw new SwarmError('not_found', `no host "${name ?? ''}" in the lab (${hint})`);
   }
   return host;
@@ -68,35 +85,71 @@ function knownHosts(): HostLayout[] {
     .sort((left, right) => left.index - right.index);
 }
 
-function count(args: readonly string[], flag: string, fallback: number): number {
-  const at = args.indexOf(flag);
-  if (at < 0) return fallback;
-  const value = Number(args[at + 1]);
-  if (!Number.isInteger(value) || value < 1 || value > MAX_HOSTS) {
-    throw new SwarmError('invalid', `${flag} takes a whole number from 1 to ${MAX_HOSTS}`);
+/** The values of `--flag VALUE` arguments by flag; SwarmError invalid for anything else. */
+function flags(args: readonly string[], known: readonly string[]): Map<string, string> {
+  const found = new Map<string, string>();
+  for (let at = 0; at < args.length; at += 1) {
+    const [flag, inline] = args[at].split('=', 2);
+    if (!known.includes(flag)) {
+      throw new SwarmError('invalid', `"${args[at]}" is not known here: deploy/lab help`);
+    }
+    if (inline === undefined) at += 1;
+    found.set(flag, inline ?? args[at] ?? '');
+  }
+  return found;
+}
+
+function count(given: ReadonlyMap<string, string>, flag: string, most: number): number | undefined {
+  const text = given.get(flag);
+  if (text === undefined) return undefined;
+  const value = Number(text);
+  if (!/^\d+$/.test(text) || value < 1 || value > most) {
+    throw new SwarmError('invalid', `${flag} takes a whole number from 1 to ${most}`);
   }
   return value;
 }
 
-async function up(args: readonly string[]): Promise<void> {
-  const hosts = count(args, '--hosts', 3);
-  const managers = Math.min(count(args, '--managers', Math.min(3, hosts)), hosts);
-  const known = knownHosts();
-  if (known.length > 0) {
-    const whole = known.length === hosts && known.every((host) => daemonPid(host) !== undefined);
-    if (whole && existsSync(join(LAB_DIR, 'ready'))) {
-      say(`${hosts} hosts are up already (deploy/lab down takes them away)`);
-      return;
-    }
-    say('taking away what an earlier lab left');
-    await down();
+/**
+ * What was raised; undefined when no lab stands (never raised, raised by half, or rebooted away).
+ */
+function standing(): { hosts: number; managers: number } | undefined {
+  if (!existsSync(READY_FILE) || knownHosts().every((host) => pidOf(host) === undefined)) {
+    return undefined;
   }
+  return JSON.parse(readFileSync(READY_FILE, 'utf8')) as { hosts: number; managers: number };
+}
+
+async function up(args: readonly string[]): Promise<void> {
+  const given = flags(args, ['--hosts', '--managers']);
+  const hosts = count(given, '--hosts', MAX_HOSTS) ?? DEFAULT_HOSTS;
+  const most = Math.min(hosts, MAX_MANAGERS);
+  const managers = count(given, '--managers', most) ?? Math.min(DEFAULT_HOSTS, hosts);
+  const found = standing();
+  if (found !== undefined) {
+    const other =
+      (given.has('--hosts') && hosts !== found.hosts) ||
+      (given.has('--managers') && managers !== found.managers);
+    if (other) {
+      const what = `${found.hosts} hosts, ${found.managers} of them managers`;
+      throw new SwarmError('conflict', `a lab of ${what}, is up: deploy/lab down takes it away`);
+    }
+    say(`${found.hosts} hosts are up already (deploy/lab down takes them away)`);
+    for (const host of knownHosts()) {
+      if (pidOf(host) === undefined) say(`${host.name} is off: deploy/lab start ${host.name}`);
+      else if (daemonPid(host) === undefined) {
+        say(`${host.name} has no daemon: deploy/lab start-daemon ${host.name}`);
+      }
+    }
+    return;
+  }
+  await clear();
   mkdirSync(LAB_DIR, { recursive: true });
   mkdirSync(BIN_DIR, { recursive: true });
   const wrapper = join(BIN_DIR, 'tsswarm');
   writeFileSync(wrapper, `#!/bin/sh\nexec node ${join(TOP, 'dist', 'cli', 'main.js')} "$@"\n`);
   chmodSync(wrapper, 0o755);
   const started = clock.nowMs();
+  say(`booting ${hosts} hosts`);
   raiseUnderlay();
   const layouts = Array.from({ length: hosts }, (_, at) => hostLayout(at + 1));
   await Promise.all(layouts.map((host) => boot(host)));
@@ -120,7 +173,7 @@ async function up(args: readonly string[]): Promise<void> {
     const leading = nodes.filter((line) => /Leader|Reachable/.test(line));
     return ready.length === hosts && leading.length === managers;
   });
-  writeFileSync(join(LAB_DIR, 'ready'), '');
+  writeFileSync(READY_FILE, JSON.stringify({ hosts, managers }));
   say(`swarm of ${hosts} hosts, ${managers} of them managers, ready in ${seconds(started)}`);
 }
 
@@ -128,13 +181,9 @@ function seconds(startedMs: number): string {
   return `${((clock.nowMs() - startedMs) / 1000).toFixed(1)} s`;
 }
 
-async function down(): Promise<void> {
-  for (const host of knownHosts()) {
-    const pid = pidOf(host);
-    if (pid === undefined) continue;
-    process.kill(pid, 'SIGKILL');
-    await until(`${host.name} off`, 10_000, () => startTime(pid) === '');
-  }
+/** Takes away all that any lab of this name left, in whatever state it was left. */
+async function clear(): Promise<void> {
+  await endProcesses();
   await removeCgroups(CGROUP_ROOT);
   dropUnderlay();
   rmSync(RUN_ROOT, { recursive: true, force: true });
@@ -142,6 +191,8 @@ async function down(): Promise<void> {
 }
 
 function status(args: readonly string[]): void {
+  const json = args[0] === '--json';
+  none(args.slice(json ? 1 : 0));
   const hosts = knownHosts().map((host) => ({
     name: host.name,
     address: host.address,
@@ -153,12 +204,12 @@ function status(args: readonly string[]): void {
     dataRoot: host.dataRoot,
     execRoot: host.execRoot,
   }));
-  if (args.includes('--json')) {
+  if (json) {
     const client = { namespace: CLIENT_NAMESPACE, address: CLIENT_ADDRESS };
     process.stdout.write(`${JSON.stringify({ hosts, client })}\n`);
     return;
   }
-  if (hosts.length === 0) process.stdout.write('the lab is down: deploy/lab up\n');
+  if (hosts.length === 0) process.stdout.write(`${DOWN}\n`);
   for (const host of hosts) {
     const power = host.on ? 'on' : 'off';
     const link = host.cut ? 'cut' : 'linked';
@@ -168,24 +219,64 @@ function status(args: readonly string[]): void {
   }
 }
 
-function exec(args: readonly string[]): number {
+async function exec(args: readonly string[]): Promise<number> {
   const [name, ...command] = args;
-  if (command.length === 0) throw new SwarmError('invalid', 'exec takes a host and a command');
-  if (name !== 'client') return execInteractive(hostNamed(name), command);
-  if (!existsSync(`/run/netns/${CLIENT_NAMESPACE}`)) {
-    throw new SwarmError('not_found', 'the lab is down: deploy/lab up');
+  if (name === undefined || command.length === 0) {
+    throw new SwarmError('invalid', 'exec takes a host and a command: deploy/lab exec h1 COMMAND…');
   }
-  const result = spawnSync('ip', ['netns', 'exec', CLIENT_NAMESPACE, ...command], {
-    stdio: 'inherit',
-  });
-  return result.status ?? 1;
+  if (name !== 'client') {
+    const host = hostNamed(name);
+    // nsenter waits for the command: a ^C that the command survives must not end nsenter.
+    const args = inside(host, ['env', '--default-signal=INT,QUIT', ...command]);
+    const waiter = ['--ignore-signal=INT,QUIT', 'nsenter', ...args];
+    return attach('env', waiter, { env: environment(host), behind: true });
+  }
+  if (knownHosts().length === 0 || !existsSync(`/run/netns/${CLIENT_NAMESPACE}`)) {
+    throw new SwarmError('not_found', DOWN);
+  }
+  return attach('ip', ['netns', 'exec', CLIENT_NAMESPACE, ...command], { behind: false });
+}
+
+function none(args: readonly string[]): void {
+  if (args.length === 0) return;
+  throw new SwarmError('invalid', `"${args[0]}" is not known here: deploy/lab help`);
+}
+
+/** The one host that a verb takes. */
+function oneHost(verb: string, args: readonly string[]): HostLayout {
+  if (args.length !== 1) {
+    throw new SwarmError('invalid', `${verb} takes one host: deploy/lab ${verb} h1`);
+  }
+  return hostNamed(args[0]);
+}
+
+/** What is done to one host; asked for twice, the second time only says so. */
+async function act(verb: string, host: HostLayout): Promise<void> {
+  const on = pidOf(host) !== undefined;
+  const already = (text: string): void => say(`${host.name} ${text} already`);
+  switch (verb) {
+    case 'cut':
+      return isCut(host) ? already('is cut') : cut(host);
+    case 'heal':
+      return isCut(host) ? heal(host) : already('is linked');
+    case 'kill':
+      return on ? powerOff(host) : already('is off');
+    case 'start':
+      return on ? already('is on') : boot(host);
+    case 'stop-daemon':
+      if (on && daemonPid(host) === undefined) return already('has no daemon');
+      return stopDaemon(host);
+    default:
+      if (daemonPid(host) !== undefined) return already('has a daemon');
+      return startDaemon(host);
+  }
 }
 
 async function main(args: readonly string[]): Promise<number> {
   const [verb, ...rest] = args;
   switch (verb) {
     case 'up':
-      await up(rest);
+      await exclusively('up', () => up(rest));
       return 0;
     case 'status':
       status(rest);
@@ -193,29 +284,21 @@ async function main(args: readonly string[]): Promise<number> {
     case 'exec':
       return exec(rest);
     case 'cut':
-      cut(hostNamed(rest[0]));
-      return 0;
     case 'heal':
-      heal(hostNamed(rest[0]));
-      return 0;
     case 'kill':
-      await powerOff(hostNamed(rest[0]));
-      return 0;
     case 'start':
-      await boot(hostNamed(rest[0]));
-      return 0;
     case 'stop-daemon':
-      await stopDaemon(hostNamed(rest[0]));
-      return 0;
     case 'start-daemon':
-      await startDaemon(hostNamed(rest[0]));
+      await act(verb, oneHost(verb, rest));
       return 0;
     case 'down':
-      await down();
+      none(rest);
+      await exclusively('down', clear);
       return 0;
     case undefined:
     case 'help':
     case '--help':
+    case '-h':
       process.stdout.write(`${HELP}\n`);
       return 0;
     default:

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { LiveMessage, LiveTask } from '../../model/live.ts';
-import { environment, TOP, tsswarm } from './host.ts';
+import { TOP, tsswarm } from './host.ts';
 import { CLIENT_NAMESPACE, type HostLayout, hostLayout } from './layout.ts';
 import { clock, run, until } from './system.ts';
 
@@ -90,8 +90,6 @@ async function loseHost(lost: HostLayout, observer: HostLayout): Promise<Recover
   const command = ['exec', observer.name, 'tsswarm', 'watch', '--json'];
   const watch = spawn(LAB, command, {
     stdio: ['ignore', 'pipe', 'inherit'],
-    env: environment(observer),
-    detached: true,
   });
   let lostTasks = 0;
   let cutAtMs = 0;
@@ -115,7 +113,7 @@ async function loseHost(lost: HostLayout, observer: HostLayout): Promise<Recover
     await until(`the replicas of ${lost.name} run elsewhere`, RECOVERY_TIMEOUT_MS, recovered);
     return recovery;
   } finally {
-    if (watch.pid !== undefined) process.kill(-watch.pid, 'SIGTERM');
+    watch.kill('SIGTERM');
   }
 }
 

@@ -53,6 +53,31 @@ export function startTime(pid: number): string {
   }
 }
 
+/** Ends a process at once; nothing when it is gone already. */
+export function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
+  }
+}
+
+/** The arguments of a process, each followed by a space; '' when it is gone. */
+export function commandLine(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return ''; // it ended by itself
+  }
+}
+
+/** Every process of this machine but this one. */
+export function processes(): number[] {
+  return readdirSync('/proc')
+    .map(Number)
+    .filter((pid) => pid > 0 && pid !== process.pid);
+}
+
 export function childrenOf(pid: number): number[] {
   try {
     const text = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim();
@@ -93,11 +118,7 @@ export async function removeCgroups(subtree: string): Promise<void> {
     }
     for (const line of readFileSync(join(directory, 'cgroup.procs'), 'utf8').split('\n')) {
       if (line === '') continue;
-      try {
-        process.kill(Number(line), 'SIGKILL');
-      } catch {
-        // it ended by itself in between
-      }
+      kill(Number(line));
     }
   };
   await until(`cgroups ${subtree} empty`, 10_000, () => {

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { CLIENT_ADDRESS, CLIENT_NAMESPACE, type HostLayout, UNDERLAY_NAMESPACE } from './layout.ts';
-import { run, succeeds } from './system.ts';
+import { kill, run, succeeds } from './system.ts';
 
 const PREFIX_LENGTH = 24;
 
@@ -20,6 +20,11 @@ table bridge lab {
 
 function exists(namespace: string): boolean {
   return existsSync(`/run/netns/${namespace}`);
+}
+
+/** False for a name without a namespace behind it, as a killed command or a reboot leaves. */
+function whole(namespace: string): boolean {
+  return exists(namespace) && succeeds('ip', 'netns', 'exec', namespace, 'true');
 }
 
 function inUnderlay(...command: string[]): string {
@@ -72,12 +77,19 @@ export function heal(host: HostLayout): void {
 }
 
 export function isCut(host: HostLayout): boolean {
-  if (!exists(UNDERLAY_NAMESPACE)) return false;
+  if (!whole(UNDERLAY_NAMESPACE)) return false;
   return inUnderlay('nft', 'list', 'set', 'bridge', 'lab', 'cut').includes(`"${host.port}"`);
 }
 
+/** Ends what runs in the client and the underlay and removes both. */
 export function dropUnderlay(): void {
   for (const namespace of [CLIENT_NAMESPACE, UNDERLAY_NAMESPACE]) {
-    if (exists(namespace)) run('ip', 'netns', 'del', namespace);
+    if (!exists(namespace)) continue;
+    if (whole(namespace)) {
+      for (const pid of run('ip', 'netns', 'pids', namespace).split('\n')) {
+        if (pid !== '') kill(Number(pid));
+      }
+    }
+    run('ip', 'netns', 'del', namespace);
   }
 }

@@ -11,7 +11,7 @@ import type { Log } from '../../base/log.ts';
 import type { NodeAvailability, NodeDescription, NodeRole } from '../../model/types.ts';
 import { descriptionToWire, ROLES, word } from '../../proto/convert.ts';
 import type { NodeCredentials } from '../../proto/credentials.ts';
-import { type ChannelTrust, client, RpcChannel } from '../../proto/rpc.ts';
+import { type ChannelTrust, type Client, client, RpcChannel } from '../../proto/rpc.ts';
 import { CertificateAuthority, type IssueCertificateResponse } from '../../proto/services.ts';
 import { checkRoot, parseToken } from './tokens.ts';
 import { createRequest, isIssuedBy, readCertificate } from './x509.ts';
@@ -127,6 +127,25 @@ export async function renewCertificate(options: {
   );
 }
 
+/** Takes the node of `credentials` out again: its host could not finish joining. */
+export async function withdrawJoin(options: {
+  readonly clock: Clock;
+  readonly remoteAddresses: readonly string[];
+  readonly credentials: NodeCredentials;
+}): Promise<void> {
+  const trust: ChannelTrust = { kind: 'node', credentials: options.credentials };
+  for (const [at, address] of options.remoteAddresses.entries()) {
+    try {
+      await atLeader(address, trust, options.clock, (authority) =>
+        authority.withdraw({}, { timeoutMs: CALL_TIMEOUT_MS }),
+      );
+      return;
+    } catch (error) {
+      if (at === options.remoteAddresses.length - 1) throw error;
+    }
+  }
+}
+
 /** SwarmError unauthorized, saying what to do, when a certificate is not valid at `nowMs`. */
 export function checkUsable(certificatePem: string, nowMs: number): void {
   const facts = readCertificate(certificatePem);
@@ -186,16 +205,27 @@ async function issue(
   request: IssueRequest,
 ): Promise<Membership> {
   const { csr, privateKey } = await createRequest();
+  return atLeader(firstAddress, trust, clock, async (authority, address) => {
+    const answer = await authority.issueCertificate(
+      { ...request, csrPem: csr },
+      { timeoutMs: CALL_TIMEOUT_MS },
+    );
+    return membershipOf(answer, privateKey, rootCertificate, address);
+  });
+}
+
+/** `call`, at the manager given or at the leader that it names. */
+async function atLeader<T>(
+  firstAddress: string,
+  trust: ChannelTrust,
+  clock: Clock,
+  call: (authority: Client<typeof CertificateAuthority>, address: string) => Promise<T>,
+): Promise<T> {
   let address = firstAddress;
   for (let redirects = 0; ; redirects += 1) {
     const channel = new RpcChannel(address, trust, { clock, expect: { role: 'manager' } });
     try {
-      const authority = client(CertificateAuthority, channel);
-      const answer = await authority.issueCertificate(
-        { ...request, csrPem: csr },
-        { timeoutMs: CALL_TIMEOUT_MS },
-      );
-      return membershipOf(answer, privateKey, rootCertificate, address);
+      return await call(client(CertificateAuthority, channel), address);
     } catch (error) {
       if (!hasCode(error, 'not_leader') || redirects >= MAX_REDIRECTS) throw error;
       const leader = error.detail['leader'] ?? '';

@@ -18,7 +18,7 @@ import type {
   IssueCertificateRequest,
   IssueCertificateResponse,
 } from '../../proto/services.ts';
-import type { Proposer, StoreReader } from '../store/types.ts';
+import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
 import { issueCertificate } from './x509.ts';
 
@@ -60,6 +60,7 @@ export class CertificateAuthorityServer {
         nowMs: BigInt(this.#options.clock.wallMs()),
       }),
       issueCertificate: (request, context) => this.#issue(request, context),
+      withdraw: (_request, context) => this.#withdraw(context.peer),
     };
   }
 
@@ -71,6 +72,23 @@ export class CertificateAuthorityServer {
     }
     if (request.token === '') return this.#renew(request.csrPem, context.peer);
     return this.#joins.run(() => this.#join(request, context));
+  }
+
+  /** Takes out a node whose host could not finish joining. One that has come stays. */
+  async #withdraw(peer: PeerIdentity | undefined): Promise<Record<string, never>> {
+    const { proposer, notLeader, store, log } = this.#options;
+    if (!proposer.isLeader) throw notLeader();
+    if (peer === undefined) {
+      throw new SwarmError('unauthorized', 'a join is withdrawn with its certificate: none given');
+    }
+    const node = store.get('node', peer.nodeId);
+    if (node === undefined) return {};
+    if (node.state === 'ready' || node.manager !== undefined) {
+      throw new SwarmError('conflict', `node ${node.id} takes part already: let it leave`);
+    }
+    await this.#propose({ kind: 'remove', table: 'node', id: node.id });
+    log.info('node withdrew its join', { nodeId: node.id });
+    return {};
   }
 
   /** A new certificate for a node that showed a valid one; its role is what it should be now. */
@@ -191,11 +209,7 @@ export class CertificateAuthorityServer {
     }
   }
 
-  async #propose(change: {
-    readonly kind: 'create' | 'update';
-    readonly table: 'node';
-    readonly object: Node;
-  }): Promise<void> {
+  async #propose(change: Extract<Change, { readonly table: 'node' }>): Promise<void> {
     const result = await this.#options.proposer.propose({ atomic: true, changes: [change] });
     const [rejected] = result.rejected;
     if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);

@@ -3,7 +3,7 @@
  * certificate; ECDSA P-256 throughout. @peculiar/x509's only door, loaded when first used because
  * most processes never issue anything. It decides who gets what nowhere; see ca/server.
  */
-import { createHash, webcrypto, X509Certificate } from 'node:crypto';
+import { createHash, createPrivateKey, webcrypto, X509Certificate } from 'node:crypto';
 import { DAY_MS, HOUR_MS } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
@@ -218,6 +218,16 @@ export function certificateDigest(certificatePem: string): Buffer {
 /** Whether `certificatePem` was signed by `rootPem`'s key. */
 export function isIssuedBy(certificatePem: string, rootPem: string): boolean {
   return parseCertificate(certificatePem).verify(parseCertificate(rootPem).publicKey);
+}
+
+/** Whether the key is the certificate's. SwarmError corrupt when it is no key. */
+export function isKeyOf(privateKeyPem: string, certificatePem: string): boolean {
+  const certificate = parseCertificate(certificatePem);
+  try {
+    return certificate.checkPrivateKey(createPrivateKey(privateKeyPem));
+  } catch (error) {
+    throw new SwarmError('corrupt', `not a private key: ${String(error)}`, { cause: error });
+  }
 }
 
 function parseCertificate(certificatePem: string): X509Certificate {

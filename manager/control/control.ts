@@ -81,7 +81,11 @@ export class ManagerControl implements Control {
   }
 
   async read(): Promise<StoreReader> {
-    await this.#options.proposer.barrier();
+    try {
+      await this.#options.proposer.barrier();
+    } catch (error) {
+      throw hasCode(error, 'no_quorum') ? this.#options.noQuorum() : error;
+    }
     return this.#options.store;
   }
 

@@ -24,6 +24,9 @@ import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Network, Node, Service, Task } from '../../model/types.ts';
 import type { StoreEvent, View } from '../store/types.ts';
 
+/** Docker's name for it; absent = derived from the underlay (0). */
+const MTU_OPTION = 'com.docker.network.driver.mtu';
+
 export type AssignmentSet = ReadonlyMap<string, AssignmentItem>;
 
 /** Whether a change can alter what some node is told beyond the one task's own item. */
@@ -200,7 +203,7 @@ function networkAssignment(
       subnet: network.subnet,
       gateway: network.gateway,
       internal: network.spec.internal,
-      mtu: 0,
+      mtu: Number(network.spec.options[MTU_OPTION] ?? 0),
     },
     peers: [...peers.values()].sort(byHostIndex),
     endpoints,

@@ -51,6 +51,7 @@ export interface SessionEvents {
   opened(nodeId: string): void;
   heard(nodeId: string): void;
   broken(nodeId: string, reason: string): void;
+  left(nodeId: string): void;
 }
 
 export interface ManagerInfo {
@@ -167,6 +168,13 @@ export class Dispatcher {
       assignments: ({ sessionId }, send, context) =>
         this.#serveAssignments(this.#sessionOf(sessionId, context), send, context),
       updateTaskStatus: (request, context) => this.#updateStatuses(request, context),
+      leave: async (_request, context) => {
+        const { nodeId } = need(context.peer, 'the caller');
+        this.#assertActive();
+        this.#sessions.get(nodeId)?.end(new SwarmError('cancelled', 'the node has left'));
+        this.#options.sessions.left(nodeId);
+        return {};
+      },
     };
   }
 

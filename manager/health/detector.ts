@@ -5,6 +5,7 @@
  * | phase | what is true | left by |
  * |---|---|---|
  * | live | has a session, heard from lately | silence or a broken session -> suspected |
+ * | any | its host says that it has left | down |
  * | awaited | this leader is new: no session yet | grace over -> suspected; opened -> live |
  * | suspected | probed, round after round | all silent -> down or held; answered -> answering |
  * | answering | host answers, no session | opened -> live; silent -> suspected; too long -> down |
@@ -143,6 +144,16 @@ export class FailureDetector {
   broken(nodeId: string, reason: string, nowMs: number): void {
     const node = this.#nodes.get(nodeId);
     if (node?.phase === 'live') this.#suspect(node, reason, nowMs);
+  }
+
+  /** It said so itself: no silence need be waited for. */
+  left(nodeId: string, nowMs: number): void {
+    const node = this.#nodes.get(nodeId);
+    if (node === undefined) return;
+    node.reason = 'it has left the swarm';
+    node.probing = false;
+    this.#enter(node, 'down', nowMs);
+    this.#show(nodeId, node, 'down', node.reason, this.#due);
   }
 
   /** The outcome of the probe asked for with `round`; late ones count for nothing. */

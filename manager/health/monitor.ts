@@ -77,6 +77,11 @@ export class HealthMonitor {
     this.#detector.broken(nodeId, reason, this.#options.clock.nowMs());
   }
 
+  /** Its host says that it has left the swarm. */
+  left(nodeId: string): void {
+    this.#detector.left(nodeId, this.#options.clock.nowMs());
+  }
+
   /** Nodes come and go: a joined one is awaited, a removed one forgotten. */
   #follow(): void {
     const { clock, store } = this.#options;

@@ -23,6 +23,7 @@ export interface StreamTransportOptions {
   readonly log: Log;
 }
 
+<<<<<<< HEAD
 /** Streams accepted at once; a member needs one or two. */
 const MAX_ACCEPTED = 64;
 /** In an error's detail: the id of the member that was taken out. */
@@ -32,11 +33,21 @@ function removed(id: number): SwarmError {
   const message = `raft member ${id} was taken out of the managers`;
   return new SwarmError('forbidden', message, { detail: { [REMOVED]: String(id) } });
 }
+=======
+/**
+ * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
+ * path that died linger until TCP gives them up.
+ */
+const MAX_ACCEPTED_PER_PEER = 6;
+/** Streams accepted at once of which the sender is not known yet, or known: members are few. */
+const MAX_ACCEPTED = 128;
+>>>>>>> main
 
 export class StreamTransport implements RaftTransport {
   readonly #options: StreamTransportOptions;
   readonly #peers = new Map<number, Peer>();
-  readonly #accepted = new Set<PeerStream>();
+  /** With the sender's id once it has said it; in the order they came. */
+  readonly #accepted = new Map<PeerStream, number>();
   readonly #sending = new Set<PeerStream>();
   #handler: TransportHandler | undefined = undefined;
   #stopped = false;
@@ -110,14 +121,18 @@ export class StreamTransport implements RaftTransport {
       stream.close();
       return;
     }
-    this.#accepted.add(stream);
+    this.#accepted.set(stream, 0);
     let hello: Hello | undefined;
     let receiver: SnapshotReceiver | undefined;
     stream.onData((bytes) => {
       try {
         if (hello === undefined) {
           hello = this.#greet(bytes);
+<<<<<<< HEAD
           if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
+=======
+          this.#admit(stream, hello.from.id);
+>>>>>>> main
           const { from } = hello;
           if (kind === 'snapshot') {
             receiver = new SnapshotReceiver(stream, (message, chunks) =>
@@ -136,13 +151,27 @@ export class StreamTransport implements RaftTransport {
       } catch (error) {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
+<<<<<<< HEAD
         stream.close(error);
+=======
+        this.#accepted.delete(stream);
+        stream.close();
+>>>>>>> main
       }
     });
     stream.onClose((error) => {
       this.#accepted.delete(stream);
       receiver?.fail(error ?? new Error('the sender closed the stream'));
     });
+  }
+
+  #admit(stream: PeerStream, from: number): void {
+    this.#accepted.set(stream, from);
+    const same = [...this.#accepted].filter(([, id]) => id === from);
+    for (const [oldest] of same.slice(0, Math.max(0, same.length - MAX_ACCEPTED_PER_PEER))) {
+      this.#accepted.delete(oldest);
+      oldest.close();
+    }
   }
 
   #greet(bytes: Uint8Array): Hello {
@@ -163,7 +192,7 @@ export class StreamTransport implements RaftTransport {
     this.#stopped = true;
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
-    for (const stream of [...this.#accepted, ...this.#sending]) stream.close();
+    for (const stream of [...this.#accepted.keys(), ...this.#sending]) stream.close();
     return Promise.resolve();
   }
 }

@@ -4,7 +4,7 @@
  * its cgroups' present values; starts nothing and writes nothing.
  */
 import { constants } from 'node:os';
-import { basename, join } from 'node:path';
+import { basename, join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupHierarchy, CgroupPlan, Cgroups } from '../sys/cgroup.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
@@ -131,7 +131,7 @@ function checkConfig(config: ContainerConfig): void {
 }
 
 function checkMount(mount: ContainerMount): void {
-  if (!mount.target.startsWith('/') || mount.target === '/') {
+  if (!mount.target.startsWith('/') || normalize(mount.target) === '/') {
     throw new SwarmError(
       'invalid',
       `mount target "${mount.target}" is not an absolute path below /`,
@@ -184,8 +184,16 @@ const IPC_SYSCTL =
 
 /** Only what belongs to the container's own namespaces may be set. */
 function checkSysctl(name: string, isHostNetwork: boolean): void {
-  const isNetwork = name.startsWith('net.') || name.startsWith('net/');
-  if ((isNetwork && !isHostNetwork) || IPC_SYSCTL.test(name.replaceAll('/', '.'))) return;
+  const parts = sysctlPath(name).split('/');
+  // '..' would lead from the container's own settings to the host's.
+  if (parts.some((part) => part === '' || part === '.' || part === '..')) {
+    throw new SwarmError(
+      'invalid',
+      `sysctl "${name}" is no name: write it like net.core.somaxconn`,
+    );
+  }
+  const isNetwork = parts[1] === 'net' && parts.length > 2;
+  if ((isNetwork && !isHostNetwork) || IPC_SYSCTL.test(parts.slice(1).join('.'))) return;
   throw new SwarmError(
     'invalid',
     isNetwork

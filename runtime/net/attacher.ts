@@ -19,8 +19,8 @@ import {
 } from '../sys/netns.ts';
 import { addAddress, listLinks, MAIN_TABLE, putRoute, setLink } from '../sys/rtnetlink.ts';
 import { freeAddress, gatewayOf, gatewaySubnet, parseSubnet, type Subnet } from './addresses.ts';
-import { makeZone, type Zone } from './dns.ts';
-import { DnsServer, dnsTable } from './dnsServer.ts';
+import { makeZone, type Transport, type Zone } from './dns.ts';
+import { DnsServer, dnsTable, upstreamSocket } from './dnsServer.ts';
 import { DnsUpstream } from './dnsUpstream.ts';
 import { removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
@@ -254,8 +254,20 @@ export class Attacher {
       random,
       upstream: this.#upstream,
       zones: () => this.#zonesOf(request),
-      servers: request.dns.servers,
+      own: {
+        addresses: request.dns.servers,
+        open: (transport, server) => this.#openInside(request, transport, server),
+      },
     });
+  }
+
+  #openInside(request: AttachRequest, transport: Transport, server: string): number {
+    const namespace = this.#options.door.open(this.#options.namespacePath(request.containerId));
+    try {
+      return namespace.within(() => upstreamSocket(transport, server));
+    } finally {
+      namespace.close();
+    }
   }
 
   #redirectDns(namespace: NetworkNamespace, port: number): void {

@@ -10,7 +10,9 @@ import { SwarmError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import {
   bind,
+  check,
   close,
+  define,
   errno,
   listen,
   SOCK_CLOEXEC,
@@ -21,8 +23,9 @@ import {
   systemError,
 } from '../sys/libc.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
+import { ipv4Bytes } from '../sys/rtnetlink.ts';
 import { decide, failure, type Transport, type Zone } from './dns.ts';
-import { type DnsUpstream, framed } from './dnsUpstream.ts';
+import { type DnsUpstream, framed, type OwnServers } from './dnsUpstream.ts';
 import { DNS_ADDRESS } from './files.ts';
 import type { NftTable } from './table.ts';
 
@@ -31,6 +34,8 @@ const SOCK_DGRAM = 2;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const EADDRINUSE = 98;
+const EINPROGRESS = 115;
+const DNS_PORT = 53;
 const PORT_FIRST = 32_768;
 const PORT_COUNT = 28_000;
 const PORT_TRIES = 20;
@@ -38,6 +43,11 @@ const TCP_BACKLOG = 64;
 const TCP_CONNECTIONS_MAX = 32;
 const TCP_IDLE_MS = 10_000;
 const TCP_MESSAGE_BYTES = 65_537;
+
+const connect = define<(fd: number, address: Uint8Array, length: number) => number>(
+  '',
+  'int connect(int fd, const void *address, unsigned int length)',
+);
 
 export const DNS_TABLE = 'tsswarm_dns';
 
@@ -53,12 +63,27 @@ chain name_questions {
   return { family: 'ip', name: DNS_TABLE, fixed, chains: new Map(), elements: new Map() };
 }
 
-function socketAddress(port: number): Uint8Array {
+function socketAddress(address: string, port: number): Uint8Array {
   const bytes = Buffer.alloc(16);
   bytes.writeUInt16LE(AF_INET, 0);
   bytes.writeUInt16BE(port, 2);
-  bytes.set(DNS_ADDRESS.split('.').map(Number), 4);
+  bytes.set(ipv4Bytes(address), 4);
   return bytes;
+}
+
+/** A socket of the thread's namespace; for TCP connecting to port 53 of `server` already. */
+export function upstreamSocket(transport: Transport, server: string): number {
+  const type = transport === 'udp' ? SOCK_DGRAM : SOCK_STREAM;
+  const fd = check(
+    socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0),
+    'cannot make a DNS socket',
+  );
+  if (transport === 'udp') return fd;
+  const address = socketAddress(server, DNS_PORT);
+  if (connect(fd, address, address.length) >= 0 || errno() === EINPROGRESS) return fd;
+  const failure = systemError(`cannot reach DNS server ${server}`);
+  close(fd);
+  throw failure;
 }
 
 /** A bound socket, or undefined where the port is taken. Inside the namespace. */
@@ -69,7 +94,7 @@ function boundSocket(type: number, port: number): number | undefined {
     const one = Buffer.from([1, 0, 0, 0]);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, one, one.length); // else restarts are slower
   }
-  const address = socketAddress(port);
+  const address = socketAddress(DNS_ADDRESS, port);
   if (bind(fd, address, address.length) >= 0) return fd;
   const code = errno();
   close(fd);
@@ -99,8 +124,8 @@ export interface DnsServerOptions {
   readonly upstream: DnsUpstream;
   /** The zones this container may ask, at the moment of the question. */
   readonly zones: () => readonly Zone[];
-  /** The container's own upstream servers; empty = the host's. */
-  readonly servers: readonly string[];
+  /** The container's own upstream servers; none = the host's. */
+  readonly own: OwnServers;
 }
 
 export class DnsServer {
@@ -156,14 +181,14 @@ export class DnsServer {
     transport: Transport,
     reply: (bytes: Buffer) => void,
   ): Promise<void> {
-    const { zones, random, upstream, servers } = this.#options;
+    const { zones, random, upstream, own } = this.#options;
     const decision = decide(message, transport, zones(), random);
     if (decision.kind === 'ignore') return;
     if (decision.kind === 'answer') {
       reply(decision.bytes);
       return;
     }
-    const answer = (await upstream.ask(message, transport, servers)) ?? failure(message);
+    const answer = (await upstream.ask(message, transport, own)) ?? failure(message);
     if (answer !== undefined) reply(answer);
   }
 

@@ -1,12 +1,12 @@
 /**
- * Asks the servers of the host's resolv.conf (or a container's own) on behalf of containers, from
- * the host's namespace: one after another, each with a deadline, all within a bound on how many are
- * under way. It relays messages as they are; only the id is its own, so that answers cannot be
- * guessed or mixed up.
+ * Asks upstream servers on behalf of containers: those of the host's resolv.conf from the host's
+ * namespace, a container's own from the container's. One after another, each with a deadline, all
+ * within a bound on how many are under way. It relays messages as they are; only the id is its own,
+ * so that answers cannot be guessed or mixed up.
  */
 import { createSocket } from 'node:dgram';
 import { readFileSync, statSync } from 'node:fs';
-import { createConnection, isIP } from 'node:net';
+import { createConnection, isIP, Socket } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
 import type { Random } from '../../base/random.ts';
 import { nameservers, rcodeOf, type Transport } from './dns.ts';
@@ -22,6 +22,13 @@ const REFUSED = 5;
 const ID_BOUND = 65_536;
 const LENGTH_BYTES = 2;
 
+/** A container's own servers (IPv4) and the way to them. */
+export interface OwnServers {
+  readonly addresses: readonly string[];
+  /** A socket of the container's namespace; for TCP connecting to port 53 of `server` already. */
+  readonly open: (transport: Transport, server: string) => number;
+}
+
 export class DnsUpstream {
   readonly #clock: Clock;
   readonly #random: Random;
@@ -35,18 +42,15 @@ export class DnsUpstream {
   }
 
   /** The answer to `query`, its id restored; undefined when no server answered or too many ask. */
-  async ask(
-    query: Buffer,
-    transport: Transport,
-    own: readonly string[],
-  ): Promise<Buffer | undefined> {
+  async ask(query: Buffer, transport: Transport, own: OwnServers): Promise<Buffer | undefined> {
     if (this.#underWay >= CONCURRENT_MAX) return undefined;
     this.#underWay += 1;
     try {
-      const servers = own.length > 0 ? own.slice(0, UPSTREAMS_MAX) : this.#hostServers();
+      const isOwn = own.addresses.length > 0;
+      const servers = isOwn ? own.addresses.slice(0, UPSTREAMS_MAX) : this.#hostServers();
       let last: Buffer | undefined;
       for (const server of servers) {
-        const answer = await this.#askOne(server, query, transport);
+        const answer = await this.#askOne(server, query, transport, isOwn ? own : undefined);
         if (answer === undefined) continue;
         last = answer;
         const rcode = rcodeOf(answer);
@@ -72,19 +76,30 @@ export class DnsUpstream {
     return this.#servers;
   }
 
-  async #askOne(server: string, query: Buffer, transport: Transport): Promise<Buffer | undefined> {
-    if (isIP(server) === 0) return undefined;
+  async #askOne(
+    server: string,
+    query: Buffer,
+    transport: Transport,
+    own: OwnServers | undefined,
+  ): Promise<Buffer | undefined> {
+    if (isIP(server) !== 4 && (own !== undefined || isIP(server) !== 6)) return undefined;
     const relayed = Buffer.from(query);
     relayed.writeUInt16BE(this.#random.below(ID_BOUND), 0);
+    let fd: number | undefined;
+    try {
+      fd = own?.open(transport, server);
+    } catch {
+      return undefined; // no way to this server from the container: the next one is tried
+    }
     const exchange = transport === 'udp' ? this.#askUdp : this.#askTcp;
-    const answer = await exchange.call(this, server, relayed);
+    const answer = await exchange.call(this, server, relayed, fd);
     if (answer === undefined) return undefined;
     const restored = Buffer.from(answer);
     query.copy(restored, 0, 0, 2);
     return restored;
   }
 
-  #askUdp(server: string, query: Buffer): Promise<Buffer | undefined> {
+  #askUdp(server: string, query: Buffer, fd: number | undefined): Promise<Buffer | undefined> {
     return new Promise((resolve) => {
       const socket = createSocket(isIP(server) === 6 ? 'udp6' : 'udp4');
       const finish = (answer: Buffer | undefined): void => {
@@ -100,13 +115,18 @@ export class DnsUpstream {
         if (answer.length > 2 && answer.readUInt16BE(0) === query.readUInt16BE(0)) finish(answer);
       });
       // Connected: only this server's answers come in, and a refusal is seen at once.
-      socket.connect(DNS_PORT, server, () => socket.send(query));
+      const ask = (): void => socket.connect(DNS_PORT, server, () => socket.send(query));
+      if (fd === undefined) ask();
+      else socket.bind({ fd }, ask);
     });
   }
 
-  #askTcp(server: string, query: Buffer): Promise<Buffer | undefined> {
+  #askTcp(server: string, query: Buffer, fd: number | undefined): Promise<Buffer | undefined> {
     return new Promise((resolve) => {
-      const socket = createConnection({ host: server, port: DNS_PORT });
+      const socket =
+        fd === undefined
+          ? createConnection({ host: server, port: DNS_PORT })
+          : new Socket({ fd, readable: true, writable: true });
       let received = Buffer.alloc(0);
       const finish = (answer: Buffer | undefined): void => {
         timer.cancel();
@@ -116,7 +136,7 @@ export class DnsUpstream {
       const timer = this.#clock.after(UPSTREAM_TIMEOUT_MS, () => finish(undefined));
       socket.on('error', () => finish(undefined));
       socket.on('close', () => finish(undefined));
-      socket.on('connect', () => socket.write(framed(query)));
+      socket.write(framed(query)); // waits for the connection
       socket.on('data', (chunk) => {
         received = Buffer.concat([received, chunk]);
         if (received.length < LENGTH_BYTES) return;

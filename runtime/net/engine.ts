@@ -55,6 +55,8 @@ export class NetworkEngine {
   readonly #gateway: Gateway;
   readonly #records: NetworkRecords;
   readonly #overlays = new Map<string, OverlayNetwork>();
+  /** Adopted, and not told of by this process yet: they go when nobody uses them. */
+  readonly #unconfirmed = new Set<string>();
   readonly #attacher: Attacher;
   #self: OverlayPeer | undefined;
   #ingress: IngressState | undefined;
@@ -109,6 +111,7 @@ export class NetworkEngine {
       const held = { ...record.state, version: 0 };
       const network = this.#openOverlay(held, this.#self, record.tunnel ?? undefined);
       this.#overlays.set(networkId, network);
+      this.#unconfirmed.add(networkId);
     }
     await this.#attacher.adopt();
     for (const network of this.#overlays.values()) {
@@ -211,12 +214,14 @@ export class NetworkEngine {
   applyOverlay(state: OverlayState): void {
     const self = this.#requireSelf();
     checkPeers(state.peers);
+    this.#unconfirmed.delete(state.networkId);
     const held = this.#overlays.get(state.networkId);
     if (held !== undefined) {
       held.apply(state, self);
       this.#saveOverlay(held);
       return;
     }
+    this.#removeUnconfirmed((other) => other.state.vni === state.vni);
     const network = this.#openOverlay(state, self, undefined);
     try {
       network.apply(state, self);
@@ -226,6 +231,15 @@ export class NetworkEngine {
     }
     this.#overlays.set(state.networkId, network);
     this.#saveOverlay(network);
+  }
+
+  /** Networks of an earlier daemon that have gone from the cluster meanwhile. */
+  #removeUnconfirmed(wanted: (network: OverlayNetwork) => boolean): void {
+    for (const networkId of [...this.#unconfirmed]) {
+      const network = this.#overlays.get(networkId);
+      if (network === undefined || network.attached > 0 || !wanted(network)) continue;
+      this.removeOverlay(networkId);
+    }
   }
 
   removeOverlay(networkId: string): void {
@@ -238,6 +252,7 @@ export class NetworkEngine {
       );
     }
     this.#overlays.delete(networkId);
+    this.#unconfirmed.delete(networkId);
     this.#records.overlays.remove(networkId);
     network.remove();
   }
@@ -267,6 +282,7 @@ export class NetworkEngine {
     for (const { containerId } of this.#attacher.attachments()) {
       if (!containerIds.has(containerId)) this.#attacher.detach(containerId);
     }
+    this.#removeUnconfirmed(() => true);
     this.#removeStrays();
   }
 

@@ -127,7 +127,10 @@ export interface HostNetwork {
   attachments(): readonly Attachment[];
   /** Compares the kernel with what was applied and mends it; says what it mended. */
   reconcile(): Promise<readonly string[]>;
-  /** Removes what belongs to containers not in `containerIds` (after a crash). */
+  /**
+   * Removes what belongs to containers not in `containerIds` (after a crash), and adopted overlays
+   * that no container uses and that this process has not applied.
+   */
   prune(containerIds: ReadonlySet<string>): Promise<void>;
   /** Stops serving; leaves the kernel's state for running containers. */
   close(): Promise<void>;

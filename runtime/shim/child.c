@@ -149,23 +149,31 @@ static int take_stdio(const struct child_io *io, int terminal, const struct user
 	return 0;
 }
 
+/* Never by chdir: its path may lead through /proc/self/fd to a descriptor of the host's. */
+static int change_directory(const char *path, int make)
+{
+	int fd = rootfs_directory(path, make);
+	if (fd < 0)
+		return -1;
+	int result = fchdir(fd);
+	int error = errno;
+	close_fd(&fd);
+	errno = error;
+	return result;
+}
+
 static int enter_directory(const char *path, struct failure *failure)
 {
-	if (chdir(path) == 0)
+	if (change_directory(path, 1) == 0 || errno == EACCES /* tried again as the user */)
 		return 0;
-	if (errno != ENOENT)
-		return errno == EACCES ? 0 /* tried again as the user */
-				       : fail(failure, errno, "cannot enter %s", path);
-	if (make_directories(path) < 0 || chdir(path) < 0)
-		return fail(failure, errno, "cannot make the working directory %s", path);
-	return 0;
+	return fail(failure, errno, "cannot enter or make the working directory %s", path);
 }
 
 /* A working directory outside the root would be a way out of the container. */
 static int check_directory(const char *path, struct failure *failure)
 {
 	char where[4096];
-	if (chdir(path) < 0 && errno != EACCES && errno != EPERM)
+	if (change_directory(path, 0) < 0 && errno != EACCES && errno != EPERM)
 		return fail(failure, errno, "cannot enter %s", path);
 	if (getcwd(where, sizeof where) == NULL || where[0] != '/')
 		return fail(failure, 0, "the working directory %s lies outside the container",

@@ -462,21 +462,15 @@ int rootfs_enter(int root, struct failure *failure)
 	return result;
 }
 
-int make_directories(const char *path)
+int rootfs_directory(const char *path, int make)
 {
-	char part[PATH_MAX];
-	size_t length = strlen(path);
-	if (length >= sizeof part) {
-		errno = ENAMETOOLONG;
+	int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (root < 0)
 		return -1;
-	}
-	for (size_t i = 1; i <= length; i++) {
-		if (path[i] != '/' && path[i] != 0)
-			continue;
-		memcpy(part, path, i);
-		part[i] = 0;
-		if (mkdir(part, 0755) < 0 && errno != EEXIST)
-			return -1;
-	}
-	return 0;
+	int fd = make ? open_directory(root, path, IN_ROOT)
+		      : k_openat2(root, path, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, IN_ROOT);
+	int error = errno;
+	close_fd(&root);
+	errno = error;
+	return fd;
 }

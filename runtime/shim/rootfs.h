@@ -19,7 +19,10 @@ int rootfs_enter(int root, struct failure *failure);
 int rootfs_protect(int root, struct failure *failure);
 /* Writes the sysctls through a procfs of our own, which nothing in the image can cover. */
 int rootfs_sysctls(const struct spec *spec, struct failure *failure);
-/* mkdir -p inside the container, after rootfs_enter. */
-int make_directories(const char *path);
+/*
+ * Opens a directory inside the container, after rootfs_enter; `make`: and what is missing of it is
+ * made. A link of /proc is not followed: it may lead to a descriptor of the host's. -1 and errno.
+ */
+int rootfs_directory(const char *path, int make);
 
 #endif

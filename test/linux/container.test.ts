@@ -122,6 +122,17 @@ test('the working directory is made when it is missing', async () => {
   assert.match(await output(['whoami'], { workingDir: '/srv/app/data' }), / cwd=\/srv\/app\/data /);
 });
 
+test('a working directory through /proc makes nothing outside the container', async () => {
+  const outside = join(host.dir, 'outside');
+  for (let fd = 3; fd < 20; fd += 1) {
+    const workingDir = `/proc/self/fd/${fd}${'/..'.repeat(20)}${outside}/${fd}`;
+    const container = await table.create(host.config(['/bin/probe', 'echo'], { workingDir }));
+    await assert.rejects(container.start(), /cannot enter or make the working directory/);
+    await container.remove();
+  }
+  assert(!existsSync(outside), 'a directory was made on the host');
+});
+
 test('it sees only itself: processes, host name, network, descriptors, cgroups', async () => {
   assert.match(await output(['whoami'], { hostname: 'web-1' }), / host=web-1 pid=1 /);
   const devices = await output(['cat', '/proc/net/dev']);

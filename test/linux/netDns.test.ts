@@ -102,10 +102,14 @@ test('without an upstream that answers the failure is said at once', async () =>
   await host.call('detach', attachment.containerId);
 });
 
-test('DNS answers over TCP', async () => {
+/** Asks for an A record over TCP; the address answered. */
+async function resolveByTcp(place: Place, name: string): Promise<string> {
   const script = `
     const { createConnection } = require('node:net');
-    const question = Buffer.from('1234010000010000000000000377656200000100' + '01', 'hex');
+    const labels = process.argv[1].split('.');
+    const name = labels.map((label) => String.fromCharCode(label.length) + label).join('');
+    const question = Buffer.concat([
+      Buffer.from('123401000001000000000000', 'hex'), Buffer.from(name + '\\0\\0\\x01\\0\\x01')]);
     const socket = createConnection(53, '127.0.0.11', () => {
       const length = Buffer.alloc(2);
       length.writeUInt16BE(question.length);
@@ -113,8 +117,33 @@ test('DNS answers over TCP', async () => {
     });
     socket.on('data', (data) => { console.log(data.subarray(-4).join('.')); socket.destroy(); });
   `;
-  const answer = await front.place.run(process.execPath, '-e', script);
-  assert.equal(answer.trim(), '10.20.1.100');
+  return (await place.run(process.execPath, '-e', script, name)).trim();
+}
+
+test('DNS answers over TCP, its own names and those of the upstream', async () => {
+  assert.equal(await resolveByTcp(front.place, 'web'), '10.20.1.100');
+  assert.equal(await resolveByTcp(front.place, 'outside.example'), '192.0.2.77');
+});
+
+test('a container without servers of its own asks those of the host, from the host', async () => {
+  const list = `${host.execRoot}/resolv.conf`;
+  await host.run('sh', '-c', `echo nameserver 192.168.50.100 > ${list}`);
+  await host.run('mount', '--bind', list, '/etc/resolv.conf');
+  const { place, attachment } = await host.attach(attachRequest({ overlays: [on(1, 30)] }));
+  assert.deepEqual(await place.resolve('outside.example'), { answers: ['192.0.2.77'] });
+  assert.equal(await resolveByTcp(place, 'outside.example'), '192.0.2.77');
+  await host.call('detach', attachment.containerId);
+});
+
+test('the servers of a container are asked from the container: one on its network', async () => {
+  const server = await host.attach(attachRequest({ overlays: [on(1, 31)] }));
+  await server.place.nameserver('10.20.1.31');
+  const dns = { servers: ['10.20.1.99', '10.20.1.31'], search: [], options: ['timeout:5'] };
+  const asker = await host.attach(attachRequest({ overlays: [on(1, 32)], dns }));
+  assert.equal(await resolveByTcp(asker.place, 'outside.example'), '192.0.2.77');
+  server.place.stop();
+  await host.call('detach', server.attachment.containerId);
+  await host.call('detach', asker.attachment.containerId);
 });
 
 test('the files name the container, its resolver and its extra hosts', async () => {
@@ -149,6 +178,23 @@ test('prune removes what belongs to no container that is left', async () => {
     left.map((attachment) => attachment.containerId),
     [front.attachment.containerId],
   );
+  assert.deepEqual(await front.place.resolve('web'), { answers: ['10.20.1.101'] });
+});
+
+test('a network that went while the daemon was dead goes when nobody uses it', async () => {
+  const gone = { ...network(3, []), networkId: 'gone' };
+  await host.applyOverlay(gone);
+  await host.kill();
+  await host.start(undefined);
+  const heir = { ...network(3, []), networkId: 'heir' };
+  await host.applyOverlay(heir);
+  const names = (): Promise<string> => host.run('ls', `${host.execRoot}/netns`);
+  assert.doesNotMatch(await names(), /ov-gone/, 'its number was needed');
+  await host.kill();
+  await host.start(undefined);
+  await host.applyOverlay(network(2, []));
+  await host.call('prune', [front.attachment.containerId]);
+  assert.deepEqual((await names()).match(/ov-\w+/g), ['ov-net1', 'ov-net2']);
   assert.deepEqual(await front.place.resolve('web'), { answers: ['10.20.1.101'] });
 });
 

@@ -1,4 +1,5 @@
 /**
+<<<<<<< HEAD
  * What really is on the lab's hosts, looked up in this machine's /proc and cgroups and in each
  * host's namespaces: processes, links, rules, files, descriptors. It never asks the product, so
  * that the product's word can be held against it.
@@ -16,11 +17,36 @@ export interface HostProcess {
   readonly state: string;
   readonly arguments: readonly string[];
 }
+=======
+ * Hosts of the lab beyond the swarm that `deploy/lab up` makes: one that is on but in no swarm,
+ * daemons that are started to see them refuse, and commands that must be refused with one line. For
+ * end-to-end tests of what users and hosts get wrong; it never reaches into a running daemon.
+ */
+
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import {
+  boot,
+  daemonPid,
+  environment,
+  pidOf,
+  startDaemon,
+  stopDaemon,
+} from '../../deploy/hosts/host.ts';
+import { type HostLayout, hostLayout } from '../../deploy/hosts/layout.ts';
+import { TOP } from '../tidy/sources.ts';
+import { inside, type Outcome, outcome } from './lab.ts';
+
+export const MAIN = join(TOP, 'dist', 'cli', 'main.js');
+/** A daemon that is refused ends by itself within this. */
+const REFUSAL_SECONDS = '20';
+>>>>>>> main
 
 export function layoutOf(host: string): HostLayout {
   return hostLayout(Number(host.slice(1)));
 }
 
+<<<<<<< HEAD
 function parseProcess(pid: number): HostProcess | undefined {
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
@@ -208,4 +234,103 @@ export function daemonSize(host: string): DaemonSize {
     residentKb: field('VmRSS'),
     threads: field('Threads'),
   };
+=======
+/** Powers on a host that is in no swarm; `deploy/lab down` takes it away with the rest. */
+export async function bootSpare(host: string): Promise<void> {
+  await boot(layoutOf(host));
+}
+
+export async function stopDaemonOf(host: string): Promise<void> {
+  await stopDaemon(layoutOf(host));
+}
+
+export async function startDaemonOf(host: string): Promise<void> {
+  await startDaemon(layoutOf(host));
+}
+
+export function hasDaemon(host: string): boolean {
+  return daemonPid(layoutOf(host)) !== undefined;
+}
+
+/** The command line of a daemon on `host`, with some flags replaced. */
+export function daemonCommand(host: string, replaced: Record<string, string> = {}): string[] {
+  const { socket, dataRoot, execRoot, cgroupParent } = layoutOf(host);
+  const flags = {
+    '--data-root': dataRoot,
+    '--exec-root': execRoot,
+    '--cgroup-parent': cgroupParent,
+    '--host': `unix://${socket}`,
+    ...replaced,
+  };
+  return [
+    'timeout',
+    '-s',
+    'KILL',
+    REFUSAL_SECONDS,
+    'node',
+    MAIN,
+    'daemon',
+    ...Object.entries(flags).flat(),
+  ];
+}
+
+/** The one line a refused command says. Fails unless it is one, on standard error alone. */
+export function refusal(what: string, result: Outcome, code = 1): string {
+  assert.equal(result.code, code, `${what}: exit ${result.code}: ${result.stderr}`);
+  const lines = result.stderr.trimEnd().split('\n');
+  assert.equal(lines.length, 1, `${what}: more than one line: ${result.stderr}`);
+  assert.match(lines[0], /^tsswarm: \S/, what);
+  assert.doesNotMatch(lines[0], /\bat .*\.js:\d+|undefined|\[object/, what);
+  return lines[0];
+}
+
+/** As `inside`, without the lab's own program in between: for tests of many short commands. */
+export function within(host: string, ...command: string[]): Promise<Outcome> {
+  const layout = layoutOf(host);
+  const own = environment(layout);
+  const set = ['PATH', 'TSSWARM_HOST', 'DOCKER_HOST'].map((name) => `${name}=${own[name]}`);
+  const target = ['-t', String(pidOf(layout)), '-n', '-p', '-m', '-u'];
+  return outcome('nsenter', [...target, 'env', ...set, ...command]);
+}
+
+/** Runs `tsswarm args` on `host`: status 1, nothing on standard output, one line that fits. */
+export async function refused(host: string, args: readonly string[], line: RegExp): Promise<void> {
+  const result = await within(host, 'tsswarm', ...args);
+  const what = `tsswarm ${args.join(' ')}`;
+  assert.match(refusal(what, result), line);
+  assert.equal(result.stdout, '', what);
+}
+
+/** Starts a daemon that must refuse: it ends with status 1 and its last line fits. */
+export async function daemonRefused(
+  host: string,
+  replaced: Record<string, string>,
+  line: RegExp,
+): Promise<void> {
+  const result = await inside(host, ...daemonCommand(host, replaced));
+  // Its log comes before, as JSON.
+  const said = result.stderr
+    .trimEnd()
+    .split('\n')
+    .filter((each) => !each.startsWith('{'));
+  assert.equal(result.code, 1, `exit ${result.code}: ${result.stderr}`);
+  assert.equal(said.length, 1, result.stderr);
+  assert.match(said[0], line);
+}
+
+/** Runs every job, `width` at a time (each is a process or two); fails with all that failed. */
+export async function inTurns(
+  width: number,
+  jobs: readonly (() => Promise<void>)[],
+): Promise<void> {
+  const waiting = [...jobs];
+  const failures: string[] = [];
+  const worker = async (): Promise<void> => {
+    for (let job = waiting.shift(); job !== undefined; job = waiting.shift()) {
+      await job().catch((error: unknown) => failures.push(String(error)));
+    }
+  };
+  await Promise.all(Array.from({ length: width }, worker));
+  assert.deepEqual(failures, []);
+>>>>>>> main
 }

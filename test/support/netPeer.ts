@@ -131,23 +131,39 @@ async function resolveName(name: string, type: string): Promise<void> {
 /** Answers A questions for outside.example with 192.0.2.77 and NXDOMAIN for the rest. */
 function nameserver(address: string): void {
   const socket = createSocket('udp4');
-  socket.on('message', (query, from) => {
-    const end = query.indexOf(0, 12) + 5;
-    const question = query.subarray(12, end);
-    const known = question.toString('latin1').includes('\x07outside\x07example');
-    const header = Buffer.from(query.subarray(0, 12));
-    header.writeUInt16BE(known ? 0x8180 : 0x8183, 2);
-    header.writeUInt16BE(1, 4);
-    header.writeUInt16BE(known ? 1 : 0, 6);
-    header.writeUInt32BE(0, 8);
-    const answer = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 77]);
-    const parts = known ? [header, question, answer] : [header, question];
-    socket.send(Buffer.concat(parts), from.port, from.address);
+  socket.on('message', (query, from) => socket.send(answerTo(query), from.port, from.address));
+  const server = createServer((connection) => {
+    connection.on('error', () => {});
+    connection.on('data', (data) => {
+      const answer = answerTo(data.subarray(2));
+      const length = Buffer.alloc(2);
+      length.writeUInt16BE(answer.length);
+      connection.end(Buffer.concat([length, answer]));
+    });
   });
-  socket.bind(53, address, () => console.log('listening'));
+  const ready = (): void => console.log('listening');
+  server.listen(53, address, () => socket.bind(53, address, ready));
+}
+
+function answerTo(query: Buffer): Buffer {
+  const question = query.subarray(12, query.indexOf(0, 12) + 5);
+  const known = question.toString('latin1').includes('\x07outside\x07example');
+  const header = Buffer.from(query.subarray(0, 12));
+  header.writeUInt16BE(known ? 0x8180 : 0x8183, 2);
+  header.writeUInt16BE(1, 4);
+  header.writeUInt16BE(known ? 1 : 0, 6);
+  header.writeUInt32BE(0, 8);
+  const answer = Buffer.from([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 77]);
+  return Buffer.concat(known ? [header, question, answer] : [header, question]);
+}
+
+/** A server ends with the test that started it, however that ends. */
+function endWithStarter(): void {
+  process.stdin.on('end', () => process.exit(0)).resume();
 }
 
 const [mode, first, second, third] = process.argv.slice(2);
+if (/^(serve|patient|bulk|nameserver)$/.test(mode)) endWithStarter();
 if (mode === 'serve') serve(first, Number(second));
 else if (mode === 'get') await get(getOnce, first, Number(second), Number(third));
 else if (mode === 'getudp') await get(getDatagram, first, Number(second), Number(third));

@@ -53,7 +53,7 @@ export class ListMachine implements StateMachine {
 /** The system's time, so many times faster: an election takes a third of a second. */
 const SPEED = 4;
 
-class FastClock extends SystemClock {
+export class FastClock extends SystemClock {
   override nowMs(): number {
     return super.nowMs() * SPEED;
   }
@@ -90,7 +90,12 @@ export class RaftCluster {
   readonly #onFatal: (error: Error) => void;
 
   constructor(
-    options: { snapshotEntries?: number; log?: Log; onFatal?: (error: Error) => void } = {},
+    options: {
+      snapshotEntries?: number;
+      log?: Log;
+      clock?: Clock;
+      onFatal?: (error: Error) => void;
+    } = {},
   ) {
     this.#onFatal =
       options.onFatal ??
@@ -98,7 +103,7 @@ export class RaftCluster {
         throw error;
       });
     this.#log = options.log ?? silentLog;
-    this.clock = new FastClock();
+    this.clock = options.clock ?? new FastClock();
     this.#snapshotEntries = options.snapshotEntries;
   }
 

@@ -148,7 +148,7 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
     ],
     [['node', 'inspect', 'h9'], /^tsswarm: node h9 not found$/],
     [['node', 'update', '--availability', 'x', 'h1'], /^tsswarm: Availability: "x" is none of/],
-    [[...create], /^tsswarm: missing required argument 'image'$/],
+    [[...create], /^tsswarm: missing required argument 'image': write "tsswarm service create /],
     [[...create, '--replicas', '-1', 'web'], /^tsswarm: --replicas: "-1" is not a whole number/],
     [[...create, '-p', '80:70000', 'web'], /"70000" is not in 1-65535$/],
     [[...create, '-p', '127.0.0.1:80:80', 'web'], /publishing on one address is not supported/],

@@ -107,6 +107,28 @@ test('sysctl names become paths, with dots in names where slashes separate', () 
   );
 });
 
+test("a sysctl cannot lead from the container's own settings to the host's", () => {
+  for (const name of [
+    'net/../kernel/core_pattern',
+    'net.//.kernel.core_pattern',
+    'fs/mqueue/../../kernel/core_pattern',
+    'net.',
+    'net',
+    'net..core',
+    'net/./core',
+  ]) {
+    const sysctls = { [name]: '1' };
+    assert.throws(() => buildSpec(config({ sysctls }), paths, v2), /sysctl ".*" is no/, name);
+  }
+});
+
+test('no way of writing the root makes it a mount target', () => {
+  for (const target of ['/', '//', '/.', '/..', '/a/..', '/a/../../']) {
+    const mounts = [{ type: 'tmpfs' as const, target }];
+    assert.throws(() => buildSpec(config({ mounts }), paths, v2), /not an absolute path below/);
+  }
+});
+
 test('signals are known by name, short name, number and real-time offset', () => {
   const cases: [string, number][] = [
     ['SIGTERM', 15],

@@ -79,6 +79,7 @@ function scene() {
       opened: (nodeId) => events.push(`opened ${nodeId}`),
       heard: () => {},
       broken: (nodeId) => events.push(`broken ${nodeId}`),
+      left: (nodeId) => events.push(`left ${nodeId}`),
     },
   });
   dispatcher.start();
@@ -319,4 +320,13 @@ test('who may call what follows the table, on the store of the moment', () => {
   assert.equal(may(['new', 'worker'], 'Dispatcher', 'Session', lagging), 'not_leader');
   assert.equal(may(['new', 'worker'], 'Host', 'Ping', lagging), 'yes');
   assert.equal(may(['w', 'worker'], 'Unknown', 'X'), 'forbidden');
+});
+
+test('a host that says it has left ends its session and is told of at once', async () => {
+  const { events, handlers, open } = scene();
+  const { call, outcome } = open();
+  await settle();
+  await handlers.leave?.({} as Parameters<NonNullable<typeof handlers.leave>>[0], call);
+  assert.match((await outcome)?.message ?? '', /the node has left/);
+  assert.deepEqual(events.slice(0, 2), ['opened h1', 'left h1']);
 });

@@ -262,3 +262,22 @@ test('a state that could not be stored is said again', () => {
   world.run(100);
   assert.deepEqual(world.downs(), ['b', 'b']);
 });
+
+test('a node that says it has left is down at once, and stays so until it comes back', () => {
+  const detector = new FailureDetector();
+  detector.opened('h1', 0);
+  detector.tick(0);
+  detector.left('h1', 100);
+  detector.broken('h1', 'its session broke', 110);
+  const [action, ...others] = detector.tick(150);
+  assert.deepEqual(action, {
+    kind: 'state',
+    nodeId: 'h1',
+    state: 'down',
+    message: 'it has left the swarm',
+  });
+  assert.deepEqual(others, []);
+  for (let nowMs = 200; nowMs < 60_000; nowMs += 50) assert.deepEqual(detector.tick(nowMs), []);
+  detector.opened('h1', 60_000);
+  assert.equal(detector.phaseOf('h1'), 'live');
+});

@@ -1,0 +1,123 @@
+/**
+ * The writes behind the API over a bare store: what is checked, resolved, refused and recorded.
+ */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { Ids } from '../../base/id.ts';
+import { SeededRandom } from '../../base/random.ts';
+import { Writes } from '../../manager/control/writes.ts';
+import type { NetworkAttachmentSpec, ServiceSpec } from '../../model/types.ts';
+import { DirectStore } from '../support/directStore.ts';
+import { ManualClock } from '../support/manualClock.ts';
+import { cluster, network, node, serviceSpec } from '../support/objects.ts';
+
+function scene(cannotDemote = '') {
+  const direct = new DirectStore(new ManualClock());
+  direct.create('cluster', cluster({}, { joinSecretWorker: 'w', joinSecretManager: 'm' }));
+  direct.create('node', node('m1', 1, { spec: { role: 'manager' }, role: 'manager' }));
+  direct.create('node', node('w1', 2));
+  direct.create('network', network('front'));
+  const random = new SeededRandom(1);
+  const writes = new Writes({
+    store: direct.store,
+    proposer: direct,
+    ids: new Ids(random),
+    random,
+    cannotDemote: () => cannotDemote,
+  });
+  return { direct, writes };
+}
+
+function on(...networks: NetworkAttachmentSpec[]): ServiceSpec {
+  const spec = serviceSpec('web');
+  return { ...spec, task: { ...spec.task, networks } };
+}
+
+test('networks are taken by name or id, kept by id; those of a host unchanged', async () => {
+  const { writes } = scene();
+  for (const target of ['front', 'front-id']) {
+    const { object } = await writes.createService(on({ target, aliases: ['a'] }));
+    assert.deepEqual(object.spec.task.networks, [{ target: 'front-id', aliases: ['a'] }]);
+    await writes.removeService(object.id);
+  }
+  const { object } = await writes.createService(on({ target: 'host', aliases: [] }));
+  assert.equal(object.spec.task.networks[0].target, 'host');
+  await assert.rejects(writes.createService(on({ target: 'back', aliases: [] })), /back not found/);
+  const twice = on({ target: 'front', aliases: [] }, { target: 'front-id', aliases: [] });
+  await assert.rejects(writes.createService(twice), /named twice/);
+});
+
+test('an update keeps the spec before it, and a rollback goes back to that', async () => {
+  const { writes } = scene();
+  const created = (await writes.createService(serviceSpec('web'))).object;
+  assert.equal(created.previousSpec, undefined);
+  await assert.rejects(writes.rollbackService(created.id, created.version), /no previous spec/);
+  const updated = (
+    await writes.updateService(created.id, created.version, serviceSpec('web', { replicas: 5 }))
+  ).object;
+  assert.deepEqual(updated.previousSpec, created.spec);
+  assert(updated.specVersion > created.specVersion);
+  const back = (await writes.rollbackService(updated.id, updated.version)).object;
+  assert.deepEqual(back.spec, created.spec);
+  assert.deepEqual(back.previousSpec, updated.spec);
+});
+
+test('a service changes neither its name nor its mode, and not from an old version', async () => {
+  const { writes } = scene();
+  const { object } = await writes.createService(serviceSpec('web'));
+  const { id, version } = object;
+  await assert.rejects(writes.updateService(id, version, serviceSpec('other')), /renamed/);
+  const global = serviceSpec('web', { mode: { kind: 'global' } });
+  await assert.rejects(writes.updateService(id, version, global), /mode of a service/);
+  await assert.rejects(writes.updateService(id, version - 1, serviceSpec('web')), {
+    code: 'out_of_sequence',
+  });
+  await assert.rejects(writes.updateService('no', 1, serviceSpec('web')), { code: 'not_found' });
+});
+
+test('the last manager is not demoted, nor one whose loss would leave no quorum', async () => {
+  const { direct, writes } = scene();
+  const m1 = direct.store.get('node', 'm1');
+  assert(m1 !== undefined);
+  const worker = { ...m1.spec, role: 'worker' as const };
+  await assert.rejects(writes.updateNode('m1', m1.version, worker), /last manager/);
+  const busy = scene('the managers left would have no quorum');
+  busy.direct.create(
+    'node',
+    node('m2', 3, { spec: { role: 'manager' }, manager: { raftId: 2, address: 'm2:2377' } }),
+  );
+  const m2 = busy.direct.store.get('node', 'm2');
+  assert(m2 !== undefined);
+  const demoted = { ...m2.spec, role: 'worker' as const };
+  await assert.rejects(busy.writes.updateNode('m2', m2.version, demoted), /no quorum/);
+});
+
+test('a node is removed when down, or by force, and never while it is a manager', async () => {
+  const { direct, writes } = scene();
+  await assert.rejects(writes.removeNode('m1', true), /demote it first/);
+  await assert.rejects(writes.removeNode('w1', false), /is not down/);
+  await writes.removeNode('w1', true);
+  assert.equal(direct.store.get('node', 'w1'), undefined);
+  direct.create('node', node('w2', 2, { state: 'down' }));
+  await writes.removeNode('w2', false);
+});
+
+test('rotating a token changes that secret and nothing else', async () => {
+  const { direct, writes } = scene();
+  const before = direct.store.cluster();
+  assert(before !== undefined);
+  const rotate = { workerToken: false, managerToken: true };
+  const { object } = await writes.updateCluster(before.version, before.spec, rotate);
+  assert.equal(object.joinSecretWorker, 'w');
+  assert.match(object.joinSecretManager, /^[0-9a-z]{25}$/);
+});
+
+test('a network in use stays, one with a taken or reserved name is not made', async () => {
+  const { writes } = scene();
+  const { object } = await writes.createService(on({ target: 'front', aliases: [] }));
+  await assert.rejects(writes.removeNetwork('front-id'), /in use by service web/);
+  await assert.rejects(writes.createNetwork(network('front').spec), { code: 'conflict' });
+  await assert.rejects(writes.createNetwork(network('host').spec), { code: 'conflict' });
+  await writes.removeService(object.id);
+  await writes.removeNetwork('front-id');
+});
