@@ -3,7 +3,6 @@
  * asking the leader to be added), joins it to the store and runs the manager's services on it.
  * Removing a member is the leader's work; this only stops and hands the lead over.
  */
-import { existsSync } from 'node:fs';
 import { assert } from '../base/assert.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import { withDeadline } from '../base/queue.ts';
@@ -41,6 +40,8 @@ export interface ManagerRoleOptions {
   readonly remember: (raftId: number) => void;
   /** The managers changed, or who leads ('' = nobody known). */
   readonly onManagers: (addresses: readonly string[], leader: string) => void;
+  /** The group has taken this member out, perhaps while it was away. */
+  readonly onRemoved: () => void;
 }
 
 export class ManagerRole {
@@ -49,13 +50,16 @@ export class ManagerRole {
   readonly #manager: Manager;
   readonly #stopFollowing: () => void;
 
-  /** Resolves once the member takes part; a founder's, once the store's first objects are in. */
+  /**
+   * Resolves once the member takes part; a founder's, once the store's first objects are in.
+   * SwarmError not_found when a member's files hold nothing: what it promised is forgotten with
+   * them, so it has to become a new one.
+   */
   static async start(options: ManagerRoleOptions): Promise<ManagerRole> {
     const { environment, membership, directory, founding, channelTo } = options;
     const { clock, random, log } = environment;
     const address = `${membership.advertiseHost}:${membership.port}`;
-    // Without its files a member is a new one, with a new id: the old one's votes are forgotten.
-    const joins = founding === undefined && (membership.raftId === 0 || !existsSync(directory));
+    const joins = founding === undefined && membership.raftId === 0;
     const id = joins ? await joinGroup(options, address) : membership.raftId;
     const replica = new Replica({ clock });
     const transport = new StreamTransport({
@@ -75,6 +79,7 @@ export class ManagerRole {
       stateMachine: replica,
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
+      onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
     replica.attach(raft);

@@ -325,7 +325,8 @@ export class Node implements DaemonNode {
       await checkReachable(this.#environment, membership, issued.credentials, remotes);
       this.#identity.saveCredentials(issued.credentials);
       this.#identity.save(membership);
-      this.#swarm = await SwarmNode.start(this.#parts(membership, issued.credentials));
+      const parts = this.#parts(membership, issued.credentials);
+      this.#swarm = await SwarmNode.start({ ...parts, joining: true });
       this.#state = 'active';
     } catch (error) {
       this.#identity.erase();

@@ -51,7 +51,7 @@ export class RaftNode {
 
   /**
    * Opens the member's state and joins in. SwarmError corrupt when stored state fails its checks,
-   * invalid when there is none and neither `bootstrap` nor `join` is given.
+   * not_found when there is none and neither `bootstrap` nor `join` is given.
    */
   static async open(options: RaftNodeOptions): Promise<RaftNode> {
     let node: RaftNode | undefined;
@@ -140,6 +140,8 @@ export class RaftNode {
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
       },
+      wasRemoved: (id) => this.#state.table.wasRemoved(id),
+      onRemoved: () => this.#stopped || this.#options.onRemoved?.(),
     });
     transport.setPeers(this.#peers());
     this.#state.disk.spaceChanged.listen((full) => this.#onSpace(full));

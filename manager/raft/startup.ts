@@ -26,7 +26,7 @@ export interface OpenState {
   readonly table: MemberTable;
 }
 
-/** With the state machine restored. SwarmError corrupt or invalid; see RaftNode.open. */
+/** With the state machine restored. SwarmError corrupt or not_found; see RaftNode.open. */
 export async function openState(
   options: RaftNodeOptions,
   onFatal: (error: Error) => void,
@@ -50,7 +50,7 @@ export async function openState(
   }
 }
 
-/** SwarmError invalid when the disk holds nothing and neither bootstrap nor join is given. */
+/** SwarmError not_found when the disk holds nothing and neither bootstrap nor join is given. */
 async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLog> {
   const { recovered } = disk;
   const memory = new MemoryLog();
@@ -67,7 +67,7 @@ async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLo
     // From the first moment on this id has a state, so that a lost disk is told from a new member.
     await write(disk, [], memory.hardState);
   } else {
-    throw new SwarmError('invalid', `no raft state in ${first.dir}: initialise or join a swarm`);
+    throw new SwarmError('not_found', `no raft state in ${first.dir}: initialise or join a swarm`);
   }
   return memory;
 }

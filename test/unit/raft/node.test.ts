@@ -139,6 +139,22 @@ test('members join one by one, catch up by snapshot, and a removed one cannot re
   }
 });
 
+test('a member taken out while it was away hears of it when it is back', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    const [gone] = [1, 2, 3].filter((id) => id !== leader.id);
+    cluster.network.isolate(cluster.addressOf(gone));
+    await leader.node.removeMember(gone);
+    cluster.network.heal();
+    await cluster.until('it hears of it', () => cluster.toldRemoved.has(gone));
+    assert.deepEqual([...cluster.toldRemoved], [gone]);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
 test('a removal that would leave no quorum is refused with the reason', async () => {
   const cluster = new RaftCluster();
   try {
@@ -225,7 +241,7 @@ test('a state directory of another member is refused', async () => {
       assert.match(error.message, /belongs to raft member 1, not to 2/);
       return true;
     });
-    await assert.rejects(cluster.start(3), (error) => hasCode(error, 'invalid'));
+    await assert.rejects(cluster.start(3), (error) => hasCode(error, 'not_found'));
   } finally {
     await cluster.dispose();
   }
