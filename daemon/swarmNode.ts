@@ -206,12 +206,7 @@ export class SwarmNode {
       environment,
       directory: identity.raftDirectory,
       membership: this.#membership,
-<<<<<<< HEAD
       founding,
-=======
-      // Once: a founder that is promoted again later joins like any other.
-      founding: this.#membership.raftId === 0 ? undefined : this.#options.founding,
->>>>>>> main
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
@@ -275,17 +270,8 @@ export class SwarmNode {
       if (role === 'manager') await this.#startManager();
       else await this.#stopManager();
     } catch (error) {
-<<<<<<< HEAD
       if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
       throw error;
-=======
-      log.warn('role change failed; it is tried again', role, error: messageOf(error) );
-      if (role === 'manager') {
-        this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
-        this.#options.identity.eraseRaft();
-      }
-      clock.afterIdle(ROLE_RETRY_MS, () => this.#told(this.#agent.session));
->>>>>>> main
     }
   }
 

@@ -63,16 +63,11 @@ async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLo
   }
   if (first.bootstrap !== undefined) {
     await writeBootstrap(disk, memory, first.bootstrap.voters);
-<<<<<<< HEAD
-  } else if (first.join !== true) {
-    throw new SwarmError('not_found', `no raft state in ${first.dir}: initialise or join a swarm`);
-=======
   } else if (first.join === true) {
     // From the first moment on this id has a state, so that a lost disk is told from a new member.
     await write(disk, [], memory.hardState);
   } else {
-    throw new SwarmError('invalid', `no raft state in ${first.dir}: initialise or join a swarm`);
->>>>>>> main
+    throw new SwarmError('not_found', `no raft state in ${first.dir}: initialise or join a swarm`);
   }
   return memory;
 }

@@ -23,17 +23,6 @@ export interface StreamTransportOptions {
   readonly log: Log;
 }
 
-<<<<<<< HEAD
-/** Streams accepted at once; a member needs one or two. */
-const MAX_ACCEPTED = 64;
-/** In an error's detail: the id of the member that was taken out. */
-const REMOVED = 'removedRaftId';
-
-function removed(id: number): SwarmError {
-  const message = `raft member ${id} was taken out of the managers`;
-  return new SwarmError('forbidden', message, { detail: { [REMOVED]: String(id) } });
-}
-=======
 /**
  * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
  * path that died linger until TCP gives them up.
@@ -41,7 +30,13 @@ function removed(id: number): SwarmError {
 const MAX_ACCEPTED_PER_PEER = 6;
 /** Streams accepted at once of which the sender is not known yet, or known: members are few. */
 const MAX_ACCEPTED = 128;
->>>>>>> main
+/** In an error's detail: the id of the member that was taken out. */
+const REMOVED = 'removedRaftId';
+
+function removed(id: number): SwarmError {
+  const message = `raft member ${id} was taken out of the managers`;
+  return new SwarmError('forbidden', message, { detail: { [REMOVED]: String(id) } });
+}
 
 export class StreamTransport implements RaftTransport {
   readonly #options: StreamTransportOptions;
@@ -128,11 +123,8 @@ export class StreamTransport implements RaftTransport {
       try {
         if (hello === undefined) {
           hello = this.#greet(bytes);
-<<<<<<< HEAD
           if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
-=======
           this.#admit(stream, hello.from.id);
->>>>>>> main
           const { from } = hello;
           if (kind === 'snapshot') {
             receiver = new SnapshotReceiver(stream, (message, chunks) =>
@@ -151,12 +143,8 @@ export class StreamTransport implements RaftTransport {
       } catch (error) {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
-<<<<<<< HEAD
-        stream.close(error);
-=======
         this.#accepted.delete(stream);
-        stream.close();
->>>>>>> main
+        stream.close(error);
       }
     });
     stream.onClose((error) => {

@@ -11,7 +11,7 @@ import { checkAll, checkRecords, settle } from '../support/killChecks.ts';
 import { nextFault } from '../support/killFaults.ts';
 import { createServices, HOSTS, NETWORK, removeServices, World } from '../support/killWorld.ts';
 import { inside, lab, loadImage, raise } from '../support/lab.ts';
-import { type DaemonSize, daemonSize, type Traces, tracesOf } from '../support/labHosts.ts';
+import { type DaemonSize, daemonSize, type Traces, tracesOf } from '../support/labProbe.ts';
 import { OutsideClient } from '../support/outsideClient.ts';
 
 const COUNT = Number(process.env['COUNT'] ?? 200);

@@ -14,7 +14,7 @@ import {
   services,
   type World,
 } from './killWorld.ts';
-import { type LiveContainer, liveContainers, within } from './labHosts.ts';
+import { type LiveContainer, liveContainers, within } from './labProbe.ts';
 import type { OutsideClient } from './outsideClient.ts';
 
 const CLIENT_ADDRESS = '10.99.0.100';

@@ -9,7 +9,7 @@ import { boot, daemonPid, powerOff, startDaemon, stopDaemon } from '../../deploy
 import { cut, heal } from '../../deploy/hosts/underlay.ts';
 import { clock } from '../bench/swarmClient.ts';
 import { HOSTS, services, type World } from './killWorld.ts';
-import { layoutOf, liveContainers } from './labHosts.ts';
+import { layoutOf, liveContainers } from './labProbe.ts';
 
 export interface Fault {
   readonly told: string;
