@@ -3,7 +3,6 @@
  * daemons that are started to see them refuse, and commands that must be refused with one line. For
  * end-to-end tests of what users and hosts get wrong; it never reaches into a running daemon.
  */
-
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import {
