@@ -30,8 +30,8 @@ export function describeHost(options: DescribeOptions): NodeDescription {
 }
 
 /**
- * Survives a change of the host's name. Hosts that share one machine (a lab's have UTS namespaces of
- * their own) share its id too: there the host name tells them apart.
+ * Survives a change of the host's name. Hosts that share one machine (a lab's have UTS namespaces
+ * of their own) share its id too: there the host name tells them apart.
  */
 function machineId(): string {
   try {

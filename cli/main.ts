@@ -19,10 +19,11 @@ function terminal(stream: NodeJS.WriteStream): Terminal {
   return {
     isTty: stream.isTTY === true,
     get columns(): number {
-      return stream.columns ?? 80;
+      // A terminal may not know its size and say 0 (a serial console, script without one).
+      return stream.columns || 80;
     },
     get rows(): number {
-      return stream.rows ?? 24;
+      return stream.rows || 24;
     },
     write: (text) => {
       stream.write(text);

@@ -46,7 +46,8 @@ export function checkOwnAddress(advertised: string): void {
   if (own.some(({ address }) => address === advertised)) return;
   throw new SwarmError(
     'unavailable',
-    `this host has no address ${advertised}, by which the swarm knows it (${list(candidates())}): ` +
+    `this host has no address ${advertised}, by which the swarm knows it ` +
+      `(${list(candidates())}): ` +
       'give it that address back, or, if its state was copied from another machine or it moved, ' +
       'run "tsswarm leave --force" and join again',
   );
@@ -88,7 +89,8 @@ export function resolveAdvertise(text: string, defaultPort = DEFAULT_GRPC_PORT):
   if (!found.some(({ address }) => address === given.host)) {
     throw new SwarmError(
       'invalid',
-      `${given.host} is not an address of this host (${list(found)}): other hosts could not reach it`,
+      `${given.host} is not an address of this host (${list(found)}): ` +
+        'other hosts could not reach it',
     );
   }
   return given;

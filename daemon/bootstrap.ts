@@ -1,6 +1,6 @@
 /**
- * The first node of a new swarm: its root certificate, its own certificate, and the objects that the
- * store begins with. Makes them and returns them; nothing is written here.
+ * The first node of a new swarm: its root certificate, its own certificate, and the objects that
+ * the store begins with. Makes them and returns them; nothing is written here.
  */
 import { isIPv4 } from 'node:net';
 import { SwarmError } from '../base/errors.ts';

@@ -64,12 +64,15 @@ const PROBES: readonly Probe[] = [
     mend: 'mount cgroups, and boot without "cgroup_disable=" on the kernel command line',
     script:
       'if [ -e /sys/fs/cgroup/cgroup.controllers ]; then ' +
-      'for c in memory cpu pids; do grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done; ' +
+      'for c in memory cpu pids; do ' +
+      'grep -qw $c /sys/fs/cgroup/cgroup.controllers || exit 1; done; ' +
       'else for c in memory cpu pids; do [ -e /sys/fs/cgroup/$c/cgroup.procs ] || exit 1; done; fi',
   },
 ];
 
-/** Runs a script in fresh mount and network namespaces; rejects with what it wrote when it fails. */
+/**
+ * Runs a script in fresh mount and network namespaces; rejects with what it wrote when it fails.
+ */
 export type RunProbe = (script: string) => Promise<void>;
 
 async function runProbe(script: string): Promise<void> {

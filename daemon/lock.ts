@@ -15,7 +15,9 @@ const flock = define<(fd: number, operation: number) => number>(
   'int flock(int fd, int operation)',
 );
 
-/** Takes the lock of `dataRoot`, making the directory; SwarmError conflict when another holds it. */
+/**
+ * Takes the lock of `dataRoot`, making the directory; SwarmError conflict when another holds it.
+ */
 export function lockDataRoot(dataRoot: string): void {
   mkdirSync(dataRoot, { recursive: true, mode: 0o711 });
   const path = join(dataRoot, 'daemon.lock');
@@ -25,7 +27,8 @@ export function lockDataRoot(dataRoot: string): void {
     closeSync(fd);
     throw new SwarmError(
       'conflict',
-      `another daemon (pid ${holder}) uses ${dataRoot}: stop it, or give this one its own --data-root`,
+      `another daemon (pid ${holder}) uses ${dataRoot}: ` +
+        'stop it, or give this one its own --data-root',
     );
   }
   writeSync(fd, `${process.pid}\n`);

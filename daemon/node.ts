@@ -79,8 +79,8 @@ export class Node implements DaemonNode {
   }
 
   /**
-   * Takes its place again when this host is part of a swarm. SwarmError corrupt when the identity or
-   * Raft's files are damaged: the daemon must not start on them.
+   * Takes its place again when this host is part of a swarm. SwarmError corrupt when the identity
+   * or Raft's files are damaged: the daemon must not start on them.
    */
   async resume(): Promise<void> {
     const membership = this.#identity.membership();
@@ -327,7 +327,8 @@ export class Node implements DaemonNode {
       await checkReachable(this.#environment, membership, issued.credentials, remotes);
       this.#identity.saveCredentials(issued.credentials);
       this.#identity.save(membership);
-      this.#swarm = await SwarmNode.start(this.#parts(membership, issued.credentials));
+      const parts = this.#parts(membership, issued.credentials);
+      this.#swarm = await SwarmNode.start({ ...parts, joining: true });
       this.#state = 'active';
     } catch (error) {
       this.#identity.erase();
@@ -353,7 +354,7 @@ export class Node implements DaemonNode {
     if (swarm === undefined && this.#state !== 'error') {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
-    if (swarm?.manager !== undefined) await swarm.manager.leave(force);
+    await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
     await this.#forget();

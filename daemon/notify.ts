@@ -1,6 +1,7 @@
 /**
- * Tells systemd that the daemon is ready (sd_notify(3)): one datagram to $NOTIFY_SOCKET. Does nothing
- * where there is no systemd. Node has no unix datagram sockets, so it is sent through the C library.
+ * Tells systemd that the daemon is ready (sd_notify(3)): one datagram to $NOTIFY_SOCKET. Does
+ * nothing where there is no systemd. Node has no unix datagram sockets, so it is sent through the C
+ * library.
  */
 import { check, close, define } from '../runtime/sys/libc.ts';
 
@@ -25,7 +26,8 @@ const sendto = define<
   ) => number
 >(
   '',
-  'int64_t sendto(int fd, void *data, size_t length, int flags, void *address, uint32_t addressLength)',
+  'int64_t sendto(int fd, void *data, size_t length, int flags, void *address, ' +
+    'uint32_t addressLength)',
 );
 
 /** `state` is e.g. 'READY=1'. */

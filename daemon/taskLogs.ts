@@ -1,7 +1,7 @@
 /**
- * Logs of tasks wherever they run: one stream per task, from this host's agent or over gRPC from the
- * task's host, handed on as they come. Order holds within a task. A host that cannot be reached ends
- * its tasks' streams with an error only when nothing else is left to tell.
+ * Logs of tasks wherever they run: one stream per task, from this host's agent or over gRPC from
+ * the task's host, handed on as they come. Order holds within a task. A host that cannot be reached
+ * ends its tasks' streams with an error only when nothing else is left to tell.
  */
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';

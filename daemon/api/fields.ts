@@ -15,12 +15,16 @@ function wrong(path: string, wanted: string): never {
   throw new SwarmError('invalid', `${path === '' ? 'the body' : path} must be ${wanted}`);
 }
 
+/** Deeper than any specification: what lies there was meant to be something. */
+const EMPTY_DEPTH_MAX = 32;
+
 /** Go's zero value: what clients send for a field that was not set. */
-function isEmpty(value: unknown): boolean {
+function isEmpty(value: unknown, depth = 0): boolean {
   if (value === undefined || value === null || value === false) return true;
   if (value === 0 || value === '') return true;
   if (Array.isArray(value)) return value.length === 0;
-  return isRecord(value) && Object.values(value).every(isEmpty);
+  if (!isRecord(value) || depth > EMPTY_DEPTH_MAX) return false;
+  return Object.values(value).every((item) => isEmpty(item, depth + 1));
 }
 
 export class Fields {

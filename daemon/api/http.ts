@@ -1,7 +1,8 @@
 /**
  * The small part of HTTP that the API needs: requests with parsed query and bounded bodies,
- * replies, streams that wait for a slow reader, and a router over path patterns ('/nodes/{id}/update';
- * '{name...}' also matches slashes). It knows nothing of Docker beyond the shape of an error.
+ * replies, streams that wait for a slow reader, and a router over path patterns
+ * ('/nodes/{id}/update'; '{name...}' also matches slashes). It knows nothing of Docker beyond the
+ * shape of an error.
  */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';

@@ -25,6 +25,7 @@ import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
 import { addUnbuiltRoutes } from './routes/unbuilt.ts';
+import { Turns } from './turns.ts';
 import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
@@ -54,8 +55,11 @@ export function createApi(options: ApiOptions): Api {
   const router = routerOf(options);
   const servers: Server[] = [];
   const watchers = new WatchSockets(options);
+  const turns = new Turns();
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
-    void serve(router, options.log, incoming, response);
+    turns.take(incoming, response, () => {
+      void serve(router, options.log, incoming, response);
+    });
   };
   return {
     listenUnix: async (path, { group }) => {
@@ -153,6 +157,8 @@ async function sendError(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
+  // The caller has gone: nobody to tell, and nothing went wrong here.
+  if (response.destroyed) return;
   const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
   if (!(error instanceof SwarmError)) {
     const stack = error instanceof Error ? error.stack : undefined;

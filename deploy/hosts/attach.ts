@@ -1,6 +1,6 @@
 /**
- * Runs a command for the caller: its terminal, input, output and signals are the caller's, and so is
- * the exit code (128 and the signal's number when a signal ended it, as a shell tells it).
+ * Runs a command for the caller: its terminal, input, output and signals are the caller's, and so
+ * is the exit code (128 and the signal's number when a signal ended it, as a shell tells it).
  */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
@@ -10,7 +10,9 @@ import { childrenOf } from './system.ts';
 const FROM_TERMINAL: readonly NodeJS.Signals[] = ['SIGINT', 'SIGQUIT'];
 const TO_ONE: readonly NodeJS.Signals[] = ['SIGTERM', 'SIGHUP'];
 
-/** `behind`: the program waits for a child that is the real command (nsenter into a pid namespace). */
+/**
+ * `behind`: the program waits for a child that is the real command (nsenter into a pid namespace).
+ */
 export function attach(
   program: string,
   args: readonly string[],

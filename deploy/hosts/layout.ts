@@ -5,7 +5,9 @@
 import { join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 
-/** $TSSWARM_LAB names a second lab beside the first: its paths, namespaces and cgroups end in it. */
+/**
+ * $TSSWARM_LAB names a second lab beside the first: its paths, namespaces and cgroups end in it.
+ */
 const suffix = labSuffix(process.env['TSSWARM_LAB'] ?? '');
 const LAB_NAME = `tsswarm-lab${suffix}`;
 export const RUN_ROOT = `/run/${LAB_NAME}`;

@@ -34,7 +34,8 @@ export async function exclusively(verb: Verb, work: () => Promise<void>): Promis
     if (verb === 'up') {
       throw new SwarmError(
         'conflict',
-        `deploy/lab up runs already (process ${other.pid}): wait for it, or end it: deploy/lab down`,
+        `deploy/lab up runs already (process ${other.pid}): ` +
+          'wait for it, or end it: deploy/lab down',
       );
     }
     kill(other.pid);

@@ -109,7 +109,9 @@ function count(given: ReadonlyMap<string, string>, flag: string, most: number): 
   return value;
 }
 
-/** What was raised; undefined when no lab stands (never raised, raised by half, or rebooted away). */
+/**
+ * What was raised; undefined when no lab stands (never raised, raised by half, or rebooted away).
+ */
 function standing(): { hosts: number; managers: number } | undefined {
   if (!existsSync(READY_FILE) || knownHosts().every((host) => pidOf(host) === undefined)) {
     return undefined;

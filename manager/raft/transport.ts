@@ -23,13 +23,26 @@ export interface StreamTransportOptions {
   readonly log: Log;
 }
 
-/** Streams accepted at once; a member needs one or two. */
-const MAX_ACCEPTED = 64;
+/**
+ * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
+ * path that died linger until TCP gives them up.
+ */
+const MAX_ACCEPTED_PER_PEER = 6;
+/** Streams accepted at once of which the sender is not known yet, or known: members are few. */
+const MAX_ACCEPTED = 128;
+/** In an error's detail: the id of the member that was taken out. */
+const REMOVED = 'removedRaftId';
+
+function removed(id: number): SwarmError {
+  const message = `raft member ${id} was taken out of the managers`;
+  return new SwarmError('forbidden', message, { detail: { [REMOVED]: String(id) } });
+}
 
 export class StreamTransport implements RaftTransport {
   readonly #options: StreamTransportOptions;
   readonly #peers = new Map<number, Peer>();
-  readonly #accepted = new Set<PeerStream>();
+  /** With the sender's id once it has said it; in the order they came. */
+  readonly #accepted = new Map<PeerStream, number>();
   readonly #sending = new Set<PeerStream>();
   #handler: TransportHandler | undefined = undefined;
   #stopped = false;
@@ -59,7 +72,13 @@ export class StreamTransport implements RaftTransport {
         if (!this.#stopped) this.#handler?.onUnreachable(id);
       });
     };
-    return { ...this.#options, onUnreachable };
+    const onRefused = (error: SwarmError): void => {
+      if (error.detail[REMOVED] !== String(this.#options.self.id)) return;
+      queueMicrotask(() => {
+        if (!this.#stopped) this.#handler?.onRemoved();
+      });
+    };
+    return { ...this.#options, onUnreachable, onRefused };
   }
 
   async sendSnapshot(
@@ -97,13 +116,15 @@ export class StreamTransport implements RaftTransport {
       stream.close();
       return;
     }
-    this.#accepted.add(stream);
+    this.#accepted.set(stream, 0);
     let hello: Hello | undefined;
     let receiver: SnapshotReceiver | undefined;
     stream.onData((bytes) => {
       try {
         if (hello === undefined) {
           hello = this.#greet(bytes);
+          if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
+          this.#admit(stream, hello.from.id);
           const { from } = hello;
           if (kind === 'snapshot') {
             receiver = new SnapshotReceiver(stream, (message, chunks) =>
@@ -115,19 +136,30 @@ export class StreamTransport implements RaftTransport {
         } else if (receiver !== undefined) {
           receiver.take(bytes);
         } else {
+          if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           for (const message of readBatch(bytes)) handler.onMessage(hello.from, message);
           stream.write(ACK);
         }
       } catch (error) {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
-        stream.close();
+        this.#accepted.delete(stream);
+        stream.close(error);
       }
     });
     stream.onClose((error) => {
       this.#accepted.delete(stream);
       receiver?.fail(error ?? new Error('the sender closed the stream'));
     });
+  }
+
+  #admit(stream: PeerStream, from: number): void {
+    this.#accepted.set(stream, from);
+    const same = [...this.#accepted].filter(([, id]) => id === from);
+    for (const [oldest] of same.slice(0, Math.max(0, same.length - MAX_ACCEPTED_PER_PEER))) {
+      this.#accepted.delete(oldest);
+      oldest.close();
+    }
   }
 
   #greet(bytes: Uint8Array): Hello {
@@ -148,7 +180,7 @@ export class StreamTransport implements RaftTransport {
     this.#stopped = true;
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
-    for (const stream of [...this.#accepted, ...this.#sending]) stream.close();
+    for (const stream of [...this.#accepted.keys(), ...this.#sending]) stream.close();
     return Promise.resolve();
   }
 }

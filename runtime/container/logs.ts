@@ -140,6 +140,8 @@ async function findTail(
           at = from;
           end = windowStart + from;
         }
+        // A window without a frame at its end: damaged there (a power failure); it starts after.
+        if (end === windowStart + window.length) return start;
       }
     } finally {
       await file.close();

@@ -1,6 +1,6 @@
 /**
- * Ten minutes with two busy loops per core and a disk writer: how often a node is called down or the
- * leader changes. The target is never.
+ * Ten minutes with two busy loops per core and a disk writer: how often a node is called down or
+ * the leader changes. The target is never.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';

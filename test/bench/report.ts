@@ -83,7 +83,8 @@ export function table(figures: readonly Figure[]): string {
   const rows = figures.map((each) => {
     const values = [each.median, each.min, each.max].map(round).join(' | ');
     const verdict = each.met ? 'met' : 'missed';
-    return `| ${each.name} | ${each.unit} | ${each.runs} | ${values} | ${each.target} | ${verdict} |`;
+    const cells = [each.name, each.unit, each.runs, values, each.target, verdict];
+    return `| ${cells.join(' | ')} |`;
   });
   return [
     '| figure | unit | runs | median | min | max | target | |',

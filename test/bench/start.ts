@@ -1,6 +1,6 @@
 /**
- * A container's start: from the agent's call to the program executed, no network. The runtime alone,
- * in one process, as the agent uses it.
+ * A container's start: from the agent's call to the program executed, no network. The runtime
+ * alone, in one process, as the agent uses it.
  */
 import { makeTestHost } from '../support/rootfs.ts';
 import { type Figure, figure } from './report.ts';

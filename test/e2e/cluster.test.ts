@@ -143,7 +143,7 @@ test('containers do not notice that the daemon is killed and started again', asy
   });
 });
 
-test('the replicas of a host that is cut off come back on the others, and it may return', async () => {
+test('the replicas of a host that is cut off come back elsewhere, and it may return', async () => {
   const leading = await leader('h1');
   const lost = other(leading);
   await lab('cut', lost);

@@ -1,7 +1,7 @@
 /**
- * What users get wrong, against a real swarm of three managers and a host that is in none: each wrong
- * input is one line on standard error that says what and how to mend it, status 1 (2 when tasks
- * cannot be placed), and nothing has changed. The tests share one lab and run in order.
+ * What users get wrong, against a real swarm of three managers and a host that is in none: each
+ * wrong input is one line on standard error that says what and how to mend it, status 1 (2 when
+ * tasks cannot be placed), and nothing has changed. The tests share one lab and run in order.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
@@ -121,7 +121,7 @@ const WRONG_REQUESTS: readonly (readonly [string[], RegExp])[] = [
   [['leave'], /participating as a manager.*--force/],
 ];
 
-test('each wrong request is one line that says what and how to mend it, and changes nothing', async () => {
+test('each wrong request is one line that says how to mend it, and changes nothing', async () => {
   const earlier = await cluster();
   const jobs = WRONG_REQUESTS.map(
     ([args, line]) =>
@@ -150,7 +150,7 @@ test('an update from a stale version is refused and changes nothing', async () =
   assert.deepEqual(now.Spec.Labels, { a: 'b' });
 });
 
-test('what cannot be placed ends with status 2 and its reason, and the service is kept', async () => {
+test('what cannot be placed ends with status 2 and why, and the service is kept', async () => {
   const cases: readonly (readonly [string, string[], RegExp])[] = [
     [
       'far',

@@ -122,7 +122,7 @@ test('the working directory is made when it is missing', async () => {
   assert.match(await output(['whoami'], { workingDir: '/srv/app/data' }), / cwd=\/srv\/app\/data /);
 });
 
-test('a working directory through /proc makes and enters nothing outside the container', async () => {
+test('a working directory through /proc makes nothing outside the container', async () => {
   const outside = join(host.dir, 'outside');
   for (let fd = 3; fd < 20; fd += 1) {
     const workingDir = `/proc/self/fd/${fd}${'/..'.repeat(20)}${outside}/${fd}`;

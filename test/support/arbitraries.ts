@@ -2,7 +2,7 @@
  * Random objects of the model for property tests: every field, every union member, bounded sizes.
  * They are well-formed, not sensible: references between them mean nothing.
  */
-import fc from 'fast-check';
+
 import { TaskState } from '../../model/taskState.ts';
 import type {
   Cluster,
@@ -22,6 +22,7 @@ import type {
   TaskStatus,
   UpdateConfig,
 } from '../../model/types.ts';
+import { fc } from './properties.ts';
 
 const text = fc.string({ maxLength: 12 });
 const texts = fc.array(text, { maxLength: 3 });

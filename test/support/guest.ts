@@ -1,7 +1,7 @@
 /**
  * A virtual machine with Debian's own kernel and nothing but cgroup v2: an initramfs made of this
- * machine's Node, our dist/ and a few tools, booted by qemu's software emulation. The guest runs one
- * compiled script and prints its result; there is no disk and no network.
+ * machine's Node, our dist/ and a few tools, booted by qemu's software emulation. The guest runs
+ * one compiled script and prints its result; there is no disk and no network.
  */
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
@@ -66,7 +66,7 @@ while :; do :; done
 `;
 
 /** A program and the shared objects it needs, copied to the same places below `root`. */
-function addProgram(root: string, program: string, at = program): void {
+export function addProgram(root: string, program: string, at = program): void {
   mkdirSync(dirname(join(root, at)), { recursive: true });
   cpSync(program, join(root, at), { dereference: true });
   for (const line of execFileSync('ldd', [program], { encoding: 'utf8' }).split('\n')) {
@@ -89,7 +89,7 @@ function buildInitramfs(
   addProgram(root, process.execPath, '/bin/node');
   cpSync(join(TOP, 'dist'), join(root, 'app', 'dist'), {
     recursive: true,
-    filter: (path) => !/dist\/(kernel|images)$/.test(path),
+    filter: (path) => !/dist\/(kernel|images|debian)$/.test(path),
   });
   writeFileSync(join(root, 'app', 'package.json'), '{"type":"module"}');
   writeFileSync(join(root, 'app', 'script'), script);

@@ -1,7 +1,7 @@
 /**
  * The lab as tests use it: `deploy/lab` driven as a user drives it, commands inside its hosts, HTTP
- * from the outside client, and waiting for conditions with a bound. Never reads another host's files
- * to learn what the product should have told.
+ * from the outside client, and waiting for conditions with a bound. Never reads another host's
+ * files to learn what the product should have told.
  */
 import { execFile, spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';

@@ -157,7 +157,13 @@ function answerTo(query: Buffer): Buffer {
   return Buffer.concat(known ? [header, question, answer] : [header, question]);
 }
 
+/** A server ends with the test that started it, however that ends. */
+function endWithStarter(): void {
+  process.stdin.on('end', () => process.exit(0)).resume();
+}
+
 const [mode, first, second, third] = process.argv.slice(2);
+if (/^(serve|patient|bulk|nameserver)$/.test(mode)) endWithStarter();
 if (mode === 'serve') serve(first, Number(second));
 else if (mode === 'get') await get(getOnce, first, Number(second), Number(third));
 else if (mode === 'getudp') await get(getDatagram, first, Number(second), Number(third));

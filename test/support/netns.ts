@@ -32,11 +32,11 @@ function command(file: string, args: readonly string[]): Promise<string> {
   });
 }
 
-/** A namespace kept by a process of its own. */
+/** A namespace kept by a process of its own, which ends with this one however that ends. */
 async function holdNamespace(): Promise<ChildProcess> {
-  const script = 'echo ready; exec sleep infinity';
+  const script = 'echo ready; exec cat';
   const holder = spawn('unshare', ['--net', '--mount', 'sh', '-c', script], {
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   await once(holder.stdout as NodeJS.ReadableStream, 'data');
   return holder;
@@ -113,7 +113,7 @@ export class Place {
 
   async #background(...words: string[]): Promise<void> {
     const child = spawn('nsenter', [...this.enter, process.execPath, PEER, ...words], {
-      stdio: ['ignore', 'pipe', 'inherit'],
+      stdio: ['pipe', 'pipe', 'inherit'],
     });
     this.#started.push(child);
     await once(child.stdout as NodeJS.ReadableStream, 'data');

@@ -1,7 +1,6 @@
 /** The task machine as properties over random histories, and its rules one by one. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import {
   type Action,
   ALONE_AFTER_MS,
@@ -15,6 +14,7 @@ import {
 import { DEFAULT_RESTART_POLICY } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import { ASSIGNED_STATUS } from '../support/agentParts.ts';
+import { fc } from '../support/properties.ts';
 
 const INPUT: StepInput = {
   desired: TaskState.RUNNING,

@@ -4,11 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { NetworkSpec, PortConfig } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
 import { cluster, network, type ServiceSpecFields } from '../support/objects.ts';
+import { fc } from '../support/properties.ts';
 
 function withNetwork(plane: ControlPlane, name: string, spec: Partial<NetworkSpec> = {}): void {
   plane.change({ kind: 'create', table: 'network', object: network(name, spec) });

@@ -1,7 +1,6 @@
 /** Docker's JSON and the model: there and back, defaults, refusals by path. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { SwarmError } from '../../base/errors.ts';
 import { containerToDocker } from '../../daemon/api/docker/container.ts';
 import { networkSpecFromDocker } from '../../daemon/api/docker/network.ts';
@@ -12,6 +11,7 @@ import { Fields } from '../../daemon/api/fields.ts';
 import { DEFAULT_CLUSTER_SPEC, DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
 import type { ServiceSpec } from '../../model/types.ts';
 import { nodeSpec, serviceSpec } from '../support/arbitraries.ts';
+import { fc } from '../support/properties.ts';
 
 /** Durations are nanoseconds in Docker's JSON: at most 2^53 of them. */
 const LONGEST_MS = 9_000_000_000;

@@ -182,3 +182,12 @@ test('aborting ends a follower that waits', () =>
     abort.abort();
     assert.deepEqual(await reading, []);
   }));
+
+test('a damaged place in a file ends the search for the tail', () =>
+  withWriter(async (writer) => {
+    writer.record(1, 'before');
+    appendFileSync(writer.path, Buffer.alloc(100_000));
+    writer.record(2, 'after');
+    assert.deepEqual(await writer.texts({ tail: 5 }), ['after']);
+    assert.deepEqual(await writer.texts({ tail: 1 }), ['after']);
+  }));

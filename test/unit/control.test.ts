@@ -33,7 +33,7 @@ function on(...networks: NetworkAttachmentSpec[]): ServiceSpec {
   return { ...spec, task: { ...spec.task, networks } };
 }
 
-test('networks are taken by name or id and kept by id; those of every host pass as they are', async () => {
+test('networks are taken by name or id, kept by id; those of a host unchanged', async () => {
   const { writes } = scene();
   for (const target of ['front', 'front-id']) {
     const { object } = await writes.createService(on({ target, aliases: ['a'] }));
@@ -92,7 +92,7 @@ test('the last manager is not demoted, nor one whose loss would leave no quorum'
   await assert.rejects(busy.writes.updateNode('m2', m2.version, demoted), /no quorum/);
 });
 
-test('a node is removed when it is down, or by force, and never while it is a manager', async () => {
+test('a node is removed when down, or by force, and never while it is a manager', async () => {
   const { direct, writes } = scene();
   await assert.rejects(writes.removeNode('m1', true), /demote it first/);
   await assert.rejects(writes.removeNode('w1', false), /is not down/);

@@ -1,7 +1,6 @@
 /** Addresses that follow from a host's index: unique, in range, and refused when out of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import {
   addressToNumber,
   chooseDefaultBridge,
@@ -19,6 +18,7 @@ import {
   tunnelAddress,
   tunnelMac,
 } from '../../runtime/net/addresses.ts';
+import { fc } from '../support/properties.ts';
 
 test('an address survives the way to a number and back', () => {
   fc.assert(

@@ -1,7 +1,6 @@
 /** Netlink attributes as bytes, and messages as values. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import {
   attributeText,
   be16,
@@ -19,6 +18,7 @@ import {
   macText,
   putRoute,
 } from '../../runtime/sys/rtnetlink.ts';
+import { fc } from '../support/properties.ts';
 
 test('attributes survive the way to bytes and back, whatever their length', () => {
   fc.assert(

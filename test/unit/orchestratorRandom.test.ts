@@ -4,13 +4,13 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { SeededRandom } from '../../base/random.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, Task, UpdateOrder } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
 import { network, type ServiceSpecFields } from '../support/objects.ts';
+import { fc } from '../support/properties.ts';
 
 const NODES = 4;
 const SERVICES = ['web', 'api', 'agent'];

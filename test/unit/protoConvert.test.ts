@@ -3,7 +3,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import type { AssignmentMessage } from '../../model/assignment.ts';
 import type { TableName, Tables } from '../../model/types.ts';
 import {
@@ -19,6 +18,7 @@ import {
   type TableObject,
 } from '../../proto/convert.ts';
 import * as any from '../support/arbitraries.ts';
+import { fc } from '../support/properties.ts';
 
 const RUNS = { numRuns: 60 };
 

@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import fc from 'fast-check';
 import { hasCode } from '../../base/errors.ts';
 import { hashView } from '../../manager/store/hash.ts';
 import { Store, type StoredRecord } from '../../manager/store/store.ts';
@@ -12,6 +11,7 @@ import type { ApplyResult, Change } from '../../manager/store/types.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { cluster, network, node, service, taskSpec } from '../support/objects.ts';
+import { fc } from '../support/properties.ts';
 
 function create(object: Service): Change {
   return { kind: 'create', table: 'service', object };

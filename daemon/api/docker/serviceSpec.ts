@@ -201,9 +201,13 @@ function placementFromDocker(fields: Fields): Placement {
 }
 
 /** Go's and images' names of an architecture -> uname's, which nodes carry. */
+const MACHINE_NAMES: ReadonlyMap<string, string> = new Map([
+  ['amd64', 'x86_64'],
+  ['arm64', 'aarch64'],
+]);
+
 function machineName(architecture: string): string {
-  const names: Readonly<Record<string, string>> = { amd64: 'x86_64', arm64: 'aarch64' };
-  return names[architecture] ?? architecture;
+  return MACHINE_NAMES.get(architecture) ?? architecture;
 }
 
 function attachmentFromDocker(fields: Fields): NetworkAttachmentSpec {

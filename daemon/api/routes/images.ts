@@ -98,9 +98,37 @@ function selected(all: readonly Image[], filters: Filters): readonly Image[] {
 
 /** 'web' and 'web:1' fit 'web:1'; '*' stands for anything but a slash. */
 function referenceFits(tag: string, wanted: string): boolean {
-  const source = wanted.replace(/[.+?^${}()|[\]\\]/g, '\\$&').replace(/\*/g, '[^/]*');
-  const pattern = new RegExp(`^${source}$`);
-  return pattern.test(tag) || pattern.test(tag.slice(0, tag.lastIndexOf(':')));
+  return [tag, tag.slice(0, tag.lastIndexOf(':'))].some((name) => {
+    const parts = name.split('/');
+    const patterns = wanted.split('/');
+    return (
+      parts.length === patterns.length && parts.every((part, at) => globFits(part, patterns[at]))
+    );
+  });
+}
+
+/** Goes back to the last star only: no pattern takes longer than both lengths multiplied. */
+function globFits(text: string, pattern: string): boolean {
+  let star = -1;
+  let resume = 0;
+  let at = 0;
+  for (let read = 0; read < text.length; ) {
+    if (pattern[at] === '*') {
+      star = at;
+      resume = read;
+      at += 1;
+    } else if (pattern[at] === text[read]) {
+      at += 1;
+      read += 1;
+    } else if (star >= 0) {
+      resume += 1;
+      read = resume;
+      at = star + 1;
+    } else {
+      return false;
+    }
+  }
+  return /^\**$/.test(pattern.slice(at));
 }
 
 async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {

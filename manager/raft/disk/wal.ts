@@ -26,6 +26,8 @@ import type { ThreadReply, ThreadRequest } from './walThread.ts';
 
 /** Bound of what goes in one batch, unless it is a single entry: half a frame. */
 const MAX_BATCH_BYTES = 4 * MIB;
+/** Batches lie outside of the thread's heap; what it makes itself is small. */
+const THREAD_LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 };
 /** How often room for a spare segment is looked for while the disk is full. */
 const RETRY_SPACE_MS = 1000;
 
@@ -81,7 +83,10 @@ export class Wal {
     this.#last = state.entries[state.entries.length - 1] ?? state.base;
     // The file beside this one, whatever the build makes of its suffix.
     const file = import.meta.url.endsWith('.ts') ? './walThread.ts' : './walThread.js';
-    this.#worker = new Worker(new URL(file, import.meta.url), { workerData: start });
+    this.#worker = new Worker(new URL(file, import.meta.url), {
+      workerData: start,
+      resourceLimits: THREAD_LIMITS,
+    });
     this.#worker.on('message', (reply: ThreadReply) => this.#onReply(reply));
     this.#worker.on('error', (error) => this.#fail(error.message));
     this.#worker.on('exit', () => this.#onExit());

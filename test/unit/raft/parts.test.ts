@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import * as fc from 'fast-check';
 import { hasCode } from '../../../base/errors.ts';
 import { decodeMessage, encodeMessage } from '../../../manager/raft/codec.ts';
 import {
@@ -36,6 +35,7 @@ import {
   MESSAGE_TYPES,
   makeMessage,
 } from '../../../manager/raft/core/types.ts';
+import { fc } from '../../support/properties.ts';
 
 const ids = fc.uniqueArray(fc.integer({ min: 1, max: 9 }), { maxLength: 7 });
 const acks = fc.dictionary(fc.integer({ min: 1, max: 9 }).map(String), fc.nat(20));

@@ -1,0 +1,96 @@
+/** The HTTP API against clients that mean it ill, or are merely broken. */
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { after, test } from 'node:test';
+import { setTimeout as pause } from 'node:timers/promises';
+import { makeImage } from '../support/scriptedImages.ts';
+import { serveNode } from '../support/servedNode.ts';
+
+const served = await serveNode();
+const { node, call } = served;
+after(() => served.close());
+
+async function until(what: string, isDone: () => boolean): Promise<void> {
+  for (let tries = 0; !isDone(); tries += 1) {
+    assert(tries < 500, `${what}: not within 5 s`);
+    await pause(10);
+  }
+}
+
+test('requests sent ahead wait for their turn, and end with their connection', async () => {
+  let open = 0;
+  let opened = 0;
+  const { store } = node;
+  const watch = store.watch.bind(store);
+  store.watch = (...args) => {
+    const made = watch(...args);
+    const close = made.close.bind(made);
+    open += 1;
+    opened += 1;
+    made.close = () => {
+      open -= 1;
+      close();
+    };
+    return made;
+  };
+  const socket = connect(served.socketPath);
+  socket.on('error', () => {});
+  socket.resume();
+  socket.write('GET /tsswarm/watch HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10));
+  await until('the first watch to start', () => open > 0);
+  // Answered on another connection after all of the above was read.
+  assert.equal((await call('GET', '/_ping')).status, 200);
+  assert.equal(opened, 1);
+  socket.destroy();
+  await until('the watch to end', () => open === 0);
+  assert.equal((await call('GET', '/_ping')).status, 200);
+  assert.equal(opened, 1, 'a request of a connection that had gone was served');
+
+  const greedy = connect(served.socketPath);
+  let cut = false;
+  greedy.on('error', () => {});
+  greedy.on('close', () => {
+    cut = true;
+  });
+  greedy.resume();
+  greedy.write('GET /tsswarm/watch HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1000));
+  await until('a connection that sends too far ahead to be cut', () => cut);
+  await until('its watch to end', () => open === 0);
+});
+
+test('requests sent ahead are answered in order', async () => {
+  const socket = connect(served.socketPath);
+  let text = '';
+  socket.on('data', (chunk) => {
+    text += chunk.toString();
+  });
+  socket.write('GET /nope HTTP/1.1\r\nHost: x\r\n\r\nGET /_ping HTTP/1.1\r\nHost: x\r\n\r\n');
+  await until('both answers', () => text.endsWith('OK'));
+  assert.match(text, /^HTTP\/1\.1 404 [\s\S]*page not found[\s\S]*HTTP\/1\.1 200 /);
+  socket.destroy();
+});
+
+test('nesting without end is refused like any other unknown field', async () => {
+  const deep = `${'{"a":'.repeat(100_000)}0${'}'.repeat(100_000)}`;
+  const answer = await call(
+    'POST',
+    '/services/create',
+    Buffer.from(`{"TaskTemplate":{"PluginSpec":${deep}}}`),
+  );
+  assert.equal(answer.status, 501);
+  assert.match(String(answer.json().message), /^TaskTemplate\.PluginSpec is not supported/);
+});
+
+test('a reference filter takes its time from its length, not from its stars', async () => {
+  const tag = `host.example/${'a'.repeat(100)}:1`;
+  node.images.images.push({ ...makeImage('x'), tags: [tag] });
+  const list = async (wanted: string): Promise<number> => {
+    const filters = encodeURIComponent(JSON.stringify({ reference: [wanted] }));
+    return (await call('GET', `/images/json?filters=${filters}`)).json<unknown[]>().length;
+  };
+  assert.equal(await list(`host.example/${'*a'.repeat(40)}!`), 0);
+  assert.equal(await list(`host.example/${'*a'.repeat(40)}*`), 1);
+  assert.equal(await list('host.example/a*'), 1);
+  assert.equal(await list('host.*/*:1'), 1);
+  assert.equal(await list('host*'), 0);
+});
