@@ -36,6 +36,8 @@ function end(network: RaftNetwork, id: number): End {
     onMessage: (from, bytes) => received.push(`${from.id}:${text(bytes)}`),
     onSnapshot: (from, bytes, chunks) => made.onSnapshot(from, bytes, chunks),
     onUnreachable: (lost) => unreachable.push(lost),
+    wasRemoved: () => false,
+    onRemoved: () => undefined,
   });
   network.listen(self.address, (stream, kind) => transport.acceptStream(stream, kind));
   return made;
