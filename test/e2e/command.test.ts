@@ -1,7 +1,7 @@
 /**
  * The command beside what it changes: the live picture on a terminal and in a pipe, completion, and
- * the ways to pick from lists (--format, --filter, -q, --json, prefixes of ids). Three hosts, one of
- * them a worker; the tests share one lab.
+ * the ways to pick from lists (--format, --filter, -q, --json, prefixes of ids). Three hosts, one
+ * of them a worker; the tests share one lab.
  */
 import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';

@@ -1,7 +1,8 @@
 /**
- * A whole Debian 12 machine under qemu: its own kernel (pure cgroup v2), systemd as PID 1, a disk that
- * survives reboots, this checkout under /root/tsswarm. No network but what it makes for itself. A
- * script runs as a unit at every boot and tells facts on the console as lines "STORY key=value".
+ * A whole Debian 12 machine under qemu: its own kernel (pure cgroup v2), systemd as PID 1, a disk
+ * that survives reboots, this checkout under /root/tsswarm. No network but what it makes for
+ * itself. A script runs as a unit at every boot and tells facts on the console as lines "STORY
+ * key=value".
  */
 import { execFileSync, spawn } from 'node:child_process';
 import {
@@ -74,7 +75,9 @@ function write(path: string, text: string, mode = 0o644): void {
   chmodSync(path, mode);
 }
 
-/** The machine's files: Debian, its kernel's modules, Node and npm of this machine, the checkout. */
+/**
+ * The machine's files: Debian, its kernel's modules, Node and npm of this machine, the checkout.
+ */
 function fillRoot(root: string, kernel: string, script: string): string {
   mkdirSync(root);
   run('tar', '-xf', run(join(TOP, 'deploy', 'test-debian')).trim(), '-C', root);
