@@ -29,9 +29,7 @@ export interface Source {
   readonly imports: readonly { readonly target: string; readonly type: boolean }[];
 }
 
-/** The sources below a room; none for a room that has no file yet, which a clone does not have. */
 function walk(directory: string): string[] {
-  if (!existsSync(join(TOP, directory))) return [];
   return readdirSync(join(TOP, directory), { withFileTypes: true }).flatMap((entry) => {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) return path === join('proto', 'gen') ? [] : walk(path);
