@@ -1,6 +1,6 @@
 /**
  * The commands a user types, typed by someone who is not root: they go on through sudo where there
- * is one, and say what is wanted where there is none. Needs root itself only to become someone else.
+ * is one, and say what is wanted where there is none. Needs root only to become someone else.
  */
 import assert from 'node:assert/strict';
 import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
