@@ -49,8 +49,6 @@ function end(network: RaftNetwork, id: number): End {
     onRemoved: () => {
       made.toldRemoved = true;
     },
-    wasRemoved: () => false,
-    onRemoved: () => {},
   });
   network.listen(self.address, (stream, kind) => transport.acceptStream(stream, kind));
   return made;
