@@ -462,9 +462,15 @@ async function inspectExecDir(execDir: string): Promise<'absent' | 'created' | '
   }
 }
 
+/** Removes a run-time directory, though a shim that is just ending may still write into it. */
+export function removeExecDir(execDir: string): Promise<void> {
+  return rm(execDir, { recursive: true, force: true, maxRetries: 10, retryDelay: POLL_MS });
+}
+
 /** Makes the directories of a new container. */
 export function makeDirectories(paths: ContainerPaths, names: readonly string[]): void {
   mkdirSync(paths.dataDir, { mode: 0o710 });
   for (const name of names) mkdirSync(join(paths.dataDir, name), { mode: 0o755 });
-  mkdirSync(paths.execDir, { mode: 0o700 });
+  // Its parent too: somebody may have tidied up the exec root meanwhile.
+  mkdirSync(paths.execDir, { recursive: true, mode: 0o700 });
 }

@@ -398,3 +398,11 @@ test('a shim holds descriptors for the daemon and gives them back after its rest
   assert.deepEqual(await takeDescriptors(execRoot, id, 'dns', clock), []);
   await assert.rejects(takeDescriptors(execRoot, 'x', 'dns', clock), /has no shim/);
 });
+
+test('an exec root that somebody emptied is made again by the next container', async () => {
+  const table = await openTable();
+  rmSync(host.options.execRoot, { recursive: true });
+  const { container, output } = await runToEnd(table, host.config(['/bin/probe', 'echo', 'x']));
+  assert.equal(output, 'x\n');
+  await container.remove();
+});
