@@ -1,6 +1,6 @@
 /**
- * One call that only the leader can answer, from a node that knows some managers: each is asked until
- * one has done it, the one that is named as leader first.
+ * One call that only the leader can answer, from a node that knows some managers: each is asked
+ * until one has done it, the one that is named as leader first.
  */
 import { hasCode, SwarmError } from '../base/errors.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
