@@ -16,10 +16,11 @@ import type { Change } from '../manager/store/types.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
 import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
 import { Raft } from '../proto/services.ts';
+import { askLeader } from './askLeader.ts';
 import type { Environment } from './environment.ts';
 import type { Membership } from './identity.ts';
-import { tellLeaving } from './leaving.ts';
 
+const LEAVE_TIMEOUT_MS = 5000;
 const JOIN_TIMEOUT_MS = 15_000;
 const JOIN_ATTEMPTS = 20;
 const JOIN_PAUSE_MS = 500;
@@ -104,6 +105,7 @@ export class ManagerRole {
     this.#raft = raft;
     this.#manager = new Manager({
       ...environment,
+      clusterClock: replica.clock,
       nodeId: membership.nodeId,
       raft,
       transport,
@@ -161,11 +163,12 @@ export class ManagerRole {
     const leader = this.#raft.leaderAddress();
     const addresses = [leader, ...others.map(({ address }) => address)];
     try {
-      await tellLeaving({
-        managers: addresses.filter((each) => each !== undefined && each !== own) as string[],
-        raftId: this.#raft.id,
+      const request = { raftId: BigInt(this.#raft.id) };
+      await askLeader(
+        addresses.filter((each) => each !== undefined && each !== own) as string[],
         channelTo,
-      });
+        (channel) => client(Raft, channel).leave(request, { timeoutMs: LEAVE_TIMEOUT_MS }),
+      );
     } catch (error) {
       // Forced: it leaves whatever the others say; they will call it down and can remove it.
       environment.log.warn('left without the leader', { error: messageOf(error) });

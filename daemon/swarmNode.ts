@@ -26,7 +26,6 @@ import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
-import { tellLeaving } from './leaving.ts';
 import { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
 import type { TaskLogQuery } from './types.ts';
@@ -129,23 +128,9 @@ export class SwarmNode {
     return this.#agent.taskLogs(taskId, query, signal);
   }
 
-  /** Tells the managers that this node leaves. SwarmError when a manager needs `force` for that. */
+  /** Leaves Raft where it is a manager. SwarmError when that needs `force`. */
   async leave(force: boolean): Promise<void> {
-    if (this.#manager !== undefined) {
-      await this.#manager.leave(force);
-      return;
-    }
-    try {
-      await tellLeaving({
-        managers: this.#membership.managers,
-        raftId: 0,
-        channelTo: (address) => this.channelTo(address, 'manager'),
-      });
-    } catch (error) {
-      // A worker may always leave; the managers will notice its silence instead.
-      const { log } = this.#options.environment;
-      log.warn('left without telling a manager', { error: messageOf(error) });
-    }
+    await this.#manager?.leave(force);
   }
 
   /** Stops serving; containers run on. A leader hands its lead over first. */

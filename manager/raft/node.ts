@@ -28,8 +28,6 @@ import type {
   RaftStatus,
 } from './types.ts';
 
-export type { RaftNodeOptions } from './types.ts';
-
 export class RaftNode {
   readonly id: number;
   readonly #options: RaftNodeOptions;
