@@ -15,7 +15,7 @@ import { Host as HostService } from '../agent/host.ts';
 import { FileJournal } from '../agent/journal.ts';
 import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
-import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import { hasCode, SwarmError } from '../base/errors.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import type { Change } from '../manager/store/types.ts';
