@@ -28,7 +28,7 @@ before(async () => {
 test("on Debian's kernel with cgroup v2 alone, the installed unit is up once it is ready", () => {
   assert.match(fact('kernel'), /^6\.1\./);
   assert.equal(fact('cgroup'), 'cgroup2fs|');
-  assert.equal(fact('install.code'), '0|');
+  assert.equal(fact('install.code'), '0');
   const unit = fact('unit');
   for (const part of ['Type=notify', 'ActiveState=active', 'SubState=running', 'State=enabled']) {
     assert.ok(unit.includes(part), unit);
