@@ -105,6 +105,7 @@ export class ManagerRole {
     this.#raft = raft;
     this.#manager = new Manager({
       ...environment,
+      clusterClock: replica.clock,
       nodeId: membership.nodeId,
       raft,
       transport,

@@ -193,6 +193,7 @@ export class Node implements DaemonNode {
     taskIds: readonly string[],
     query: TaskLogQuery,
     signal: AbortSignal,
+    later?: AsyncIterable<string>,
   ): AsyncIterable<TaskLogRecord> {
     const swarm = this.#swarm;
     const { store } = this.control();
@@ -208,6 +209,7 @@ export class Node implements DaemonNode {
       taskIds,
       query,
       signal,
+      later,
     );
   }
 

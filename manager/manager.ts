@@ -40,7 +40,10 @@ import { Roles } from './roles.ts';
 import type { Proposer, StoreReader, StoreWatch } from './store/types.ts';
 
 export interface ManagerOptions {
+  /** The host's: certificates are dated by it. */
   readonly clock: Clock;
+  /** The replica's, that entries are stamped with: everything else goes by it. */
+  readonly clusterClock: Clock;
   readonly random: Random;
   readonly ids: Ids;
   readonly log: Log;
@@ -74,7 +77,7 @@ export class Manager {
   #formerLeader = 0;
 
   constructor(options: ManagerOptions) {
-    const { clock, random, ids, store, proposer, raft, channelTo } = options;
+    const { clusterClock: clock, random, ids, store, proposer, raft, channelTo } = options;
     this.#options = options;
     const log = options.log;
     this.#log = log;
@@ -96,7 +99,7 @@ export class Manager {
       loops: managerLoops(ids),
       onFatal: options.onFatal,
     });
-    this.#authority = new CertificateAuthorityServer(parts);
+    this.#authority = new CertificateAuthorityServer({ ...parts, clock: options.clock });
     this.#writes = new Writes({
       ...parts,
       cannotDemote: (raftId) => this.#roles.cannotDemote(raftId),

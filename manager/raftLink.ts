@@ -94,7 +94,8 @@ export function raftDialer(channelTo: (address: string) => RpcChannel): PeerDial
       const talk = kind === 'messages' ? raft.messages() : raft.snapshot();
       const stream = new LinkStream(
         (message) => talk.send(message),
-        () => talk.end(),
+        // Messages may be lost, so nobody waits for a path that died; a snapshot's end is awaited.
+        () => (kind === 'messages' ? talk.cancel() : talk.end()),
       );
       void stream.pump(talk as Incoming<Frames>).finally(() => channel.close());
       return stream;

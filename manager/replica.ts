@@ -9,6 +9,7 @@ import { KIB, MIB } from '../base/bytes.ts';
 import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
 import { decodeLogEntry, decodeObject, encodeLogEntry, encodeObject } from '../proto/convert.ts';
+import { ClusterClock } from './clusterClock.ts';
 import type { AppliedEntry, Member, StateMachine } from './raft/types.ts';
 import { RecordReader, RecordWriter } from './snapshotRecords.ts';
 import { Store, type StoredRecord } from './store/store.ts';
@@ -40,12 +41,12 @@ interface Answer {
 
 export class Replica implements StateMachine, Proposer {
   readonly store: Store;
-  readonly #clock: Clock;
+  /** What entries are stamped with; the leader's loops must count time by the same. */
+  readonly clock: Clock;
   readonly #onMembers: (members: readonly Member[]) => void;
   /** What apply said, by index, while any proposal is under way. */
   readonly #answers = new Map<number, Answer>();
   #underWay = 0;
-  #lastStampMs = 0;
   #raft: RaftPort | undefined;
 
   constructor(options: {
@@ -53,8 +54,8 @@ export class Replica implements StateMachine, Proposer {
     readonly store?: Store;
     readonly onMembers?: (members: readonly Member[]) => void;
   }) {
-    this.#clock = options.clock;
     this.store = options.store ?? new Store();
+    this.clock = new ClusterClock(options.clock, () => this.store.atMs);
     this.#onMembers = options.onMembers ?? (() => {});
   }
 
@@ -78,7 +79,7 @@ export class Replica implements StateMachine, Proposer {
       );
     }
     const raft = this.#port();
-    const data = encodeLogEntry({ ...transaction, atMs: this.#stampMs() });
+    const data = encodeLogEntry({ ...transaction, atMs: this.clock.wallMs() });
     if (data.length > TRANSACTION_BYTES) {
       throw new SwarmError(
         'exhausted',
@@ -105,16 +106,6 @@ export class Replica implements StateMachine, Proposer {
   #port(): RaftPort {
     if (this.#raft !== undefined) return this.#raft;
     throw new SwarmError('unavailable', 'the manager is starting; try again in a moment');
-  }
-
-  /** The leader's wall clock, never going back, neither here nor behind an earlier leader's. */
-  #stampMs(): number {
-    this.#lastStampMs = Math.max(
-      Math.floor(this.#clock.wallMs()),
-      this.#lastStampMs,
-      this.store.atMs,
-    );
-    return this.#lastStampMs;
   }
 
   // ---- StateMachine ----------------------------------------------------------------------------

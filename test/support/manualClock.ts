@@ -23,6 +23,7 @@ export async function settle(): Promise<void> {
 export class ManualClock implements Clock {
   #nowMs = 0;
   #order = 0;
+  #steppedMs = 0;
   readonly #waiting = new Set<Waiting>();
 
   nowMs(): number {
@@ -30,7 +31,12 @@ export class ManualClock implements Clock {
   }
 
   wallMs(): number {
-    return START_WALL_MS + Math.floor(this.#nowMs);
+    return START_WALL_MS + Math.floor(this.#nowMs) + this.#steppedMs;
+  }
+
+  /** Sets the wall clock forward or back; time itself goes on. */
+  stepWall(ms: number): void {
+    this.#steppedMs += ms;
   }
 
   after(delayMs: number, callback: () => void): Timer {

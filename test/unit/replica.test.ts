@@ -5,9 +5,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
+import { silentLog } from '../../base/log.ts';
+import { LoopDriver } from '../../manager/loop.ts';
 import type { AppliedEntry } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
-import type { Change } from '../../manager/store/types.ts';
+import type { Change, Loop } from '../../manager/store/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
 import { ManualClock } from '../support/manualClock.ts';
 import { service } from '../support/objects.ts';
@@ -88,6 +90,56 @@ test('stamps never go back when another leader has a slower clock', async () => 
   await slow.propose({ atomic: true, changes: [create('b')] });
   const [a, b] = [slow.store.get('service', 'a-id'), slow.store.get('service', 'b-id')];
   assert.ok(a && b && b.createdAtMs >= a.createdAtMs);
+});
+
+test('a clock set back stops no delay and no stamp: time goes on, a little slower', async () => {
+  const log = new Log();
+  const clock = new ManualClock();
+  const replica = log.add(clock);
+  const stamp = async (name: string): Promise<number> => {
+    await replica.propose({ atomic: true, changes: [create(name)] });
+    return replica.store.atMs;
+  };
+  const beforeMs = await stamp('a');
+  clock.stepWall(-3_600_000);
+  assert.ok((await stamp('b')) >= beforeMs);
+  const loop: Loop = {
+    name: 'test',
+    tables: ['service'],
+    plan: (_view, _dirty, nowMs) => {
+      if (nowMs >= dueMs) ranAtMs ??= clock.nowMs();
+      return { changes: [], wakeAtMs: dueMs };
+    },
+  };
+  const dueMs = replica.store.atMs + 5_000;
+  let ranAtMs: number | undefined;
+  const parts = { store: replica.store, proposer: replica, clock: replica.clock, log: silentLog };
+  const driver = new LoopDriver({
+    ...parts,
+    loops: [loop],
+    onFatal: (error) => assert.fail(String(error)),
+  });
+  driver.start();
+  await clock.advance(10_000);
+  driver.stop();
+  assert.ok(ranAtMs !== undefined && ranAtMs <= 7_000, `${ranAtMs}`);
+  const laterMs = await stamp('c');
+  assert.ok(laterMs >= beforeMs + 7_000 && laterMs <= beforeMs + 10_000);
+  await clock.advance(4 * 3_600_000);
+  assert.equal(await stamp('d'), clock.wallMs());
+});
+
+test('a leader whose clock is behind the last one’s goes on from its stamps', async () => {
+  const log = new Log();
+  const ahead = new ManualClock();
+  ahead.stepWall(3_600_000);
+  const behind = new ManualClock();
+  const [first, second] = [log.add(ahead), log.add(behind)];
+  await first.propose({ atomic: true, changes: [create('a')] });
+  const fromMs = second.store.atMs;
+  assert.equal(second.clock.wallMs(), fromMs);
+  await behind.advance(1_000);
+  assert.ok(second.clock.wallMs() >= fromMs + 700);
 });
 
 test('entries without data move the version on', () => {

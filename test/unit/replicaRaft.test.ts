@@ -70,7 +70,7 @@ class Managers {
     const loops = new LoopDriver({
       store: replica.store,
       proposer: replica,
-      clock,
+      clock: replica.clock,
       log: silentLog,
       loops: managerLoops(new Ids(random)),
       onFatal,
