@@ -163,9 +163,8 @@ function validateNetworks(networks: readonly NetworkAttachmentSpec[]): void {
     for (const alias of aliases) {
       if (alias.trim() === '') throw invalid(`an alias on network ${target} is empty: remove it`);
       if (!ALIAS.test(alias) || Buffer.byteLength(alias) > ALIAS_BYTES_MAX) {
-        throw invalid(
-          `invalid alias "${alias}" on network ${target}: use a name that DNS can hold`,
-        );
+        const shown = JSON.stringify(alias); // it may hold a newline, and an error is one line
+        throw invalid(`invalid alias ${shown} on network ${target}: use a name that DNS can hold`);
       }
     }
   }
