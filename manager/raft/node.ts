@@ -16,7 +16,7 @@ import { Presence } from './presence.ts';
 import { Proposals } from './proposals.ts';
 import { Reads } from './reads.ts';
 import { Snapshots } from './snapshots.ts';
-import { hasState, type OpenState, openState } from './startup.ts';
+import { type OpenState, openState } from './startup.ts';
 import { Succession } from './succession.ts';
 import { Ticker } from './ticker.ts';
 import type {
@@ -60,11 +60,6 @@ export class RaftNode {
     node = new RaftNode(options, await openState(options, onFatal));
     node.#start();
     return node;
-  }
-
-  /** Whether a member ever wrote its state to `dir`: else it is to bootstrap or to join. */
-  static hasState(dir: string): boolean {
-    return hasState(dir);
   }
 
   private constructor(options: RaftNodeOptions, state: OpenState) {
@@ -345,7 +340,7 @@ export class RaftNode {
     const { raft } = this.#engine;
     if (!accepted) {
       throw raft.transferee !== NONE
-        ? new SwarmError('unavailable', 'another manager is about to lead; try again in a moment')
+        ? new SwarmError('not_leader', 'another manager is about to lead; try again in a moment')
         : new SwarmError('exhausted', 'too many changes are under way; try again in a moment');
     }
     const deadlineMs = this.#ticker.activeMs() + limits.PROPOSAL_TIMEOUT_MS;

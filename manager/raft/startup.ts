@@ -2,10 +2,8 @@
  * A member's state at open: from its disk, or, on the first start of a new group, made and written.
  * Runs before anything is sent or applied.
  */
-import { existsSync } from 'node:fs';
-import * as path from 'node:path';
 import { assert } from '../../base/assert.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import { encodeConfChange } from './core/confCodec.ts';
 import { MemoryLog } from './core/memoryLog.ts';
 import {
@@ -16,7 +14,6 @@ import {
   type SnapshotMeta,
 } from './core/types.ts';
 import { DiskStore, type RaftDisk } from './disk/disk.ts';
-import { recoverWal } from './disk/recovery.ts';
 import { encodeAddresses, MemberTable } from './memberTable.ts';
 import type { MemberAddress, RaftNodeOptions, StateMachine } from './types.ts';
 
@@ -97,18 +94,6 @@ function write(disk: RaftDisk, entries: readonly Entry[], hardState: HardState):
   return new Promise((done) => {
     disk.append({ entries, hardState, snapshot: undefined, installs: false, sync: true, done });
   });
-}
-
-/** Whether a member ever wrote its state to `dir`; damaged state is state. */
-export function hasState(dir: string): boolean {
-  const directory = path.join(dir, 'wal');
-  if (!existsSync(directory)) return false;
-  try {
-    return recoverWal(directory) !== undefined;
-  } catch (error) {
-    if (hasCode(error, 'corrupt')) return true;
-    throw error;
-  }
 }
 
 export async function restoreMachine(

@@ -122,7 +122,7 @@ const killHost: Maker = async (world, random) => {
 
 /** The daemon is killed and Raft's files are lost: the manager joins anew, with a new id. */
 const loseRaftFiles: Maker = async (world, random) => {
-  if (world.lost.size > 0) return undefined;
+  if (world.lost.size > 0 || !quorumBearsOneLess(world)) return undefined;
   const host = one(random, [...world.managers]);
   if (host === undefined) return undefined;
   const told = "kill -9 of the daemon, and loss of Raft's files, of";
