@@ -120,8 +120,8 @@ export class Identity {
   }
 
   /**
-   * Key and certificate belong together, but are two files: the certificate is on disk before the key
-   * takes its place, so that after a crash one pair or the other can be had.
+   * Key and certificate belong together, but are two files: the certificate is on disk before the
+   * key takes its place, so that after a crash one pair or the other can be had.
    */
   saveCredentials(credentials: NodeCredentials): void {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });

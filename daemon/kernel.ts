@@ -70,7 +70,9 @@ const PROBES: readonly Probe[] = [
   },
 ];
 
-/** Runs a script in fresh mount and network namespaces; rejects with what it wrote when it fails. */
+/**
+ * Runs a script in fresh mount and network namespaces; rejects with what it wrote when it fails.
+ */
 export type RunProbe = (script: string) => Promise<void>;
 
 async function runProbe(script: string): Promise<void> {

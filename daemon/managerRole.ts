@@ -3,7 +3,6 @@
  * asking the leader to be added), joins it to the store and runs the manager's services on it.
  * Removing a member is the leader's work; this only stops and hands the lead over.
  */
-import { existsSync } from 'node:fs';
 import { assert } from '../base/assert.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import { withDeadline } from '../base/queue.ts';
@@ -17,10 +16,11 @@ import type { Change } from '../manager/store/types.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
 import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
 import { Raft } from '../proto/services.ts';
+import { askLeader } from './askLeader.ts';
 import type { Environment } from './environment.ts';
 import type { Membership } from './identity.ts';
-import { tellLeaving } from './leaving.ts';
 
+const LEAVE_TIMEOUT_MS = 5000;
 const JOIN_TIMEOUT_MS = 15_000;
 const JOIN_ATTEMPTS = 20;
 const JOIN_PAUSE_MS = 500;
@@ -41,6 +41,8 @@ export interface ManagerRoleOptions {
   readonly remember: (raftId: number) => void;
   /** The managers changed, or who leads ('' = nobody known). */
   readonly onManagers: (addresses: readonly string[], leader: string) => void;
+  /** The group has taken this member out, perhaps while it was away. */
+  readonly onRemoved: () => void;
 }
 
 export class ManagerRole {
@@ -49,13 +51,16 @@ export class ManagerRole {
   readonly #manager: Manager;
   readonly #stopFollowing: () => void;
 
-  /** Resolves once the member takes part; a founder's, once the store's first objects are in. */
+  /**
+   * Resolves once the member takes part; a founder's, once the store's first objects are in.
+   * SwarmError not_found when a member's files hold nothing: what it promised is forgotten with
+   * them, so it has to become a new one.
+   */
   static async start(options: ManagerRoleOptions): Promise<ManagerRole> {
     const { environment, membership, directory, founding, channelTo } = options;
     const { clock, random, log } = environment;
     const address = `${membership.advertiseHost}:${membership.port}`;
-    // Without its files a member is a new one, with a new id: the old one's votes are forgotten.
-    const joins = founding === undefined && (membership.raftId === 0 || !existsSync(directory));
+    const joins = founding === undefined && membership.raftId === 0;
     const id = joins ? await joinGroup(options, address) : membership.raftId;
     const replica = new Replica({ clock });
     const transport = new StreamTransport({
@@ -75,6 +80,7 @@ export class ManagerRole {
       stateMachine: replica,
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
+      onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
     replica.attach(raft);
@@ -157,11 +163,12 @@ export class ManagerRole {
     const leader = this.#raft.leaderAddress();
     const addresses = [leader, ...others.map(({ address }) => address)];
     try {
-      await tellLeaving({
-        managers: addresses.filter((each) => each !== undefined && each !== own) as string[],
-        raftId: this.#raft.id,
+      const request = { raftId: BigInt(this.#raft.id) };
+      await askLeader(
+        addresses.filter((each) => each !== undefined && each !== own) as string[],
         channelTo,
-      });
+        (channel) => client(Raft, channel).leave(request, { timeoutMs: LEAVE_TIMEOUT_MS }),
+      );
     } catch (error) {
       // Forced: it leaves whatever the others say; they will call it down and can remove it.
       environment.log.warn('left without the leader', { error: messageOf(error) });

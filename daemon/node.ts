@@ -193,6 +193,7 @@ export class Node implements DaemonNode {
     taskIds: readonly string[],
     query: TaskLogQuery,
     signal: AbortSignal,
+    later?: AsyncIterable<string>,
   ): AsyncIterable<TaskLogRecord> {
     const swarm = this.#swarm;
     const { store } = this.control();
@@ -208,6 +209,7 @@ export class Node implements DaemonNode {
       taskIds,
       query,
       signal,
+      later,
     );
   }
 
@@ -325,7 +327,8 @@ export class Node implements DaemonNode {
       await checkReachable(this.#environment, membership, issued.credentials, remotes);
       this.#identity.saveCredentials(issued.credentials);
       this.#identity.save(membership);
-      this.#swarm = await SwarmNode.start(this.#parts(membership, issued.credentials));
+      const parts = this.#parts(membership, issued.credentials);
+      this.#swarm = await SwarmNode.start({ ...parts, joining: true });
       this.#state = 'active';
     } catch (error) {
       this.#identity.erase();

@@ -15,8 +15,7 @@ import { Host as HostService } from '../agent/host.ts';
 import { FileJournal } from '../agent/journal.ts';
 import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
-import { messageOf, SwarmError } from '../base/errors.ts';
-import { Serial } from '../base/queue.ts';
+import { hasCode, SwarmError } from '../base/errors.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import type { Change } from '../manager/store/types.ts';
@@ -27,12 +26,9 @@ import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
-import { tellLeaving } from './leaving.ts';
 import { ManagerRole } from './managerRole.ts';
+import { RoleFollower } from './roleFollower.ts';
 import type { TaskLogQuery } from './types.ts';
-
-const MAX_ROLE_CHANGES_WAITING = 4;
-const ROLE_RETRY_MS = 1000;
 
 export interface SwarmNodeOptions {
   readonly environment: Environment;
@@ -44,6 +40,8 @@ export interface SwarmNodeOptions {
   readonly describe: () => NodeDescription;
   /** The store's first transaction, when this node founds the swarm. */
   readonly founding?: readonly Change[];
+  /** A user waits until this node has joined in the role it was given. */
+  readonly joining?: boolean;
   /** Called once when the cluster says that this node was removed from it. */
   readonly onRemoved: (reason: string) => void;
 }
@@ -53,7 +51,7 @@ export class SwarmNode {
   readonly #server: RpcServer;
   readonly #agent: Agent;
   readonly #renewal: Renewal;
-  readonly #roleChanges = new Serial(MAX_ROLE_CHANGES_WAITING);
+  readonly #role: RoleFollower;
   #membership: Membership;
   #credentials: NodeCredentials;
   #manager: ManagerRole | undefined;
@@ -96,6 +94,11 @@ export class SwarmNode {
       current: () => this.#credentials.certificate,
       renew: () => this.#renew(),
     });
+    this.#role = new RoleFollower({
+      ...environment,
+      current: () => this.#membership.role,
+      change: (role) => this.#changeRole(role),
+    });
   }
 
   get membership(): Membership {
@@ -125,28 +128,15 @@ export class SwarmNode {
     return this.#agent.taskLogs(taskId, query, signal);
   }
 
-  /** Tells the managers that this node leaves. SwarmError when a manager needs `force` for that. */
+  /** Leaves Raft where it is a manager. SwarmError when that needs `force`. */
   async leave(force: boolean): Promise<void> {
-    if (this.#manager !== undefined) {
-      await this.#manager.leave(force);
-      return;
-    }
-    try {
-      await tellLeaving({
-        managers: this.#membership.managers,
-        raftId: 0,
-        channelTo: (address) => this.channelTo(address, 'manager'),
-      });
-    } catch (error) {
-      // A worker may always leave; the managers will notice its silence instead.
-      const { log } = this.#options.environment;
-      log.warn('left without telling a manager', { error: messageOf(error) });
-    }
+    await this.#manager?.leave(force);
   }
 
   /** Stops serving; containers run on. A leader hands its lead over first. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#role.stop();
     this.#renewal.stop();
     await this.#manager?.stop();
     await this.#agent.stop();
@@ -165,7 +155,7 @@ export class SwarmNode {
     this.#server.handle(Host, hostHandlers(host));
     await this.#server.listen({ host: listenHost, port, tls: this.#credentials });
     try {
-      if (this.#membership.role === 'manager') await this.#startManager();
+      if (this.#membership.role === 'manager') await this.#resumeManager();
       this.#agent.onSession((message) => this.#told(message));
       this.#agent.onRefused((error) => this.#refused(error));
       await this.#agent.start(managers);
@@ -176,19 +166,38 @@ export class SwarmNode {
     }
   }
 
-  async #startManager(): Promise<void> {
+  /**
+   * A member without a log (joining broke off, its files were lost) begins as a worker: the leader
+   * tells what this node is to be now, which may be no manager any more.
+   */
+  async #resumeManager(): Promise<void> {
+    const { founding, joining } = this.#options;
+    try {
+      if (founding !== undefined || joining === true || this.#membership.raftId !== 0) {
+        await this.#startManager(founding);
+        return;
+      }
+    } catch (error) {
+      if (!hasCode(error, 'not_found') || joining === true) throw error;
+      this.#options.environment.log.warn('joins anew', { reason: error.message });
+    }
+    this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+  }
+
+  /** A swarm is founded once: later this node joins the managers like any other. */
+  async #startManager(founding?: readonly Change[]): Promise<void> {
     const { environment, identity } = this.#options;
     this.#manager = await ManagerRole.start({
       environment,
       directory: identity.raftDirectory,
       membership: this.#membership,
-      // Once: a founder that is promoted again later joins like any other.
-      founding: this.#membership.raftId === 0 ? undefined : this.#options.founding,
+      founding,
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
       remember: (raftId) => this.#remember({ ...this.#membership, raftId }),
       onManagers: (managers, leader) => this.#managersAre(managers, leader),
+      onRemoved: () => this.#role.expelled(),
     });
   }
 
@@ -218,7 +227,7 @@ export class SwarmNode {
     const leader = message.managers.find((manager) => manager.isLeader)?.address ?? '';
     const addresses = message.managers.map((manager) => manager.address);
     this.#managersAre(addresses, leader);
-    if (message.role !== this.#membership.role) void this.#changeRole(message.role);
+    this.#role.follow(message.role);
   }
 
   /**
@@ -237,26 +246,17 @@ export class SwarmNode {
     this.#options.identity.save(membership);
   }
 
-  /** Serial, and once more after a while when it failed: the session only tells of changes. */
   async #changeRole(role: Membership['role']): Promise<void> {
-    const { clock, log } = this.#options.environment;
+    await this.#renew();
+    this.#remember({ ...this.#membership, role, raftId: 0 });
+    // What an attempt that broke off left there belongs to no member.
+    if (role === 'manager') this.#options.identity.eraseRaft();
     try {
-      await this.#roleChanges.run(async () => {
-        if (this.#stopped || this.#membership.role === role) return;
-        log.info('role changes', { from: this.#membership.role, to: role });
-        await this.#renew();
-        this.#remember({ ...this.#membership, role, raftId: 0 });
-        if (role === 'manager') await this.#startManager();
-        else await this.#stopManager();
-        log.info('role changed', { role });
-      });
+      if (role === 'manager') await this.#startManager();
+      else await this.#stopManager();
     } catch (error) {
-      log.warn('role change failed; it is tried again', { role, error: messageOf(error) });
-      if (role === 'manager') {
-        this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
-        this.#options.identity.eraseRaft();
-      }
-      clock.afterIdle(ROLE_RETRY_MS, () => this.#told(this.#agent.session));
+      if (role === 'manager') this.#remember({ ...this.#membership, role: 'worker', raftId: 0 });
+      throw error;
     }
   }
 

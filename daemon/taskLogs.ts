@@ -33,6 +33,7 @@ export async function* readTaskLogs(
   taskIds: readonly string[],
   query: TaskLogQuery,
   signal: AbortSignal,
+  later?: AsyncIterable<string>,
 ): AsyncGenerator<TaskLogRecord, void, undefined> {
   if (taskIds.length > MAX_TASKS) {
     throw new SwarmError('exhausted', `logs of more than ${MAX_TASKS} tasks: name fewer`);
@@ -51,9 +52,9 @@ export async function* readTaskLogs(
     for (const resume of held) resume();
   };
 
-  const pump = async (taskId: string): Promise<void> => {
+  const pump = async (taskId: string, asked: TaskLogQuery): Promise<void> => {
     try {
-      for await (const record of one(sources, taskId, query, stop)) {
+      for await (const record of one(sources, taskId, asked, stop)) {
         waiting.push(record);
         told += 1;
         wake();
@@ -72,7 +73,29 @@ export async function* readTaskLogs(
       wake();
     }
   };
-  for (const taskId of taskIds) void pump(taskId);
+  for (const taskId of taskIds) void pump(taskId, query);
+  const addLater = async (ids: AsyncIterable<string>): Promise<void> => {
+    try {
+      for await (const taskId of ids) {
+        if (open > MAX_TASKS) {
+          sources.log.warn('too many tasks are followed; one more is left out', { taskId });
+          continue;
+        }
+        open += 1;
+        // All that it writes is new to this reader.
+        void pump(taskId, { ...query, tail: -1 });
+      }
+    } catch (error) {
+      sources.log.warn('new tasks are no longer followed', { error: messageOf(error) });
+    } finally {
+      open -= 1;
+      wake();
+    }
+  };
+  if (later !== undefined) {
+    open += 1;
+    void addLater(later);
+  }
   const onAbort = (): void => wake();
   signal.addEventListener('abort', onAbort);
   try {

@@ -88,6 +88,8 @@ export interface DaemonNode {
     taskIds: readonly string[],
     query: TaskLogQuery,
     signal: AbortSignal,
+    /** Ids of tasks to add as they come; it ends with `signal`. */
+    later?: AsyncIterable<string>,
   ): AsyncIterable<TaskLogRecord>;
   /** Age of the last heartbeat of each node as the leader knows it; empty elsewhere. */
   heartbeatAges(): ReadonlyMap<string, number>;

@@ -19,7 +19,7 @@ interface Frames {
 /** A PeerStream over promises: what `send` has not taken counts against the high water mark. */
 class LinkStream implements PeerStream {
   readonly #send: (message: Frames) => Promise<void>;
-  readonly #finish: () => void;
+  readonly #finish: (reason?: Error) => void;
   #outstandingBytes = 0;
   #held = false;
   #closed = false;
@@ -28,7 +28,7 @@ class LinkStream implements PeerStream {
   #onData: (bytes: Uint8Array) => void = () => {};
   #onClose: (error: Error | undefined) => void = () => {};
 
-  constructor(send: (message: Frames) => Promise<void>, finish: () => void) {
+  constructor(send: (message: Frames) => Promise<void>, finish: (reason?: Error) => void) {
     this.#send = send;
     this.#finish = finish;
   }
@@ -63,10 +63,10 @@ class LinkStream implements PeerStream {
     this.#onClose = listener;
   }
 
-  close(): void {
+  close(reason?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
-    this.#finish();
+    this.#finish(reason);
   }
 
   /** Feeds the listeners until the other side ends; they are set before the first message comes. */
@@ -94,7 +94,8 @@ export function raftDialer(channelTo: (address: string) => RpcChannel): PeerDial
       const talk = kind === 'messages' ? raft.messages() : raft.snapshot();
       const stream = new LinkStream(
         (message) => talk.send(message),
-        () => talk.end(),
+        // Messages may be lost, so nobody waits for a path that died; a snapshot's end is awaited.
+        () => (kind === 'messages' ? talk.cancel() : talk.end()),
       );
       void stream.pump(talk as Incoming<Frames>).finally(() => channel.close());
       return stream;
@@ -111,11 +112,11 @@ export function raftStreamHandlers(
     requests: AsyncIterable<Frames>,
     send: (message: Frames) => Promise<void>,
   ): Promise<void> => {
-    let finish = (): void => {};
-    const closedHere = new Promise<void>((resolve) => {
-      finish = resolve;
+    let finish = (_reason?: Error): void => {};
+    const closedHere = new Promise<void>((resolve, reject) => {
+      finish = (reason) => (reason === undefined ? resolve() : reject(reason));
     });
-    const stream = new LinkStream(send, () => finish());
+    const stream = new LinkStream(send, (reason) => finish(reason));
     accept(stream, kind);
     // The call ends with this function: when either side has closed.
     await Promise.race([stream.pump(requests), closedHere]);

@@ -4,8 +4,11 @@
  * from, with `timestamps` its time; the order is Docker's: time, details, text.
  */
 import { SwarmError } from '../../base/errors.ts';
-import type { Task, TaskSpec } from '../../model/types.ts';
+import type { StoreEvent, StoreReader } from '../../manager/store/types.ts';
+import { TaskState } from '../../model/taskState.ts';
+import type { Service, Task, TaskSpec } from '../../model/types.ts';
 import type { TaskLogQuery, TaskLogRecord } from '../types.ts';
+import { follow } from './follow.ts';
 import { type ApiRequest, type Reply, STREAMED } from './http.ts';
 import type { ApiParts } from './parts.ts';
 
@@ -13,25 +16,62 @@ const NANOSECONDS_PER_SECOND = 1_000_000_000n;
 const FRAME_HEADER_BYTES = 8;
 const NEWLINE = 0x0a;
 
-export async function sendLogs(
+/** Logs of one task. */
+export function sendTaskLogs(request: ApiRequest, parts: ApiParts, task: Task): Promise<Reply> {
+  const records = parts.node.taskLogs([task.id], logQuery(request), request.signal);
+  return send(request, records, task.serviceId, task.spec);
+}
+
+/** Logs of a service's tasks; when followed, also of those that start meanwhile. */
+export function sendServiceLogs(
   request: ApiRequest,
   parts: ApiParts,
-  tasks: Iterable<Task>,
-  spec: TaskSpec,
+  store: StoreReader,
+  service: Service,
 ): Promise<Reply> {
   const query = logQuery(request);
-  const byId = new Map<string, Task>();
-  for (const task of tasks) byId.set(task.id, task);
+  const { signal } = request;
+  const tasks = [...store.tasksOfService(service.id)];
+  const started = query.follow ? tasks.filter(hasStarted) : tasks;
+  const later = query.follow
+    ? startedLater(follow(store.watch(), parts.clock, signal), service.id)
+    : undefined;
+  const ids = started.map((task) => task.id);
+  const records = parts.node.taskLogs(ids, query, signal, later);
+  return send(request, records, service.id, service.spec.task);
+}
+
+function hasStarted(task: Task): boolean {
+  return task.status.state >= TaskState.RUNNING;
+}
+
+async function* startedLater(
+  events: AsyncIterable<StoreEvent>,
+  serviceId: string,
+): AsyncGenerator<string> {
+  for await (const { table, before, after } of events) {
+    if (table !== 'task' || after === undefined) continue;
+    const task = after as Task;
+    if (task.serviceId !== serviceId || !hasStarted(task)) continue;
+    if (before === undefined || !hasStarted(before as Task)) yield task.id;
+  }
+}
+
+async function send(
+  request: ApiRequest,
+  records: AsyncIterable<TaskLogRecord>,
+  serviceId: string,
+  spec: TaskSpec,
+): Promise<Reply> {
   const { tty } = spec.container;
   const details = request.flag('details');
   const timestamps = request.flag('timestamps');
-  const records = parts.node.taskLogs([...byId.keys()], query, request.signal);
   const kind = tty ? 'raw' : 'multiplexed';
   const out = request.stream(`application/vnd.docker.${kind}-stream`);
   for await (const record of records) {
     const prefix =
       (timestamps ? `${timestamp(record.timeNs)} ` : '') +
-      (details ? `${origin(record, byId.get(record.taskId))} ` : '');
+      (details ? `${origin(record, serviceId)} ` : '');
     await out.write(tty ? line(prefix, record) : frame(prefix, record));
   }
   out.end();
@@ -81,10 +121,10 @@ function timestamp(timeNs: bigint): string {
   return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${fraction}Z`;
 }
 
-function origin(record: TaskLogRecord, task: Task | undefined): string {
+function origin(record: TaskLogRecord, serviceId: string): string {
   const attributes = {
     'com.docker.swarm.node.id': record.nodeId,
-    'com.docker.swarm.service.id': task?.serviceId ?? '',
+    'com.docker.swarm.service.id': serviceId,
     'com.docker.swarm.task.id': record.taskId,
   };
   return Object.entries(attributes)

@@ -157,7 +157,8 @@ async function sendError(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
-  if (response.destroyed) return; // the caller has gone: nobody to tell, and nothing went wrong here
+  // The caller has gone: nobody to tell, and nothing went wrong here.
+  if (response.destroyed) return;
   const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
   if (!(error instanceof SwarmError)) {
     const stack = error instanceof Error ? error.stack : undefined;

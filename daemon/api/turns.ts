@@ -1,7 +1,7 @@
 /**
  * One request of a connection at a time. A client may send requests ahead of their answers
- * (HTTP pipelining); Node hands all of them out at once, and one that waits for its turn to write is
- * never told that the connection has gone: a watch behind a watch would run for ever.
+ * (HTTP pipelining); Node hands all of them out at once, and one that waits for its turn to write
+ * is never told that the connection has gone: a watch behind a watch would run for ever.
  */
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
@@ -18,7 +18,9 @@ interface Line {
 export class Turns {
   readonly #lines = new WeakMap<Socket, Line>();
 
-  /** Runs `serve` when all earlier requests of the connection are answered; never once it is gone. */
+  /**
+   * Runs `serve` when all earlier requests of the connection are answered; never once it is gone.
+   */
   take(incoming: IncomingMessage, response: ServerResponse, serve: () => void): void {
     const { socket } = incoming;
     let line = this.#lines.get(socket);

@@ -16,7 +16,7 @@ import { Presence } from './presence.ts';
 import { Proposals } from './proposals.ts';
 import { Reads } from './reads.ts';
 import { Snapshots } from './snapshots.ts';
-import { hasState, type OpenState, openState } from './startup.ts';
+import { type OpenState, openState } from './startup.ts';
 import { Succession } from './succession.ts';
 import { Ticker } from './ticker.ts';
 import type {
@@ -27,8 +27,6 @@ import type {
   RaftNodeOptions,
   RaftStatus,
 } from './types.ts';
-
-export type { RaftNodeOptions } from './types.ts';
 
 export class RaftNode {
   readonly id: number;
@@ -51,7 +49,7 @@ export class RaftNode {
 
   /**
    * Opens the member's state and joins in. SwarmError corrupt when stored state fails its checks,
-   * invalid when there is none and neither `bootstrap` nor `join` is given.
+   * not_found when there is none and neither `bootstrap` nor `join` is given.
    */
   static async open(options: RaftNodeOptions): Promise<RaftNode> {
     let node: RaftNode | undefined;
@@ -62,11 +60,6 @@ export class RaftNode {
     node = new RaftNode(options, await openState(options, onFatal));
     node.#start();
     return node;
-  }
-
-  /** Whether a member ever wrote its state to `dir`: else it is to bootstrap or to join. */
-  static hasState(dir: string): boolean {
-    return hasState(dir);
   }
 
   private constructor(options: RaftNodeOptions, state: OpenState) {
@@ -140,6 +133,8 @@ export class RaftNode {
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
       },
+      wasRemoved: (id) => this.#state.table.wasRemoved(id),
+      onRemoved: () => this.#stopped || this.#options.onRemoved?.(),
     });
     transport.setPeers(this.#peers());
     this.#state.disk.spaceChanged.listen((full) => this.#onSpace(full));

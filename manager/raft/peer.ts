@@ -6,7 +6,7 @@
  */
 import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
-import { messageOf } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
@@ -35,6 +35,8 @@ export interface PeerOptions {
   readonly random: Random;
   readonly log: Log;
   readonly onUnreachable: (id: number) => void;
+  /** The other end closed a stream with a reason. */
+  readonly onRefused: (error: SwarmError) => void;
 }
 
 export class Peer {
@@ -95,7 +97,9 @@ export class Peer {
       this.#backOffMs = 0;
     });
     stream.onClose((error) => {
-      if (this.#stream === stream) this.#drop(error, true);
+      if (this.#stream !== stream) return;
+      if (error instanceof SwarmError) this.#options.onRefused(error);
+      this.#drop(error, true);
     });
     this.#write(encodeHello({ from: this.#options.self, to: this.#id }));
     return this.#stream === stream;

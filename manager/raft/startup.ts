@@ -2,10 +2,8 @@
  * A member's state at open: from its disk, or, on the first start of a new group, made and written.
  * Runs before anything is sent or applied.
  */
-import { existsSync } from 'node:fs';
-import * as path from 'node:path';
 import { assert } from '../../base/assert.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import { encodeConfChange } from './core/confCodec.ts';
 import { MemoryLog } from './core/memoryLog.ts';
 import {
@@ -16,7 +14,6 @@ import {
   type SnapshotMeta,
 } from './core/types.ts';
 import { DiskStore, type RaftDisk } from './disk/disk.ts';
-import { recoverWal } from './disk/recovery.ts';
 import { encodeAddresses, MemberTable } from './memberTable.ts';
 import type { MemberAddress, RaftNodeOptions, StateMachine } from './types.ts';
 
@@ -26,7 +23,7 @@ export interface OpenState {
   readonly table: MemberTable;
 }
 
-/** With the state machine restored. SwarmError corrupt or invalid; see RaftNode.open. */
+/** With the state machine restored. SwarmError corrupt or not_found; see RaftNode.open. */
 export async function openState(
   options: RaftNodeOptions,
   onFatal: (error: Error) => void,
@@ -50,7 +47,7 @@ export async function openState(
   }
 }
 
-/** SwarmError invalid when the disk holds nothing and neither bootstrap nor join is given. */
+/** SwarmError not_found when the disk holds nothing and neither bootstrap nor join is given. */
 async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLog> {
   const { recovered } = disk;
   const memory = new MemoryLog();
@@ -67,7 +64,7 @@ async function loadLog(disk: RaftDisk, first: RaftNodeOptions): Promise<MemoryLo
     // From the first moment on this id has a state, so that a lost disk is told from a new member.
     await write(disk, [], memory.hardState);
   } else {
-    throw new SwarmError('invalid', `no raft state in ${first.dir}: initialise or join a swarm`);
+    throw new SwarmError('not_found', `no raft state in ${first.dir}: initialise or join a swarm`);
   }
   return memory;
 }
@@ -97,18 +94,6 @@ function write(disk: RaftDisk, entries: readonly Entry[], hardState: HardState):
   return new Promise((done) => {
     disk.append({ entries, hardState, snapshot: undefined, installs: false, sync: true, done });
   });
-}
-
-/** Whether a member ever wrote its state to `dir`; damaged state is state. */
-export function hasState(dir: string): boolean {
-  const directory = path.join(dir, 'wal');
-  if (!existsSync(directory)) return false;
-  try {
-    return recoverWal(directory) !== undefined;
-  } catch (error) {
-    if (hasCode(error, 'corrupt')) return true;
-    throw error;
-  }
 }
 
 export async function restoreMachine(

@@ -30,6 +30,13 @@ export interface StreamTransportOptions {
 const MAX_ACCEPTED_PER_PEER = 6;
 /** Streams accepted at once of which the sender is not known yet, or known: members are few. */
 const MAX_ACCEPTED = 128;
+/** In an error's detail: the id of the member that was taken out. */
+const REMOVED = 'removedRaftId';
+
+function removed(id: number): SwarmError {
+  const message = `raft member ${id} was taken out of the managers`;
+  return new SwarmError('forbidden', message, { detail: { [REMOVED]: String(id) } });
+}
 
 export class StreamTransport implements RaftTransport {
   readonly #options: StreamTransportOptions;
@@ -65,7 +72,13 @@ export class StreamTransport implements RaftTransport {
         if (!this.#stopped) this.#handler?.onUnreachable(id);
       });
     };
-    return { ...this.#options, onUnreachable };
+    const onRefused = (error: SwarmError): void => {
+      if (error.detail[REMOVED] !== String(this.#options.self.id)) return;
+      queueMicrotask(() => {
+        if (!this.#stopped) this.#handler?.onRemoved();
+      });
+    };
+    return { ...this.#options, onUnreachable, onRefused };
   }
 
   async sendSnapshot(
@@ -110,6 +123,7 @@ export class StreamTransport implements RaftTransport {
       try {
         if (hello === undefined) {
           hello = this.#greet(bytes);
+          if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           this.#admit(stream, hello.from.id);
           const { from } = hello;
           if (kind === 'snapshot') {
@@ -122,6 +136,7 @@ export class StreamTransport implements RaftTransport {
         } else if (receiver !== undefined) {
           receiver.take(bytes);
         } else {
+          if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           for (const message of readBatch(bytes)) handler.onMessage(hello.from, message);
           stream.write(ACK);
         }
@@ -129,7 +144,7 @@ export class StreamTransport implements RaftTransport {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
         this.#accepted.delete(stream);
-        stream.close();
+        stream.close(error);
       }
     });
     stream.onClose((error) => {

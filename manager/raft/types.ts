@@ -75,6 +75,10 @@ export interface TransportHandler {
   ): Promise<void>;
   /** Messages to `id` were lost, or the connection to it broke. */
   onUnreachable(id: number): void;
+  /** Whether that member was taken out of the group; it is then told so. */
+  wasRemoved(id: number): boolean;
+  /** Another member says that this one was taken out. */
+  onRemoved(): void;
 }
 
 /** Carries messages to other members. May lose, delay and reorder them; never alters them. */
@@ -109,6 +113,8 @@ export interface RaftNodeOptions {
   readonly bootstrap?: { readonly voters: readonly MemberAddress[] };
   /** First start of a member that a leader adds to its group. */
   readonly join?: boolean;
+  /** The others have taken this member out; they hear it no more. May be called again. */
+  readonly onRemoved?: () => void;
   /** The log may not have been written: the process has to end. */
   readonly onFatal: (error: Error) => void;
   /** Tests and the simulator bring their own; default: a DiskStore on `dir`. */

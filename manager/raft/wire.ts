@@ -12,8 +12,8 @@ export interface PeerStream {
   onData(listener: (bytes: Uint8Array) => void): void;
   /** Called once; `error` says why unless the other end closed in good order. */
   onClose(listener: (error: Error | undefined) => void): void;
-  /** No more will be written; the other end sees onClose. Idempotent. */
-  close(): void;
+  /** No more will be written; the other end sees onClose, with `reason` if given. Idempotent. */
+  close(reason?: Error): void;
 }
 
 export interface PeerDialer {

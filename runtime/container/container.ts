@@ -33,6 +33,8 @@ import type {
 
 /** Far beyond any start that will still succeed. */
 const START_TIMEOUT_MS = 60_000;
+/** A shim answers within milliseconds; one that is silent for this long is stopped or hangs. */
+const ADOPT_TIMEOUT_MS = 15_000;
 /** After SIGKILL, for the kernel to tear everything down. */
 const KILL_TIMEOUT_MS = 30_000;
 const REMOVE_GROUPS_TIMEOUT_MS = 10_000;
@@ -299,10 +301,12 @@ export class ManagedContainer implements Container {
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();
-      await this.#until(
-        () => this.#phase !== 'starting' && this.#phase !== 'ending',
-        START_TIMEOUT_MS,
-        `container ${this.#shortId} to be found again`,
+      await this.#unlessSilent(() =>
+        this.#until(
+          () => this.#phase !== 'starting' && this.#phase !== 'ending',
+          ADOPT_TIMEOUT_MS,
+          `container ${this.#shortId} to be found again`,
+        ),
       );
     }
   }
@@ -316,14 +320,33 @@ export class ManagedContainer implements Container {
   async stop(graceMs: number): Promise<ExitRecord> {
     if (this.#exit !== undefined) return this.#exit;
     if (this.state !== 'running') throw this.#notRunning();
-    await this.#signalUnlessOver(parseSignal(this.config.stopSignal ?? 'SIGTERM'), false);
     try {
+      await this.#signalUnlessOver(parseSignal(this.config.stopSignal ?? 'SIGTERM'), false);
       await this.#until(() => this.#exit !== undefined, graceMs, 'container to stop');
     } catch (error) {
       if (!hasCode(error, 'timeout')) throw error;
-      await this.#signalUnlessOver(SIGKILL, true);
+      await this.#killEveryone();
     }
-    return await this.#waitExit(KILL_TIMEOUT_MS);
+    return await this.wait();
+  }
+
+  /** SIGKILL to all its processes, through its shim or, when that is silent, without it. */
+  async #killEveryone(): Promise<void> {
+    await this.#unlessSilent(async () => {
+      await this.#signalUnlessOver(SIGKILL, true);
+      await this.#waitExit(KILL_TIMEOUT_MS);
+    });
+  }
+
+  /** A shim that does not answer counts as lost: no container is out of reach because of it. */
+  async #unlessSilent(work: () => Promise<unknown>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      if (!hasCode(error, 'timeout')) throw error;
+      await this.#loseSupervisor('supervisor does not answer');
+      this.#shim?.close();
+    }
   }
 
   async #signalUnlessOver(signal: number, everyone: boolean): Promise<void> {
@@ -367,10 +390,7 @@ export class ManagedContainer implements Container {
   }
 
   async #remove(): Promise<void> {
-    if (this.#phase === 'starting' || this.state === 'running') {
-      await this.#signalUnlessOver(SIGKILL, true);
-      await this.#waitExit(KILL_TIMEOUT_MS);
-    }
+    if (this.#phase === 'starting' || this.state === 'running') await this.#killEveryone();
     await this.#destroyGroups();
     // Whoever waits for one that never ran waits no longer.
     this.#exit ??= this.#notStarted('removed before it was started');
@@ -442,9 +462,15 @@ async function inspectExecDir(execDir: string): Promise<'absent' | 'created' | '
   }
 }
 
+/** Removes a run-time directory, though a shim that is just ending may still write into it. */
+export function removeExecDir(execDir: string): Promise<void> {
+  return rm(execDir, { recursive: true, force: true, maxRetries: 10, retryDelay: POLL_MS });
+}
+
 /** Makes the directories of a new container. */
 export function makeDirectories(paths: ContainerPaths, names: readonly string[]): void {
   mkdirSync(paths.dataDir, { mode: 0o710 });
   for (const name of names) mkdirSync(join(paths.dataDir, name), { mode: 0o755 });
-  mkdirSync(paths.execDir, { mode: 0o700 });
+  // Its parent too: somebody may have tidied up the exec root meanwhile.
+  mkdirSync(paths.execDir, { recursive: true, mode: 0o700 });
 }

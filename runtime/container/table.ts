@@ -20,6 +20,7 @@ import {
   ManagedContainer,
   makeDirectories,
   REMOVED_PREFIX,
+  removeExecDir,
 } from './container.ts';
 import { buildSpec, containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
@@ -190,7 +191,7 @@ class Table implements ContainerTable {
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;
       await this.#killOrphan(name);
-      await rm(join(execDir, name), { recursive: true, force: true });
+      await removeExecDir(join(execDir, name));
     }
     for (const id of this.#cgroups.list()) {
       if (!this.#containers.has(id)) await this.#killOrphan(id);

@@ -52,11 +52,12 @@ export class Records<T extends { readonly format: 1 }> {
 
   constructor(directory: string) {
     this.#directory = directory;
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
   }
 
   save(name: string, record: T): void {
     const path = join(this.#directory, `${name}${SUFFIX}`);
+    // Made again each time: somebody may have tidied up the exec root meanwhile.
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
     renameSync(`${path}.new`, path);
   }
@@ -67,6 +68,7 @@ export class Records<T extends { readonly format: 1 }> {
 
   load(log: Log): Map<string, T> {
     const records = new Map<string, T>();
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const file of readdirSync(this.#directory).sort()) {
       if (!file.endsWith(SUFFIX)) continue;
       const path = join(this.#directory, file);

@@ -180,8 +180,8 @@ static void read_status(void)
 		return;
 	shim.phase = RUNNING;
 	shim.started_ns = realtime_ns();
+	write_pid_file(); /* before anyone is told: whoever is told may look for it */
 	tell_state();
-	write_pid_file();
 }
 
 static void read_stream(enum log_stream stream)

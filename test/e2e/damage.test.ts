@@ -1,7 +1,8 @@
 /**
  * What hosts get wrong, in a lab: a copied identity, damaged state, an expired certificate, a full
- * disk, and too few managers. Each is said in one line that names what to mend, is mended as it says,
- * and does no harm to the rest. The tests share one lab of three managers and a host beside them.
+ * disk, and too few managers. Each is said in one line that names what to mend, is mended as it
+ * says, and does no harm to the rest. The tests share one lab of three managers and a host beside
+ * them.
  */
 import assert from 'node:assert/strict';
 import {

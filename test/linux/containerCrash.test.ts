@@ -18,6 +18,7 @@ import {
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { SystemClock } from '../../base/clock.ts';
 import {
   holdDescriptors,
   releaseDescriptors,
@@ -83,6 +84,50 @@ function groupDirs(id: string): string[] {
     .map((hierarchy) => join(hierarchy.path, host.cgroupParent, id))
     .filter((dir) => existsSync(dir));
 }
+
+/** The system's time, with all that is waited for a hundred times shorter. */
+class HastyClock extends SystemClock {
+  override after(delayMs: number, callback: () => void) {
+    return super.after(delayMs / 100, callback);
+  }
+}
+
+test('a shim that hangs holds up neither a starting daemon nor the removal of its container', async () => {
+  const config = host.config(['/bin/probe', 'ticks', '0']);
+  await startAndKillDaemon([config]);
+  const found = await host.open();
+  const { pid } = found.get(config.id) ?? {};
+  assert(pid !== undefined && pid > 0);
+  const shim = parentOf(pid);
+  await found.close();
+  process.kill(shim, 'SIGSTOP');
+  try {
+    const table = await host.open({ clock: new HastyClock() });
+    open.add(table);
+    const container = table.get(config.id);
+    assert.equal(container?.state, 'exited');
+    assert.equal(container.exit?.error, 'supervisor does not answer');
+    assert(!isAlive(pid));
+    await container.remove();
+  } finally {
+    process.kill(shim, 'SIGCONT');
+  }
+  await until(() => !isAlive(shim), 5000, 'the shim to end');
+
+  const table = await host.open({ clock: new HastyClock() });
+  open.add(table);
+  const second = await table.create(host.config(['/bin/probe', 'ticks', '0']));
+  await second.start();
+  const other = parentOf(second.pid);
+  process.kill(other, 'SIGSTOP');
+  try {
+    assert.equal((await second.stop(100_000)).error, 'supervisor does not answer');
+    await second.remove();
+  } finally {
+    process.kill(other, 'SIGCONT');
+  }
+  await until(() => !isAlive(other), 5000, 'the other shim to end');
+});
 
 test('kill -9 of the daemon leaves its containers alone, and the next manages them', async () => {
   const config = host.config(['/bin/probe', 'ticks', '0']);
@@ -352,4 +397,12 @@ test('a shim holds descriptors for the daemon and gives them back after its rest
   await releaseDescriptors(execRoot, id, 'dns', clock);
   assert.deepEqual(await takeDescriptors(execRoot, id, 'dns', clock), []);
   await assert.rejects(takeDescriptors(execRoot, 'x', 'dns', clock), /has no shim/);
+});
+
+test('an exec root that somebody emptied is made again by the next container', async () => {
+  const table = await openTable();
+  rmSync(host.options.execRoot, { recursive: true });
+  const { container, output } = await runToEnd(table, host.config(['/bin/probe', 'echo', 'x']));
+  assert.equal(output, 'x\n');
+  await container.remove();
 });

@@ -19,7 +19,7 @@ import { ListMachine } from '../support/raftCluster.ts';
 import { RaftNetwork } from '../support/raftNetwork.ts';
 
 const SEGMENT_BYTES = 256 * 1024;
-const WAIT_MS = 15_000;
+const WAIT_MS = 30_000;
 
 test('a full disk refuses writes, not reads; with room again writes go through', async () => {
   const mount = fs.mkdtempSync(path.join(os.tmpdir(), 'raft-full-'));
@@ -52,15 +52,22 @@ test('a full disk refuses writes, not reads; with room again writes go through',
       disk,
     });
     let acknowledged = 0;
+    /** Written when the disk filled up: given up after a while, made once there is room. */
+    let unknown = 0;
     const write = async (): Promise<boolean> => {
       try {
         await node?.propose(Buffer.alloc(20_000, 1 + (acknowledged % 200)));
         acknowledged += 1;
         return true;
       } catch (error) {
-        assert.ok(hasCode(error, 'exhausted') || hasCode(error, 'no_quorum'), String(error));
+        if (hasCode(error, 'no_quorum')) unknown += 1;
+        else assert.ok(hasCode(error, 'exhausted'), String(error));
         return !hasCode(error, 'exhausted');
       }
+    };
+    const checkCount = (): void => {
+      const made = machine.commands.length;
+      assert.ok(made >= acknowledged && made <= acknowledged + unknown, `${made} commands`);
     };
     const deadline = clock.nowMs() + WAIT_MS;
     while (!node.isLeader) {
@@ -75,13 +82,13 @@ test('a full disk refuses writes, not reads; with room again writes go through',
       /is full: free space; nothing was changed/,
     );
     await node.readIndex();
-    assert.equal(machine.commands.length, acknowledged);
+    checkCount();
     fs.rmSync(filler);
     while (!(await write())) {
       assert.ok(clock.nowMs() < deadline + WAIT_MS, 'writes did not come back');
       await clock.sleep(50);
     }
-    assert.equal(machine.commands.length, acknowledged);
+    checkCount();
   } finally {
     await node?.stop({ transfer: false });
     execFileSync('umount', [mount]);

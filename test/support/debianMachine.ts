@@ -1,10 +1,19 @@
 /**
- * A whole Debian 12 machine under qemu: its own kernel (pure cgroup v2), systemd as PID 1, a disk that
- * survives reboots, this checkout under /root/tsswarm. No network but what it makes for itself. A
- * script runs as a unit at every boot and tells facts on the console as lines "STORY key=value".
+ * A whole Debian 12 machine under qemu: its own kernel (pure cgroup v2), systemd as PID 1, a disk
+ * that survives reboots, this checkout under /root/tsswarm. No network but what it makes for
+ * itself. A script runs as a unit at every boot and tells facts on the console as lines "STORY
+ * key=value".
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  cpSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { TOP } from '../tidy/sources.ts';
 import { addProgram } from './guest.ts';
@@ -12,14 +21,8 @@ import { addProgram } from './guest.ts';
 const MEMORY_MB = 2048;
 const DISK_MB = 3072;
 const MODULES = ['virtio_pci', 'virtio_blk', 'ext4'];
-const CHECKOUT = ['deploy', 'dist', 'node_modules', 'proto', 'runtime'];
-const CHECKOUT_FILES = [
-  'package.json',
-  'package-lock.json',
-  '.npmrc',
-  'README.md',
-  'tsconfig.json',
-];
+/** Of the checkout: not what is run or fetched by tests only. */
+const LEFT_OUT = ['.git', 'dist/kernel', 'dist/debian', 'dist/test'];
 const OUTPUT_SHOWN = 12_000;
 
 const INIT = `#!/bin/sh
@@ -36,6 +39,7 @@ exec switch_root /next /lib/systemd/systemd
 `;
 
 const STORY_UNIT = `[Unit]
+Wants=network-online.target
 After=network-online.target tsswarm.service
 [Service]
 Type=oneshot
@@ -71,7 +75,9 @@ function write(path: string, text: string, mode = 0o644): void {
   chmodSync(path, mode);
 }
 
-/** The machine's files: Debian, its kernel's modules, Node and npm of this machine, the checkout. */
+/**
+ * The machine's files: Debian, its kernel's modules, Node and npm of this machine, the checkout.
+ */
 function fillRoot(root: string, kernel: string, script: string): string {
   mkdirSync(root);
   run('tar', '-xf', run(join(TOP, 'deploy', 'test-debian')).trim(), '-C', root);
@@ -88,10 +94,8 @@ function fillRoot(root: string, kernel: string, script: string): string {
   const checkout = join(root, 'root/tsswarm');
   mkdirSync(checkout);
   // Times are kept: what is built here is not built again there.
-  for (const name of [...CHECKOUT, ...CHECKOUT_FILES]) run('cp', '-a', join(TOP, name), checkout);
-  for (const name of ['kernel', 'debian', 'test']) {
-    rmSync(join(checkout, 'dist', name), { recursive: true, force: true });
-  }
+  const without = LEFT_OUT.map((name) => `--exclude=./${name}`).join(' ');
+  run('sh', '-c', `tar -C ${TOP} ${without} -cf - . | tar -C ${checkout} -xf -`);
   const units = join(root, 'etc/systemd/system');
   write(join(root, 'root/story'), script);
   write(join(units, 'story.service'), STORY_UNIT);
@@ -148,23 +152,21 @@ export async function runDebian(script: string, timeoutMs: number): Promise<Mach
     const disk = join(work, 'disk');
     run('mkfs.ext4', '-q', '-F', '-d', root, disk, `${DISK_MB}M`);
     rmSync(root, { recursive: true });
+    const text = join(work, 'console');
     const append = 'console=ttyS0 quiet panic=-1 mitigations=off rw net.ifnames=0';
     const qemu = spawn(
       'qemu-system-x86_64',
       [
         ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', String(MEMORY_MB)],
-        ...['-nographic', '-nodefaults', '-serial', 'stdio'],
+        ...['-nographic', '-nodefaults', '-serial', `file:${text}`],
         ...['-drive', `file=${disk},format=raw,if=virtio,cache=unsafe`],
         ...['-kernel', join(kernel, 'vmlinuz'), '-initrd', initrd],
         ...['-append', `${append} systemd.show_status=0`],
       ],
-      { stdio: ['ignore', 'pipe', 'inherit'], timeout: timeoutMs, killSignal: 'SIGKILL' },
+      { stdio: ['ignore', 'ignore', 'inherit'], timeout: timeoutMs, killSignal: 'SIGKILL' },
     );
-    let output = '';
-    qemu.stdout.on('data', (chunk: Buffer) => {
-      output += chunk.toString();
-    });
     await new Promise((resolve) => qemu.on('close', resolve));
+    const output = readFileSync(text, 'utf8');
     const facts = new Map<string, string>();
     for (const match of output.matchAll(/STORY ([\w.-]+)=([^\r\n]*)/g))
       facts.set(match[1], match[2]);

@@ -1,7 +1,7 @@
 /**
- * A certificate of a real cluster that has already expired, for tests: the cluster's own root key is
- * read from a manager's log with the project's own code, and signs for the same node and role. Used
- * on labs only.
+ * A certificate of a real cluster that has already expired, for tests: the cluster's own root key
+ * is read from a manager's log with the project's own code, and signs for the same node and role.
+ * Used on labs only.
  */
 import assert from 'node:assert/strict';
 import { DAY_MS } from '../../base/duration.ts';

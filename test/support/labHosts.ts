@@ -4,6 +4,8 @@
  * end-to-end tests of what users and hosts get wrong; it never reaches into a running daemon.
  */
 import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { join } from 'node:path';
 import {
   boot,
@@ -76,11 +78,39 @@ export function refusal(what: string, result: Outcome, code = 1): string {
 
 /** As `inside`, without the lab's own program in between: for tests of many short commands. */
 export function within(host: string, ...command: string[]): Promise<Outcome> {
+  const [program, ...args] = commandWithin(host, command);
+  return outcome(program, args);
+}
+
+function commandWithin(host: string, command: readonly string[]): string[] {
   const layout = layoutOf(host);
   const own = environment(layout);
   const set = ['PATH', 'TSSWARM_HOST', 'DOCKER_HOST'].map((name) => `${name}=${own[name]}`);
   const target = ['-t', String(pidOf(layout)), '-n', '-p', '-m', '-u'];
-  return outcome('nsenter', [...target, 'env', ...set, ...command]);
+  return ['nsenter', ...target, 'env', ...set, ...command];
+}
+
+export interface Typing {
+  /** All that has been written to the terminal so far. */
+  readonly screen: () => string;
+  type(text: string): void;
+  /** Resolves with the exit status. */
+  readonly ended: Promise<number>;
+}
+
+/** Runs a shell line on a terminal of its own (script(1)) that can be typed into. */
+export function onTerminal(host: string, line: string): Typing {
+  const [program, ...args] = commandWithin(host, ['script', '-qefc', line, '/dev/null']);
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] });
+  let screen = '';
+  child.stdout.on('data', (chunk: Buffer) => {
+    screen += chunk.toString();
+  });
+  return {
+    screen: () => screen,
+    type: (text) => child.stdin.write(text),
+    ended: once(child, 'close').then(([code]) => code as number),
+  };
 }
 
 /** Runs `tsswarm args` on `host`: status 1, nothing on standard output, one line that fits. */

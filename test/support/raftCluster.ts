@@ -82,6 +82,8 @@ export class RaftCluster {
   readonly network = new RaftNetwork();
   readonly root = fs.mkdtempSync(path.join(os.tmpdir(), 'raft-cluster-'));
   readonly nodes = new Map<number, Running>();
+  /** Members that were told that the others have taken them out. */
+  readonly toldRemoved = new Set<number>();
   readonly clock: Clock;
   readonly #snapshotEntries: number | undefined;
   readonly #log: Log;
@@ -137,6 +139,7 @@ export class RaftCluster {
       ...(voters === undefined ? {} : { bootstrap: { voters } }),
       ...(how.join === undefined ? {} : { join: how.join }),
       ...(this.#snapshotEntries === undefined ? {} : { snapshotEntries: this.#snapshotEntries }),
+      onRemoved: () => this.toldRemoved.add(id),
       onFatal: this.#onFatal,
     });
     const running = { id, address, node, machine };

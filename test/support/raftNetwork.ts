@@ -37,11 +37,11 @@ class End implements PeerStream {
     this.#close = listener;
   }
 
-  close(): void {
+  close(reason?: Error): void {
     if (this.#closed) return;
     this.#closed = true;
     setImmediate(() => {
-      if (this.#passes()) this.other?.end(undefined);
+      if (this.#passes()) this.other?.end(reason);
       this.#close?.(undefined);
     });
   }

@@ -13,7 +13,7 @@ import { SystemRandom } from '../../base/random.ts';
 import { foundCluster } from '../../daemon/bootstrap.ts';
 import type { Environment } from '../../daemon/environment.ts';
 import { Identity } from '../../daemon/identity.ts';
-import { SwarmNode } from '../../daemon/swarmNode.ts';
+import { SwarmNode, type SwarmNodeOptions } from '../../daemon/swarmNode.ts';
 import { requestCertificate } from '../../manager/ca/client.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { NodeDescription } from '../../model/types.ts';
@@ -112,7 +112,7 @@ export class TestNode {
     return manager.control;
   }
 
-  async start(more: { founding?: Parameters<typeof SwarmNode.start>[0]['founding'] } = {}) {
+  async start(more: Partial<Pick<SwarmNodeOptions, 'founding' | 'joining'>> = {}) {
     const membership = this.identity.membership();
     if (membership === undefined) throw new Error(`${this.name} is in no swarm`);
     this.node = await SwarmNode.start({
@@ -204,7 +204,7 @@ export class TestSwarm {
       managers: [remote],
       raftId: 0,
     });
-    await node.start();
+    await node.start({ joining: true });
     return node;
   }
 

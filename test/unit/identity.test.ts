@@ -1,4 +1,6 @@
-/** What a node keeps of its membership: damage is named by file, and a crash leaves one whole pair. */
+/**
+ * What a node keeps of its membership: damage is named by file, and a crash leaves one whole pair.
+ */
 import assert from 'node:assert/strict';
 import { cpSync, mkdtempSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';

@@ -1,14 +1,21 @@
 /** /services: list, create, inspect, update and rollback, remove, logs. */
 
 import { SwarmError } from '../../../base/errors.ts';
+import type { Random } from '../../../base/random.ts';
+import type { ServiceSpec } from '../../../model/types.ts';
+import { parseReference } from '../../../runtime/image/reference.ts';
 import { countTasks, serviceToDocker } from '../docker/service.ts';
 import { serviceSpecFromDocker } from '../docker/serviceSpec.ts';
+import type { Fields } from '../fields.ts';
 import { Filters } from '../filters.ts';
 import { controlOf, find } from '../find.ts';
 import { type ApiRequest, empty, json, type Reply, type Router } from '../http.ts';
-import { sendLogs } from '../logs.ts';
+import { sendServiceLogs } from '../logs.ts';
 import type { ApiParts } from '../parts.ts';
 
+/** Enough that two services of one image hardly ever meet; a name taken is refused as any is. */
+const CHOSEN_LETTERS = 6;
+const CHOSEN_BASE_LENGTH = 40;
 const FILTERS = ['id', 'label', 'name', 'mode', 'runtime'];
 
 export function addServiceRoutes(router: Router, parts: ApiParts): void {
@@ -29,7 +36,8 @@ export function addServiceRoutes(router: Router, parts: ApiParts): void {
   });
   router.post('/services/create', async (request) => {
     const control = controlOf(parts.node);
-    const spec = serviceSpecFromDocker(await request.body());
+    const asked = requestedSpec(await request.body());
+    const spec = asked.name === '' ? { ...asked, name: chosenName(asked, parts.random) } : asked;
     const service = await control.createService(spec);
     return json({ ID: service.id, Warnings: null }, 201);
   });
@@ -50,8 +58,23 @@ export function addServiceRoutes(router: Router, parts: ApiParts): void {
   router.get('/services/{id}/logs', async (request) => {
     const store = await controlOf(parts.node).read();
     const service = find(store, 'service', request.params.id);
-    return sendLogs(request, parts, store.tasksOfService(service.id), service.spec.task);
+    return sendServiceLogs(request, parts, store, service);
   });
+}
+
+/** The specification in a request. SwarmError invalid when its image cannot be a reference. */
+function requestedSpec(body: Fields): ServiceSpec {
+  const spec = serviceSpecFromDocker(body);
+  if (spec.task.container.image !== '') parseReference(spec.task.container.image);
+  return spec;
+}
+
+/** A service may be left unnamed: 'web-k3xq' of the image 'tsswarm/web:1'. */
+function chosenName(spec: ServiceSpec, random: Random): string {
+  const base = (spec.task.container.image.split('/').at(-1) ?? '').replace(/[:@].*$/, '');
+  const letters = Array.from({ length: CHOSEN_LETTERS }, () => random.below(36).toString(36));
+  const name = base.replace(/[^a-zA-Z0-9]+/g, '-').replace(/^-+|-+$/g, '');
+  return `${name.slice(0, CHOSEN_BASE_LENGTH) || 'service'}-${letters.join('')}`;
 }
 
 async function update(request: ApiRequest, parts: ApiParts): Promise<Reply> {
@@ -67,7 +90,7 @@ async function update(request: ApiRequest, parts: ApiParts): Promise<Reply> {
     await control.rollbackService(service.id, version);
     return json({ Warnings: null });
   }
-  const spec = serviceSpecFromDocker(body);
+  const spec = requestedSpec(body);
   const service = find(await control.read(), 'service', request.params.id);
   await control.updateService(service.id, version, spec);
   return json({ Warnings: null });

@@ -9,7 +9,7 @@ import { taskName, taskToDocker } from '../docker/task.ts';
 import { Filters } from '../filters.ts';
 import { controlOf, find, findOptional } from '../find.ts';
 import { json, type Router } from '../http.ts';
-import { sendLogs } from '../logs.ts';
+import { sendTaskLogs } from '../logs.ts';
 import type { ApiParts } from '../parts.ts';
 
 const FILTERS = [
@@ -38,7 +38,7 @@ export function addTaskRoutes(router: Router, parts: ApiParts): void {
   router.get('/tasks/{id}/logs', async (request) => {
     const store = await controlOf(parts.node).read();
     const task = findTask(store, request.params.id);
-    return sendLogs(request, parts, [task], task.spec);
+    return sendTaskLogs(request, parts, task);
   });
 }
 

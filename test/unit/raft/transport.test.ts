@@ -13,6 +13,7 @@ import { FastClock } from '../../support/raftCluster.ts';
 import { RaftNetwork } from '../../support/raftNetwork.ts';
 
 const clock = new FastClock();
+const REMOVED = 8;
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 
 interface End {
@@ -21,6 +22,7 @@ interface End {
   readonly received: string[];
   readonly unreachable: number[];
   onSnapshot: TransportHandler['onSnapshot'];
+  toldRemoved: boolean;
 }
 
 function end(network: RaftNetwork, id: number): End {
@@ -31,11 +33,22 @@ function end(network: RaftNetwork, id: number): End {
   const received: string[] = [];
   const unreachable: number[] = [];
   const onSnapshot = (): Promise<void> => Promise.reject(new Error('not expected'));
-  const made: End = { self, transport, received, unreachable, onSnapshot };
+  const made: End = {
+    self,
+    transport,
+    received,
+    unreachable,
+    onSnapshot,
+    toldRemoved: false,
+  };
   transport.start({
     onMessage: (from, bytes) => received.push(`${from.id}:${text(bytes)}`),
     onSnapshot: (from, bytes, chunks) => made.onSnapshot(from, bytes, chunks),
     onUnreachable: (lost) => unreachable.push(lost),
+    wasRemoved: (removed) => removed === REMOVED,
+    onRemoved: () => {
+      made.toldRemoved = true;
+    },
   });
   network.listen(self.address, (stream, kind) => transport.acceptStream(stream, kind));
   return made;
@@ -102,6 +115,15 @@ test('a stream meant for another member is closed and nothing of it is taken', a
   await until(() => one.unreachable.includes(7));
   assert.deepEqual(two.received, []);
   await Promise.all([one.transport.stop(), two.transport.stop()]);
+});
+
+test('a member that was taken out is told so, and nothing of it is taken', async () => {
+  const network = new RaftNetwork();
+  const [one, gone] = [end(network, 1), end(network, REMOVED)];
+  gone.transport.send(1, one.self.address, Buffer.from('vote for me'));
+  await until(() => gone.toldRemoved);
+  assert.deepEqual(one.received, []);
+  await Promise.all([one.transport.stop(), gone.transport.stop()]);
 });
 
 async function* parts(count: number, bytes: number): AsyncGenerator<Uint8Array> {
