@@ -1,8 +1,9 @@
 /**
  * Time as the leader stamps it and its loops count it: the host's wall clock, but never going back
- * and never standing still. A wall clock that was set back (here, or on the leader before) is waited
- * for at three quarters of its pace, so delays under way last a little longer instead of for as long
- * as the clock was ahead. Certificates are not judged by it: they go by the host's own clock.
+ * and never standing still. A wall clock that was set back (here, or on the leader before) is
+ * waited for at three quarters of its pace, so delays under way last a little longer instead of for
+ * as long as the clock was ahead. Certificates are not judged by it: they go by the host's own
+ * clock.
  */
 import type { Clock, Timer } from '../base/clock.ts';
 

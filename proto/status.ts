@@ -103,11 +103,13 @@ function connectionError(address: string, message: string): SwarmError {
   // grpc-js's words for a channel that rpc.ts gave up on while it was connecting.
   if (/Channel closed before call started/.test(reason)) {
     return new SwarmError('unavailable', `cannot reach ${address}: nothing answers there`, {
-      detail: { reason: 'unreachable' },
+      detail: { reason: 'unreachable', unsent: 'true' },
     });
   }
   const refused = /ECONNREFUSED/.test(reason);
+  // Nobody was reached, so that the call may be repeated without doing anything twice.
+  const unsent = refused || /^No connection established/.test(message);
   return new SwarmError('unavailable', `cannot reach ${address}: ${reason}`, {
-    detail: { reason: refused ? 'refused' : 'unreachable' },
+    detail: { reason: refused ? 'refused' : 'unreachable', ...(unsent ? { unsent: 'true' } : {}) },
   });
 }

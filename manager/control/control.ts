@@ -6,7 +6,7 @@
  * | a write meets | then |
  * |---|---|
  * | this manager leads | done here |
- * | another leads | forwarded; 'not_leader' back means untouched: asked again of the one named |
+ * | another leads | forwarded; 'not_leader' back, or nobody reached, means untouched: asked again |
  * | nobody leads | waits a few seconds for a leader, then no_quorum |
  * | the connection breaks | 'unavailable': whether it was done is not known |
  */
@@ -64,6 +64,12 @@ export interface ControlOptions {
   readonly raftStatus: () => RaftSummary;
   /** Calls `listener` whenever who leads changes; returns the stop. */
   readonly onLeadership: (listener: () => void) => () => void;
+}
+
+/** Nothing was done: the leader of a moment ago leads no more, or was not reached at all. */
+function isUntouched(error: unknown): boolean {
+  if (hasCode(error, 'not_leader')) return true;
+  return hasCode(error, 'unavailable') && error.detail['unsent'] === 'true';
 }
 
 type Remote = Client<typeof ControlService>;
@@ -199,7 +205,7 @@ export class ManagerControl implements Control {
         const address = this.#options.leaderAddress();
         if (address !== '') return await this.#forward(table, address, there);
       } catch (error) {
-        if (!hasCode(error, 'not_leader')) throw error;
+        if (!isUntouched(error)) throw error;
       }
       if (clock.nowMs() >= untilMs) throw this.#options.noQuorum();
       await clock.sleep(LEADER_POLL_MS);

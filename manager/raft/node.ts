@@ -340,7 +340,7 @@ export class RaftNode {
     const { raft } = this.#engine;
     if (!accepted) {
       throw raft.transferee !== NONE
-        ? new SwarmError('unavailable', 'another manager is about to lead; try again in a moment')
+        ? new SwarmError('not_leader', 'another manager is about to lead; try again in a moment')
         : new SwarmError('exhausted', 'too many changes are under way; try again in a moment');
     }
     const deadlineMs = this.#ticker.activeMs() + limits.PROPOSAL_TIMEOUT_MS;
