@@ -1,7 +1,8 @@
 /**
  * Random faults, one after another, on three managers and two workers that run several services;
  * after each the swarm must be whole again (test/support/killChecks), and after the last nothing
- * may be left behind. COUNT says how many (200), SEED repeats a run, KEEP=1 leaves the lab up.
+ * may be left behind. COUNT says how many (200), SEED repeats a run, ONLY names the kinds
+ * of faults (test/support/killFaults), KEEP=1 leaves the lab up.
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
