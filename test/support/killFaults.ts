@@ -256,20 +256,25 @@ const CHOICES: readonly Maker[] = ONLY.flatMap((name) => {
 const DOUBLE_ONE_IN = 4;
 const BETWEEN_MAX_MS = 500;
 
-async function single(world: World, random: Random): Promise<Fault> {
-  for (;;) {
-    const make = CHOICES[random.below(CHOICES.length)];
-    const fault = await make(world, random);
+const TRIES = 50;
+
+/** Undefined when none of the kinds can be had now. */
+async function single(world: World, random: Random): Promise<Fault | undefined> {
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const fault = await CHOICES[random.below(CHOICES.length)](world, random);
     if (fault !== undefined) return fault;
   }
+  return undefined;
 }
 
 /** Does the next fault, or the next two shortly one after the other. */
 export async function nextFault(world: World, random: Random): Promise<Fault> {
   const first = await single(world, random);
+  if (first === undefined) throw new Error('no fault can be had');
   if (random.below(DOUBLE_ONE_IN) > 0) return first;
   await clock.sleep(random.below(BETWEEN_MAX_MS));
   const second = await single(world, random);
+  if (second === undefined) return first;
   return {
     told: `${first.told}; ${second.told}`,
     takesHosts: first.takesHosts && second.takesHosts,
