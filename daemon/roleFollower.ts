@@ -51,8 +51,10 @@ export class RoleFollower {
     const { clock, log, current, change } = this.#options;
     try {
       while (!this.#stopped) {
-        const next = this.#expelled ? 'worker' : (this.#wanted ?? current());
+        // Said by several managers, also while the first word of it is being acted on.
+        const begins = this.#expelled && current() === 'manager';
         this.#expelled = false;
+        const next = begins ? 'worker' : (this.#wanted ?? current());
         if (next === current()) break;
         log.info('role changes', { from: current(), to: next });
         await change(next);

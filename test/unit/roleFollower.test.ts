@@ -61,6 +61,8 @@ test('a manager that was taken out of the group becomes one anew', async () => {
   const host = new Host('manager');
   host.follower.follow('manager');
   host.follower.expelled();
+  // Each of the other managers says so.
+  host.follower.expelled();
   host.finish();
   await settle();
   host.finish();
