@@ -28,8 +28,3 @@ export function formatBytes(bytes: number): string {
   }
   return `${Number(value.toPrecision(4))}${scale[at]}`;
 }
-
-/** The same bytes, by length and content. */
-export function bytesEqual(left: Uint8Array, right: Uint8Array): boolean {
-  return Buffer.compare(left, right) === 0;
-}
