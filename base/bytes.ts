@@ -1,4 +1,4 @@
-/** Byte sizes as people write them (Docker's suffixes, powers of 1024), and byte comparisons. */
+/** Byte sizes as people write them (Docker's suffixes, powers of 1024). */
 import { SwarmError } from './errors.ts';
 
 export const KIB = 1024;
