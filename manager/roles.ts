@@ -45,7 +45,6 @@ export interface RaftMembers {
   addMember(member: { id: number; address: string; learner: boolean }): Promise<void>;
   promoteMember(id: number): Promise<void>;
   removeMember(id: number): Promise<void>;
-  updateAddress(id: number, address: string): Promise<void>;
   transferLeadership(to?: number): Promise<void>;
 }
 
