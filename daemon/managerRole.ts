@@ -175,6 +175,7 @@ export class ManagerRole {
     try {
       const request = { raftId: BigInt(this.#raft.id) };
       await askLeader(
+        environment.clock,
         addresses.filter((each) => each !== undefined && each !== own) as string[],
         channelTo,
         (channel) => client(Raft, channel).leave(request, { timeoutMs: LEAVE_TIMEOUT_MS }),
