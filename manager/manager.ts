@@ -285,14 +285,19 @@ export class Manager {
       leaderNodeId: leader?.id ?? '',
       commit: status.commit,
       applied: status.applied,
-      managers: raft.members().map((member) => ({
-        raftId: member.id,
-        nodeId: this.#nodeOfRaftId(member.id)?.id ?? '',
-        address: member.address,
-        isLeader: member.isLeader,
-        reachable: member.reachable ?? status.leaderId !== undefined,
-        lag: member.lag,
-      })),
+      managers: raft.members().map((member) => {
+        const node = this.#nodeOfRaftId(member.id);
+        // A follower hears from the leader alone: of the others it knows what the leader wrote.
+        const isThought = status.leaderId !== undefined && node?.state === 'ready';
+        return {
+          raftId: member.id,
+          nodeId: node?.id ?? '',
+          address: member.address,
+          isLeader: member.isLeader,
+          reachable: member.reachable ?? isThought,
+          lag: member.lag,
+        };
+      }),
     };
   }
 }

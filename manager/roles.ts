@@ -65,6 +65,8 @@ export class Roles {
   #timer: Timer | undefined;
   #active = false;
   #busy = false;
+  /** Poked while a pass is under way: another follows it at once. */
+  #again = false;
 
   constructor(options: RolesOptions) {
     this.#options = options;
@@ -85,9 +87,9 @@ export class Roles {
 
   /** A node's spec or role changed: look soon. */
   poke(): void {
-    if (!this.#active || this.#busy) return;
-    this.#timer?.cancel();
-    this.#schedule(0);
+    if (!this.#active) return;
+    if (this.#busy) this.#again = true;
+    else this.#schedule(0);
   }
 
   handlers(): Pick<Handlers<typeof Raft>, 'join' | 'leave'> {
@@ -188,25 +190,35 @@ export class Roles {
   // ---- the loop --------------------------------------------------------------------------------
 
   #schedule(delayMs: number): void {
+    this.#timer?.cancel();
     this.#timer = this.#options.clock.afterIdle(delayMs, () => void this.#reconcile());
   }
 
   async #reconcile(): Promise<void> {
-    if (!this.#active) return;
+    if (!this.#active || this.#busy) return;
     this.#busy = true;
+    this.#again = false;
+    for (const { id } of [...this.#options.store.all('node')]) {
+      await this.#attempt(id, async () => {
+        const node = this.#options.store.get('node', id);
+        if (node !== undefined) await this.#step(node);
+      });
+    }
+    await this.#attempt('', () => this.#removeStrays());
+    this.#busy = false;
+    if (this.#active) this.#schedule(this.#again ? 0 : RECONCILE_MS);
+  }
+
+  /** One node's trouble holds up no other's; it is looked at again in a second. */
+  async #attempt(nodeId: string, work: () => Promise<void>): Promise<void> {
     try {
       await this.#work.run(async () => {
-        for (const node of [...this.#options.store.all('node')]) {
-          if (this.#active) await this.#step(node);
-        }
-        await this.#removeStrays();
+        if (this.#active) await work();
       });
     } catch (error) {
-      // Quorum lost, leadership lost, a member that does not answer: looked at again in a second.
-      this.#options.log.warn('role change not finished yet', { error: messageOf(error) });
+      // Quorum lost, leadership lost, a member that does not answer.
+      this.#options.log.warn('role change not finished yet', { nodeId, error: messageOf(error) });
     }
-    this.#busy = false;
-    if (this.#active) this.#schedule(RECONCILE_MS);
   }
 
   async #step(node: Node): Promise<void> {

@@ -40,6 +40,7 @@ export function findOptional<T extends TableName>(
 ): Tables[T] | undefined {
   const exact = view.get(table, key) ?? view.byName(table, key);
   if (exact !== undefined || key === '') return exact;
+  if (table === 'node') refuseAmbiguousName(view, key);
   let found: Tables[T] | undefined;
   for (const object of view.all(table)) {
     if (!object.id.startsWith(key)) continue;
@@ -49,4 +50,17 @@ export function findOptional<T extends TableName>(
     found = object;
   }
   return found;
+}
+
+/** A host that left and joined again is there twice until the old node is removed. */
+function refuseAmbiguousName(view: View, name: string): void {
+  const named = [...view.all('node')].filter(
+    ({ description, spec }) => description.hostname === name || spec.name === name,
+  );
+  if (named.length < 2) return;
+  const ids = named.map(({ id, state }) => `${id} (${state})`).join(', ');
+  throw new SwarmError(
+    'invalid',
+    `node ${name} is ambiguous: ${named.length} nodes have this name: give the id of one: ${ids}`,
+  );
 }

@@ -8,19 +8,25 @@ import { HOUR_MS, MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import { readCertificate } from './x509.ts';
+import { BACKDATE_MS, readCertificate } from './x509.ts';
 
 const RETRY_FIRST_MS = 10 * SECOND_MS;
 const RETRY_MOST_MS = 10 * MINUTE_MS;
+/** Never sooner after one that succeeded, whatever the clocks here and at the manager say. */
+const PAUSE_AFTER_MS = MINUTE_MS;
 /** setTimeout counts to 2^31 ms; and a clock that steps is noticed within this. */
 const LONGEST_WAIT_MS = HOUR_MS;
 const JITTER = 0.1;
 
-/** Unix ms: the middle of the certificate's life, moved by up to a tenth of it either way. */
+/**
+ * Unix ms: the middle of the certificate's life since it was made (it is dated back), moved by up
+ * to a tenth of that either way.
+ */
 export function renewAtMs(certificatePem: string, random: Random): number {
   const { notBeforeMs, notAfterMs } = readCertificate(certificatePem);
-  const lifeMs = notAfterMs - notBeforeMs;
-  return Math.round(notBeforeMs + lifeMs * (0.5 + JITTER * (random.float() * 2 - 1)));
+  const madeAtMs = notBeforeMs + BACKDATE_MS;
+  const lifeMs = notAfterMs - madeAtMs;
+  return Math.round(madeAtMs + lifeMs * (0.5 + JITTER * (random.float() * 2 - 1)));
 }
 
 export interface RenewalOptions {
@@ -73,7 +79,7 @@ export class Renewal {
 
   async #renew(): Promise<void> {
     const { clock, log, renew } = this.#options;
-    let pauseMs = 0;
+    let pauseMs = PAUSE_AFTER_MS;
     try {
       await renew();
       this.#retryMs = RETRY_FIRST_MS;

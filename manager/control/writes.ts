@@ -3,6 +3,7 @@
  * make one atomic transaction, say what came of it. Followers send theirs here (control.ts). It
  * schedules and allocates nothing; loops do, once the change is applied.
  */
+import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import type { Random } from '../../base/random.ts';
@@ -41,6 +42,7 @@ export interface RotateTokens {
 }
 
 export interface WritesOptions {
+  readonly clock: Clock;
   readonly store: StoreReader;
   readonly proposer: Proposer;
   readonly ids: Ids;
@@ -105,7 +107,12 @@ export class Writes {
       ...service,
       spec: this.#checked(service.previousSpec),
       previousSpec: service.spec,
-      update: undefined,
+      update: {
+        state: 'rollback_started',
+        startedAtMs: this.#options.clock.wallMs(),
+        completedAtMs: 0,
+        message: 'manually requested rollback',
+      },
     };
     return this.#put({ kind: 'update', table: 'service', object });
   }

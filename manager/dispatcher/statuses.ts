@@ -76,12 +76,7 @@ export class StatusBatcher {
         this.#waiting.set(taskId, { status, nodeId, attempts: 0, settle: [settle] });
       } else {
         waiting.settle.push(settle);
-        if (status.state >= waiting.status.state) {
-          waiting.status = {
-            ...status,
-            phases: { ...status.phases, ...waiting.status.phases },
-          };
-        }
+        waiting.status = further(waiting.status, status);
       }
       this.#schedule();
     });
@@ -143,8 +138,17 @@ export class StatusBatcher {
     }
     const newer = this.#waiting.get(taskId);
     if (newer === undefined) this.#waiting.set(taskId, entry);
-    else newer.settle.push(...entry.settle);
+    else {
+      newer.settle.push(...entry.settle);
+      newer.status = further(entry.status, newer.status);
+    }
   }
+}
+
+/** The later of two reports, unless the earlier had come further; phases seen are kept. */
+function further(earlier: TaskStatus, later: TaskStatus): TaskStatus {
+  if (later.state < earlier.state) return earlier;
+  return { ...later, phases: { ...later.phases, ...earlier.phases } };
 }
 
 function settleAll(entry: Waiting, error: unknown): void {

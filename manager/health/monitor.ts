@@ -8,7 +8,7 @@ import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import type { Node } from '../../model/types.ts';
 import type { RpcChannel } from '../../proto/rpc.ts';
-import type { Proposer, StoreReader, StoreWatch } from '../store/types.ts';
+import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { type Action, FailureDetector, type ProbeResult } from './detector.ts';
 import { type ProbeHelper, probeRound } from './probe.ts';
 
@@ -92,8 +92,8 @@ export class HealthMonitor {
         for (let events = watch.take(1000); events.length > 0; events = watch.take(1000)) {
           for (const event of events) {
             if (event.table !== 'node') continue;
-            if (event.kind === 'remove') this.#detector.forget(event.id);
-            if (event.kind === 'create') {
+            if (event.kind === 'remove' || hasRejoined(event)) this.#detector.forget(event.id);
+            if (event.kind === 'create' || hasRejoined(event)) {
               this.#detector.watch(event.id, 'awaited', clock.nowMs());
             }
           }
@@ -187,6 +187,8 @@ export class HealthMonitor {
       }
     }
     log.warn('node state not written: the node changes too fast', { nodeId: action.nodeId });
+    await clock.sleep(WRITE_RETRY_MS);
+    this.#detector.unwritten(action.nodeId);
   }
 
   /** A node that came back while the write waited is not written off. */
@@ -194,4 +196,10 @@ export class HealthMonitor {
     const phase = this.#detector.phaseOf(action.nodeId);
     return action.state === 'ready' ? phase === 'live' : phase !== 'live' && phase !== undefined;
   }
+}
+
+/** A node that was down has a new certificate: its session is awaited as a new node's is. */
+function hasRejoined({ kind, before, after }: StoreEvent): boolean {
+  if (kind !== 'update') return false;
+  return (before as Node).state === 'down' && (after as Node).state === 'unknown';
 }

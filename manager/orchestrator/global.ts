@@ -34,7 +34,7 @@ export class GlobalOrchestrator extends ServiceLoop {
     const service = view.get('service', serviceId);
     if (service?.spec.mode.kind !== 'global') return { changes: [] };
     const plan = new ServicePlan(view, service, this.#ids, nowMs);
-    const slots = groupSlots(view, serviceId, nowMs);
+    const slots = groupSlots(view, serviceId);
     /** Slots that an update may replace: a paused node, or one in doubt, is left alone. */
     const updatable: Slot[] = [];
     for (const slot of slots.values()) {

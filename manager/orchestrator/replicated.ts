@@ -34,7 +34,7 @@ export class ReplicatedOrchestrator extends ServiceLoop {
     if (service?.spec.mode.kind !== 'replicated') return { changes: [] };
     const { replicas } = service.spec.mode;
     const plan = new ServicePlan(view, service, this.#ids, nowMs);
-    const slots = groupSlots(view, serviceId, nowMs);
+    const slots = groupSlots(view, serviceId);
     const occupied = [...slots.values()].filter((slot) => slot.state !== 'empty');
     const extra = new Set(pickExtra(occupied, occupied.length - replicas));
     const places = emptyPlaces(slots, replicas - occupied.length);

@@ -8,7 +8,7 @@ import { TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 
 /** `tasks`: all of the slot, oldest first, none of them running; at least one. */
-export function mayRestart(tasks: readonly Task[], nowMs: number): boolean {
+export function mayRestart(tasks: readonly Task[]): boolean {
   const newest = tasks[tasks.length - 1];
   if (newest.desiredState === TaskState.REMOVE) return true;
   const policy = newest.spec.restart;
@@ -18,12 +18,16 @@ export function mayRestart(tasks: readonly Task[], nowMs: number): boolean {
   const failedOrDone =
     state === TaskState.COMPLETE || state === TaskState.FAILED || state === TaskState.REJECTED;
   if (!failedOrDone || policy.maxAttempts === 0) return true;
-  return attempts(tasks, policy.windowMs, nowMs) < policy.maxAttempts;
+  return attempts(tasks, policy.windowMs) < policy.maxAttempts;
 }
 
-/** Restarts so far of the newest specification: successors of tasks that ended by themselves. */
-function attempts(tasks: readonly Task[], windowMs: number, nowMs: number): number {
+/**
+ * Restarts of the newest specification: successors of tasks that ended by themselves, within the
+ * window before the newest ended. Not before now: what was given up once stays so.
+ */
+function attempts(tasks: readonly Task[], windowMs: number): number {
   const newest = tasks[tasks.length - 1];
+  const sinceMs = windowMs > 0 ? newest.updatedAtMs - windowMs : Number.NEGATIVE_INFINITY;
   let count = 0;
   for (let at = 1; at < tasks.length; at += 1) {
     const [before, after] = [tasks[at - 1], tasks[at]];
@@ -33,7 +37,7 @@ function attempts(tasks: readonly Task[], windowMs: number, nowMs: number): numb
     if (state !== TaskState.COMPLETE && state !== TaskState.FAILED) {
       if (state !== TaskState.REJECTED) continue;
     }
-    if (windowMs > 0 && after.createdAtMs <= nowMs - windowMs) continue;
+    if (after.createdAtMs <= sinceMs) continue;
     count += 1;
   }
   return count;

@@ -32,7 +32,7 @@ export function slotKey(task: Task): string {
   return task.slot > 0 ? String(task.slot) : task.nodeId;
 }
 
-export function groupSlots(view: View, serviceId: string, nowMs: number): Map<string, Slot> {
+export function groupSlots(view: View, serviceId: string): Map<string, Slot> {
   const groups = new Map<string, Task[]>();
   for (const task of view.tasksOfService(serviceId)) {
     const key = slotKey(task);
@@ -41,11 +41,11 @@ export function groupSlots(view: View, serviceId: string, nowMs: number): Map<st
     else group.push(task);
   }
   const slots = new Map<string, Slot>();
-  for (const [key, tasks] of groups) slots.set(key, assess(view, key, tasks, nowMs));
+  for (const [key, tasks] of groups) slots.set(key, assess(view, key, tasks));
   return slots;
 }
 
-function assess(view: View, key: string, tasks: Task[], nowMs: number): Slot {
+function assess(view: View, key: string, tasks: Task[]): Slot {
   tasks.sort((left, right) => left.generation - right.generation);
   const newest = tasks[tasks.length - 1];
   const live: Task[] = [];
@@ -57,8 +57,7 @@ function assess(view: View, key: string, tasks: Task[], nowMs: number): Slot {
   }
   const base = { key, tasks, newest, live, fallen };
   if (live.length > 0) return { ...base, state: 'live', delayMs: 0 };
-  const restart = mayRestart(tasks, nowMs);
-  if (!restart) return { ...base, state: 'finished', delayMs: 0 };
+  if (!mayRestart(tasks)) return { ...base, state: 'finished', delayMs: 0 };
   const delayMs = endedByItself(newest) ? newest.spec.restart.delayMs : 0;
   return { ...base, state: 'empty', delayMs };
 }

@@ -11,9 +11,17 @@
  * | completed, rollback_completed | all replaced and watched for the monitor period | begin |
  */
 import { TaskState } from '../../model/taskState.ts';
-import type { Service, Task, UpdateConfig, UpdateState, UpdateStatus } from '../../model/types.ts';
+import type {
+  Service,
+  ServiceSpec,
+  Task,
+  UpdateConfig,
+  UpdateState,
+  UpdateStatus,
+} from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 import { isDirty } from './dirty.ts';
+import { obstacleTo } from './obstacle.ts';
 import { endedByItself, type Slot } from './slots.ts';
 
 export interface UpdatePlan {
@@ -106,7 +114,7 @@ class Progress {
     this.#outdated = outdated;
     this.#nowMs = nowMs;
     for (const slot of slots) {
-      const failed = slot.tasks.find((task) => this.#isNew(task) && this.#endedEarly(task));
+      const failed = slot.tasks.find((task) => this.#failedNow(task));
       if (failed !== undefined) this.#failed.set(slot.key, failed);
     }
   }
@@ -117,6 +125,12 @@ class Progress {
 
   #isNew(task: Task): boolean {
     return task.specVersion === this.#service.specVersion;
+  }
+
+  /** In this update, not before it was paused and asked for once more. */
+  #failedNow(task: Task): boolean {
+    const startedAtMs = this.#service.update?.startedAtMs ?? 0;
+    return this.#isNew(task) && task.updatedAtMs >= startedAtMs && this.#endedEarly(task);
   }
 
   /** Both times are its agent's, so that clocks that differ do no harm. */
@@ -136,21 +150,28 @@ class Progress {
     const why = `due to failure or early termination of task ${task.id}`;
     const back = isRollingBack(this.#service);
     const { previousSpec } = this.#service;
+    let obstacle = '';
     if (this.#config.failureAction === 'rollback' && !back && previousSpec !== undefined) {
-      return {
-        ...withStatus(this.#service, {
-          state: 'rollback_started',
-          startedAtMs: this.#nowMs,
-          completedAtMs: 0,
-          message: `update rolled back ${why}`,
-        }),
-        spec: previousSpec,
-        previousSpec: undefined,
-      };
+      obstacle = obstacleTo(this.#view, this.#service, previousSpec);
+      if (obstacle === '') return this.#rolledBack(previousSpec, why);
+      obstacle = `; it cannot be rolled back: ${obstacle}`;
     }
     const state: UpdateState = back ? 'rollback_paused' : 'paused';
-    const message = `${back ? 'rollback' : 'update'} paused ${why}`;
+    const message = `${back ? 'rollback' : 'update'} paused ${why}${obstacle}`;
     return withStatus(this.#service, { ...statusOf(this.#service), state, message });
+  }
+
+  #rolledBack(spec: ServiceSpec, why: string): Service {
+    return {
+      ...withStatus(this.#service, {
+        state: 'rollback_started',
+        startedAtMs: this.#nowMs,
+        completedAtMs: 0,
+        message: `update rolled back ${why}`,
+      }),
+      spec,
+      previousSpec: undefined,
+    };
   }
 
   /** Outdated slots to replace now: those without a running task first, then by number. */

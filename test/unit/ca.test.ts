@@ -145,6 +145,39 @@ test('renewal comes at half life, a tenth earlier or later', async () => {
   }
 });
 
+test('certificates of the shortest life are renewed in its middle, not without end', async () => {
+  const clock = new ManualClock();
+  const authority = await TestAuthority.make(clock.wallMs());
+  for (const seed of [1, 2, 3, 4]) {
+    let { certificate } = await authority.node('n', 'worker', clock.wallMs(), HOUR_MS);
+    const startedMs = clock.nowMs();
+    const tries: number[] = [];
+    let issuing = Promise.resolve();
+    const renewal = new Renewal({
+      clock,
+      random: new SeededRandom(seed),
+      log: silentLog,
+      current: () => certificate,
+      renew: () => {
+        tries.push(clock.nowMs() - startedMs);
+        issuing = authority.node('n', 'worker', clock.wallMs(), HOUR_MS).then((issued) => {
+          ({ certificate } = issued);
+        });
+        return issuing;
+      },
+    });
+    renewal.start();
+    for (let minute = 0; minute < 60; minute += 1) {
+      await clock.advance(60_000);
+      await issuing;
+      if (tries.length > 3) break;
+    }
+    renewal.stop();
+    assert(tries.length >= 1 && tries.length <= 2, `${tries.length} renewals in an hour`);
+    assert(tries[0] > 20 * 60_000 && tries[0] < 40 * 60_000, `${tries[0]} ms`);
+  }
+});
+
 test('a renewal that fails is tried again with growing pauses until it succeeds', async () => {
   const clock = new ManualClock();
   const authority = await TestAuthority.make(clock.wallMs());

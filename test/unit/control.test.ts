@@ -12,13 +12,15 @@ import { ManualClock } from '../support/manualClock.ts';
 import { cluster, network, node, serviceSpec } from '../support/objects.ts';
 
 function scene(cannotDemote = '') {
-  const direct = new DirectStore(new ManualClock());
+  const clock = new ManualClock();
+  const direct = new DirectStore(clock);
   direct.create('cluster', cluster({}, { joinSecretWorker: 'w', joinSecretManager: 'm' }));
   direct.create('node', node('m1', 1, { spec: { role: 'manager' }, role: 'manager' }));
   direct.create('node', node('w1', 2));
   direct.create('network', network('front'));
   const random = new SeededRandom(1);
   const writes = new Writes({
+    clock,
     store: direct.store,
     proposer: direct,
     ids: new Ids(random),
@@ -60,6 +62,8 @@ test('an update keeps the spec before it, and a rollback goes back to that', asy
   const back = (await writes.rollbackService(updated.id, updated.version)).object;
   assert.deepEqual(back.spec, created.spec);
   assert.deepEqual(back.previousSpec, updated.spec);
+  // So that the settings of the rollback hold, and a failure does not bring the new one back.
+  assert.equal(back.update?.state, 'rollback_started');
 });
 
 test('a service changes neither its name nor its mode, and not from an old version', async () => {

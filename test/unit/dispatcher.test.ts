@@ -278,6 +278,28 @@ test('a status that raced with another change of its task is written after all',
   assert.equal(stored?.desiredState, TaskState.SHUTDOWN);
 });
 
+test('a status that raced does not lose to a lesser one that came meanwhile', async () => {
+  const clock = new ManualClock();
+  const direct = new DirectStore(clock);
+  direct.create('cluster', cluster());
+  direct.create('service', service('web'));
+  direct.create('task', task('t1'));
+  const batcher = new StatusBatcher({ clock, view: direct.store, proposer: direct });
+  const at = (state: TaskState): TaskStatus => ({ ...STATUS, state, phases: { [state]: state } });
+  let late: Promise<void> | undefined;
+  direct.beforeApply = () => {
+    direct.beforeApply = undefined;
+    const now = direct.store.get('task', 't1');
+    assert(now !== undefined);
+    direct.update('task', { ...now, desiredState: TaskState.SHUTDOWN });
+    late = batcher.submit('h1', [{ taskId: 't1', status: at(TaskState.STARTING) }]);
+  };
+  const done = batcher.submit('h1', [{ taskId: 't1', status: at(TaskState.RUNNING) }]);
+  await clock.advance(20);
+  await Promise.all([done, late]);
+  assert.equal(direct.store.get('task', 't1')?.status.state, TaskState.RUNNING);
+});
+
 test('who may call what follows the table, on the store of the moment', () => {
   const direct = new DirectStore(new ManualClock());
   direct.create('cluster', cluster());

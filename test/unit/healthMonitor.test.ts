@@ -9,6 +9,7 @@ import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { HealthMonitor } from '../../manager/health/monitor.ts';
 import { probeTcp } from '../../manager/health/probe.ts';
+import type { NodeState } from '../../model/types.ts';
 import { RpcChannel } from '../../proto/rpc.ts';
 import { DirectStore } from '../support/directStore.ts';
 import { ManualClock } from '../support/manualClock.ts';
@@ -79,5 +80,25 @@ test('a write refused for a stale version is made from the fresh one', async () 
   const b = direct.store.get('node', 'b');
   assert.equal(b?.state, 'down');
   assert.equal(b?.spec.labels['zone'], 'x');
+  monitor.stop();
+});
+
+test('a node that rejoins and then never comes is called down again', async () => {
+  const { manual, direct, monitor } = setUp((id) => (id === 'b' ? 'silent' : 'answers'));
+  const set = (state: NodeState): void => {
+    const b = direct.store.get('node', 'b');
+    assert(b !== undefined);
+    direct.update('node', { ...b, state });
+  };
+  set('down');
+  monitor.start('');
+  monitor.opened('a');
+  await manual.advance(100);
+  set('unknown');
+  for (let beat = 0; beat < 20; beat += 1) {
+    monitor.heard('a');
+    await manual.advance(400);
+  }
+  assert.equal(direct.store.get('node', 'b')?.state, 'down');
   monitor.stop();
 });

@@ -204,6 +204,25 @@ test('attempts outside of the window do not count', () => {
   assert.equal(plane.running('web').length, 0);
 });
 
+test('a slot that was given up stays so when its window has passed', () => {
+  const plane = new ControlPlane();
+  const restart = { ...QUICK, maxAttempts: 2, windowMs: 10_000 };
+  plane.create('bad', { replicas: 1, task: { restart } });
+  plane.behaviour = () => 'fail';
+  plane.settle();
+  const given = plane.tasks('bad').map(({ id }) => id);
+  assert.equal(given.length, 3);
+  plane.advance(60_000);
+  plane.elect();
+  plane.settle();
+  plane.setNode('h1', { spec: { labels: { zone: 'a' } } });
+  plane.settle();
+  assert.deepEqual(
+    plane.tasks('bad').map(({ id }) => id),
+    given,
+  );
+});
+
 test('history keeps five tasks a slot', () => {
   const plane = new ControlPlane();
   plane.create('web', { replicas: 1, task: { restart: QUICK } });

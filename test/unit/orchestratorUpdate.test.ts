@@ -6,9 +6,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { ServiceSpec, Task, UpdateConfig } from '../../model/types.ts';
+import type { PortConfig, ServiceSpec, Task, UpdateConfig } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
-import type { ServiceSpecFields } from '../support/objects.ts';
+import { network, type ServiceSpecFields } from '../support/objects.ts';
 
 function started(replicas: number, update: Partial<UpdateConfig>, more?: ServiceSpecFields) {
   const plane = new ControlPlane();
@@ -22,6 +22,10 @@ function withImage(image: string): (service: { spec: ServiceSpec }) => Partial<S
   return ({ spec: { task } }) => ({
     task: { ...task, container: { ...task.container, image } },
   });
+}
+
+function port(publishedPort: number): PortConfig {
+  return { name: '', protocol: 'tcp', targetPort: 80, publishedPort, publishMode: 'ingress' };
 }
 
 function images(plane: ControlPlane): string[] {
@@ -173,6 +177,67 @@ test('failure action rollback brings the old specification back', () => {
   const service = plane.service('web');
   assert.equal(service.update?.state, 'rollback_completed');
   assert.equal(service.previousSpec, undefined);
+});
+
+test('a paused update that is asked for once more goes on, and pauses at the next failure', () => {
+  const plane = started(3, {});
+  let bad = true;
+  plane.behaviour = (task) => (bad && task.spec.container.image === 'web:2' ? 'fail' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  assert.equal(plane.service('web').update?.state, 'paused');
+  const again = (): void => {
+    const service = plane.service('web');
+    plane.change({ kind: 'update', table: 'service', object: { ...service, update: undefined } });
+  };
+  plane.advance(1_000);
+  again();
+  plane.settle();
+  plane.advance(10_000);
+  assert.equal(plane.service('web').update?.state, 'paused');
+  bad = false;
+  plane.advance(1_000);
+  again();
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), Array(3).fill('web:2'));
+  assert.equal(plane.service('web').update?.state, 'completed');
+});
+
+test('a rollback that is not possible any more pauses and says why', () => {
+  for (const field of ['network', 'port'] as const) {
+    const plane = new ControlPlane();
+    plane.change({ kind: 'create', table: 'network', object: network('back') });
+    plane.settle();
+    const networks = [{ target: 'back-id', aliases: [] }];
+    plane.create('web', {
+      replicas: 2,
+      update: { ...DEFAULT_UPDATE_CONFIG, failureAction: 'rollback', parallelism: 0 },
+      task: { networks },
+      ports: [port(8080)],
+    });
+    plane.settle();
+    plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'hang' : 'run');
+    plane.update('web', (service) => ({
+      task: {
+        ...service.spec.task,
+        container: { ...service.spec.task.container, image: 'web:2' },
+        networks: [],
+      },
+      ports: [],
+    }));
+    plane.settle();
+    if (field === 'port') plane.create('other', { replicas: 1, ports: [port(8080)] });
+    else plane.change({ kind: 'remove', table: 'network', id: 'back-id' });
+    plane.settle();
+    plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
+    plane.settle();
+    plane.advance(10_000);
+    const { update } = plane.service('web');
+    assert.equal(update?.state, 'paused');
+    const why = field === 'port' ? /8080.*"other"/ : /network back-id not found/;
+    assert.match(update?.message ?? '', why);
+  }
 });
 
 test('a start-first replacement that fails leaves the old task running', () => {
