@@ -225,6 +225,10 @@ test('a status never goes back, keeps its phases, and is cut to a readable lengt
     error: 'x'.repeat(5000),
     phases: { 704: 12 },
   };
+  const liar = { ...failed, gatewayAddress: '10.254.1.2; flush ruleset' };
+  assert.equal(mergeStatus(one, liar)?.gatewayAddress, '');
+  const honest = { ...failed, gatewayAddress: '10.254.1.2' };
+  assert.equal(mergeStatus(one, honest)?.gatewayAddress, '10.254.1.2');
   const merged = mergeStatus(one, failed);
   assert.deepEqual(merged?.phases, { 192: 1, 512: 9, 704: 12 });
   assert.equal(merged?.error.length, 1024);
