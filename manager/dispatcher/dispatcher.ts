@@ -31,6 +31,7 @@ import type {
   UpdateTaskStatusRequest,
 } from '../../proto/services.ts';
 import { roleNow } from '../ca/server.ts';
+import { hostAddress } from '../hostAddress.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { type AssignmentSet, changesShared, difference, SharedAssignments } from './assignments.ts';
 import { Pulse } from './pulse.ts';
@@ -283,7 +284,7 @@ export class Dispatcher {
       const object: Node = {
         ...node,
         description,
-        address: request.address === '' ? remote : request.address,
+        address: hostAddress(request.address, remote),
         port: request.port === 0 ? node.port : request.port,
         state: 'ready',
         stateMessage: '',
