@@ -52,6 +52,7 @@ export interface ContainerPlan {
 export const LABEL_PREFIX = 'com.docker.swarm';
 export const TASK_ID_LABEL = `${LABEL_PREFIX}.task.id`;
 const SHORT_ID_LENGTH = 12;
+const LOG_FILES_MAX = 10_000;
 
 /** '<service>.<slot or node id>.<task id>', as Docker names tasks' containers. */
 export function taskName(task: Task): string {
@@ -136,11 +137,18 @@ function planLog(task: Task): ContainerPlan['log'] {
   const maxSize = task.spec.logOptions['max-size'];
   const maxFile = task.spec.logOptions['max-file'];
   const maxFiles = Number(maxFile ?? 1);
-  if (!Number.isSafeInteger(maxFiles) || maxFiles < 1) {
-    throw new SwarmError('invalid', `log option max-file=${maxFile}: give a number from 1 up`);
+  if (!Number.isSafeInteger(maxFiles) || maxFiles < 1 || maxFiles > LOG_FILES_MAX) {
+    throw new SwarmError(
+      'invalid',
+      `log option max-file=${maxFile}: give a number from 1 to ${LOG_FILES_MAX}`,
+    );
+  }
+  const maxSizeBytes = maxSize === undefined ? undefined : parseBytes(maxSize);
+  if (maxSizeBytes !== undefined && (!Number.isSafeInteger(maxSizeBytes) || maxSizeBytes < 1)) {
+    throw new SwarmError('invalid', `log option max-size=${maxSize}: give a size like 10m`);
   }
   return {
-    ...(maxSize === undefined ? {} : { maxSizeBytes: parseBytes(maxSize) }),
+    ...(maxSizeBytes === undefined ? {} : { maxSizeBytes }),
     ...(maxFile === undefined ? {} : { maxFiles }),
   };
 }

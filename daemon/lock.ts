@@ -2,8 +2,9 @@
  * One daemon per data root: an advisory lock (flock) on a file in it, held for as long as the
  * process lives and let go by the kernel however it ends.
  */
-import { closeSync, mkdirSync, openSync, readFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../base/directories.ts';
 import { SwarmError } from '../base/errors.ts';
 import { define } from '../runtime/sys/libc.ts';
 
@@ -19,7 +20,7 @@ const flock = define<(fd: number, operation: number) => number>(
  * Takes the lock of `dataRoot`, making the directory; SwarmError conflict when another holds it.
  */
 export function lockDataRoot(dataRoot: string): void {
-  mkdirSync(dataRoot, { recursive: true, mode: 0o711 });
+  makeDirectories(dataRoot, 0o711);
   const path = join(dataRoot, 'daemon.lock');
   const fd = openSync(path, 'a+', 0o600);
   if (flock(fd, LOCK_EX | LOCK_NB) !== 0) {

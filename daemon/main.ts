@@ -4,10 +4,11 @@
  * Loaded by `tsswarm daemon` only.
  */
 
-import { chmodSync, mkdirSync } from 'node:fs';
+import { chmodSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { AssertionError } from '../base/assert.ts';
 import { SystemClock } from '../base/clock.ts';
+import { makeDirectories } from '../base/directories.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { Ids } from '../base/id.ts';
 import { createLog, type LogLevel } from '../base/log.ts';
@@ -49,13 +50,13 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   process.on('unhandledRejection', fatal);
   const environment: Environment = { clock, random, ids: new Ids(random), log, fatal };
 
-  mkdirSync(options.execRoot, { recursive: true, mode: 0o711 });
+  makeDirectories(options.execRoot, 0o711);
   chmodSync(options.execRoot, 0o711);
   lockDataRoot(options.dataRoot);
   const host = await openHost(environment, options);
   const node = new Node(environment, options, host.runtime);
   await node.resume();
-  mkdirSync(dirname(options.socketPath), { recursive: true });
+  makeDirectories(dirname(options.socketPath), 0o755);
   const api = createApi({ node, clock, log, random });
   await api.listenUnix(options.socketPath, { group: options.socketGroup });
   notifySystemd('READY=1');

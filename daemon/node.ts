@@ -387,7 +387,9 @@ export class Node implements DaemonNode {
     this.#error = reason;
     const swarm = this.#swarm;
     this.#swarm = undefined;
-    void swarm?.stop();
+    void swarm?.stop().catch((error: unknown) => {
+      this.#environment.log.warn('cannot stop cleanly', { error: messageOf(error) });
+    });
   }
 }
 

@@ -19,6 +19,8 @@ const SERVICE_NAME = /^[a-zA-Z0-9]([-a-zA-Z0-9_]*[a-zA-Z0-9])?$/;
 const NETWORK_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 const PORT_MAX = 65_535;
 const REPLICAS_MAX = 1_000_000;
+/** Each one is a rule on every host and a part of every message that carries the service. */
+const PORTS_MAX = 1000;
 const HEARTBEAT_MIN_MS = SECOND_MS;
 const CERTIFICATE_MIN_MS = HOUR_MS;
 /** Smaller subnets have no room for a gateway, a virtual address and tasks. */
@@ -56,6 +58,9 @@ function validateUpdate(which: 'update' | 'rollback', config: ServiceSpec['updat
 }
 
 function validatePorts(spec: ServiceSpec): void {
+  if (spec.ports.length > PORTS_MAX) {
+    throw invalid(`${spec.ports.length} published ports: a service has at most ${PORTS_MAX}`);
+  }
   const published = new Set<string>();
   for (const port of spec.ports) {
     validatePort(port);

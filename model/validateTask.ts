@@ -25,6 +25,9 @@ const NANO_CPUS_MIN = 1_000_000;
 const COUNT_MAX = 1_000_000;
 const HOSTNAME = /^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$/;
 const HOSTNAME_LENGTH = 63;
+/** Labels of 1 to 63 characters between dots; a longer one cannot be put into a DNS message. */
+const ALIAS = /^[\x21-\x2d\x2f-\x7e]{1,63}(\.[\x21-\x2d\x2f-\x7e]{1,63})*$/;
+const ALIAS_BYTES_MAX = 253;
 const SPREAD =
   /^(node\.labels\.|engine\.labels\.).+|^node\.(id|hostname|role|platform\.(os|arch))$/;
 const CAPABILITY = /^(CAP_)?[A-Z][A-Z0-9_]*$/i;
@@ -159,6 +162,10 @@ function validateNetworks(networks: readonly NetworkAttachmentSpec[]): void {
     targets.add(target);
     for (const alias of aliases) {
       if (alias.trim() === '') throw invalid(`an alias on network ${target} is empty: remove it`);
+      if (!ALIAS.test(alias) || Buffer.byteLength(alias) > ALIAS_BYTES_MAX) {
+        const shown = JSON.stringify(alias); // it may hold a newline, and an error is one line
+        throw invalid(`invalid alias ${shown} on network ${target}: use a name that DNS can hold`);
+      }
     }
   }
 }

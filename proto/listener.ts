@@ -11,6 +11,8 @@ import type { Log } from '../base/log.ts';
 import { type NodeCredentials, peerFromCertificate } from './credentials.ts';
 
 const MAX_CONNECTIONS = 8192;
+/** Callers without a certificate that counts: they can only join, one call each. */
+const MAX_UNVERIFIED = 256;
 const HANDSHAKE_TIMEOUT_MS = 5000;
 
 export interface ListenOptions {
@@ -39,6 +41,7 @@ export class TlsListener {
   /** By 'address:port' of the caller: why its certificate does not count. For messages only. */
   readonly #problems = new Map<string, string>();
   #server: tls.Server | undefined;
+  #unverified = 0;
 
   constructor(log: Log, handOn: (socket: tls.TLSSocket) => void) {
     this.#log = log;
@@ -105,6 +108,17 @@ export class TlsListener {
     const certificate = socket.getPeerCertificate();
     const presented = certificate?.raw !== undefined;
     const peer = socket.authorized && presented ? peerFromCertificate(certificate) : undefined;
+    if (peer === undefined) {
+      // Strangers must not take what the cluster's own hosts need.
+      if (this.#unverified >= MAX_UNVERIFIED) {
+        socket.destroy();
+        return;
+      }
+      this.#unverified += 1;
+      socket.once('close', () => {
+        this.#unverified -= 1;
+      });
+    }
     if (presented && peer === undefined) {
       this.#problems.set(from, String(socket.authorizationError ?? 'not a node certificate'));
     }

@@ -33,6 +33,7 @@ export class Pass {
   #networkAllocator: NetworkAllocator | undefined;
   #spaces: Map<string, AddressSpace> | undefined;
   #ports: Set<string> | undefined;
+  readonly #nextPort = new Map<string, number>();
 
   constructor(view: View, nowMs: number) {
     this.#view = view;
@@ -73,13 +74,15 @@ export class Pass {
   }
 
   #allocatePorts(service: Service): readonly PortConfig[] | string {
+    const kept = keptPorts(service);
     const ports: PortConfig[] = [];
     for (const port of service.spec.ports) {
       if (port.publishMode !== 'ingress' || port.publishedPort !== 0) {
         ports.push(port);
         continue;
       }
-      const publishedPort = this.#keptPort(service, port) ?? this.#freePort(port);
+      const had = kept.get(`${port.protocol}/${port.targetPort}`);
+      const publishedPort = had ?? this.#freePort(port);
       if (publishedPort === undefined) {
         return (
           `no free port between ${DYNAMIC_PORT_FIRST} and ${DYNAMIC_PORT_LAST} for ` +
@@ -91,29 +94,18 @@ export class Pass {
     return ports;
   }
 
-  /** The dynamic port that it had before, so that an update does not move it. */
-  #keptPort(service: Service, port: PortConfig): number | undefined {
-    return service.ports.find(
-      (had) =>
-        had.publishMode === 'ingress' &&
-        had.protocol === port.protocol &&
-        had.targetPort === port.targetPort &&
-        had.publishedPort >= DYNAMIC_PORT_FIRST &&
-        had.publishedPort <= DYNAMIC_PORT_LAST &&
-        !service.spec.ports.some(
-          (fixed) => fixed.publishedPort === had.publishedPort && fixed.protocol === had.protocol,
-        ),
-    )?.publishedPort;
-  }
-
+  /** Within a pass ports are only taken: what was not free for one is not free for the next. */
   #freePort({ protocol }: PortConfig): number | undefined {
     const used = this.#usedPorts();
-    for (let port = DYNAMIC_PORT_FIRST; port <= DYNAMIC_PORT_LAST; port += 1) {
+    const first = this.#nextPort.get(protocol) ?? DYNAMIC_PORT_FIRST;
+    for (let port = first; port <= DYNAMIC_PORT_LAST; port += 1) {
       const key = `${protocol}/${port}`;
       if (used.has(key)) continue;
       used.add(key);
+      this.#nextPort.set(protocol, port + 1);
       return port;
     }
+    this.#nextPort.set(protocol, DYNAMIC_PORT_LAST + 1);
     return undefined;
   }
 
@@ -216,4 +208,21 @@ export class Pass {
     }
     return spaces;
   }
+}
+
+/** 'tcp/80' -> the dynamic port a service had for it, so that an update does not move it. */
+function keptPorts(service: Service): ReadonlyMap<string, number> {
+  const key = (port: PortConfig, number: number): string => `${port.protocol}/${number}`;
+  const fixed = new Set(service.spec.ports.map((port) => key(port, port.publishedPort)));
+  const kept = new Map<string, number>();
+  for (const had of service.ports) {
+    const isDynamic =
+      had.publishMode === 'ingress' &&
+      had.publishedPort >= DYNAMIC_PORT_FIRST &&
+      had.publishedPort <= DYNAMIC_PORT_LAST &&
+      !fixed.has(key(had, had.publishedPort));
+    const target = key(had, had.targetPort);
+    if (isDynamic && !kept.has(target)) kept.set(target, had.publishedPort);
+  }
+  return kept;
 }

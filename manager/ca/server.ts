@@ -19,6 +19,7 @@ import type {
   IssueCertificateRequest,
   IssueCertificateResponse,
 } from '../../proto/services.ts';
+import { hostAddress } from '../hostAddress.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
@@ -117,7 +118,7 @@ export class CertificateAuthorityServer {
       role,
       description: descriptionFromWire(need(request.description, 'description')),
       availability: word(request.availability || 'active', AVAILABILITIES, 'availability'),
-      address: request.address === '' ? context.remoteAddress : request.address,
+      address: hostAddress(request.address, context.remoteAddress),
       port: request.port,
     };
     if (wanted.port < 1 || wanted.port > MAX_HOST_INDEX) {

@@ -32,6 +32,7 @@ import type {
   UpdateTaskStatusRequest,
 } from '../../proto/services.ts';
 import { roleNow } from '../ca/server.ts';
+import { hostAddress } from '../hostAddress.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { type AssignmentSet, changesShared, difference, SharedAssignments } from './assignments.ts';
@@ -285,7 +286,7 @@ export class Dispatcher {
       const object: Node = {
         ...node,
         description,
-        address: request.address === '' ? remote : request.address,
+        address: hostAddress(request.address, remote),
         port: request.port === 0 ? node.port : request.port,
         state: 'ready',
         stateMessage: '',

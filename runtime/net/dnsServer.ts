@@ -39,6 +39,8 @@ const DNS_PORT = 53;
 const PORT_FIRST = 32_768;
 const PORT_COUNT = 28_000;
 const PORT_TRIES = 20;
+/** Questions of one container that upstream servers are being asked. */
+const RELAYED_MAX = 64;
 const TCP_BACKLOG = 64;
 const TCP_CONNECTIONS_MAX = 32;
 const TCP_IDLE_MS = 10_000;
@@ -135,6 +137,7 @@ export class DnsServer {
   readonly #tcp: Server;
   readonly #connections = new Set<Socket>();
   #open = true;
+  #relayed = 0;
 
   private constructor(options: DnsServerOptions, pair: BoundPair) {
     this.#options = options;
@@ -144,6 +147,7 @@ export class DnsServer {
     this.#tcp.maxConnections = TCP_CONNECTIONS_MAX;
     this.#udp.on('error', () => {}); // a failed send: the asker repeats its question
     this.#udp.on('message', (message, from) => {
+      if (from.port === 0) return; // made by hand: nobody can be answered there
       void this.#answer(message, 'udp', (bytes) => {
         if (this.#open) this.#udp.send(bytes, from.port, from.address);
       });
@@ -181,15 +185,26 @@ export class DnsServer {
     transport: Transport,
     reply: (bytes: Buffer) => void,
   ): Promise<void> {
-    const { zones, random, upstream, own } = this.#options;
+    const { zones, random } = this.#options;
     const decision = decide(message, transport, zones(), random);
     if (decision.kind === 'ignore') return;
     if (decision.kind === 'answer') {
       reply(decision.bytes);
       return;
     }
-    const answer = (await upstream.ask(message, transport, own)) ?? failure(message);
+    const answer = (await this.#relay(message, transport)) ?? failure(message);
     if (answer !== undefined) reply(answer);
+  }
+
+  /** No container has all of what the host relays at a time to itself. */
+  async #relay(message: Buffer, transport: Transport): Promise<Buffer | undefined> {
+    if (this.#relayed >= RELAYED_MAX) return undefined;
+    this.#relayed += 1;
+    try {
+      return await this.#options.upstream.ask(message, transport, this.#options.own);
+    } finally {
+      this.#relayed -= 1;
+    }
   }
 
   #serve(connection: Socket): void {

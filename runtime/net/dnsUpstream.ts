@@ -115,7 +115,12 @@ export class DnsUpstream {
         if (answer.length > 2 && answer.readUInt16BE(0) === query.readUInt16BE(0)) finish(answer);
       });
       // Connected: only this server's answers come in, and a refusal is seen at once.
-      const ask = (): void => socket.connect(DNS_PORT, server, () => socket.send(query));
+      const ask = (): void =>
+        socket.connect(DNS_PORT, server, ((error?: Error) => {
+          // Node calls back with the error too, undocumented: no route to the server, for one.
+          if (error === undefined) socket.send(query);
+          else finish(undefined);
+        }) as () => void);
       if (fd === undefined) ask();
       else socket.bind({ fd }, ask);
     });

@@ -114,7 +114,7 @@ export function underlayMtu(host: Space, address: string): number {
   if (link !== undefined) return link.mtu;
   throw new SwarmError(
     'invalid',
-    `no interface of this host has the address ${address}; give one of its own to --data-path-addr`,
+    `no interface of this host has the address ${address}, by which the other hosts know it`,
   );
 }
 

@@ -212,23 +212,33 @@ test('a drained host is emptied and may be used again', async () => {
   });
 });
 
-test('a manager is demoted and promoted again', async () => {
-  const leading = await leader('h1');
-  const host = other(leading);
-  await swarm(leading, 'node', 'demote', host);
+/** Demotes a host until it is a worker, and promotes it until it is a manager again. */
+async function demoteAndPromote(host: string): Promise<void> {
+  const asked = other(host);
+  await swarm(asked, 'node', 'demote', host);
   await until('a worker', 30_000, async () => {
-    const row = (await nodes(leading)).find((node) => node.hostname === host);
+    const row = (await nodes(asked)).find((node) => node.hostname === host);
     return row?.manager === '' && row.status === 'Ready' ? row : undefined;
   });
-  const refused = await inside(host, 'tsswarm', 'node', 'ls');
-  assert.equal(refused.code, 1);
-  assert.match(refused.stderr, /not a (swarm )?manager/);
-  await untilRunning(leading, 'web', 3);
-  await swarm(leading, 'node', 'promote', host);
+  await until('it knows', 10_000, async () => {
+    const refused = await inside(host, 'tsswarm', 'node', 'ls');
+    return refused.code === 1 && /not a (swarm )?manager/.test(refused.stderr) ? true : undefined;
+  });
+  await untilRunning(asked, 'web', 3);
+  await swarm(asked, 'node', 'promote', host);
   await until('a manager again', 30_000, async () => {
     const row = (await nodes(host)).find((node) => node.hostname === host);
     return row?.manager === 'Reachable' ? row : undefined;
   });
+}
+
+test('a manager is demoted and promoted again', async () => {
+  await demoteAndPromote(other('h1', await leader('h1')));
+});
+
+test('the founder is demoted and joins the managers again, and so is who leads then', async () => {
+  await demoteAndPromote('h1');
+  await demoteAndPromote(await leader('h1'));
 });
 
 test('all three daemons killed at once lose nothing and stop nothing', async () => {

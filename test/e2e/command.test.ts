@@ -112,7 +112,8 @@ test('completion is valid for its shell and answers with commands, flags and nam
     '-c',
     `eval "$(tsswarm completion bash)"; complete_line() { COMP_WORDS=("$@"); COMP_CWORD=$(($#-1));
      _tsswarm; echo "\${COMPREPLY[*]}"; }
-     complete_line tsswarm serv; complete_line tsswarm service sc; complete_line tsswarm service rm w
+     complete_line tsswarm serv; complete_line tsswarm service sc
+     complete_line tsswarm service rm w
      complete_line tsswarm node promote h; complete_line tsswarm service create --repl`,
   );
   const [group, command, service, node, flag] = asked.stdout.trim().split('\n');

@@ -166,7 +166,11 @@ test('docker service scale and update change what runs', { skip }, async () => {
     later.every((id) => !earlier.includes(id)),
     `${earlier} ${later}`,
   );
-  await docker('h1', 'image', 'tag', WEB_IMAGE, 'tsswarm/web:next');
+  for (const host of ['h1', 'h2', 'h3']) {
+    await docker(host, 'image', 'tag', WEB_IMAGE, 'tsswarm/web:next');
+  }
+  await docker('h1', 'service', 'update', '--image', 'tsswarm/web:next', 'web');
+  assert.match(await docker('h1', 'service', 'ls'), /web +replicated +2\/2 +tsswarm\/web:next/);
 });
 
 test('docker service rollback goes back to the specification before', { skip }, async () => {

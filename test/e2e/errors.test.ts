@@ -189,6 +189,10 @@ test('a port that another service took is named when an update asks for it', asy
 test('each wrong way into a swarm is one line, and the host stays outside', async () => {
   const join = (given: string, ...rest: string[]): string[] => ['join', '--token', given, ...rest];
   const wrongSecret = `${token.slice(0, -5)}00000`;
+  // A real token of a real swarm, which this host founded and left.
+  await swarm('h4', 'init');
+  const foreign = await swarm('h4', 'join-token', '-q', 'worker');
+  await swarm('h4', 'leave', '--force');
   const wrongRoot = `SWMTKN-1-${'0'.repeat(50)}-${token.slice(-25)}`;
   const there = '10.99.0.11:2377';
   const cases: readonly (readonly [string[], RegExp])[] = [
@@ -198,6 +202,7 @@ test('each wrong way into a swarm is one line, and the host stays outside', asyn
     [['join', '--token', token], /missing required argument 'manager'/],
     [join('secret', there), /not a join token: copy it whole/],
     [join(wrongSecret, there), /join token is not valid .*get the current one/],
+    [join(foreign, there), /not of the cluster that answers at 10.99.0.11:2377/],
     [join(wrongRoot, there), /not of the cluster that answers at 10.99.0.11:2377 \(its CA differs/],
     [join(token, '10.99.0.77:2377'), /cannot reach 10.99.0.77:2377: .*firewall/],
     [join(token, '10.99.0.11:9'), /cannot reach 10.99.0.11:9: .*REFUSED.*is the daemon running/],

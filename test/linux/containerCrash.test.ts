@@ -92,7 +92,7 @@ class HastyClock extends SystemClock {
   }
 }
 
-test('a shim that hangs holds up neither a starting daemon nor the removal of its container', async () => {
+test("a hanging shim holds up neither a daemon that starts nor its container's removal", async () => {
   const config = host.config(['/bin/probe', 'ticks', '0']);
   await startAndKillDaemon([config]);
   const found = await host.open();

@@ -113,6 +113,18 @@ test('it installs the command, the unit and the group, also twice', { skip }, as
   assert.equal(existsSync('/usr/local/lib/tsswarm/dist/test'), false);
 });
 
+test('systemd has nothing to say against the unit', { skip }, async (context) => {
+  if (!existsSync('/usr/bin/systemd-analyze')) {
+    context.skip('systemd-analyze is not on this machine');
+    return;
+  }
+  const { code, stdout, stderr } = await outcome('systemd-analyze', [
+    'verify',
+    '/etc/systemd/system/tsswarm.service',
+  ]);
+  assert.deepEqual([code, stdout, stderr], [0, '', '']);
+});
+
 test('without a daemon the command says how to start one', { skip }, async () => {
   const { code, stderr } = await onHost('tsswarm', 'node', 'ls');
   assert.equal(code, 1);

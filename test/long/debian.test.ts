@@ -1,7 +1,7 @@
 /**
  * A Debian 12 machine with systemd and Debian's own kernel (pure cgroup v2), under qemu: installed,
  * a swarm and a service made, the daemon restarted and killed with the containers unharmed, the
- * machine rebooted and back by itself, uninstalled without a trace.
+ * machine rebooted and back by itself, uninstalled without a trace; then a lab of two hosts on it.
  */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ before(async () => {
 test("on Debian's kernel with cgroup v2 alone, the installed unit is up once it is ready", () => {
   assert.match(fact('kernel'), /^6\.1\./);
   assert.equal(fact('cgroup'), 'cgroup2fs|');
-  assert.equal(fact('install.code'), '0|');
+  assert.equal(fact('install.code'), '0');
   const unit = fact('unit');
   for (const part of ['Type=notify', 'ActiveState=active', 'SubState=running', 'State=enabled']) {
     assert.ok(unit.includes(part), unit);
@@ -68,5 +68,20 @@ test('uninstalled with containers running, nothing is left', () => {
   assert.doesNotMatch(fact('left.links'), /tsswarm/);
   assert.equal(fact('left.mounts'), 'none|');
   assert.equal(fact('left.processes'), 'none|');
+});
+
+test("two hosts over Debian's kernel: by name, through every host's port, and gone again", () => {
+  assert.equal(fact('lab.up.code'), '0|');
+  assert.match(fact('lab.service'), /converged/);
+  const calls = [...fact('lab.inside').matchAll(/(\d+) +host=(h[12])/g)];
+  assert.deepEqual(calls.map((match) => match[2]).sort(), ['h1', 'h2'], fact('lab.inside'));
+  assert.equal(
+    calls.reduce((sum, match) => sum + Number(match[1]), 0),
+    16,
+  );
+  const answers = fact('lab.outside');
+  assert.equal(answers.match(/task=[^|]* client=10\.99\.0\.100:/g)?.length, 6, answers);
+  assert.equal(fact('lab.down.code'), '0|');
+  assert.equal(fact('lab.left'), '');
   assert.equal(fact('done'), 'yes');
 });

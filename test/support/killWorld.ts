@@ -58,7 +58,7 @@ export const services: readonly Wanted[] = [
 ];
 
 const FLAGS: Readonly<Record<string, readonly string[]>> = {
-  web: ['--restart-delay', '0s'],
+  web: ['--restart-delay', '0s', '--update-order', 'start-first', '--update-parallelism', '0'],
   rolling: ['--restart-delay', '1s', '--update-parallelism', '2', '--update-monitor', '500ms'],
   each: ['--mode', 'global', '--restart-delay', '500ms'],
   plain: ['--restart-delay', '0s'],

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import { connect, createServer } from 'node:net';
 import { after, before, test } from 'node:test';
+import { connect as connectTls, type TLSSocket } from 'node:tls';
 import { SystemClock } from '../../base/clock.ts';
 import { HOUR_MS } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
@@ -329,4 +330,36 @@ test('bytes that are no TLS do not disturb the listener', async () => {
   socket.write('GET / HTTP/1.1\r\n\r\n');
   await new Promise((resolve) => socket.once('close', resolve));
   await using(asNode(worker), (channel) => client(Host, channel).ping({}));
+});
+
+test('strangers are let in up to a number, and nodes all the same', async () => {
+  const [host, port] = address.split(':');
+  const wanted = 300;
+  const sockets: TLSSocket[] = [];
+  let cut = 0;
+  await new Promise<void>((resolve) => {
+    let done = 0;
+    for (let at = 0; at < wanted; at += 1) {
+      const socket = connectTls({
+        host,
+        port: Number(port),
+        rejectUnauthorized: false,
+        ALPNProtocols: ['h2'],
+      });
+      sockets.push(socket);
+      const count = (): void => {
+        done += 1;
+        if (done === wanted) resolve();
+      };
+      socket.on('error', () => {});
+      socket.once('data', count); // HTTP/2 settings: it was let in
+      socket.once('close', () => {
+        cut += 1;
+        count();
+      });
+    }
+  });
+  assert.equal(wanted - cut, 256);
+  await using(asNode(worker), (channel) => client(Host, channel).ping({}));
+  for (const socket of sockets) socket.destroy();
 });

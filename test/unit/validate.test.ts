@@ -129,6 +129,18 @@ test('ports', () => {
     /port 8080\/tcp is published twice/,
   );
   assert.match(refusedService({ ports: [port({})], endpointMode: 'dnsrr' }), /use mode vip/);
+  const many = Array.from({ length: 1001 }, (_, at) => port({ publishedPort: at + 1 }));
+  assert.match(refusedService({ ports: many }), /a service has at most 1000/);
+});
+
+test('aliases', () => {
+  const named = (alias: string): ServiceSpecFields => ({
+    task: { networks: [{ target: 'n', aliases: [alias] }] },
+  });
+  assert.doesNotThrow(() => validateServiceSpec(serviceSpec('web', named('api_v1.inner-2'))));
+  for (const alias of ['', 'a b', 'a\nb', 'a..b', '.a', 'x'.repeat(64), 'xy.'.repeat(99), 'é']) {
+    assert.match(refusedService(named(alias)), /alias/);
+  }
 });
 
 test('mounts', () => {
@@ -139,6 +151,8 @@ test('mounts', () => {
   assert.match(refusedService(mounts(mount({ source: 'srv' }))), /a bind needs an absolute path/);
   assert.match(refusedService(mounts(mount({}), mount({}))), /\/data is used twice/);
   assert.match(refusedService(mounts(mount({ target: '/' }))), /cannot replace "\/"/);
+  assert.match(refusedService(mounts(mount({ target: '/a/..' }))), /cannot replace "\/"/);
+  assert.match(refusedService(mounts(mount({}), mount({ target: '/data/' }))), /is used twice/);
   assert.match(refusedService(mounts(mount({ type: 'volume' }))), /not built yet/);
 });
 
