@@ -6,6 +6,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
+import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import type {
@@ -51,10 +52,14 @@ export interface WritesOptions {
   readonly cannotDemote: (raftId: number) => Promise<string>;
 }
 
+/** More managers than any cluster has. */
+const DEMOTIONS_WAITING = 64;
+
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
 export class Writes {
   readonly #options: WritesOptions;
+  readonly #demotions = new Serial(DEMOTIONS_WAITING);
 
   constructor(options: WritesOptions) {
     this.#options = options;
@@ -176,10 +181,16 @@ export class Writes {
   // ---- nodes -----------------------------------------------------------------------------------
 
   async updateNode(id: string, version: number, spec: NodeSpec): Promise<Written<Node>> {
-    const node = this.#at('node', id, version);
-    validateNodeSpec(spec);
-    if (node.spec.role === 'manager' && spec.role === 'worker') await this.#checkDemotion(node);
-    return this.#put({ kind: 'update', table: 'node', object: { ...node, spec } });
+    const update = async (): Promise<Written<Node>> => {
+      const node = this.#at('node', id, version);
+      validateNodeSpec(spec);
+      if (node.spec.role === 'manager' && spec.role === 'worker') await this.#checkDemotion(node);
+      return this.#put({ kind: 'update', table: 'node', object: { ...node, spec } });
+    };
+    // One after another: two last managers demoted at once would each count on the other.
+    const demotes =
+      spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
+    return demotes ? this.#demotions.run(update) : update();
   }
 
   async #checkDemotion(node: Node): Promise<void> {
