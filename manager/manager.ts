@@ -151,6 +151,11 @@ export class Manager {
     this.#channels.close();
   }
 
+  /** Calls to others are to show the new certificate; those under way come to their end. */
+  credentialsChanged(): void {
+    this.#channels.close();
+  }
+
   get control(): Control {
     return this.#control;
   }

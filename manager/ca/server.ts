@@ -3,6 +3,7 @@
  * the leader issues certificates: on a join token (a new node, its id chosen here) or to a node
  * that shows its present certificate (renewal). The only service open to callers without one.
  */
+
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
@@ -19,6 +20,7 @@ import type {
   IssueCertificateResponse,
 } from '../../proto/services.ts';
 import { hostAddress } from '../hostAddress.ts';
+import { removedNode } from '../removedNode.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
 import { issueCertificate } from './x509.ts';
@@ -102,7 +104,7 @@ export class CertificateAuthorityServer {
     }
     const node = this.#options.store.get('node', peer.nodeId);
     if (node === undefined) {
-      throw new SwarmError('forbidden', `node ${peer.nodeId} was removed from the cluster`);
+      throw removedNode(peer.nodeId);
     }
     const role = roleNow(node);
     const issued = await this.#sign(csr, node.id, role);
@@ -200,7 +202,7 @@ export class CertificateAuthorityServer {
   async #record(nodeId: string, serial: string): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       const node = this.#options.store.get('node', nodeId);
-      if (node === undefined) throw new SwarmError('forbidden', `node ${nodeId} was removed`);
+      if (node === undefined) throw removedNode(nodeId);
       try {
         const object = { ...node, certificateSerial: serial };
         return await this.#propose({ kind: 'update', table: 'node', object });

@@ -48,7 +48,7 @@ export interface WritesOptions {
   readonly ids: Ids;
   readonly random: Random;
   /** Why this manager cannot be taken out of Raft now; '' when it can. */
-  readonly cannotDemote: (raftId: number) => string;
+  readonly cannotDemote: (raftId: number) => Promise<string>;
 }
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
@@ -178,11 +178,11 @@ export class Writes {
   async updateNode(id: string, version: number, spec: NodeSpec): Promise<Written<Node>> {
     const node = this.#at('node', id, version);
     validateNodeSpec(spec);
-    if (node.spec.role === 'manager' && spec.role === 'worker') this.#checkDemotion(node);
+    if (node.spec.role === 'manager' && spec.role === 'worker') await this.#checkDemotion(node);
     return this.#put({ kind: 'update', table: 'node', object: { ...node, spec } });
   }
 
-  #checkDemotion(node: Node): void {
+  async #checkDemotion(node: Node): Promise<void> {
     const others = [...this.#options.store.all('node')].filter(
       (other) => other.id !== node.id && other.spec.role === 'manager',
     );
@@ -192,7 +192,8 @@ export class Writes {
         'this is the last manager and cannot be demoted: promote another node first',
       );
     }
-    const why = node.manager === undefined ? '' : this.#options.cannotDemote(node.manager.raftId);
+    const { manager } = node;
+    const why = manager === undefined ? '' : await this.#options.cannotDemote(manager.raftId);
     if (why !== '') throw new SwarmError('conflict', `cannot demote this manager: ${why}`);
   }
 

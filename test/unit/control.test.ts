@@ -25,7 +25,7 @@ function scene(cannotDemote = '') {
     proposer: direct,
     ids: new Ids(random),
     random,
-    cannotDemote: () => cannotDemote,
+    cannotDemote: async () => cannotDemote,
   });
   return { direct, writes };
 }
