@@ -1,6 +1,6 @@
 /**
- * What a host says of itself, before it is believed: it is replicated, and shown on terminals, so it
- * is short and plain. Decides nothing else.
+ * What a host says of itself, before it is believed: it is replicated, and shown on terminals, so
+ * it is short and plain. Decides nothing else.
  */
 import { SwarmError } from '../base/errors.ts';
 import type { NodeDescription } from '../model/types.ts';
