@@ -20,6 +20,7 @@ import type {
   IssueCertificateResponse,
 } from '../../proto/services.ts';
 import { hostAddress } from '../hostAddress.ts';
+import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
@@ -116,7 +117,7 @@ export class CertificateAuthorityServer {
     const role = roleOfToken(parseToken(request.token), this.#cluster());
     const wanted = {
       role,
-      description: descriptionFromWire(need(request.description, 'description')),
+      description: checkDescription(descriptionFromWire(need(request.description, 'description'))),
       availability: word(request.availability || 'active', AVAILABILITIES, 'availability'),
       address: hostAddress(request.address, context.remoteAddress),
       port: request.port,

@@ -33,6 +33,7 @@ import type {
 } from '../../proto/services.ts';
 import { roleNow } from '../ca/server.ts';
 import { hostAddress } from '../hostAddress.ts';
+import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { type AssignmentSet, changesShared, difference, SharedAssignments } from './assignments.ts';
@@ -279,7 +280,8 @@ export class Dispatcher {
   /** The node is ready, and the store says where and what it is. */
   async #register(nodeId: string, request: SessionRequest, remote: string): Promise<void> {
     const { store, proposer } = this.#options;
-    const description = descriptionFromWire(need(request.description, 'description'));
+    const claimed = descriptionFromWire(need(request.description, 'description'));
+    const description = checkDescription(claimed);
     for (let attempt = 1; ; attempt += 1) {
       const node = store.get('node', nodeId);
       if (node === undefined) throw removedNode(nodeId);

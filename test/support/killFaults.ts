@@ -8,7 +8,7 @@ import type { Random } from '../../base/random.ts';
 import { boot, daemonPid, powerOff, startDaemon, stopDaemon } from '../../deploy/hosts/host.ts';
 import { cut, heal } from '../../deploy/hosts/underlay.ts';
 import { clock } from '../bench/swarmClient.ts';
-import { HOSTS, services, type World } from './killWorld.ts';
+import { type ApiNode, HOSTS, services, type World } from './killWorld.ts';
 import { layoutOf, liveContainers } from './labProbe.ts';
 
 export interface Fault {
@@ -25,6 +25,7 @@ type Maker = (world: World, random: Random) => Promise<Fault | undefined>;
 const MAX_REPLICAS = 9;
 const PAUSE_MAX_MS = 6_000;
 const CUT_MAX_MS = 9_000;
+const MEMBERSHIP_MAX_MS = 20_000;
 const DAEMON_DOWN_MAX_MS = 3_000;
 
 const nothing = async (): Promise<void> => {};
@@ -131,6 +132,27 @@ const loseRaftFiles: Maker = async (world, random) => {
   return fault;
 };
 
+/** Taken out of the managers and wanted back among them, all while its daemon is down. */
+const demoteWhileAway: Maker = async (world, random) => {
+  if (world.lost.size > 0 || !quorumBearsOneLess(world)) return undefined;
+  const host = one(random, [...world.managers]);
+  const told = 'demoted and promoted while its daemon is down:';
+  const fault = await daemonDown(host, world, random, told)();
+  if (fault === undefined || host === undefined) return undefined;
+  await world.changeNode(host, () => ({ Role: 'worker' }));
+  const end = clock.nowMs() + MEMBERSHIP_MAX_MS;
+  while ((await world.nodes()).some((node) => isManager(node, host))) {
+    if (clock.nowMs() > end) throw new Error(`${host} is still a manager`);
+    await clock.sleep(200);
+  }
+  await world.changeNode(host, () => ({ Role: 'manager' }));
+  return fault;
+};
+
+function isManager(node: ApiNode, host: string): boolean {
+  return node.Description.Hostname === host && node.ManagerStatus !== undefined;
+}
+
 const freezeDaemon: Maker = async (world, random) => {
   const host = victim(world, random);
   const pid = host === undefined ? undefined : daemonPid(layoutOf(host));
@@ -206,43 +228,53 @@ const forceUpdate: Maker = async (world, random) => {
   return over(`update --force of ${wanted.name}`);
 };
 
-const MAKERS: readonly Maker[] = [
-  killContainer('container'),
-  killContainer('container'),
-  killContainer('shim'),
-  killDaemon,
-  killDaemon,
-  killLeadingDaemon,
-  cutHost,
-  cutHost,
-  cutLeader,
-  killHost,
-  freezeDaemon,
-  loseRaftFiles,
-  changeManagers,
-  drain,
-  scale,
-  scale,
-  forceUpdate,
-];
+/** With how often each is chosen in proportion. */
+const MAKERS: Readonly<Record<string, readonly [maker: Maker, weight: number]>> = {
+  killContainer: [killContainer('container'), 2],
+  killShim: [killContainer('shim'), 1],
+  killDaemon: [killDaemon, 2],
+  killLeadingDaemon: [killLeadingDaemon, 1],
+  cutHost: [cutHost, 2],
+  cutLeader: [cutLeader, 1],
+  killHost: [killHost, 1],
+  freezeDaemon: [freezeDaemon, 1],
+  loseRaftFiles: [loseRaftFiles, 1],
+  demoteWhileAway: [demoteWhileAway, 1],
+  changeManagers: [changeManagers, 1],
+  drain: [drain, 1],
+  scale: [scale, 2],
+  forceUpdate: [forceUpdate, 1],
+};
+/** ONLY=name,name: faults of these kinds alone. */
+const ONLY = process.env['ONLY']?.split(',') ?? Object.keys(MAKERS);
+const CHOICES: readonly Maker[] = ONLY.flatMap((name) => {
+  const [maker, weight] = MAKERS[name] ?? [];
+  if (maker === undefined) throw new Error(`no fault "${name}": ${Object.keys(MAKERS).join(', ')}`);
+  return Array.from({ length: weight ?? 1 }, () => maker);
+});
 /** One step in so many does two faults at once. */
 const DOUBLE_ONE_IN = 4;
 const BETWEEN_MAX_MS = 500;
 
-async function single(world: World, random: Random): Promise<Fault> {
-  for (;;) {
-    const make = MAKERS[random.below(MAKERS.length)];
-    const fault = await make(world, random);
+const TRIES = 50;
+
+/** Undefined when none of the kinds can be had now. */
+async function single(world: World, random: Random): Promise<Fault | undefined> {
+  for (let tries = 0; tries < TRIES; tries += 1) {
+    const fault = await CHOICES[random.below(CHOICES.length)](world, random);
     if (fault !== undefined) return fault;
   }
+  return undefined;
 }
 
 /** Does the next fault, or the next two shortly one after the other. */
 export async function nextFault(world: World, random: Random): Promise<Fault> {
   const first = await single(world, random);
+  if (first === undefined) throw new Error('no fault can be had');
   if (random.below(DOUBLE_ONE_IN) > 0) return first;
   await clock.sleep(random.below(BETWEEN_MAX_MS));
   const second = await single(world, random);
+  if (second === undefined) return first;
   return {
     told: `${first.told}; ${second.told}`,
     takesHosts: first.takesHosts && second.takesHosts,

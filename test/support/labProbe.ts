@@ -173,7 +173,7 @@ export function tracesOf(host: string): Traces {
     mounts: readFileSync(`/proc/${first}/mountinfo`, 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '')
-      .filter((path) => path.includes('tsswarm'))
+      .filter((path) => path.startsWith(layout.execRoot) || path.startsWith(layout.dataRoot))
       .sort(),
     cgroups: cgroupsBelow(layout.cgroupParent).sort(),
     execFiles: filesBelow(layout.execRoot, 4)
@@ -181,6 +181,31 @@ export function tracesOf(host: string): Traces {
       .sort(),
     containers: filesBelow(join(layout.dataRoot, 'containers'), 0).sort(),
   };
+}
+
+/** What is there now and was not before, and the other way round; '' when nothing differs. */
+export function difference(before: Traces, now: Traces): string {
+  const found: string[] = [];
+  for (const key of Object.keys(now) as (keyof Traces)[]) {
+    const more = minus(now[key], before[key]);
+    const less = minus(before[key], now[key]);
+    if (more.length > 0)
+      found.push(`${key}, ${more.length} more: ${more.slice(0, 10).join(' | ')}`);
+    if (less.length > 0)
+      found.push(`${key}, ${less.length} less: ${less.slice(0, 10).join(' | ')}`);
+  }
+  return found.join('; ');
+}
+
+/** Lines may occur more than once. */
+function minus(lines: readonly string[], others: readonly string[]): string[] {
+  const counts = new Map<string, number>();
+  for (const other of others) counts.set(other, (counts.get(other) ?? 0) + 1);
+  return lines.filter((line) => {
+    const count = counts.get(line) ?? 0;
+    counts.set(line, count - 1);
+    return count <= 0;
+  });
 }
 
 function namespaceOf(pid: number): string {
