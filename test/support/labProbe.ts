@@ -137,6 +137,9 @@ export interface Traces {
 /** Made with the first container after a boot, and kept empty. */
 const MADE_ONCE = /\/network\/files$/;
 
+/** Made from a random hardware address at each boot. */
+const OWN_LINK_LOCAL = /^local fe80:/;
+
 /** Numbers the kernel gives out anew are not part of a trace. */
 const link = (line: string): string => line.split(/\s+/)[0].split('@')[0];
 
@@ -169,7 +172,9 @@ export function tracesOf(host: string): Traces {
     routes: [
       ...lines('ip', 'route', 'show', 'table', 'all'),
       ...lines(...gateway, 'ip', 'route', 'show', 'table', 'all'),
-    ].sort(),
+    ]
+      .filter((line) => !OWN_LINK_LOCAL.test(line))
+      .sort(),
     mounts: readFileSync(`/proc/${first}/mountinfo`, 'utf8')
       .split('\n')
       .map((line) => line.split(' ')[4] ?? '')
