@@ -112,6 +112,7 @@ export async function* batches<T>(
     }
   } finally {
     // Not waited for: a source that follows ends only when its own signal is aborted.
+    // The reader has gone: how its source ends is of no interest to anyone.
     iterator.return?.().catch(() => {});
   }
 }

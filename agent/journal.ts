@@ -155,17 +155,19 @@ export class FileJournal implements Journal {
   #write(): Promise<void> {
     const batch = [...this.#pending];
     this.#pending.clear();
-    this.#writing = this.#append(batch)
-      .catch((error: unknown) => {
+    this.#writing = this.#append(batch).then(
+      () => {
+        this.#writing = undefined;
+        if (this.#pending.size > 0) this.#writeLater(WRITE_DELAY_MS);
+      },
+      (error: unknown) => {
+        this.#writing = undefined;
         for (const [key, value] of batch) {
           if (!this.#pending.has(key)) this.#pending.set(key, value);
         }
-        throw error;
-      })
-      .finally(() => {
-        this.#writing = undefined;
-        if (this.#pending.size > 0) this.#writeLater(WRITE_DELAY_MS);
-      });
+        throw error; // when it is tried again is the caller's to say
+      },
+    );
     return this.#writing;
   }
 

@@ -1,4 +1,4 @@
-/** Byte sizes as people write them (Docker's suffixes, powers of 1024), and byte comparisons. */
+/** Byte sizes as people write them (Docker's suffixes, powers of 1024). */
 import { SwarmError } from './errors.ts';
 
 export const KIB = 1024;
@@ -27,9 +27,4 @@ export function formatBytes(bytes: number): string {
     at += 1;
   }
   return `${Number(value.toPrecision(4))}${scale[at]}`;
-}
-
-/** The same bytes, by length and content. */
-export function bytesEqual(left: Uint8Array, right: Uint8Array): boolean {
-  return Buffer.compare(left, right) === 0;
 }

@@ -1,6 +1,6 @@
 /**
- * Making directories, one component at a time: Node's recursive mkdir never returns where the kernel
- * answers ENOENT for a name that cannot be made (below /proc, for one).
+ * Making directories, one component at a time: Node's recursive mkdir never returns where the
+ * kernel answers ENOENT for a name that cannot be made (below /proc, for one).
  */
 import { existsSync, mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';

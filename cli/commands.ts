@@ -1,9 +1,6 @@
 /** The top-level commands by name; the code of each is loaded only when it is the one wanted. */
 import type { Command } from './command.ts';
-import type { Act } from './context.ts';
-
-/** Runs a command's work with a context made from the global options. */
-export type Run = (act: Act) => Promise<void>;
+import type { Run } from './context.ts';
 
 /** Adds the command (and its subcommands) to the program. */
 export type Register = (program: Command, run: Run) => void;

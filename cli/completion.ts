@@ -5,8 +5,8 @@
  */
 import { SwarmError } from '../base/errors.ts';
 import { addCommand, type Command, createCommand } from './command.ts';
-import { GROUPS, type Run } from './commands.ts';
-import type { Context } from './context.ts';
+import { GROUPS } from './commands.ts';
+import type { Context, Run } from './context.ts';
 
 const SCRIPTS: Readonly<Record<string, string>> = {
   bash: `_tsswarm() {

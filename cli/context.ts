@@ -28,6 +28,9 @@ export interface Context {
 
 export type Act = (context: Context) => Promise<void>;
 
+/** Runs a command's work with a context made from the global options. */
+export type Run = (act: Act) => Promise<void>;
+
 /** Runs `one` for each name in turn; a failed one is reported and the rest go on. */
 export async function forEachName(
   context: Context,

@@ -6,8 +6,7 @@ import { formatAge } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
 import { filtersText, jsonLines } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
-import type { Run } from './commands.ts';
-import { type Context, forEachName, parseFilters } from './context.ts';
+import { type Context, forEachName, parseFilters, type Run } from './context.ts';
 import type { ImageJson } from './docker.ts';
 import { type Column, type ListOptions, printList, printObjects } from './output/list.ts';
 

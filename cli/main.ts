@@ -8,8 +8,8 @@ import { messageOf, SwarmError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import { ApiClient, DEFAULT_HOST } from './client.ts';
 import { type Command, CommanderError, createCommand, errorLine } from './command.ts';
-import { GROUPS, type Group, type Run } from './commands.ts';
-import { type Context, EXIT_ERROR, type Terminal } from './context.ts';
+import { GROUPS, type Group } from './commands.ts';
+import { type Context, EXIT_ERROR, type Run, type Terminal } from './context.ts';
 
 /** As a shell reports a process that SIGINT ended. */
 const EXIT_INTERRUPTED = 130;

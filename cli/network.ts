@@ -2,8 +2,7 @@
 import { SwarmError } from '../base/errors.ts';
 import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
-import type { Run } from './commands.ts';
-import { forEachName, parseFilters } from './context.ts';
+import { forEachName, parseFilters, type Run } from './context.ts';
 import type { NetworkJson } from './docker.ts';
 import { type Column, type ListOptions, printList, printObjects } from './output/list.ts';
 

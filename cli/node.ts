@@ -3,8 +3,7 @@ import { formatBytes } from '../base/bytes.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
-import type { Run } from './commands.ts';
-import { type Context, forEachName, parseFilters, patiently } from './context.ts';
+import { type Context, forEachName, parseFilters, patiently, type Run } from './context.ts';
 import type { InfoJson, NodeJson, NodeSpecJson, TaskJson } from './docker.ts';
 import {
   type Column,

@@ -2,8 +2,7 @@
 import { msToNanoseconds, parseDuration } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
 import { addCommand, type Command, collect, whole } from './command.ts';
-import type { Run } from './commands.ts';
-import type { Context } from './context.ts';
+import type { Context, Run } from './context.ts';
 import type { InfoJson, SwarmJson } from './docker.ts';
 
 interface InitFlags {

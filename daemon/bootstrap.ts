@@ -2,7 +2,6 @@
  * The first node of a new swarm: its root certificate, its own certificate, and the objects that
  * the store begins with. Makes them and returns them; nothing is written here.
  */
-import { isIPv4 } from 'node:net';
 import { SwarmError } from '../base/errors.ts';
 import { newJoinSecret } from '../manager/ca/tokens.ts';
 import { createRequest, createRoot, issueCertificate } from '../manager/ca/x509.ts';
@@ -14,6 +13,7 @@ import {
   DEFAULT_VXLAN_PORT,
 } from '../model/defaults.ts';
 import type { Cluster, Node, NodeDescription } from '../model/types.ts';
+import { validateAddressPools } from '../model/validate.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import type { HostPort } from './addresses.ts';
 import type { Environment } from './environment.ts';
@@ -22,7 +22,6 @@ import type { InitRequest } from './types.ts';
 
 const FIRST_RAFT_ID = 1;
 const FIRST_HOST_INDEX = 1;
-const MAX_PREFIX_LENGTH = 29;
 
 export interface Founding {
   readonly membership: Membership;
@@ -39,25 +38,7 @@ export interface FoundingOptions {
   readonly listen: HostPort;
 }
 
-/** Throws SwarmError invalid unless pools, sizes and ports can be used. */
-function checkPools(pools: readonly string[], subnetSize: number, vxlanPort: number): void {
-  for (const pool of pools) {
-    const [address, length] = pool.split('/');
-    const bits = Number(length);
-    if (!isIPv4(address) || !/^\d{1,2}$/.test(length ?? '') || bits < 8 || bits > subnetSize) {
-      throw new SwarmError(
-        'invalid',
-        `invalid --default-addr-pool "${pool}": write it like 10.20.0.0/16, no smaller than one ` +
-          `network (/${subnetSize})`,
-      );
-    }
-  }
-  if (subnetSize < 8 || subnetSize > MAX_PREFIX_LENGTH) {
-    throw new SwarmError(
-      'invalid',
-      `invalid --default-addr-pool-mask-length ${subnetSize}: 8 to ${MAX_PREFIX_LENGTH}`,
-    );
-  }
+function checkVxlanPort(vxlanPort: number): void {
   if (vxlanPort < 1024 || vxlanPort > 49_151) {
     throw new SwarmError('invalid', `invalid --data-path-port ${vxlanPort}: 1024 to 49151`);
   }
@@ -69,7 +50,8 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
   const pools = request.addressPools.length > 0 ? request.addressPools : [DEFAULT_ADDRESS_POOL];
   const subnetSize = request.subnetSize || DEFAULT_SUBNET_SIZE;
   const vxlanPort = request.vxlanPort || DEFAULT_VXLAN_PORT;
-  checkPools(pools, subnetSize, vxlanPort);
+  validateAddressPools(pools, subnetSize);
+  checkVxlanPort(vxlanPort);
   const nowMs = clock.wallMs();
   const stored = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
   const root = await createRoot(nowMs, random);

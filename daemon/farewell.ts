@@ -22,6 +22,7 @@ export async function sayLeft(
   const trust = { kind: 'node', credentials } as const;
   try {
     await askLeader(
+      clock,
       membership.managers.filter((address) => address !== self),
       (address) => new RpcChannel(address, trust, { clock, expect: { role: 'manager' } }),
       (channel) => client(Dispatcher, channel).leave({}, { timeoutMs: CALL_TIMEOUT_MS }),

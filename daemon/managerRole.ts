@@ -132,6 +132,11 @@ export class ManagerRole {
     this.#manager.authorize(peer, method, problem);
   }
 
+  /** This node has a new certificate: connections made with the old one are made anew. */
+  credentialsChanged(): void {
+    this.#manager.credentialsChanged();
+  }
+
   /** Stops taking part; a leader hands its lead over first. */
   async stop(): Promise<void> {
     this.#stopFollowing();
@@ -157,14 +162,20 @@ export class ManagerRole {
       );
     }
     if (others.length === 0) return;
-    if (this.#raft.isLeader) await this.#raft.transferLeadership();
     const { environment, membership, channelTo } = this.#options;
+    if (this.#raft.isLeader) {
+      await this.#raft.transferLeadership().catch((error: unknown) => {
+        // Forced: it leaves whether or not anybody takes the lead from it.
+        environment.log.warn('left without handing over', { error: messageOf(error) });
+      });
+    }
     const own = `${membership.advertiseHost}:${membership.port}`;
     const leader = this.#raft.leaderAddress();
     const addresses = [leader, ...others.map(({ address }) => address)];
     try {
       const request = { raftId: BigInt(this.#raft.id) };
       await askLeader(
+        environment.clock,
         addresses.filter((each) => each !== undefined && each !== own) as string[],
         channelTo,
         (channel) => client(Raft, channel).leave(request, { timeoutMs: LEAVE_TIMEOUT_MS }),

@@ -92,7 +92,7 @@ export class SwarmNode {
     this.#renewal = new Renewal({
       ...environment,
       current: () => this.#credentials.certificate,
-      renew: () => this.#renew(),
+      renew: () => this.renewCertificate(),
     });
     this.#role = new RoleFollower({
       ...environment,
@@ -247,7 +247,7 @@ export class SwarmNode {
   }
 
   async #changeRole(role: Membership['role']): Promise<void> {
-    await this.#renew();
+    await this.renewCertificate();
     this.#remember({ ...this.#membership, role, raftId: 0 });
     // What an attempt that broke off left there belongs to no member.
     if (role === 'manager') this.#options.identity.eraseRaft();
@@ -267,7 +267,7 @@ export class SwarmNode {
   }
 
   /** A new certificate for the role that the cluster wants now, put to use at once. */
-  async #renew(): Promise<void> {
+  async renewCertificate(): Promise<void> {
     const { environment, identity, onRemoved } = this.#options;
     try {
       const renewed = await renewCertificate({
@@ -278,6 +278,7 @@ export class SwarmNode {
       identity.saveCredentials(renewed.credentials);
       this.#credentials = renewed.credentials;
       this.#server.setTls(renewed.credentials);
+      this.#manager?.credentialsChanged();
     } catch (error) {
       if (error instanceof SwarmError && error.code === 'forbidden') onRemoved(error.message);
       throw error;

@@ -11,11 +11,13 @@
  * | Control, Raft.Join | a node that exists and should be a manager |
  * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now |
  */
+
 import { SwarmError } from '../base/errors.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
 import type { MethodName } from '../proto/rpc.ts';
 import { CertificateAuthority, Control, Dispatcher, Host, Raft } from '../proto/services.ts';
 import { roleNow } from './ca/server.ts';
+import { removedNode } from './removedNode.ts';
 import type { View } from './store/types.ts';
 
 type Rule = 'anyone' | 'hearsay' | 'node' | 'manager' | 'raft';
@@ -82,10 +84,7 @@ export function authorize(
     // A manager that lags cannot tell a removed node from one it has not heard of.
     if (lagging !== undefined && rule === 'hearsay') return;
     if (lagging !== undefined) throw lagging;
-    throw new SwarmError(
-      'forbidden',
-      `node ${peer.nodeId} was removed from the cluster: run "tsswarm leave --force" on it`,
-    );
+    throw removedNode(peer.nodeId);
   }
   if (rule === 'node' || rule === 'hearsay') return;
   if (peer.role !== 'manager' || roleNow(node) !== 'manager') {

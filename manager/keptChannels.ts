@@ -29,7 +29,7 @@ export class KeptChannels {
     return channel;
   }
 
-  /** After the certificate changed: the next call of each address opens a new connection. */
+  /** The next call of each address opens a new connection, with the certificate of then. */
   close(): void {
     for (const channel of this.#channels.values()) channel.close();
     this.#channels.clear();

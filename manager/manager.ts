@@ -138,7 +138,7 @@ export class Manager {
       raft.onLeadership(({ leaderId }) => this.#leadershipChanged(leaderId)),
       raft.onLeaderReady(() => this.#lead()),
     ];
-    this.#followNodes(store.watch());
+    this.#followStore(store.watch());
   }
 
   /** Stops serving; the Raft member is its owner's to stop, before or after. */
@@ -148,6 +148,11 @@ export class Manager {
     this.#withdraw = [];
     this.#watch?.close();
     this.#watch = undefined;
+    this.#channels.close();
+  }
+
+  /** Calls to others are to show the new certificate; those under way come to their end. */
+  credentialsChanged(): void {
     this.#channels.close();
   }
 
@@ -200,14 +205,24 @@ export class Manager {
     this.#health.stop();
   }
 
+  /** The cluster's settings of the log are this member's. */
+  #followCluster(): void {
+    const { store, raft } = this.#options;
+    const spec = store.cluster()?.spec;
+    if (spec !== undefined)
+      raft.keepEntries(spec.snapshotInterval, spec.logEntriesForSlowFollowers);
+  }
+
   /** Removed and demoted nodes lose their connections; role changes are acted on at once. */
-  #followNodes(watch: StoreWatch): void {
+  #followStore(watch: StoreWatch): void {
     this.#watch = watch;
+    this.#followCluster();
     const { server, store } = this.#options;
     watch.onEvents(() => {
       try {
         for (let events = watch.take(1000); events.length > 0; events = watch.take(1000)) {
           for (const event of events) {
+            if (event.table === 'cluster') this.#followCluster();
             if (event.table !== 'node') continue;
             if (event.kind === 'remove') server.disconnect(event.id);
             const [before, after] = [event.before, event.after] as (Node | undefined)[];
@@ -218,7 +233,7 @@ export class Manager {
         if (!(error instanceof SwarmError)) throw error;
         // Fallen out of the ring; every call is checked against the store anyway.
         watch.close();
-        this.#followNodes(store.watch());
+        this.#followStore(store.watch());
         this.#roles.poke();
       }
     });

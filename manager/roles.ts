@@ -12,6 +12,7 @@
  * | should be a worker | none | role = worker |
  * | unknown, or another's id | learner for long | removed: a join that was never finished |
  */
+
 import type { Clock, Timer } from '../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -20,7 +21,8 @@ import type { Cluster, Node } from '../model/types.ts';
 import { fromU64, need, toU64 } from '../proto/convert.ts';
 import type { CallContext, Handlers } from '../proto/rpc.ts';
 import type { Raft, RaftJoinResponse } from '../proto/services.ts';
-import { PROMOTE_LAG_ENTRIES } from './raft/limits.ts';
+import { ELECTION_MS, PROMOTE_LAG_ENTRIES, TICK_MS } from './raft/limits.ts';
+import { removedNode } from './removedNode.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
 
 const RECONCILE_MS = 1000;
@@ -45,7 +47,6 @@ export interface RaftMembers {
   addMember(member: { id: number; address: string; learner: boolean }): Promise<void>;
   promoteMember(id: number): Promise<void>;
   removeMember(id: number): Promise<void>;
-  updateAddress(id: number, address: string): Promise<void>;
   transferLeadership(to?: number): Promise<void>;
 }
 
@@ -102,8 +103,21 @@ export class Roles {
     };
   }
 
-  /** '' when the member can be taken out now, else why not, in words for a user. */
-  cannotDemote(raftId: number): string {
+  /**
+   * '' when the member can be taken out now, else why not, in words for a user. A leader just
+   * elected has not heard everybody yet: waits a little before it says no.
+   */
+  async cannotDemote(raftId: number): Promise<string> {
+    const { clock } = this.#options;
+    const deadlineMs = clock.nowMs() + ELECTION_MS;
+    for (;;) {
+      const why = this.#cannotDemoteNow(raftId);
+      if (why === '' || clock.nowMs() >= deadlineMs) return why;
+      await clock.sleep(TICK_MS);
+    }
+  }
+
+  #cannotDemoteNow(raftId: number): string {
     const members = this.#options.raft.members();
     const voters = members.filter((member) => !member.learner && member.id !== raftId);
     if (members.every((member) => member.id !== raftId)) return '';
@@ -125,7 +139,7 @@ export class Roles {
     if (context.signal.aborted) throw new SwarmError('cancelled', 'the caller has left');
     const { nodeId } = need(context.peer, 'the caller');
     const node = store.get('node', nodeId);
-    if (node === undefined) throw new SwarmError('forbidden', `node ${nodeId} was removed`);
+    if (node === undefined) throw removedNode(nodeId);
     // An earlier attempt whose answer was lost: its id may have been used, so it is never again.
     if (node.manager !== undefined) await this.#expel(node, node.manager.raftId);
     const raftId = this.#freeRaftId();
@@ -169,7 +183,7 @@ export class Roles {
       if (raftId !== 0 && node.manager.raftId !== raftId) {
         throw new SwarmError('forbidden', `Raft member ${raftId} is not node ${nodeId}`);
       }
-      const why = this.cannotDemote(node.manager.raftId);
+      const why = await this.cannotDemote(node.manager.raftId);
       if (why !== '') throw new SwarmError('conflict', `this manager cannot leave now: ${why}`);
       await this.#write(nodeId, (fresh) => ({ ...fresh, spec: { ...fresh.spec, role: 'worker' } }));
       await this.#demote(node, node.manager.raftId);

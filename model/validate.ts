@@ -193,12 +193,15 @@ export function validateClusterSpec(spec: ClusterSpec): void {
 export function validateAddressPools(pools: readonly string[], subnetSize: number): void {
   for (const text of pools) {
     const pool = parseBlock(text);
-    if (pool === undefined) {
-      throw invalid(`invalid address pool "${text}": write an IPv4 block like 10.20.0.0/16`);
+    if (pool === undefined || pool.prefix < SUBNET_PREFIX_MIN) {
+      throw invalid(
+        `invalid --default-addr-pool "${text}": write it like 10.20.0.0/16, the network's own ` +
+          `address first, /${SUBNET_PREFIX_MIN} or smaller`,
+      );
     }
     if (subnetSize < pool.prefix || subnetSize > SUBNET_PREFIX_MAX) {
       throw invalid(
-        `invalid default-addr-pool-mask-length ${subnetSize}: for ${text} use ` +
+        `invalid --default-addr-pool-mask-length ${subnetSize}: for ${text} use ` +
           `${pool.prefix} to ${SUBNET_PREFIX_MAX}`,
       );
     }

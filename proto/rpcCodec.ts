@@ -3,6 +3,7 @@
  * writing with back-pressure, and the guard that ends a call at its deadline. No gRPC library in
  * here.
  */
+import { type EventEmitter, setMaxListeners } from 'node:events';
 import {
   create,
   type DescMethod,
@@ -54,15 +55,15 @@ export function readAll(call: Readable, signal: AbortSignal): AsyncIterable<AnyM
   return queue.read(() => {});
 }
 
-interface Writable {
+interface Writable extends EventEmitter {
   write(message: AnyMessage): boolean;
-  once(event: 'drain', listener: () => void): unknown;
-  off(event: 'drain', listener: () => void): unknown;
 }
 
 export function writeTo(call: Writable, message: AnyMessage, signal: AbortSignal): Promise<void> {
   if (signal.aborted) return Promise.reject(cancelled());
   if (call.write(message)) return Promise.resolve();
+  // Several writers may wait for one stream: how many is theirs to bound, and no leak.
+  setMaxListeners(0, signal, call);
   return new Promise((resolve, reject) => {
     const drained = (): void => {
       signal.removeEventListener('abort', aborted);

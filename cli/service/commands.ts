@@ -1,8 +1,7 @@
 /** service: create, ls, ps, inspect, scale, update, rollback, rm, logs. */
 import { filtersText } from '../client.ts';
 import { addCommand, type Command, collect } from '../command.ts';
-import type { Run } from '../commands.ts';
-import { forEachName, parseFilters } from '../context.ts';
+import { forEachName, parseFilters, type Run } from '../context.ts';
 import type { TaskJson } from '../docker.ts';
 import type { ListOptions } from '../output/list.ts';
 import { printTasks, type TaskListOptions } from '../tasks.ts';

@@ -3,8 +3,7 @@ import { SwarmError } from '../../base/errors.ts';
 import type { LiveMessage } from '../../model/live.ts';
 import { jsonLines } from '../client.ts';
 import { addCommand, type Command } from '../command.ts';
-import type { Run } from '../commands.ts';
-import type { Context } from '../context.ts';
+import type { Context, Run } from '../context.ts';
 import { lineOf } from './lines.ts';
 import { Picture } from './picture.ts';
 

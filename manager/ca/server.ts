@@ -3,6 +3,7 @@
  * the leader issues certificates: on a join token (a new node, its id chosen here) or to a node
  * that shows its present certificate (renewal). The only service open to callers without one.
  */
+
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
@@ -18,6 +19,9 @@ import type {
   IssueCertificateRequest,
   IssueCertificateResponse,
 } from '../../proto/services.ts';
+import { hostAddress } from '../hostAddress.ts';
+import { checkDescription } from '../hostDescription.ts';
+import { removedNode } from '../removedNode.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
 import { issueCertificate } from './x509.ts';
@@ -101,7 +105,7 @@ export class CertificateAuthorityServer {
     }
     const node = this.#options.store.get('node', peer.nodeId);
     if (node === undefined) {
-      throw new SwarmError('forbidden', `node ${peer.nodeId} was removed from the cluster`);
+      throw removedNode(peer.nodeId);
     }
     const role = roleNow(node);
     const issued = await this.#sign(csr, node.id, role);
@@ -113,9 +117,9 @@ export class CertificateAuthorityServer {
     const role = roleOfToken(parseToken(request.token), this.#cluster());
     const wanted = {
       role,
-      description: descriptionFromWire(need(request.description, 'description')),
+      description: checkDescription(descriptionFromWire(need(request.description, 'description'))),
       availability: word(request.availability || 'active', AVAILABILITIES, 'availability'),
-      address: request.address === '' ? context.remoteAddress : request.address,
+      address: hostAddress(request.address, context.remoteAddress),
       port: request.port,
     };
     if (wanted.port < 1 || wanted.port > MAX_HOST_INDEX) {
@@ -199,7 +203,7 @@ export class CertificateAuthorityServer {
   async #record(nodeId: string, serial: string): Promise<void> {
     for (let attempt = 1; ; attempt += 1) {
       const node = this.#options.store.get('node', nodeId);
-      if (node === undefined) throw new SwarmError('forbidden', `node ${nodeId} was removed`);
+      if (node === undefined) throw removedNode(nodeId);
       try {
         const object = { ...node, certificateSerial: serial };
         return await this.#propose({ kind: 'update', table: 'node', object });

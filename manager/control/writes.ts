@@ -6,6 +6,7 @@
 import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
+import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import type {
@@ -48,13 +49,17 @@ export interface WritesOptions {
   readonly ids: Ids;
   readonly random: Random;
   /** Why this manager cannot be taken out of Raft now; '' when it can. */
-  readonly cannotDemote: (raftId: number) => string;
+  readonly cannotDemote: (raftId: number) => Promise<string>;
 }
+
+/** More managers than any cluster has. */
+const DEMOTIONS_WAITING = 64;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
 export class Writes {
   readonly #options: WritesOptions;
+  readonly #demotions = new Serial(DEMOTIONS_WAITING);
 
   constructor(options: WritesOptions) {
     this.#options = options;
@@ -176,13 +181,19 @@ export class Writes {
   // ---- nodes -----------------------------------------------------------------------------------
 
   async updateNode(id: string, version: number, spec: NodeSpec): Promise<Written<Node>> {
-    const node = this.#at('node', id, version);
-    validateNodeSpec(spec);
-    if (node.spec.role === 'manager' && spec.role === 'worker') this.#checkDemotion(node);
-    return this.#put({ kind: 'update', table: 'node', object: { ...node, spec } });
+    const update = async (): Promise<Written<Node>> => {
+      const node = this.#at('node', id, version);
+      validateNodeSpec(spec);
+      if (node.spec.role === 'manager' && spec.role === 'worker') await this.#checkDemotion(node);
+      return this.#put({ kind: 'update', table: 'node', object: { ...node, spec } });
+    };
+    // One after another: two last managers demoted at once would each count on the other.
+    const demotes =
+      spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
+    return demotes ? this.#demotions.run(update) : update();
   }
 
-  #checkDemotion(node: Node): void {
+  async #checkDemotion(node: Node): Promise<void> {
     const others = [...this.#options.store.all('node')].filter(
       (other) => other.id !== node.id && other.spec.role === 'manager',
     );
@@ -192,7 +203,8 @@ export class Writes {
         'this is the last manager and cannot be demoted: promote another node first',
       );
     }
-    const why = node.manager === undefined ? '' : this.#options.cannotDemote(node.manager.raftId);
+    const { manager } = node;
+    const why = manager === undefined ? '' : await this.#options.cannotDemote(manager.raftId);
     if (why !== '') throw new SwarmError('conflict', `cannot demote this manager: ${why}`);
   }
 

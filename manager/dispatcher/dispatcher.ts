@@ -10,6 +10,7 @@
  * | open | messages out, heartbeats in | caller gone, replaced, node removed, stop -> ended |
  * | ended | both streams end with the reason | - |
  */
+
 import type { Clock, Timer } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
@@ -31,6 +32,9 @@ import type {
   UpdateTaskStatusRequest,
 } from '../../proto/services.ts';
 import { roleNow } from '../ca/server.ts';
+import { hostAddress } from '../hostAddress.ts';
+import { checkDescription } from '../hostDescription.ts';
+import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { type AssignmentSet, changesShared, difference, SharedAssignments } from './assignments.ts';
 import { Pulse } from './pulse.ts';
@@ -236,7 +240,7 @@ export class Dispatcher {
     const { store, managers } = this.#options;
     const node = store.get('node', session.nodeId);
     const cluster = store.cluster();
-    if (node === undefined || cluster === undefined) throw removed(session.nodeId);
+    if (node === undefined || cluster === undefined) throw removedNode(session.nodeId);
     return {
       sessionId: session.id,
       nodeId: node.id,
@@ -252,7 +256,7 @@ export class Dispatcher {
   /** Two hosts with one identity: a data root, or a whole machine, was copied. */
   #refuseCopy(nodeId: string, request: SessionRequest, remoteAddress: string): void {
     const node = this.#options.store.get('node', nodeId);
-    if (node === undefined) throw removed(nodeId);
+    if (node === undefined) throw removedNode(nodeId);
     const known = node.description.machineId;
     const claimed = request.description?.machineId ?? '';
     const way = 'run "tsswarm leave --force" on the copy and join it again';
@@ -276,14 +280,15 @@ export class Dispatcher {
   /** The node is ready, and the store says where and what it is. */
   async #register(nodeId: string, request: SessionRequest, remote: string): Promise<void> {
     const { store, proposer } = this.#options;
-    const description = descriptionFromWire(need(request.description, 'description'));
+    const claimed = descriptionFromWire(need(request.description, 'description'));
+    const description = checkDescription(claimed);
     for (let attempt = 1; ; attempt += 1) {
       const node = store.get('node', nodeId);
-      if (node === undefined) throw removed(nodeId);
+      if (node === undefined) throw removedNode(nodeId);
       const object: Node = {
         ...node,
         description,
-        address: request.address === '' ? remote : request.address,
+        address: hostAddress(request.address, remote),
         port: request.port === 0 ? node.port : request.port,
         state: 'ready',
         stateMessage: '',
@@ -396,7 +401,7 @@ export class Dispatcher {
         if (task !== undefined && task.nodeId !== '') this.#dirtyNodes.add(task.nodeId);
       }
     } else if (event.table === 'node') {
-      if (event.kind === 'remove') this.#sessions.get(event.id)?.end(removed(event.id));
+      if (event.kind === 'remove') this.#sessions.get(event.id)?.end(removedNode(event.id));
       const [before, after] = [event.before, event.after] as readonly (Node | undefined)[];
       if (!sameValue(before?.manager, after?.manager)) this.announce();
       else this.#sessions.get(event.id)?.messages.poke();
@@ -418,11 +423,4 @@ export class Dispatcher {
     }
     this.#dirtyNodes.clear();
   }
-}
-
-function removed(nodeId: string): SwarmError {
-  return new SwarmError(
-    'forbidden',
-    `node ${nodeId} was removed from the cluster: run "tsswarm leave --force" on it`,
-  );
 }

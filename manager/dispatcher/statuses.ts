@@ -5,6 +5,7 @@
  */
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
+import { parseAddress } from '../../model/address.ts';
 import type { TaskStatusUpdate } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
 import type { Task, TaskStatus } from '../../model/types.ts';
@@ -29,6 +30,8 @@ export function mergeStatus(task: Task, update: TaskStatus): TaskStatus | undefi
   if (update.state < task.status.state) return undefined;
   const merged: TaskStatus = {
     ...update,
+    // Other hosts write it into their rules: from a node that lies nothing but an address passes.
+    gatewayAddress: parseAddress(update.gatewayAddress) === undefined ? '' : update.gatewayAddress,
     message: update.message.slice(0, MAX_TEXT_CHARACTERS),
     error: update.error.slice(0, MAX_TEXT_CHARACTERS),
     phases: { ...update.phases, ...task.status.phases },

@@ -52,7 +52,10 @@ export function planUpdate(
 ): UpdatePlan {
   const state = service.update?.state;
   if (state === 'paused' || state === 'rollback_paused') return NOTHING;
-  const late = slots.filter((slot) => slot.state !== 'empty' && isOutdated(view, service, slot));
+  const late = slots.filter(
+    (slot) =>
+      slot.state !== 'empty' && isOutdated(view, service, slot) && !isTriedForGood(service, slot),
+  );
   const active = state === 'updating' || state === 'rollback_started';
   if (!active && late.length === 0) return NOTHING;
   const started = active ? service : withStatus(service, begin(nowMs));
@@ -86,6 +89,24 @@ function isOutdated(view: View, service: Service, slot: Slot): boolean {
 
 function outdated(view: View, service: Service, task: Task): boolean {
   return isDirty(service, task, view.get('node', task.nodeId));
+}
+
+/**
+ * A start-first replacement failed here in this update and its restart policy allows no other: what
+ * ran before runs on, and the update does not wait for it.
+ */
+function isTriedForGood(service: Service, slot: Slot): boolean {
+  const { update, specVersion } = service;
+  if (slot.state === 'finished' || update === undefined) return false;
+  if (slot.newest.specVersion !== specVersion) return false;
+  const { maxAttempts, condition } = slot.newest.spec.restart;
+  const failures = slot.tasks.filter(
+    (task) =>
+      task.specVersion === specVersion &&
+      task.updatedAtMs >= update.startedAtMs &&
+      endedByItself(task),
+  ).length;
+  return failures > 0 && (condition === 'none' || (maxAttempts > 0 && failures > maxAttempts));
 }
 
 /** One look at an update under way. */
@@ -179,16 +200,7 @@ class Progress {
     const { parallelism } = this.#config;
     const room = parallelism === 0 ? Number.POSITIVE_INFINITY : parallelism - this.#underWay();
     if (room <= 0) return [];
-    const ready = this.#outdated.filter((slot) => !this.#triedForGood(slot));
-    return ready.sort(compareTurn).slice(0, room);
-  }
-
-  /** A start-first replacement failed here and its restart policy allows no other. */
-  #triedForGood(slot: Slot): boolean {
-    if (slot.state === 'finished' || !this.#isNew(slot.newest)) return false;
-    const { maxAttempts, condition } = slot.newest.spec.restart;
-    const failures = slot.tasks.filter((task) => this.#isNew(task) && endedByItself(task)).length;
-    return failures > 0 && (condition === 'none' || (maxAttempts > 0 && failures > maxAttempts));
+    return [...this.#outdated].sort(compareTurn).slice(0, room);
   }
 
   /** Replaced slots whose new task does not run yet, or not for long enough (delay). */

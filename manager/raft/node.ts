@@ -409,6 +409,11 @@ export class RaftNode {
     });
   }
 
+  /** Entries between snapshots from now on, and entries kept behind one. */
+  keepEntries(between: number, behind: number): void {
+    this.#snapshots.keep(between, behind);
+  }
+
   /** Resolves when another member leads. Default: the most up-to-date one that answers. */
   async transferLeadership(to?: number): Promise<void> {
     this.#requireRunning();

@@ -35,7 +35,8 @@ export interface SnapshotHost {
 
 export class Snapshots {
   readonly #host: SnapshotHost;
-  readonly #entries: number;
+  #entries: number;
+  #trailing = TRAILING_ENTRIES;
   #taking: Promise<void> | undefined = undefined;
   #retryAtMs = 0;
   readonly #sending = new Map<number, Promise<void>>();
@@ -45,6 +46,12 @@ export class Snapshots {
   constructor(host: SnapshotHost, everyEntries = SNAPSHOT_ENTRIES) {
     this.#host = host;
     this.#entries = everyEntries;
+  }
+
+  /** From now on: `entries` between snapshots, `trailing` kept behind one. */
+  keep(entries: number, trailing: number): void {
+    this.#entries = entries;
+    this.#trailing = trailing;
   }
 
   /** After entries were applied: starts a snapshot when the log has grown enough. */
@@ -93,7 +100,7 @@ export class Snapshots {
     const snapshot = memory.snapshot();
     if (snapshot === undefined) return;
     // With large entries even the trailing part would be too much: keep none then.
-    const trailing = memory.bytes > SNAPSHOT_LOG_BYTES ? 0 : TRAILING_ENTRIES;
+    const trailing = memory.bytes > SNAPSHOT_LOG_BYTES ? 0 : this.#trailing;
     const until = Math.max(0, snapshot.index - trailing);
     memory.compact(until);
     disk.release(snapshot, until);

@@ -23,6 +23,3 @@ export interface PeerDialer {
    */
   openStream(address: string, kind: StreamKind): PeerStream;
 }
-
-/** Largest message a stream must carry. */
-export const MAX_STREAM_MESSAGE_BYTES = 8 * 1024 * 1024;

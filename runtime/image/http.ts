@@ -50,7 +50,14 @@ export async function request(url: URL, options: RequestOptions): Promise<Respon
     const { location } = response.headers;
     if (!REDIRECTS.has(response.status) || location === undefined) return { ...response, url: at };
     response.body.destroy();
+    if (!URL.canParse(location, at.href)) {
+      throw new SwarmError('unavailable', `${at.host} redirects to nowhere: "${location}"`);
+    }
     const next = new URL(location, at);
+    if (options.body !== undefined && next.host !== at.host) {
+      // What is posted is a credential, and it is for the host it was given to.
+      throw new SwarmError('forbidden', `${at.host} redirects a log-in to ${next.host}: refused`);
+    }
     if (
       next.protocol !== 'https:' &&
       !(next.protocol === 'http:' && options.plainAllowed(next.host))

@@ -7,12 +7,15 @@
  * to end. Sources that could not be answered that way (127.0.0.1, this host's own containers) are
  * replaced.
  */
+import { isIPv4 } from 'node:net';
 import {
+  addressToNumber,
   endpointMac,
   formatSubnet,
   gatewayOf,
   gatewayRanges,
   gatewaySubnet,
+  subnetContains,
   tunnelAddress,
   tunnelMac,
 } from './addresses.ts';
@@ -57,6 +60,18 @@ export interface GatewayInput {
 
 function peersOf(input: GatewayInput): readonly OverlayPeer[] {
   return input.self === undefined ? [] : (input.ingress?.peers ?? []);
+}
+
+/**
+ * A backend's address is what its own host says. It becomes part of this host's rules, so anything
+ * but an address of that host's gateway subnet is left out.
+ */
+function isOfItsHost(backend: { gatewayAddress: string; hostIndex: number }): boolean {
+  const { gatewayAddress, hostIndex } = backend;
+  return (
+    isIPv4(gatewayAddress) &&
+    subnetContains(gatewaySubnet(hostIndex), addressToNumber(gatewayAddress))
+  );
 }
 
 function rangesOf(input: GatewayInput): string[] {
@@ -183,7 +198,9 @@ export function hostTable(input: GatewayInput): NftTable {
   if (input.self !== undefined) reachable.add(input.self.hostIndex);
   for (const port of ports) {
     const key = `${port.protocol} . ${port.publishedPort}`;
-    const backends = port.backends.filter((backend) => reachable.has(backend.hostIndex));
+    const backends = port.backends.filter(
+      (backend) => reachable.has(backend.hostIndex) && isOfItsHost(backend),
+    );
     if (backends.length === 0) {
       idle.set(key, '');
       continue;

@@ -1,6 +1,6 @@
 /** What a container is given and denied: its process, file system, privileges, limits. */
 import assert from 'node:assert/strict';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
@@ -120,17 +120,6 @@ test('users and groups are resolved in the image, by name and by number', async 
 
 test('the working directory is made when it is missing', async () => {
   assert.match(await output(['whoami'], { workingDir: '/srv/app/data' }), / cwd=\/srv\/app\/data /);
-});
-
-test('a working directory through /proc makes nothing outside the container', async () => {
-  const outside = join(host.dir, 'outside');
-  for (let fd = 3; fd < 20; fd += 1) {
-    const workingDir = `/proc/self/fd/${fd}${'/..'.repeat(20)}${outside}/${fd}`;
-    const container = await table.create(host.config(['/bin/probe', 'echo'], { workingDir }));
-    await assert.rejects(container.start(), /cannot enter or make the working directory/);
-    await container.remove();
-  }
-  assert(!existsSync(outside), 'a directory was made on the host');
 });
 
 test('it sees only itself: processes, host name, network, descriptors, cgroups', async () => {
@@ -257,7 +246,6 @@ test('binds and tmpfs are mounted where and how asked, parents before children',
 });
 
 test('a mount target that leads through a link of the image stays inside it', async () => {
-  const { symlinkSync } = await import('node:fs');
   const evil = join(host.dir, 'evil-layer');
   mkdirSync(evil);
   symlinkSync('/../../../../tmp', join(evil, 'way-out'));

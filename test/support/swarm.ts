@@ -22,7 +22,16 @@ import { type FakeRuntime, fakeRuntime } from './fakeRuntime.ts';
 const HOST = '127.0.0.1';
 const UNTIL_MS = 15_000;
 
-export const clock = new SystemClock();
+/** The system's time; a test may set all hosts' wall clocks forward or back. */
+class SwarmClock extends SystemClock {
+  steppedMs = 0;
+
+  override wallMs(): number {
+    return super.wallMs() + this.steppedMs;
+  }
+}
+
+export const clock = new SwarmClock();
 const log: Log = process.env['SWARM_LOG'] === undefined ? silentLog : createLog('debug');
 
 function environment(name: string): Environment {

@@ -96,3 +96,37 @@ test('a file that is mostly stale is written anew', () =>
     assert.equal(again.state.items.length, 1);
     await again.journal.close();
   }));
+
+test('a disk that takes nothing is tried again after a second, not all the time', () =>
+  inDirectory(async (directory) => {
+    const clock = new SystemClock();
+    const delays: number[] = [];
+    const watched = Object.assign(Object.create(clock) as SystemClock, {
+      afterIdle: (delayMs: number, callback: () => void) => {
+        delays.push(delayMs);
+        return clock.after(delayMs === 1000 ? 1 : delayMs, callback);
+      },
+    });
+    let errors = 0;
+    let enough = (): void => {};
+    const failed = new Promise<void>((resolve) => {
+      enough = resolve;
+    });
+    const error = (): void => {
+      errors += 1;
+      if (errors === 3) enough();
+    };
+    const gone = join(directory, 'gone');
+    const log = { ...silentLog, error };
+    const journal = new FileJournal({ directory: gone, clock: watched, log });
+    await journal.load();
+    await rm(gone, { recursive: true });
+    await writeFile(gone, '');
+    // The open file still takes lines; this makes it due for being written anew, which fails.
+    journal.setManagers(['x'.repeat(5 * 1024 * 1024)]);
+    await journal.flush();
+    journal.put(taskItem(makeTask('t1')));
+    await failed;
+    await journal.close().catch(() => {}); // the disk still takes nothing
+    assert.deepEqual(delays.slice(-3), [1000, 1000, 1000]);
+  }));

@@ -113,8 +113,8 @@ test('an unknown template and a missing bind source reject with one clear line',
   } as const;
   const bind = makeTask('t2', { container: { mounts: [mount] } });
   manager.assign(complete(1, [taskItem(template), taskItem(bind)]));
-  for (let turn = 0; turn < 50 && stateOf(agent, 't2') !== TaskState.REJECTED; turn += 1)
-    await settle();
+  const isTold = (id: string): boolean => (manager.reported.get(id)?.error ?? '') !== '';
+  for (let turn = 0; turn < 50 && !(isTold('t1') && isTold('t2')); turn += 1) await settle();
   assert.match(manager.reported.get('t1')?.error ?? '', /unknown template "\{\{\.Nope\}\}"/);
   assert.match(manager.reported.get('t2')?.error ?? '', /does not exist: \/no\/such\/place/);
   await agent.stop();

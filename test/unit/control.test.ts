@@ -25,7 +25,7 @@ function scene(cannotDemote = '') {
     proposer: direct,
     ids: new Ids(random),
     random,
-    cannotDemote: () => cannotDemote,
+    cannotDemote: async () => cannotDemote,
   });
   return { direct, writes };
 }
@@ -64,6 +64,21 @@ test('an update keeps the spec before it, and a rollback goes back to that', asy
   assert.deepEqual(back.previousSpec, updated.spec);
   // So that the settings of the rollback hold, and a failure does not bring the new one back.
   assert.equal(back.update?.state, 'rollback_started');
+});
+
+test('of two managers demoted at once one is refused: the other would be none', async () => {
+  const { direct, writes } = scene();
+  direct.create('node', node('m2', 3, { spec: { role: 'manager' }, role: 'manager' }));
+  const outcomes = await Promise.allSettled(
+    ['m1', 'm2'].map((id) => {
+      const before = direct.store.get('node', id);
+      assert(before !== undefined);
+      return writes.updateNode(id, before.version, { ...before.spec, role: 'worker' });
+    }),
+  );
+  const refused = outcomes.filter(({ status }) => status === 'rejected');
+  assert.equal(refused.length, 1);
+  assert.match(String((refused[0] as PromiseRejectedResult).reason), /last manager/);
 });
 
 test('a service changes neither its name nor its mode, and not from an old version', async () => {

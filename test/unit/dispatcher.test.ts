@@ -10,6 +10,7 @@ import { SeededRandom } from '../../base/random.ts';
 import { authorize } from '../../manager/authorize.ts';
 import { Dispatcher } from '../../manager/dispatcher/dispatcher.ts';
 import { mergeStatus, StatusBatcher } from '../../manager/dispatcher/statuses.ts';
+import { hostAddress } from '../../manager/hostAddress.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { NodeDescription, Task, TaskStatus } from '../../model/types.ts';
 import { assignmentFromWire, descriptionToWire, sessionFromWire } from '../../proto/convert.ts';
@@ -225,6 +226,10 @@ test('a status never goes back, keeps its phases, and is cut to a readable lengt
     error: 'x'.repeat(5000),
     phases: { 704: 12 },
   };
+  const liar = { ...failed, gatewayAddress: '10.254.1.2; flush ruleset' };
+  assert.equal(mergeStatus(one, liar)?.gatewayAddress, '');
+  const honest = { ...failed, gatewayAddress: '10.254.1.2' };
+  assert.equal(mergeStatus(one, honest)?.gatewayAddress, '10.254.1.2');
   const merged = mergeStatus(one, failed);
   assert.deepEqual(merged?.phases, { 192: 1, 512: 9, 704: 12 });
   assert.equal(merged?.error.length, 1024);
@@ -351,4 +356,12 @@ test('a host that says it has left ends its session and is told of at once', asy
   await handlers.leave?.({} as Parameters<NonNullable<typeof handlers.leave>>[0], call);
   assert.match((await outcome)?.message ?? '', /the node has left/);
   assert.deepEqual(events.slice(0, 2), ['opened h1', 'left h1']);
+});
+
+test('a host is reached at an address, or at where it calls from', () => {
+  assert.equal(hostAddress('', '10.0.0.1'), '10.0.0.1');
+  assert.equal(hostAddress('10.0.0.9', '10.0.0.1'), '10.0.0.9');
+  for (const claimed of ['h1', '10.0.0.9; x', '10.0.0', '::1', '10.0.0.9\n']) {
+    assert.throws(() => hostAddress(claimed, '10.0.0.1'), { code: 'invalid' }, claimed);
+  }
 });

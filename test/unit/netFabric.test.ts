@@ -129,6 +129,10 @@ const ingress: IngressState = {
         { gatewayAddress: '10.254.2.5', targetPort: 80, hostIndex: 2 },
         { gatewayAddress: '10.254.1.5', targetPort: 80, hostIndex: 1 },
         { gatewayAddress: '10.254.9.5', targetPort: 80, hostIndex: 9 },
+        // What no honest host says of itself.
+        { gatewayAddress: '10.254.1.9', targetPort: 80, hostIndex: 2 },
+        { gatewayAddress: '10.254.2.9; flush ruleset', targetPort: 80, hostIndex: 2 },
+        { gatewayAddress: '192.0.2.1', targetPort: 80, hostIndex: 2 },
       ],
     },
     { protocol: 'tcp', publishedPort: 8081, serviceId: 't', backends: [] },

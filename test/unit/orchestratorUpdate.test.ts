@@ -269,6 +269,29 @@ test('start-first with continue tries a failing slot again after the restart del
   assert.deepEqual(images(plane), ['web:2']);
 });
 
+test('an update ends though a start-first replacement failed that may not be tried again', () => {
+  const plane = started(
+    3,
+    { order: 'start-first', failureAction: 'continue' },
+    { task: { restart: { condition: 'none', delayMs: 0, maxAttempts: 0, windowMs: 0 } } },
+  );
+  let failed = '';
+  plane.behaviour = (task) => {
+    if (task.spec.container.image === 'web:1') return 'run';
+    if (failed === '') failed = task.id;
+    return task.id === failed ? 'fail' : 'run';
+  };
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane).sort(), ['web:1', 'web:2', 'web:2']);
+  assert.equal(plane.service('web').update?.state, 'completed');
+  plane.elect();
+  plane.settle();
+  plane.advance(60_000);
+  assert.equal(plane.service('web').update?.state, 'completed');
+});
+
 test('a forced update replaces tasks though nothing else changed', () => {
   const plane = started(2, {});
   const before = plane.running('web').map(({ id }) => id);

@@ -48,8 +48,6 @@ class Group implements RaftMembers {
     return this.remove(id);
   }
 
-  async updateAddress(): Promise<void> {}
-
   async transferLeadership(): Promise<void> {}
 }
 

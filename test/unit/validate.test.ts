@@ -199,7 +199,11 @@ test('subnets', () => {
 test('address pools and cluster settings', () => {
   assert.match(
     refused(() => validateAddressPools(['x'], 24)),
-    /invalid address pool "x"/,
+    /invalid --default-addr-pool "x"/,
+  );
+  assert.match(
+    refused(() => validateAddressPools(['10.20.0.5/16'], 24)),
+    /invalid --default-addr-pool "10.20.0.5\/16": write it like 10.20.0.0\/16/,
   );
   assert.match(
     refused(() => validateAddressPools(['10.0.0.0/16'], 8)),

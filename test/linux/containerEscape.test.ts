@@ -1,0 +1,65 @@
+/** Ways out of a container that an image or a specification might try: none leads to the host. */
+import assert from 'node:assert/strict';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { ContainerTable } from '../../runtime/container/types.ts';
+import { makeTestHost } from '../support/rootfs.ts';
+
+const host = makeTestHost('escape');
+let table: ContainerTable;
+
+before(async () => {
+  table = await host.open();
+});
+
+after(async () => {
+  await host.end(table);
+});
+
+test('links in an image where files are mounted lead nowhere outside of it', async () => {
+  const outside = join(host.dir, 'target');
+  mkdirSync(outside, { recursive: true });
+  writeFileSync(join(outside, 'hosts'), 'of the host');
+  const mounted = join(host.dir, 'mounted');
+  writeFileSync(mounted, 'mounted');
+  const out = `${'/..'.repeat(20)}${outside}`;
+  const targets = [out, '/proc/self/cwd', '/proc/1/root/tmp', `/proc/self/root${out}`];
+  for (const [at, target] of targets.entries()) {
+    const upper = join(host.dir, `links-${at}`);
+    mkdirSync(upper);
+    for (const name of ['etc', 'data']) symlinkSync(target, join(upper, name));
+    const config = host.config(['/bin/probe', 'echo', 'ran'], {
+      layers: [host.layer, upper],
+      mounts: [{ type: 'bind', source: mounted, target: '/data/hosts' }],
+      hostsFile: mounted,
+      workingDir: '/data/made',
+    });
+    const container = await table.create(config);
+    await container.start().then(
+      () => container.wait(),
+      () => {}, // refused is as good
+    );
+    await container.remove();
+    assert.deepEqual(readdirSync(outside), ['hosts']);
+    assert.equal(readFileSync(join(outside, 'hosts'), 'utf8'), 'of the host');
+  }
+});
+
+test('a working directory through /proc makes nothing outside the container', async () => {
+  const outside = join(host.dir, 'outside');
+  for (let fd = 3; fd < 20; fd += 1) {
+    const workingDir = `/proc/self/fd/${fd}${'/..'.repeat(20)}${outside}/${fd}`;
+    const container = await table.create(host.config(['/bin/probe', 'echo'], { workingDir }));
+    await assert.rejects(container.start(), /cannot enter or make the working directory/);
+    await container.remove();
+  }
+  assert(!existsSync(outside), 'a directory was made on the host');
+});
