@@ -60,7 +60,9 @@ export function plug(host: HostLayout, pid: number): void {
   if (succeeds('ip', '-n', UNDERLAY_NAMESPACE, 'link', 'show', host.port)) {
     run('ip', '-n', UNDERLAY_NAMESPACE, 'link', 'del', host.port);
   }
-  const peer = ['peer', 'name', 'eth0', 'netns', String(pid)];
+  // A host keeps its network card over a power-off: others need not learn another address.
+  const card = `02:00:0a:63:00:${(10 + host.index).toString(16).padStart(2, '0')}`;
+  const peer = ['peer', 'name', 'eth0', 'address', card, 'netns', String(pid)];
   run('ip', '-n', UNDERLAY_NAMESPACE, 'link', 'add', host.port, 'type', 'veth', ...peer);
   run('ip', '-n', UNDERLAY_NAMESPACE, 'link', 'set', host.port, 'master', 'br0', 'up');
   const inside = ['-t', String(pid), '-n', 'ip'];
