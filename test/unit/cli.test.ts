@@ -38,6 +38,8 @@ test('lists obey --format, --filter, -q and --json', async () => {
   assert.equal(raw[0].Description.Hostname, 'h1');
   const row = JSON.parse(await tsswarm('node', 'ls', '-f', 'name=h1', '--format', 'json'));
   assert.equal(row.ManagerStatus, 'Leader');
+  const inspected = await tsswarm('node', 'inspect', '--json', '--pretty', 'h1');
+  assert.equal(JSON.parse(inspected)[0].Description.Hostname, 'h1');
 });
 
 test('service create waits, shows progress as lines in a pipe, and pins the digest', async () => {
@@ -75,6 +77,7 @@ test('service update adds, replaces and removes; rollback and scale work', async
   const out = await tsswarm(
     ...['service', 'update', '--env-add', 'A=2', '--env-add', 'B=3', '--publish-add', '9000:90'],
     ...['--publish-rm', '80', '--mount-rm', '/tmp', '--network-rm', 'front', '--label-add', 'x=y'],
+    ...['--env-rm', 'NOPE', '--publish-rm', '7', '--label-rm', 'nope'],
     ...['--args', "run 'a b'", '--read-only=false', '--image', 'web:2', '--force', 'web'],
   );
   assert.match(out, /^web\noverall progress: \d out of 3 tasks\n/);
@@ -136,6 +139,18 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
   const cases: readonly (readonly [readonly string[], RegExp])[] = [
     [['nod', 'ls'], /^tsswarm: unknown command 'nod' \(did you mean node\?\)$/],
     [['node', 'sl'], /^tsswarm: unknown command 'sl' \(did you mean ls\?\)$/],
+    [['nod', '--help'], /^tsswarm: unknown command 'nod' \(did you mean node\?\)$/],
+    [['help', 'foo'], /^tsswarm: unknown command 'foo': see "tsswarm --help"$/],
+    [['node', 'help', 'sl'], /^tsswarm: unknown command 'sl' \(did you mean ls\?\)$/],
+    [
+      ['service', 'update', '--env', 'A=1', 'web'],
+      /^tsswarm: unknown option '--env' \(did you mean --env-add\?\)$/,
+    ],
+    [
+      ['events', '--since', 'soon'],
+      /^tsswarm: --since: "soon" is no time: write how long ago \(10m, 1h30m\), Unix seconds, or/,
+    ],
+    [['node', 'ps', 'h9'], /^tsswarm: node h9 not found$/],
     [
       ['node', 'ls', '--fromat', 'x'],
       /^tsswarm: unknown option '--fromat' \(did you mean --format/,
