@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { LiveMessage } from '../../model/live.ts';
+import { TaskState } from '../../model/taskState.ts';
 import { run, serveNode } from '../support/servedNode.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -131,6 +132,55 @@ test('a service that cannot be placed ends with status 2 and the reason, and is 
     node.unplaceable = '';
     await tsswarm('service', 'rm', 'stuck');
   }
+});
+
+test('an update that cannot be placed says how many old tasks run and how many wait', async () => {
+  await tsswarm('service', 'create', '--name', 'half', '--replicas', '3', 'web');
+  const { id } = node.store.serviceByName('half')!;
+  const old = [...node.store.tasksOfService(id)];
+  node.unplaceable = 'no suitable node (insufficient resources on 3)';
+  try {
+    const updating = served.tsswarm('service', 'update', '--reserve-memory', '100g', 'half');
+    // As the update of one at a time leaves it: two old tasks are not touched yet.
+    const endMs = performance.now() + 10_000;
+    while ([...node.store.tasksOfService(id)].length < 6 && performance.now() < endMs) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    for (const task of [...node.store.tasksOfService(id)].filter((item) => item.slot > 1)) {
+      const before = old.find((item) => item.id === task.id);
+      if (before === undefined) node.write({ kind: 'remove', table: 'task', id: task.id });
+      else {
+        const id = `${task.id.slice(0, -1)}_`;
+        const object = { ...before, id, generation: before.generation + 1000 };
+        node.write({ kind: 'create', table: 'task', object });
+      }
+    }
+    const { code, stderr } = await updating;
+    assert.equal(code, 2);
+    assert.equal(
+      stderr,
+      'tsswarm: 2 of 3 tasks of half run, none of them updated; 1 waits: no suitable node ' +
+        '(insufficient resources on 3) (the service is kept and tried further)\n',
+    );
+  } finally {
+    node.unplaceable = '';
+    await tsswarm('service', 'rm', 'half');
+  }
+});
+
+test('tasks that ended for good are told at once, without promise of more', async () => {
+  await tsswarm('service', 'create', '--restart-condition', 'none', '--name', 'once', 'web');
+  const [task] = node.store.tasksOfService(node.store.serviceByName('once')!.id);
+  const status = { ...task.status, state: TaskState.FAILED, error: 'exit status 3' };
+  node.write({ kind: 'update', table: 'task', object: { ...task, status } });
+  const { code, stderr } = await served.tsswarm('service', 'update', '--label-add', 'a=b', 'once');
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    'tsswarm: 0 of 1 tasks of once run: exit status 3 ' +
+      '(the service is kept; ended tasks stay ended)\n',
+  );
+  await tsswarm('service', 'rm', 'once');
 });
 
 test('every wrong input gets one line and status 1, and changes nothing', async () => {
