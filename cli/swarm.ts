@@ -29,7 +29,7 @@ export function registerInit(program: Command, run: Run): void {
     .option('--default-addr-pool <cidr>', 'pool for networks; may be repeated', collect)
     .option('--default-addr-pool-mask-length <bits>', 'size of each network', whole)
     .option('--data-path-port <port>', 'UDP port between hosts', whole)
-    .option('--force-new-cluster', 'make a new swarm of one manager from this one’s state')
+    .option('--force-new-cluster', 'not built yet: a new swarm from this manager’s state')
     .option('--task-history-limit <count>', 'ended tasks kept per slot', whole)
     .option('--cert-expiry <duration>', 'how long certificates of hosts last')
     .option('--dispatcher-heartbeat <duration>', 'how often hosts report')

@@ -252,13 +252,14 @@ export class Node implements DaemonNode {
   }
 
   async #init(request: InitRequest): Promise<string> {
-    this.#mustBeInactive();
+    // First: who is sent away to leave the swarm would lose the state this is to rescue.
     if (request.forceNewCluster) {
       throw new SwarmError(
         'unsupported',
-        '--force-new-cluster is not built yet: restore the lost managers, or leave and init anew',
+        '--force-new-cluster is not built yet: bring enough of the lost managers back',
       );
     }
+    this.#mustBeInactive();
     const advertised = resolveAdvertise(request.advertiseAddress);
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();

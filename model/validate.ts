@@ -67,7 +67,7 @@ function validatePorts(spec: ServiceSpec): void {
     if (spec.endpointMode === 'dnsrr' && port.publishMode === 'ingress') {
       throw invalid(
         `port ${port.targetPort} cannot be published through the ingress with endpoint mode ` +
-          'dnsrr: use mode vip, or publish it with mode=host',
+          'dnsrr: use endpoint mode vip',
       );
     }
     if (port.publishedPort === 0) continue;
@@ -80,6 +80,12 @@ function validatePorts(spec: ServiceSpec): void {
 function validatePort(port: PortConfig): void {
   checkWord('port protocol', port.protocol, ['tcp', 'udp']);
   checkWord('port mode', port.publishMode, ['ingress', 'host']);
+  if (port.publishMode === 'host') {
+    throw new SwarmError(
+      'unsupported',
+      `port ${port.targetPort}: mode=host is not built yet: use mode=ingress`,
+    );
+  }
   const { targetPort, publishedPort } = port;
   if (!isWhole(targetPort) || targetPort < 1 || targetPort > PORT_MAX) {
     throw invalid(`invalid target port ${targetPort}: use a number from 1 to ${PORT_MAX}`);

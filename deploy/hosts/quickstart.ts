@@ -4,12 +4,13 @@
  * the tsswarm command and its `watch --json`.
  */
 import { spawn, spawnSync } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { LiveMessage, LiveTask } from '../../model/live.ts';
 import { TOP, tsswarm } from './host.ts';
-import { CLIENT_NAMESPACE, type HostLayout, hostLayout } from './layout.ts';
+import { CLIENT_NAMESPACE, type HostLayout, hostLayout, LAB_DIR } from './layout.ts';
 import { clock, run, until } from './system.ts';
 
 const IMAGE = 'tsswarm/web:latest';
@@ -146,8 +147,9 @@ function isReplacement(task: LiveTask, lost: HostLayout, cutAtMs: number): boole
 }
 
 async function main(): Promise<void> {
-  step('raising three hosts on this machine');
+  if (existsSync(LAB_DIR)) step('taking down the lab that is up, with all that runs in it');
   lab('down');
+  step('raising three hosts on this machine');
   lab('up', '--hosts', '3', '--managers', '3');
   step('loading the web image on each host');
   for (const host of hosts) {

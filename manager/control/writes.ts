@@ -9,6 +9,7 @@ import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type {
   AnyObject,
   Cluster,
@@ -21,6 +22,7 @@ import type {
   ServiceSpec,
   TableName,
   Tables,
+  Task,
 } from '../../model/types.ts';
 import {
   validateClusterSpec,
@@ -54,6 +56,10 @@ export interface WritesOptions {
 
 /** More managers than any cluster has. */
 const DEMOTIONS_WAITING = 64;
+
+/** Less than a forwarded call waits; a stop with Docker's grace of 10 s fits in. */
+const RELEASE_WAIT_MS = 12_000;
+const RELEASE_POLL_MS = 100;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
@@ -175,7 +181,26 @@ export class Writes {
   }
 
   async removeNetwork(id: string): Promise<Written<Network>> {
-    return this.#remove('network', this.#find('network', id));
+    const network = this.#find('network', id);
+    await this.#untilReleased(network.id);
+    return this.#remove('network', network);
+  }
+
+  /** Tasks that were told to stop still hold their network: waits for those, and for no others. */
+  async #untilReleased(networkId: string): Promise<void> {
+    const { clock, store } = this.#options;
+    const uses = (service: Service): boolean =>
+      service.spec.task.networks.some(({ target }) => target === networkId);
+    if ([...store.all('service')].some(uses)) return;
+    const untilMs = clock.nowMs() + RELEASE_WAIT_MS;
+    const holds = (task: Task): boolean =>
+      !isTerminal(task.status.state) && task.networks.some((each) => each.networkId === networkId);
+    while (clock.nowMs() < untilMs) {
+      const holders = [...store.all('task')].filter(holds);
+      const stopping = holders.filter((task) => task.desiredState > TaskState.RUNNING);
+      if (stopping.length === 0 || stopping.length < holders.length) return;
+      await clock.sleep(RELEASE_POLL_MS);
+    }
   }
 
   // ---- nodes -----------------------------------------------------------------------------------

@@ -69,8 +69,18 @@ export async function prepareKill(host: string, task: ApiTask): Promise<() => Pr
   };
 }
 
-/** Proportional set size of a process, kB. */
+/**
+ * Proportional set size of a process, kB, as if no other Node ran on the machine: what it shares
+ * with this benchmark's own process (Node's program and addons) counts whole.
+ */
 export function pssKb(pid: number): number {
-  const rollup = readFileSync(`/proc/${pid}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+(\d+) kB/m.exec(rollup)?.[1] ?? 0);
+  let total = 0;
+  let shared = false;
+  for (const line of readFileSync(`/proc/${pid}/smaps`, 'utf8').split('\n')) {
+    const mapping = /^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$/.exec(line);
+    if (mapping !== null) shared = /\/node$|\.node$/.test(mapping[1]);
+    const size = /^(Rss|Pss):\s+(\d+) kB/.exec(line);
+    if (size !== null && size[1] === (shared ? 'Rss' : 'Pss')) total += Number(size[2]);
+  }
+  return total;
 }

@@ -250,6 +250,7 @@ function updateFromDocker(fields: Fields | undefined): UpdateConfig {
 
 function portFromDocker(fields: Fields): PortConfig {
   if (fields.text('Protocol') === 'sctp') fields.refused('Protocol', 'use tcp or udp');
+  if (fields.text('PublishMode') === 'host') fields.refused('PublishMode', 'use ingress');
   return {
     name: fields.text('Name'),
     protocol: fields.choice('Protocol', ['tcp', 'udp'], 'tcp'),
