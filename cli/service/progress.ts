@@ -18,6 +18,7 @@ const STEADY_MS = 1000;
 const GIVEN_UP_MS = 1500;
 
 const ENDED = new Set(['complete', 'shutdown', 'failed', 'rejected', 'orphaned', 'remove']);
+const BY_ITSELF = new Set(['complete', 'failed', 'rejected']);
 
 const BAR_WIDTH = 50;
 /** More rows than this would scroll; only the overall line is shown then. */
@@ -54,7 +55,9 @@ async function look(context: Context, id: string): Promise<Sight> {
   const collator = new Intl.Collator('en', { numeric: true });
   const shown = [...newest]
     .filter(([slot, task]) =>
-      replicated ? Number(slot) <= wanted : task.DesiredState !== 'shutdown',
+      replicated
+        ? Number(slot) <= wanted
+        : task.DesiredState !== 'shutdown' || (wanted === 0 && BY_ITSELF.has(task.Status.State)),
     )
     .sort(([left], [right]) => collator.compare(left, right));
   const running = tasks.filter((task) => isRunning(task, down)).length;
@@ -67,7 +70,7 @@ function hasEnded(service: ServiceJson, shown: Sight['tasks'], wanted: number): 
   const mayStay = (state: string): boolean =>
     (Condition === 'none' && ENDED.has(state)) ||
     (Condition === 'on-failure' && state === 'complete') ||
-    (MaxAttempts > 0 && ['complete', 'failed', 'rejected'].includes(state));
+    (MaxAttempts > 0 && BY_ITSELF.has(state));
   if (shown.length < wanted || isUpdating(service)) return false;
   const left = shown.map(([, task]) => task.Status.State).filter((state) => state !== 'running');
   return left.length > 0 && left.every(mayStay);
@@ -203,8 +206,9 @@ export async function waitForService(
       }
     } else {
       steadySinceMs = undefined;
+      const nowhere = noneFits && sight.tasks.length === 0;
       const inWords = sight.ended ? sight.reason || 'they have ended' : sight.reason;
-      const reason = noneFits ? 'no node meets what the service asks for' : inWords;
+      const reason = nowhere ? 'no node meets what the service asks for' : inWords;
       const isOver = sight.ended && nowMs - (endedSinceMs ?? nowMs) >= GIVEN_UP_MS;
       if (isOver || (!sight.ended && nowMs - movedMs >= STUCK_MS && reason !== '')) {
         const text = await patiently(context, () => stuckText(context, sight, reason));
