@@ -24,6 +24,11 @@ function oneLine(text: string): string {
 
 /** The parser's own lines say what is wrong; where none says what would be right, this does. */
 function withRemedy(command: Command, line: string): string {
+  // A list is given as a whole on create; on update items are added to it or removed.
+  const option = /^unknown option '(--[\w-]+)/.exec(line)?.[1];
+  if (command.options.some(({ long }) => long === `${option}-add`)) {
+    return `unknown option '${option}' (did you mean ${option}-add?)`;
+  }
   if (line.includes('(did you mean')) return line;
   const names = [command.name()];
   for (let above = command.parent; above !== null; above = above.parent)

@@ -8,7 +8,13 @@ import { filtersText, jsonLines } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import { type Context, forEachName, parseFilters, type Run } from './context.ts';
 import type { ImageJson } from './docker.ts';
-import { type Column, type ListOptions, printList, printObjects } from './output/list.ts';
+import {
+  type Column,
+  type InspectFlags,
+  type ListOptions,
+  printList,
+  printObjects,
+} from './output/list.ts';
 
 const ID_LENGTH = 12;
 
@@ -98,13 +104,14 @@ function registerReads(image: Command, run: Run): void {
     .action((flags: ListFlags) => run((context) => list(context, flags)));
   addCommand(image, 'inspect <image...>', 'details of images')
     .option('-f, --format <template>', 'a Go template')
-    .action((names: string[], flags: { format?: string }) =>
+    .option('--json', 'as JSON, which is the default')
+    .action((names: string[], flags: InspectFlags) =>
       run(async (context) => {
         const found: unknown[] = [];
         await forEachName(context, names, async (name) => {
           found.push(await context.client.get(`/images/${encodeURIComponent(name)}/json`));
         });
-        printObjects(context, found, flags.format);
+        printObjects(context, found, flags);
       }),
     );
 }

@@ -55,6 +55,25 @@ function groupNamed(argv: readonly string[]): Group | undefined {
   return undefined;
 }
 
+/**
+ * The words up to one that names no command, where help is asked for: the parser would show the
+ * help of the command above it. Parsed without the asking, they end in the error that is true.
+ */
+function unknownHelped(program: Command, argv: readonly string[]): string[] | undefined {
+  if (!argv.some((arg) => ['help', '-h', '--help'].includes(arg))) return undefined;
+  const path: string[] = [];
+  let command: Command | undefined = program;
+  for (let at = 0; at < argv.length && command.commands.length > 0; at += 1) {
+    const arg = argv[at];
+    if (arg === '-H' || arg === '--host') at += 1;
+    if (arg === 'help' || arg.startsWith('-')) continue;
+    path.push(arg);
+    command = command.commands.find((item) => item.name() === arg);
+    if (command === undefined) return path;
+  }
+  return undefined;
+}
+
 function createProgram(): Command {
   const program = createCommand('tsswarm').description(ABOUT);
   program.version(`tsswarm ${VERSION}`, '-v, --version', 'show the version of the command');
@@ -92,7 +111,8 @@ async function main(argv: readonly string[]): Promise<number> {
     else program.command(group.name, { hidden: group.hidden }).description(group.about);
   }
   try {
-    await program.parseAsync(normalise(argv), { from: 'user' });
+    const words = unknownHelped(program, argv) ?? normalise(argv);
+    await program.parseAsync(words, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_ERROR;
     const asked = error instanceof SwarmError && error.code === 'cancelled';

@@ -4,7 +4,13 @@ import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import { forEachName, parseFilters, type Run } from './context.ts';
 import type { NetworkJson } from './docker.ts';
-import { type Column, type ListOptions, printList, printObjects } from './output/list.ts';
+import {
+  type Column,
+  type InspectFlags,
+  type ListOptions,
+  printList,
+  printObjects,
+} from './output/list.ts';
 
 interface CreateFlags {
   readonly driver: string;
@@ -59,15 +65,16 @@ export function registerNetwork(program: Command, run: Run): void {
     );
   addCommand(network, 'inspect <network...>', 'details of networks')
     .option('-f, --format <template>', 'a Go template')
+    .option('--json', 'as JSON, which is the default')
     .option('-v, --verbose', 'tasks of all hosts')
-    .action((names: string[], flags: { format?: string; verbose?: boolean }) =>
+    .action((names: string[], flags: InspectFlags & { verbose?: boolean }) =>
       run(async (context) => {
         const found: unknown[] = [];
         await forEachName(context, names, async (name) => {
           const query = { verbose: flags.verbose === true };
           found.push(await context.client.get(`/networks/${encodeURIComponent(name)}`, query));
         });
-        printObjects(context, found, flags.format);
+        printObjects(context, found, flags);
       }),
     );
   addCommand(network, 'rm <network...>', 'remove networks').action((names: string[]) =>

@@ -7,6 +7,7 @@ import { type Context, forEachName, parseFilters, patiently, type Run } from './
 import type { InfoJson, NodeJson, NodeSpecJson, TaskJson } from './docker.ts';
 import {
   type Column,
+  type InspectFlags,
   type ListOptions,
   prettyText,
   printList,
@@ -28,8 +29,9 @@ export function registerNode(program: Command, run: Run): void {
     .action((flags: ListFlags) => run((context) => list(context, flags)));
   addCommand(node, 'inspect [node...]', 'details of hosts (default: this one)')
     .option('-f, --format <template>', 'a Go template')
+    .option('--json', 'as JSON, which is the default')
     .option('--pretty', 'for people')
-    .action((names: string[], flags: { format?: string; pretty?: boolean }) =>
+    .action((names: string[], flags: InspectFlags) =>
       run((context) => inspect(context, names, flags)),
     );
   addCommand(node, 'ps [node...]', 'tasks on hosts (default: this one)')
@@ -150,14 +152,14 @@ function getNode(context: Context, name: string): Promise<NodeJson> {
 async function inspect(
   context: Context,
   names: readonly string[],
-  flags: { format?: string; pretty?: boolean },
+  flags: InspectFlags,
 ): Promise<void> {
   const nodes: NodeJson[] = [];
   await forEachName(context, await named(context, names), async (name) => {
     nodes.push(await getNode(context, name));
   });
-  if (flags.pretty !== true) {
-    printObjects(context, nodes, flags.format);
+  if (flags.pretty !== true || flags.json === true) {
+    printObjects(context, nodes, flags);
     return;
   }
   for (const node of nodes) context.out.write(`${pretty(node)}\n`);
@@ -195,11 +197,15 @@ interface PsFlags extends ListFlags, Omit<TaskListOptions, 'noTrunc' | 'noResolv
 async function ps(context: Context, names: readonly string[], flags: PsFlags): Promise<void> {
   const tasks: TaskJson[] = [];
   const filters = parseFilters(flags.filter);
+  let found = 0;
   await forEachName(context, await named(context, names), async (name) => {
     const node = await getNode(context, name);
     const query = { filters: filtersText({ ...filters, node: [node.ID] }) };
     tasks.push(...(await context.client.get<TaskJson[]>('/tasks', query)));
+    found += 1;
   });
+  // Nothing was found: the errors have been told already.
+  if (found === 0) return;
   const options = { ...flags, noTrunc: !flags.trunc, noResolve: !flags.resolve };
   await printTasks(context, tasks, options);
 }

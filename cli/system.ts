@@ -1,6 +1,7 @@
 /** info, version, events: the host, and what changes. */
 import { formatBytes } from '../base/bytes.ts';
 import { parseDuration } from '../base/duration.ts';
+import { SwarmError } from '../base/errors.ts';
 import { VERSION } from '../base/version.ts';
 import { filtersText, jsonLines } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
@@ -107,7 +108,11 @@ export function registerEvents(program: Command, run: Run): void {
   addCommand(program, 'events', 'what changes, one line an event')
     .option('--since <time>', 'from this time on: RFC 3339, Unix seconds, or 10m ago as "10m"')
     .option('--until <time>', 'up to this time')
-    .option('-f, --filter <key=value>', 'type, event, service, node, network, scope', collect)
+    .option(
+      '-f, --filter <key=value>',
+      'type, event, scope, service, node, network, label',
+      collect,
+    )
     .option('--format <template>', 'a Go template, or "json"')
     .option('--json', 'one JSON object a line')
     .action((flags: EventFlags) => run((context) => events(context, flags)));
@@ -117,8 +122,8 @@ async function events(context: Context, flags: EventFlags): Promise<void> {
   const nowMs = context.clock.wallMs();
   const stream = await context.client.stream('GET', '/events', {
     query: {
-      since: timeText(flags.since, nowMs),
-      until: timeText(flags.until, nowMs),
+      since: timeText(flags.since, nowMs, '--since'),
+      until: timeText(flags.until, nowMs, '--until'),
       filters: filtersText(parseFilters(flags.filter)),
     },
     signal: context.signal,
@@ -139,8 +144,17 @@ function eventText(event: EventJson): string {
   return `${time} ${event.Type} ${event.Action} ${event.Actor.ID} (${attributes})`;
 }
 
-/** '10m' -> Unix seconds ten minutes ago; anything else goes to the daemon as it is. */
-export function timeText(text: string | undefined, nowMs: number): string | undefined {
-  if (text === undefined || !/^\d+(\.\d+)?[a-zµ]/.test(text)) return text;
-  return String((nowMs - parseDuration(text)) / 1000);
+/** '10m' -> Unix seconds ten minutes ago; other times go to the daemon as they are. */
+export function timeText(
+  text: string | undefined,
+  nowMs: number,
+  flag: string,
+): string | undefined {
+  if (text === undefined) return undefined;
+  if (/^\d+(\.\d+)?[a-zµ]/.test(text)) return String((nowMs - parseDuration(text)) / 1000);
+  if (!/^\d+(\.\d+)?$/.test(text) && Number.isNaN(Date.parse(text))) {
+    const how = 'write how long ago (10m, 1h30m), Unix seconds, or RFC 3339';
+    throw new SwarmError('invalid', `${flag}: "${text}" is no time: ${how}`);
+  }
+  return text;
 }

@@ -23,6 +23,13 @@ export interface ListOptions {
   readonly json?: boolean;
 }
 
+export interface InspectFlags {
+  readonly format?: string;
+  /** What is printed anyway; it wins over the others. */
+  readonly json?: boolean;
+  readonly pretty?: boolean;
+}
+
 /** Cells padded to Docker's widths; the last one of a line is not padded. */
 export function tableText(rows: readonly (readonly string[])[]): string {
   const widths: number[] = [];
@@ -83,10 +90,15 @@ export function printList<T>(
 }
 
 /** What inspect prints: the objects as JSON, or one line each by a template. */
-export function printObjects(context: Context, objects: readonly unknown[], format?: string): void {
+export function printObjects(
+  context: Context,
+  objects: readonly unknown[],
+  flags: InspectFlags,
+): void {
   // Nothing was found: the errors have been told already.
   if (objects.length === 0) return;
-  if (format === undefined || format === '') {
+  const { format } = flags;
+  if (flags.json === true || format === undefined || format === '') {
     context.out.write(`${JSON.stringify(objects, undefined, 4)}\n`);
     return;
   }

@@ -3,7 +3,7 @@ import { filtersText } from '../client.ts';
 import { addCommand, type Command, collect } from '../command.ts';
 import { forEachName, parseFilters, type Run } from '../context.ts';
 import type { TaskJson } from '../docker.ts';
-import type { ListOptions } from '../output/list.ts';
+import type { InspectFlags, ListOptions } from '../output/list.ts';
 import { printTasks, type TaskListOptions } from '../tasks.ts';
 import { inspectServices, listServices } from './list.ts';
 import { addCreateLists, addUpdateLists } from './lists.ts';
@@ -107,8 +107,9 @@ function registerReads(service: Command, run: Run): void {
     );
   addCommand(service, 'inspect <service...>', 'details of services')
     .option('-f, --format <template>', 'a Go template')
+    .option('--json', 'as JSON, which is the default')
     .option('--pretty', 'for people')
-    .action((names: string[], flags: { format?: string; pretty?: boolean }) =>
+    .action((names: string[], flags: InspectFlags) =>
       run((context) => inspectServices(context, names, flags)),
     );
   addCommand(service, 'logs <service>', 'what its tasks (or one task) wrote')

@@ -5,6 +5,7 @@ import { type Context, forEachName, parseFilters } from '../context.ts';
 import type { PortJson, ResourcesJson, ServiceJson } from '../docker.ts';
 import {
   type Column,
+  type InspectFlags,
   type ListOptions,
   prettyText,
   printList,
@@ -68,15 +69,15 @@ export async function listServices(
 export async function inspectServices(
   context: Context,
   names: readonly string[],
-  flags: { readonly format?: string; readonly pretty?: boolean },
+  flags: InspectFlags,
 ): Promise<void> {
   const services: ServiceJson[] = [];
   await forEachName(context, names, async (name) => {
     const path = `/services/${encodeURIComponent(name)}`;
     services.push(await context.client.get<ServiceJson>(path));
   });
-  if (flags.pretty !== true) {
-    printObjects(context, services, flags.format);
+  if (flags.pretty !== true || flags.json === true) {
+    printObjects(context, services, flags);
     return;
   }
   for (const service of services) context.out.write(`${pretty(service)}\n`);

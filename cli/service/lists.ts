@@ -195,7 +195,7 @@ export const LIST_FLAGS: readonly ListFlag[] = [
   list({
     name: 'mount',
     value: 'mount',
-    about: 'mount: type=bind|tmpfs|volume,source=,target=,readonly',
+    about: 'mount: type=bind|tmpfs,source=,target=,readonly',
     removes: 'target',
     get: (spec) => spec.TaskTemplate.ContainerSpec.Mounts ?? [],
     set: (spec, items) => {
@@ -281,7 +281,7 @@ export function applyCreateLists(spec: ServiceSpecJson, options: Options): void 
   }
 }
 
-/** Applies update's -add and -rm flags; SwarmError not_found for what is not there to remove. */
+/** Applies update's -add and -rm flags; what is to be removed and is not there is gone already. */
 export function applyUpdateLists(spec: ServiceSpecJson, options: Options): void {
   for (const flag of LIST_FLAGS) {
     for (const text of given(options, `${flag.name}-rm`)) remove(flag, spec, text);
@@ -298,10 +298,7 @@ function remove(flag: ListFlag, spec: ServiceSpecJson, text: string): void {
   const items = flag.get(spec);
   const isRemoved = flag.removed ?? ((item: unknown) => flag.key(item) === text);
   const kept = items.filter((item) => !isRemoved(item, text));
-  if (kept.length === items.length) {
-    throw new SwarmError('not_found', `--${flag.name}-rm ${text}: the service has none like it`);
-  }
-  flag.set(spec, kept);
+  if (kept.length < items.length) flag.set(spec, kept);
 }
 
 function readEnvFile(file: string): string[] {

@@ -53,7 +53,7 @@ export async function serviceLogs(context: Context, name: string, flags: LogFlag
       stderr: true,
       follow: flags.follow === true,
       tail: flags.tail,
-      since: timeText(flags.since, context.clock.wallMs()),
+      since: timeText(flags.since, context.clock.wallMs(), '--since'),
       timestamps: flags.timestamps === true,
       details: !tty,
     },

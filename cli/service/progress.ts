@@ -1,7 +1,8 @@
 /**
  * Waits until a service is what was asked for, and shows how far it is: on a terminal redrawn in
  * place, in a pipe one line a change. Ends with 'done', or with the reason why it is stuck when
- * nothing has moved for 5 s and there is one. The service is kept either way.
+ * nothing has moved for 5 s and there is one, or when its tasks have ended for good. The service is
+ * kept either way.
  */
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
@@ -13,6 +14,10 @@ const POLL_MS = 100;
 const STUCK_MS = 5000;
 /** All must have been running for this long: a program that ends at once is not 'running'. */
 const STEADY_MS = 1000;
+/** A task that ended and has no successor after this long gets none, if its policy may say so. */
+const GIVEN_UP_MS = 1500;
+
+const ENDED = new Set(['complete', 'shutdown', 'failed', 'rejected', 'orphaned', 'remove']);
 
 const BAR_WIDTH = 50;
 /** More rows than this would scroll; only the overall line is shown then. */
@@ -25,17 +30,18 @@ interface Sight {
   readonly wanted: number;
   readonly running: number;
   readonly reason: string;
+  /** Some have ended, the rest run, and the policy of restarts may leave it at that. */
+  readonly ended: boolean;
 }
 
 async function look(context: Context, id: string): Promise<Sight> {
   const { client } = context;
   const filters = filtersText({ service: [id], '_up-to-date': ['true'] });
-  const [service, tasks, nodes] = await Promise.all([
+  const [service, tasks, down] = await Promise.all([
     client.get<ServiceJson>(`/services/${id}`, { status: true }),
     client.get<TaskJson[]>('/tasks', { filters }),
-    client.get<NodeJson[]>('/nodes'),
+    nodesDown(context),
   ]);
-  const down = new Set(nodes.filter((item) => item.Status.State === 'down').map((item) => item.ID));
   const newest = new Map<string, TaskJson>();
   for (const task of tasks) {
     const slot = slotOf(task);
@@ -51,13 +57,52 @@ async function look(context: Context, id: string): Promise<Sight> {
       replicated ? Number(slot) <= wanted : task.DesiredState !== 'shutdown',
     )
     .sort(([left], [right]) => collator.compare(left, right));
-  const running = tasks.filter(
-    (task) =>
-      task.Status.State === 'running' &&
-      task.DesiredState === 'running' &&
-      !down.has(task.NodeID ?? ''),
+  const running = tasks.filter((task) => isRunning(task, down)).length;
+  const ended = hasEnded(service, shown, wanted);
+  return { service, tasks: shown, wanted, running, reason: reasonOf(tasks, shown), ended };
+}
+
+function hasEnded(service: ServiceJson, shown: Sight['tasks'], wanted: number): boolean {
+  const { Condition, MaxAttempts = 0 } = service.Spec.TaskTemplate.RestartPolicy ?? {};
+  const mayStay = (state: string): boolean =>
+    (Condition === 'none' && ENDED.has(state)) ||
+    (Condition === 'on-failure' && state === 'complete') ||
+    (MaxAttempts > 0 && ['complete', 'failed', 'rejected'].includes(state));
+  if (shown.length < wanted || isUpdating(service)) return false;
+  const left = shown.map(([, task]) => task.Status.State).filter((state) => state !== 'running');
+  return left.length > 0 && left.every(mayStay);
+}
+
+/** What runs, how much of it is new, what waits and why: '4 of 5 tasks of web run, ...: why'. */
+async function stuckText(context: Context, sight: Sight, reason: string): Promise<string> {
+  const { service, tasks, wanted, running } = sight;
+  const filters = filtersText({ service: [service.ID] });
+  const [all, down] = await Promise.all([
+    context.client.get<TaskJson[]>('/tasks', { filters }),
+    nodesDown(context),
+  ]);
+  const alive = all.filter((task) => isRunning(task, down)).length;
+  const counts = `${alive} of ${wanted} tasks of ${service.Spec.Name} run`;
+  if (sight.ended) return `${counts}: ${reason} (the service is kept; ended tasks stay ended)`;
+  const waiting = tasks.filter(
+    ([, { Status }]) => Status.State !== 'running' && !ENDED.has(Status.State),
   ).length;
-  return { service, tasks: shown, wanted, running, reason: reasonOf(tasks, shown) };
+  const updated =
+    alive <= running
+      ? ''
+      : `, ${running === 0 ? 'none' : running} of them updated; ${waiting} ` +
+        `${waiting === 1 ? 'waits' : 'wait'}`;
+  return `${counts}${updated}: ${reason} (the service is kept and tried further)`;
+}
+
+async function nodesDown(context: Context): Promise<Set<string>> {
+  const nodes = await context.client.get<NodeJson[]>('/nodes');
+  return new Set(nodes.filter((item) => item.Status.State === 'down').map((item) => item.ID));
+}
+
+function isRunning(task: TaskJson, down: ReadonlySet<string>): boolean {
+  const { Status, DesiredState, NodeID = '' } = task;
+  return Status.State === 'running' && DesiredState === 'running' && !down.has(NodeID);
 }
 
 /** Why slots are empty: what their newest task says, else what ended the one before it. */
@@ -130,6 +175,7 @@ export async function waitForService(
   const advance = new Advance();
   let movedMs = clock.nowMs();
   let steadySinceMs: number | undefined;
+  let endedSinceMs: number | undefined;
   for (;;) {
     if (context.signal.aborted) {
       throw new SwarmError('cancelled', 'interrupted; the change goes on in the background');
@@ -137,6 +183,7 @@ export async function waitForService(
     const sight = await patiently(context, () => look(context, id));
     const nowMs = clock.nowMs();
     if (advance.moved(sight)) movedMs = nowMs;
+    endedSinceMs = sight.ended ? (endedSinceMs ?? nowMs) : undefined;
     painter.paint(sight);
     const { Name } = sight.service.Spec;
     const failed = updateFailure(sight.service, options);
@@ -156,12 +203,12 @@ export async function waitForService(
       }
     } else {
       steadySinceMs = undefined;
-      const reason = noneFits ? 'no node meets what the service asks for' : sight.reason;
-      if (nowMs - movedMs >= STUCK_MS && reason !== '') {
-        context.err.write(
-          `tsswarm: ${sight.running} of ${sight.wanted} tasks of ${Name} run: ${reason} ` +
-            '(the service is kept and tried further)\n',
-        );
+      const inWords = sight.ended ? sight.reason || 'they have ended' : sight.reason;
+      const reason = noneFits ? 'no node meets what the service asks for' : inWords;
+      const isOver = sight.ended && nowMs - (endedSinceMs ?? nowMs) >= GIVEN_UP_MS;
+      if (isOver || (!sight.ended && nowMs - movedMs >= STUCK_MS && reason !== '')) {
+        const text = await patiently(context, () => stuckText(context, sight, reason));
+        context.err.write(`tsswarm: ${text}\n`);
         context.exitCode = EXIT_NOT_PLACEABLE;
         return;
       }

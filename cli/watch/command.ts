@@ -4,7 +4,7 @@ import type { LiveMessage } from '../../model/live.ts';
 import { jsonLines } from '../client.ts';
 import { addCommand, type Command } from '../command.ts';
 import type { Context, Run } from '../context.ts';
-import { lineOf } from './lines.ts';
+import { LeaderLines, lineOf } from './lines.ts';
 import { Picture } from './picture.ts';
 
 const REDRAW_MS = 100;
@@ -41,9 +41,14 @@ async function print(
   messages: AsyncIterable<LiveMessage>,
   asJson: boolean,
 ): Promise<void> {
+  const leader = new LeaderLines();
   for await (const message of messages) {
-    if (asJson) context.out.write(`${JSON.stringify(message)}\n`);
-    else for (const line of lineOf(message)) context.out.write(`${line}\n`);
+    if (asJson) {
+      context.out.write(`${JSON.stringify(message)}\n`);
+      continue;
+    }
+    for (const line of lineOf(message)) context.out.write(`${line}\n`);
+    for (const line of leader.of(message)) context.out.write(`${line}\n`);
   }
 }
 

@@ -2,7 +2,7 @@
  * Live messages as text: what a task's move looks like, with how long each phase took, and how an
  * event is told. Used by the picture and, in a pipe, line by line.
  */
-import type { LiveMessage, LiveTask } from '../../model/live.ts';
+import type { LiveCluster, LiveMessage, LiveTask } from '../../model/live.ts';
 
 /** What the time up to a state was spent on, by the state that ends it. */
 const PHASES: Readonly<Record<string, string>> = {
@@ -65,7 +65,7 @@ export function* lineOf(message: LiveMessage): Generator<string> {
     case 'state': {
       const { cluster, tasks } = message;
       const ready = cluster.nodes.filter((node) => node.state === 'ready').length;
-      const leader = cluster.managers.find((manager) => manager.isLeader)?.hostname ?? 'none';
+      const leader = leaderOf(cluster) ?? 'none';
       yield `${time} swarm: ${ready} of ${cluster.nodes.length} nodes ready, leader ${leader}, ` +
         `term ${cluster.term}, ${tasks.length} tasks`;
       return;
@@ -78,6 +78,38 @@ export function* lineOf(message: LiveMessage): Generator<string> {
       return;
     case 'event':
       yield `${time} ${eventText(message)}`;
+  }
+}
+
+export function leaderOf(cluster: LiveCluster): string | undefined {
+  return cluster.managers.find((manager) => manager.isLeader)?.hostname;
+}
+
+/** 'no leader (...): not heard: h2 (10.0.0.2:2377)'. */
+export function leaderlessText(cluster: LiveCluster): string {
+  const silent = cluster.managers
+    .filter((manager) => !manager.reachable)
+    .map(({ hostname, address }) => (hostname === '' ? address : `${hostname} (${address})`));
+  const heard = silent.length === 0 ? '' : `: not heard: ${silent.join(', ')}`;
+  return `no leader (no quorum, or an election is under way)${heard}`;
+}
+
+/** Tells once that there is no leader any more, and once that there is one again. */
+export class LeaderLines {
+  #led = true;
+
+  *of(message: LiveMessage): Generator<string> {
+    if (message.type !== 'state' && message.type !== 'cluster') return;
+    const { cluster } = message;
+    const leader = leaderOf(cluster);
+    const before = this.#led;
+    this.#led = leader !== undefined;
+    if (this.#led === before) return;
+    const what =
+      leader === undefined
+        ? leaderlessText(cluster)
+        : `leader ${leader} again, term ${cluster.term}`;
+    yield `${clockText(message.atMs)} swarm: ${what}`;
   }
 }
 

@@ -5,7 +5,7 @@
 import { formatBytes } from '../../base/bytes.ts';
 import { formatAge } from '../../base/duration.ts';
 import type { LiveCluster, LiveMessage, LiveNode, LiveTask } from '../../model/live.ts';
-import { phasesText, timedEvent } from './lines.ts';
+import { leaderlessText, leaderOf, phasesText, timedEvent } from './lines.ts';
 
 const RECENT_EVENTS = 200;
 const ENDED = new Set(['complete', 'shutdown', 'failed', 'rejected', 'orphaned', 'remove']);
@@ -73,6 +73,9 @@ export class Picture {
     const cluster = this.#cluster;
     if (cluster === undefined) return [{ text: 'waiting for the daemon' }];
     const lines: Line[] = [{ text: `MANAGERS  term ${cluster.term}`, style: BOLD }];
+    if (leaderOf(cluster) === undefined) {
+      lines[0] = { text: `MANAGERS  ${leaderlessText(cluster)}`, style: RED };
+    }
     for (const manager of cluster.managers) {
       const role = manager.isLeader ? 'leader' : 'follower';
       const lag = manager.lag === null || manager.isLeader ? '' : `lag ${manager.lag}`;

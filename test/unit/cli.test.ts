@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import type { LiveMessage } from '../../model/live.ts';
+import { TaskState } from '../../model/taskState.ts';
 import { run, serveNode } from '../support/servedNode.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -38,6 +39,8 @@ test('lists obey --format, --filter, -q and --json', async () => {
   assert.equal(raw[0].Description.Hostname, 'h1');
   const row = JSON.parse(await tsswarm('node', 'ls', '-f', 'name=h1', '--format', 'json'));
   assert.equal(row.ManagerStatus, 'Leader');
+  const inspected = await tsswarm('node', 'inspect', '--json', '--pretty', 'h1');
+  assert.equal(JSON.parse(inspected)[0].Description.Hostname, 'h1');
 });
 
 test('service create waits, shows progress as lines in a pipe, and pins the digest', async () => {
@@ -75,6 +78,7 @@ test('service update adds, replaces and removes; rollback and scale work', async
   const out = await tsswarm(
     ...['service', 'update', '--env-add', 'A=2', '--env-add', 'B=3', '--publish-add', '9000:90'],
     ...['--publish-rm', '80', '--mount-rm', '/tmp', '--network-rm', 'front', '--label-add', 'x=y'],
+    ...['--env-rm', 'NOPE', '--publish-rm', '7', '--label-rm', 'nope'],
     ...['--args', "run 'a b'", '--read-only=false', '--image', 'web:2', '--force', 'web'],
   );
   assert.match(out, /^web\noverall progress: \d out of 3 tasks\n/);
@@ -130,12 +134,73 @@ test('a service that cannot be placed ends with status 2 and the reason, and is 
   }
 });
 
+test('an update that cannot be placed says how many old tasks run and how many wait', async () => {
+  await tsswarm('service', 'create', '--name', 'half', '--replicas', '3', 'web');
+  const { id } = node.store.serviceByName('half')!;
+  const old = [...node.store.tasksOfService(id)];
+  node.unplaceable = 'no suitable node (insufficient resources on 3)';
+  try {
+    const updating = served.tsswarm('service', 'update', '--reserve-memory', '100g', 'half');
+    // As the update of one at a time leaves it: two old tasks are not touched yet.
+    const endMs = performance.now() + 10_000;
+    while ([...node.store.tasksOfService(id)].length < 6 && performance.now() < endMs) {
+      await new Promise((resolve) => setTimeout(resolve, 10));
+    }
+    for (const task of [...node.store.tasksOfService(id)].filter((item) => item.slot > 1)) {
+      const before = old.find((item) => item.id === task.id);
+      if (before === undefined) node.write({ kind: 'remove', table: 'task', id: task.id });
+      else {
+        const id = `${task.id.slice(0, -1)}_`;
+        const object = { ...before, id, generation: before.generation + 1000 };
+        node.write({ kind: 'create', table: 'task', object });
+      }
+    }
+    const { code, stderr } = await updating;
+    assert.equal(code, 2);
+    assert.equal(
+      stderr,
+      'tsswarm: 2 of 3 tasks of half run, none of them updated; 1 waits: no suitable node ' +
+        '(insufficient resources on 3) (the service is kept and tried further)\n',
+    );
+  } finally {
+    node.unplaceable = '';
+    await tsswarm('service', 'rm', 'half');
+  }
+});
+
+test('tasks that ended for good are told at once, without promise of more', async () => {
+  await tsswarm('service', 'create', '--restart-condition', 'none', '--name', 'once', 'web');
+  const [task] = node.store.tasksOfService(node.store.serviceByName('once')!.id);
+  const status = { ...task.status, state: TaskState.FAILED, error: 'exit status 3' };
+  node.write({ kind: 'update', table: 'task', object: { ...task, status } });
+  const { code, stderr } = await served.tsswarm('service', 'update', '--label-add', 'a=b', 'once');
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    'tsswarm: 0 of 1 tasks of once run: exit status 3 ' +
+      '(the service is kept; ended tasks stay ended)\n',
+  );
+  await tsswarm('service', 'rm', 'once');
+});
+
 test('every wrong input gets one line and status 1, and changes nothing', async () => {
   const before = node.store.version;
   const create = ['service', 'create'];
   const cases: readonly (readonly [readonly string[], RegExp])[] = [
     [['nod', 'ls'], /^tsswarm: unknown command 'nod' \(did you mean node\?\)$/],
     [['node', 'sl'], /^tsswarm: unknown command 'sl' \(did you mean ls\?\)$/],
+    [['nod', '--help'], /^tsswarm: unknown command 'nod' \(did you mean node\?\)$/],
+    [['help', 'foo'], /^tsswarm: unknown command 'foo': see "tsswarm --help"$/],
+    [['node', 'help', 'sl'], /^tsswarm: unknown command 'sl' \(did you mean ls\?\)$/],
+    [
+      ['service', 'update', '--env', 'A=1', 'web'],
+      /^tsswarm: unknown option '--env' \(did you mean --env-add\?\)$/,
+    ],
+    [
+      ['events', '--since', 'soon'],
+      /^tsswarm: --since: "soon" is no time: write how long ago \(10m, 1h30m\), Unix seconds, or/,
+    ],
+    [['node', 'ps', 'h9'], /^tsswarm: node h9 not found$/],
     [
       ['node', 'ls', '--fromat', 'x'],
       /^tsswarm: unknown option '--fromat' \(did you mean --format/,

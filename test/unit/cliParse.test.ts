@@ -4,7 +4,9 @@ import { test } from 'node:test';
 import { tableText } from '../../cli/output/list.ts';
 import { compileTemplate } from '../../cli/output/template.ts';
 import * as parse from '../../cli/service/parse.ts';
+import { LeaderLines } from '../../cli/watch/lines.ts';
 import { Picture } from '../../cli/watch/picture.ts';
+import type { LiveMessage } from '../../model/live.ts';
 
 const VALUE = {
   Name: 'web',
@@ -172,4 +174,40 @@ test('the picture fits its terminal and shows managers, nodes, tasks and events'
   for (const rows of [1, 5, 10]) {
     assert.ok(picture.render(20, rows, 3000).split('\n').length <= Math.max(1, rows));
   }
+});
+
+test('a lost leader is told once, with who is not heard, and once that there is one again', () => {
+  const managers = ['h1', 'h2'].map((hostname) => ({
+    nodeId: hostname,
+    hostname,
+    address: `${hostname}:2377`,
+    lag: null,
+  }));
+  const message = (leader: string, atMs: number): LiveMessage => ({
+    type: 'cluster',
+    atMs,
+    cluster: {
+      term: 5,
+      leaderNodeId: leader,
+      managers: managers.map((manager) => ({
+        ...manager,
+        isLeader: manager.hostname === leader,
+        reachable: leader !== '' || manager.hostname === 'h1',
+      })),
+      nodes: [],
+    },
+  });
+  const lines = new LeaderLines();
+  const told = ['h2', '', '', 'h1', 'h1'].map((leader) => [...lines.of(message(leader, 0))]);
+  const lost = 'no leader (no quorum, or an election is under way): not heard: h2 (h2:2377)';
+  assert.deepEqual(told, [
+    [],
+    [`00:00:00.000 swarm: ${lost}`],
+    [],
+    ['00:00:00.000 swarm: leader h1 again, term 5'],
+    [],
+  ]);
+  const picture = new Picture();
+  picture.apply(message('', 0));
+  assert.ok(picture.render(100, 24, 0).startsWith(`\x1b[31mMANAGERS  ${lost}`));
 });
