@@ -9,7 +9,7 @@ import { request } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SwarmError } from '../../base/errors.ts';
-import { BIN_DIR, type HostLayout, LAB_DIR, NODE_FLAGS } from './layout.ts';
+import { BIN_DIR, type HostLayout, LAB_DIR } from './layout.ts';
 import {
   childrenOf,
   commandLine,
@@ -109,7 +109,7 @@ export async function boot(host: HostLayout): Promise<void> {
 export async function startDaemon(host: HostLayout): Promise<void> {
   const pid = mustBeUp(host);
   const command = [
-    `exec node ${NODE_FLAGS} ${join(TOP, 'dist', 'cli', 'main.js')} --host unix://${host.socket} daemon`,
+    `exec node ${join(TOP, 'dist', 'cli', 'main.js')} --host unix://${host.socket} daemon`,
     `--data-root ${host.dataRoot} --exec-root ${host.execRoot}`,
     `--cgroup-parent ${host.cgroupParent} >>${host.logFile} 2>&1 </dev/null`,
   ].join(' ');

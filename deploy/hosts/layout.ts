@@ -22,11 +22,6 @@ export const CLIENT_NAMESPACE = `${LAB_NAME}-client`;
 export const CLIENT_ADDRESS = '10.99.0.100';
 export const CGROUP_ROOT = LAB_NAME;
 export const GRPC_PORT = 2377;
-/**
- * How node runs the command, as deploy/install has it too: starting leaves garbage that V8 would
- * otherwise keep room for, some 18 MB of an idle daemon.
- */
-export const NODE_FLAGS = '--max-semi-space-size=4';
 /** Addresses .11 to .99. */
 export const MAX_HOSTS = 89;
 /** The swarm's bound. */

@@ -38,7 +38,6 @@ import {
   LAB_DIR,
   MAX_HOSTS,
   MAX_MANAGERS,
-  NODE_FLAGS,
   RUN_ROOT,
   STATE_ROOT,
 } from './layout.ts';
@@ -147,10 +146,7 @@ async function up(args: readonly string[]): Promise<void> {
   mkdirSync(LAB_DIR, { recursive: true });
   mkdirSync(BIN_DIR, { recursive: true });
   const wrapper = join(BIN_DIR, 'tsswarm');
-  writeFileSync(
-    wrapper,
-    `#!/bin/sh\nexec node ${NODE_FLAGS} ${join(TOP, 'dist', 'cli', 'main.js')} "$@"\n`,
-  );
+  writeFileSync(wrapper, `#!/bin/sh\nexec node ${join(TOP, 'dist', 'cli', 'main.js')} "$@"\n`);
   chmodSync(wrapper, 0o755);
   const started = clock.nowMs();
   say(`booting ${hosts} hosts`);
