@@ -128,7 +128,10 @@ test('ports', () => {
     refusedService({ ports: [port({}), port({ targetPort: 81 })] }),
     /port 8080\/tcp is published twice/,
   );
-  assert.match(refusedService({ ports: [port({})], endpointMode: 'dnsrr' }), /use endpoint mode vip/);
+  assert.match(
+    refusedService({ ports: [port({})], endpointMode: 'dnsrr' }),
+    /use endpoint mode vip/,
+  );
   const many = Array.from({ length: 1001 }, (_, at) => port({ publishedPort: at + 1 }));
   assert.match(refusedService({ ports: many }), /a service has at most 1000/);
 });
