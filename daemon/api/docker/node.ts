@@ -32,7 +32,8 @@ export function nodeToDocker(
       ...(node.stateMessage === '' ? {} : { Message: node.stateMessage }),
       Addr: node.address,
     },
-    ...(node.manager === undefined
+    // One that is still catching up is no manager yet: it counts for no quorum.
+    ...(node.manager === undefined || node.role !== 'manager'
       ? {}
       : {
           ManagerStatus: {
