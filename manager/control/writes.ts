@@ -197,7 +197,12 @@ export class Writes {
       !isTerminal(task.status.state) && task.networks.some((each) => each.networkId === networkId);
     while (clock.nowMs() < untilMs) {
       const holders = [...store.all('task')].filter(holds);
-      const stopping = holders.filter((task) => task.desiredState > TaskState.RUNNING);
+      // A task of a removed service is as good as told: its orchestrator is just behind.
+      const stopping = holders.filter(
+        (task) =>
+          task.desiredState > TaskState.RUNNING ||
+          store.get('service', task.serviceId) === undefined,
+      );
       if (stopping.length === 0 || stopping.length < holders.length) return;
       await clock.sleep(RELEASE_POLL_MS);
     }

@@ -6,10 +6,11 @@ import { test } from 'node:test';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { Writes } from '../../manager/control/writes.ts';
-import type { NetworkAttachmentSpec, ServiceSpec } from '../../model/types.ts';
+import { TaskState } from '../../model/taskState.ts';
+import type { NetworkAttachmentSpec, ServiceSpec, Task } from '../../model/types.ts';
 import { DirectStore } from '../support/directStore.ts';
 import { ManualClock } from '../support/manualClock.ts';
-import { cluster, network, node, serviceSpec } from '../support/objects.ts';
+import { base, cluster, network, node, serviceSpec, taskSpec } from '../support/objects.ts';
 
 function scene(cannotDemote = '') {
   const clock = new ManualClock();
@@ -27,7 +28,7 @@ function scene(cannotDemote = '') {
     random,
     cannotDemote: async () => cannotDemote,
   });
-  return { direct, writes };
+  return { clock, direct, writes };
 }
 
 function on(...networks: NetworkAttachmentSpec[]): ServiceSpec {
@@ -140,3 +141,55 @@ test('a network in use stays, one with a taken or reserved name is not made', as
   await writes.removeService(object.id);
   await writes.removeNetwork('front-id');
 });
+
+test('a network whose service is gone waits for the tasks that stop, and for no others', async () => {
+  const { clock, direct, writes } = scene();
+  const { object } = await writes.createService(on({ target: 'front-id', aliases: [] }));
+  const held = taskOf(object.id, 'front-id');
+  direct.create('task', held);
+  await assert.rejects(writes.removeNetwork('front-id'), /in use by service web/);
+  await writes.removeService(object.id);
+  let removed = false;
+  const removal = writes.removeNetwork('front-id').then(() => {
+    removed = true;
+  });
+  await clock.advance(1000);
+  assert.equal(removed, false);
+  const stored = direct.store.get('task', held.id);
+  assert(stored !== undefined);
+  const status = { ...stored.status, state: TaskState.SHUTDOWN };
+  direct.update('task', { ...stored, status });
+  await clock.advance(1000);
+  await removal;
+  assert.equal(direct.store.get('network', 'front-id'), undefined);
+});
+
+function taskOf(serviceId: string, networkId: string): Task {
+  return {
+    ...base('t1'),
+    serviceId,
+    serviceName: 'web',
+    slot: 1,
+    generation: 1,
+    nodeId: 'w1',
+    spec: taskSpec(),
+    serviceLabels: {},
+    specVersion: 1,
+    desiredState: TaskState.RUNNING,
+    status: {
+      state: TaskState.RUNNING,
+      atMs: 0,
+      message: '',
+      error: '',
+      containerId: '',
+      pid: 0,
+      exitCode: 0,
+      oomKilled: false,
+      gatewayAddress: '',
+      phases: {},
+    },
+    networks: [{ networkId, address: '', aliases: [] }],
+    ports: [],
+    notBeforeMs: 0,
+  };
+}
