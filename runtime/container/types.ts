@@ -4,6 +4,8 @@
  * are applied by this room; a configuration only says what differs.
  */
 
+import type { Readable, Writable } from 'node:stream';
+
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
   /** Absolute host path; bind only. */
@@ -15,6 +17,25 @@ export interface ContainerMount {
   readonly sizeBytes?: number;
   /** tmpfs only, e.g. 0o1777. */
   readonly mode?: number;
+  /** bind only; default 'rprivate'. */
+  readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
+  /** bind only: without the mounts below the source. */
+  readonly nonRecursive?: boolean;
+}
+
+export interface ContainerDevice {
+  readonly hostPath: string;
+  readonly containerPath: string;
+  /** Any of 'r', 'w', 'm'. */
+  readonly permissions: string;
+}
+
+/** Cut to what this process may give (it may lack CAP_SYS_RESOURCE). -1 = unlimited. */
+export interface ResourceLimit {
+  /** 'nofile', 'nproc', 'core', ...; without RLIMIT_. */
+  readonly name: string;
+  readonly soft: number;
+  readonly hard: number;
 }
 
 export interface ContainerResources {
@@ -27,7 +48,25 @@ export interface ContainerResources {
   readonly cpuShares?: number;
   /** e.g. '0-1,3'. */
   readonly cpusetCpus?: string;
+  readonly cpusetMems?: string;
   readonly pids?: number;
+  /** Soft limit. */
+  readonly memoryReservationBytes?: number;
+  /** 0-100; v1 only, left out elsewhere. */
+  readonly memorySwappiness?: number;
+  /** 10-1000. */
+  readonly blkioWeight?: number;
+}
+
+/** Programs for a health check; the daemon runs it, the runtime only carries it. */
+export interface HealthCheck {
+  /** ['CMD', ...], ['CMD-SHELL', 'line'], ['NONE'] or [] (the image's). */
+  readonly test: readonly string[];
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly retries: number;
+  readonly startPeriodMs: number;
+  readonly startIntervalMs: number;
 }
 
 /** 'new': own and empty but for loopback; 'host'; or joined by path (made by runtime/net). */
@@ -65,9 +104,31 @@ export interface ContainerConfig {
   readonly sysctls?: Readonly<Record<string, string>>;
   /** A pseudo-terminal instead of pipes. */
   readonly tty?: boolean;
+  /** Keep standard input open for attach; else it is /dev/null. */
+  readonly openStdin?: boolean;
+  /** Close standard input when the first attached client that sends to it ends. */
+  readonly stdinOnce?: boolean;
+  readonly domainName?: string;
+  /** A small reaper as process 1, the program as its child. */
+  readonly init?: boolean;
+  readonly privileged?: boolean;
+  readonly noNewPrivileges?: boolean;
+  readonly seccomp?: 'default' | 'unconfined';
+  /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
+  readonly maskPaths?: boolean;
+  readonly devices?: readonly ContainerDevice[];
+  readonly resourceLimits?: readonly ResourceLimit[];
+  readonly oomScoreAdjust?: number;
+  /** Default 64 MiB. */
+  readonly shmSizeBytes?: number;
+  readonly pidNamespace?: 'new' | 'host';
+  readonly ipcNamespace?: 'new' | 'host';
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
+  readonly healthCheck?: HealthCheck;
   readonly log: {
+    /** 'local' (default): framed files of the shim; 'json-file': Docker's JSON lines; 'none'. */
+    readonly driver?: 'local' | 'json-file' | 'none';
     /** Rotated at this size; default 20 MiB. */
     readonly maxSizeBytes?: number;
     /** Files kept, the current one included; default 5. */
@@ -141,6 +202,129 @@ export interface Container {
   stats(): Promise<ContainerStats>;
   /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
   remove(): Promise<void>;
+}
+
+// ---- being built: what Container gains; the container room folds it into Container ------------
+
+/** Bytes of one attached client or exec. With a terminal everything comes as stdout. */
+export interface Streams {
+  /** undefined when it was not asked for. Ending it closes the program's standard input. */
+  readonly stdin: Writable | undefined;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /** Lets go without touching the program. */
+  close(): void;
+}
+
+export interface ExecConfig {
+  readonly args: readonly string[];
+  /** Added to the container's own. */
+  readonly env: readonly string[];
+  /** '' = the container's. */
+  readonly workingDir: string;
+  /** '' = the container's. */
+  readonly user: string;
+  readonly tty: boolean;
+  readonly privileged: boolean;
+  readonly stdin: boolean;
+}
+
+/** A further program in a running container, in its namespaces, cgroups, seccomp, capabilities. */
+export interface Exec {
+  /** Host pid. */
+  readonly pid: number;
+  readonly streams: Streams;
+  /** Resolves with 0-255 (128+n when killed by signal n) after its output has been read. */
+  wait(): Promise<number>;
+  kill(signal: string): Promise<void>;
+  resize(rows: number, columns: number): Promise<void>;
+}
+
+export interface FileStat {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** st_mode. */
+  readonly mode: number;
+  readonly modifiedAtMs: number;
+  /** '' unless a symbolic link. */
+  readonly linkTarget: string;
+}
+
+export interface FileChange {
+  readonly path: string;
+  readonly kind: 'modified' | 'added' | 'deleted';
+}
+
+export interface DetailedStats extends ContainerStats {
+  readonly readAtMs: number;
+  readonly systemCpuNs: number;
+  readonly onlineCpus: number;
+  readonly userCpuNs: number;
+  readonly kernelCpuNs: number;
+  readonly throttledPeriods: number;
+  readonly periods: number;
+  readonly throttledNs: number;
+  /** 0 = unlimited, then the host's memory counts. */
+  readonly memoryLimitBytes: number;
+  /** Page cache that can be dropped; Docker's client subtracts it. */
+  readonly memoryInactiveFileBytes: number;
+  readonly pidsLimit: number;
+  readonly blockReadBytes: number;
+  readonly blockWriteBytes: number;
+  /** By interface name, of the container's network namespace. */
+  readonly networks: Readonly<
+    Record<
+      string,
+      {
+        readonly rxBytes: number;
+        readonly rxPackets: number;
+        readonly rxErrors: number;
+        readonly rxDropped: number;
+        readonly txBytes: number;
+        readonly txPackets: number;
+        readonly txErrors: number;
+        readonly txDropped: number;
+      }
+    >
+  >;
+}
+
+/**
+ * What a container can besides: `start()` works again after an end (a restart: same id, writable
+ * layer and logs kept; `exit` is undefined while it runs), and `paused` tells a frozen one.
+ */
+export interface InteractiveContainer extends Container {
+  readonly paused: boolean;
+  /** Output from now on, besides the log. Any number of clients. SwarmError conflict unless running. */
+  attach(options: { readonly stdin: boolean }): Promise<Streams>;
+  /** SwarmError conflict unless running; invalid with detail.exitCode '126'/'127' as start(). */
+  exec(config: ExecConfig): Promise<Exec>;
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Of the container's terminal. */
+  resize(rows: number, columns: number): Promise<void>;
+  /** Live limits; only the given ones change. Kept in config. */
+  update(resources: ContainerResources): Promise<void>;
+  rename(name: string): Promise<void>;
+  /** Host pids of every process in it. */
+  processes(): Promise<readonly number[]>;
+  detailedStats(): Promise<DetailedStats>;
+  /** Writable layer against the image. */
+  changes(): Promise<readonly FileChange[]>;
+  /** Follows links inside the container's root, never out of it. not_found with the path. */
+  statPath(path: string): Promise<FileStat>;
+  /** A tar of the file or directory, named by its last component. Running or not. */
+  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }>;
+  /** Unpacks an uncompressed tar into the existing directory `path`. */
+  writeArchive(
+    path: string,
+    tar: Readable,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void>;
+  /** The whole root as tar. */
+  exportRoot(): Readable;
+  /** Bytes in the writable layer. */
+  writableBytes(): Promise<number>;
 }
 
 export interface ContainerTable {

@@ -70,6 +70,75 @@ export interface IngressState {
   readonly ports: readonly IngressPort[];
 }
 
+// ---- being built: bridges of this host, ports of containers, change at run time -----------------
+
+/** A user's bridge network of this host, or the default one ('bridge'). */
+export interface BridgeNetwork {
+  readonly networkId: string;
+  readonly name: string;
+  /** One IPv4 range at least, an IPv6 one when asked for. CIDR; chosen by `createBridge` when ''. */
+  readonly subnets: readonly {
+    readonly subnet: string;
+    readonly gateway: string;
+    readonly range: string;
+  }[];
+  /** No route out, no published port. */
+  readonly internal: boolean;
+  /** Docker's com.docker.network.* options: driver.mtu, bridge.enable_icc, bridge.name, ... */
+  readonly options: Readonly<Record<string, string>>;
+}
+
+/** A port of one container on this host (docker run -p; publish mode host). */
+export interface PublishedPort {
+  readonly protocol: 'tcp' | 'udp';
+  /** '' = every address, IPv4 and IPv6. */
+  readonly hostAddress: string;
+  /** 0 = chosen from 32768-60999 (docker run -p 80) or as given. */
+  readonly hostPort: number;
+  readonly containerPort: number;
+}
+
+/** One interface of a container on a bridge or overlay, as wanted. */
+export interface EndpointRequest {
+  readonly networkId: string;
+  readonly endpointId: string;
+  /** Overlay: as allocated by managers. Bridge: '' = chosen. Without prefix length. */
+  readonly address: string;
+  readonly address6: string;
+  /** Names it answers to on this network besides its container's name; not in AttachRequest.names. */
+  readonly aliases: readonly string[];
+  /** '' = chosen. */
+  readonly macAddress: string;
+}
+
+/** ... and as made. */
+export interface Endpoint {
+  readonly networkId: string;
+  readonly endpointId: string;
+  readonly address: string;
+  readonly prefixLength: number;
+  readonly gateway: string;
+  readonly address6: string;
+  readonly prefixLength6: number;
+  readonly gateway6: string;
+  readonly macAddress: string;
+}
+
+/** What HostNetwork gains for containers of this host alone. */
+export interface LocalNetworks {
+  /** Makes the bridge and its rules; returns it with its subnets filled in. conflict: overlaps. */
+  createBridge(network: BridgeNetwork): Promise<BridgeNetwork>;
+  /** conflict when a container is on it. */
+  removeBridge(networkId: string): Promise<void>;
+  bridges(): readonly BridgeNetwork[];
+  /** To a container that is attached (attach with `bridges`), while it runs. */
+  connect(containerId: string, endpoint: EndpointRequest): Promise<Endpoint>;
+  disconnect(containerId: string, networkId: string): Promise<void>;
+  endpoints(containerId: string): readonly Endpoint[];
+  /** conflict: 'port 8080/tcp is already taken by <container name | service name>'. */
+  publish(containerId: string, ports: readonly PublishedPort[]): Promise<readonly PublishedPort[]>;
+}
+
 export interface AttachRequest {
   /** 64 hex; names the network namespace. */
   readonly containerId: string;
@@ -85,6 +154,12 @@ export interface AttachRequest {
   readonly gateway: boolean;
   /** An interface on the default bridge network ('bridge') instead of the gateway bridge. */
   readonly defaultBridge: boolean;
+  /** Interfaces on bridges of this host (LocalNetworks); the first gives the default route. */
+  readonly bridges?: readonly EndpointRequest[];
+  /** Published on this host as soon as the container is attached; all or none. */
+  readonly ports?: readonly PublishedPort[];
+  /** For messages about taken ports, and its name on user bridges. */
+  readonly name?: string;
   readonly extraHosts: readonly { readonly name: string; readonly address: string }[];
   readonly dns: {
     readonly servers: readonly string[];
