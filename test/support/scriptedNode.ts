@@ -408,6 +408,7 @@ export class ScriptedNode implements DaemonNode, Control {
       })),
       ports: service.ports,
       notBeforeMs: 0,
+      movedFrom: '',
     };
   }
 }
@@ -436,6 +437,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     hostIndex: index + 1,
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
   };
 }
@@ -453,5 +455,6 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
   };
 }
