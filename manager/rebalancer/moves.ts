@@ -6,14 +6,13 @@
  * Pure; who makes the moves is rebalancer.ts.
  */
 import { MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
+import { REBALANCE_LABEL } from '../../model/defaults.ts';
 import { isFailure, isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
 import type { View } from '../store/types.ts';
 import { compare, type Delta, type Place, ServiceBalance } from './balance.ts';
 
-/** 'off': tasks of the service are never moved; 'on': also those that hold volumes of their host. */
-export const REBALANCE_LABEL = 'tsswarm.rebalance';
 /** A slot that was moved, or was to be, stays for so long. */
 export const HOLD_MS = 10 * MINUTE_MS;
 /** A node that has just come takes nothing: it may go again. */
@@ -38,7 +37,7 @@ export interface MovePlan {
   readonly againAtMs: number | undefined;
 }
 
-/** The next `limit` moves. `askedAtMs`: when a user last asked for all to be spread anew; 0 never. */
+/** The next `limit` moves. `askedAtMs`: when a user last asked to spread all anew; 0 never. */
 export function planMoves(view: View, nowMs: number, limit: number, askedAtMs: number): MovePlan {
   return new Planner(view, nowMs, askedAtMs).plan(limit);
 }
