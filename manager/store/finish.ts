@@ -1,7 +1,7 @@
 /**
  * What apply itself writes into a record: id and times and version from the entry, a service's
- * specVersion when its specification changed (and allocatedVersion with it where there is nothing to
- * allocate, which saves a second write), and shared references to equal specifications (a
+ * specVersion when its specification changed (and allocatedVersion with it where there is nothing
+ * to allocate, which saves a second write), and shared references to equal specifications (a
  * thousand tasks of one service hold one TaskSpec). Deterministic: only old and new record count.
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
