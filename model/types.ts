@@ -47,6 +47,8 @@ export interface Cluster extends ObjectBase {
   readonly vxlanPort: number;
   /** Raft ids of removed managers; they never come back. */
   readonly removedRaftIds: readonly number[];
+  /** When a user last asked for the tasks to be spread anew; 0 never. */
+  readonly rebalanceAtMs: number;
 }
 
 // ---- node --------------------------------------------------------------------------------------
@@ -99,6 +101,8 @@ export interface Node extends ObjectBase {
   readonly manager: ManagerStatus | undefined;
   /** When it was last called down; 0 never. */
   readonly downSinceMs: number;
+  /** Since when it can take tasks (ready and active); 0 while down, drained or paused. */
+  readonly availableSinceMs: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
 }
@@ -308,6 +312,8 @@ export interface Task extends ObjectBase {
   readonly ports: readonly PortConfig[];
   /** Unix ms before which it must not be raised from READY to RUNNING (restart delay); 0 = none. */
   readonly notBeforeMs: number;
+  /** Id of the node from which a rebalance moves its slot; '' otherwise. It starts first there. */
+  readonly movedFrom: string;
 }
 
 // ---- network -----------------------------------------------------------------------------------

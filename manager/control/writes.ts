@@ -278,6 +278,16 @@ export class Writes {
     return this.#put({ kind: 'update', table: 'cluster', object });
   }
 
+  /** The version is not asked for: whatever changed meanwhile does not speak against it. */
+  async rebalance(): Promise<Written<Cluster>> {
+    const { store, clock } = this.#options;
+    const cluster = store.cluster();
+    if (cluster === undefined) throw new SwarmError('unavailable', 'the swarm is just starting');
+    // Tasks of this very moment are among those that may move.
+    const object: Cluster = { ...cluster, rebalanceAtMs: Math.floor(clock.wallMs()) + 1 };
+    return this.#put({ kind: 'update', table: 'cluster', object });
+  }
+
   // ---- common ----------------------------------------------------------------------------------
 
   #find<T extends TableName>(table: T, id: string): Tables[T] {

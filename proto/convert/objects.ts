@@ -156,6 +156,7 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -171,6 +172,7 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -193,6 +195,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
           },
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
+    availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
     certificateSerial: node.certificateSerial,
   };
 }
@@ -216,6 +219,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
             address: wire.manager.address,
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
+    availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
     certificateSerial: wire.certificateSerial,
   };
 }
@@ -291,6 +295,7 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
     })),
     ports: task.ports.map(portToWire),
     notBeforeMs: toU64(task.notBeforeMs, 'notBeforeMs'),
+    movedFrom: task.movedFrom,
   };
 }
 
@@ -314,6 +319,7 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     })),
     ports: wire.ports.map(portFromWire),
     notBeforeMs: fromU64(wire.notBeforeMs, 'notBeforeMs'),
+    movedFrom: wire.movedFrom,
   };
 }
 

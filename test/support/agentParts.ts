@@ -71,6 +71,7 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     ...parts.task,
     spec: {
       container: { ...CONTAINER, ...parts.container },

@@ -59,6 +59,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   subnetSize: u32,
   vxlanPort: u32,
   removedRaftIds: fc.array(whole, { maxLength: 3 }),
+  rebalanceAtMs: whole,
 });
 
 export const nodeSpec: fc.Arbitrary<NodeSpec> = fc.record({
@@ -92,6 +93,7 @@ export const node: fc.Arbitrary<Node> = fc.record({
   hostIndex: u32,
   manager: fc.option(fc.record({ raftId: whole, address: text }), { nil: undefined }),
   downSinceMs: whole,
+  availableSinceMs: whole,
   certificateSerial: text,
 });
 
@@ -246,6 +248,7 @@ export const task: fc.Arbitrary<Task> = fc.record({
   }),
   ports,
   notBeforeMs: whole,
+  movedFrom: text,
 });
 
 export const networkSpec: fc.Arbitrary<NetworkSpec> = fc.record({

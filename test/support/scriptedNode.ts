@@ -315,6 +315,12 @@ export class ScriptedNode implements DaemonNode, Control {
     return this.store.cluster()!;
   }
 
+  async rebalance(): Promise<Cluster> {
+    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
+    this.write({ kind: 'update', table: 'cluster', object });
+    return this.store.cluster()!;
+  }
+
   async joinTokens(): Promise<{ worker: string; manager: string }> {
     const cluster = this.store.cluster()!;
     const digest = 'd'.repeat(50);
@@ -408,6 +414,7 @@ export class ScriptedNode implements DaemonNode, Control {
       })),
       ports: service.ports,
       notBeforeMs: 0,
+      movedFrom: '',
     };
   }
 }
@@ -436,6 +443,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     hostIndex: index + 1,
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
   };
 }
@@ -453,5 +461,6 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
   };
 }

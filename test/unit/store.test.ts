@@ -51,6 +51,7 @@ function task(id: string, fields: Partial<Task> = {}): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     ...fields,
   };
 }
