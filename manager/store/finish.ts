@@ -4,7 +4,7 @@
  * thousand tasks of one service hold one TaskSpec). Deterministic: only old and new record count.
  */
 import { sameValue } from '../../model/equal.ts';
-import type { AnyObject, ObjectBase, Service, TableName, Task } from '../../model/types.ts';
+import type { AnyObject, ObjectBase, Secret, Service, TableName, Task } from '../../model/types.ts';
 import type { Contents } from './contents.ts';
 
 export interface Stamp {
@@ -27,6 +27,9 @@ export function finish(
   };
   if (table === 'service') {
     return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
+  }
+  if (table === 'secret' || table === 'config') {
+    return { ...finishData(before as Secret | undefined, after as Secret), ...base };
   }
   if (table === 'task') return { ...share(contents, before as Task, after as Task), ...base };
   return { ...after, ...base };
@@ -53,6 +56,12 @@ function finishService(before: Service | undefined, after: Service, stamp: Stamp
     specVersion: stamp.version,
     update: sameValue(before.update, after.update) ? undefined : after.update,
   };
+}
+
+/** Only labels change: the data stays the same bytes, also in memory. */
+function finishData(before: Secret | undefined, after: Secret): Secret {
+  if (before === undefined) return after;
+  return { ...after, spec: { ...before.spec, labels: after.spec.labels } };
 }
 
 function share(contents: Contents, before: Task | undefined, after: Task): Task {
