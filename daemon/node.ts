@@ -366,7 +366,7 @@ export class Node implements DaemonNode {
 
   /** Ends what the swarm ran here and erases the identity. */
   async #forget(): Promise<void> {
-    const { containers, network } = this.#runtime;
+    const { containers, memoryFiles, network } = this.#runtime;
     for (const container of containers.list()) {
       await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
         // Removing it below kills what would not stop.
@@ -374,6 +374,7 @@ export class Node implements DaemonNode {
       });
       await container.remove();
     }
+    for (const id of memoryFiles.ids()) memoryFiles.drop(id);
     await network.prune(new Set());
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
