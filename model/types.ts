@@ -16,7 +16,7 @@ export interface ObjectBase {
   readonly updatedAtMs: number;
 }
 
-export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network';
+export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network' | 'secret' | 'config';
 
 // ---- cluster -----------------------------------------------------------------------------------
 
@@ -162,6 +162,22 @@ export interface ContainerSpec {
   readonly dnsServers: readonly string[];
   readonly dnsSearch: readonly string[];
   readonly dnsOptions: readonly string[];
+  readonly secrets: readonly FileReference[];
+  readonly configs: readonly FileReference[];
+}
+
+/** A secret or config of the cluster as a file in a container. */
+export interface FileReference {
+  /** Secret or config. In a request '' or a name is resolved to it by control. */
+  readonly id: string;
+  readonly name: string;
+  /** Its path; when not absolute, below /run/secrets (secrets) or / (configs). */
+  readonly target: string;
+  /** Whole numbers as text, as Docker has them. */
+  readonly uid: string;
+  readonly gid: string;
+  /** Permission bits. */
+  readonly mode: number;
 }
 
 export interface NetworkAttachmentSpec {
@@ -344,12 +360,36 @@ export interface Network extends ObjectBase {
   readonly error: string;
 }
 
+// ---- secrets and configs -----------------------------------------------------------------------
+
+/** Bytes by name. Only the labels of one that exists change. */
+export interface DataSpec {
+  readonly name: string;
+  readonly labels: Labels;
+  readonly data: Uint8Array;
+  /** 'golang': templates in the data are replaced where a task gets it; '' = as it is. */
+  readonly templating: '' | 'golang';
+}
+
+/** Never shown to anyone but the tasks that name it. */
+export interface Secret extends ObjectBase {
+  readonly spec: DataSpec;
+}
+
+export interface Config extends ObjectBase {
+  readonly spec: DataSpec;
+}
+
+export type DataTable = 'secret' | 'config';
+
 export interface Tables {
   readonly cluster: Cluster;
   readonly node: Node;
   readonly service: Service;
   readonly task: Task;
   readonly network: Network;
+  readonly secret: Secret;
+  readonly config: Config;
 }
 
 export type AnyObject = Tables[TableName];

@@ -18,6 +18,7 @@ import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
+import { addDataRoutes } from './routes/data.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
@@ -94,6 +95,7 @@ function routerOf(parts: ApiParts): Router {
   addClusterRoutes(router, parts);
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
+  addDataRoutes(router, parts);
   addUnbuiltRoutes(router, parts);
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);

@@ -1,13 +1,21 @@
 /**
  * What apply itself writes into a record: id and times and version from the entry, a service's
  * specVersion when its specification changed (and allocatedVersion with it where there is nothing
- * to allocate, which saves a second write), since when a node can take tasks, and shared references
- * to equal specifications (a thousand tasks of one service hold one TaskSpec). Deterministic: only
- * old and new record count.
+ * to allocate, which saves a second write), shared references to equal specifications (a thousand
+ * tasks of one service hold one TaskSpec), and since when a node can take tasks. Deterministic:
+ * only old and new record count.
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
-import type { AnyObject, Node, ObjectBase, Service, TableName, Task } from '../../model/types.ts';
+import type {
+  AnyObject,
+  Node,
+  ObjectBase,
+  Secret,
+  Service,
+  TableName,
+  Task,
+} from '../../model/types.ts';
 import type { Contents } from './contents.ts';
 
 export interface Stamp {
@@ -32,6 +40,9 @@ export function finish(
     return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
   }
   if (table === 'node') return { ...finishNode(after as Node, stamp), ...base };
+  if (table === 'secret' || table === 'config') {
+    return { ...finishData(before as Secret | undefined, after as Secret), ...base };
+  }
   if (table === 'task') return { ...share(contents, before as Task, after as Task), ...base };
   return { ...after, ...base };
 }
@@ -71,6 +82,12 @@ function finishService(before: Service | undefined, after: Service, stamp: Stamp
     allocatedVersion: needsNothing(after) ? stamp.version : after.allocatedVersion,
     update: sameValue(before.update, after.update) ? undefined : after.update,
   };
+}
+
+/** Only labels change: the data stays the same bytes, also in memory. */
+function finishData(before: Secret | undefined, after: Secret): Secret {
+  if (before === undefined) return after;
+  return { ...after, spec: { ...before.spec, labels: after.spec.labels } };
 }
 
 /** Neither has nor wants an address or a port. */

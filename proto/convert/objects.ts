@@ -40,6 +40,7 @@ import {
   type TaskStatus as WireTaskStatus,
   type UpdateStatus as WireUpdateStatus,
 } from '../gen/tsswarm/v1/objects_pb.js';
+import { dataSpecFromWire, dataSpecToWire } from './data.ts';
 import {
   clusterSpecFromWire,
   clusterSpecToWire,
@@ -356,6 +357,10 @@ function bodyToWire(value: TableObject): MessageInitShape<typeof ObjectSchema>['
       return { case: 'task', value: taskToWire(value.object) };
     case 'network':
       return { case: 'network', value: networkToWire(value.object) };
+    case 'secret':
+      return { case: 'secret', value: { spec: dataSpecToWire(value.object.spec) } };
+    case 'config':
+      return { case: 'config', value: { spec: dataSpecToWire(value.object.spec) } };
     default:
       return unreachable(value, 'table');
   }
@@ -392,6 +397,11 @@ export function objectFromWire(wire: WireObject): TableObject {
       return { table: 'task', object: taskFromWire(base, body.value) };
     case 'network':
       return { table: 'network', object: networkFromWire(base, body.value) };
+    case 'secret':
+    case 'config': {
+      const spec = dataSpecFromWire(need(body.value.spec, `${body.case}.spec`));
+      return { table: body.case, object: { ...base, spec } };
+    }
     default:
       throw new SwarmError('invalid', `object ${wire.id} has no known body`);
   }

@@ -32,6 +32,8 @@ const CONTAINER: ContainerSpec = {
   dnsServers: [],
   dnsSearch: [],
   dnsOptions: [],
+  secrets: [],
+  configs: [],
 };
 
 export const ASSIGNED_STATUS: TaskStatus = {

@@ -105,6 +105,8 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsServers: [],
     dnsSearch: [],
     dnsOptions: [],
+    secrets: [],
+    configs: [],
     ...fields,
   };
 }

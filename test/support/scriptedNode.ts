@@ -15,6 +15,7 @@ import type {
   TaskLogQuery,
   TaskLogRecord,
 } from '../../daemon/types.ts';
+import { newData, relabelled } from '../../manager/control/dataWrites.ts';
 import type { Control } from '../../manager/control/types.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
@@ -23,12 +24,15 @@ import { TaskState } from '../../model/taskState.ts';
 import type {
   Cluster,
   ClusterSpec,
+  DataSpec,
+  DataTable,
   Network,
   NetworkSpec,
   Node,
   NodeSpec,
   Service,
   ServiceSpec,
+  Tables,
   Task,
 } from '../../model/types.ts';
 import {
@@ -277,6 +281,30 @@ export class ScriptedNode implements DaemonNode, Control {
       throw new SwarmError('conflict', `network is in use by ${names}: remove them first`);
     }
     this.write({ kind: 'remove', table: 'network', id });
+  }
+
+  async createData<T extends DataTable>(table: T, spec: DataSpec): Promise<Tables[T]> {
+    this.#failIfScripted();
+    const object = newData(this.store, table, this.#ids.object(), spec) as Tables[T];
+    this.write({ kind: 'create', table, object } as unknown as Change);
+    return this.store.get(table, object.id) ?? object;
+  }
+
+  async updateData<T extends DataTable>(
+    table: T,
+    id: string,
+    version: number,
+    spec: DataSpec,
+  ): Promise<Tables[T]> {
+    const now = this.store.get(table, id);
+    if (now === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
+    const object = { ...relabelled(table, now, spec), version } as Tables[T];
+    this.write({ kind: 'update', table, object } as unknown as Change);
+    return this.store.get(table, id) ?? object;
+  }
+
+  async removeData(table: DataTable, id: string): Promise<void> {
+    this.write({ kind: 'remove', table, id });
   }
 
   async updateNode(id: string, version: number, spec: NodeSpec): Promise<Node> {
