@@ -59,6 +59,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   makeDirectories(dirname(options.socketPath), 0o755);
   const api = createApi({ node, clock, log, random });
   await api.listenUnix(options.socketPath, { group: options.socketGroup });
+  node.serveApi((connection) => api.accept(connection));
   notifySystemd('READY=1');
   log.info('the daemon is ready', { version: VERSION, socket: options.socketPath });
   void missingFeatures().then((lines) => {

@@ -4,8 +4,9 @@
  */
 import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { dirname } from 'node:path';
+import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
@@ -17,6 +18,7 @@ import { controlOf } from './find.ts';
 import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { isForTasks, RemoteTasks } from './remote.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
 import { addDataRoutes } from './routes/data.ts';
 import { addImageRoutes } from './routes/images.ts';
@@ -28,6 +30,7 @@ import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
 import { addUnbuiltRoutes } from './routes/unbuilt.ts';
 import { Turns } from './turns.ts';
+import { refuse } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
@@ -49,6 +52,8 @@ export interface Api {
    * A socket nobody answers on is replaced; SwarmError conflict when somebody does.
    */
   listenUnix(path: string, options: { readonly group: string }): Promise<void>;
+  /** Serves a connection of another manager: what it may ask is about tasks of this host. */
+  accept(connection: Duplex): void;
   /** Stops listening and ends what is under way. */
   close(): Promise<void>;
 }
@@ -58,24 +63,44 @@ export function createApi(options: ApiOptions): Api {
   const servers: Server[] = [];
   const watchers = new WatchSockets(options);
   const turns = new Turns();
+  const remote = new RemoteTasks(options.node);
+  const here = (incoming: IncomingMessage, response: ServerResponse): void => {
+    void serve(router, options.log, incoming, response);
+  };
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
     turns.take(incoming, response, () => {
-      void serve(router, options.log, incoming, response);
+      if (!remote.take(incoming, response)) here(incoming, response);
     });
   };
+  const upgrade = (incoming: IncomingMessage, socket: Duplex, head: Buffer): void => {
+    if (!remote.takeUpgrade(incoming, socket, head)) watchers.upgrade(incoming, socket, head);
+  };
+  const managers = createServer({ requestTimeout: 0 }, (incoming, response) => {
+    if (isForTasks(options.node, incoming.url ?? '')) here(incoming, response);
+    else void sendError(notForManagers(), options.log, incoming, response);
+  });
+  managers.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (isForTasks(options.node, incoming.url ?? '')) watchers.upgrade(incoming, socket, head);
+    else refuse(socket, notForManagers());
+  });
   return {
     listenUnix: async (path, { group }) => {
       mkdirSync(dirname(path), { recursive: true });
       await removeStaleSocket(path);
       const server = createServer({ requestTimeout: 0 }, listener);
       server.maxConnections = MAX_CONNECTIONS;
-      watchers.attach(server);
+      server.on('upgrade', upgrade);
       await listening(server, path);
       servers.push(server);
       restrict(path, group);
     },
+    accept: (connection) => {
+      // Any duplex stream will do, as its documentation says; its types ask for a socket.
+      managers.emit('connection', connection as Socket);
+    },
     close: async () => {
       watchers.close();
+      managers.closeAllConnections();
       for (const server of servers.splice(0)) {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         server.closeAllConnections();
@@ -83,6 +108,10 @@ export function createApi(options: ApiOptions): Api {
       }
     },
   };
+}
+
+function notForManagers(): SwarmError {
+  return new SwarmError('not_found', 'no such container of a task on this host');
 }
 
 function routerOf(parts: ApiParts): Router {

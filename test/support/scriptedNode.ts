@@ -6,6 +6,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
+import { NodeTaskHosts } from '../../daemon/taskHosts.ts';
 import type {
   DaemonNode,
   HostInfo,
@@ -49,6 +50,14 @@ export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
   readonly store = new Store();
   readonly images = new ScriptedImages();
+  readonly taskHosts = new NodeTaskHosts({
+    containers: () => [],
+    ownNodeId: () => this.localNode.nodeId,
+    view: () => this.store,
+    channelTo: (address) => {
+      throw new SwarmError('unavailable', `a scripted node reaches no other (${address})`);
+    },
+  });
   readonly inits: InitRequest[] = [];
   readonly joins: JoinRequest[] = [];
   readonly logQueries: TaskLogQuery[] = [];
