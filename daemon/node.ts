@@ -367,14 +367,16 @@ export class Node implements DaemonNode {
   /** Ends what the swarm ran here and erases the identity. */
   async #forget(): Promise<void> {
     const { containers, network } = this.#runtime;
+    const standalone = containers.list().filter((each) => each.config.standalone === true);
     for (const container of containers.list()) {
+      if (container.config.standalone === true) continue;
       await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
         // Removing it below kills what would not stop.
         this.#environment.log.warn('container did not stop', { error: messageOf(error) });
       });
       await container.remove();
     }
-    await network.prune(new Set());
+    await network.prune(new Set(standalone.map((each) => each.config.id)));
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
     this.#identity.erase();

@@ -76,6 +76,8 @@ export interface ContainerConfig {
   /** 64 hex digits (base/id). */
   readonly id: string;
   readonly name: string;
+  /** Made by a user of this host (docker run); no task's, so the agent leaves it alone. */
+  readonly standalone?: boolean;
   readonly labels: Readonly<Record<string, string>>;
   /** What it was made from, for inspection: reference and image id. */
   readonly image: { readonly reference: string; readonly id: string };
@@ -295,7 +297,10 @@ export interface DetailedStats extends ContainerStats {
  */
 export interface InteractiveContainer extends Container {
   readonly paused: boolean;
-  /** Output from now on, besides the log. Any number of clients. SwarmError conflict unless running. */
+  /**
+   * Output from now on, besides the log. Any number of clients. Before start() too: then from the
+   * program's first byte. SwarmError conflict once it has ended.
+   */
   attach(options: { readonly stdin: boolean }): Promise<Streams>;
   /** SwarmError conflict unless running; invalid with detail.exitCode '126'/'127' as start(). */
   exec(config: ExecConfig): Promise<Exec>;
