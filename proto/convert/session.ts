@@ -29,7 +29,7 @@ import {
   type TaskStatusUpdate as WireTaskStatusUpdate,
 } from '../gen/tsswarm/v1/cluster_pb.js';
 import { objectFromWire, objectToWire, taskStatusFromWire, taskStatusToWire } from './objects.ts';
-import { ROLES } from './specs.ts';
+import { ROLES } from './specs/cluster.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 const PROTOCOLS = ['tcp', 'udp'] as const;

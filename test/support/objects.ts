@@ -4,6 +4,7 @@
  */
 import {
   DEFAULT_CLUSTER_SPEC,
+  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
@@ -75,6 +76,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
       ...fields.description,
     },
   };
@@ -103,6 +105,7 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsServers: [],
     dnsSearch: [],
     dnsOptions: [],
+    ...DEFAULT_CONTAINER_EXTRAS,
     ...fields,
   };
 }
@@ -123,6 +126,8 @@ export function taskSpec(fields: TaskSpecFields = {}): TaskSpec {
     reservations: NO_RESOURCES,
     restart: DEFAULT_RESTART_POLICY,
     networks: [],
+    genericResources: [],
+    logDriver: '',
     logOptions: {},
     forceUpdate: 0,
     ...fields,
@@ -157,6 +162,7 @@ export function service(name: string, fields: ServiceSpecFields = {}): Service {
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
+    job: undefined,
   };
 }
 

@@ -203,6 +203,7 @@ export class ScriptedNode implements DaemonNode, Control {
       spec,
       previousSpec: undefined,
       specVersion: this.#index + 1,
+      job: undefined,
       update: undefined,
       virtualAddresses: [],
       ports: spec.ports.map((port, at) => ({
@@ -408,6 +409,8 @@ export class ScriptedNode implements DaemonNode, Control {
       })),
       ports: service.ports,
       notBeforeMs: 0,
+      jobIteration: undefined,
+      genericResources: [],
     };
   }
 }
@@ -427,6 +430,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
     },
     role: 'manager',
     state: 'ready',

@@ -50,6 +50,8 @@ function task(id: string, nodeId = 'h1'): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    jobIteration: undefined,
+    genericResources: [],
   };
 }
 
