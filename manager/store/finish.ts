@@ -1,8 +1,10 @@
 /**
  * What apply itself writes into a record: id and times and version from the entry, a service's
- * specVersion when its specification changed, and shared references to equal specifications (a
+ * specVersion when its specification changed (and allocatedVersion with it where there is nothing
+ * to allocate, which saves a second write), and shared references to equal specifications (a
  * thousand tasks of one service hold one TaskSpec). Deterministic: only old and new record count.
  */
+import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
 import type { AnyObject, ObjectBase, Service, TableName, Task } from '../../model/types.ts';
 import type { Contents } from './contents.ts';
@@ -42,7 +44,10 @@ export function restored(contents: Contents, table: TableName, object: AnyObject
  * it is dropped unless the same change replaces it (a rollback reports itself).
  */
 function finishService(before: Service | undefined, after: Service, stamp: Stamp): Service {
-  if (before === undefined) return { ...after, specVersion: stamp.version, allocatedVersion: 0 };
+  if (before === undefined) {
+    const allocatedVersion = needsNothing(after) ? stamp.version : 0;
+    return { ...after, specVersion: stamp.version, allocatedVersion };
+  }
   if (sameValue(before.spec, after.spec)) {
     return { ...after, spec: before.spec, specVersion: before.specVersion };
   }
@@ -51,8 +56,15 @@ function finishService(before: Service | undefined, after: Service, stamp: Stamp
     ...after,
     spec: { ...after.spec, task },
     specVersion: stamp.version,
+    allocatedVersion: needsNothing(after) ? stamp.version : after.allocatedVersion,
     update: sameValue(before.update, after.update) ? undefined : after.update,
   };
+}
+
+/** Neither has nor wants an address or a port. */
+function needsNothing({ spec, virtualAddresses, ports }: Service): boolean {
+  if (virtualAddresses.length > 0 || ports.length > 0 || spec.ports.length > 0) return false;
+  return spec.task.networks.every(({ target }) => NODE_LOCAL_NETWORKS.includes(target));
 }
 
 function share(contents: Contents, before: Task | undefined, after: Task): Task {
