@@ -2,6 +2,7 @@
 import path from 'node:path';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { DEFAULT_VXLAN_PORT } from '../model/defaults.ts';
+import { TmpfsFiles } from '../runtime/container/memoryFiles.ts';
 import { openContainerTable } from '../runtime/container/table.ts';
 import type { RegistrySettings } from '../runtime/image/registryHosts.ts';
 import { openImageStore } from '../runtime/image/store.ts';
@@ -52,7 +53,7 @@ export async function openHost(
     }),
   ]);
   return {
-    runtime: { containers, images, network },
+    runtime: { containers, images, network, memoryFiles: new TmpfsFiles(execRoot) },
     close: async () => {
       await network.close();
       await containers.close();
