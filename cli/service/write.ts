@@ -16,7 +16,7 @@ export function getService(context: Context, name: string): Promise<ServiceJson>
   return context.client.get<ServiceJson>(`/services/${encodeURIComponent(name)}`);
 }
 
-/** The image with its digest when this host knows it, so that all tasks run the same one. */
+/** The image with its digest when a registry or this host tells it: all tasks run the same one. */
 async function pinned(context: Context, given: string): Promise<string> {
   if (given.includes('@')) return given;
   const image = /:[^/]+$/.test(given) ? given : `${given}:latest`;
@@ -28,9 +28,13 @@ async function pinned(context: Context, given: string): Promise<string> {
     const found = await context.client.get<Found>(path);
     return `${image}@${found.Descriptor.digest}`;
   } catch (error) {
-    // Not known here: each host resolves the name by itself.
-    if (error instanceof SwarmError && error.code === 'not_found') return given;
-    throw error;
+    if (!(error instanceof SwarmError) || error.code === 'cancelled') throw error;
+    // Each host resolves the name by itself, and may have the image under it.
+    context.err.write(
+      `tsswarm: image ${image} could not be accessed on a registry to record its digest: ` +
+        `${error.message}. Each node will access it independently\n`,
+    );
+    return given;
   }
 }
 
