@@ -53,6 +53,7 @@ export class Agent {
     this.#executor = new ContainerExecutor({
       runtime,
       networks: this.#networks,
+      clock,
       ids: options.ids,
       log,
       node: () => ({ id: options.nodeId, ...options.describe() }),

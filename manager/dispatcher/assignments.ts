@@ -9,8 +9,8 @@
  * | network | nodes with a task on it that has not ended | every endpoint on it, VIPs, names |
  * | ingress | every node | published ports and the tasks that serve them now |
  *
- * A task serves (is a backend, has a name) while it runs, is wanted running, and its node is not
- * down.
+ * A task serves (is a backend, has a name) while it runs, is healthy, is wanted running, and its
+ * node is not down.
  */
 
 import type {
@@ -52,8 +52,10 @@ export function changesShared(event: StoreEvent): boolean {
   );
 }
 
+/** A running task with an error has turned unhealthy and is being stopped. */
 function serves(task: Task): boolean {
-  return task.status.state === TaskState.RUNNING && task.desiredState === TaskState.RUNNING;
+  const { state, error } = task.status;
+  return state === TaskState.RUNNING && error === '' && task.desiredState === TaskState.RUNNING;
 }
 
 /** Sent to its node at all: placed, and once there also after it ended (its logs and history). */

@@ -247,7 +247,7 @@ test('a service with nothing to allocate is allocated when it is applied', () =>
   store.do(create(service('web')));
   assert.equal(store.web().allocatedVersion, store.web().specVersion);
   const port = { name: '', protocol: 'tcp', targetPort: 80, publishedPort: 8080 } as const;
-  const ports = [{ ...port, publishMode: 'ingress' as const }];
+  const ports = [{ ...port, publishMode: 'ingress' as const, hostAddress: '' }];
   store.do(update({ ...store.web(), spec: { ...store.web().spec, ports } }));
   assert.notEqual(store.web().allocatedVersion, store.web().specVersion);
   store.do(update({ ...store.web(), ports, allocatedVersion: store.web().specVersion }));
