@@ -9,6 +9,7 @@ import { SwarmError } from '../base/errors.ts';
 import { parseAddress } from './address.ts';
 import { checkDuration, checkLabels, checkWhole, checkWord, invalid, isWhole } from './checks.ts';
 import { parseConstraint } from './constraint.ts';
+import { validateReferences } from './data.ts';
 import type {
   ContainerSpec,
   MountSpec,
@@ -78,6 +79,7 @@ function validateContainer(spec: ContainerSpec): void {
   }
   checkDuration('stop-grace-period', spec.stopGraceMs);
   validateMounts(spec.mounts);
+  validateReferences(spec);
   validateNames(spec);
 }
 

@@ -40,6 +40,7 @@ import {
   type TaskStatus as WireTaskStatus,
   type UpdateStatus as WireUpdateStatus,
 } from '../gen/tsswarm/v1/objects_pb.js';
+import { dataSpecFromWire, dataSpecToWire } from './data.ts';
 import {
   clusterSpecFromWire,
   clusterSpecToWire,
@@ -156,6 +157,7 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -171,6 +173,7 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -193,6 +196,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
           },
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
+    availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
     certificateSerial: node.certificateSerial,
   };
 }
@@ -216,6 +220,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
             address: wire.manager.address,
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
+    availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
     certificateSerial: wire.certificateSerial,
   };
 }
@@ -291,6 +296,7 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
     })),
     ports: task.ports.map(portToWire),
     notBeforeMs: toU64(task.notBeforeMs, 'notBeforeMs'),
+    movedFrom: task.movedFrom,
   };
 }
 
@@ -314,6 +320,7 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     })),
     ports: wire.ports.map(portFromWire),
     notBeforeMs: fromU64(wire.notBeforeMs, 'notBeforeMs'),
+    movedFrom: wire.movedFrom,
   };
 }
 
@@ -350,6 +357,10 @@ function bodyToWire(value: TableObject): MessageInitShape<typeof ObjectSchema>['
       return { case: 'task', value: taskToWire(value.object) };
     case 'network':
       return { case: 'network', value: networkToWire(value.object) };
+    case 'secret':
+      return { case: 'secret', value: { spec: dataSpecToWire(value.object.spec) } };
+    case 'config':
+      return { case: 'config', value: { spec: dataSpecToWire(value.object.spec) } };
     default:
       return unreachable(value, 'table');
   }
@@ -386,6 +397,11 @@ export function objectFromWire(wire: WireObject): TableObject {
       return { table: 'task', object: taskFromWire(base, body.value) };
     case 'network':
       return { table: 'network', object: networkFromWire(base, body.value) };
+    case 'secret':
+    case 'config': {
+      const spec = dataSpecFromWire(need(body.value.spec, `${body.case}.spec`));
+      return { table: body.case, object: { ...base, spec } };
+    }
     default:
       throw new SwarmError('invalid', `object ${wire.id} has no known body`);
   }

@@ -48,6 +48,7 @@ import {
   type TaskSpec as WireTaskSpec,
   type UpdateConfig as WireUpdateConfig,
 } from '../gen/tsswarm/v1/objects_pb.js';
+import { referenceFromWire, referenceToWire } from './data.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 export const ROLES = ['worker', 'manager'] as const;
@@ -185,6 +186,8 @@ function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Container
     dnsServers: [...spec.dnsServers],
     dnsSearch: [...spec.dnsSearch],
     dnsOptions: [...spec.dnsOptions],
+    secrets: spec.secrets.map(referenceToWire),
+    configs: spec.configs.map(referenceToWire),
   };
 }
 
@@ -211,6 +214,8 @@ function containerFromWire(wire: WireContainerSpec): ContainerSpec {
     dnsServers: wire.dnsServers,
     dnsSearch: wire.dnsSearch,
     dnsOptions: wire.dnsOptions,
+    secrets: wire.secrets.map(referenceFromWire),
+    configs: wire.configs.map(referenceFromWire),
   };
 }
 

@@ -32,6 +32,8 @@ const CONTAINER: ContainerSpec = {
   dnsServers: [],
   dnsSearch: [],
   dnsOptions: [],
+  secrets: [],
+  configs: [],
 };
 
 export const ASSIGNED_STATUS: TaskStatus = {
@@ -71,6 +73,7 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     ...parts.task,
     spec: {
       container: { ...CONTAINER, ...parts.container },

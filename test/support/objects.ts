@@ -41,6 +41,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
     ...fields,
   };
 }
@@ -62,6 +63,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     hostIndex,
     manager: undefined,
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
@@ -103,6 +105,8 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsServers: [],
     dnsSearch: [],
     dnsOptions: [],
+    secrets: [],
+    configs: [],
     ...fields,
   };
 }

@@ -191,5 +191,6 @@ function taskOf(serviceId: string, networkId: string): Task {
     networks: [{ networkId, address: '', aliases: [] }],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
   };
 }

@@ -51,6 +51,7 @@ function task(id: string, fields: Partial<Task> = {}): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     ...fields,
   };
 }
@@ -233,6 +234,19 @@ test('specVersion moves when the specification changes, and only then', () => {
   assert.equal(store.web().specVersion, 1);
   store.do(update({ ...store.web(), spec: { ...store.web().spec, labels: { a: 'b' } } }));
   assert.equal(store.web().specVersion, 3);
+});
+
+test('a service with nothing to allocate is allocated when it is applied', () => {
+  const store = new Applied();
+  store.do(create(service('web')));
+  assert.equal(store.web().allocatedVersion, store.web().specVersion);
+  const port = { name: '', protocol: 'tcp', targetPort: 80, publishedPort: 8080 } as const;
+  const ports = [{ ...port, publishMode: 'ingress' as const }];
+  store.do(update({ ...store.web(), spec: { ...store.web().spec, ports } }));
+  assert.notEqual(store.web().allocatedVersion, store.web().specVersion);
+  store.do(update({ ...store.web(), ports, allocatedVersion: store.web().specVersion }));
+  store.do(update({ ...store.web(), spec: { ...store.web().spec, ports: [] } }));
+  assert.notEqual(store.web().allocatedVersion, store.web().specVersion, 'it has one to give back');
 });
 
 test('a new specification drops the progress report of the one before', () => {

@@ -8,6 +8,7 @@ import { DEFAULT_STOP_GRACE_MS } from '../../../model/defaults.ts';
 import type { ContainerSpec, MountSpec } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { nanoseconds, readDurationMs } from './common.ts';
+import { referenceFromDocker, referenceToDocker } from './data.ts';
 
 export function containerToDocker(spec: ContainerSpec): object {
   const dns = spec.dnsServers.length + spec.dnsSearch.length + spec.dnsOptions.length > 0;
@@ -40,6 +41,14 @@ export function containerToDocker(spec: ContainerSpec): object {
     ...some('Sysctls', spec.sysctls),
     ...some('CapabilityAdd', spec.capabilityAdd),
     ...some('CapabilityDrop', spec.capabilityDrop),
+    ...some(
+      'Secrets',
+      spec.secrets.map((item) => referenceToDocker('secret', item)),
+    ),
+    ...some(
+      'Configs',
+      spec.configs.map((item) => referenceToDocker('config', item)),
+    ),
   };
 }
 
@@ -66,7 +75,7 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
   if (image === '') {
     throw new SwarmError('invalid', `${fields.at('Image')} must not be empty: name an image`);
   }
-  fields.refuse('Secrets', 'Configs', 'Init', 'OpenStdin', 'Ulimits', 'OomScoreAdj', 'Privileges');
+  fields.refuse('Init', 'OpenStdin', 'Ulimits', 'OomScoreAdj', 'Privileges');
   refuseHealthcheck(fields);
   if (!['', 'default'].includes(fields.text('Isolation'))) fields.refused('Isolation');
   const dns = fields.objectOrEmpty('DNSConfig');
@@ -92,6 +101,8 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
     dnsServers: dns.texts('Nameservers'),
     dnsSearch: dns.texts('Search'),
     dnsOptions: dns.texts('Options'),
+    secrets: fields.objects('Secrets').map((item) => referenceFromDocker('secret', item)),
+    configs: fields.objects('Configs').map((item) => referenceFromDocker('config', item)),
   };
 }
 
