@@ -298,8 +298,7 @@ export interface DetailedStats extends ContainerStats {
 export interface InteractiveContainer extends Container {
   readonly paused: boolean;
   /**
-   * Output from now on, besides the log. Any number of clients. Before start() too: then from the
-   * program's first byte. SwarmError conflict once it has ended.
+   * Output from now on, besides the log. Any number of clients. SwarmError conflict unless running.
    */
   attach(options: { readonly stdin: boolean }): Promise<Streams>;
   /** SwarmError conflict unless running; invalid with detail.exitCode '126'/'127' as start(). */
