@@ -76,7 +76,9 @@ export interface IngressState {
 export interface BridgeNetwork {
   readonly networkId: string;
   readonly name: string;
-  /** One IPv4 range at least, an IPv6 one when asked for. CIDR; chosen by `createBridge` when ''. */
+  /**
+   * One IPv4 range at least, an IPv6 one when asked for. CIDR; chosen by `createBridge` when ''.
+   */
   readonly subnets: readonly {
     readonly subnet: string;
     readonly gateway: string;
@@ -105,7 +107,9 @@ export interface EndpointRequest {
   /** Overlay: as allocated by managers. Bridge: '' = chosen. Without prefix length. */
   readonly address: string;
   readonly address6: string;
-  /** Names it answers to on this network besides its container's name; not in AttachRequest.names. */
+  /**
+   * Names it answers to on this network besides its container's name; not in AttachRequest.names.
+   */
   readonly aliases: readonly string[];
   /** '' = chosen. */
   readonly macAddress: string;
