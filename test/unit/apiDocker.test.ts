@@ -102,10 +102,13 @@ test('docker service scale, update, rollback, logs, rm', { skip }, async () => {
 test('docker service create of what is not built is refused by its path', { skip }, async () => {
   const { code, stderr } = await served.docker(
     ...['service', 'create', '--detach', '--name', 'h'],
-    ...['--network', 'name=host,driver-opt=a=b', 'web'],
+    ...['--credential-spec', 'file://a', 'web'],
   );
   assert.equal(code, 1);
-  assert.match(stderr, /TaskTemplate\.Networks\[0\]\.DriverOpts\.a is not supported by tsswarm/);
+  assert.match(
+    stderr,
+    /TaskTemplate\.ContainerSpec\.Privileges\.CredentialSpec is not supported by tsswarm/,
+  );
   assert.equal(served.node.store.count('service'), 0);
 });
 
