@@ -54,7 +54,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   chmodSync(options.execRoot, 0o711);
   lockDataRoot(options.dataRoot);
   const host = await openHost(environment, options);
-  const node = new Node(environment, options, host.runtime);
+  const node = new Node(environment, options, host.runtime, host.rooms);
   await node.resume();
   makeDirectories(dirname(options.socketPath), 0o755);
   const api = createApi({ node, clock, log, random });

@@ -28,7 +28,10 @@ export function fits(view: ContainerView, filters: Filters, parts: ApiParts): bo
   const { config } = view.container;
   for (const status of filters.values('status')) {
     if (!STATUSES.includes(status)) {
-      throw new SwarmError('invalid', `invalid filter 'status=${status}': use ${STATUSES.join(', ')}`);
+      throw new SwarmError(
+        'invalid',
+        `invalid filter 'status=${status}': use ${STATUSES.join(', ')}`,
+      );
     }
   }
   const isTask = filters.flag('is-task');

@@ -45,10 +45,7 @@ function queryOf(request: ApiRequest): LogQuery {
   const stdout = request.flag('stdout');
   const stderr = request.flag('stderr');
   if (!stdout && !stderr) {
-    throw new SwarmError(
-      'invalid',
-      'Bad parameters: you must choose at least one stream',
-    );
+    throw new SwarmError('invalid', 'Bad parameters: you must choose at least one stream');
   }
   const tail = request.text('tail');
   const sinceNs = timeNs(request.text('since'), 'since');

@@ -19,10 +19,10 @@ import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
-import { addDataRoutes } from './routes/data.ts';
 import { addContainerFileRoutes } from './routes/containerFiles.ts';
 import { addContainerStreamRoutes } from './routes/containerStreams.ts';
 import { addContainerRoutes } from './routes/containers.ts';
+import { addDataRoutes } from './routes/data.ts';
 import { addExecRoutes } from './routes/exec.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
@@ -31,7 +31,6 @@ import { addServiceRoutes } from './routes/services.ts';
 import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
-import { addUnbuiltRoutes } from './routes/unbuilt.ts';
 import { addVolumeRoutes } from './routes/volumes.ts';
 import { Turns } from './turns.ts';
 import { responseOn, UpgradedRequest } from './upgrade.ts';
@@ -111,7 +110,6 @@ function routerOf(parts: ApiParts): Router {
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
   addDataRoutes(router, parts);
-  addUnbuiltRoutes(router, parts);
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);
     const out = request.stream('application/x-ndjson');

@@ -5,8 +5,8 @@
  * connection is closed.
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
-import type { Duplex } from 'node:stream';
 import { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { ApiRequest, type Connection } from './http.ts';

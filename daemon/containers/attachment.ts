@@ -39,8 +39,8 @@ const PORT_TRIES = 1024;
 const SHORT_ID_LENGTH = 12;
 
 /**
- * The networks a new container is to be on, by id: its mode's and those of its endpoints. SwarmError
- * not_found, invalid for what cannot be combined.
+ * The networks a new container is to be on, by id: its mode's and those of its endpoints.
+ * SwarmError not_found, invalid for what cannot be combined.
  */
 export async function networksOf(
   context: AttachmentContext,
@@ -81,8 +81,8 @@ export function checkWish(network: LocalNetwork | undefined, wish: EndpointSpec)
   if (wish.address !== '' || wish.address6 !== '') {
     throw new SwarmError(
       'invalid',
-      'invalid endpoint settings: user specified IP address is supported on user defined networks ' +
-        'only',
+      'invalid endpoint settings: user specified IP address is supported on user defined ' +
+        'networks only',
     );
   }
   if (wish.aliases.length > 0) {

@@ -17,7 +17,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import { Serial, Signal } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
-import { parseSignal } from '../../runtime/container/spec.ts';
+import { parseSignal } from '../../runtime/container/signals.ts';
 import type {
   ContainerResources,
   ExitRecord,
@@ -29,6 +29,7 @@ import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
 import { restartDelay, startsWithDaemon } from './restart.ts';
+import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
 import type {
   ContainerRecord,
   ContainerStatus,
@@ -42,7 +43,6 @@ import type {
 const MAX_WAITING = 64;
 const SIGKILL = 9;
 const SHORT_ID_LENGTH = 12;
-const UNKNOWN_EXIT_CODE = 128;
 
 export class StandaloneContainer implements Managed {
   readonly container: InteractiveContainer;
@@ -155,10 +155,7 @@ export class StandaloneContainer implements Managed {
     return this.#work.run(async () => {
       this.#mustStay();
       if (this.container.paused) {
-        throw new SwarmError(
-          'conflict',
-          'cannot start a paused container, try unpause instead',
-        );
+        throw new SwarmError('conflict', 'cannot start a paused container, try unpause instead');
       }
       if (this.container.state === 'running') return false;
       this.#cancelRestart();
@@ -184,10 +181,11 @@ export class StandaloneContainer implements Managed {
       const { health: _, ...record } = this.#record;
       this.#record = record;
       this.#save({ ...start, ...changes });
-      this.#emitNetworks('connect');
+      emitRun(context, this.#record, 'connect');
       this.#isAwaited = false;
       await container.start();
-    } catch (error) {
+    } catch (cause) {
+      const error = startError(cause);
       await this.#startFailed(error);
       throw error;
     }
@@ -202,8 +200,7 @@ export class StandaloneContainer implements Managed {
   }
 
   async #startFailed(error: unknown): Promise<void> {
-    const code = error instanceof SwarmError ? error.detail['exitCode'] : undefined;
-    const errorExitCode = code === undefined ? UNKNOWN_EXIT_CODE : Number(code);
+    const errorExitCode = exitCodeOf(error);
     await detachContainer(this.#context, this.#record);
     this.#save({ error: messageOf(error), errorExitCode, startedBefore: true, ports: [] });
     const status = { exitCode: errorExitCode, error: messageOf(error) };
@@ -281,33 +278,21 @@ export class StandaloneContainer implements Managed {
     if (this.container.state === 'running') return;
     this.#context.execs.forget(this.id);
     await detachContainer(this.#context, this.#record);
-    this.#emitNetworks('disconnect');
-    for (const { type, name } of this.#record.mounts) {
-      if (type !== 'volume') continue;
-      this.#context.events.emit('volume', 'unmount', name, { container: this.id, driver: 'local' });
-    }
-  }
-
-  #emitNetworks(action: 'connect' | 'disconnect'): void {
-    const { events, networks } = this.#context;
-    for (const networkId of Object.keys(this.#record.networks)) {
-      const network = networks.find(networkId);
-      const name = network?.name ?? networkId;
-      const type = network?.driver ?? 'overlay';
-      events.emit('network', action, networkId, { container: this.id, name, type });
-    }
+    emitRun(this.#context, this.#record, 'disconnect');
   }
 
   #restartLater(delayMs: number): void {
     this.#lastDelayMs = delayMs;
     this.#restartTimer = this.#context.clock.afterIdle(delayMs, () => {
-      void this.#work.run(() => this.#restartNow()).catch((error: unknown) => {
-        // It is told by inspection too: the container stays as it is, with the reason.
-        this.#context.log.warn('a container could not be restarted', {
-          container: this.id,
-          error: messageOf(error),
+      void this.#work
+        .run(() => this.#restartNow())
+        .catch((error: unknown) => {
+          // It is told by inspection too: the container stays as it is, with the reason.
+          this.#context.log.warn('a container could not be restarted', {
+            container: this.id,
+            error: messageOf(error),
+          });
         });
-      });
     });
   }
 
@@ -514,29 +499,4 @@ export class StandaloneContainer implements Managed {
   get #shortId(): string {
     return this.id.slice(0, SHORT_ID_LENGTH);
   }
-}
-
-/** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */
-export async function stopWith(
-  context: Pick<HostContext, 'clock'>,
-  container: InteractiveContainer,
-  signal: string,
-  graceMs: number,
-): Promise<void> {
-  const own = container.config.stopSignal ?? 'SIGTERM';
-  if (parseSignal(own) === parseSignal(signal) && Number.isFinite(graceMs)) {
-    await container.stop(graceMs);
-    return;
-  }
-  await container.kill(signal).catch((error: unknown) => {
-    if (container.state === 'running') throw error;
-  });
-  if (!Number.isFinite(graceMs)) {
-    await container.wait();
-    return;
-  }
-  const late = new Promise<'late'>((resolve) => {
-    context.clock.afterIdle(graceMs, () => resolve('late'));
-  });
-  if ((await Promise.race([container.wait(), late])) === 'late') await container.stop(0);
 }

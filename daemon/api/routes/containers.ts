@@ -2,6 +2,7 @@
 import { hasCode, SwarmError } from '../../../base/errors.ts';
 import type { Managed } from '../../containers/managed.ts';
 import type { ContainerView, WaitCondition } from '../../containers/types.ts';
+import { fits, LIST_FILTERS } from '../containerFilters.ts';
 import { createFromDocker, restartFromDocker } from '../docker/containerCreate.ts';
 import { containerToDocker, type Sizes, summaryToDocker } from '../docker/containerInspect.ts';
 import { resourcesFromDocker } from '../docker/hostConfig.ts';
@@ -9,7 +10,6 @@ import { Filters } from '../filters.ts';
 import { type ApiRequest, empty, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 import { readTimeOrAge } from '../times.ts';
-import { fits, LIST_FILTERS } from '../containerFilters.ts';
 
 export function addContainerRoutes(router: Router, parts: ApiParts): void {
   router.get('/containers/json', (request) => list(request, parts));
@@ -149,7 +149,10 @@ async function wait(request: ApiRequest, parts: ApiParts): Promise<Reply> {
 
 async function remove(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   if (request.flag('link')) {
-    throw new SwarmError('unsupported', 'links are not supported by tsswarm: there is none to remove');
+    throw new SwarmError(
+      'unsupported',
+      'links are not supported by tsswarm: there is none to remove',
+    );
   }
   const container = found(parts, request);
   await container.remove({ force: request.flag('force'), volumes: request.flag('v') });
@@ -189,4 +192,3 @@ async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   hostOf(parts).events.emit('container', 'prune', '', { reclaimed: String(reclaimed) });
   return json({ ContainersDeleted: deleted, SpaceReclaimed: reclaimed });
 }
-

@@ -5,13 +5,7 @@ import type { ExecRecord } from '../../containers/execs.ts';
 import type { Fields } from '../fields.ts';
 import { type ApiRequest, empty, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
-import {
-  frame,
-  joinStreams,
-  MULTIPLEXED_STREAM,
-  parseDetachKeys,
-  RAW_STREAM,
-} from '../streams.ts';
+import { frame, joinStreams, MULTIPLEXED_STREAM, parseDetachKeys, RAW_STREAM } from '../streams.ts';
 import { sizeOf } from './containerStreams.ts';
 import { found } from './containers.ts';
 
