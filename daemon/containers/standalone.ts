@@ -42,7 +42,6 @@ import type {
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
 const SIGKILL = 9;
-const SHORT_ID_LENGTH = 12;
 
 export class StandaloneContainer implements Managed {
   readonly container: InteractiveContainer;
@@ -167,7 +166,7 @@ export class StandaloneContainer implements Managed {
 
   #mustStay(): void {
     if (!this.#isRemoving) return;
-    throw new SwarmError('conflict', `container ${this.#shortId} is marked for removal`);
+    throw new SwarmError('conflict', `container ${this.name} is marked for removal`);
   }
 
   async #launch(changes: Partial<ContainerRecord> = {}): Promise<void> {
@@ -494,9 +493,5 @@ export class StandaloneContainer implements Managed {
     this.#isClosed = true;
     this.#cancelRestart();
     this.#monitor?.stop();
-  }
-
-  get #shortId(): string {
-    return this.id.slice(0, SHORT_ID_LENGTH);
   }
 }

@@ -1,6 +1,7 @@
 /**
  * Starting and stopping one run of a container in Docker's words: the exit code and the message of
- * a start that failed, a stop with another signal than the container's own, the events around a run. Holds no state.
+ * a start that failed, a stop with another signal than the container's own, the events around a
+ * run. Holds no state.
  */
 import { SwarmError } from '../../base/errors.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
