@@ -16,6 +16,7 @@ import { Attacher } from './attacher.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
+import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from './paths.ts';
 import { Space } from './space.ts';
 import { type NetworkRecords, openRecords, removeRecords } from './state.ts';
 import type {
@@ -33,7 +34,6 @@ export interface EngineEnvironment {
   readonly log: Log;
 }
 
-const CONTAINER_PREFIX = 'ct-';
 const OVERLAY_PREFIX = 'ov-';
 const HOST_RECORD = 'host';
 const INGRESS_RECORD = 'ingress';
@@ -87,14 +87,14 @@ export class NetworkEngine {
       gateway: this.#gateway,
       overlays: this.#overlays,
       records: this.#records.attachments,
-      filesRoot: join(options.execRoot, 'network', 'files'),
-      namespacePath: (containerId) => join(this.#directory, `${CONTAINER_PREFIX}${containerId}`),
+      filesRoot: filesRoot(options.execRoot),
+      namespacePath: (containerId) => attachmentPaths(options.execRoot, containerId).namespacePath,
       self: () => this.#self,
     });
   }
 
   get #directory(): string {
-    return join(this.#options.execRoot, 'netns');
+    return namespaceDirectory(this.#options.execRoot);
   }
 
   /** Takes up what an earlier daemon left, and makes the kernel equal to it. */
