@@ -55,7 +55,11 @@ export interface OverlayState {
 export interface IngressPort {
   readonly protocol: 'tcp' | 'udp';
   readonly publishedPort: number;
+  /** One of the hosts' addresses; '' or absent = every one. */
+  readonly hostAddress?: string;
   readonly serviceId: string;
+  /** For messages about taken ports. */
+  readonly serviceName?: string;
   /** gatewayAddress: the task's address on its host's gateway bridge. */
   readonly backends: readonly {
     readonly gatewayAddress: string;
@@ -70,13 +74,15 @@ export interface IngressState {
   readonly ports: readonly IngressPort[];
 }
 
-// ---- being built: bridges of this host, ports of containers, change at run time -----------------
+// ---- Bridges of this host, ports of containers, change at run time
 
 /** A user's bridge network of this host, or the default one ('bridge'). */
 export interface BridgeNetwork {
   readonly networkId: string;
   readonly name: string;
-  /** One IPv4 range at least, an IPv6 one when asked for. CIDR; chosen by `createBridge` when ''. */
+  /**
+   * One IPv4 range at least, an IPv6 one when asked for. CIDR; chosen by `createBridge` when ''.
+   */
   readonly subnets: readonly {
     readonly subnet: string;
     readonly gateway: string;
@@ -105,7 +111,9 @@ export interface EndpointRequest {
   /** Overlay: as allocated by managers. Bridge: '' = chosen. Without prefix length. */
   readonly address: string;
   readonly address6: string;
-  /** Names it answers to on this network besides its container's name; not in AttachRequest.names. */
+  /**
+   * Names it answers to on this network besides its container's name; not in AttachRequest.names.
+   */
   readonly aliases: readonly string[];
   /** '' = chosen. */
   readonly macAddress: string;
@@ -149,6 +157,7 @@ export interface AttachRequest {
     readonly endpointId: string;
     readonly address: string;
     readonly aliases: readonly string[];
+    readonly macAddress?: string;
   }[];
   /** An interface on the host's gateway bridge: default route, NAT, ingress. */
   readonly gateway: boolean;
@@ -174,6 +183,8 @@ export interface Attachment {
   readonly namespacePath: string;
   /** '' when none. */
   readonly gatewayAddress: string;
+  /** As published, with the ports that were chosen. */
+  readonly ports?: readonly PublishedPort[];
   /** Host paths of the generated files, to be mounted by the container. */
   readonly hostsFile: string;
   readonly hostnameFile: string;
@@ -188,7 +199,7 @@ export interface HostNetworkOptions {
   readonly vxlanPort: number;
 }
 
-export interface HostNetwork {
+export interface HostNetwork extends LocalNetworks {
   /** Joining or leaving a swarm. */
   setSelf(self: OverlayPeer | undefined): Promise<void>;
   applyOverlay(state: OverlayState): Promise<void>;
