@@ -3,10 +3,13 @@
  * that makes controllers and finds containers left by an earlier process by their task id label.
  * It decides nothing about a task's fate.
  */
+import type { Clock } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
-import type { Task } from '../model/types.ts';
+import type { ContainerSpec, Task } from '../model/types.ts';
+import { effectiveCheck, mergeCheck } from '../runtime/container/health.ts';
+import type { MemoryFiles } from '../runtime/container/memoryFiles.ts';
 import type {
   Container,
   ContainerConfig,
@@ -29,12 +32,15 @@ import type {
   Controller,
   Executor,
   Exit,
+  HealthReport,
   Prepared,
   Started,
   TaskLogQuery,
   TaskLogRecord,
 } from './controller.ts';
+import { watchHealth } from './health.ts';
 import type { Networks } from './networks.ts';
+import type { Secrets } from './secrets.ts';
 import type { TemplateContext } from './template.ts';
 import { resolveMounts } from './volumes.ts';
 
@@ -43,11 +49,14 @@ export interface HostRuntime {
   readonly containers: ContainerTable;
   readonly images: ImageStore;
   readonly network: HostNetwork;
+  readonly memoryFiles: MemoryFiles;
 }
 
 export interface ContainerExecutorOptions {
   readonly runtime: Pick<HostRuntime, 'containers' | 'images'>;
   readonly networks: Networks;
+  readonly secrets: Secrets;
+  readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   /** What templates say about this node. */
@@ -59,6 +68,8 @@ const STRAY_GRACE_MS = 5000;
 
 export class ContainerExecutor implements Executor {
   readonly networks: Networks;
+  readonly secrets: Secrets;
+  readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   readonly node: () => TemplateContext['node'];
@@ -70,6 +81,8 @@ export class ContainerExecutor implements Executor {
 
   constructor(options: ContainerExecutorOptions) {
     this.networks = options.networks;
+    this.secrets = options.secrets;
+    this.clock = options.clock;
     this.ids = options.ids;
     this.log = options.log;
     this.node = options.node;
@@ -89,6 +102,8 @@ export class ContainerExecutor implements Executor {
 
   /** Takes back what a process that died in the middle had attached for no container. */
   sweep(): Promise<void> {
+    const living = this.#containers.list().filter(({ state }) => state !== 'exited');
+    this.secrets.sweep(living.map(({ config }) => config.id));
     return this.networks.sweep(this.#containers.list().map((container) => container.config.id));
   }
 
@@ -163,6 +178,7 @@ export class ContainerExecutor implements Executor {
     const container = this.#byTask.get(taskId);
     if (container === undefined) return;
     await container.remove();
+    this.secrets.release(container.config.id);
     if (typeof container.config.networkNamespace === 'object') {
       await this.networks.detach(container.config.id);
     }
@@ -233,18 +249,20 @@ class ContainerController implements Controller {
     const containerId = this.#executor.ids.container();
     const context = templateContext(this.#task, this.#executor.node());
     const plan = planContainer(this.#task, image.config, context, containerId);
-    const [attached, layers, mounts] = await Promise.allSettled([
+    const [attached, layers, mounts, files] = await Promise.allSettled([
       this.#attach(containerId, plan, network),
       this.#executor.layers(image.id),
       resolveMounts(plan.mounts),
+      this.#executor.secrets.mounts(containerId, spec, context, signal),
     ]);
     try {
       const attachment = settledValue(attached);
       const config: ContainerConfig = {
         ...this.#config(containerId, plan),
         image: { reference: spec.image, id: image.id },
+        ...healthOf(image, spec),
         layers: settledValue(layers),
-        mounts: settledValue(mounts),
+        mounts: [...settledValue(mounts), ...settledValue(files)],
         networkNamespace: namespaceOf(network, attachment),
         ...(attachment === undefined ? {} : filesOf(attachment)),
       };
@@ -253,6 +271,7 @@ class ContainerController implements Controller {
       this.#gatewayAddress = attachment?.gatewayAddress ?? '';
       return this.#prepared(container);
     } catch (error) {
+      this.#executor.secrets.release(containerId);
       if (attached.status === 'fulfilled' && attached.value !== undefined) {
         await this.#executor.networks.detach(containerId);
       }
@@ -264,7 +283,14 @@ class ContainerController implements Controller {
     const container = this.#container();
     if (container === undefined) throw gone();
     if (container.state === 'created') await container.start();
-    return { ...this.#prepared(container), pid: container.pid };
+    const isChecked = effectiveCheck(container.config.healthCheck) !== undefined;
+    return { ...this.#prepared(container), pid: container.pid, isChecked };
+  }
+
+  watchHealth(wasHealthy: boolean, tell: (report: HealthReport) => void): () => void {
+    const container = this.#container();
+    if (container === undefined) return () => {};
+    return watchHealth(this.#executor.clock, container, wasHealthy, tell);
   }
 
   async wait(): Promise<Exit> {
@@ -281,6 +307,7 @@ class ContainerController implements Controller {
 
   async release(): Promise<void> {
     const container = this.#container();
+    if (container !== undefined) this.#executor.secrets.release(container.config.id);
     if (typeof container?.config.networkNamespace !== 'object') return;
     await this.#executor.networks.detach(container.config.id);
   }
@@ -293,10 +320,12 @@ class ContainerController implements Controller {
     return this.#executor.container(this.#task.id);
   }
 
-  /** False for one that never ran and whose network went with a boot. */
+  /** False for one that never ran and whose network or files went with a boot. */
   #isUsable(container: Container): boolean {
     const { networkNamespace, id } = container.config;
-    if (container.state !== 'created' || typeof networkNamespace !== 'object') return true;
+    if (container.state !== 'created') return true;
+    if (!this.#executor.secrets.hasFiles(id, this.#task.spec.container)) return false;
+    if (typeof networkNamespace !== 'object') return true;
     return this.#executor.networks.isAttached(id);
   }
 
@@ -351,6 +380,12 @@ class ContainerController implements Controller {
       capabilityDrop: spec.capabilityDrop,
       sysctls: spec.sysctls,
       tty: spec.tty,
+      openStdin: spec.openStdin,
+      init: spec.init ?? false,
+      resourceLimits: spec.ulimits,
+      oomScoreAdjust: spec.oomScoreAdj,
+      noNewPrivileges: spec.noNewPrivileges,
+      seccomp: spec.seccomp,
       ...(plan.stopSignal === '' ? {} : { stopSignal: plan.stopSignal }),
     };
   }
@@ -363,6 +398,11 @@ class ContainerController implements Controller {
       ...(pids > 0 ? { pids } : {}),
     };
   }
+}
+
+function healthOf(image: Image, spec: ContainerSpec): Pick<ContainerConfig, 'healthCheck'> {
+  const healthCheck = mergeCheck(image.config.healthCheck, spec.healthCheck);
+  return healthCheck === undefined ? {} : { healthCheck };
 }
 
 function gone(): SwarmError {

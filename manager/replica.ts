@@ -8,7 +8,13 @@ import { assert } from '../base/assert.ts';
 import { KIB, MIB } from '../base/bytes.ts';
 import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
-import { decodeLogEntry, decodeObject, encodeLogEntry, encodeObject } from '../proto/convert.ts';
+import {
+  decodeLogEntry,
+  decodeObject,
+  encodeLogEntry,
+  encodeObject,
+  type LogEntry,
+} from '../proto/convert.ts';
 import { ClusterClock } from './clusterClock.ts';
 import type { AppliedEntry, Member, StateMachine } from './raft/types.ts';
 import { RecordReader, RecordWriter } from './snapshotRecords.ts';
@@ -46,6 +52,8 @@ export class Replica implements StateMachine, Proposer {
   readonly #onMembers: (members: readonly Member[]) => void;
   /** What apply said, by index, while any proposal is under way. */
   readonly #answers = new Map<number, Answer>();
+  /** What this manager proposed, by its bytes: it need not read them back to apply it. */
+  readonly #own = new WeakMap<Uint8Array, LogEntry>();
   #underWay = 0;
   #raft: RaftPort | undefined;
 
@@ -79,7 +87,8 @@ export class Replica implements StateMachine, Proposer {
       );
     }
     const raft = this.#port();
-    const data = encodeLogEntry({ ...transaction, atMs: this.clock.wallMs() });
+    const entry = { ...transaction, atMs: this.clock.wallMs() };
+    const data = encodeLogEntry(entry);
     if (data.length > TRANSACTION_BYTES) {
       throw new SwarmError(
         'exhausted',
@@ -87,6 +96,7 @@ export class Replica implements StateMachine, Proposer {
       );
     }
     this.#underWay += 1;
+    this.#own.set(data, entry);
     try {
       const { index, term } = await raft.propose(data);
       const answer = this.#answers.get(index);
@@ -116,7 +126,7 @@ export class Replica implements StateMachine, Proposer {
         this.store.advance(index);
         continue;
       }
-      const { atMs, atomic, changes } = decodeLogEntry(data);
+      const { atMs, atomic, changes } = this.#own.get(data) ?? decodeLogEntry(data);
       const result = this.store.apply(index, atMs, { atomic, changes });
       if (this.#underWay > 0) this.#remember(index, { term, result });
     }

@@ -12,6 +12,9 @@ import { Fields } from './fields.ts';
 
 /** Specifications are small; more than this is refused before it is parsed. */
 const BODY_LIMIT_BYTES = 4 * MIB;
+const SURROGATE = /\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}/;
+/** JSON.stringify writes what is no whole character as an escape; a backslash as two. */
+const HALF_CHARACTER = /(?<!\\)(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/;
 
 export type Reply =
   | { readonly kind: 'json'; readonly status: number; readonly value: unknown }
@@ -103,6 +106,10 @@ export class ApiRequest {
     } catch (cause) {
       throw new SwarmError('invalid', 'the request body is not valid JSON', { cause });
     }
+    // UTF-8 cannot carry half a character: it would not be the same on every manager.
+    if (SURROGATE.test(text) && !isWellFormed(value)) {
+      throw new SwarmError('invalid', 'the request body holds half a character (a lone surrogate)');
+    }
     return new Fields(value);
   }
 
@@ -140,6 +147,14 @@ export class BodyWriter {
 
   end(): void {
     this.#response.end();
+  }
+}
+
+function isWellFormed(value: unknown): boolean {
+  try {
+    return !HALF_CHARACTER.test(JSON.stringify(value));
+  } catch {
+    return false; // nested too deep to be looked through
   }
 }
 

@@ -15,7 +15,11 @@ export const PAUSE_MS = 250;
 export const MAX_PROPOSAL_BYTES = 2 * MIB;
 /** Entries in one append message: short enough not to delay a heartbeat behind it for long. */
 export const MAX_MESSAGE_BYTES = 512 * KIB;
-export const MAX_INFLIGHT_MESSAGES = 256;
+/**
+ * Appends under way to one member: what is proposed meanwhile goes together in the next, as a
+ * message costs far more than an entry. Two, so that one travels while the other is written.
+ */
+export const MAX_INFLIGHT_MESSAGES = 2;
 export const MAX_INFLIGHT_BYTES = 8 * MIB;
 /** Proposed and not committed; beyond it proposals are refused: back-pressure. */
 export const MAX_UNCOMMITTED_BYTES = 32 * MIB;

@@ -4,7 +4,7 @@
  * against its hello; that the other end is a manager at all has been proved before it comes here.
  * No retries but those of dialling: Raft itself repeats what is lost.
  */
-import type { Clock } from '../../base/clock.ts';
+import type { Clock, Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
@@ -27,6 +27,8 @@ export interface StreamTransportOptions {
  * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
  * path that died linger until TCP gives them up.
  */
+/** Well below what a sender waits for (MAX_SILENCE_MS): a word of its own per batch costs more. */
+const ACK_DELAY_MS = 100;
 const MAX_ACCEPTED_PER_PEER = 6;
 /** Streams accepted at once of which the sender is not known yet, or known: members are few. */
 const MAX_ACCEPTED = 128;
@@ -119,6 +121,13 @@ export class StreamTransport implements RaftTransport {
     this.#accepted.set(stream, 0);
     let hello: Hello | undefined;
     let receiver: SnapshotReceiver | undefined;
+    let due: Timer | undefined;
+    const acknowledge = (): void => {
+      due ??= this.#options.clock.afterIdle(ACK_DELAY_MS, () => {
+        due = undefined;
+        stream.write(ACK);
+      });
+    };
     stream.onData((bytes) => {
       try {
         if (hello === undefined) {
@@ -138,7 +147,7 @@ export class StreamTransport implements RaftTransport {
         } else {
           if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           for (const message of readBatch(bytes)) handler.onMessage(hello.from, message);
-          stream.write(ACK);
+          acknowledge();
         }
       } catch (error) {
         if (!(error instanceof SwarmError)) throw error;
@@ -149,6 +158,7 @@ export class StreamTransport implements RaftTransport {
     });
     stream.onClose((error) => {
       this.#accepted.delete(stream);
+      due?.cancel();
       receiver?.fail(error ?? new Error('the sender closed the stream'));
     });
   }

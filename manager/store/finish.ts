@@ -1,10 +1,21 @@
 /**
  * What apply itself writes into a record: id and times and version from the entry, a service's
- * specVersion when its specification changed, and shared references to equal specifications (a
- * thousand tasks of one service hold one TaskSpec). Deterministic: only old and new record count.
+ * specVersion when its specification changed (and allocatedVersion with it where there is nothing
+ * to allocate, which saves a second write), shared references to equal specifications (a thousand
+ * tasks of one service hold one TaskSpec), and since when a node can take tasks. Deterministic:
+ * only old and new record count.
  */
+import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
-import type { AnyObject, ObjectBase, Service, TableName, Task } from '../../model/types.ts';
+import type {
+  AnyObject,
+  Node,
+  ObjectBase,
+  Secret,
+  Service,
+  TableName,
+  Task,
+} from '../../model/types.ts';
 import type { Contents } from './contents.ts';
 
 export interface Stamp {
@@ -28,6 +39,10 @@ export function finish(
   if (table === 'service') {
     return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
   }
+  if (table === 'node') return { ...finishNode(after as Node, stamp), ...base };
+  if (table === 'secret' || table === 'config') {
+    return { ...finishData(before as Secret | undefined, after as Secret), ...base };
+  }
   if (table === 'task') return { ...share(contents, before as Task, after as Task), ...base };
   return { ...after, ...base };
 }
@@ -38,11 +53,24 @@ export function restored(contents: Contents, table: TableName, object: AnyObject
 }
 
 /**
+ * A node that is only in doubt keeps its time: it is not new, and may have been there all along.
+ */
+function finishNode(after: Node, stamp: Stamp): Node {
+  const { state, spec, availableSinceMs } = after;
+  if (state === 'down' || spec.availability !== 'active') return { ...after, availableSinceMs: 0 };
+  if (state !== 'ready' || availableSinceMs > 0) return after;
+  return { ...after, availableSinceMs: stamp.atMs };
+}
+
+/**
  * A changed specification gets the entry's version, and a progress report made for the one before
  * it is dropped unless the same change replaces it (a rollback reports itself).
  */
 function finishService(before: Service | undefined, after: Service, stamp: Stamp): Service {
-  if (before === undefined) return { ...after, specVersion: stamp.version, allocatedVersion: 0 };
+  if (before === undefined) {
+    const allocatedVersion = needsNothing(after) ? stamp.version : 0;
+    return { ...after, specVersion: stamp.version, allocatedVersion };
+  }
   if (sameValue(before.spec, after.spec)) {
     return { ...after, spec: before.spec, specVersion: before.specVersion };
   }
@@ -51,8 +79,21 @@ function finishService(before: Service | undefined, after: Service, stamp: Stamp
     ...after,
     spec: { ...after.spec, task },
     specVersion: stamp.version,
+    allocatedVersion: needsNothing(after) ? stamp.version : after.allocatedVersion,
     update: sameValue(before.update, after.update) ? undefined : after.update,
   };
+}
+
+/** Only labels change: the data stays the same bytes, also in memory. */
+function finishData(before: Secret | undefined, after: Secret): Secret {
+  if (before === undefined) return after;
+  return { ...after, spec: { ...before.spec, labels: after.spec.labels } };
+}
+
+/** Neither has nor wants an address or a port. */
+function needsNothing({ spec, virtualAddresses, ports }: Service): boolean {
+  if (virtualAddresses.length > 0 || ports.length > 0 || spec.ports.length > 0) return false;
+  return spec.task.networks.every(({ target }) => NODE_LOCAL_NETWORKS.includes(target));
 }
 
 function share(contents: Contents, before: Task | undefined, after: Task): Task {

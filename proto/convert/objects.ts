@@ -40,6 +40,7 @@ import {
   type TaskStatus as WireTaskStatus,
   type UpdateStatus as WireUpdateStatus,
 } from '../gen/tsswarm/v1/objects_pb.js';
+import { dataSpecFromWire, dataSpecToWire } from './data.ts';
 import {
   clusterSpecFromWire,
   clusterSpecToWire,
@@ -47,14 +48,18 @@ import {
   networkSpecToWire,
   nodeSpecFromWire,
   nodeSpecToWire,
+  ROLES,
+} from './specs/cluster.ts';
+import {
+  genericFromWire,
+  genericToWire,
   portFromWire,
   portToWire,
-  ROLES,
   serviceSpecFromWire,
   serviceSpecToWire,
   taskSpecFromWire,
   taskSpecToWire,
-} from './specs.ts';
+} from './specs/service.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 export type { WireNodeDescription, WireObject, WireTaskStatus };
@@ -90,6 +95,7 @@ export function descriptionToWire(description: NodeDescription): WireNodeDescrip
     engineVersion: description.engineVersion,
     engineLabels: description.engineLabels,
     machineId: description.machineId,
+    genericResources: description.genericResources.map(genericToWire),
   });
 }
 
@@ -104,6 +110,7 @@ export function descriptionFromWire(wire: WireNodeDescription): NodeDescription 
     engineVersion: wire.engineVersion,
     engineLabels: wire.engineLabels,
     machineId: wire.machineId,
+    genericResources: wire.genericResources.map(genericFromWire),
   };
 }
 
@@ -156,6 +163,7 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -171,6 +179,7 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -193,6 +202,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
           },
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
+    availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
     certificateSerial: node.certificateSerial,
   };
 }
@@ -216,6 +226,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
             address: wire.manager.address,
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
+    availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
     certificateSerial: wire.certificateSerial,
   };
 }
@@ -252,6 +263,14 @@ function serviceToWire(service: Service): MessageInitShape<typeof ServiceSchema>
     })),
     ports: service.ports.map(portToWire),
     allocatedVersion: toU64(service.allocatedVersion, 'allocatedVersion'),
+    ...(service.job === undefined
+      ? {}
+      : {
+          job: {
+            iteration: toU64(service.job.iteration, 'job.iteration'),
+            lastExecutionMs: toU64(service.job.lastExecutionMs, 'job.lastExecutionMs'),
+          },
+        }),
   };
 }
 
@@ -269,6 +288,13 @@ function serviceFromWire(base: ObjectBase, wire: WireService): Service {
     })),
     ports: wire.ports.map(portFromWire),
     allocatedVersion: fromU64(wire.allocatedVersion, 'allocatedVersion'),
+    job:
+      wire.job === undefined
+        ? undefined
+        : {
+            iteration: fromU64(wire.job.iteration, 'job.iteration'),
+            lastExecutionMs: fromU64(wire.job.lastExecutionMs, 'job.lastExecutionMs'),
+          },
   };
 }
 
@@ -291,6 +317,11 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
     })),
     ports: task.ports.map(portToWire),
     notBeforeMs: toU64(task.notBeforeMs, 'notBeforeMs'),
+    movedFrom: task.movedFrom,
+    ...(task.jobIteration === undefined
+      ? {}
+      : { jobIteration: toU64(task.jobIteration, 'jobIteration') }),
+    genericResources: task.genericResources.map(genericToWire),
   };
 }
 
@@ -314,6 +345,10 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     })),
     ports: wire.ports.map(portFromWire),
     notBeforeMs: fromU64(wire.notBeforeMs, 'notBeforeMs'),
+    movedFrom: wire.movedFrom,
+    jobIteration:
+      wire.jobIteration === undefined ? undefined : fromU64(wire.jobIteration, 'jobIteration'),
+    genericResources: wire.genericResources.map(genericFromWire),
   };
 }
 
@@ -350,6 +385,10 @@ function bodyToWire(value: TableObject): MessageInitShape<typeof ObjectSchema>['
       return { case: 'task', value: taskToWire(value.object) };
     case 'network':
       return { case: 'network', value: networkToWire(value.object) };
+    case 'secret':
+      return { case: 'secret', value: { spec: dataSpecToWire(value.object.spec) } };
+    case 'config':
+      return { case: 'config', value: { spec: dataSpecToWire(value.object.spec) } };
     default:
       return unreachable(value, 'table');
   }
@@ -386,6 +425,11 @@ export function objectFromWire(wire: WireObject): TableObject {
       return { table: 'task', object: taskFromWire(base, body.value) };
     case 'network':
       return { table: 'network', object: networkFromWire(base, body.value) };
+    case 'secret':
+    case 'config': {
+      const spec = dataSpecFromWire(need(body.value.spec, `${body.case}.spec`));
+      return { table: body.case, object: { ...base, spec } };
+    }
     default:
       throw new SwarmError('invalid', `object ${wire.id} has no known body`);
   }

@@ -295,7 +295,9 @@ export interface DetailedStats extends ContainerStats {
  */
 export interface InteractiveContainer extends Container {
   readonly paused: boolean;
-  /** Output from now on, besides the log. Any number of clients. SwarmError conflict unless running. */
+  /**
+   * Output from now on, besides the log. Any number of clients. SwarmError conflict unless running.
+   */
   attach(options: { readonly stdin: boolean }): Promise<Streams>;
   /** SwarmError conflict unless running; invalid with detail.exitCode '126'/'127' as start(). */
   exec(config: ExecConfig): Promise<Exec>;

@@ -8,7 +8,7 @@ import { GIB } from '../../base/bytes.ts';
 
 export interface Figure {
   readonly name: string;
-  readonly unit: 'ms' | 'MB' | 'kB' | 'count';
+  readonly unit: 'ms' | 'MB' | 'kB' | 'count' | '/s' | 'x';
   readonly runs: number;
   readonly median: number;
   readonly min: number;
@@ -23,6 +23,8 @@ export interface Target {
   readonly text: string;
   readonly median?: number;
   readonly max?: number;
+  /** The median must not be below it. */
+  readonly least?: number;
 }
 
 const MIN_RUNS_FOR_P99 = 100;
@@ -54,7 +56,10 @@ export function figure(
     max,
     ...(sorted.length >= MIN_RUNS_FOR_P99 ? { p99: at(sorted, 0.99) } : {}),
     target: target.text,
-    met: median <= (target.median ?? Infinity) && max <= (target.max ?? Infinity),
+    met:
+      median <= (target.median ?? Infinity) &&
+      max <= (target.max ?? Infinity) &&
+      median >= (target.least ?? 0),
   };
 }
 
@@ -82,7 +87,7 @@ function round(value: number): string {
 export function table(figures: readonly Figure[]): string {
   const rows = figures.map((each) => {
     const values = [each.median, each.min, each.max].map(round).join(' | ');
-    const verdict = each.met ? 'met' : 'missed';
+    const verdict = each.target === '' ? '' : each.met ? 'met' : 'missed';
     const cells = [each.name, each.unit, each.runs, values, each.target, verdict];
     return `| ${cells.join(' | ')} |`;
   });

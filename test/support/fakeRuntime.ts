@@ -4,6 +4,7 @@
  * told. It implements the runtime's interfaces and nothing more.
  */
 import { SwarmError } from '../../base/errors.ts';
+import type { MemoryFile, MemoryFiles } from '../../runtime/container/memoryFiles.ts';
 import type {
   Container,
   ContainerConfig,
@@ -172,6 +173,7 @@ export class FakeImages implements ImageStore {
       config: { ...IMAGE_CONFIG, ...config },
       sizeBytes: 1,
       diffIds: ['sha256:0'],
+      taggedAtMs: 0,
     };
     this.known.set(reference, image);
     return image;
@@ -205,6 +207,16 @@ export class FakeImages implements ImageStore {
   remove = unused;
   tag = unused;
   save = unused;
+  remoteTags = unused;
+  resolve = unused;
+  local = unused;
+  push = unused;
+  login = unused;
+  configuration = unused;
+  layerUse = unused;
+  usage = unused;
+  prune = unused;
+  onEvent = unused;
 
   async close(): Promise<void> {}
 }
@@ -292,14 +304,41 @@ export class FakeNetwork implements HostNetwork {
   }
 }
 
+export class FakeMemoryFiles implements MemoryFiles {
+  readonly made = new Map<string, readonly MemoryFile[]>();
+
+  make(id: string, files: readonly MemoryFile[]): string {
+    this.made.set(id, files);
+    return `/memory/${id}`;
+  }
+
+  has(id: string): boolean {
+    return this.made.has(id);
+  }
+
+  drop(id: string): void {
+    this.made.delete(id);
+  }
+
+  ids(): readonly string[] {
+    return [...this.made.keys()];
+  }
+}
+
 export interface FakeRuntime {
   readonly containers: FakeContainers;
   readonly images: FakeImages;
   readonly network: FakeNetwork;
+  readonly memoryFiles: FakeMemoryFiles;
 }
 
 export function fakeRuntime(): FakeRuntime {
   const images = new FakeImages();
   images.add('web');
-  return { containers: new FakeContainers(), images, network: new FakeNetwork() };
+  return {
+    containers: new FakeContainers(),
+    images,
+    network: new FakeNetwork(),
+    memoryFiles: new FakeMemoryFiles(),
+  };
 }

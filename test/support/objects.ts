@@ -4,6 +4,7 @@
  */
 import {
   DEFAULT_CLUSTER_SPEC,
+  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
@@ -41,6 +42,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
     ...fields,
   };
 }
@@ -62,6 +64,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     hostIndex,
     manager: undefined,
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
@@ -75,6 +78,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
       ...fields.description,
     },
   };
@@ -103,6 +107,9 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsServers: [],
     dnsSearch: [],
     dnsOptions: [],
+    secrets: [],
+    configs: [],
+    ...DEFAULT_CONTAINER_EXTRAS,
     ...fields,
   };
 }
@@ -123,6 +130,8 @@ export function taskSpec(fields: TaskSpecFields = {}): TaskSpec {
     reservations: NO_RESOURCES,
     restart: DEFAULT_RESTART_POLICY,
     networks: [],
+    genericResources: [],
+    logDriver: '',
     logOptions: {},
     forceUpdate: 0,
     ...fields,
@@ -157,6 +166,7 @@ export function service(name: string, fields: ServiceSpecFields = {}): Service {
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
+    job: undefined,
   };
 }
 

@@ -87,7 +87,13 @@ test('a wrong request gets one line that names the field, and changes nothing', 
     ['POST', '/services/create', '{', 400, /^the request body is not valid JSON$/],
     ['POST', '/services/create', '[]', 400, /^the body must be an object$/],
     ['POST', '/services/create', { ...WEB, Name: 1 }, 400, /^Name must be a string$/],
-    ['POST', '/services/create', { ...WEB, Mode: { GlobalJob: {} } }, 501, /^Mode\.GlobalJob /],
+    [
+      'POST',
+      '/services/create',
+      { ...WEB, Mode: { GlobalJob: {} }, UpdateConfig: {} },
+      501,
+      /^UpdateConfig /,
+    ],
     ['POST', '/services/create', { Name: 'web' }, 400, /^TaskTemplate\.ContainerSpec is missing/],
     ['POST', '/services/absent/update?version=1', WEB, 404, /^service absent not found$/],
     ['POST', '/services/absent/update', WEB, 400, /^invalid version "": pass \?version=/],
@@ -99,7 +105,9 @@ test('a wrong request gets one line that names the field, and changes nothing', 
     ['GET', '/nodes/absent', undefined, 404, /^node absent not found$/],
     ['DELETE', '/networks/bridge', undefined, 403, /^bridge is a pre-defined network/],
     ['POST', '/networks/create', { Name: 'a', Driver: 'macvlan' }, 501, /use --driver overlay$/],
-    ['POST', '/auth', {}, 501, /^registry login is not supported/],
+    ['POST', '/auth', {}, 400, /^username and password are missing$/],
+    ['POST', '/auth', { username: 'me', password: 'no' }, 401, /^login attempt to .* failed$/],
+    ['GET', '/images/search?term=web', undefined, 501, /docker pull NAME$/],
     ['GET', '/swarm/unlockkey', undefined, 501, /autolock is not supported/],
     ['GET', '/services/absent/logs?stdout=1', undefined, 404, /^service absent not found$/],
     ['POST', '/swarm/join', { JoinToken: 'x' }, 400, /^RemoteAddrs is empty/],
@@ -128,8 +136,8 @@ test('a client whose large upload is refused half way hears why', async () => {
   node.images.refusal = undefined;
   assert.equal(answer.status, 400);
   assert.equal(answer.json().message, 'the archive has no manifest');
-  const secret = await call('POST', '/secrets/create', Buffer.alloc(20 * 1024 * 1024));
-  assert.equal(secret.status, 501);
+  const volume = await call('POST', '/volumes/create', Buffer.alloc(20 * 1024 * 1024));
+  assert.equal(volume.status, 501);
 });
 
 test('a service is created, listed, updated, rolled back and removed', async () => {
@@ -301,7 +309,7 @@ test('images are listed, loaded, imported, pulled, tagged, saved and removed', a
     await images.call('POST', '/images/web/tag?repo=host:5000/a/web&tag=2');
     assert.deepEqual(images.node.images.tagged, ['host:5000/a/web:2']);
     const saved = await images.call('GET', '/images/get?names=web');
-    assert.equal(saved.body.toString(), 'archive of web');
+    assert.equal(saved.body.toString(), 'archive of docker.io/library/web:latest');
     const removed = await images.call('DELETE', '/images/web');
     assert.deepEqual(removed.json<unknown[]>()[0], { Untagged: 'web:latest' });
   } finally {
@@ -371,4 +379,32 @@ test('the socket is not for everybody, a dead one is replaced, a live one is not
   assert.equal(statSync(dead).mode & 0o777, 0o600);
   await api.close();
   assert.equal(existsSync(dead), false);
+});
+
+test('a secret is made, listed by filter, labelled and removed, and its data never told', async () => {
+  const value = Buffer.from('nobody sees this').toString('base64');
+  const body = { Name: 'pass', Labels: { a: '1' }, Data: value };
+  const created = await call('POST', '/secrets/create', body);
+  assert.equal(created.status, 201);
+  const id = String(created.json().ID);
+  assert.equal((await call('POST', '/secrets/create', body)).status, 409);
+  for (const filters of [{ name: ['pa'] }, { names: ['pass'] }, { id: [id] }, { label: ['a=1'] }]) {
+    const list = await call('GET', `/secrets?filters=${JSON.stringify(filters)}`);
+    assert.equal(list.json<object[]>().length, 1, JSON.stringify(filters));
+    assert.doesNotMatch(JSON.stringify(list.json()), new RegExp(value));
+  }
+  const none = await call('GET', `/secrets?filters=${JSON.stringify({ names: ['pa'] })}`);
+  assert.deepEqual(none.json(), []);
+  const shown = (await call('GET', '/secrets/pass')).json<{ Version: { Index: number } }>();
+  const version = shown.Version.Index;
+  const at = `/secrets/${id}/update?version=${version}`;
+  const labels = { Name: 'pass', Labels: { b: '2' } };
+  assert.equal((await call('POST', at, { ...labels, Data: 'AAAA' })).status, 400);
+  assert.equal((await call('POST', at, labels)).status, 200);
+  assert.equal((await call('POST', at, labels)).status, 500);
+  assert.equal((await call('POST', '/secrets/create', { Name: 'x', Data: '*' })).status, 400);
+  const driver = { Name: 'x', Data: value, Driver: { Name: 'vault' } };
+  assert.equal((await call('POST', '/secrets/create', driver)).status, 501);
+  assert.equal((await call('DELETE', '/secrets/pass')).status, 204);
+  assert.equal((await call('GET', '/secrets/pass')).status, 404);
 });

@@ -81,6 +81,16 @@ test('nesting without end is refused like any other unknown field', async () => 
   assert.match(String(answer.json().message), /^TaskTemplate\.PluginSpec is not supported/);
 });
 
+test('half a character is refused: it would not be the same on every manager', async () => {
+  const create = async (env: string): Promise<string> => {
+    const body = `{"Name":"x","TaskTemplate":{"ContainerSpec":{"Env":["A=${env}"]}}}`;
+    return String((await call('POST', '/services/create', Buffer.from(body))).json().message);
+  };
+  assert.match(await create('\\ud83d'), /half a character/);
+  assert.match(await create('\\udc00x'), /half a character/);
+  assert.doesNotMatch(await create('\\ud83d\\ude00 \\\\ud83d'), /half a character/);
+});
+
 test('a reference filter takes its time from its length, not from its stars', async () => {
   const tag = `host.example/${'a'.repeat(100)}:1`;
   node.images.images.push({ ...makeImage('x'), tags: [tag] });
