@@ -27,10 +27,7 @@ export interface ExecRecord {
   readonly exec: Exec | undefined;
 }
 
-export type ExecRequest = Pick<
-  ExecRecord,
-  'config' | 'detachKeys' | 'openStdout' | 'openStderr'
->;
+export type ExecRequest = Pick<ExecRecord, 'config' | 'detachKeys' | 'openStdout' | 'openStderr'>;
 
 export class Execs {
   readonly #ids: Ids;
@@ -149,6 +146,9 @@ function mustRun(container: InteractiveContainer): void {
     throw new SwarmError('conflict', `container ${id} is not running`);
   }
   if (container.paused) {
-    throw new SwarmError('conflict', `Container ${id} is paused, unpause the container before exec`);
+    throw new SwarmError(
+      'conflict',
+      `Container ${id} is paused, unpause the container before exec`,
+    );
   }
 }

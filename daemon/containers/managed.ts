@@ -1,6 +1,9 @@
 /** What can be done to any container of this host, a user's or a task's. */
-import type { InteractiveContainer, Streams } from '../../runtime/container/types.ts';
-import type { ContainerResources } from '../../runtime/container/types.ts';
+import type {
+  ContainerResources,
+  InteractiveContainer,
+  Streams,
+} from '../../runtime/container/types.ts';
 import type { ContainerView, ExitStatus, RestartPolicy, WaitCondition } from './types.ts';
 
 export interface Managed {

@@ -75,7 +75,9 @@ export class LocalContainers {
       }
       const image = images.find(record.imageId);
       const exposed = image === undefined ? [] : exposedPorts(record.spec, image);
-      this.#keep(new StandaloneContainer(this.#context, record, container, exposed));
+      this.#keep(
+        new StandaloneContainer(this.#context, record, container as InteractiveContainer, exposed),
+      );
     }
     for (const container of containers.list()) {
       const { id, standalone } = container.config;
@@ -120,7 +122,9 @@ export class LocalContainers {
 
   /** Newest first, as Docker lists them. */
   list(): readonly Managed[] {
-    const all = this.#context.containers.list().map((container) => this.#managed(container));
+    const all = this.#context.containers
+      .list()
+      .map((container) => this.#managed(container as InteractiveContainer));
     return all.filter((each) => each !== undefined).toReversed();
   }
 
@@ -199,7 +203,12 @@ export class LocalContainers {
         mounts: containerMounts(mounts),
       });
       const exposed = exposedPorts(spec, image);
-      const made = new StandaloneContainer(this.#context, record, container, exposed);
+      const made = new StandaloneContainer(
+        this.#context,
+        record,
+        container as InteractiveContainer,
+        exposed,
+      );
       this.#keep(made);
       made.emit('create');
       return made;

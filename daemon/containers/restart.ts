@@ -37,9 +37,7 @@ function applies(policy: RestartPolicy, ended: Ended): boolean {
       return true;
     case 'on-failure': {
       const { maximumRetries } = policy;
-      return (
-        ended.exitCode !== 0 && (maximumRetries === 0 || ended.restartCount < maximumRetries)
-      );
+      return ended.exitCode !== 0 && (maximumRetries === 0 || ended.restartCount < maximumRetries);
     }
   }
 }

@@ -17,7 +17,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import { Serial, Signal } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
-import { parseSignal } from '../../runtime/container/spec.ts';
+import { parseSignal } from '../../runtime/container/signals.ts';
 import type {
   ContainerResources,
   ExitRecord,
@@ -155,10 +155,7 @@ export class StandaloneContainer implements Managed {
     return this.#work.run(async () => {
       this.#mustStay();
       if (this.container.paused) {
-        throw new SwarmError(
-          'conflict',
-          'cannot start a paused container, try unpause instead',
-        );
+        throw new SwarmError('conflict', 'cannot start a paused container, try unpause instead');
       }
       if (this.container.state === 'running') return false;
       this.#cancelRestart();
@@ -301,13 +298,15 @@ export class StandaloneContainer implements Managed {
   #restartLater(delayMs: number): void {
     this.#lastDelayMs = delayMs;
     this.#restartTimer = this.#context.clock.afterIdle(delayMs, () => {
-      void this.#work.run(() => this.#restartNow()).catch((error: unknown) => {
-        // It is told by inspection too: the container stays as it is, with the reason.
-        this.#context.log.warn('a container could not be restarted', {
-          container: this.id,
-          error: messageOf(error),
+      void this.#work
+        .run(() => this.#restartNow())
+        .catch((error: unknown) => {
+          // It is told by inspection too: the container stays as it is, with the reason.
+          this.#context.log.warn('a container could not be restarted', {
+            container: this.id,
+            error: messageOf(error),
+          });
         });
-      });
     });
   }
 

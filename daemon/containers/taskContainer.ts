@@ -4,12 +4,18 @@
  * it differ from its service is refused with the way to do it.
  */
 import { SwarmError } from '../../base/errors.ts';
-import { parseSignal } from '../../runtime/container/spec.ts';
+import { parseSignal } from '../../runtime/container/signals.ts';
 import type { InteractiveContainer, Streams } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { stopWith } from './standalone.ts';
-import type { ContainerStatus, ContainerView, ExitStatus, MountPoint, WaitCondition } from './types.ts';
+import type {
+  ContainerStatus,
+  ContainerView,
+  ExitStatus,
+  MountPoint,
+  WaitCondition,
+} from './types.ts';
 
 export class TaskContainer implements Managed {
   readonly container: InteractiveContainer;

@@ -201,7 +201,6 @@ export interface ContainerNetwork {
   readonly dnsNames: readonly string[];
 }
 
-
 /** All that the API says of one container, whoever made it. */
 export interface ContainerView {
   readonly container: InteractiveContainer;
