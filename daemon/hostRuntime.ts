@@ -8,7 +8,6 @@ import type { RegistrySettings } from '../runtime/image/registryHosts.ts';
 import { openImageStore } from '../runtime/image/store.ts';
 import { openHostNetwork } from '../runtime/net/hostNetwork.ts';
 import { openVolumeStore } from '../runtime/volume/store.ts';
-import { withLocalNetworks } from './containers/localNetworks.ts';
 import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import type { HostRooms } from './types.ts';
@@ -67,7 +66,7 @@ export async function openHost(
     log,
     containers,
     images,
-    network: withLocalNetworks(network),
+    network,
     volumes,
   });
   return {

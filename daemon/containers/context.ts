@@ -9,7 +9,7 @@ import type {
   InteractiveContainer,
 } from '../../runtime/container/types.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
-import type { HostNetwork, LocalNetworks } from '../../runtime/net/types.ts';
+import type { HostNetwork } from '../../runtime/net/types.ts';
 import type { VolumeStore } from '../../runtime/volume/types.ts';
 import type { LocalEvents } from './events.ts';
 import type { Execs } from './execs.ts';
@@ -25,7 +25,7 @@ export interface HostContext {
   readonly execRoot: string;
   readonly containers: ContainerTable;
   readonly images: ImageStore;
-  readonly network: HostNetwork & LocalNetworks;
+  readonly network: HostNetwork;
   readonly volumes: VolumeStore;
   readonly networks: NetworkBook;
   readonly events: LocalEvents;

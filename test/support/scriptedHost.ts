@@ -9,7 +9,6 @@ import { SystemClock } from '../../base/clock.ts';
 import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
-import { withLocalNetworks } from '../../daemon/containers/localNetworks.ts';
 import { LocalContainers } from '../../daemon/containers/manager.ts';
 import type { HostRooms } from '../../daemon/types.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
@@ -37,7 +36,7 @@ export function scriptedHost(images: ImageStore): ScriptedHost {
     log: silentLog,
     containers: fakes.containers,
     images,
-    network: withLocalNetworks(fakes.network),
+    network: fakes.network,
     volumes,
   });
   return { containers, volumes, fakes };
