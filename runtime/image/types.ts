@@ -1,4 +1,5 @@
 /** What the image store offers to the agent and the API: references, images, progress. */
+import type { HealthCheck } from '../container/types.ts';
 
 export interface ImageConfig {
   readonly architecture: string;
@@ -14,6 +15,7 @@ export interface ImageConfig {
   readonly exposedPorts: readonly string[];
   readonly volumes: readonly string[];
   readonly stopSignal: string;
+  readonly healthCheck?: HealthCheck;
 }
 
 export interface Image {

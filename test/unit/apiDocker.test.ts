@@ -101,10 +101,14 @@ test('docker service scale, update, rollback, logs, rm', { skip }, async () => {
 
 test('docker service create of what is not built is refused by its path', { skip }, async () => {
   const { code, stderr } = await served.docker(
-    ...['service', 'create', '--detach', '--health-cmd', 'true', '--name', 'h', 'web'],
+    ...['service', 'create', '--detach', '--name', 'h'],
+    ...['--credential-spec', 'file://a', 'web'],
   );
   assert.equal(code, 1);
-  assert.match(stderr, /TaskTemplate\.ContainerSpec\.Healthcheck is not supported by tsswarm/);
+  assert.match(
+    stderr,
+    /TaskTemplate\.ContainerSpec\.Privileges\.CredentialSpec is not supported by tsswarm/,
+  );
   assert.equal(served.node.store.count('service'), 0);
 });
 
