@@ -17,6 +17,7 @@ import type { Journal } from './journal.ts';
 import type { Dial } from './link.ts';
 import { Networks } from './networks.ts';
 import { Reporter } from './reporter.ts';
+import { Secrets } from './secrets.ts';
 import { Session } from './session.ts';
 import { Worker } from './worker.ts';
 
@@ -50,10 +51,12 @@ export class Agent {
     const { clock, random, log, runtime, journal } = options;
     this.#options = options;
     this.#networks = new Networks({ clock, log, network: runtime.network });
+    const secrets = new Secrets({ clock, memoryFiles: runtime.memoryFiles });
     this.#executor = new ContainerExecutor({
       runtime,
       networks: this.#networks,
       clock,
+      secrets,
       ids: options.ids,
       log,
       node: () => ({ id: options.nodeId, ...options.describe() }),
@@ -65,6 +68,7 @@ export class Agent {
       journal,
       executor: this.#executor,
       networks: this.#networks,
+      secrets,
       report: (taskId, status) => this.#reporter.report(taskId, status),
     });
     this.#session = new Session({

@@ -9,6 +9,7 @@ import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
 import type { ContainerSpec, Task } from '../model/types.ts';
 import { effectiveCheck, mergeCheck } from '../runtime/container/health.ts';
+import type { MemoryFiles } from '../runtime/container/memoryFiles.ts';
 import type {
   Container,
   ContainerConfig,
@@ -39,6 +40,7 @@ import type {
 } from './controller.ts';
 import { watchHealth } from './health.ts';
 import type { Networks } from './networks.ts';
+import type { Secrets } from './secrets.ts';
 import type { TemplateContext } from './template.ts';
 import { resolveMounts } from './volumes.ts';
 
@@ -47,12 +49,14 @@ export interface HostRuntime {
   readonly containers: ContainerTable;
   readonly images: ImageStore;
   readonly network: HostNetwork;
+  readonly memoryFiles: MemoryFiles;
 }
 
 export interface ContainerExecutorOptions {
   readonly runtime: Pick<HostRuntime, 'containers' | 'images'>;
   readonly networks: Networks;
   readonly clock: Clock;
+  readonly secrets: Secrets;
   readonly ids: Ids;
   readonly log: Log;
   /** What templates say about this node. */
@@ -65,6 +69,7 @@ const STRAY_GRACE_MS = 5000;
 export class ContainerExecutor implements Executor {
   readonly networks: Networks;
   readonly clock: Clock;
+  readonly secrets: Secrets;
   readonly ids: Ids;
   readonly log: Log;
   readonly node: () => TemplateContext['node'];
@@ -77,6 +82,7 @@ export class ContainerExecutor implements Executor {
   constructor(options: ContainerExecutorOptions) {
     this.networks = options.networks;
     this.clock = options.clock;
+    this.secrets = options.secrets;
     this.ids = options.ids;
     this.log = options.log;
     this.node = options.node;
@@ -96,6 +102,8 @@ export class ContainerExecutor implements Executor {
 
   /** Takes back what a process that died in the middle had attached for no container. */
   sweep(): Promise<void> {
+    const living = this.#containers.list().filter(({ state }) => state !== 'exited');
+    this.secrets.sweep(living.map(({ config }) => config.id));
     return this.networks.sweep(this.#containers.list().map((container) => container.config.id));
   }
 
@@ -170,6 +178,7 @@ export class ContainerExecutor implements Executor {
     const container = this.#byTask.get(taskId);
     if (container === undefined) return;
     await container.remove();
+    this.secrets.release(container.config.id);
     if (typeof container.config.networkNamespace === 'object') {
       await this.networks.detach(container.config.id);
     }
@@ -240,10 +249,11 @@ class ContainerController implements Controller {
     const containerId = this.#executor.ids.container();
     const context = templateContext(this.#task, this.#executor.node());
     const plan = planContainer(this.#task, image.config, context, containerId);
-    const [attached, layers, mounts] = await Promise.allSettled([
+    const [attached, layers, mounts, files] = await Promise.allSettled([
       this.#attach(containerId, plan, network),
       this.#executor.layers(image.id),
       resolveMounts(plan.mounts),
+      this.#executor.secrets.mounts(containerId, spec, context, signal),
     ]);
     try {
       const attachment = settledValue(attached);
@@ -252,7 +262,7 @@ class ContainerController implements Controller {
         image: { reference: spec.image, id: image.id },
         ...healthOf(image, spec),
         layers: settledValue(layers),
-        mounts: settledValue(mounts),
+        mounts: [...settledValue(mounts), ...settledValue(files)],
         networkNamespace: namespaceOf(network, attachment),
         ...(attachment === undefined ? {} : filesOf(attachment)),
       };
@@ -261,6 +271,7 @@ class ContainerController implements Controller {
       this.#gatewayAddress = attachment?.gatewayAddress ?? '';
       return this.#prepared(container);
     } catch (error) {
+      this.#executor.secrets.release(containerId);
       if (attached.status === 'fulfilled' && attached.value !== undefined) {
         await this.#executor.networks.detach(containerId);
       }
@@ -296,6 +307,7 @@ class ContainerController implements Controller {
 
   async release(): Promise<void> {
     const container = this.#container();
+    if (container !== undefined) this.#executor.secrets.release(container.config.id);
     if (typeof container?.config.networkNamespace !== 'object') return;
     await this.#executor.networks.detach(container.config.id);
   }
@@ -308,10 +320,12 @@ class ContainerController implements Controller {
     return this.#executor.container(this.#task.id);
   }
 
-  /** False for one that never ran and whose network went with a boot. */
+  /** False for one that never ran and whose network or files went with a boot. */
   #isUsable(container: Container): boolean {
     const { networkNamespace, id } = container.config;
-    if (container.state !== 'created' || typeof networkNamespace !== 'object') return true;
+    if (container.state !== 'created') return true;
+    if (!this.#executor.secrets.hasFiles(id, this.#task.spec.container)) return false;
+    if (typeof networkNamespace !== 'object') return true;
     return this.#executor.networks.isAttached(id);
   }
 

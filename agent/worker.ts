@@ -19,6 +19,7 @@ import type { Task, TaskStatus } from '../model/types.ts';
 import type { Executor } from './controller.ts';
 import type { Journal } from './journal.ts';
 import type { Networks } from './networks.ts';
+import type { Secrets } from './secrets.ts';
 import { TaskManager } from './taskManager.ts';
 
 export interface WorkerOptions {
@@ -26,6 +27,7 @@ export interface WorkerOptions {
   readonly log: Log;
   readonly executor: Executor;
   readonly networks: Networks;
+  readonly secrets: Secrets;
   readonly journal: Journal;
   /** Called with every new status, for the reporter. */
   readonly report: (taskId: string, status: TaskStatus) => void;
@@ -36,12 +38,14 @@ const CLOSE_MS = 5000;
 const NO_INGRESS: IngressAssignment = { peers: [], ports: [] };
 const TASK_PREFIX = 'task/';
 const NETWORK_PREFIX = 'network/';
+const DATA_PREFIXES = ['secret/', 'config/'];
 
 export class Worker {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #executor: Executor;
   readonly #networks: Networks;
+  readonly #secrets: Secrets;
   readonly #journal: Journal;
   readonly #report: (taskId: string, status: TaskStatus) => void;
   readonly #managers = new Map<string, TaskManager>();
@@ -54,6 +58,7 @@ export class Worker {
     this.#log = options.log;
     this.#executor = options.executor;
     this.#networks = options.networks;
+    this.#secrets = options.secrets;
     this.#journal = options.journal;
     this.#report = options.report;
     this.#aloneSinceMs = options.clock.nowMs();
@@ -82,8 +87,10 @@ export class Worker {
     const gone = message.type === 'complete' ? this.#missingFrom(message) : message.remove;
     for (const item of message.update) {
       this.#keys.add(assignmentKey(item));
-      this.#journal.put(item);
+      if (item.kind === 'secret' || item.kind === 'config') this.#secrets.apply(item);
+      else this.#journal.put(item);
     }
+    if (message.type === 'complete') this.#secrets.complete();
     this.#applyNetworks(message.update);
     for (const key of gone) this.#forget(key);
     for (const item of message.update) if (item.kind === 'task') this.#assign(item.task);
@@ -134,6 +141,10 @@ export class Worker {
       const manager = this.#managers.get(taskId);
       if (manager === undefined) this.#journal.remove(key);
       else manager.forget();
+      return;
+    }
+    if (DATA_PREFIXES.some((prefix) => key.startsWith(prefix))) {
+      this.#secrets.forget(key);
       return;
     }
     this.#journal.remove(key);

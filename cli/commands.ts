@@ -69,6 +69,16 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./system.ts')).registerEvents,
   },
   {
+    name: 'why',
+    about: 'why something does not run',
+    load: async () => (await import('./cluster.ts')).registerWhy,
+  },
+  {
+    name: 'rebalance',
+    about: 'spread running tasks evenly over the hosts',
+    load: async () => (await import('./cluster.ts')).registerRebalance,
+  },
+  {
     name: 'watch',
     about: 'a live picture of the swarm',
     load: async () => (await import('./watch/command.ts')).registerWatch,

@@ -67,6 +67,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     subnetSize,
     vxlanPort,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
   };
   const nodeId = ids.object();
   const { csr, privateKey } = await createRequest();
@@ -93,6 +94,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     hostIndex: FIRST_HOST_INDEX,
     manager: { raftId: FIRST_RAFT_ID, address: `${advertised.host}:${advertised.port}` },
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: issued.serial,
   };
   return {

@@ -1,6 +1,7 @@
 /** Opens the runtime of this host: containers, images, network. What runs already is adopted. */
 import type { HostRuntime } from '../agent/containerController.ts';
 import { DEFAULT_VXLAN_PORT } from '../model/defaults.ts';
+import { TmpfsFiles } from '../runtime/container/memoryFiles.ts';
 import { openContainerTable } from '../runtime/container/table.ts';
 import { openImageStore } from '../runtime/image/store.ts';
 import { openHostNetwork } from '../runtime/net/hostNetwork.ts';
@@ -32,7 +33,7 @@ export async function openHost(
     }),
   ]);
   return {
-    runtime: { containers, images, network },
+    runtime: { containers, images, network, memoryFiles: new TmpfsFiles(execRoot) },
     close: async () => {
       await network.close();
       await containers.close();

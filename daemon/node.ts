@@ -260,7 +260,7 @@ export class Node implements DaemonNode {
       );
     }
     this.#mustBeInactive();
-    const advertised = resolveAdvertise(request.advertiseAddress);
+    const advertised = resolveAdvertise(request.advertiseAddress, { alone: true });
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';
@@ -295,7 +295,7 @@ export class Node implements DaemonNode {
       const { host, port } = parseHostPort(each, 'manager address', DEFAULT_PORT);
       return `${host}:${port}`;
     });
-    const advertised = resolveAdvertise(request.advertiseAddress);
+    const advertised = resolveAdvertise(request.advertiseAddress, { alone: false });
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';
@@ -366,7 +366,7 @@ export class Node implements DaemonNode {
 
   /** Ends what the swarm ran here and erases the identity. */
   async #forget(): Promise<void> {
-    const { containers, network } = this.#runtime;
+    const { containers, memoryFiles, network } = this.#runtime;
     for (const container of containers.list()) {
       await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
         // Removing it below kills what would not stop.
@@ -374,6 +374,7 @@ export class Node implements DaemonNode {
       });
       await container.remove();
     }
+    for (const id of memoryFiles.ids()) memoryFiles.drop(id);
     await network.prune(new Set());
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });

@@ -15,6 +15,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import { hasCode, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { AnyObject, TableName, Task } from '../model/types.ts';
+import { byTable } from './store/contents.ts';
 import type {
   Change,
   DirtySet,
@@ -254,13 +255,7 @@ class Dirty implements DirtySet {
   everything = false;
   /** The loop asked to be called now. */
   woken = false;
-  readonly ids: Record<TableName, Set<string>> = {
-    cluster: new Set(),
-    node: new Set(),
-    service: new Set(),
-    task: new Set(),
-    network: new Set(),
-  };
+  readonly ids = byTable(() => new Set<string>());
   readonly taskServices = new Set<string>();
 
   get empty(): boolean {

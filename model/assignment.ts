@@ -1,8 +1,8 @@
 /**
- * What a node is told: the tasks it must run and the networks it must hold, as the dispatcher
+ * What a node is told: the tasks it must run, the networks and files those need, as the dispatcher
  * computes it and the agent obeys it. Complete first, then changes chained by version.
  */
-import type { Cluster, Network, Task, TaskStatus } from './types.ts';
+import type { Cluster, DataTable, Network, Task, TaskStatus } from './types.ts';
 
 export interface NetworkPeer {
   readonly hostIndex: number;
@@ -45,11 +45,20 @@ export interface IngressAssignment {
   }[];
 }
 
-/** One item to hold or to forget. A key is unique: 'task/<id>', 'network/<id>', 'ingress'. */
+/** A secret or config that a task on the node needs; held in memory only. */
+export interface DataAssignment {
+  readonly id: string;
+  readonly name: string;
+  readonly data: Uint8Array;
+  readonly templating: '' | 'golang';
+}
+
+/** One item to hold or to forget. A key is unique: '<kind>/<id>', or 'ingress'. */
 export type AssignmentItem =
   | { readonly kind: 'task'; readonly task: Task }
   | { readonly kind: 'network'; readonly network: NetworkAssignment }
-  | { readonly kind: 'ingress'; readonly ingress: IngressAssignment };
+  | { readonly kind: 'ingress'; readonly ingress: IngressAssignment }
+  | { readonly kind: DataTable; readonly data: DataAssignment };
 
 export interface AssignmentMessage {
   /** 'complete' replaces everything; 'incremental' applies to what `appliesTo` left. */
@@ -89,5 +98,8 @@ export function assignmentKey(item: AssignmentItem): string {
       return `network/${item.network.network.id}`;
     case 'ingress':
       return 'ingress';
+    case 'secret':
+    case 'config':
+      return `${item.kind}/${item.data.id}`;
   }
 }

@@ -21,6 +21,12 @@ export const DYNAMIC_PORT_LAST = 32_767;
 export const VNI_FIRST = 4096;
 export const VNI_LAST = 16_777_215;
 
+/**
+ * Label of a service. 'off': the rebalancer never moves its tasks; 'on': also those that hold
+ * volumes of their host.
+ */
+export const REBALANCE_LABEL = 'tsswarm.rebalance';
+
 /** Node-local networks a service may name; they are not in the store. */
 export const NODE_LOCAL_NETWORKS: readonly string[] = ['bridge', 'host', 'none'];
 

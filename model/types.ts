@@ -16,7 +16,7 @@ export interface ObjectBase {
   readonly updatedAtMs: number;
 }
 
-export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network';
+export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network' | 'secret' | 'config';
 
 // ---- cluster -----------------------------------------------------------------------------------
 
@@ -47,6 +47,8 @@ export interface Cluster extends ObjectBase {
   readonly vxlanPort: number;
   /** Raft ids of removed managers; they never come back. */
   readonly removedRaftIds: readonly number[];
+  /** When a user last asked for the tasks to be spread anew; 0 never. */
+  readonly rebalanceAtMs: number;
 }
 
 // ---- node --------------------------------------------------------------------------------------
@@ -110,6 +112,8 @@ export interface Node extends ObjectBase {
   readonly manager: ManagerStatus | undefined;
   /** When it was last called down; 0 never. */
   readonly downSinceMs: number;
+  /** Since when it can take tasks (ready and active); 0 while down, drained or paused. */
+  readonly availableSinceMs: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
 }
@@ -228,6 +232,22 @@ export interface ContainerSpec {
   readonly openStdin: boolean;
   /** Docker's X-Registry-Auth as the client sent it; for agents only, never shown. '' = none. */
   readonly registryAuth: string;
+  readonly secrets: readonly FileReference[];
+  readonly configs: readonly FileReference[];
+}
+
+/** A secret or config of the cluster as a file in a container. */
+export interface FileReference {
+  /** Secret or config. In a request '' or a name is resolved to it by control. */
+  readonly id: string;
+  readonly name: string;
+  /** Its path; when not absolute, below /run/secrets (secrets) or / (configs). */
+  readonly target: string;
+  /** Whole numbers as text, as Docker has them. */
+  readonly uid: string;
+  readonly gid: string;
+  /** Permission bits. */
+  readonly mode: number;
 }
 
 export interface NetworkAttachmentSpec {
@@ -410,6 +430,8 @@ export interface Task extends ObjectBase {
   readonly jobIteration: number | undefined;
   /** What the scheduler gave it of what it reserves. */
   readonly genericResources: readonly GenericResource[];
+  /** Id of the node from which a rebalance moves its slot; '' otherwise. It starts first there. */
+  readonly movedFrom: string;
 }
 
 // ---- network -----------------------------------------------------------------------------------
@@ -440,12 +462,36 @@ export interface Network extends ObjectBase {
   readonly error: string;
 }
 
+// ---- secrets and configs -----------------------------------------------------------------------
+
+/** Bytes by name. Only the labels of one that exists change. */
+export interface DataSpec {
+  readonly name: string;
+  readonly labels: Labels;
+  readonly data: Uint8Array;
+  /** 'golang': templates in the data are replaced where a task gets it; '' = as it is. */
+  readonly templating: '' | 'golang';
+}
+
+/** Never shown to anyone but the tasks that name it. */
+export interface Secret extends ObjectBase {
+  readonly spec: DataSpec;
+}
+
+export interface Config extends ObjectBase {
+  readonly spec: DataSpec;
+}
+
+export type DataTable = 'secret' | 'config';
+
 export interface Tables {
   readonly cluster: Cluster;
   readonly node: Node;
   readonly service: Service;
   readonly task: Task;
   readonly network: Network;
+  readonly secret: Secret;
+  readonly config: Config;
 }
 
 export type AnyObject = Tables[TableName];

@@ -6,6 +6,7 @@
 import { isAbsolute, normalize } from 'node:path/posix';
 import { parseAddress } from './address.ts';
 import { checkDuration, checkLabels, checkWhole, checkWord, invalid } from './checks.ts';
+import { validateReferences } from './data.ts';
 import { type ContainerSpec, type HealthCheck, type MountSpec, PROPAGATIONS } from './types.ts';
 
 const HOSTNAME = /^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?$/;
@@ -72,6 +73,7 @@ export function validateContainer(spec: ContainerSpec): void {
   if (spec.healthCheck !== undefined) validateHealth(spec.healthCheck);
   checkDuration('stop-grace-period', spec.stopGraceMs);
   validateMounts(spec.mounts);
+  validateReferences(spec);
   validateNames(spec);
 }
 

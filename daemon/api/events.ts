@@ -1,10 +1,10 @@
 /**
- * Changes of the store as Docker's events (scope swarm: service, node, network). Tasks are not
- * Docker events; /tsswarm/watch shows them.
+ * Changes of the store as Docker's events (scope swarm: service, node, network, secret, config).
+ * Tasks are not Docker events; /tsswarm/watch shows them.
  */
 import type { Clock } from '../../base/clock.ts';
 import type { StoreEvent, StoreReader } from '../../manager/store/types.ts';
-import type { Network, Node, Service } from '../../model/types.ts';
+import type { Config, Network, Node, Secret, Service } from '../../model/types.ts';
 import type { Filters } from './filters.ts';
 import { follow, watchFrom } from './follow.ts';
 
@@ -60,12 +60,12 @@ function matches(event: DockerEvent, filters: Filters): boolean {
     !filters.has(type) ||
     (event.Type === type &&
       filters.some(type, (value) => value === Attributes.name || ID.startsWith(value)));
-  const absent = ['container', 'image', 'volume', 'daemon', 'plugin', 'secret', 'config'];
+  const absent = ['container', 'image', 'volume', 'daemon', 'plugin'];
   return (
     filters.is('scope', event.scope) &&
     filters.is('type', event.Type) &&
     filters.is('event', event.Action) &&
-    ['service', 'node', 'network'].every(names) &&
+    ['service', 'node', 'network', 'secret', 'config'].every(names) &&
     !absent.some((type) => filters.has(type)) &&
     filters.labels('label', Attributes)
   );
@@ -99,6 +99,9 @@ function attributesOf(change: StoreEvent): Record<string, string> | undefined {
       return serviceAttributes(now as Service, change.kind === 'update' ? before : undefined);
     case 'node':
       return nodeAttributes(now as Node, change.kind === 'update' ? before : undefined);
+    case 'secret':
+    case 'config':
+      return { name: (now as Secret | Config).spec.name };
     default:
       return { name: (now as Network).spec.name, type: 'overlay' };
   }

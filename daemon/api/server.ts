@@ -17,6 +17,8 @@ import { controlOf } from './find.ts';
 import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { addClusterRoutes } from './routes/cluster.ts';
+import { addDataRoutes } from './routes/data.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
@@ -90,8 +92,10 @@ function routerOf(parts: ApiParts): Router {
   addNodeRoutes(router, parts);
   addServiceRoutes(router, parts);
   addTaskRoutes(router, parts);
+  addClusterRoutes(router, parts);
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
+  addDataRoutes(router, parts);
   addUnbuiltRoutes(router, parts);
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);

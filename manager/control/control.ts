@@ -16,6 +16,8 @@ import type {
   AnyObject,
   Cluster,
   ClusterSpec,
+  DataSpec,
+  DataTable,
   Network,
   NetworkSpec,
   Node,
@@ -27,6 +29,7 @@ import type {
 } from '../../model/types.ts';
 import {
   clusterSpecToWire,
+  dataSpecToWire,
   fromU64,
   need,
   networkSpecToWire,
@@ -147,6 +150,38 @@ export class ManagerControl implements Control {
     );
   }
 
+  createData<T extends DataTable>(table: T, spec: DataSpec): Promise<Tables[T]> {
+    return this.#write(
+      table,
+      (writes) => writes.createData(table, spec),
+      (remote, options) => remote.createData({ table, spec: dataSpecToWire(spec) }, options),
+    );
+  }
+
+  updateData<T extends DataTable>(
+    table: T,
+    id: string,
+    version: number,
+    spec: DataSpec,
+  ): Promise<Tables[T]> {
+    return this.#write(
+      table,
+      (writes) => writes.updateData(table, id, version, spec),
+      (remote, options) => {
+        const at = toU64(version, 'version');
+        return remote.updateData({ table, id, version: at, spec: dataSpecToWire(spec) }, options);
+      },
+    );
+  }
+
+  async removeData(table: DataTable, id: string): Promise<void> {
+    await this.#write(
+      table,
+      (writes) => writes.removeData(table, id),
+      (remote, options) => remote.removeData({ table, id }, options),
+    );
+  }
+
   updateNode(id: string, version: number, spec: NodeSpec): Promise<Node> {
     return this.#write(
       'node',
@@ -179,6 +214,14 @@ export class ManagerControl implements Control {
         };
         return remote.updateCluster(request, options);
       },
+    );
+  }
+
+  rebalance(): Promise<Cluster> {
+    return this.#write(
+      'cluster',
+      (writes) => writes.rebalance(),
+      (remote, options) => remote.rebalance({}, options),
     );
   }
 

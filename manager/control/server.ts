@@ -6,6 +6,8 @@ import type { SwarmError } from '../../base/errors.ts';
 import type { AnyObject } from '../../model/types.ts';
 import {
   clusterSpecFromWire,
+  DATA_TABLES,
+  dataSpecFromWire,
   fromU64,
   need,
   networkSpecFromWire,
@@ -14,6 +16,7 @@ import {
   serviceSpecFromWire,
   type TableObject,
   toU64,
+  word,
 } from '../../proto/convert.ts';
 import type { Handlers } from '../../proto/rpc.ts';
 import type { Control } from '../../proto/services.ts';
@@ -57,6 +60,21 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
     createNetwork: async ({ spec }) =>
       answer('network', await leading().createNetwork(networkSpecFromWire(need(spec, 'spec')))),
     removeNetwork: async ({ id }) => answer('network', await leading().removeNetwork(id)),
+    createData: async (request) => {
+      const table = word(request.table, DATA_TABLES, 'table');
+      const wanted = dataSpecFromWire(need(request.spec, 'spec'));
+      return answer(table, await leading().createData(table, wanted));
+    },
+    updateData: async ({ id, version, ...request }) => {
+      const table = word(request.table, DATA_TABLES, 'table');
+      const wanted = dataSpecFromWire(need(request.spec, 'spec'));
+      const written = leading().updateData(table, id, fromU64(version, 'version'), wanted);
+      return answer(table, await written);
+    },
+    removeData: async ({ id, ...request }) => {
+      const table = word(request.table, DATA_TABLES, 'table');
+      return answer(table, await leading().removeData(table, id));
+    },
     updateNode: async ({ id, version, spec }) => {
       const wanted = nodeSpecFromWire(need(spec, 'spec'));
       const written = leading().updateNode(id, fromU64(version, 'version'), wanted);
@@ -71,6 +89,7 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       });
       return answer('cluster', await written);
     },
+    rebalance: async () => answer('cluster', await leading().rebalance()),
     leaderStatus: async () => {
       leading();
       return {

@@ -7,12 +7,15 @@
 import type {
   Cluster,
   ClusterSpec,
+  DataSpec,
+  DataTable,
   Network,
   NetworkSpec,
   Node,
   NodeSpec,
   Service,
   ServiceSpec,
+  Tables,
 } from '../../model/types.ts';
 import type { StoreReader } from '../store/types.ts';
 
@@ -38,6 +41,17 @@ export interface Control {
   /** SwarmError 'conflict' naming the services that use it. */
   removeNetwork(id: string): Promise<void>;
 
+  createData<T extends DataTable>(table: T, spec: DataSpec): Promise<Tables[T]>;
+  /** Labels only: what else `spec` names must be as it is, or be left out. */
+  updateData<T extends DataTable>(
+    table: T,
+    id: string,
+    version: number,
+    spec: DataSpec,
+  ): Promise<Tables[T]>;
+  /** SwarmError 'invalid' naming the services that use it. */
+  removeData(table: DataTable, id: string): Promise<void>;
+
   /** Role changes are carried out by the role loop (certificate, Raft membership). */
   updateNode(id: string, version: number, spec: NodeSpec): Promise<Node>;
   /** Refused ('conflict') unless down, or `force`; managers must be demoted first. */
@@ -48,6 +62,8 @@ export interface Control {
     spec: ClusterSpec,
     rotate: { readonly workerToken: boolean; readonly managerToken: boolean },
   ): Promise<Cluster>;
+  /** The tasks made until now may go to any node that makes the cluster evener. */
+  rebalance(): Promise<Cluster>;
   joinTokens(): Promise<JoinTokens>;
   /** State of the managers' Raft, for 'info', 'node ls' and watch. */
   raftStatus(): RaftSummary;

@@ -15,6 +15,8 @@ import type {
   AnyObject,
   Cluster,
   ClusterSpec,
+  DataSpec,
+  DataTable,
   Network,
   NetworkSpec,
   Node,
@@ -33,6 +35,7 @@ import {
 } from '../../model/validate.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
+import { newData, relabelled, resolveReferences } from './dataWrites.ts';
 
 /** An object as of `version`, the Raft index of the write. */
 export interface Written<T extends AnyObject> {
@@ -136,7 +139,7 @@ export class Writes {
     return this.#remove('service', this.#find('service', id));
   }
 
-  /** The spec, valid, with its networks by id. */
+  /** The spec, valid, with its networks, secrets and configs by id. */
   #checked(spec: ServiceSpec): ServiceSpec {
     validateServiceSpec(spec);
     const seen = new Set<string>();
@@ -151,7 +154,8 @@ export class Writes {
       seen.add(target);
       return { ...attachment, target };
     });
-    return { ...spec, task: { ...spec.task, networks } };
+    const container = resolveReferences(this.#options.store, spec.task.container);
+    return { ...spec, task: { ...spec.task, container, networks } };
   }
 
   #networkId(nameOrId: string): string {
@@ -210,6 +214,29 @@ export class Writes {
       if (stopping.length === 0 || stopping.length < holders.length) return;
       await clock.sleep(RELEASE_POLL_MS);
     }
+  }
+
+  // ---- secrets and configs ---------------------------------------------------------------------
+
+  async createData<T extends DataTable>(table: T, spec: DataSpec): Promise<Written<Tables[T]>> {
+    const { store, ids } = this.#options;
+    const object = newData(store, table, ids.object(), spec) as Tables[T];
+    return this.#put({ kind: 'create', table, object });
+  }
+
+  /** Labels only. */
+  async updateData<T extends DataTable>(
+    table: T,
+    id: string,
+    version: number,
+    spec: DataSpec,
+  ): Promise<Written<Tables[T]>> {
+    const object = relabelled(table, this.#at(table, id, version), spec) as Tables[T];
+    return this.#put({ kind: 'update', table, object });
+  }
+
+  async removeData<T extends DataTable>(table: T, id: string): Promise<Written<Tables[T]>> {
+    return this.#remove(table, this.#find(table, id));
   }
 
   // ---- nodes -----------------------------------------------------------------------------------
@@ -279,6 +306,16 @@ export class Writes {
       joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
       joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
     };
+    return this.#put({ kind: 'update', table: 'cluster', object });
+  }
+
+  /** The version is not asked for: whatever changed meanwhile does not speak against it. */
+  async rebalance(): Promise<Written<Cluster>> {
+    const { store, clock } = this.#options;
+    const cluster = store.cluster();
+    if (cluster === undefined) throw new SwarmError('unavailable', 'the swarm is just starting');
+    // Tasks of this very moment are among those that may move.
+    const object: Cluster = { ...cluster, rebalanceAtMs: Math.floor(clock.wallMs()) + 1 };
     return this.#put({ kind: 'update', table: 'cluster', object });
   }
 

@@ -7,12 +7,14 @@
  * |---|---|---|
  * | task | its node, from ASSIGNED until the task is removed | the task |
  * | network | nodes with a task on it that has not ended | every endpoint on it, VIPs, names |
+ * | secret, config | nodes with a task that names it and has not ended | its data |
  * | ingress | every node | published ports and the tasks that serve them now |
  *
  * A task serves (is a backend, has a name) while it runs, is healthy, is wanted running, and its
  * node is not down.
  */
 
+import { MIB } from '../../base/bytes.ts';
 import type {
   AssignmentItem,
   IngressAssignment,
@@ -21,7 +23,7 @@ import type {
 } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
-import type { Network, Node, Service, Task } from '../../model/types.ts';
+import type { DataTable, Network, Node, Service, Task } from '../../model/types.ts';
 import type { StoreEvent, View } from '../store/types.ts';
 
 /** Docker's name for it; absent = derived from the underlay (0). */
@@ -31,7 +33,7 @@ export type AssignmentSet = ReadonlyMap<string, AssignmentItem>;
 
 /** Whether a change can alter what some node is told beyond the one task's own item. */
 export function changesShared(event: StoreEvent): boolean {
-  if (event.table === 'cluster') return false;
+  if (['cluster', 'secret', 'config'].includes(event.table)) return false;
   if (event.table === 'service' || event.table === 'network') return true;
   if (event.before === undefined || event.after === undefined) return true;
   if (event.table === 'node') {
@@ -89,7 +91,7 @@ export interface Difference {
   readonly remove: readonly string[];
 }
 
-/** What turns `sent` into `now`; networks come before the tasks on them. */
+/** What turns `sent` into `now`; data and networks come before the tasks that need them. */
 export function difference(sent: AssignmentSet, now: AssignmentSet): Difference {
   const update: AssignmentItem[] = [];
   for (const [key, item] of now) {
@@ -101,9 +103,40 @@ export function difference(sent: AssignmentSet, now: AssignmentSet): Difference 
   return { update, remove };
 }
 
+/** Data in one message; a message must stay well below what gRPC takes. */
+const BATCH_DATA_BYTES = 8 * MIB;
+
+/**
+ * The difference in messages that are not too large. All but data is in the first: a complete one
+ * takes back what it leaves out, while tasks wait for data that comes later.
+ */
+export function* inBatches({ update, remove }: Difference): Generator<Difference> {
+  const isData = ({ kind }: AssignmentItem): boolean => kind === 'secret' || kind === 'config';
+  const rest = update.filter((item) => !isData(item));
+  let batch: AssignmentItem[] = [];
+  let bytes = 0;
+  let first = true;
+  const take = (): Difference => {
+    const items = first ? [...batch, ...rest] : batch;
+    const taken = { update: items, remove: first ? remove : [] };
+    [batch, bytes, first] = [[], 0, false];
+    return taken;
+  };
+  for (const item of update) {
+    if (item.kind !== 'secret' && item.kind !== 'config') continue;
+    const { length } = item.data.data;
+    if (bytes > 0 && bytes + length > BATCH_DATA_BYTES) yield take();
+    batch.push(item);
+    bytes += length;
+  }
+  if (first || batch.length > 0) yield take();
+}
+
 /** The parts that nodes share, made once for all of them; unchanged ones keep their identity. */
 export class SharedAssignments {
   #networks = new Map<string, AssignmentItem>();
+  /** The same record's item stays the same: its bytes are never compared. */
+  readonly #data = new Map<string, AssignmentItem>();
   #ingress: AssignmentItem = { kind: 'ingress', ingress: { peers: [], ports: [] } };
 
   refresh(view: View): void {
@@ -119,11 +152,16 @@ export class SharedAssignments {
       networks.set(network.id, before !== undefined && sameValue(before, item) ? before : item);
     }
     this.#networks = networks;
+    for (const key of this.#data.keys()) {
+      const [table, id] = key.split('/') as [DataTable, string];
+      if (view.get(table, id) === undefined) this.#data.delete(key);
+    }
   }
 
   /** Everything `nodeId` must hold, keyed as in model/assignment. */
   itemsOf(view: View, nodeId: string): AssignmentSet {
     const networks = new Map<string, AssignmentItem>();
+    const data = new Map<string, AssignmentItem>();
     const tasks: [string, AssignmentItem][] = [];
     for (const task of view.tasksOfNode(nodeId)) {
       if (!isAssigned(task)) continue;
@@ -133,8 +171,23 @@ export class SharedAssignments {
         const network = this.#networks.get(networkId);
         if (network !== undefined) networks.set(`network/${networkId}`, network);
       }
+      const { secrets, configs } = task.spec.container;
+      for (const { id } of secrets) this.#addData(view, 'secret', id, data);
+      for (const { id } of configs) this.#addData(view, 'config', id, data);
     }
-    return new Map([...networks, ['ingress', this.#ingress], ...tasks]);
+    return new Map([...data, ...networks, ['ingress', this.#ingress], ...tasks]);
+  }
+
+  #addData(view: View, table: DataTable, id: string, into: Map<string, AssignmentItem>): void {
+    const key = `${table}/${id}`;
+    const record = view.get(table, id);
+    if (record === undefined) return;
+    const { name, data, templating } = record.spec;
+    const before = this.#data.get(key);
+    const isSame = before !== undefined && 'data' in before && before.data.data === data;
+    const item = isSame ? before : { kind: table, data: { id, name, data, templating } };
+    this.#data.set(key, item);
+    into.set(key, item);
   }
 }
 

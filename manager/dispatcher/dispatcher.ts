@@ -36,7 +36,13 @@ import { hostAddress } from '../hostAddress.ts';
 import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
-import { type AssignmentSet, changesShared, difference, SharedAssignments } from './assignments.ts';
+import {
+  type AssignmentSet,
+  changesShared,
+  difference,
+  inBatches,
+  SharedAssignments,
+} from './assignments.ts';
 import { Pulse } from './pulse.ts';
 import { StatusBatcher } from './statuses.ts';
 
@@ -354,12 +360,14 @@ export class Dispatcher {
     let sequence = 0;
     while (session.ended === undefined && !context.signal.aborted) {
       const { wanted } = session;
-      const { update, remove } = difference(sent, wanted);
-      if (sequence === 0 || update.length > 0 || remove.length > 0) {
-        const type = sequence === 0 ? 'complete' : 'incremental';
-        const message = { type, appliesTo: sequence, resultsIn: sequence + 1, update, remove };
-        sequence += 1;
-        await send(assignmentToWire(message as Parameters<typeof assignmentToWire>[0]));
+      const changed = difference(sent, wanted);
+      if (sequence === 0 || changed.update.length > 0 || changed.remove.length > 0) {
+        for (const { update, remove } of inBatches(changed)) {
+          const type = sequence === 0 ? 'complete' : 'incremental';
+          const message = { type, appliesTo: sequence, resultsIn: sequence + 1, update, remove };
+          sequence += 1;
+          await send(assignmentToWire(message as Parameters<typeof assignmentToWire>[0]));
+        }
       }
       sent = wanted;
       if (session.wanted === wanted) await pulse.wait();

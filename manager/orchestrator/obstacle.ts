@@ -1,6 +1,7 @@
 /**
- * Why a service cannot go back to a specification that it had once: a network was removed, or
- * another service has its port. The store would refuse it without end, and nobody would read why.
+ * Why a service cannot go back to a specification that it had once: a network, secret or config was
+ * removed, or another service has its port. The store would refuse it without end, and nobody would
+ * read why.
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import type { PortConfig, Service, ServiceSpec } from '../../model/types.ts';
@@ -11,6 +12,11 @@ export function obstacleTo(view: View, service: Service, spec: ServiceSpec): str
   for (const { target } of spec.task.networks) {
     if (NODE_LOCAL_NETWORKS.includes(target) || view.get('network', target) !== undefined) continue;
     return `network ${target} not found`;
+  }
+  const { secrets, configs } = spec.task.container;
+  for (const [table, references] of [['secret', secrets] as const, ['config', configs] as const]) {
+    const gone = references.find(({ id }) => view.get(table, id) === undefined);
+    if (gone !== undefined) return `${table} ${gone.name} not found`;
   }
   const wanted = new Set(spec.ports.map(portKey));
   wanted.delete('');

@@ -5,7 +5,14 @@
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { isTerminal, taskStateName } from '../../model/taskState.ts';
-import type { AnyObject, Service, TableName, Task } from '../../model/types.ts';
+import type {
+  AnyObject,
+  DataTable,
+  FileReference,
+  Service,
+  TableName,
+  Task,
+} from '../../model/types.ts';
 import type { Contents, Owner } from './contents.ts';
 import type { Change, RejectedChange } from './types.ts';
 import { conflictMessage, uniqueKeys } from './unique.ts';
@@ -32,7 +39,8 @@ export function checkChange(contents: Contents, change: Change): Rejection | und
       const before = contents.get(change.table, change.id);
       const stale = checkVersion(change.table, change.id, before, change.version);
       if (stale !== undefined) return stale;
-      return change.table === 'network' ? checkUnused(contents, change.id) : undefined;
+      if (change.table === 'network') return checkUnused(contents, change.id);
+      return isData(change.table) ? checkData(contents, change.table, change.id) : undefined;
     }
   }
 }
@@ -62,6 +70,7 @@ function checkContent(
   return (
     (table === 'task' ? checkTask(contents, before as Task, after as Task) : undefined) ??
     (table === 'service' ? checkNetworks(contents, after as Service) : undefined) ??
+    (table === 'service' ? checkReferences(contents, after as Service) : undefined) ??
     checkUnique(contents, table, after)
   );
 }
@@ -110,6 +119,40 @@ function checkNetworks(contents: Contents, service: Service): Rejection | undefi
     }
   }
   return undefined;
+}
+
+function isData(table: TableName): table is DataTable {
+  return table === 'secret' || table === 'config';
+}
+
+function referencesTo(table: DataTable, service: Service): readonly FileReference[] {
+  const { secrets, configs } = service.spec.task.container;
+  return table === 'secret' ? secrets : configs;
+}
+
+function checkReferences(contents: Contents, service: Service): Rejection | undefined {
+  for (const table of ['secret', 'config'] as const) {
+    for (const { id, name } of referencesTo(table, service)) {
+      if (contents.get(table, id) !== undefined) continue;
+      return { code: 'invalid', message: `${table} not found: ${name}: create it first` };
+    }
+  }
+  return undefined;
+}
+
+/** Only specifications count: what an older task was given stays with it. */
+function checkData(contents: Contents, table: DataTable, id: string): Rejection | undefined {
+  const users: string[] = [];
+  for (const service of contents.table('service').values()) {
+    if (referencesTo(table, service).some((item) => item.id === id)) users.push(service.spec.name);
+  }
+  if (users.length === 0) return undefined;
+  const name = contents.get(table, id)?.spec.name;
+  const services = users.length === 1 ? 'service' : 'services';
+  return {
+    code: 'invalid',
+    message: `${table} '${name}' is in use by the following ${services}: ${users.join(', ')}`,
+  };
 }
 
 function checkUnused(contents: Contents, networkId: string): Rejection | undefined {

@@ -5,23 +5,40 @@
  */
 import { assert } from '../../base/assert.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
-import { networkNameKey, serviceNameKey, uniqueKeys } from './unique.ts';
+import { type NamedTable, nameKey, uniqueKeys } from './unique.ts';
 
 /** In the order in which records are saved and restored: what is referred to comes first. */
-export const TABLES: readonly TableName[] = ['cluster', 'node', 'network', 'service', 'task'];
+export const TABLES: readonly TableName[] = [
+  'cluster',
+  'node',
+  'network',
+  'secret',
+  'config',
+  'service',
+  'task',
+];
+
+/** Something of each table. */
+export type ByTable<T> = Readonly<Record<TableName, T>>;
+
+export function byTable<T>(make: () => T): ByTable<T> {
+  return {
+    cluster: make(),
+    node: make(),
+    network: make(),
+    secret: make(),
+    config: make(),
+    service: make(),
+    task: make(),
+  };
+}
 
 export type Owner = { readonly table: TableName; readonly id: string };
 
 const NO_IDS: ReadonlySet<string> = new Set();
 
 export class Contents {
-  readonly #tables: Readonly<Record<TableName, Map<string, AnyObject>>> = {
-    cluster: new Map(),
-    node: new Map(),
-    network: new Map(),
-    service: new Map(),
-    task: new Map(),
-  };
+  readonly #tables = byTable(() => new Map<string, AnyObject>());
   readonly #tasksByService = new Map<string, Set<string>>();
   readonly #tasksByNode = new Map<string, Set<string>>();
   readonly #owners = new Map<string, Owner>();
@@ -47,13 +64,13 @@ export class Contents {
   }
 
   serviceByName(name: string): Service | undefined {
-    const owner = this.#owners.get(serviceNameKey(name));
-    return owner === undefined ? undefined : this.get('service', owner.id);
+    return this.named('service', name);
   }
 
-  networkByName(name: string): Tables['network'] | undefined {
-    const owner = this.#owners.get(networkNameKey(name));
-    return owner === undefined ? undefined : this.get('network', owner.id);
+  /** Whatever its letters' case; the caller compares the name. */
+  named<T extends NamedTable>(table: T, name: string): Tables[T] | undefined {
+    const owner = this.#owners.get(nameKey(table, name));
+    return owner === undefined ? undefined : this.get(table, owner.id);
   }
 
   /** Sets the record of `id`, or removes it (undefined). Unique keys must have been checked. */

@@ -23,6 +23,7 @@ import type {
   Transaction,
   View,
 } from './types.ts';
+import { isNamed } from './unique.ts';
 import { BaseView, Pin } from './views.ts';
 
 /** Events kept for watchers: minutes of a busy cluster, tens of megabytes at most. */
@@ -138,10 +139,9 @@ export class Store extends BaseView implements StoreReader {
   }
 
   override byName<T extends TableName>(table: T, name: string): Tables[T] | undefined {
-    if (table === 'service') return this.serviceByName(name) as Tables[T] | undefined;
-    if (table !== 'network') return super.byName(table, name);
-    const network = this.#contents.networkByName(name);
-    return (network?.spec.name === name ? network : undefined) as Tables[T] | undefined;
+    if (!isNamed(table)) return super.byName(table, name);
+    const found = this.#contents.named(table, name);
+    return (found?.spec.name === name ? found : undefined) as Tables[T] | undefined;
   }
 
   pin(): Pin {

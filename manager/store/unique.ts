@@ -5,17 +5,29 @@
  * Never decides what to do about a conflict; it only says it in words.
  */
 import { isTerminal } from '../../model/taskState.ts';
-import type { AnyObject, Network, Node, Service, TableName, Task } from '../../model/types.ts';
+import type {
+  AnyObject,
+  Config,
+  Network,
+  Node,
+  Secret,
+  Service,
+  TableName,
+  Task,
+} from '../../model/types.ts';
 
 const NO_KEYS: readonly string[] = [];
 const CLUSTER_KEYS: readonly string[] = ['cluster'];
 
-export function serviceNameKey(name: string): string {
-  return `name/service/${name.toLowerCase()}`;
+/** Tables whose objects have a name that no other of the table has. */
+export type NamedTable = 'service' | 'network' | 'secret' | 'config';
+
+export function isNamed(table: TableName): table is NamedTable {
+  return ['service', 'network', 'secret', 'config'].includes(table);
 }
 
-export function networkNameKey(name: string): string {
-  return `name/network/${name.toLowerCase()}`;
+export function nameKey(table: NamedTable, name: string): string {
+  return `name/${table}/${name.toLowerCase()}`;
 }
 
 /** '10.0.1.2/24' or '10.0.1.2' on a network, as one key. */
@@ -34,6 +46,9 @@ export function uniqueKeys(table: TableName, object: AnyObject): readonly string
       return serviceKeys(object as Service);
     case 'network':
       return networkKeys(object as Network);
+    case 'secret':
+    case 'config':
+      return [nameKey(table, (object as Secret | Config).spec.name)];
     case 'task':
       return taskKeys(object as Task);
   }
@@ -47,7 +62,7 @@ function nodeKeys(node: Node): readonly string[] {
 }
 
 function serviceKeys(service: Service): readonly string[] {
-  const keys = new Set([serviceNameKey(service.spec.name)]);
+  const keys = new Set([nameKey('service', service.spec.name)]);
   for (const ports of [service.spec.ports, service.ports]) {
     for (const port of ports) {
       if (port.publishMode !== 'ingress' || port.publishedPort === 0) continue;
@@ -61,7 +76,7 @@ function serviceKeys(service: Service): readonly string[] {
 }
 
 function networkKeys(network: Network): readonly string[] {
-  const keys = [networkNameKey(network.spec.name)];
+  const keys = [nameKey('network', network.spec.name)];
   if (network.vni !== 0) keys.push(`vni/${network.vni}`);
   if (network.gateway !== '') keys.push(addressKey(network.id, network.gateway));
   return keys;

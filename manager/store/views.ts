@@ -4,7 +4,7 @@
  * is stored; the store calls capture() before each change. Neither ever writes.
  */
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
-import type { Contents } from './contents.ts';
+import { byTable, type Contents } from './contents.ts';
 import type { View } from './types.ts';
 
 export abstract class BaseView {
@@ -49,13 +49,7 @@ export class Pin extends BaseView implements View {
   readonly version: number;
   readonly #contents: Contents;
   readonly #released: (pin: Pin) => void;
-  readonly #old: Readonly<Record<TableName, Map<string, AnyObject | undefined>>> = {
-    cluster: new Map(),
-    node: new Map(),
-    network: new Map(),
-    service: new Map(),
-    task: new Map(),
-  };
+  readonly #old = byTable(() => new Map<string, AnyObject | undefined>());
 
   constructor(contents: Contents, version: number, released: (pin: Pin) => void) {
     super();

@@ -13,7 +13,7 @@ import {
 import { objectFromWire, objectToWire, parse, type TableObject } from './objects.ts';
 import { fromU64, toU64, word } from './values.ts';
 
-const TABLES = ['cluster', 'node', 'service', 'task', 'network'] as const;
+const TABLES = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const;
 
 /** Same shape as manager/store's Change; proto may not import manager. */
 export type LogChange = {

@@ -40,6 +40,7 @@ import {
   type TaskStatus as WireTaskStatus,
   type UpdateStatus as WireUpdateStatus,
 } from '../gen/tsswarm/v1/objects_pb.js';
+import { dataSpecFromWire, dataSpecToWire } from './data.ts';
 import {
   clusterSpecFromWire,
   clusterSpecToWire,
@@ -162,6 +163,7 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -177,6 +179,7 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
 
@@ -199,6 +202,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
           },
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
+    availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
     certificateSerial: node.certificateSerial,
   };
 }
@@ -222,6 +226,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
             address: wire.manager.address,
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
+    availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
     certificateSerial: wire.certificateSerial,
   };
 }
@@ -316,6 +321,7 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
       ? {}
       : { jobIteration: toU64(task.jobIteration, 'jobIteration') }),
     genericResources: task.genericResources.map(genericToWire),
+    movedFrom: task.movedFrom,
   };
 }
 
@@ -342,6 +348,7 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     jobIteration:
       wire.jobIteration === undefined ? undefined : fromU64(wire.jobIteration, 'jobIteration'),
     genericResources: wire.genericResources.map(genericFromWire),
+    movedFrom: wire.movedFrom,
   };
 }
 
@@ -378,6 +385,10 @@ function bodyToWire(value: TableObject): MessageInitShape<typeof ObjectSchema>['
       return { case: 'task', value: taskToWire(value.object) };
     case 'network':
       return { case: 'network', value: networkToWire(value.object) };
+    case 'secret':
+      return { case: 'secret', value: { spec: dataSpecToWire(value.object.spec) } };
+    case 'config':
+      return { case: 'config', value: { spec: dataSpecToWire(value.object.spec) } };
     default:
       return unreachable(value, 'table');
   }
@@ -414,6 +425,11 @@ export function objectFromWire(wire: WireObject): TableObject {
       return { table: 'task', object: taskFromWire(base, body.value) };
     case 'network':
       return { table: 'network', object: networkFromWire(base, body.value) };
+    case 'secret':
+    case 'config': {
+      const spec = dataSpecFromWire(need(body.value.spec, `${body.case}.spec`));
+      return { table: body.case, object: { ...base, spec } };
+    }
     default:
       throw new SwarmError('invalid', `object ${wire.id} has no known body`);
   }

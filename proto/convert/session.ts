@@ -28,6 +28,7 @@ import {
   type SessionMessage as WireSessionMessage,
   type TaskStatusUpdate as WireTaskStatusUpdate,
 } from '../gen/tsswarm/v1/cluster_pb.js';
+import { heldDataFromWire, heldDataToWire } from './data.ts';
 import { objectFromWire, objectToWire, taskStatusFromWire, taskStatusToWire } from './objects.ts';
 import { ROLES } from './specs/cluster.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
@@ -127,6 +128,9 @@ function itemToWire(item: AssignmentItem): MessageInitShape<typeof AssignmentIte
       return { item: { case: 'network', value: networkToWire(item.network) } };
     case 'ingress':
       return { item: { case: 'ingress', value: ingressToWire(item.ingress) } };
+    case 'secret':
+    case 'config':
+      return { item: { case: item.kind, value: heldDataToWire(item.data) } };
     default:
       return unreachable(item, 'assignment item');
   }
@@ -144,6 +148,9 @@ function itemFromWire(wire: WireAssignmentItem): AssignmentItem {
       return { kind: 'network', network: networkFromWire(item.value) };
     case 'ingress':
       return { kind: 'ingress', ingress: ingressFromWire(item.value) };
+    case 'secret':
+    case 'config':
+      return { kind: item.case, data: heldDataFromWire(item.value) };
     default:
       throw new SwarmError('invalid', 'an assignment item of unknown kind');
   }

@@ -17,6 +17,7 @@ import { SystemRandom } from '../../base/random.ts';
 import type { AssignmentMessage } from '../../model/assignment.ts';
 import type { TaskState } from '../../model/taskState.ts';
 import type { TaskStatus } from '../../model/types.ts';
+import { TmpfsFiles } from '../../runtime/container/memoryFiles.ts';
 import { openContainerTable } from '../../runtime/container/table.ts';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { openImageStore } from '../../runtime/image/store.ts';
@@ -78,7 +79,7 @@ const methods = {
       address: '10.99.0.11',
       port: 2377,
       describe: () => describeHost({ engineVersion: 'test' }),
-      runtime: { containers, images, network },
+      runtime: { containers, images, network, memoryFiles: new TmpfsFiles(roots.execRoot) },
       journal,
       dial: () => manager.link(),
     });

@@ -38,6 +38,8 @@ const CONTAINER: ContainerSpec = {
   dnsSearch: [],
   dnsOptions: [],
   ...DEFAULT_CONTAINER_EXTRAS,
+  secrets: [],
+  configs: [],
 };
 
 export const ASSIGNED_STATUS: TaskStatus = {
@@ -79,6 +81,7 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
     notBeforeMs: 0,
     jobIteration: undefined,
     genericResources: [],
+    movedFrom: '',
     ...parts.task,
     spec: {
       container: { ...CONTAINER, ...parts.container },

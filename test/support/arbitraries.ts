@@ -7,6 +7,7 @@ import { TaskState } from '../../model/taskState.ts';
 import {
   type Cluster,
   type ClusterSpec,
+  type Config,
   type ContainerSpec,
   type GenericResource,
   LOG_DRIVERS,
@@ -17,6 +18,7 @@ import {
   type NodeSpec,
   type PortConfig,
   PROPAGATIONS,
+  type Secret,
   type Service,
   type ServiceMode,
   type ServiceSpec,
@@ -62,6 +64,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   subnetSize: u32,
   vxlanPort: u32,
   removedRaftIds: fc.array(whole, { maxLength: 3 }),
+  rebalanceAtMs: whole,
 });
 
 export const nodeSpec: fc.Arbitrary<NodeSpec> = fc.record({
@@ -102,8 +105,14 @@ export const node: fc.Arbitrary<Node> = fc.record({
   hostIndex: u32,
   manager: fc.option(fc.record({ raftId: whole, address: text }), { nil: undefined }),
   downSinceMs: whole,
+  availableSinceMs: whole,
   certificateSerial: text,
 });
+
+const references = fc.array(
+  fc.record({ id: text, name: text, target: text, uid: text, gid: text, mode: u32 }),
+  { maxLength: 2 },
+);
 
 const container: fc.Arbitrary<ContainerSpec> = fc.record({
   image: text,
@@ -169,6 +178,8 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
   seccomp: fc.constantFrom('default' as const, 'unconfined' as const),
   openStdin: fc.boolean(),
   registryAuth: text,
+  secrets: references,
+  configs: references,
 });
 
 const resources = fc.record({ nanoCpus: whole, memoryBytes: whole, pids: whole });
@@ -305,7 +316,20 @@ export const task: fc.Arbitrary<Task> = fc.record({
   notBeforeMs: whole,
   jobIteration: fc.option(whole, { nil: undefined }),
   genericResources,
+  movedFrom: text,
 });
+
+const data = {
+  ...base,
+  spec: fc.record({
+    name: text,
+    labels: plainLabels,
+    data: fc.uint8Array({ maxLength: 20 }),
+    templating: fc.constantFrom('' as const, 'golang' as const),
+  }),
+};
+export const secret: fc.Arbitrary<Secret> = fc.record(data);
+export const config: fc.Arbitrary<Config> = fc.record(data);
 
 export const networkSpec: fc.Arbitrary<NetworkSpec> = fc.record({
   name: text,

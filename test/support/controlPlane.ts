@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { managerLoops } from '../../manager/loops.ts';
+import { byTable } from '../../manager/store/contents.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { ApplyResult, Change, DirtySet, Loop, StoreEvent } from '../../manager/store/types.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
@@ -220,13 +221,7 @@ export class ControlPlane {
 }
 
 function dirtySet(events: readonly StoreEvent[], everything: boolean): DirtySet {
-  const ids = {
-    cluster: new Set<string>(),
-    node: new Set<string>(),
-    service: new Set<string>(),
-    task: new Set<string>(),
-    network: new Set<string>(),
-  };
+  const ids = byTable(() => new Set<string>());
   const taskServices = new Set<string>();
   for (const { table, id, before, after } of events) {
     ids[table].add(id);

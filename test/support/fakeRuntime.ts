@@ -4,6 +4,7 @@
  * told. It implements the runtime's interfaces and nothing more.
  */
 import { SwarmError } from '../../base/errors.ts';
+import type { MemoryFile, MemoryFiles } from '../../runtime/container/memoryFiles.ts';
 import type {
   Container,
   ContainerConfig,
@@ -282,14 +283,41 @@ export class FakeNetwork implements HostNetwork {
   }
 }
 
+export class FakeMemoryFiles implements MemoryFiles {
+  readonly made = new Map<string, readonly MemoryFile[]>();
+
+  make(id: string, files: readonly MemoryFile[]): string {
+    this.made.set(id, files);
+    return `/memory/${id}`;
+  }
+
+  has(id: string): boolean {
+    return this.made.has(id);
+  }
+
+  drop(id: string): void {
+    this.made.delete(id);
+  }
+
+  ids(): readonly string[] {
+    return [...this.made.keys()];
+  }
+}
+
 export interface FakeRuntime {
   readonly containers: FakeContainers;
   readonly images: FakeImages;
   readonly network: FakeNetwork;
+  readonly memoryFiles: FakeMemoryFiles;
 }
 
 export function fakeRuntime(): FakeRuntime {
   const images = new FakeImages();
   images.add('web');
-  return { containers: new FakeContainers(), images, network: new FakeNetwork() };
+  return {
+    containers: new FakeContainers(),
+    images,
+    network: new FakeNetwork(),
+    memoryFiles: new FakeMemoryFiles(),
+  };
 }

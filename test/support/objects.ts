@@ -42,6 +42,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
     ...fields,
   };
 }
@@ -63,6 +64,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     hostIndex,
     manager: undefined,
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
@@ -106,6 +108,8 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsSearch: [],
     dnsOptions: [],
     ...DEFAULT_CONTAINER_EXTRAS,
+    secrets: [],
+    configs: [],
     ...fields,
   };
 }

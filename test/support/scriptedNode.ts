@@ -15,6 +15,7 @@ import type {
   TaskLogQuery,
   TaskLogRecord,
 } from '../../daemon/types.ts';
+import { newData, relabelled } from '../../manager/control/dataWrites.ts';
 import type { Control } from '../../manager/control/types.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
@@ -23,12 +24,15 @@ import { TaskState } from '../../model/taskState.ts';
 import type {
   Cluster,
   ClusterSpec,
+  DataSpec,
+  DataTable,
   Network,
   NetworkSpec,
   Node,
   NodeSpec,
   Service,
   ServiceSpec,
+  Tables,
   Task,
 } from '../../model/types.ts';
 import {
@@ -280,6 +284,30 @@ export class ScriptedNode implements DaemonNode, Control {
     this.write({ kind: 'remove', table: 'network', id });
   }
 
+  async createData<T extends DataTable>(table: T, spec: DataSpec): Promise<Tables[T]> {
+    this.#failIfScripted();
+    const object = newData(this.store, table, this.#ids.object(), spec) as Tables[T];
+    this.write({ kind: 'create', table, object } as unknown as Change);
+    return this.store.get(table, object.id) ?? object;
+  }
+
+  async updateData<T extends DataTable>(
+    table: T,
+    id: string,
+    version: number,
+    spec: DataSpec,
+  ): Promise<Tables[T]> {
+    const now = this.store.get(table, id);
+    if (now === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
+    const object = { ...relabelled(table, now, spec), version } as Tables[T];
+    this.write({ kind: 'update', table, object } as unknown as Change);
+    return this.store.get(table, id) ?? object;
+  }
+
+  async removeData(table: DataTable, id: string): Promise<void> {
+    this.write({ kind: 'remove', table, id });
+  }
+
   async updateNode(id: string, version: number, spec: NodeSpec): Promise<Node> {
     validateNodeSpec(spec);
     const node = this.store.get('node', id)!;
@@ -312,6 +340,12 @@ export class ScriptedNode implements DaemonNode, Control {
       joinSecretWorker: cluster.joinSecretWorker + (rotate.workerToken ? 'r' : ''),
       joinSecretManager: cluster.joinSecretManager + (rotate.managerToken ? 'r' : ''),
     };
+    this.write({ kind: 'update', table: 'cluster', object });
+    return this.store.cluster()!;
+  }
+
+  async rebalance(): Promise<Cluster> {
+    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
     this.write({ kind: 'update', table: 'cluster', object });
     return this.store.cluster()!;
   }
@@ -411,6 +445,7 @@ export class ScriptedNode implements DaemonNode, Control {
       notBeforeMs: 0,
       jobIteration: undefined,
       genericResources: [],
+      movedFrom: '',
     };
   }
 }
@@ -440,6 +475,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     hostIndex: index + 1,
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
   };
 }
@@ -457,5 +493,6 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    rebalanceAtMs: 0,
   };
 }

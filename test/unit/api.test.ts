@@ -134,8 +134,8 @@ test('a client whose large upload is refused half way hears why', async () => {
   node.images.refusal = undefined;
   assert.equal(answer.status, 400);
   assert.equal(answer.json().message, 'the archive has no manifest');
-  const secret = await call('POST', '/secrets/create', Buffer.alloc(20 * 1024 * 1024));
-  assert.equal(secret.status, 501);
+  const volume = await call('POST', '/volumes/create', Buffer.alloc(20 * 1024 * 1024));
+  assert.equal(volume.status, 501);
 });
 
 test('a service is created, listed, updated, rolled back and removed', async () => {
@@ -377,4 +377,32 @@ test('the socket is not for everybody, a dead one is replaced, a live one is not
   assert.equal(statSync(dead).mode & 0o777, 0o600);
   await api.close();
   assert.equal(existsSync(dead), false);
+});
+
+test('a secret is made, listed by filter, labelled and removed, and its data never told', async () => {
+  const value = Buffer.from('nobody sees this').toString('base64');
+  const body = { Name: 'pass', Labels: { a: '1' }, Data: value };
+  const created = await call('POST', '/secrets/create', body);
+  assert.equal(created.status, 201);
+  const id = String(created.json().ID);
+  assert.equal((await call('POST', '/secrets/create', body)).status, 409);
+  for (const filters of [{ name: ['pa'] }, { names: ['pass'] }, { id: [id] }, { label: ['a=1'] }]) {
+    const list = await call('GET', `/secrets?filters=${JSON.stringify(filters)}`);
+    assert.equal(list.json<object[]>().length, 1, JSON.stringify(filters));
+    assert.doesNotMatch(JSON.stringify(list.json()), new RegExp(value));
+  }
+  const none = await call('GET', `/secrets?filters=${JSON.stringify({ names: ['pa'] })}`);
+  assert.deepEqual(none.json(), []);
+  const shown = (await call('GET', '/secrets/pass')).json<{ Version: { Index: number } }>();
+  const version = shown.Version.Index;
+  const at = `/secrets/${id}/update?version=${version}`;
+  const labels = { Name: 'pass', Labels: { b: '2' } };
+  assert.equal((await call('POST', at, { ...labels, Data: 'AAAA' })).status, 400);
+  assert.equal((await call('POST', at, labels)).status, 200);
+  assert.equal((await call('POST', at, labels)).status, 500);
+  assert.equal((await call('POST', '/secrets/create', { Name: 'x', Data: '*' })).status, 400);
+  const driver = { Name: 'x', Data: value, Driver: { Name: 'vault' } };
+  assert.equal((await call('POST', '/secrets/create', driver)).status, 501);
+  assert.equal((await call('DELETE', '/secrets/pass')).status, 204);
+  assert.equal((await call('GET', '/secrets/pass')).status, 404);
 });

@@ -122,8 +122,10 @@ test('what a request leaves out gets Docker’s defaults', () => {
 });
 
 const UNBUILT: readonly (readonly [string, object])[] = [
-  ['TaskTemplate.ContainerSpec.Secrets', container({ Secrets: [{ SecretID: 'x' }] })],
-  ['TaskTemplate.ContainerSpec.Configs', container({ Configs: [{ ConfigID: 'x' }] })],
+  [
+    'TaskTemplate.ContainerSpec.Configs[0].Runtime',
+    container({ Configs: [{ ConfigID: 'x', Runtime: {} }] }),
+  ],
   [
     'TaskTemplate.ContainerSpec.Privileges.Seccomp.Mode',
     container({ Privileges: { Seccomp: { Mode: 'custom' } } }),

@@ -205,5 +205,6 @@ function taskOf(serviceId: string, networkId: string): Task {
     notBeforeMs: 0,
     jobIteration: undefined,
     genericResources: [],
+    movedFrom: '',
   };
 }

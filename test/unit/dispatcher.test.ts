@@ -52,6 +52,7 @@ function task(id: string, nodeId = 'h1'): Task {
     notBeforeMs: 0,
     jobIteration: undefined,
     genericResources: [],
+    movedFrom: '',
   };
 }
 

@@ -79,6 +79,7 @@ class Scene {
       notBeforeMs: 0,
       jobIteration: undefined,
       genericResources: [],
+      movedFrom: '',
     };
     this.direct.create('task', object);
     return object;

@@ -174,7 +174,8 @@ function bySlot(tasks: readonly Task[]): Map<string, Task[]> {
 
 function checkSlot(plane: ControlPlane, service: Service, key: string, tasks: Task[]): void {
   const wanted = tasks.filter(({ desiredState }) => desiredState <= TaskState.RUNNING);
-  const most = service.spec.update.order === 'start-first' ? 2 : 1;
+  const moves = wanted.some(({ movedFrom }) => movedFrom !== '');
+  const most = service.spec.update.order === 'start-first' || moves ? 2 : 1;
   const where = `${service.spec.name}.${key}`;
   assert.ok(wanted.length <= most, `${where} has ${wanted.length} wanted tasks`);
   const unheard = tasks.filter(({ nodeId }) => plane.store.get('node', nodeId)?.state === 'down');

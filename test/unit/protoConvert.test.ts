@@ -42,6 +42,10 @@ test('every cluster comes back from its bytes as it was', () => roundTrips('clus
 test('every node comes back from its bytes as it was', () => roundTrips('node', any.node));
 test('every service comes back from its bytes as it was', () => roundTrips('service', any.service));
 test('every task comes back from its bytes as it was', () => roundTrips('task', any.task));
+test('every secret comes back from its bytes as it was', () => roundTrips('secret', any.secret));
+
+test('every config comes back from its bytes as it was', () => roundTrips('config', any.config));
+
 test('every network comes back from its bytes as it was', () => roundTrips('network', any.network));
 
 const tableObject: fc.Arbitrary<TableObject> = fc.oneof(
@@ -50,6 +54,8 @@ const tableObject: fc.Arbitrary<TableObject> = fc.oneof(
   any.service.map((object) => ({ table: 'service' as const, object })),
   any.task.map((object) => ({ table: 'task' as const, object })),
   any.network.map((object) => ({ table: 'network' as const, object })),
+  any.secret.map((object) => ({ table: 'secret' as const, object })),
+  any.config.map((object) => ({ table: 'config' as const, object })),
 );
 
 test('a log entry comes back with its stamp, order and versions', () => {

@@ -4,8 +4,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
-import { explain } from '../../manager/scheduler/filters.ts';
+import { explain } from '../../manager/placement/filters.ts';
 import { Scheduler } from '../../manager/scheduler/scheduler.ts';
+import { byTable } from '../../manager/store/contents.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Resources } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
@@ -211,13 +212,7 @@ test('a thousand tasks are placed on a hundred nodes in one pass', () => {
   again.settle();
   const everything = {
     everything: true,
-    ids: {
-      cluster: new Set<string>(),
-      node: new Set<string>(),
-      service: new Set<string>(),
-      task: new Set<string>(),
-      network: new Set<string>(),
-    },
+    ids: byTable(() => new Set<string>()),
   };
   const startMs = clock.nowMs();
   const plan = new Scheduler().plan(again.store, everything, again.nowMs);

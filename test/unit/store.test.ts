@@ -53,6 +53,7 @@ function task(id: string, fields: Partial<Task> = {}): Task {
     notBeforeMs: 0,
     jobIteration: undefined,
     genericResources: [],
+    movedFrom: '',
     ...fields,
   };
 }

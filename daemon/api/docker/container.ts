@@ -15,6 +15,7 @@ import {
 } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { nanoseconds, readDurationMs } from './common.ts';
+import { referenceFromDocker, referenceToDocker } from './data.ts';
 
 export function containerToDocker(spec: ContainerSpec): object {
   const dns = spec.dnsServers.length + spec.dnsSearch.length + spec.dnsOptions.length > 0;
@@ -53,6 +54,14 @@ export function containerToDocker(spec: ContainerSpec): object {
     ...(spec.oomScoreAdj === 0 ? {} : { OomScoreAdj: spec.oomScoreAdj }),
     ...some('Ulimits', spec.ulimits.map(ulimitToDocker)),
     ...privilegesToDocker(spec),
+    ...some(
+      'Secrets',
+      spec.secrets.map((item) => referenceToDocker('secret', item)),
+    ),
+    ...some(
+      'Configs',
+      spec.configs.map((item) => referenceToDocker('config', item)),
+    ),
   };
 }
 
@@ -128,7 +137,6 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
   if (image === '') {
     throw new SwarmError('invalid', `${fields.at('Image')} must not be empty: name an image`);
   }
-  fields.refuse('Secrets', 'Configs');
   if (!['', 'default'].includes(fields.text('Isolation'))) fields.refused('Isolation');
   const dns = fields.objectOrEmpty('DNSConfig');
   return {
@@ -160,6 +168,8 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
     ...privilegesFromDocker(fields.objectOrEmpty('Privileges')),
     openStdin: fields.flag('OpenStdin'),
     registryAuth: '',
+    secrets: fields.objects('Secrets').map((item) => referenceFromDocker('secret', item)),
+    configs: fields.objects('Configs').map((item) => referenceFromDocker('config', item)),
   };
 }
 

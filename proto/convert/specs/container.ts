@@ -19,6 +19,7 @@ import type {
   MountSpec as WireMountSpec,
   VolumeOptions as WireVolumeOptions,
 } from '../../gen/tsswarm/v1/objects_pb.js';
+import { referenceFromWire, referenceToWire } from '../data.ts';
 import { fromI64, fromU64, toI32, toI64, toU32, toU64, word } from '../values.ts';
 
 const MOUNT_TYPES = ['bind', 'tmpfs', 'volume'] as const;
@@ -115,6 +116,8 @@ export function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Co
     seccompUnconfined: spec.seccomp === 'unconfined',
     openStdin: spec.openStdin,
     registryAuth: spec.registryAuth,
+    secrets: spec.secrets.map(referenceToWire),
+    configs: spec.configs.map(referenceToWire),
   };
 }
 
@@ -153,5 +156,7 @@ export function containerFromWire(wire: WireContainerSpec): ContainerSpec {
     seccomp: wire.seccompUnconfined ? 'unconfined' : 'default',
     openStdin: wire.openStdin,
     registryAuth: wire.registryAuth,
+    secrets: wire.secrets.map(referenceFromWire),
+    configs: wire.configs.map(referenceFromWire),
   };
 }
