@@ -1,7 +1,7 @@
 /** A service as Docker's JSON, with its counts of tasks when they are asked for. */
 import { isDeepStrictEqual } from 'node:util';
 import type { View } from '../../../manager/store/types.ts';
-import { isWantedState, TaskState } from '../../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../../model/taskState.ts';
 import type { Service, Task } from '../../../model/types.ts';
 import { metaOf, timeOf } from './common.ts';
 import { portToDocker, serviceSpecToDocker } from './serviceSpec.ts';
@@ -70,7 +70,7 @@ export function countTasks(view: View, service: Service): ServiceCounts {
     if (task.jobIteration !== service.job?.iteration) continue;
     if (task.status.state === TaskState.COMPLETE) completed += 1;
     if (!isWantedState(task.desiredState)) continue;
-    wanted += 1;
+    if (service.job === undefined || !isTerminal(task.status.state)) wanted += 1;
     if (task.status.state !== TaskState.RUNNING) continue;
     if (view.get('node', task.nodeId)?.state !== 'down') running += 1;
   }
@@ -98,6 +98,7 @@ function desiredTasks({ spec }: Service, wanted: number): number {
  */
 export function isUpToDate(service: Service, task: Task): boolean {
   if (task.specVersion === service.specVersion) return true;
+  if (service.job !== undefined) return task.jobIteration === service.job.iteration;
   const { placement } = service.spec.task;
   return isDeepStrictEqual({ ...task.spec, placement }, service.spec.task);
 }
