@@ -55,8 +55,8 @@ export class Agent {
     this.#executor = new ContainerExecutor({
       runtime,
       networks: this.#networks,
-      clock,
       secrets,
+      clock,
       ids: options.ids,
       log,
       node: () => ({ id: options.nodeId, ...options.describe() }),

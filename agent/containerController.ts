@@ -55,8 +55,8 @@ export interface HostRuntime {
 export interface ContainerExecutorOptions {
   readonly runtime: Pick<HostRuntime, 'containers' | 'images'>;
   readonly networks: Networks;
-  readonly clock: Clock;
   readonly secrets: Secrets;
+  readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   /** What templates say about this node. */
@@ -68,8 +68,8 @@ const STRAY_GRACE_MS = 5000;
 
 export class ContainerExecutor implements Executor {
   readonly networks: Networks;
-  readonly clock: Clock;
   readonly secrets: Secrets;
+  readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   readonly node: () => TemplateContext['node'];
@@ -81,8 +81,8 @@ export class ContainerExecutor implements Executor {
 
   constructor(options: ContainerExecutorOptions) {
     this.networks = options.networks;
-    this.clock = options.clock;
     this.secrets = options.secrets;
+    this.clock = options.clock;
     this.ids = options.ids;
     this.log = options.log;
     this.node = options.node;
@@ -90,7 +90,7 @@ export class ContainerExecutor implements Executor {
     this.#images = options.runtime.images;
     for (const container of this.#containers.list()) {
       const taskId = container.config.labels[TASK_ID_LABEL];
-      if (taskId === undefined) continue;
+      if (taskId === undefined || container.config.standalone === true) continue;
       this.#byTask.set(taskId, container);
       this.#hold(container.config);
     }

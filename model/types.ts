@@ -426,12 +426,12 @@ export interface Task extends ObjectBase {
   readonly ports: readonly PortConfig[];
   /** Unix ms before which it must not be raised from READY to RUNNING (restart delay); 0 = none. */
   readonly notBeforeMs: number;
+  /** Id of the node from which a rebalance moves its slot; '' otherwise. It starts first there. */
+  readonly movedFrom: string;
   /** Of its job, when it was made; undefined unless it is a job's. */
   readonly jobIteration: number | undefined;
   /** What the scheduler gave it of what it reserves. */
   readonly genericResources: readonly GenericResource[];
-  /** Id of the node from which a rebalance moves its slot; '' otherwise. It starts first there. */
-  readonly movedFrom: string;
 }
 
 // ---- network -----------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
  * health check, mounts. Called by validateTask.ts; the form of what is said is explained in
  * validate.ts.
  */
+
 import { isAbsolute, normalize } from 'node:path/posix';
 import { parseAddress } from './address.ts';
 import { checkDuration, checkLabels, checkWhole, checkWord, invalid } from './checks.ts';

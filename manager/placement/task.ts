@@ -56,9 +56,9 @@ export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: n
     })),
     ports: [],
     notBeforeMs: wanted.notBeforeMs,
+    movedFrom: wanted.movedFrom ?? '',
     jobIteration: service.job?.iteration,
     genericResources: [],
-    movedFrom: wanted.movedFrom ?? '',
   };
   return { kind: 'create', table: 'task', object: task };
 }

@@ -317,11 +317,11 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
     })),
     ports: task.ports.map(portToWire),
     notBeforeMs: toU64(task.notBeforeMs, 'notBeforeMs'),
+    movedFrom: task.movedFrom,
     ...(task.jobIteration === undefined
       ? {}
       : { jobIteration: toU64(task.jobIteration, 'jobIteration') }),
     genericResources: task.genericResources.map(genericToWire),
-    movedFrom: task.movedFrom,
   };
 }
 
@@ -345,10 +345,10 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     })),
     ports: wire.ports.map(portFromWire),
     notBeforeMs: fromU64(wire.notBeforeMs, 'notBeforeMs'),
+    movedFrom: wire.movedFrom,
     jobIteration:
       wire.jobIteration === undefined ? undefined : fromU64(wire.jobIteration, 'jobIteration'),
     genericResources: wire.genericResources.map(genericFromWire),
-    movedFrom: wire.movedFrom,
   };
 }
 

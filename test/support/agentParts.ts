@@ -37,9 +37,9 @@ const CONTAINER: ContainerSpec = {
   dnsServers: [],
   dnsSearch: [],
   dnsOptions: [],
-  ...DEFAULT_CONTAINER_EXTRAS,
   secrets: [],
   configs: [],
+  ...DEFAULT_CONTAINER_EXTRAS,
 };
 
 export const ASSIGNED_STATUS: TaskStatus = {
@@ -79,9 +79,9 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     jobIteration: undefined,
     genericResources: [],
-    movedFrom: '',
     ...parts.task,
     spec: {
       container: { ...CONTAINER, ...parts.container },

@@ -158,6 +158,8 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
   dnsServers: texts,
   dnsSearch: texts,
   dnsOptions: texts,
+  secrets: references,
+  configs: references,
   healthCheck: fc.option(
     fc.record({
       test: texts,
@@ -178,8 +180,6 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
   seccomp: fc.constantFrom('default' as const, 'unconfined' as const),
   openStdin: fc.boolean(),
   registryAuth: text,
-  secrets: references,
-  configs: references,
 });
 
 const resources = fc.record({ nanoCpus: whole, memoryBytes: whole, pids: whole });
@@ -314,9 +314,9 @@ export const task: fc.Arbitrary<Task> = fc.record({
   }),
   ports,
   notBeforeMs: whole,
+  movedFrom: text,
   jobIteration: fc.option(whole, { nil: undefined }),
   genericResources,
-  movedFrom: text,
 });
 
 const data = {

@@ -108,9 +108,9 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsServers: [],
     dnsSearch: [],
     dnsOptions: [],
-    ...DEFAULT_CONTAINER_EXTRAS,
     secrets: [],
     configs: [],
+    ...DEFAULT_CONTAINER_EXTRAS,
     ...fields,
   };
 }

@@ -443,9 +443,9 @@ export class ScriptedNode implements DaemonNode, Control {
       })),
       ports: service.ports,
       notBeforeMs: 0,
+      movedFrom: '',
       jobIteration: undefined,
       genericResources: [],
-      movedFrom: '',
     };
   }
 }

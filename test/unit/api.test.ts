@@ -105,7 +105,9 @@ test('a wrong request gets one line that names the field, and changes nothing', 
     ['GET', '/nodes/absent', undefined, 404, /^node absent not found$/],
     ['DELETE', '/networks/bridge', undefined, 403, /^bridge is a pre-defined network/],
     ['POST', '/networks/create', { Name: 'a', Driver: 'macvlan' }, 501, /use --driver overlay$/],
-    ['POST', '/auth', {}, 501, /^registry login is not supported/],
+    ['POST', '/auth', {}, 400, /^username and password are missing$/],
+    ['POST', '/auth', { username: 'me', password: 'no' }, 401, /^login attempt to .* failed$/],
+    ['GET', '/images/search?term=web', undefined, 501, /docker pull NAME$/],
     ['GET', '/swarm/unlockkey', undefined, 501, /autolock is not supported/],
     ['GET', '/services/absent/logs?stdout=1', undefined, 404, /^service absent not found$/],
     ['POST', '/swarm/join', { JoinToken: 'x' }, 400, /^RemoteAddrs is empty/],
@@ -307,7 +309,7 @@ test('images are listed, loaded, imported, pulled, tagged, saved and removed', a
     await images.call('POST', '/images/web/tag?repo=host:5000/a/web&tag=2');
     assert.deepEqual(images.node.images.tagged, ['host:5000/a/web:2']);
     const saved = await images.call('GET', '/images/get?names=web');
-    assert.equal(saved.body.toString(), 'archive of web');
+    assert.equal(saved.body.toString(), 'archive of docker.io/library/web:latest');
     const removed = await images.call('DELETE', '/images/web');
     assert.deepEqual(removed.json<unknown[]>()[0], { Untagged: 'web:latest' });
   } finally {

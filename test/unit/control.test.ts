@@ -203,8 +203,8 @@ function taskOf(serviceId: string, networkId: string): Task {
     networks: [{ networkId, address: '', aliases: [] }],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     jobIteration: undefined,
     genericResources: [],
-    movedFrom: '',
   };
 }

@@ -77,9 +77,9 @@ class Scene {
       networks: [{ networkId: 'front-id', address: `10.0.1.${10 + number}/24`, aliases: [] }],
       ports: [],
       notBeforeMs: 0,
+      movedFrom: '',
       jobIteration: undefined,
       genericResources: [],
-      movedFrom: '',
     };
     this.direct.create('task', object);
     return object;

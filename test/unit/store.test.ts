@@ -51,9 +51,9 @@ function task(id: string, fields: Partial<Task> = {}): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
     jobIteration: undefined,
     genericResources: [],
-    movedFrom: '',
     ...fields,
   };
 }
@@ -247,8 +247,14 @@ test('a service with nothing to allocate is allocated when it is applied', () =>
   const store = new Applied();
   store.do(create(service('web')));
   assert.equal(store.web().allocatedVersion, store.web().specVersion);
-  const port = { name: '', protocol: 'tcp', targetPort: 80, publishedPort: 8080 } as const;
-  const ports = [{ ...port, publishMode: 'ingress' as const, hostAddress: '' }];
+  const port = {
+    name: '',
+    protocol: 'tcp',
+    targetPort: 80,
+    publishedPort: 8080,
+    hostAddress: '',
+  } as const;
+  const ports = [{ ...port, publishMode: 'ingress' as const }];
   store.do(update({ ...store.web(), spec: { ...store.web().spec, ports } }));
   assert.notEqual(store.web().allocatedVersion, store.web().specVersion);
   store.do(update({ ...store.web(), ports, allocatedVersion: store.web().specVersion }));

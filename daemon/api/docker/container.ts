@@ -48,12 +48,6 @@ export function containerToDocker(spec: ContainerSpec): object {
     ...some('Sysctls', spec.sysctls),
     ...some('CapabilityAdd', spec.capabilityAdd),
     ...some('CapabilityDrop', spec.capabilityDrop),
-    ...(spec.healthCheck === undefined ? {} : { Healthcheck: healthToDocker(spec.healthCheck) }),
-    ...(spec.init === undefined ? {} : { Init: spec.init }),
-    ...(spec.openStdin ? { OpenStdin: true } : {}),
-    ...(spec.oomScoreAdj === 0 ? {} : { OomScoreAdj: spec.oomScoreAdj }),
-    ...some('Ulimits', spec.ulimits.map(ulimitToDocker)),
-    ...privilegesToDocker(spec),
     ...some(
       'Secrets',
       spec.secrets.map((item) => referenceToDocker('secret', item)),
@@ -62,6 +56,12 @@ export function containerToDocker(spec: ContainerSpec): object {
       'Configs',
       spec.configs.map((item) => referenceToDocker('config', item)),
     ),
+    ...(spec.healthCheck === undefined ? {} : { Healthcheck: healthToDocker(spec.healthCheck) }),
+    ...(spec.init === undefined ? {} : { Init: spec.init }),
+    ...(spec.openStdin ? { OpenStdin: true } : {}),
+    ...(spec.oomScoreAdj === 0 ? {} : { OomScoreAdj: spec.oomScoreAdj }),
+    ...some('Ulimits', spec.ulimits.map(ulimitToDocker)),
+    ...privilegesToDocker(spec),
   };
 }
 
@@ -161,6 +161,8 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
     dnsServers: dns.texts('Nameservers'),
     dnsSearch: dns.texts('Search'),
     dnsOptions: dns.texts('Options'),
+    secrets: fields.objects('Secrets').map((item) => referenceFromDocker('secret', item)),
+    configs: fields.objects('Configs').map((item) => referenceFromDocker('config', item)),
     healthCheck: healthFromDocker(fields.object('Healthcheck')),
     init: fields.has('Init') ? fields.flag('Init') : undefined,
     ulimits: fields.objects('Ulimits').map(ulimitFromDocker),
@@ -168,8 +170,6 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
     ...privilegesFromDocker(fields.objectOrEmpty('Privileges')),
     openStdin: fields.flag('OpenStdin'),
     registryAuth: '',
-    secrets: fields.objects('Secrets').map((item) => referenceFromDocker('secret', item)),
-    configs: fields.objects('Configs').map((item) => referenceFromDocker('config', item)),
   };
 }
 

@@ -104,6 +104,8 @@ export function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Co
     dnsServers: [...spec.dnsServers],
     dnsSearch: [...spec.dnsSearch],
     dnsOptions: [...spec.dnsOptions],
+    secrets: spec.secrets.map(referenceToWire),
+    configs: spec.configs.map(referenceToWire),
     ...(spec.healthCheck === undefined ? {} : { healthCheck: healthToWire(spec.healthCheck) }),
     ...(spec.init === undefined ? {} : { init: spec.init }),
     ulimits: spec.ulimits.map(({ name, soft, hard }) => ({
@@ -116,8 +118,6 @@ export function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Co
     seccompUnconfined: spec.seccomp === 'unconfined',
     openStdin: spec.openStdin,
     registryAuth: spec.registryAuth,
-    secrets: spec.secrets.map(referenceToWire),
-    configs: spec.configs.map(referenceToWire),
   };
 }
 
@@ -144,6 +144,8 @@ export function containerFromWire(wire: WireContainerSpec): ContainerSpec {
     dnsServers: wire.dnsServers,
     dnsSearch: wire.dnsSearch,
     dnsOptions: wire.dnsOptions,
+    secrets: wire.secrets.map(referenceFromWire),
+    configs: wire.configs.map(referenceFromWire),
     healthCheck: wire.healthCheck === undefined ? undefined : healthFromWire(wire.healthCheck),
     init: wire.init,
     ulimits: wire.ulimits.map(({ name, soft, hard }) => ({
@@ -156,7 +158,5 @@ export function containerFromWire(wire: WireContainerSpec): ContainerSpec {
     seccomp: wire.seccompUnconfined ? 'unconfined' : 'default',
     openStdin: wire.openStdin,
     registryAuth: wire.registryAuth,
-    secrets: wire.secrets.map(referenceFromWire),
-    configs: wire.configs.map(referenceFromWire),
   };
 }
