@@ -9,8 +9,9 @@ import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState } from '../../model/taskState.ts';
 import type {
   AnyObject,
   Cluster,
@@ -112,7 +113,13 @@ export class Writes {
         'the mode of a service cannot be changed: remove it and create it anew',
       );
     }
-    const object: Service = { ...service, spec, previousSpec: service.spec, update: undefined };
+    const object: Service = {
+      ...service,
+      spec,
+      previousSpec: service.spec,
+      update: undefined,
+      job: this.#nextJob(service, spec),
+    };
     return this.#put({ kind: 'update', table: 'service', object });
   }
 
@@ -125,6 +132,7 @@ export class Writes {
       ...service,
       spec: this.#checked(service.previousSpec),
       previousSpec: service.spec,
+      job: this.#nextJob(service, service.previousSpec),
       update: {
         state: 'rollback_started',
         startedAtMs: this.#options.clock.wallMs(),
@@ -133,6 +141,13 @@ export class Writes {
       },
     };
     return this.#put({ kind: 'update', table: 'service', object });
+  }
+
+  /** A job runs once more when its tasks, or how many are to complete, are asked for anew. */
+  #nextJob({ job, spec: before }: Service, spec: ServiceSpec): Service['job'] {
+    if (job === undefined) return undefined;
+    if (sameValue(before.task, spec.task) && sameValue(before.mode, spec.mode)) return job;
+    return { iteration: job.iteration + 1, lastExecutionMs: this.#options.clock.wallMs() };
   }
 
   async removeService(id: string): Promise<Written<Service>> {
@@ -208,8 +223,7 @@ export class Writes {
       // A task of a removed service is as good as told: its orchestrator is just behind.
       const stopping = holders.filter(
         (task) =>
-          task.desiredState > TaskState.RUNNING ||
-          store.get('service', task.serviceId) === undefined,
+          !isWantedState(task.desiredState) || store.get('service', task.serviceId) === undefined,
       );
       if (stopping.length === 0 || stopping.length < holders.length) return;
       await clock.sleep(RELEASE_POLL_MS);
