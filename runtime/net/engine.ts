@@ -25,6 +25,7 @@ import { Bridges } from './bridges.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
+import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from './paths.ts';
 import { Ports } from './ports.ts';
 import { Space } from './space.ts';
 import { type NetworkRecords, openBridgeRecords, openRecords, removeRecords } from './state.ts';
@@ -48,7 +49,6 @@ export interface EngineEnvironment {
   readonly log: Log;
 }
 
-const CONTAINER_PREFIX = 'ct-';
 const OVERLAY_PREFIX = 'ov-';
 const HOST_RECORD = 'host';
 const INGRESS_RECORD = 'ingress';
@@ -122,14 +122,14 @@ export class NetworkEngine {
       bridges: this.#bridges,
       ports: this.#ports,
       records: this.#records.attachments,
-      filesRoot: join(options.execRoot, 'network', 'files'),
-      namespacePath: (containerId) => join(this.#directory, `${CONTAINER_PREFIX}${containerId}`),
+      filesRoot: filesRoot(options.execRoot),
+      namespacePath: (containerId) => attachmentPaths(options.execRoot, containerId).namespacePath,
       self: () => this.#self,
     });
   }
 
   get #directory(): string {
-    return join(this.#options.execRoot, 'netns');
+    return namespaceDirectory(this.#options.execRoot);
   }
 
   /** What a new bridge may not overlap. */

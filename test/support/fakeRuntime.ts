@@ -28,7 +28,20 @@ import type {
 
 const FIRST_PID = 1000;
 
+/** What a test of the agent does not ask of a container. */
+function unasked(): never {
+  throw new Error('not part of what this fake does');
+}
+
 export class FakeContainer implements Container {
+  readonly paused = false;
+  attach = unasked;
+  exec = unasked;
+  pause = unasked;
+  resume = unasked;
+  resize = unasked;
+  rename = unasked;
+  processes = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
