@@ -67,6 +67,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     subnetSize,
     vxlanPort,
     removedRaftIds: [],
+    removedNodes: [],
   };
   const nodeId = ids.object();
   const { csr, privateKey } = await createRequest();

@@ -32,6 +32,11 @@ export interface ClusterSpec {
   readonly autoLockManagers: boolean;
 }
 
+export interface RemovedNode {
+  readonly id: string;
+  readonly untilMs: number;
+}
+
 /** There is exactly one, named 'default'. */
 export interface Cluster extends ObjectBase {
   readonly spec: ClusterSpec;
@@ -47,6 +52,8 @@ export interface Cluster extends ObjectBase {
   readonly vxlanPort: number;
   /** Raft ids of removed managers; they never come back. */
   readonly removedRaftIds: readonly number[];
+  /** Removed nodes whose certificates may still be valid, and until when (Unix ms). */
+  readonly removedNodes: readonly RemovedNode[];
 }
 
 // ---- node --------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     ...fields,
   };
 }

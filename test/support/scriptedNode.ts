@@ -481,5 +481,6 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
   };
 }
