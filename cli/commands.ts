@@ -44,6 +44,11 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./service/commands.ts')).registerService,
   },
   {
+    name: 'stack',
+    about: 'services deployed together, from Compose files',
+    load: async () => (await import('./stack/commands.ts')).registerStack,
+  },
+  {
     name: 'network',
     about: 'networks that span hosts',
     load: async () => (await import('./network.ts')).registerNetwork,
@@ -67,6 +72,16 @@ export const GROUPS: readonly Group[] = [
     name: 'events',
     about: 'what changes, one line an event',
     load: async () => (await import('./system.ts')).registerEvents,
+  },
+  {
+    name: 'why',
+    about: 'why something does not run',
+    load: async () => (await import('./cluster.ts')).registerWhy,
+  },
+  {
+    name: 'rebalance',
+    about: 'spread running tasks evenly over the hosts',
+    load: async () => (await import('./cluster.ts')).registerRebalance,
   },
   {
     name: 'watch',

@@ -45,7 +45,61 @@ export interface MountJson {
   Source?: string;
   Target: string;
   ReadOnly?: boolean;
+  Consistency?: string;
+  BindOptions?: {
+    Propagation?: string;
+    NonRecursive?: boolean;
+    CreateMountpoint?: boolean;
+    ReadOnlyNonRecursive?: boolean;
+    ReadOnlyForceRecursive?: boolean;
+  };
+  VolumeOptions?: {
+    NoCopy?: boolean;
+    Labels?: LabelMap;
+    Subpath?: string;
+    DriverConfig?: { Name?: string; Options?: LabelMap };
+  };
   TmpfsOptions?: { SizeBytes?: number; Mode?: number };
+}
+
+/** Durations in nanoseconds; Test begins with NONE, CMD or CMD-SHELL. */
+export interface HealthJson {
+  Test?: string[];
+  Interval?: number;
+  Timeout?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+  Retries?: number;
+}
+
+export interface FileTargetJson {
+  Name: string;
+  UID: string;
+  GID: string;
+  Mode: number;
+}
+
+export interface SecretReferenceJson {
+  File: FileTargetJson;
+  SecretID: string;
+  SecretName: string;
+}
+
+export interface ConfigReferenceJson {
+  File: FileTargetJson;
+  ConfigID: string;
+  ConfigName: string;
+}
+
+export interface UlimitJson {
+  Name: string;
+  Hard: number;
+  Soft: number;
+}
+
+export interface GenericResourceJson {
+  DiscreteResourceSpec?: { Kind: string; Value: number };
+  NamedResourceSpec?: { Kind: string; Value: string };
 }
 
 export interface ContainerSpecJson {
@@ -59,6 +113,15 @@ export interface ContainerSpecJson {
   User?: string;
   Groups?: string[];
   TTY?: boolean;
+  OpenStdin?: boolean;
+  Init?: boolean;
+  Isolation?: string;
+  Privileges?: object;
+  Healthcheck?: HealthJson;
+  Secrets?: SecretReferenceJson[];
+  Configs?: ConfigReferenceJson[];
+  Ulimits?: UlimitJson[];
+  OomScoreAdj?: number;
   Mounts?: MountJson[];
   ReadOnly?: boolean;
   StopSignal?: string;
@@ -74,6 +137,7 @@ export interface ResourcesJson {
   NanoCPUs?: number;
   MemoryBytes?: number;
   Pids?: number;
+  GenericResources?: GenericResourceJson[];
 }
 
 export interface UpdateConfigJson {
@@ -88,6 +152,7 @@ export interface UpdateConfigJson {
 export interface NetworkAttachmentJson {
   Target: string;
   Aliases?: string[];
+  DriverOpts?: LabelMap;
 }
 
 export interface TaskSpecJson {
@@ -101,15 +166,22 @@ export interface TaskSpecJson {
     Platforms?: { Architecture: string; OS: string }[];
   };
   Networks?: NetworkAttachmentJson[];
-  LogDriver?: { Name: string; Options: LabelMap };
+  LogDriver?: { Name: string; Options?: LabelMap };
   ForceUpdate?: number;
+}
+
+export interface ModeJson {
+  Replicated?: { Replicas?: number };
+  Global?: object;
+  ReplicatedJob?: { MaxConcurrent?: number; TotalCompletions?: number };
+  GlobalJob?: object;
 }
 
 export interface ServiceSpecJson {
   Name: string;
   Labels?: LabelMap;
   TaskTemplate: TaskSpecJson;
-  Mode?: { Replicated?: { Replicas?: number }; Global?: object };
+  Mode?: ModeJson;
   UpdateConfig?: UpdateConfigJson;
   RollbackConfig?: UpdateConfigJson;
   EndpointSpec?: { Mode?: string; Ports?: PortJson[] };
@@ -128,13 +200,19 @@ export interface ServiceJson extends Meta {
     readonly CompletedAt?: string;
     readonly Message: string;
   };
-  readonly ServiceStatus?: { readonly RunningTasks: number; readonly DesiredTasks: number };
+  readonly ServiceStatus?: {
+    readonly RunningTasks: number;
+    readonly DesiredTasks: number;
+    readonly CompletedTasks?: number;
+  };
+  readonly JobStatus?: { readonly JobIteration: { readonly Index?: number } };
 }
 
 export interface TaskJson extends Meta {
   readonly Spec: TaskSpecJson;
   readonly ServiceID: string;
   readonly Slot?: number;
+  readonly JobIteration?: { readonly Index?: number };
   readonly NodeID?: string;
   readonly Status: {
     readonly Timestamp: string;
@@ -156,6 +234,17 @@ export interface NetworkJson {
   readonly EnableIPv6: boolean;
   readonly Internal: boolean;
   readonly Labels: LabelMap;
+}
+
+/** A secret or a config, without its data. */
+export interface FileObjectJson extends Meta {
+  readonly Spec: {
+    readonly Name: string;
+    readonly Labels?: LabelMap;
+    readonly Data?: string;
+    readonly Driver?: { readonly Name: string };
+    readonly Templating?: { readonly Name: string };
+  };
 }
 
 export interface ImageJson {

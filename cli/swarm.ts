@@ -56,6 +56,10 @@ async function init(context: Context, flags: InitFlags): Promise<void> {
     },
   });
   context.out.write(`Swarm initialized: this host (${nodeId}) is now a manager.\n\n`);
+  if (flags.advertiseAddr?.startsWith('127.') === true) {
+    context.out.write('It advertises an address of its own loopback: no other host can join.\n');
+    return;
+  }
   const swarm = await context.client.get<SwarmJson>('/swarm');
   await printJoin(context, 'worker', swarm.JoinTokens.Worker);
   context.out.write('To add another manager, run: tsswarm join-token manager\n');

@@ -25,6 +25,8 @@ export function parseHostPort(text: string, what: string, defaultPort: number): 
 /** Interfaces that containers use; never an address that other hosts reach. */
 const OWN_INTERFACE = /^(tss|docker|br-|veth|virbr|cni)/;
 
+const LOOPBACK = /^127\./;
+
 interface Candidate {
   readonly name: string;
   readonly address: string;
@@ -59,9 +61,11 @@ function list(found: readonly Candidate[]): string {
 
 /**
  * The advertised address: `text` is '', an IPv4 address of this host, or an interface, each with an
- * optional port. SwarmError invalid when it is none of this host's or cannot be chosen.
+ * optional port; with `alone` a loopback address too, for a swarm that stays on this host.
+ * SwarmError invalid when it is none of this host's or cannot be chosen.
  */
-export function resolveAdvertise(text: string, defaultPort = DEFAULT_GRPC_PORT): HostPort {
+export function resolveAdvertise(text: string, options: { readonly alone: boolean }): HostPort {
+  const defaultPort = DEFAULT_GRPC_PORT;
   const found = candidates();
   if (text === '') {
     if (found.length === 1) return { host: found[0].address, port: defaultPort };
@@ -86,6 +90,7 @@ export function resolveAdvertise(text: string, defaultPort = DEFAULT_GRPC_PORT):
       `"${given.host}" is neither an IPv4 address nor an interface of this host (${list(found)})`,
     );
   }
+  if (options.alone && LOOPBACK.test(given.host)) return given;
   if (!found.some(({ address }) => address === given.host)) {
     throw new SwarmError(
       'invalid',

@@ -68,6 +68,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     vxlanPort,
     removedRaftIds: [],
     removedNodes: [],
+    rebalanceAtMs: 0,
   };
   const nodeId = ids.object();
   const { csr, privateKey } = await createRequest();
@@ -94,6 +95,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     hostIndex: FIRST_HOST_INDEX,
     manager: { raftId: FIRST_RAFT_ID, address: `${advertised.host}:${advertised.port}` },
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: issued.serial,
   };
   return {

@@ -260,7 +260,7 @@ export class Node implements DaemonNode {
       );
     }
     this.#mustBeInactive();
-    const advertised = resolveAdvertise(request.advertiseAddress);
+    const advertised = resolveAdvertise(request.advertiseAddress, { alone: true });
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';
@@ -295,7 +295,7 @@ export class Node implements DaemonNode {
       const { host, port } = parseHostPort(each, 'manager address', DEFAULT_PORT);
       return `${host}:${port}`;
     });
-    const advertised = resolveAdvertise(request.advertiseAddress);
+    const advertised = resolveAdvertise(request.advertiseAddress, { alone: false });
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';

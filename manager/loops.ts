@@ -9,6 +9,7 @@ import { ConstraintEnforcer } from './orchestrator/enforcer.ts';
 import { GlobalOrchestrator } from './orchestrator/global.ts';
 import { Reaper } from './orchestrator/reaper.ts';
 import { ReplicatedOrchestrator } from './orchestrator/replicated.ts';
+import { Rebalancer } from './rebalancer/rebalancer.ts';
 import { Scheduler } from './scheduler/scheduler.ts';
 import type { Loop } from './store/types.ts';
 
@@ -21,5 +22,6 @@ export function managerLoops(ids: Ids): readonly Loop[] {
     new Allocator(),
     new Scheduler(),
     new Reaper(),
+    new Rebalancer(ids),
   ];
 }

@@ -5,6 +5,7 @@
 import { parseBytes } from '../../base/bytes.ts';
 import { msToNanoseconds, parseDuration } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
+import { REBALANCE_LABEL } from '../../model/defaults.ts';
 import { type Command, collect } from '../command.ts';
 import type {
   ContainerSpecJson,
@@ -121,6 +122,17 @@ export const SCALAR_FLAGS: readonly ScalarFlag[] = [
         throw new SwarmError('invalid', '--replicas is only for replicated services');
       }
       spec.Mode = { Replicated: { Replicas: count(value) } };
+    },
+  },
+  {
+    usage: '--rebalance <word>',
+    about: 'off: its tasks are never moved; on: even those that hold volumes; auto',
+    apply: (spec, value) => {
+      const { [REBALANCE_LABEL]: _, ...labels } = spec.Labels ?? {};
+      if (value === 'auto') spec.Labels = labels;
+      else if (value === 'off' || value === 'on') {
+        spec.Labels = { ...labels, [REBALANCE_LABEL]: value };
+      } else throw new SwarmError('invalid', `"${value}" is not off, on or auto`);
     },
   },
   {

@@ -5,6 +5,7 @@ import { type Context, EXIT_ERROR, forEachName, patiently } from '../context.ts'
 import type { NetworkJson, NodeJson, ServiceJson, ServiceSpecJson, TaskJson } from '../docker.ts';
 import { applyCreateLists, applyUpdateLists } from './lists.ts';
 import { splitCommand } from './parse.ts';
+import { pinned } from './pinned.ts';
 import { waitForService } from './progress.ts';
 import { applyScalars } from './scalars.ts';
 
@@ -14,24 +15,6 @@ const RETRIES = 5;
 
 export function getService(context: Context, name: string): Promise<ServiceJson> {
   return context.client.get<ServiceJson>(`/services/${encodeURIComponent(name)}`);
-}
-
-/** The image with its digest when this host knows it, so that all tasks run the same one. */
-async function pinned(context: Context, given: string): Promise<string> {
-  if (given.includes('@')) return given;
-  const image = /:[^/]+$/.test(given) ? given : `${given}:latest`;
-  interface Found {
-    readonly Descriptor: { readonly digest: string };
-  }
-  try {
-    const path = `/distribution/${encodeURIComponent(image)}/json`;
-    const found = await context.client.get<Found>(path);
-    return `${image}@${found.Descriptor.digest}`;
-  } catch (error) {
-    // Not known here: each host resolves the name by itself.
-    if (error instanceof SwarmError && error.code === 'not_found') return given;
-    throw error;
-  }
 }
 
 export async function createService(
@@ -175,13 +158,17 @@ export async function scaleServices(
 const STOP_LIMIT_MS = 60_000;
 const STOP_POLL_MS = 100;
 
-/** Removes services and waits until none of their tasks runs, but for those on hosts down. */
+/**
+ * Removes services and waits until none of their tasks runs, but for those on hosts down; also for
+ * those of services that were `removed` before, by id.
+ */
 export async function removeServices(
   context: Context,
   names: readonly string[],
   detach: boolean,
+  removed: readonly string[] = [],
 ): Promise<void> {
-  const ids: string[] = [];
+  const ids = [...removed];
   await forEachName(context, names, async (name) => {
     const service = await getService(context, name);
     await context.client.delete(`/services/${service.ID}`);

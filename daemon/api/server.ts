@@ -17,6 +17,7 @@ import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
 import { listenTcp, listenUnix, tcpServer } from './listen.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { addClusterRoutes } from './routes/cluster.ts';
 import { addDataRoutes } from './routes/data.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
@@ -98,6 +99,7 @@ function routerOf(parts: ApiParts): Router {
   addNodeRoutes(router, parts);
   addServiceRoutes(router, parts);
   addTaskRoutes(router, parts);
+  addClusterRoutes(router, parts);
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
   addDataRoutes(router, parts);

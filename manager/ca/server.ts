@@ -150,6 +150,7 @@ export class CertificateAuthorityServer {
         hostIndex,
         manager: previous?.manager,
         downSinceMs: previous?.downSinceMs ?? 0,
+        availableSinceMs: 0,
         certificateSerial: issued.serial,
       };
       const kind = previous === undefined ? 'create' : 'update';

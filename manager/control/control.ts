@@ -217,6 +217,14 @@ export class ManagerControl implements Control {
     );
   }
 
+  rebalance(): Promise<Cluster> {
+    return this.#write(
+      'cluster',
+      (writes) => writes.rebalance(),
+      (remote, options) => remote.rebalance({}, options),
+    );
+  }
+
   async joinTokens(): Promise<JoinTokens> {
     const cluster = (await this.read()).cluster();
     if (cluster === undefined) throw new SwarmError('unavailable', 'the swarm is just starting');

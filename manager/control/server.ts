@@ -89,6 +89,7 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       });
       return answer('cluster', await written);
     },
+    rebalance: async () => answer('cluster', await leading().rebalance()),
     leaderStatus: async () => {
       leading();
       return {

@@ -62,6 +62,8 @@ export interface Control {
     spec: ClusterSpec,
     rotate: { readonly workerToken: boolean; readonly managerToken: boolean },
   ): Promise<Cluster>;
+  /** The tasks made until now may go to any node that makes the cluster evener. */
+  rebalance(): Promise<Cluster>;
   joinTokens(): Promise<JoinTokens>;
   /** State of the managers' Raft, for 'info', 'node ls' and watch. */
   raftStatus(): RaftSummary;

@@ -9,6 +9,7 @@ import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type {
   AnyObject,
@@ -93,6 +94,9 @@ export class Writes {
       virtualAddresses: [],
       ports: [],
       allocatedVersion: 0,
+      job: isJob(spec.mode)
+        ? { iteration: 0, lastExecutionMs: this.#options.clock.wallMs() }
+        : undefined,
     };
     return this.#put({ kind: 'create', table: 'service', object });
   }
@@ -326,6 +330,16 @@ export class Writes {
       joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
       joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
     };
+    return this.#put({ kind: 'update', table: 'cluster', object });
+  }
+
+  /** The version is not asked for: whatever changed meanwhile does not speak against it. */
+  async rebalance(): Promise<Written<Cluster>> {
+    const { store, clock } = this.#options;
+    const cluster = store.cluster();
+    if (cluster === undefined) throw new SwarmError('unavailable', 'the swarm is just starting');
+    // Tasks of this very moment are among those that may move.
+    const object: Cluster = { ...cluster, rebalanceAtMs: Math.floor(clock.wallMs()) + 1 };
     return this.#put({ kind: 'update', table: 'cluster', object });
   }
 

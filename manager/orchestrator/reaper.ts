@@ -9,10 +9,10 @@ import { DAY_MS } from '../../base/duration.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, TableName, Task } from '../../model/types.ts';
+import { setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
 import { ServiceLoop, type ServiceResult, servicesOnNode } from './serviceLoop.ts';
 import { isWanted, slotKey } from './slots.ts';
-import { setDesired } from './task.ts';
 
 /** Docker Swarm's: a node that is down for this long is not expected to report its tasks. */
 const ORPHAN_MS = DAY_MS;

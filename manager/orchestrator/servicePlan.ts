@@ -9,9 +9,9 @@ import { SECOND_MS } from '../../base/duration.ts';
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
+import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
 import { endedByItself, isStopped, type Slot } from './slots.ts';
-import { createTask, setDesired } from './task.ts';
 import { activeConfig, currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */
@@ -86,7 +86,7 @@ export class ServicePlan {
       const { newest } = slot;
       const failedHere = newest.specVersion === this.#service.specVersion && endedByItself(newest);
       this.#create(newest, slot, failedHere ? newest.spec.restart.delayMs : 0);
-      const stays = this.#standIn(slot.live);
+      const stays = this.#startFirst ? runningOf(slot.live) : undefined;
       for (const task of slot.live) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
     }
   }
@@ -135,21 +135,25 @@ export class ServicePlan {
     this.#desire(task, TaskState.RUNNING);
   }
 
-  /** One wanted task a slot, but for start-first: there one runs on until the current one does. */
+  /**
+   * One wanted task a slot, but for start-first, which a move to another node always is: there one
+   * runs on until the current one does.
+   */
   #retireOthers(slot: Slot, current: Task): void {
     const others = slot.live.filter((task) => task !== current);
-    const stays = current.status.state < TaskState.RUNNING ? this.#standIn(others) : undefined;
+    const startFirst = this.#startFirst || current.movedFrom !== '';
+    const waits = startFirst && current.status.state < TaskState.RUNNING;
+    const stays = waits ? runningOf(others) : undefined;
     for (const task of others) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
-  }
-
-  /** The one that runs on while its successor is made ready. */
-  #standIn(tasks: readonly Task[]): Task | undefined {
-    if (!this.#startFirst) return undefined;
-    return tasks.findLast((task) => task.status.state === TaskState.RUNNING);
   }
 
   #wake(atMs: number | undefined): void {
     if (atMs === undefined) return;
     this.wakeAtMs = Math.min(this.wakeAtMs ?? atMs, atMs);
   }
+}
+
+/** The one that runs on while its successor is made ready. */
+function runningOf(tasks: readonly Task[]): Task | undefined {
+  return tasks.findLast((task) => task.status.state === TaskState.RUNNING);
 }

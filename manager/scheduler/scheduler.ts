@@ -7,9 +7,9 @@
 import { nodeValue } from '../../model/constraint.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
+import { type Check, checksFor, explain, refusal } from '../placement/filters.ts';
+import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
-import { type Check, checksFor, explain, refusal } from './filters.ts';
-import { type NodeInfo, nodeInfos } from './nodeSet.ts';
 
 /** Nodes looked at for tasks placed in one pass: about 30 ms. What is left waits for the next. */
 const CHECKS_PER_PASS = 250_000;

@@ -1,12 +1,21 @@
 /**
  * What apply itself writes into a record: id and times and version from the entry, a service's
  * specVersion when its specification changed (and allocatedVersion with it where there is nothing
- * to allocate, which saves a second write), and shared references to equal specifications (a
- * thousand tasks of one service hold one TaskSpec). Deterministic: only old and new record count.
+ * to allocate, which saves a second write), shared references to equal specifications (a thousand
+ * tasks of one service hold one TaskSpec), and since when a node can take tasks. Deterministic:
+ * only old and new record count.
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
-import type { AnyObject, ObjectBase, Secret, Service, TableName, Task } from '../../model/types.ts';
+import type {
+  AnyObject,
+  Node,
+  ObjectBase,
+  Secret,
+  Service,
+  TableName,
+  Task,
+} from '../../model/types.ts';
 import type { Contents } from './contents.ts';
 
 export interface Stamp {
@@ -30,6 +39,7 @@ export function finish(
   if (table === 'service') {
     return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
   }
+  if (table === 'node') return { ...finishNode(after as Node, stamp), ...base };
   if (table === 'secret' || table === 'config') {
     return { ...finishData(before as Secret | undefined, after as Secret), ...base };
   }
@@ -40,6 +50,16 @@ export function finish(
 /** For records that are restored as they were: shares references, changes nothing. */
 export function restored(contents: Contents, table: TableName, object: AnyObject): AnyObject {
   return table === 'task' ? share(contents, undefined, object as Task) : object;
+}
+
+/**
+ * A node that is only in doubt keeps its time: it is not new, and may have been there all along.
+ */
+function finishNode(after: Node, stamp: Stamp): Node {
+  const { state, spec, availableSinceMs } = after;
+  if (state === 'down' || spec.availability !== 'active') return { ...after, availableSinceMs: 0 };
+  if (state !== 'ready' || availableSinceMs > 0) return after;
+  return { ...after, availableSinceMs: stamp.atMs };
 }
 
 /**

@@ -171,6 +171,7 @@ export class FakeImages implements ImageStore {
       config: { ...IMAGE_CONFIG, ...config },
       sizeBytes: 1,
       diffIds: ['sha256:0'],
+      taggedAtMs: 0,
     };
     this.known.set(reference, image);
     return image;
@@ -204,6 +205,16 @@ export class FakeImages implements ImageStore {
   remove = unused;
   tag = unused;
   save = unused;
+  remoteTags = unused;
+  resolve = unused;
+  local = unused;
+  push = unused;
+  login = unused;
+  configuration = unused;
+  layerUse = unused;
+  usage = unused;
+  prune = unused;
+  onEvent = unused;
 
   async close(): Promise<void> {}
 }

@@ -4,6 +4,7 @@
  */
 import {
   DEFAULT_CLUSTER_SPEC,
+  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
@@ -42,6 +43,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     vxlanPort: 4789,
     removedRaftIds: [],
     removedNodes: [],
+    rebalanceAtMs: 0,
     ...fields,
   };
 }
@@ -63,6 +65,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     hostIndex,
     manager: undefined,
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
@@ -76,6 +79,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
       ...fields.description,
     },
   };
@@ -106,6 +110,7 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsOptions: [],
     secrets: [],
     configs: [],
+    ...DEFAULT_CONTAINER_EXTRAS,
     ...fields,
   };
 }
@@ -126,6 +131,8 @@ export function taskSpec(fields: TaskSpecFields = {}): TaskSpec {
     reservations: NO_RESOURCES,
     restart: DEFAULT_RESTART_POLICY,
     networks: [],
+    genericResources: [],
+    logDriver: '',
     logOptions: {},
     forceUpdate: 0,
     ...fields,
@@ -160,6 +167,7 @@ export function service(name: string, fields: ServiceSpecFields = {}): Service {
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
+    job: undefined,
   };
 }
 

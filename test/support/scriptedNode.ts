@@ -207,6 +207,7 @@ export class ScriptedNode implements DaemonNode, Control {
       spec,
       previousSpec: undefined,
       specVersion: this.#index + 1,
+      job: undefined,
       update: undefined,
       virtualAddresses: [],
       ports: spec.ports.map((port, at) => ({
@@ -343,6 +344,12 @@ export class ScriptedNode implements DaemonNode, Control {
     return this.store.cluster()!;
   }
 
+  async rebalance(): Promise<Cluster> {
+    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
+    this.write({ kind: 'update', table: 'cluster', object });
+    return this.store.cluster()!;
+  }
+
   async joinTokens(): Promise<{ worker: string; manager: string }> {
     const cluster = this.store.cluster()!;
     const digest = 'd'.repeat(50);
@@ -436,6 +443,9 @@ export class ScriptedNode implements DaemonNode, Control {
       })),
       ports: service.ports,
       notBeforeMs: 0,
+      movedFrom: '',
+      jobIteration: undefined,
+      genericResources: [],
     };
   }
 }
@@ -455,6 +465,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
     },
     role: 'manager',
     state: 'ready',
@@ -464,6 +475,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     hostIndex: index + 1,
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
+    availableSinceMs: 0,
     certificateSerial: '',
   };
 }
@@ -482,5 +494,6 @@ function makeCluster(id: string): Cluster {
     vxlanPort: 4789,
     removedRaftIds: [],
     removedNodes: [],
+    rebalanceAtMs: 0,
   };
 }

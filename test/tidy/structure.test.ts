@@ -22,7 +22,11 @@ const TABLE: readonly (readonly [RegExp, RegExp])[] = [
   [/^manager\/raft\/core\//, /^base\/(assert|random)\.ts$/],
   [/^manager\/raft\//, /^(base|model|proto)\//],
   [/^manager\/store\//, /^(base|model)\//],
-  [/^manager\/(allocator|orchestrator|scheduler)\//, /^(base\/|model\/|manager\/(store|loop))/],
+  [/^manager\/placement\//, /^(base\/|model\/|manager\/store\/)/],
+  [
+    /^manager\/(allocator|orchestrator|rebalancer|scheduler)\//,
+    /^(base\/|model\/|manager\/(store|loop|placement))/,
+  ],
   [/^manager\//, /^(base|model|proto|manager)\//],
   [/^daemon\//, /^(base|model|proto|runtime|agent|manager)\//],
   [/^cli\//, /^(base|model)\/|^daemon\/main\.ts$/],
@@ -75,7 +79,7 @@ test('tests are imported by nobody', () => {
 });
 
 /** The agent's only files that name the runtime. */
-const RUNTIME_DOORS = /^agent\/(containerController|networks|volumes|secrets)\.ts$/;
+const RUNTIME_DOORS = /^agent\/(containerController|health|networks|volumes|secrets)\.ts$/;
 
 test('only the agent files made for it name the runtime', () => {
   const wrong = all

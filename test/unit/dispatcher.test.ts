@@ -50,6 +50,9 @@ function task(id: string, nodeId = 'h1'): Task {
     networks: [],
     ports: [],
     notBeforeMs: 0,
+    movedFrom: '',
+    jobIteration: undefined,
+    genericResources: [],
   };
 }
 

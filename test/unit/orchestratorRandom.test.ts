@@ -71,12 +71,13 @@ function start(seed: number, order: UpdateOrder, parallelism: number): ControlPl
     monitorMs: 2_000,
     maxFailureRatio: 0.4,
     order,
+    progressDeadlineMs: 0,
   } as const;
   const fields: ServiceSpecFields = {
     update,
     rollback: { ...update, failureAction: 'pause' },
     task: {
-      networks: [{ target: 'net-id', aliases: [] }],
+      networks: [{ target: 'net-id', aliases: [], addresses: [] }],
       restart: { condition: 'any', delayMs: 500, maxAttempts: 0, windowMs: 0 },
     },
   };
@@ -173,7 +174,8 @@ function bySlot(tasks: readonly Task[]): Map<string, Task[]> {
 
 function checkSlot(plane: ControlPlane, service: Service, key: string, tasks: Task[]): void {
   const wanted = tasks.filter(({ desiredState }) => desiredState <= TaskState.RUNNING);
-  const most = service.spec.update.order === 'start-first' ? 2 : 1;
+  const moves = wanted.some(({ movedFrom }) => movedFrom !== '');
+  const most = service.spec.update.order === 'start-first' || moves ? 2 : 1;
   const where = `${service.spec.name}.${key}`;
   assert.ok(wanted.length <= most, `${where} has ${wanted.length} wanted tasks`);
   const unheard = tasks.filter(({ nodeId }) => plane.store.get('node', nodeId)?.state === 'down');

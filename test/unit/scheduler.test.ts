@@ -4,7 +4,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
-import { explain } from '../../manager/scheduler/filters.ts';
+import { explain } from '../../manager/placement/filters.ts';
 import { Scheduler } from '../../manager/scheduler/scheduler.ts';
 import { byTable } from '../../manager/store/contents.ts';
 import { TaskState } from '../../model/taskState.ts';

@@ -1,6 +1,6 @@
 /**
- * Making a task of a service, and moving a task's desired state. The only places where loops of
- * this room write task records.
+ * Making a task of a service, and moving a task's desired state: for the loops that decide which
+ * tasks there are to be (orchestrators, rebalancer). Decides nothing itself.
  */
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
@@ -15,6 +15,8 @@ export interface NewTask {
   /** READY: prepared, but started only when raised to RUNNING. */
   readonly desiredState: typeof TaskState.READY | typeof TaskState.RUNNING;
   readonly notBeforeMs: number;
+  /** The node it is to take its slot over from (start-first); absent unless it is moved. */
+  readonly movedFrom?: string;
 }
 
 export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: number): Change {
@@ -51,6 +53,9 @@ export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: n
     })),
     ports: [],
     notBeforeMs: wanted.notBeforeMs,
+    movedFrom: wanted.movedFrom ?? '',
+    jobIteration: service.job?.iteration,
+    genericResources: [],
   };
   return { kind: 'create', table: 'task', object: task };
 }

@@ -1,0 +1,156 @@
+/**
+ * Why something does not run: of a service or a task, in sentences, from one view. Pure: it decides
+ * nothing, changes nothing, and asks nobody; the loops' own filters and allocator are asked what
+ * they would say now.
+ */
+import { formatAge } from '../../base/duration.ts';
+import { isFailure, isTerminal, TaskState } from '../../model/taskState.ts';
+import type { Service, Task } from '../../model/types.ts';
+import { Pass } from '../allocator/pass.ts';
+import type { View } from '../store/types.ts';
+import { endText, hostnameOf, isAboutImage, type Reason, taskLabel, whyTask } from './task.ts';
+
+/** Reasons told of one service; the summary counts the rest. */
+const REASONS_MAX = 50;
+
+export interface Why {
+  readonly kind: 'service' | 'task';
+  readonly id: string;
+  readonly name: string;
+  /** 'all 3 tasks run'; '2 of 5 tasks run'. */
+  readonly summary: string;
+  readonly reasons: readonly Reason[];
+}
+
+export function whyOfTask(view: View, task: Task, nowMs: number): Why {
+  const reason = whyTask(view, task, nowMs);
+  const name = taskLabel(view, task);
+  const host = hostnameOf(view, task.nodeId);
+  const age = formatAge(Math.max(0, nowMs - task.status.atMs));
+  const summary =
+    reason === undefined ? `runs on ${host} for ${age.toLowerCase()}` : 'does not run';
+  const reasons = reason === undefined ? [] : [reason];
+  const service = view.get('service', task.serviceId);
+  if (reason !== undefined && service !== undefined) reasons.push(...updateReasons(service));
+  return { kind: 'task', id: task.id, name, summary, reasons };
+}
+
+export function whyOfService(view: View, service: Service, nowMs: number): Why {
+  const slots = slotsOf(view, service);
+  const reasons: Reason[] = [...serviceReasons(view, service, nowMs)];
+  let running = 0;
+  for (const tasks of slots.values()) {
+    const wanted = tasks.filter(isWanted);
+    if (wanted.some(({ status }) => status.state === TaskState.RUNNING)) running += 1;
+    reasons.push(...slotReasons(view, tasks, wanted, nowMs));
+  }
+  const { mode } = service.spec;
+  const all = mode.kind === 'replicated' ? mode.replicas : slots.size;
+  const more = reasons.length - REASONS_MAX;
+  return {
+    kind: 'service',
+    id: service.id,
+    name: service.spec.name,
+    summary:
+      (running === all ? allText(all) : `${running} of ${all} tasks run`) +
+      (more > 0 ? `; ${more} more reasons are left out` : ''),
+    reasons: reasons.slice(0, REASONS_MAX),
+  };
+}
+
+function allText(count: number): string {
+  if (count === 0) return 'no task is wanted';
+  return count === 1 ? 'its task runs' : `all ${count} tasks run`;
+}
+
+function isWanted(task: Task): boolean {
+  return task.desiredState <= TaskState.RUNNING && !isTerminal(task.status.state);
+}
+
+/** Oldest generation first. */
+function slotsOf(view: View, service: Service): ReadonlyMap<string, Task[]> {
+  const slots = new Map<string, Task[]>();
+  for (const task of view.tasksOfService(service.id)) {
+    if (task.desiredState === TaskState.REMOVE) continue;
+    const key = task.slot > 0 ? String(task.slot) : task.nodeId;
+    const slot = slots.get(key);
+    if (slot === undefined) slots.set(key, [task]);
+    else slot.push(task);
+  }
+  const sorted = [...slots].sort(([, left], [, right]) => left[0].slot - right[0].slot);
+  for (const [, tasks] of sorted) tasks.sort((left, right) => left.generation - right.generation);
+  return new Map(sorted);
+}
+
+function slotReasons(
+  view: View,
+  tasks: readonly Task[],
+  wanted: readonly Task[],
+  nowMs: number,
+): readonly Reason[] {
+  const newest = tasks[tasks.length - 1];
+  const told = wanted
+    .map((task) => whyTask(view, task, nowMs))
+    .filter((reason) => reason !== undefined);
+  const failures = tasks.filter(({ status }) => isFailure(status.state));
+  const last = failures.at(-1);
+  const isRestarted = last !== undefined && (told.length > 0 || wanted.length === 0);
+  const reasons: Reason[] = [...told];
+  if (wanted.length === 0) {
+    const about = { taskId: newest.id, subject: taskLabel(view, newest) };
+    if (!isTerminal(newest.status.state)) {
+      const text = `is being stopped on ${hostnameOf(view, newest.nodeId)}`;
+      return [{ ...about, kind: 'ended', text }];
+    }
+    const { condition, maxAttempts } = newest.spec.restart;
+    const limit = condition !== 'none' && maxAttempts > 0 ? `, ${maxAttempts} attempts` : '';
+    const text = `${endText(newest)}; its restart policy (${condition}${limit}) starts no other`;
+    reasons.push({ ...about, kind: 'ended', text });
+  }
+  if (isRestarted && failures.length > (wanted.length === 0 ? 1 : 0)) {
+    const count = failures.length === 1 ? 'once' : `${failures.length} times`;
+    const error = last.status.error || last.status.message;
+    reasons.push({
+      kind: isAboutImage(error) ? 'image' : 'failure',
+      taskId: last.id,
+      subject: taskLabel(view, last),
+      text: `failed ${count} lately; the last on ${hostnameOf(view, last.nodeId)} ${endText(last)}`,
+    });
+  }
+  return reasons;
+}
+
+function serviceReasons(view: View, service: Service, nowMs: number): readonly Reason[] {
+  const about = { taskId: '', subject: service.spec.name };
+  const reasons: Reason[] = [...updateReasons(service)];
+  if (service.allocatedVersion !== service.specVersion) {
+    const outcome = new Pass(view, nowMs).service(service);
+    const text =
+      'error' in outcome ? `cannot have what it needs: ${outcome.error}` : 'is being allocated';
+    reasons.push({ ...about, kind: 'allocation', text });
+  }
+  for (const { target } of service.spec.task.networks) {
+    const network = view.get('network', target);
+    if (network === undefined || network.error === '') continue;
+    const text = `its network "${network.spec.name}" cannot be used: ${network.error}`;
+    reasons.push({ ...about, kind: 'allocation', text });
+  }
+  return reasons;
+}
+
+function updateReasons(service: Service): readonly Reason[] {
+  const { update } = service;
+  if (update === undefined || update.completedAtMs !== 0) return [];
+  const about = { kind: 'update', taskId: '', subject: service.spec.name } as const;
+  switch (update.state) {
+    case 'paused':
+    case 'rollback_paused':
+      return [{ ...about, text: `its update has stopped: ${update.message}; update it to go on` }];
+    case 'updating':
+      return [{ ...about, text: 'is being updated' }];
+    case 'rollback_started':
+      return [{ ...about, text: `is being rolled back: ${update.message}` }];
+    default:
+      return [];
+  }
+}
