@@ -43,6 +43,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
     ...fields,
   };

@@ -495,6 +495,7 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
 }
