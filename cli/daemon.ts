@@ -1,7 +1,7 @@
 /** daemon: runs the daemon in this process. Its code is loaded only here. */
 import { SwarmError } from '../base/errors.ts';
 import { DEFAULT_HOST } from './client.ts';
-import { addCommand, type Command, collect, Option } from './command.ts';
+import { addCommand, type Command, collect, Option, whole } from './command.ts';
 
 export interface DaemonFlags {
   readonly dataRoot: string;
@@ -9,7 +9,11 @@ export interface DaemonFlags {
   readonly host?: string;
   readonly logLevel: string;
   readonly cgroupParent: string;
+  readonly configFile?: string;
   readonly insecureRegistry?: string[];
+  readonly registryMirror?: string[];
+  readonly maxConcurrentDownloads: number;
+  readonly maxConcurrentUploads: number;
   readonly group: string;
   readonly label?: string[];
 }
@@ -26,9 +30,23 @@ export function registerDaemon(program: Command): void {
         .default('info'),
     )
     .option('--cgroup-parent <path>', 'cgroup that containers live under', '/tsswarm')
-    .option('--insecure-registry <host>', 'registry without TLS; may be repeated', collect)
+    .option('--config-file <file>', 'settings as JSON (default: /etc/tsswarm/daemon.json)')
+    .option(
+      '--insecure-registry <host>',
+      'registry (host:port or range) without TLS or trusted certificate; may be repeated',
+      collect,
+    )
+    .option('--registry-mirror <url>', 'asked before Docker Hub; may be repeated', collect)
+    .option('--max-concurrent-downloads <count>', 'layers of a pull at once', whole, 3)
+    .option('--max-concurrent-uploads <count>', 'layers of a push at once', whole, 5)
     .option('--label <key=value>', 'engine label of this host; may be repeated', collect)
-    .action(async (flags: DaemonFlags) => {
+    .action(async (given: DaemonFlags, command: Command) => {
+      const { readConfigFile } = await import('../daemon/configFile.ts');
+      const isGiven = (flag: string): boolean =>
+        command.getOptionValueSource(flag) === 'cli' ||
+        (flag === 'host' && program.getOptionValueSource('host') === 'cli');
+      const { host: hosts, ...settings } = readConfigFile(given.configFile, isGiven);
+      const flags: DaemonFlags = { ...given, ...settings, ...oneHost(hosts) };
       const host = flags.host ?? program.opts<{ host?: string }>().host ?? DEFAULT_HOST;
       if (!host.startsWith('unix:///')) {
         throw new SwarmError('unsupported', `cannot serve on "${host}": use unix:///path`);
@@ -42,7 +60,18 @@ export function registerDaemon(program: Command): void {
         logLevel: flags.logLevel,
         cgroupParent: flags.cgroupParent,
         insecureRegistries: flags.insecureRegistry ?? [],
+        registryMirrors: flags.registryMirror ?? [],
+        parallelDownloads: flags.maxConcurrentDownloads,
+        parallelUploads: flags.maxConcurrentUploads,
         labels: flags.label ?? [],
       });
     });
+}
+
+/** The file's `hosts`: one, as there is one socket. */
+function oneHost(hosts: unknown): { host?: string } {
+  if (hosts === undefined) return {};
+  const [host, ...more] = hosts as readonly string[];
+  if (host !== undefined && more.length === 0) return { host };
+  throw new SwarmError('unsupported', 'hosts in the configuration file must name one socket');
 }

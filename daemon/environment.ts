@@ -30,6 +30,11 @@ export interface DaemonOptions {
   /** debug, info, warn or error. */
   readonly logLevel: string;
   readonly insecureRegistries: readonly string[];
+  /** URLs asked before Docker Hub. */
+  readonly registryMirrors: readonly string[];
+  /** Layers fetched, and sent, at once. */
+  readonly parallelDownloads: number;
+  readonly parallelUploads: number;
   /** 'key=value', told to the managers as engine labels. */
   readonly labels: readonly string[];
 }

@@ -367,7 +367,9 @@ export class Node implements DaemonNode {
   /** Ends what the swarm ran here and erases the identity. */
   async #forget(): Promise<void> {
     const { containers, memoryFiles, network } = this.#runtime;
+    const standalone = containers.list().filter((each) => each.config.standalone === true);
     for (const container of containers.list()) {
+      if (container.config.standalone === true) continue;
       await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
         // Removing it below kills what would not stop.
         this.#environment.log.warn('container did not stop', { error: messageOf(error) });
@@ -375,7 +377,7 @@ export class Node implements DaemonNode {
       await container.remove();
     }
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
-    await network.prune(new Set());
+    await network.prune(new Set(standalone.map((each) => each.config.id)));
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
     this.#identity.erase();

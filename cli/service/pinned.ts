@@ -23,8 +23,11 @@ export async function pinned(context: Context, given: string): Promise<string> {
     return `${image}@${found.Descriptor.digest}`;
   } catch (error) {
     if (!(error instanceof SwarmError) || error.code === 'cancelled') throw error;
-    if (error.code === 'not_found') return given;
-    context.err.write(`tsswarm: ${image}: each host resolves it by itself (${error.message})\n`);
+    // Each host resolves the name by itself, and may have the image under it.
+    context.err.write(
+      `tsswarm: image ${image} could not be accessed on a registry to record its digest: ` +
+        `${error.message}. Each node will access it independently\n`,
+    );
     return given;
   }
 }

@@ -67,6 +67,13 @@ export class Fields {
     return typeof value === 'number' ? value : wrong(this.at(name), 'a number');
   }
 
+  /** A whole number of either sign. */
+  integer(name: string, fallback: number): number {
+    const value = this.number(name, fallback);
+    if (!Number.isSafeInteger(value)) wrong(this.at(name), 'a whole number');
+    return value;
+  }
+
   /** A whole number >= 0. */
   whole(name: string, fallback: number): number {
     const value = this.number(name, fallback);

@@ -9,6 +9,7 @@ import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type {
   AnyObject,
@@ -88,6 +89,9 @@ export class Writes {
       virtualAddresses: [],
       ports: [],
       allocatedVersion: 0,
+      job: isJob(spec.mode)
+        ? { iteration: 0, lastExecutionMs: this.#options.clock.wallMs() }
+        : undefined,
     };
     return this.#put({ kind: 'create', table: 'service', object });
   }

@@ -54,6 +54,8 @@ export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: n
     ports: [],
     notBeforeMs: wanted.notBeforeMs,
     movedFrom: wanted.movedFrom ?? '',
+    jobIteration: service.job?.iteration,
+    genericResources: [],
   };
   return { kind: 'create', table: 'task', object: task };
 }

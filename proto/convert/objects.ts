@@ -48,14 +48,18 @@ import {
   networkSpecToWire,
   nodeSpecFromWire,
   nodeSpecToWire,
+  ROLES,
+} from './specs/cluster.ts';
+import {
+  genericFromWire,
+  genericToWire,
   portFromWire,
   portToWire,
-  ROLES,
   serviceSpecFromWire,
   serviceSpecToWire,
   taskSpecFromWire,
   taskSpecToWire,
-} from './specs.ts';
+} from './specs/service.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 export type { WireNodeDescription, WireObject, WireTaskStatus };
@@ -91,6 +95,7 @@ export function descriptionToWire(description: NodeDescription): WireNodeDescrip
     engineVersion: description.engineVersion,
     engineLabels: description.engineLabels,
     machineId: description.machineId,
+    genericResources: description.genericResources.map(genericToWire),
   });
 }
 
@@ -105,6 +110,7 @@ export function descriptionFromWire(wire: WireNodeDescription): NodeDescription 
     engineVersion: wire.engineVersion,
     engineLabels: wire.engineLabels,
     machineId: wire.machineId,
+    genericResources: wire.genericResources.map(genericFromWire),
   };
 }
 
@@ -257,6 +263,14 @@ function serviceToWire(service: Service): MessageInitShape<typeof ServiceSchema>
     })),
     ports: service.ports.map(portToWire),
     allocatedVersion: toU64(service.allocatedVersion, 'allocatedVersion'),
+    ...(service.job === undefined
+      ? {}
+      : {
+          job: {
+            iteration: toU64(service.job.iteration, 'job.iteration'),
+            lastExecutionMs: toU64(service.job.lastExecutionMs, 'job.lastExecutionMs'),
+          },
+        }),
   };
 }
 
@@ -274,6 +288,13 @@ function serviceFromWire(base: ObjectBase, wire: WireService): Service {
     })),
     ports: wire.ports.map(portFromWire),
     allocatedVersion: fromU64(wire.allocatedVersion, 'allocatedVersion'),
+    job:
+      wire.job === undefined
+        ? undefined
+        : {
+            iteration: fromU64(wire.job.iteration, 'job.iteration'),
+            lastExecutionMs: fromU64(wire.job.lastExecutionMs, 'job.lastExecutionMs'),
+          },
   };
 }
 
@@ -297,6 +318,10 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
     ports: task.ports.map(portToWire),
     notBeforeMs: toU64(task.notBeforeMs, 'notBeforeMs'),
     movedFrom: task.movedFrom,
+    ...(task.jobIteration === undefined
+      ? {}
+      : { jobIteration: toU64(task.jobIteration, 'jobIteration') }),
+    genericResources: task.genericResources.map(genericToWire),
   };
 }
 
@@ -321,6 +346,9 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     ports: wire.ports.map(portFromWire),
     notBeforeMs: fromU64(wire.notBeforeMs, 'notBeforeMs'),
     movedFrom: wire.movedFrom,
+    jobIteration:
+      wire.jobIteration === undefined ? undefined : fromU64(wire.jobIteration, 'jobIteration'),
+    genericResources: wire.genericResources.map(genericFromWire),
   };
 }
 

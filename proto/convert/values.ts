@@ -28,6 +28,30 @@ export function toU32(value: number, field: string): number {
   return value;
 }
 
+const MAX_I32 = 0x7fff_ffff;
+
+export function toI32(value: number, field: string): number {
+  if (!Number.isInteger(value) || value < -MAX_I32 || value > MAX_I32) {
+    throw new SwarmError('invalid', `${field}: ${value} is not a whole number of 32 bits`);
+  }
+  return value;
+}
+
+/** A whole number, negative ones included, as the wire's int64. */
+export function toI64(value: number, field: string): bigint {
+  if (!Number.isSafeInteger(value)) {
+    throw new SwarmError('invalid', `${field}: ${value} is not a whole number below 2^53`);
+  }
+  return BigInt(value);
+}
+
+export function fromI64(value: bigint, field: string): number {
+  if (!Number.isSafeInteger(Number(value))) {
+    throw new SwarmError('invalid', `${field}: ${value} is out of range`);
+  }
+  return Number(value);
+}
+
 /** One of `words`; anything else is refused by name. */
 export function word<const W extends string>(value: string, words: readonly W[], field: string): W {
   const found = words.find((candidate) => candidate === value);

@@ -4,6 +4,7 @@
  */
 import {
   DEFAULT_CLUSTER_SPEC,
+  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
@@ -77,6 +78,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
       ...fields.description,
     },
   };
@@ -107,6 +109,7 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsOptions: [],
     secrets: [],
     configs: [],
+    ...DEFAULT_CONTAINER_EXTRAS,
     ...fields,
   };
 }
@@ -127,6 +130,8 @@ export function taskSpec(fields: TaskSpecFields = {}): TaskSpec {
     reservations: NO_RESOURCES,
     restart: DEFAULT_RESTART_POLICY,
     networks: [],
+    genericResources: [],
+    logDriver: '',
     logOptions: {},
     forceUpdate: 0,
     ...fields,
@@ -161,6 +166,7 @@ export function service(name: string, fields: ServiceSpecFields = {}): Service {
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
+    job: undefined,
   };
 }
 

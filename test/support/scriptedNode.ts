@@ -207,6 +207,7 @@ export class ScriptedNode implements DaemonNode, Control {
       spec,
       previousSpec: undefined,
       specVersion: this.#index + 1,
+      job: undefined,
       update: undefined,
       virtualAddresses: [],
       ports: spec.ports.map((port, at) => ({
@@ -443,6 +444,8 @@ export class ScriptedNode implements DaemonNode, Control {
       ports: service.ports,
       notBeforeMs: 0,
       movedFrom: '',
+      jobIteration: undefined,
+      genericResources: [],
     };
   }
 }
@@ -462,6 +465,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
     },
     role: 'manager',
     state: 'ready',

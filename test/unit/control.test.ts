@@ -39,14 +39,22 @@ function on(...networks: NetworkAttachmentSpec[]): ServiceSpec {
 test('networks are taken by name or id, kept by id; those of a host unchanged', async () => {
   const { writes } = scene();
   for (const target of ['front', 'front-id']) {
-    const { object } = await writes.createService(on({ target, aliases: ['a'] }));
-    assert.deepEqual(object.spec.task.networks, [{ target: 'front-id', aliases: ['a'] }]);
+    const { object } = await writes.createService(on({ target, aliases: ['a'], addresses: [] }));
+    assert.deepEqual(object.spec.task.networks, [
+      { target: 'front-id', aliases: ['a'], addresses: [] },
+    ]);
     await writes.removeService(object.id);
   }
-  const { object } = await writes.createService(on({ target: 'host', aliases: [] }));
+  const { object } = await writes.createService(on({ target: 'host', aliases: [], addresses: [] }));
   assert.equal(object.spec.task.networks[0].target, 'host');
-  await assert.rejects(writes.createService(on({ target: 'back', aliases: [] })), /back not found/);
-  const twice = on({ target: 'front', aliases: [] }, { target: 'front-id', aliases: [] });
+  await assert.rejects(
+    writes.createService(on({ target: 'back', aliases: [], addresses: [] })),
+    /back not found/,
+  );
+  const twice = on(
+    { target: 'front', aliases: [], addresses: [] },
+    { target: 'front-id', aliases: [], addresses: [] },
+  );
   await assert.rejects(writes.createService(twice), /named twice/);
 });
 
@@ -134,7 +142,9 @@ test('rotating a token changes that secret and nothing else', async () => {
 
 test('a network in use stays, one with a taken or reserved name is not made', async () => {
   const { writes } = scene();
-  const { object } = await writes.createService(on({ target: 'front', aliases: [] }));
+  const { object } = await writes.createService(
+    on({ target: 'front', aliases: [], addresses: [] }),
+  );
   await assert.rejects(writes.removeNetwork('front-id'), /in use by service web/);
   await assert.rejects(writes.createNetwork(network('front').spec), { code: 'conflict' });
   await assert.rejects(writes.createNetwork(network('host').spec), { code: 'conflict' });
@@ -144,7 +154,9 @@ test('a network in use stays, one with a taken or reserved name is not made', as
 
 test('a network whose service is gone waits for the tasks that stop, and for no others', async () => {
   const { clock, direct, writes } = scene();
-  const { object } = await writes.createService(on({ target: 'front-id', aliases: [] }));
+  const { object } = await writes.createService(
+    on({ target: 'front-id', aliases: [], addresses: [] }),
+  );
   const held = taskOf(object.id, 'front-id');
   direct.create('task', held);
   await assert.rejects(writes.removeNetwork('front-id'), /in use by service web/);
@@ -192,5 +204,7 @@ function taskOf(serviceId: string, networkId: string): Task {
     ports: [],
     notBeforeMs: 0,
     movedFrom: '',
+    jobIteration: undefined,
+    genericResources: [],
   };
 }

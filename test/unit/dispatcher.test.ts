@@ -51,6 +51,8 @@ function task(id: string, nodeId = 'h1'): Task {
     ports: [],
     notBeforeMs: 0,
     movedFrom: '',
+    jobIteration: undefined,
+    genericResources: [],
   };
 }
 

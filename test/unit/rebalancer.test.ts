@@ -115,6 +115,10 @@ test('a service that is switched off, holds volumes, is global or being updated 
     readOnly: false,
     tmpfsSizeBytes: 0,
     tmpfsMode: 0,
+    propagation: '',
+    nonRecursive: false,
+    createSource: false,
+    volume: undefined,
   } as const;
   plane.create('off', { replicas: 6, labels: { 'tsswarm.rebalance': 'off' } });
   plane.create('store', { replicas: 6, task: { container: { mounts: [volume] } } });

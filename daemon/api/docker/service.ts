@@ -46,6 +46,14 @@ export function serviceToDocker(service: Service, counts?: ServiceCounts): objec
             Message: update.message,
           },
         }),
+    ...(service.job === undefined
+      ? {}
+      : {
+          JobStatus: {
+            JobIteration: { Index: service.job.iteration },
+            LastExecution: timeOf(service.job.lastExecutionMs),
+          },
+        }),
     ...(counts === undefined ? {} : { ServiceStatus: counts }),
   };
 }

@@ -5,7 +5,7 @@ import { taskStateName } from '../../../model/taskState.ts';
 import type { Task } from '../../../model/types.ts';
 import { metaOf, timeOf } from './common.ts';
 import { attachedNetworkToDocker } from './network.ts';
-import { portToDocker, taskSpecToDocker } from './serviceSpec.ts';
+import { genericToDocker, portToDocker, taskSpecToDocker } from './serviceSpec.ts';
 
 export function taskToDocker(task: Task, view: View): object {
   const { status } = task;
@@ -14,6 +14,8 @@ export function taskToDocker(task: Task, view: View): object {
     ...metaOf(task),
     Labels: {},
     Spec: taskSpecToDocker(task.spec),
+    ...(task.jobIteration === undefined ? {} : { JobIteration: { Index: task.jobIteration } }),
+    ...genericToDocker(task.genericResources),
     ServiceID: task.serviceId,
     ...(task.slot === 0 ? {} : { Slot: task.slot }),
     ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),

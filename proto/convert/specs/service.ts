@@ -1,31 +1,25 @@
 /**
- * What users ask for, model <-> wire: one validating encode and one decode per type. Decoding
- * checks that words and numbers are known and fit; whether a spec makes sense is model/validate's
- * business.
+ * What users ask of a service and its tasks, model <-> wire. Decoding checks that words and numbers
+ * are known and fit, and gives what was written before a field existed its default; whether a
+ * specification makes sense is model/validate's business.
  */
 import { create, type MessageInitShape } from '@bufbuild/protobuf';
-import type {
-  ClusterSpec,
-  ContainerSpec,
-  MountSpec,
-  NetworkAttachmentSpec,
-  NetworkSpec,
-  NodeSpec,
-  Placement,
-  PortConfig,
-  Resources,
-  RestartPolicy,
-  ServiceMode,
-  ServiceSpec,
-  TaskSpec,
-  UpdateConfig,
-} from '../../model/types.ts';
+import { DEFAULT_UPDATE_CONFIG } from '../../../model/defaults.ts';
 import {
-  ClusterSpecSchema,
-  type ContainerSpecSchema,
-  type MountSpecSchema,
-  NetworkSpecSchema,
-  NodeSpecSchema,
+  type GenericResource,
+  LOG_DRIVERS,
+  type NetworkAttachmentSpec,
+  type Placement,
+  type PortConfig,
+  type Resources,
+  type RestartPolicy,
+  type ServiceMode,
+  type ServiceSpec,
+  type TaskSpec,
+  type UpdateConfig,
+} from '../../../model/types.ts';
+import {
+  type GenericResourceSchema,
   type PlacementSchema,
   type PortConfigSchema,
   type ResourcesSchema,
@@ -34,11 +28,8 @@ import {
   ServiceSpecSchema,
   TaskSpecSchema,
   type UpdateConfigSchema,
-  type ClusterSpec as WireClusterSpec,
-  type ContainerSpec as WireContainerSpec,
-  type MountSpec as WireMountSpec,
-  type NetworkSpec as WireNetworkSpec,
-  type NodeSpec as WireNodeSpec,
+  type GenericResource as WireGenericResource,
+  type NetworkAttachmentSpec as WireNetworkAttachmentSpec,
   type Placement as WirePlacement,
   type PortConfig as WirePortConfig,
   type Resources as WireResources,
@@ -47,177 +38,16 @@ import {
   type ServiceSpec as WireServiceSpec,
   type TaskSpec as WireTaskSpec,
   type UpdateConfig as WireUpdateConfig,
-} from '../gen/tsswarm/v1/objects_pb.js';
-import { referenceFromWire, referenceToWire } from './data.ts';
-import { fromU64, need, toU32, toU64, word } from './values.ts';
+} from '../../gen/tsswarm/v1/objects_pb.js';
+import { fromU64, need, toU32, toU64, word } from '../values.ts';
+import { containerFromWire, containerToWire } from './container.ts';
 
-export const ROLES = ['worker', 'manager'] as const;
-export const AVAILABILITIES = ['active', 'pause', 'drain'] as const;
 const RESTART_CONDITIONS = ['none', 'on-failure', 'any'] as const;
-const MOUNT_TYPES = ['bind', 'tmpfs', 'volume'] as const;
 const FAILURE_ACTIONS = ['pause', 'continue', 'rollback'] as const;
 const UPDATE_ORDERS = ['stop-first', 'start-first'] as const;
 const ENDPOINT_MODES = ['vip', 'dnsrr'] as const;
 const PROTOCOLS = ['tcp', 'udp'] as const;
 const PUBLISH_MODES = ['ingress', 'host'] as const;
-
-export function clusterSpecToWire(spec: ClusterSpec): WireClusterSpec {
-  return create(ClusterSpecSchema, {
-    name: spec.name,
-    labels: spec.labels,
-    taskHistoryLimit: toU32(spec.taskHistoryLimit, 'taskHistoryLimit'),
-    heartbeatPeriodMs: toU64(spec.heartbeatPeriodMs, 'heartbeatPeriodMs'),
-    certificateExpiryMs: toU64(spec.certificateExpiryMs, 'certificateExpiryMs'),
-    snapshotInterval: toU64(spec.snapshotInterval, 'snapshotInterval'),
-    logEntriesForSlowFollowers: toU64(
-      spec.logEntriesForSlowFollowers,
-      'logEntriesForSlowFollowers',
-    ),
-    autoLockManagers: spec.autoLockManagers,
-  });
-}
-
-export function clusterSpecFromWire(wire: WireClusterSpec): ClusterSpec {
-  return {
-    name: wire.name,
-    labels: wire.labels,
-    taskHistoryLimit: wire.taskHistoryLimit,
-    heartbeatPeriodMs: fromU64(wire.heartbeatPeriodMs, 'heartbeatPeriodMs'),
-    certificateExpiryMs: fromU64(wire.certificateExpiryMs, 'certificateExpiryMs'),
-    snapshotInterval: fromU64(wire.snapshotInterval, 'snapshotInterval'),
-    logEntriesForSlowFollowers: fromU64(
-      wire.logEntriesForSlowFollowers,
-      'logEntriesForSlowFollowers',
-    ),
-    autoLockManagers: wire.autoLockManagers,
-  };
-}
-
-export function nodeSpecToWire(spec: NodeSpec): WireNodeSpec {
-  return create(NodeSpecSchema, {
-    name: spec.name,
-    labels: spec.labels,
-    role: spec.role,
-    availability: spec.availability,
-  });
-}
-
-export function nodeSpecFromWire(wire: WireNodeSpec): NodeSpec {
-  return {
-    name: wire.name,
-    labels: wire.labels,
-    role: word(wire.role, ROLES, 'role'),
-    availability: word(wire.availability, AVAILABILITIES, 'availability'),
-  };
-}
-
-export function networkSpecToWire(spec: NetworkSpec): WireNetworkSpec {
-  return create(NetworkSpecSchema, {
-    name: spec.name,
-    labels: spec.labels,
-    driver: spec.driver,
-    internal: spec.internal,
-    attachable: spec.attachable,
-    ipv6: spec.ipv6,
-    subnet: spec.subnet,
-    gateway: spec.gateway,
-    range: spec.range,
-    options: spec.options,
-  });
-}
-
-export function networkSpecFromWire(wire: WireNetworkSpec): NetworkSpec {
-  return {
-    name: wire.name,
-    labels: wire.labels,
-    driver: word(wire.driver, ['overlay'], 'driver'),
-    internal: wire.internal,
-    attachable: wire.attachable,
-    ipv6: wire.ipv6,
-    subnet: wire.subnet,
-    gateway: wire.gateway,
-    range: wire.range,
-    options: wire.options,
-  };
-}
-
-function mountToWire(mount: MountSpec): MessageInitShape<typeof MountSpecSchema> {
-  return {
-    type: mount.type,
-    source: mount.source,
-    target: mount.target,
-    readOnly: mount.readOnly,
-    tmpfsSizeBytes: toU64(mount.tmpfsSizeBytes, 'tmpfsSizeBytes'),
-    tmpfsMode: toU32(mount.tmpfsMode, 'tmpfsMode'),
-  };
-}
-
-function mountFromWire(wire: WireMountSpec): MountSpec {
-  return {
-    type: word(wire.type, MOUNT_TYPES, 'mount type'),
-    source: wire.source,
-    target: wire.target,
-    readOnly: wire.readOnly,
-    tmpfsSizeBytes: fromU64(wire.tmpfsSizeBytes, 'tmpfsSizeBytes'),
-    tmpfsMode: wire.tmpfsMode,
-  };
-}
-
-function containerToWire(spec: ContainerSpec): MessageInitShape<typeof ContainerSpecSchema> {
-  return {
-    image: spec.image,
-    labels: spec.labels,
-    command: [...spec.command],
-    args: [...spec.args],
-    env: [...spec.env],
-    workingDir: spec.workingDir,
-    user: spec.user,
-    groups: [...spec.groups],
-    hostname: spec.hostname,
-    mounts: spec.mounts.map(mountToWire),
-    readOnlyRoot: spec.readOnlyRoot,
-    tty: spec.tty,
-    stopSignal: spec.stopSignal,
-    stopGraceMs: toU64(spec.stopGraceMs, 'stopGraceMs'),
-    capabilityAdd: [...spec.capabilityAdd],
-    capabilityDrop: [...spec.capabilityDrop],
-    sysctls: spec.sysctls,
-    hosts: [...spec.hosts],
-    dnsServers: [...spec.dnsServers],
-    dnsSearch: [...spec.dnsSearch],
-    dnsOptions: [...spec.dnsOptions],
-    secrets: spec.secrets.map(referenceToWire),
-    configs: spec.configs.map(referenceToWire),
-  };
-}
-
-function containerFromWire(wire: WireContainerSpec): ContainerSpec {
-  return {
-    image: wire.image,
-    labels: wire.labels,
-    command: wire.command,
-    args: wire.args,
-    env: wire.env,
-    workingDir: wire.workingDir,
-    user: wire.user,
-    groups: wire.groups,
-    hostname: wire.hostname,
-    mounts: wire.mounts.map(mountFromWire),
-    readOnlyRoot: wire.readOnlyRoot,
-    tty: wire.tty,
-    stopSignal: wire.stopSignal,
-    stopGraceMs: fromU64(wire.stopGraceMs, 'stopGraceMs'),
-    capabilityAdd: wire.capabilityAdd,
-    capabilityDrop: wire.capabilityDrop,
-    sysctls: wire.sysctls,
-    hosts: wire.hosts,
-    dnsServers: wire.dnsServers,
-    dnsSearch: wire.dnsSearch,
-    dnsOptions: wire.dnsOptions,
-    secrets: wire.secrets.map(referenceFromWire),
-    configs: wire.configs.map(referenceFromWire),
-  };
-}
 
 function resourcesToWire(value: Resources): MessageInitShape<typeof ResourcesSchema> {
   return {
@@ -271,8 +101,20 @@ function placementFromWire(wire: WirePlacement): Placement {
   };
 }
 
-function attachmentFromWire(wire: { target: string; aliases: string[] }): NetworkAttachmentSpec {
-  return { target: wire.target, aliases: wire.aliases };
+function attachmentFromWire(wire: WireNetworkAttachmentSpec): NetworkAttachmentSpec {
+  return { target: wire.target, aliases: wire.aliases, addresses: wire.addresses };
+}
+
+export function genericToWire(
+  resource: GenericResource,
+): MessageInitShape<typeof GenericResourceSchema> {
+  const { kind, name, amount } = resource;
+  return { kind, name, amount: toU64(amount, `generic resource ${kind}`) };
+}
+
+export function genericFromWire(wire: WireGenericResource): GenericResource {
+  const { kind, name, amount } = wire;
+  return { kind, name, amount: fromU64(amount, `generic resource ${kind}`) };
 }
 
 export function taskSpecToWire(spec: TaskSpec): WireTaskSpec {
@@ -282,8 +124,14 @@ export function taskSpecToWire(spec: TaskSpec): WireTaskSpec {
     reservations: resourcesToWire(spec.reservations),
     restart: restartToWire(spec.restart),
     placement: placementToWire(spec.placement),
-    networks: spec.networks.map(({ target, aliases }) => ({ target, aliases: [...aliases] })),
+    networks: spec.networks.map(({ target, aliases, addresses }) => ({
+      target,
+      aliases: [...aliases],
+      addresses: [...addresses],
+    })),
+    logDriver: spec.logDriver,
     logOptions: spec.logOptions,
+    genericResources: spec.genericResources.map(genericToWire),
     forceUpdate: toU64(spec.forceUpdate, 'forceUpdate'),
   });
 }
@@ -296,7 +144,9 @@ export function taskSpecFromWire(wire: WireTaskSpec): TaskSpec {
     restart: restartFromWire(need(wire.restart, 'task.restart')),
     placement: placementFromWire(need(wire.placement, 'task.placement')),
     networks: wire.networks.map(attachmentFromWire),
+    logDriver: word(wire.logDriver, ['', ...LOG_DRIVERS], 'log driver'),
     logOptions: wire.logOptions,
+    genericResources: wire.genericResources.map(genericFromWire),
     forceUpdate: fromU64(wire.forceUpdate, 'forceUpdate'),
   };
 }
@@ -309,6 +159,7 @@ function updateConfigToWire(config: UpdateConfig): MessageInitShape<typeof Updat
     monitorMs: toU64(config.monitorMs, 'monitorMs'),
     maxFailureRatio: config.maxFailureRatio,
     order: config.order,
+    progressDeadlineMs: toU64(config.progressDeadlineMs, 'progressDeadlineMs'),
   };
 }
 
@@ -320,6 +171,10 @@ function updateConfigFromWire(wire: WireUpdateConfig): UpdateConfig {
     monitorMs: fromU64(wire.monitorMs, 'monitorMs'),
     maxFailureRatio: wire.maxFailureRatio,
     order: word(wire.order, UPDATE_ORDERS, 'update order'),
+    progressDeadlineMs:
+      wire.progressDeadlineMs === undefined
+        ? DEFAULT_UPDATE_CONFIG.progressDeadlineMs
+        : fromU64(wire.progressDeadlineMs, 'progressDeadlineMs'),
   };
 }
 
@@ -330,6 +185,7 @@ export function portToWire(port: PortConfig): MessageInitShape<typeof PortConfig
     targetPort: toU32(port.targetPort, 'targetPort'),
     publishedPort: toU32(port.publishedPort, 'publishedPort'),
     publishMode: port.publishMode,
+    hostAddress: port.hostAddress,
   };
 }
 
@@ -340,21 +196,38 @@ export function portFromWire(wire: WirePortConfig): PortConfig {
     targetPort: wire.targetPort,
     publishedPort: wire.publishedPort,
     publishMode: word(wire.publishMode, PUBLISH_MODES, 'publish mode'),
+    hostAddress: wire.hostAddress,
   };
 }
 
 function modeToWire(mode: ServiceMode): MessageInitShape<typeof ServiceModeSchema> {
-  return mode.kind === 'global'
-    ? { mode: { case: 'global', value: true } }
-    : { mode: { case: 'replicated', value: toU32(mode.replicas, 'replicas') } };
+  switch (mode.kind) {
+    case 'replicated':
+      return { mode: { case: 'replicated', value: toU32(mode.replicas, 'replicas') } };
+    case 'global':
+      return { mode: { case: 'global', value: true } };
+    case 'replicated-job': {
+      const maxConcurrent = toU32(mode.maxConcurrent, 'maxConcurrent');
+      const totalCompletions = toU32(mode.totalCompletions, 'totalCompletions');
+      return { mode: { case: 'replicatedJob', value: { maxConcurrent, totalCompletions } } };
+    }
+    case 'global-job':
+      return { mode: { case: 'globalJob', value: true } };
+  }
 }
 
 function modeFromWire(wire: WireServiceMode): ServiceMode {
   switch (wire.mode.case) {
-    case 'global':
-      return { kind: 'global' };
     case 'replicated':
       return { kind: 'replicated', replicas: wire.mode.value };
+    case 'global':
+      return { kind: 'global' };
+    case 'replicatedJob': {
+      const { maxConcurrent, totalCompletions } = wire.mode.value;
+      return { kind: 'replicated-job', maxConcurrent, totalCompletions };
+    }
+    case 'globalJob':
+      return { kind: 'global-job' };
     default:
       return need<ServiceMode>(undefined, 'service.mode');
   }
