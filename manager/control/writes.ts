@@ -70,6 +70,8 @@ const RELEASE_POLL_MS = 100;
 const REMOVE_ATTEMPTS = 5;
 /** Of so many removals within a certificate's life the latest are remembered. */
 const REMOVED_NODES_MAX = 1000;
+/** A service's own changes come in bursts of a few. */
+const WRITE_TRIES = 5;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
@@ -102,7 +104,11 @@ export class Writes {
     return this.#put({ kind: 'create', table: 'service', object });
   }
 
-  async updateService(
+  updateService(id: string, version: number, request: ServiceSpec): Promise<Written<Service>> {
+    return this.#retried(() => this.#updateService(id, version, request));
+  }
+
+  async #updateService(
     id: string,
     version: number,
     request: ServiceSpec,
@@ -128,7 +134,11 @@ export class Writes {
     return this.#put({ kind: 'update', table: 'service', object });
   }
 
-  async rollbackService(id: string, version: number): Promise<Written<Service>> {
+  rollbackService(id: string, version: number): Promise<Written<Service>> {
+    return this.#retried(() => this.#rollbackService(id, version));
+  }
+
+  async #rollbackService(id: string, version: number): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
     if (service.previousSpec === undefined) {
       throw new SwarmError('invalid', `service ${service.spec.name} has no previous spec`);
@@ -270,7 +280,7 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : update();
+    return demotes ? this.#demotions.run(update) : this.#retried(update);
   }
 
   async #checkDemotion(node: Node): Promise<void> {
@@ -371,13 +381,26 @@ export class Writes {
     return object;
   }
 
+  /** What else changed since `version` (addresses, states) does not speak against a new spec. */
   #checkVersion(table: TableName, object: AnyObject, version: number): void {
-    if (object.version === version) return;
+    const least = 'specVersion' in object ? object.specVersion : object.version;
+    if (version >= least && version <= object.version) return;
     throw new SwarmError(
       'out_of_sequence',
       `update out of sequence: ${table} ${object.id} has changed meanwhile ` +
         `(it is at version ${object.version}, the request was made from ${version})`,
     );
+  }
+
+  /** Again when the object changed between the look and the write, and its spec did not. */
+  async #retried<T>(write: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await write();
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || tries === WRITE_TRIES) throw error;
+      }
+    }
   }
 
   async #put<T extends TableName>(change: {

@@ -67,6 +67,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     manager: undefined,
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },

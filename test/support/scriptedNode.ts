@@ -478,6 +478,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
   };
 }
