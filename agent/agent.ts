@@ -56,6 +56,7 @@ export class Agent {
       runtime,
       networks: this.#networks,
       secrets,
+      clock,
       ids: options.ids,
       log,
       node: () => ({ id: options.nodeId, ...options.describe() }),

@@ -3,10 +3,12 @@
  * that makes controllers and finds containers left by an earlier process by their task id label.
  * It decides nothing about a task's fate.
  */
+import type { Clock } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
-import type { Task } from '../model/types.ts';
+import type { ContainerSpec, Task } from '../model/types.ts';
+import { effectiveCheck, mergeCheck } from '../runtime/container/health.ts';
 import type { MemoryFiles } from '../runtime/container/memoryFiles.ts';
 import type {
   Container,
@@ -30,11 +32,13 @@ import type {
   Controller,
   Executor,
   Exit,
+  HealthReport,
   Prepared,
   Started,
   TaskLogQuery,
   TaskLogRecord,
 } from './controller.ts';
+import { watchHealth } from './health.ts';
 import type { Networks } from './networks.ts';
 import type { Secrets } from './secrets.ts';
 import type { TemplateContext } from './template.ts';
@@ -52,6 +56,7 @@ export interface ContainerExecutorOptions {
   readonly runtime: Pick<HostRuntime, 'containers' | 'images'>;
   readonly networks: Networks;
   readonly secrets: Secrets;
+  readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   /** What templates say about this node. */
@@ -64,6 +69,7 @@ const STRAY_GRACE_MS = 5000;
 export class ContainerExecutor implements Executor {
   readonly networks: Networks;
   readonly secrets: Secrets;
+  readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
   readonly node: () => TemplateContext['node'];
@@ -76,6 +82,7 @@ export class ContainerExecutor implements Executor {
   constructor(options: ContainerExecutorOptions) {
     this.networks = options.networks;
     this.secrets = options.secrets;
+    this.clock = options.clock;
     this.ids = options.ids;
     this.log = options.log;
     this.node = options.node;
@@ -83,7 +90,7 @@ export class ContainerExecutor implements Executor {
     this.#images = options.runtime.images;
     for (const container of this.#containers.list()) {
       const taskId = container.config.labels[TASK_ID_LABEL];
-      if (taskId === undefined) continue;
+      if (taskId === undefined || container.config.standalone === true) continue;
       this.#byTask.set(taskId, container);
       this.#hold(container.config);
     }
@@ -253,6 +260,7 @@ class ContainerController implements Controller {
       const config: ContainerConfig = {
         ...this.#config(containerId, plan),
         image: { reference: spec.image, id: image.id },
+        ...healthOf(image, spec),
         layers: settledValue(layers),
         mounts: [...settledValue(mounts), ...settledValue(files)],
         networkNamespace: namespaceOf(network, attachment),
@@ -275,7 +283,14 @@ class ContainerController implements Controller {
     const container = this.#container();
     if (container === undefined) throw gone();
     if (container.state === 'created') await container.start();
-    return { ...this.#prepared(container), pid: container.pid };
+    const isChecked = effectiveCheck(container.config.healthCheck) !== undefined;
+    return { ...this.#prepared(container), pid: container.pid, isChecked };
+  }
+
+  watchHealth(wasHealthy: boolean, tell: (report: HealthReport) => void): () => void {
+    const container = this.#container();
+    if (container === undefined) return () => {};
+    return watchHealth(this.#executor.clock, container, wasHealthy, tell);
   }
 
   async wait(): Promise<Exit> {
@@ -365,6 +380,12 @@ class ContainerController implements Controller {
       capabilityDrop: spec.capabilityDrop,
       sysctls: spec.sysctls,
       tty: spec.tty,
+      openStdin: spec.openStdin,
+      init: spec.init ?? false,
+      resourceLimits: spec.ulimits,
+      oomScoreAdjust: spec.oomScoreAdj,
+      noNewPrivileges: spec.noNewPrivileges,
+      seccomp: spec.seccomp,
       ...(plan.stopSignal === '' ? {} : { stopSignal: plan.stopSignal }),
     };
   }
@@ -377,6 +398,11 @@ class ContainerController implements Controller {
       ...(pids > 0 ? { pids } : {}),
     };
   }
+}
+
+function healthOf(image: Image, spec: ContainerSpec): Pick<ContainerConfig, 'healthCheck'> {
+  const healthCheck = mergeCheck(image.config.healthCheck, spec.healthCheck);
+  return healthCheck === undefined ? {} : { healthCheck };
 }
 
 function gone(): SwarmError {

@@ -6,7 +6,7 @@
 import { parseBytes } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 import { NODE_LOCAL_NETWORKS } from '../model/defaults.ts';
-import type { MountSpec, Task } from '../model/types.ts';
+import type { LogDriver, MountSpec, Task } from '../model/types.ts';
 import { expand, type TemplateContext } from './template.ts';
 
 /** The part of an image's configuration that a spec overrides. */
@@ -46,7 +46,11 @@ export interface ContainerPlan {
   readonly hostname: string;
   readonly mounts: readonly MountSpec[];
   readonly stopSignal: string;
-  readonly log: { readonly maxSizeBytes?: number; readonly maxFiles?: number };
+  readonly log: {
+    readonly driver?: LogDriver;
+    readonly maxSizeBytes?: number;
+    readonly maxFiles?: number;
+  };
 }
 
 export const LABEL_PREFIX = 'com.docker.swarm';
@@ -147,7 +151,9 @@ function planLog(task: Task): ContainerPlan['log'] {
   if (maxSizeBytes !== undefined && (!Number.isSafeInteger(maxSizeBytes) || maxSizeBytes < 1)) {
     throw new SwarmError('invalid', `log option max-size=${maxSize}: give a size like 10m`);
   }
+  const driver = task.spec.logDriver;
   return {
+    ...(driver === '' ? {} : { driver }),
     ...(maxSizeBytes === undefined ? {} : { maxSizeBytes }),
     ...(maxFile === undefined ? {} : { maxFiles }),
   };

@@ -13,6 +13,15 @@ export interface Prepared {
 
 export interface Started extends Prepared {
   readonly pid: number;
+  /** It has a health check, which has not passed yet: it counts as started when it has. */
+  readonly isChecked: boolean;
+}
+
+/** What its health check says; told when that changes. */
+export interface HealthReport {
+  readonly isHealthy: boolean;
+  /** Why it is not, in one line. */
+  readonly error: string;
 }
 
 /** How a task's program ended. `error` is '' or one line that says why it was not the program. */
@@ -28,6 +37,11 @@ export interface Controller {
   prepare(signal: AbortSignal): Promise<Prepared>;
   /** Resolves once the program runs (at once if it runs already). */
   start(): Promise<Started>;
+  /**
+   * Runs its health check, if it has one, from now until the returned stop is called. `wasHealthy`:
+   * an earlier process found it so. Call once the program runs.
+   */
+  watchHealth(wasHealthy: boolean, tell: (report: HealthReport) => void): () => void;
   /** Resolves when the program has ended, or at once with a reason if it is not there. */
   wait(): Promise<Exit>;
   /** Stops it: stop signal, then force after `graceMs`. Undefined when nothing ever ran. */

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, readlinkSync } from 'node:fs';
 import { arch, cpus, hostname, release, totalmem } from 'node:os';
-import type { Labels, NodeDescription } from '../model/types.ts';
+import type { GenericResource, Labels, NodeDescription } from '../model/types.ts';
 
 const NANO_CPUS = 1_000_000_000;
 const ARCHITECTURES: Readonly<Record<string, string>> = { x64: 'x86_64', arm64: 'aarch64' };
@@ -13,6 +13,7 @@ const MACHINE_UTS_NAMESPACE = 'uts:[4026531838]';
 export interface DescribeOptions {
   readonly engineVersion: string;
   readonly engineLabels?: Labels;
+  readonly genericResources?: readonly GenericResource[];
 }
 
 export function describeHost(options: DescribeOptions): NodeDescription {
@@ -26,6 +27,7 @@ export function describeHost(options: DescribeOptions): NodeDescription {
     engineVersion: options.engineVersion,
     engineLabels: options.engineLabels ?? {},
     machineId: machineId(),
+    genericResources: options.genericResources ?? [],
   };
 }
 

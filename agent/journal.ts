@@ -14,6 +14,7 @@ import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type AssignmentItem, assignmentKey } from '../model/assignment.ts';
 import type { TaskStatus } from '../model/types.ts';
+import { decodeObject, encodeObject } from '../proto/convert.ts';
 
 /** Where the agent's host stands in the cluster. */
 export interface JournalSelf {
@@ -101,7 +102,7 @@ export class FileJournal implements Journal {
   }
 
   put(item: AssignmentItem): void {
-    this.#set(assignmentKey(item), item);
+    this.#set(assignmentKey(item), storedItem(item));
   }
 
   setStatus(taskId: string, status: TaskStatus): void {
@@ -210,6 +211,29 @@ export class FileJournal implements Journal {
   }
 }
 
+/** A task as the wire has it, so that what an older version wrote gets defaults when it is read. */
+interface StoredTask {
+  readonly kind: 'task';
+  readonly encoded: string;
+}
+
+/** Without what opens a registry: that is for the managers' sealed disks only. */
+function storedItem(item: AssignmentItem): AssignmentItem | StoredTask {
+  if (item.kind !== 'task') return item;
+  const { task } = item;
+  const container = { ...task.spec.container, registryAuth: '' };
+  const bytes = encodeObject('task', { ...task, spec: { ...task.spec, container } });
+  return { kind: 'task', encoded: Buffer.from(bytes).toString('base64') };
+}
+
+/** undefined = in a form that is not read any more: the manager sends it again. */
+function loadedItem(stored: AssignmentItem | StoredTask): AssignmentItem | undefined {
+  if (stored.kind !== 'task') return stored;
+  if (!('encoded' in stored)) return undefined;
+  const decoded = decodeObject(Buffer.from(stored.encoded, 'base64'));
+  return decoded.table === 'task' ? { kind: 'task', task: decoded.object } : undefined;
+}
+
 function encodeLine(line: Line): string {
   return `${JSON.stringify(line)}\n`;
 }
@@ -256,7 +280,10 @@ function stateOf(live: ReadonlyMap<string, unknown>): JournalState {
   const statuses = new Map<string, TaskStatus>();
   for (const [key, value] of live) {
     if (key.startsWith('status/')) statuses.set(key.slice('status/'.length), value as TaskStatus);
-    else if (key !== 'self' && key !== 'managers') items.push(value as AssignmentItem);
+    else if (key !== 'self' && key !== 'managers') {
+      const item = loadedItem(value as AssignmentItem | StoredTask);
+      if (item !== undefined) items.push(item);
+    }
   }
   return {
     self: live.get('self') as JournalSelf | undefined,

@@ -8,15 +8,18 @@
  * | PREPARING | READY, or REJECTED | 'prepare' | 'prepare' is aborted, then 'shutdown' |
  * | READY | STARTING (pauses while READY is wanted) | `toward` | 'shutdown' |
  * | STARTING | RUNNING, or FAILED | 'start' | 'start' ends, then 'shutdown' |
+ * | STARTING, runs but is not healthy yet | RUNNING, or FAILED | 'wait' | 'shutdown' |
  * | RUNNING | COMPLETE or FAILED | 'wait' | 'shutdown' |
  * | above RUNNING | none: it never runs again | | |
  *
- * A program that ends while no manager can be reached is held and restarted in place (`held`).
+ * One that turns unhealthy says so in `error` at once (so it is in no balance any more), is shut
+ * down, and FAILED. A program that ends while no manager can be reached is held and restarted in
+ * place (`held`).
  */
 import { formatBytes } from '../base/bytes.ts';
 import { isTerminal, TaskState } from '../model/taskState.ts';
 import type { RestartPolicy, TaskStatus } from '../model/types.ts';
-import type { Exit, Prepared, Started } from './controller.ts';
+import type { Exit, HealthReport, Prepared, Started } from './controller.ts';
 
 export type Action = 'prepare' | 'start' | 'wait' | 'shutdown' | 'restart';
 
@@ -24,6 +27,8 @@ export type Outcome =
   | { readonly kind: 'prepared'; readonly prepared: Prepared }
   | { readonly kind: 'started'; readonly started: Started }
   | { readonly kind: 'exited'; readonly exit: Exit }
+  /** Comes beside the action under way, which goes on. */
+  | { readonly kind: 'health'; readonly report: HealthReport }
   | { readonly kind: 'stopped'; readonly exit: Exit | undefined }
   | {
       readonly kind: 'failed';
@@ -41,6 +46,10 @@ export interface StepMemory {
   readonly restartsAtMs: readonly number[];
   readonly stopFailures: number;
   readonly stopRetryAtMs: number;
+  /** It runs, and its health check has not passed yet. */
+  readonly awaitsHealth: boolean;
+  /** Why it is being stopped though it is wanted; '' when it is not. */
+  readonly unhealthy: string;
 }
 
 export interface StepInput {
@@ -75,6 +84,8 @@ export const FRESH_MEMORY: StepMemory = {
   restartsAtMs: [],
   stopFailures: 0,
   stopRetryAtMs: 0,
+  awaitsHealth: false,
+  unhealthy: '',
 };
 
 /** A manager gone for less than this is probably being replaced: its successor decides. */
@@ -88,7 +99,7 @@ export function step(input: StepInput): StepResult {
   const settled = input.outcome === undefined ? input : settle(input, input.outcome);
   const next: StepInput = { ...input, ...settled, outcome: undefined };
   if (isTerminal(next.status.state)) return result(next, {});
-  if (next.desired >= TaskState.SHUTDOWN) return stopping(next);
+  if (next.desired >= TaskState.SHUTDOWN || next.memory.unhealthy !== '') return stopping(next);
   if (next.memory.heldExit !== undefined) return held(next, next.memory.heldExit);
   return toward(next);
 }
@@ -130,16 +141,18 @@ function settle(input: StepInput, outcome: Outcome): Settled {
         }),
       };
     case 'started':
-      return {
-        memory,
-        status: advance(status, TaskState.RUNNING, wallMs, {
-          ...outcome.started,
-          message: memory.restartsAtMs.length === 0 ? 'started' : 'restarted without a manager',
-        }),
-      };
+      return settleStart(input, outcome.started);
+    case 'health':
+      return settleHealth(input, outcome.report);
     case 'exited':
       return settleExit(input, outcome.exit);
     case 'stopped':
+      if (memory.unhealthy !== '' && input.desired < TaskState.SHUTDOWN) {
+        const exit = outcome.exit ?? { exitCode: 0, oomKilled: false };
+        const { awaitsHealth, unhealthy } = FRESH_MEMORY;
+        const healed = { ...input, memory: { ...memory, awaitsHealth, unhealthy } };
+        return settleExit(healed, { ...exit, error: memory.unhealthy });
+      }
       return {
         memory,
         status: advance(status, TaskState.SHUTDOWN, wallMs, {
@@ -152,6 +165,38 @@ function settle(input: StepInput, outcome: Outcome): Settled {
     case 'failed':
       return settleFailure(input, outcome);
   }
+}
+
+/** One with a health check stays STARTING until that has passed. */
+function settleStart(input: StepInput, started: Started): Settled {
+  const { memory, status, wallMs } = input;
+  const { isChecked, ...facts } = started;
+  if (isChecked && status.state < TaskState.RUNNING) {
+    const more = { ...facts, message: 'started, not healthy yet' };
+    return {
+      memory: { ...memory, awaitsHealth: true },
+      status: advance(status, TaskState.STARTING, wallMs, more),
+    };
+  }
+  const message = memory.restartsAtMs.length === 0 ? 'started' : 'restarted without a manager';
+  return { memory, status: advance(status, TaskState.RUNNING, wallMs, { ...facts, message }) };
+}
+
+function settleHealth(input: StepInput, report: HealthReport): Settled {
+  const { memory, status, wallMs } = input;
+  if (isTerminal(status.state) || input.desired >= TaskState.SHUTDOWN) return { memory, status };
+  if (report.isHealthy) {
+    if (!memory.awaitsHealth) return { memory, status };
+    return {
+      memory: { ...memory, awaitsHealth: false },
+      status: advance(status, TaskState.RUNNING, wallMs, { message: 'started and healthy' }),
+    };
+  }
+  const more = { message: 'unhealthy, being stopped', error: report.error };
+  return {
+    memory: { ...memory, unhealthy: report.error },
+    status: advance(status, status.state, wallMs, more),
+  };
 }
 
 function settleExit(input: StepInput, exit: Exit): Settled {
@@ -221,7 +266,9 @@ function exitLine(exit: Exit, memoryLimitBytes: number): string {
 function mayRestart(input: StepInput, exit: Exit): boolean {
   const { condition, maxAttempts, windowMs } = input.restart;
   if (condition === 'none') return false;
-  if (condition === 'on-failure' && exit.exitCode === 0 && exit.error === '') return false;
+  // What is wanted COMPLETE is a job's, which ends for good.
+  const isOnce = condition === 'on-failure' || input.desired === TaskState.COMPLETE;
+  if (isOnce && exit.exitCode === 0 && exit.error === '') return false;
   if (maxAttempts === 0) return true;
   const since = windowMs === 0 ? Number.NEGATIVE_INFINITY : input.nowMs - windowMs;
   return input.memory.restartsAtMs.filter((atMs) => atMs >= since).length < maxAttempts;
@@ -278,6 +325,7 @@ function toward(input: StepInput): StepResult {
     if (input.desired <= TaskState.READY) return result({ ...input, status }, {});
     move(TaskState.STARTING, 'starting');
   }
-  const action = status.state === TaskState.STARTING ? 'start' : 'wait';
+  const toStart = status.state === TaskState.STARTING && !input.memory.awaitsHealth;
+  const action = toStart ? 'start' : 'wait';
   return result({ ...input, status }, { action });
 }

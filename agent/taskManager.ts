@@ -46,6 +46,7 @@ export class TaskManager {
   #acting: Promise<void> = Promise.resolve();
   #abort = new AbortController();
   #timer: Timer | undefined;
+  #stopHealth: (() => void) | undefined;
   #forgotten = false;
   #removing = false;
   #removeFailures = 0;
@@ -106,6 +107,7 @@ export class TaskManager {
     this.#closed = true;
     this.#timer?.cancel();
     this.#abort.abort();
+    this.#unwatch();
     if (this.#doing !== 'wait' && this.#doing !== 'shutdown') await this.#acting;
   }
 
@@ -135,6 +137,8 @@ export class TaskManager {
     if (next.wakeAtMs !== undefined) this.#wakeAt(next.wakeAtMs);
     if (next.abort) this.#abort.abort();
     if (next.action !== undefined) this.#begin(next.action);
+    if (next.action === 'wait') this.#watchHealth();
+    else if (next.action !== undefined || isTerminal(this.#status.state)) this.#unwatch();
     if (next.status !== before) this.#tell(before);
     if (isTerminal(this.#status.state)) this.#ended(before);
   }
@@ -169,6 +173,22 @@ export class TaskManager {
         this.#doing = undefined;
         this.#advance(outcome);
       });
+  }
+
+  /** While the program is waited for. */
+  #watchHealth(): void {
+    this.#unwatch();
+    // One that was restarted in place has its start period again.
+    const isFirst = this.#memory.restartsAtMs.length === 0;
+    const wasHealthy = this.#status.state === TaskState.RUNNING && isFirst;
+    this.#stopHealth = this.#controller.watchHealth(wasHealthy, (report) => {
+      this.#advance({ kind: 'health', report });
+    });
+  }
+
+  #unwatch(): void {
+    this.#stopHealth?.();
+    this.#stopHealth = undefined;
   }
 
   async #perform(action: Action): Promise<Outcome> {

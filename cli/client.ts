@@ -20,6 +20,7 @@ export interface RequestOptions {
   /** Sent as it comes instead of a JSON body. */
   readonly upload?: AsyncIterable<Uint8Array>;
   readonly signal?: AbortSignal;
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** unix:///path, tcp://host:port or http://host:port. */
@@ -89,7 +90,7 @@ export class ApiClient {
 
   #send(method: string, path: string, options: RequestOptions): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
-      const headers: Record<string, string> = { Host: 'tsswarm' };
+      const headers: Record<string, string> = { Host: 'tsswarm', ...options.headers };
       const body = options.body === undefined ? undefined : JSON.stringify(options.body);
       if (body !== undefined) {
         headers['Content-Type'] = 'application/json';

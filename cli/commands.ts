@@ -44,6 +44,11 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./service/commands.ts')).registerService,
   },
   {
+    name: 'stack',
+    about: 'services deployed together, from Compose files',
+    load: async () => (await import('./stack/commands.ts')).registerStack,
+  },
+  {
     name: 'network',
     about: 'networks that span hosts',
     load: async () => (await import('./network.ts')).registerNetwork,

@@ -1,24 +1,47 @@
 /** daemon: runs the daemon in this process. Its code is loaded only here. */
-import { SwarmError } from '../base/errors.ts';
 import { DEFAULT_HOST } from './client.ts';
-import { addCommand, type Command, collect, Option } from './command.ts';
+import { addCommand, type Command, collect, Option, truth, whole } from './command.ts';
+import { readConfigFile } from './configFile.ts';
 
 export interface DaemonFlags {
   readonly dataRoot: string;
   readonly execRoot: string;
-  readonly host?: string;
+  readonly host?: string[];
   readonly logLevel: string;
   readonly cgroupParent: string;
+  readonly configFile?: string;
   readonly insecureRegistry?: string[];
+  readonly registryMirror?: string[];
+  readonly maxConcurrentDownloads: number;
+  readonly maxConcurrentUploads: number;
   readonly group: string;
   readonly label?: string[];
+  readonly tls?: boolean;
+  readonly tlsverify?: boolean;
+  readonly tlscacert?: string;
+  readonly tlscert?: string;
+  readonly tlskey?: string;
+}
+
+function booleanOption(flags: string, description: string): Option {
+  return new Option(flags, description).preset('true').argParser(truth);
 }
 
 export function registerDaemon(program: Command): void {
   addCommand(program, 'daemon', 'run the daemon of this host')
     .option('--data-root <directory>', 'where state is kept', '/var/lib/tsswarm')
     .option('--exec-root <directory>', 'sockets and what ends with a boot', '/run/tsswarm')
-    .option('-H, --host <address>', `socket to serve on (default: ${DEFAULT_HOST})`)
+    .addOption(
+      new Option(
+        '-H, --host <address>',
+        `unix:///path or tcp://address:port; may be repeated (default: ${DEFAULT_HOST})`,
+      ).argParser(collect),
+    )
+    .addOption(booleanOption('--tls [flag]', 'false: TCP on loopback in the clear'))
+    .addOption(booleanOption('--tlsverify [flag]', 'TCP for clients with a certificate'))
+    .option('--tlscacert <file>', 'CA that issued the certificates of clients')
+    .option('--tlscert <file>', 'certificate to show to clients')
+    .option('--tlskey <file>', 'its key')
     .option('-G, --group <name>', 'group that may use the socket', 'tsswarm')
     .addOption(
       new Option('-l, --log-level <level>', 'how much is logged')
@@ -26,22 +49,41 @@ export function registerDaemon(program: Command): void {
         .default('info'),
     )
     .option('--cgroup-parent <path>', 'cgroup that containers live under', '/tsswarm')
-    .option('--insecure-registry <host>', 'registry without TLS; may be repeated', collect)
+    .option('--config-file <file>', 'settings as JSON (default: /etc/tsswarm/daemon.json)')
+    .option(
+      '--insecure-registry <host>',
+      'registry (host:port or range) without TLS or trusted certificate; may be repeated',
+      collect,
+    )
+    .option('--registry-mirror <url>', 'asked before Docker Hub; may be repeated', collect)
+    .option('--max-concurrent-downloads <count>', 'layers of a pull at once', whole, 3)
+    .option('--max-concurrent-uploads <count>', 'layers of a push at once', whole, 5)
     .option('--label <key=value>', 'engine label of this host; may be repeated', collect)
-    .action(async (flags: DaemonFlags) => {
-      const host = flags.host ?? program.opts<{ host?: string }>().host ?? DEFAULT_HOST;
-      if (!host.startsWith('unix:///')) {
-        throw new SwarmError('unsupported', `cannot serve on "${host}": use unix:///path`);
-      }
+    .action(async (given: DaemonFlags, command: Command) => {
+      const isGiven = (flag: string): boolean =>
+        command.getOptionValueSource(flag) === 'cli' ||
+        (flag === 'host' && program.getOptionValueSource('host') === 'cli');
+      const flags: DaemonFlags = { ...given, ...readConfigFile(given.configFile, isGiven) };
+      const hosts = flags.host ?? [program.opts<{ host?: string }>().host ?? DEFAULT_HOST];
       const { runDaemon } = await import('../daemon/main.ts');
       await runDaemon({
         dataRoot: flags.dataRoot,
         execRoot: flags.execRoot,
-        socketPath: host.slice('unix://'.length),
+        hosts,
+        tls: {
+          tls: flags.tls,
+          verify: flags.tlsverify,
+          caFile: flags.tlscacert,
+          certificateFile: flags.tlscert,
+          keyFile: flags.tlskey,
+        },
         socketGroup: flags.group,
         logLevel: flags.logLevel,
         cgroupParent: flags.cgroupParent,
         insecureRegistries: flags.insecureRegistry ?? [],
+        registryMirrors: flags.registryMirror ?? [],
+        parallelDownloads: flags.maxConcurrentDownloads,
+        parallelUploads: flags.maxConcurrentUploads,
         labels: flags.label ?? [],
       });
     });

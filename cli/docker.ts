@@ -38,6 +38,8 @@ export interface PortJson {
   TargetPort: number;
   PublishedPort?: number;
   PublishMode: string;
+  /** The one address it is published on; every one when absent. Not of Docker's API. */
+  HostIP?: string;
 }
 
 export interface MountJson {
@@ -45,7 +47,61 @@ export interface MountJson {
   Source?: string;
   Target: string;
   ReadOnly?: boolean;
+  Consistency?: string;
+  BindOptions?: {
+    Propagation?: string;
+    NonRecursive?: boolean;
+    CreateMountpoint?: boolean;
+    ReadOnlyNonRecursive?: boolean;
+    ReadOnlyForceRecursive?: boolean;
+  };
+  VolumeOptions?: {
+    NoCopy?: boolean;
+    Labels?: LabelMap;
+    Subpath?: string;
+    DriverConfig?: { Name?: string; Options?: LabelMap };
+  };
   TmpfsOptions?: { SizeBytes?: number; Mode?: number };
+}
+
+/** Durations in nanoseconds; Test begins with NONE, CMD or CMD-SHELL. */
+export interface HealthJson {
+  Test?: string[];
+  Interval?: number;
+  Timeout?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+  Retries?: number;
+}
+
+export interface FileTargetJson {
+  Name: string;
+  UID: string;
+  GID: string;
+  Mode: number;
+}
+
+export interface SecretReferenceJson {
+  File: FileTargetJson;
+  SecretID: string;
+  SecretName: string;
+}
+
+export interface ConfigReferenceJson {
+  File: FileTargetJson;
+  ConfigID: string;
+  ConfigName: string;
+}
+
+export interface UlimitJson {
+  Name: string;
+  Hard: number;
+  Soft: number;
+}
+
+export interface GenericResourceJson {
+  DiscreteResourceSpec?: { Kind: string; Value: number };
+  NamedResourceSpec?: { Kind: string; Value: string };
 }
 
 export interface ContainerSpecJson {
@@ -59,6 +115,15 @@ export interface ContainerSpecJson {
   User?: string;
   Groups?: string[];
   TTY?: boolean;
+  OpenStdin?: boolean;
+  Init?: boolean;
+  Isolation?: string;
+  Privileges?: object;
+  Healthcheck?: HealthJson;
+  Secrets?: SecretReferenceJson[];
+  Configs?: ConfigReferenceJson[];
+  Ulimits?: UlimitJson[];
+  OomScoreAdj?: number;
   Mounts?: MountJson[];
   ReadOnly?: boolean;
   StopSignal?: string;
@@ -74,6 +139,7 @@ export interface ResourcesJson {
   NanoCPUs?: number;
   MemoryBytes?: number;
   Pids?: number;
+  GenericResources?: GenericResourceJson[];
 }
 
 export interface UpdateConfigJson {
@@ -83,11 +149,14 @@ export interface UpdateConfigJson {
   Monitor?: number;
   MaxFailureRatio?: number;
   Order?: string;
+  /** Nanoseconds. Not of Docker's API. */
+  ProgressDeadline?: number;
 }
 
 export interface NetworkAttachmentJson {
   Target: string;
   Aliases?: string[];
+  DriverOpts?: LabelMap;
 }
 
 export interface TaskSpecJson {
@@ -101,15 +170,22 @@ export interface TaskSpecJson {
     Platforms?: { Architecture: string; OS: string }[];
   };
   Networks?: NetworkAttachmentJson[];
-  LogDriver?: { Name: string; Options: LabelMap };
+  LogDriver?: { Name: string; Options?: LabelMap };
   ForceUpdate?: number;
+}
+
+export interface ModeJson {
+  Replicated?: { Replicas?: number };
+  Global?: object;
+  ReplicatedJob?: { MaxConcurrent?: number; TotalCompletions?: number };
+  GlobalJob?: object;
 }
 
 export interface ServiceSpecJson {
   Name: string;
   Labels?: LabelMap;
   TaskTemplate: TaskSpecJson;
-  Mode?: { Replicated?: { Replicas?: number }; Global?: object };
+  Mode?: ModeJson;
   UpdateConfig?: UpdateConfigJson;
   RollbackConfig?: UpdateConfigJson;
   EndpointSpec?: { Mode?: string; Ports?: PortJson[] };
@@ -128,13 +204,19 @@ export interface ServiceJson extends Meta {
     readonly CompletedAt?: string;
     readonly Message: string;
   };
-  readonly ServiceStatus?: { readonly RunningTasks: number; readonly DesiredTasks: number };
+  readonly ServiceStatus?: {
+    readonly RunningTasks: number;
+    readonly DesiredTasks: number;
+    readonly CompletedTasks?: number;
+  };
+  readonly JobStatus?: { readonly JobIteration: { readonly Index?: number } };
 }
 
 export interface TaskJson extends Meta {
   readonly Spec: TaskSpecJson;
   readonly ServiceID: string;
   readonly Slot?: number;
+  readonly JobIteration?: { readonly Index?: number };
   readonly NodeID?: string;
   readonly Status: {
     readonly Timestamp: string;
@@ -156,6 +238,17 @@ export interface NetworkJson {
   readonly EnableIPv6: boolean;
   readonly Internal: boolean;
   readonly Labels: LabelMap;
+}
+
+/** A secret or a config, without its data. */
+export interface FileObjectJson extends Meta {
+  readonly Spec: {
+    readonly Name: string;
+    readonly Labels?: LabelMap;
+    readonly Data?: string;
+    readonly Driver?: { readonly Name: string };
+    readonly Templating?: { readonly Name: string };
+  };
 }
 
 export interface ImageJson {

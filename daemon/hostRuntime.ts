@@ -1,27 +1,51 @@
 /** Opens the runtime of this host: containers, images, network. What runs already is adopted. */
+import path from 'node:path';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { DEFAULT_VXLAN_PORT } from '../model/defaults.ts';
 import { TmpfsFiles } from '../runtime/container/memoryFiles.ts';
 import { openContainerTable } from '../runtime/container/table.ts';
+import type { RegistrySettings } from '../runtime/image/registryHosts.ts';
 import { openImageStore } from '../runtime/image/store.ts';
 import { openHostNetwork } from '../runtime/net/hostNetwork.ts';
+import { openVolumeStore } from '../runtime/volume/store.ts';
+import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import type { HostRooms } from './types.ts';
 
 export interface OpenHost {
   readonly runtime: HostRuntime;
+  readonly rooms: HostRooms;
   /** Lets go of everything; containers and their networks stay. */
   close(): Promise<void>;
+}
+
+/** Docker's own certificates count too: a host that had Docker has them. */
+const CERTIFICATE_DIRECTORIES = ['/etc/tsswarm/certs.d', '/etc/docker/certs.d'];
+
+function registrySettings(options: DaemonOptions): RegistrySettings {
+  return {
+    insecureRegistries: options.insecureRegistries,
+    mirrors: options.registryMirrors,
+    certificateDirectories: [path.join(options.dataRoot, 'certs.d'), ...CERTIFICATE_DIRECTORIES],
+  };
 }
 
 export async function openHost(
   environment: Environment,
   options: DaemonOptions,
 ): Promise<OpenHost> {
-  const { dataRoot, execRoot, cgroupParent, insecureRegistries } = options;
-  const { clock, log, random } = environment;
+  const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
+  const { clock, ids, log, random } = environment;
   const [containers, images, network] = await Promise.all([
     openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random }),
-    openImageStore({ dataRoot, clock, log, insecureRegistries: [...insecureRegistries] }),
+    openImageStore({
+      dataRoot,
+      clock,
+      log,
+      registries: registrySettings(options),
+      parallelDownloads,
+      parallelUploads,
+    }),
     openHostNetwork({
       dataRoot,
       execRoot,
@@ -32,9 +56,24 @@ export async function openHost(
       vxlanPort: DEFAULT_VXLAN_PORT,
     }),
   ]);
+  const volumes = openVolumeStore({ dataRoot, clock, ids, log });
+  const local = await LocalContainers.open({
+    dataRoot,
+    execRoot,
+    clock,
+    random,
+    ids,
+    log,
+    containers,
+    images,
+    network,
+    volumes,
+  });
   return {
     runtime: { containers, images, network, memoryFiles: new TmpfsFiles(execRoot) },
+    rooms: { containers: local, volumes },
     close: async () => {
+      local.close();
       await network.close();
       await containers.close();
       await images.close();

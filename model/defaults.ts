@@ -1,6 +1,13 @@
 /** Docker Swarm's defaults, where a user may rely on them (swarmkit api/defaults and manager). */
-import { DAY_MS, SECOND_MS } from '../base/duration.ts';
-import type { ClusterSpec, Placement, Resources, RestartPolicy, UpdateConfig } from './types.ts';
+import { DAY_MS, MINUTE_MS, SECOND_MS } from '../base/duration.ts';
+import type {
+  ClusterSpec,
+  MountSpec,
+  Placement,
+  Resources,
+  RestartPolicy,
+  UpdateConfig,
+} from './types.ts';
 
 export const DEFAULT_STOP_GRACE_MS = 10 * SECOND_MS;
 export const DEFAULT_GRPC_PORT = 2377;
@@ -48,6 +55,7 @@ export const DEFAULT_UPDATE_CONFIG: UpdateConfig = {
   monitorMs: 5 * SECOND_MS,
   maxFailureRatio: 0,
   order: 'stop-first',
+  progressDeadlineMs: 10 * MINUTE_MS,
 };
 
 export const NO_RESOURCES: Resources = { nanoCpus: 0, memoryBytes: 0, pids: 0 };
@@ -58,3 +66,27 @@ export const DEFAULT_PLACEMENT: Placement = {
   spreadOver: [],
   platforms: [],
 };
+
+/** What a mount is besides its type, source and target. */
+export const DEFAULT_MOUNT: Omit<MountSpec, 'type' | 'source' | 'target'> = {
+  readOnly: false,
+  tmpfsSizeBytes: 0,
+  tmpfsMode: 0,
+  propagation: '',
+  nonRecursive: false,
+  createSource: false,
+  volume: undefined,
+};
+
+/** What a container has that a specification says nothing of, for those that make one. */
+export const DEFAULT_CONTAINER_EXTRAS = {
+  healthCheck: undefined,
+  init: undefined,
+  ulimits: [],
+  oomScoreAdj: 0,
+  noNewPrivileges: false,
+  seccomp: 'default',
+  selinuxDisabled: false,
+  openStdin: false,
+  registryAuth: '',
+} as const;

@@ -4,7 +4,10 @@
  * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
  * wire bytes in proto/convert; neither appears here.
  */
+import type { Config, FileReference, Secret } from './dataTypes.ts';
 import type { TaskState } from './taskState.ts';
+
+export type { Config, DataSpec, DataTable, FileReference, Secret } from './dataTypes.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -32,6 +35,11 @@ export interface ClusterSpec {
   readonly autoLockManagers: boolean;
 }
 
+export interface RemovedNode {
+  readonly id: string;
+  readonly untilMs: number;
+}
+
 /** There is exactly one, named 'default'. */
 export interface Cluster extends ObjectBase {
   readonly spec: ClusterSpec;
@@ -47,6 +55,8 @@ export interface Cluster extends ObjectBase {
   readonly vxlanPort: number;
   /** Raft ids of removed managers; they never come back. */
   readonly removedRaftIds: readonly number[];
+  /** Removed nodes whose certificates may still be valid, and until when (Unix ms). */
+  readonly removedNodes: readonly RemovedNode[];
   /** When a user last asked for the tasks to be spread anew; 0 never. */
   readonly rebalanceAtMs: number;
 }
@@ -65,6 +75,16 @@ export interface NodeSpec {
   readonly availability: NodeAvailability;
 }
 
+/**
+ * What a node offers or a task is given: one named unit ('gpu', 'uuid-1', 1), or an amount without
+ * a name ('ssd', '', 3). A request is always an amount.
+ */
+export interface GenericResource {
+  readonly kind: string;
+  readonly name: string;
+  readonly amount: number;
+}
+
 export interface NodeDescription {
   readonly hostname: string;
   readonly os: string;
@@ -75,6 +95,7 @@ export interface NodeDescription {
   readonly memoryBytes: number;
   readonly engineVersion: string;
   readonly engineLabels: Labels;
+  readonly genericResources: readonly GenericResource[];
   /** A digest of the machine's own identity, to tell a copied data root; '' when unknown. */
   readonly machineId: string;
 }
@@ -103,6 +124,8 @@ export interface Node extends ObjectBase {
   readonly downSinceMs: number;
   /** Since when it can take tasks (ready and active); 0 while down, drained or paused. */
   readonly availableSinceMs: number;
+  /** Raft index at which `spec` was set; an update must know it. */
+  readonly specVersion: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
 }
@@ -120,6 +143,26 @@ export interface RestartPolicy {
   readonly windowMs: number;
 }
 
+export const PROPAGATIONS = [
+  'private',
+  'rprivate',
+  'shared',
+  'rshared',
+  'slave',
+  'rslave',
+] as const;
+export type Propagation = (typeof PROPAGATIONS)[number];
+
+/** How a volume is made when it is not there yet. */
+export interface VolumeOptions {
+  readonly labels: Labels;
+  /** '' = local. */
+  readonly driver: string;
+  readonly driverOptions: Labels;
+  /** An empty volume is not filled with what the image has at the target. */
+  readonly noCopy: boolean;
+}
+
 export interface MountSpec {
   readonly type: 'bind' | 'tmpfs' | 'volume';
   readonly source: string;
@@ -128,6 +171,33 @@ export interface MountSpec {
   /** tmpfs: 0 = the kernel's default. */
   readonly tmpfsSizeBytes: number;
   readonly tmpfsMode: number;
+  /** bind: '' = rprivate. */
+  readonly propagation: Propagation | '';
+  /** bind: without the mounts below the source. */
+  readonly nonRecursive: boolean;
+  /** bind: makes a source that is not there as a directory. */
+  readonly createSource: boolean;
+  /** volume only; undefined = all defaults. */
+  readonly volume: VolumeOptions | undefined;
+}
+
+export interface HealthCheck {
+  /** ['CMD', ...], ['CMD-SHELL', 'line'], ['NONE'] = none, [] = the image's own. */
+  readonly test: readonly string[];
+  /** Each 0 = the image's, else Docker's default. */
+  readonly intervalMs: number;
+  readonly timeoutMs: number;
+  readonly retries: number;
+  readonly startPeriodMs: number;
+  readonly startIntervalMs: number;
+}
+
+/** -1 = unlimited. */
+export interface Ulimit {
+  /** 'nofile', 'nproc', ...; without RLIMIT_. */
+  readonly name: string;
+  readonly soft: number;
+  readonly hard: number;
 }
 
 export interface Resources {
@@ -162,28 +232,32 @@ export interface ContainerSpec {
   readonly dnsServers: readonly string[];
   readonly dnsSearch: readonly string[];
   readonly dnsOptions: readonly string[];
+  /** undefined = the image's. */
+  readonly healthCheck: HealthCheck | undefined;
+  /** A reaper as process 1; undefined = the daemon's default, which is none. */
+  readonly init: boolean | undefined;
+  readonly ulimits: readonly Ulimit[];
+  /** -1000 to 1000. */
+  readonly oomScoreAdj: number;
+  readonly noNewPrivileges: boolean;
+  readonly seccomp: 'default' | 'unconfined';
+  /** Asked for: no SELinux label. There is none anyway. */
+  readonly selinuxDisabled: boolean;
+  readonly openStdin: boolean;
+  /** Docker's X-Registry-Auth as the client sent it; for agents only, never shown. '' = none. */
+  readonly registryAuth: string;
   readonly secrets: readonly FileReference[];
   readonly configs: readonly FileReference[];
-}
-
-/** A secret or config of the cluster as a file in a container. */
-export interface FileReference {
-  /** Secret or config. In a request '' or a name is resolved to it by control. */
-  readonly id: string;
-  readonly name: string;
-  /** Its path; when not absolute, below /run/secrets (secrets) or / (configs). */
-  readonly target: string;
-  /** Whole numbers as text, as Docker has them. */
-  readonly uid: string;
-  readonly gid: string;
-  /** Permission bits. */
-  readonly mode: number;
 }
 
 export interface NetworkAttachmentSpec {
   /** Network id. In a request, a name is resolved to it by control. */
   readonly target: string;
   readonly aliases: readonly string[];
+  /** Addresses of slot 1, 2, ..., without prefix length; a slot beyond gets a free one. */
+  readonly addresses: readonly string[];
+  /** Docker's driver options that say nothing to the overlay: kept for who set them. */
+  readonly driverOptions?: Labels;
 }
 
 export interface Placement {
@@ -199,14 +273,21 @@ export interface TaskSpec {
   readonly container: ContainerSpec;
   readonly limits: Resources;
   readonly reservations: Resources;
+  /** Reserved besides; amounts, each kind once. */
+  readonly genericResources: readonly GenericResource[];
   readonly restart: RestartPolicy;
   readonly placement: Placement;
   readonly networks: readonly NetworkAttachmentSpec[];
+  /** '' = the daemon's default. */
+  readonly logDriver: LogDriver | '';
   /** Log driver options as Docker has them ('max-size', 'max-file'). */
   readonly logOptions: Labels;
   /** Raised by --force; differs, so every task is replaced. */
   readonly forceUpdate: number;
 }
+
+export const LOG_DRIVERS = ['local', 'json-file', 'none'] as const;
+export type LogDriver = (typeof LOG_DRIVERS)[number];
 
 export type UpdateOrder = 'stop-first' | 'start-first';
 
@@ -218,6 +299,8 @@ export interface UpdateConfig {
   readonly monitorMs: number;
   readonly maxFailureRatio: number;
   readonly order: UpdateOrder;
+  /** Without any progress for this long it has failed; 0 = never. */
+  readonly progressDeadlineMs: number;
 }
 
 export type Protocol = 'tcp' | 'udp';
@@ -229,11 +312,20 @@ export interface PortConfig {
   /** 0 in a spec = dynamic (30000-32767). */
   readonly publishedPort: number;
   readonly publishMode: 'ingress' | 'host';
+  /** Address of the host that is listened on; '' = all. */
+  readonly hostAddress: string;
 }
 
 export type ServiceMode =
   | { readonly kind: 'replicated'; readonly replicas: number }
-  | { readonly kind: 'global' };
+  | { readonly kind: 'global' }
+  | {
+      readonly kind: 'replicated-job';
+      /** At most so many tasks at a time, until so many are complete. */
+      readonly maxConcurrent: number;
+      readonly totalCompletions: number;
+    }
+  | { readonly kind: 'global-job' };
 
 export interface ServiceSpec {
   readonly name: string;
@@ -244,6 +336,8 @@ export interface ServiceSpec {
   readonly rollback: UpdateConfig;
   readonly endpointMode: 'vip' | 'dnsrr';
   readonly ports: readonly PortConfig[];
+  /** Its networks were named beside the task, as old clients do; they are shown there. */
+  readonly networksOnService?: true;
 }
 
 export type UpdateState =
@@ -260,6 +354,12 @@ export interface UpdateStatus {
   /** 0 while under way. */
   readonly completedAtMs: number;
   readonly message: string;
+}
+
+/** A job runs once per iteration; an update begins the next. */
+export interface JobStatus {
+  readonly iteration: number;
+  readonly lastExecutionMs: number;
 }
 
 export interface VirtualAddress {
@@ -280,6 +380,8 @@ export interface Service extends ObjectBase {
   readonly ports: readonly PortConfig[];
   /** specVersion the two fields above were made for; 0 = not yet. */
   readonly allocatedVersion: number;
+  /** Of jobs only. */
+  readonly job: JobStatus | undefined;
 }
 
 // ---- task --------------------------------------------------------------------------------------
@@ -330,6 +432,10 @@ export interface Task extends ObjectBase {
   readonly notBeforeMs: number;
   /** Id of the node from which a rebalance moves its slot; '' otherwise. It starts first there. */
   readonly movedFrom: string;
+  /** Of its job, when it was made; undefined unless it is a job's. */
+  readonly jobIteration: number | undefined;
+  /** What the scheduler gave it of what it reserves. */
+  readonly genericResources: readonly GenericResource[];
 }
 
 // ---- network -----------------------------------------------------------------------------------
@@ -359,28 +465,6 @@ export interface Network extends ObjectBase {
   /** Why it cannot be allocated; '' when it is. */
   readonly error: string;
 }
-
-// ---- secrets and configs -----------------------------------------------------------------------
-
-/** Bytes by name. Only the labels of one that exists change. */
-export interface DataSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly data: Uint8Array;
-  /** 'golang': templates in the data are replaced where a task gets it; '' = as it is. */
-  readonly templating: '' | 'golang';
-}
-
-/** Never shown to anyone but the tasks that name it. */
-export interface Secret extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export interface Config extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export type DataTable = 'secret' | 'config';
 
 export interface Tables {
   readonly cluster: Cluster;

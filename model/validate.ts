@@ -8,7 +8,15 @@
 import { HOUR_MS, SECOND_MS } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
 import { contains, overlaps, parseAddress, parseBlock, within } from './address.ts';
-import { checkDuration, checkLabels, checkWhole, checkWord, invalid, isWhole } from './checks.ts';
+import {
+  checkDuration,
+  checkFineDuration,
+  checkLabels,
+  checkWhole,
+  checkWord,
+  invalid,
+  isWhole,
+} from './checks.ts';
 import { GATEWAY_POOL } from './defaults.ts';
 import type { ClusterSpec, NetworkSpec, NodeSpec, PortConfig, ServiceSpec } from './types.ts';
 import { validateTaskSpec } from './validateTask.ts';
@@ -30,11 +38,7 @@ const SUBNET_PREFIX_MIN = 8;
 export function validateServiceSpec(spec: ServiceSpec): void {
   validateName('service', spec.name, SERVICE_NAME, NAME_LENGTH);
   checkLabels('service', spec.labels);
-  if (spec.mode.kind === 'replicated') {
-    checkWhole('replicas', spec.mode.replicas, 0, REPLICAS_MAX);
-  } else if (spec.task.placement.maxReplicasPerNode > 0) {
-    throw invalid('replicas-max-per-node needs a replicated service: a global one has one a node');
-  }
+  validateMode(spec);
   validateUpdate('update', spec.update);
   validateUpdate('rollback', spec.rollback);
   if (spec.endpointMode !== 'vip' && spec.endpointMode !== 'dnsrr') {
@@ -44,10 +48,28 @@ export function validateServiceSpec(spec: ServiceSpec): void {
   validateTaskSpec(spec.task);
 }
 
+function validateMode({ mode, task }: ServiceSpec): void {
+  switch (mode.kind) {
+    case 'replicated':
+      checkWhole('replicas', mode.replicas, 0, REPLICAS_MAX);
+      return;
+    case 'replicated-job':
+      checkWhole('max-concurrent', mode.maxConcurrent, 1, REPLICAS_MAX);
+      checkWhole('replicas', mode.totalCompletions, 1, REPLICAS_MAX);
+      return;
+    default:
+      if (task.placement.maxReplicasPerNode === 0) return;
+      throw invalid(
+        'replicas-max-per-node needs a replicated service: a global one has one a node',
+      );
+  }
+}
+
 function validateUpdate(which: 'update' | 'rollback', config: ServiceSpec['update']): void {
   checkWhole(`${which}-parallelism`, config.parallelism, 0, REPLICAS_MAX);
-  checkDuration(`${which}-delay`, config.delayMs);
-  checkDuration(`${which}-monitor`, config.monitorMs);
+  checkFineDuration(`${which}-delay`, config.delayMs);
+  checkFineDuration(`${which}-monitor`, config.monitorMs);
+  checkDuration(`${which} progress deadline`, config.progressDeadlineMs);
   const { maxFailureRatio: ratio } = config;
   if (!(ratio >= 0 && ratio <= 1)) {
     throw invalid(`invalid ${which}-max-failure-ratio ${ratio}: use a number from 0 to 1`);
@@ -80,13 +102,10 @@ function validatePorts(spec: ServiceSpec): void {
 function validatePort(port: PortConfig): void {
   checkWord('port protocol', port.protocol, ['tcp', 'udp']);
   checkWord('port mode', port.publishMode, ['ingress', 'host']);
-  if (port.publishMode === 'host') {
-    throw new SwarmError(
-      'unsupported',
-      `port ${port.targetPort}: mode=host is not built yet: use mode=ingress`,
-    );
+  const { targetPort, publishedPort, hostAddress } = port;
+  if (hostAddress !== '' && parseAddress(hostAddress) === undefined) {
+    throw invalid(`port ${targetPort}: "${hostAddress}" is no address: write it like 192.0.2.10`);
   }
-  const { targetPort, publishedPort } = port;
   if (!isWhole(targetPort) || targetPort < 1 || targetPort > PORT_MAX) {
     throw invalid(`invalid target port ${targetPort}: use a number from 1 to ${PORT_MAX}`);
   }

@@ -6,5 +6,6 @@ export * from './convert/data.ts';
 export * from './convert/log.ts';
 export * from './convert/objects.ts';
 export * from './convert/session.ts';
-export * from './convert/specs.ts';
+export * from './convert/specs/cluster.ts';
+export * from './convert/specs/service.ts';
 export * from './convert/values.ts';

@@ -16,14 +16,28 @@ const ID_LENGTH = 12;
 const NANO = 1_000_000_000;
 
 function modeOf(service: ServiceJson): string {
-  return service.Spec.Mode?.Global === undefined ? 'replicated' : 'global';
+  const { Global, ReplicatedJob, GlobalJob } = service.Spec.Mode ?? {};
+  if (ReplicatedJob !== undefined) return 'replicated job';
+  if (GlobalJob !== undefined) return 'global job';
+  return Global === undefined ? 'replicated' : 'global';
+}
+
+/** How many tasks of a job must end well. */
+function completionsOf({ Spec, ServiceStatus }: ServiceJson): number {
+  const done = ServiceStatus?.CompletedTasks ?? 0;
+  return Spec.Mode?.ReplicatedJob?.TotalCompletions ?? (ServiceStatus?.DesiredTasks ?? 0) + done;
 }
 
 function replicasOf(service: ServiceJson): string {
   const status = service.ServiceStatus;
   const max = service.Spec.TaskTemplate.Placement?.MaxReplicas ?? 0;
   const limit = max === 0 ? '' : ` (max ${max} per node)`;
-  return `${status?.RunningTasks ?? 0}/${status?.DesiredTasks ?? 0}${limit}`;
+  const { ReplicatedJob, GlobalJob } = service.Spec.Mode ?? {};
+  const done =
+    ReplicatedJob === undefined && GlobalJob === undefined
+      ? ''
+      : ` (${status?.CompletedTasks ?? 0}/${completionsOf(service)} completed)`;
+  return `${status?.RunningTasks ?? 0}/${status?.DesiredTasks ?? 0}${limit}${done}`;
 }
 
 function shortImage(image: string): string {
@@ -60,7 +74,15 @@ export async function listServices(
   flags: ListOptions & { readonly filter?: readonly string[] },
 ): Promise<void> {
   const query = { status: true, filters: filtersText(parseFilters(flags.filter)) };
-  const services = await context.client.get<ServiceJson[]>('/services', query);
+  printServices(context, await context.client.get<ServiceJson[]>('/services', query), flags);
+}
+
+export function printServices(
+  context: Context,
+  found: readonly ServiceJson[],
+  flags: ListOptions,
+): void {
+  const services = [...found];
   const collator = new Intl.Collator('en', { numeric: true });
   services.sort((left, right) => collator.compare(left.Spec.Name, right.Spec.Name));
   printList(context, services, COLUMNS, flags, (item) => item.ID.slice(0, ID_LENGTH));

@@ -165,6 +165,8 @@ export interface WaitOptions {
   readonly before?: ServiceJson;
   /** A rollback was asked for, so one that is done is no failure. */
   readonly rollback?: boolean;
+  /** One of several that are waited for: each line of progress names its service. */
+  readonly named?: boolean;
 }
 
 /** Sets the context's exit code: 0 when all run, 1 when the update failed, 2 when it is stuck. */
@@ -173,7 +175,7 @@ export async function waitForService(
   id: string,
   options: WaitOptions,
 ): Promise<void> {
-  const painter = painterOf(context, options.quiet);
+  const painter = painterOf(context, options);
   const { clock } = context;
   const advance = new Advance();
   let movedMs = clock.nowMs();
@@ -245,20 +247,22 @@ function updateFailure(service: ServiceJson, options: WaitOptions): string | und
   }
 }
 
-function painterOf(context: Context, quiet: boolean): Painter {
+function painterOf(context: Context, { quiet, named }: WaitOptions): Painter {
   if (quiet) return { paint: () => {}, finish: () => {} };
-  return context.out.isTty ? terminalPainter(context) : linePainter(context);
+  const line = (sight: Sight): string =>
+    named === true ? `${sight.service.Spec.Name}: ${overall(sight)}` : overall(sight);
+  return context.out.isTty ? terminalPainter(context, line) : linePainter(context, line);
 }
 
 function overall(sight: Sight): string {
   return `overall progress: ${sight.running} out of ${sight.wanted} tasks`;
 }
 
-function linePainter(context: Context): Painter {
+function linePainter(context: Context, overallLine: (sight: Sight) => string): Painter {
   let last = '';
   return {
     paint: (sight) => {
-      const line = overall(sight);
+      const line = overallLine(sight);
       if (line !== last) context.out.write(`${line}\n`);
       last = line;
     },
@@ -286,12 +290,12 @@ function bar(state: string): string {
   return `[${'='.repeat(filled - 1)}>${' '.repeat(BAR_WIDTH - filled)}]`;
 }
 
-function terminalPainter(context: Context): Painter {
+function terminalPainter(context: Context, overallLine: (sight: Sight) => string): Painter {
   let height = 0;
   let last = '';
   return {
     paint: (sight) => {
-      const lines = [overall(sight)];
+      const lines = [overallLine(sight)];
       if (sight.wanted <= MAX_ROWS) {
         for (const [slot, task] of sight.tasks) {
           const { State, Err } = task.Status;

@@ -41,8 +41,12 @@ export class Fields {
     return this.path === '' ? name : `${this.path}.${name}`;
   }
 
+  /** As Go reads JSON: the name as it is, else whatever its case. */
   raw(name: string): unknown {
-    return Object.hasOwn(this.#record, name) ? (this.#record[name] ?? undefined) : undefined;
+    if (Object.hasOwn(this.#record, name)) return this.#record[name] ?? undefined;
+    const folded = name.toLowerCase();
+    const found = Object.keys(this.#record).find((key) => key.toLowerCase() === folded);
+    return found === undefined ? undefined : (this.#record[found] ?? undefined);
   }
 
   has(name: string): boolean {
@@ -65,6 +69,13 @@ export class Fields {
     const value = this.raw(name);
     if (value === undefined) return fallback;
     return typeof value === 'number' ? value : wrong(this.at(name), 'a number');
+  }
+
+  /** A whole number of either sign. */
+  integer(name: string, fallback: number): number {
+    const value = this.number(name, fallback);
+    if (!Number.isSafeInteger(value)) wrong(this.at(name), 'a whole number');
+    return value;
   }
 
   /** A whole number >= 0. */

@@ -8,7 +8,7 @@ import { request as httpRequest, type IncomingMessage, type ServerResponse } fro
 import type { Duplex } from 'node:stream';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
 import type { DaemonNode, TaskHost } from '../types.ts';
-import { refuse } from './upgrade.ts';
+import { refuse } from './refuse.ts';
 
 /** Execs whose host is known; the oldest are forgotten. */
 const EXECS_MAX = 10_000;

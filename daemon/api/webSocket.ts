@@ -10,7 +10,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import { controlOf } from './find.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
-import { refuse } from './upgrade.ts';
+import { refuse } from './refuse.ts';
 
 /** What a watching page may send: nothing but control frames matter. */
 const MAX_INCOMING_BYTES = 4 * KIB;
@@ -26,14 +26,17 @@ export class WatchSockets {
     this.#parts = parts;
   }
 
-  /** Takes a connection over, or refuses it. */
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  /** False when the request is for something else. */
+  take(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+    const path = (request.url ?? '').split('?', 1)[0];
+    if (path !== '/tsswarm/watch') return false;
     socket.on('error', () => socket.destroy());
     try {
       this.#accept(request, socket, head);
     } catch (error) {
       refuse(socket, error);
     }
+    return true;
   }
 
   close(): void {
@@ -42,10 +45,6 @@ export class WatchSockets {
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const path = (request.url ?? '').split('?', 1)[0];
-    if (path !== '/tsswarm/watch') {
-      throw new SwarmError('not_found', 'only /tsswarm/watch speaks WebSocket');
-    }
     if (this.#sockets.clients.size >= MAX_WATCHERS) {
       throw new SwarmError('unavailable', `${MAX_WATCHERS} watchers are connected already`);
     }

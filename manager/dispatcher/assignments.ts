@@ -10,8 +10,8 @@
  * | secret, config | nodes with a task that names it and has not ended | its data |
  * | ingress | every node | published ports and the tasks that serve them now |
  *
- * A task serves (is a backend, has a name) while it runs, is wanted running, and its node is not
- * down.
+ * A task serves (is a backend, has a name) while it runs, is healthy, is wanted running, and its
+ * node is not down.
  */
 
 import { MIB } from '../../base/bytes.ts';
@@ -22,7 +22,7 @@ import type {
   NetworkPeer,
 } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { DataTable, Network, Node, Service, Task } from '../../model/types.ts';
 import type { StoreEvent, View } from '../store/types.ts';
 
@@ -54,8 +54,10 @@ export function changesShared(event: StoreEvent): boolean {
   );
 }
 
+/** A running task with an error has turned unhealthy and is being stopped. */
 function serves(task: Task): boolean {
-  return task.status.state === TaskState.RUNNING && task.desiredState === TaskState.RUNNING;
+  const { state, error } = task.status;
+  return state === TaskState.RUNNING && error === '' && isWantedState(task.desiredState);
 }
 
 /** Sent to its node at all: placed, and once there also after it ended (its logs and history). */

@@ -48,14 +48,18 @@ import {
   networkSpecToWire,
   nodeSpecFromWire,
   nodeSpecToWire,
+  ROLES,
+} from './specs/cluster.ts';
+import {
+  genericFromWire,
+  genericToWire,
   portFromWire,
   portToWire,
-  ROLES,
   serviceSpecFromWire,
   serviceSpecToWire,
   taskSpecFromWire,
   taskSpecToWire,
-} from './specs.ts';
+} from './specs/service.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 export type { WireNodeDescription, WireObject, WireTaskStatus };
@@ -91,6 +95,7 @@ export function descriptionToWire(description: NodeDescription): WireNodeDescrip
     engineVersion: description.engineVersion,
     engineLabels: description.engineLabels,
     machineId: description.machineId,
+    genericResources: description.genericResources.map(genericToWire),
   });
 }
 
@@ -105,6 +110,7 @@ export function descriptionFromWire(wire: WireNodeDescription): NodeDescription 
     engineVersion: wire.engineVersion,
     engineLabels: wire.engineLabels,
     machineId: wire.machineId,
+    genericResources: wire.genericResources.map(genericFromWire),
   };
 }
 
@@ -157,6 +163,10 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    removedNodes: cluster.removedNodes.map(({ id, untilMs }) => ({
+      id,
+      untilMs: toU64(untilMs, 'untilMs'),
+    })),
     rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
@@ -173,6 +183,10 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    removedNodes: wire.removedNodes.map(({ id, untilMs }) => ({
+      id,
+      untilMs: fromU64(untilMs, 'untilMs'),
+    })),
     rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
@@ -197,6 +211,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
     availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
+    specVersion: toU64(node.specVersion, 'specVersion'),
     certificateSerial: node.certificateSerial,
   };
 }
@@ -221,6 +236,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
     availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
+    specVersion: fromU64(wire.specVersion, 'specVersion'),
     certificateSerial: wire.certificateSerial,
   };
 }
@@ -257,6 +273,14 @@ function serviceToWire(service: Service): MessageInitShape<typeof ServiceSchema>
     })),
     ports: service.ports.map(portToWire),
     allocatedVersion: toU64(service.allocatedVersion, 'allocatedVersion'),
+    ...(service.job === undefined
+      ? {}
+      : {
+          job: {
+            iteration: toU64(service.job.iteration, 'job.iteration'),
+            lastExecutionMs: toU64(service.job.lastExecutionMs, 'job.lastExecutionMs'),
+          },
+        }),
   };
 }
 
@@ -274,6 +298,13 @@ function serviceFromWire(base: ObjectBase, wire: WireService): Service {
     })),
     ports: wire.ports.map(portFromWire),
     allocatedVersion: fromU64(wire.allocatedVersion, 'allocatedVersion'),
+    job:
+      wire.job === undefined
+        ? undefined
+        : {
+            iteration: fromU64(wire.job.iteration, 'job.iteration'),
+            lastExecutionMs: fromU64(wire.job.lastExecutionMs, 'job.lastExecutionMs'),
+          },
   };
 }
 
@@ -297,6 +328,10 @@ function taskToWire(task: Task): MessageInitShape<typeof TaskSchema> {
     ports: task.ports.map(portToWire),
     notBeforeMs: toU64(task.notBeforeMs, 'notBeforeMs'),
     movedFrom: task.movedFrom,
+    ...(task.jobIteration === undefined
+      ? {}
+      : { jobIteration: toU64(task.jobIteration, 'jobIteration') }),
+    genericResources: task.genericResources.map(genericToWire),
   };
 }
 
@@ -321,6 +356,9 @@ function taskFromWire(base: ObjectBase, wire: WireTask): Task {
     ports: wire.ports.map(portFromWire),
     notBeforeMs: fromU64(wire.notBeforeMs, 'notBeforeMs'),
     movedFrom: wire.movedFrom,
+    jobIteration:
+      wire.jobIteration === undefined ? undefined : fromU64(wire.jobIteration, 'jobIteration'),
+    genericResources: wire.genericResources.map(genericFromWire),
   };
 }
 

@@ -30,7 +30,7 @@ import {
 } from '../gen/tsswarm/v1/cluster_pb.js';
 import { heldDataFromWire, heldDataToWire } from './data.ts';
 import { objectFromWire, objectToWire, taskStatusFromWire, taskStatusToWire } from './objects.ts';
-import { ROLES } from './specs.ts';
+import { ROLES } from './specs/cluster.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 const PROTOCOLS = ['tcp', 'udp'] as const;

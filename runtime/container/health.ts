@@ -1,8 +1,8 @@
 /**
  * Health of one running container, Docker's way: a probe after every interval, one at a time, and a
- * status that follows from their results. `healthAfter` decides purely; HealthMonitor owns the timer
- * and calls the probe it was given. What follows from a status (events, restarts, balancing) is for
- * others.
+ * status that follows from their results. `healthAfter` decides purely; HealthMonitor owns the
+ * timer and calls the probe it was given. What follows from a status (events, restarts, balancing)
+ * is for others.
  *   starting   no probe has passed yet                    passed -> healthy
  *   healthy    the last probes passed, or failed fewer than `retries` times in a row
  *   unhealthy  `retries` probes failed in a row           passed -> healthy

@@ -39,6 +39,8 @@ export interface ImageRecord {
   readonly blobs: readonly string[];
   /** Removed by force while a container used it: goes when the container does. */
   readonly doomed: boolean;
+  /** When it last got a name; not known of images from before this was noted. */
+  readonly taggedAtMs?: number;
 }
 
 export interface CatalogState {
@@ -176,6 +178,7 @@ export class Catalog {
       config: record.config,
       sizeBytes: record.sizeBytes,
       diffIds: record.diffIds,
+      taggedAtMs: record.taggedAtMs ?? 0,
     };
   }
 }

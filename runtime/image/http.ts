@@ -5,16 +5,23 @@
  */
 import http from 'node:http';
 import https from 'node:https';
+import { pipeline } from 'node:stream/promises';
 import { rootCertificates } from 'node:tls';
+import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { HostCertificates } from './registryHosts.ts';
 
 export interface RequestOptions {
-  readonly method?: 'GET' | 'HEAD' | 'POST';
+  readonly method?: 'GET' | 'HEAD' | 'POST' | 'PUT' | 'PATCH';
   readonly headers?: Readonly<Record<string, string>>;
-  readonly body?: string;
+  readonly body?: string | Uint8Array | AsyncIterable<Uint8Array>;
   readonly signal?: AbortSignal | undefined;
-  /** PEM certificates trusted besides the built-in ones, for the first host only. */
-  readonly ca?: readonly string[] | undefined;
+  /** Trusted besides the built-in ones and shown, for the first host only. */
+  readonly certificates?: HostCertificates | undefined;
+  /** The operator wants no certificate from the first host. */
+  readonly unverified?: boolean;
+  /** How long the connection (name, TCP, TLS) may take; without it as long as any silence. */
+  readonly connect?: { readonly clock: Clock; readonly timeoutMs: number } | undefined;
   /** Whether plain HTTP to this host is allowed. */
   readonly plainAllowed: (host: string) => boolean;
 }
@@ -45,7 +52,7 @@ export async function request(url: URL, options: RequestOptions): Promise<Respon
     const response = await requestOnce(
       at,
       headers,
-      first ? options : { ...options, ca: undefined },
+      first ? options : { ...options, certificates: undefined, unverified: false },
     );
     const { location } = response.headers;
     if (!REDIRECTS.has(response.status) || location === undefined) return { ...response, url: at };
@@ -54,6 +61,9 @@ export async function request(url: URL, options: RequestOptions): Promise<Respon
       throw new SwarmError('unavailable', `${at.host} redirects to nowhere: "${location}"`);
     }
     const next = new URL(location, at);
+    if (options.body !== undefined && !isReplayable(options.body)) {
+      throw new SwarmError('unavailable', `${at.host} redirects an upload: this is not supported`);
+    }
     if (options.body !== undefined && next.host !== at.host) {
       // What is posted is a credential, and it is for the host it was given to.
       throw new SwarmError('forbidden', `${at.host} redirects a log-in to ${next.host}: refused`);
@@ -92,11 +102,10 @@ function requestOnce(
       timeout: IDLE_TIMEOUT_MS,
       agent: false,
       ...(signal === undefined ? {} : { signal }),
-      ...(options.ca === undefined || options.ca.length === 0
-        ? {}
-        : { ca: [...rootCertificates, ...options.ca] }),
+      ...tlsSettings(options),
     };
     const outgoing = (url.protocol === 'https:' ? https : http).request(url, settings);
+    limitConnect(url, outgoing, options.connect);
     outgoing.on('timeout', () => {
       outgoing.destroy(
         new SwarmError('timeout', `${url.host} has not answered for ${IDLE_TIMEOUT_MS / 1000} s`),
@@ -107,14 +116,52 @@ function requestOnce(
       body.on('error', () => {}); // told to whoever reads the body; an unread one has no reader
       resolve({ status: body.statusCode ?? 0, headers: body.headers, body });
     });
-    outgoing.end(options.body);
+    const { body } = options;
+    if (body === undefined || isReplayable(body)) {
+      outgoing.end(body);
+      return;
+    }
+    // An answer that comes before the whole body was sent is what counts, not the cut.
+    pipeline(body, outgoing).catch(refuse);
   });
+}
+
+function isReplayable(body: NonNullable<RequestOptions['body']>): body is string | Uint8Array {
+  return typeof body === 'string' || body instanceof Uint8Array;
+}
+
+function tlsSettings({ certificates, unverified }: RequestOptions): https.RequestOptions {
+  const { authorities = [], client } = certificates ?? {};
+  return {
+    ...(authorities.length === 0 ? {} : { ca: [...rootCertificates, ...authorities] }),
+    ...(client === undefined ? {} : { cert: client.certificate, key: client.key }),
+    // A host with an authority of its own is held to it.
+    ...(unverified === true && authorities.length === 0 ? { rejectUnauthorized: false } : {}),
+  };
+}
+
+function limitConnect(
+  url: URL,
+  outgoing: http.ClientRequest,
+  connect: RequestOptions['connect'],
+): void {
+  if (connect === undefined) return;
+  const { clock, timeoutMs } = connect;
+  const timer = clock.after(timeoutMs, () => {
+    const seconds = timeoutMs / 1000;
+    const why = `cannot reach registry ${url.host}: no connection within ${seconds} s`;
+    outgoing.destroy(new SwarmError('unavailable', why, { detail: { transport: 'ETIMEDOUT' } }));
+  });
+  const connected = url.protocol === 'https:' ? 'secureConnect' : 'connect';
+  outgoing.once('socket', (socket) => socket.once(connected, () => timer.cancel()));
+  outgoing.once('response', () => timer.cancel());
+  outgoing.once('close', () => timer.cancel());
 }
 
 /** A failed connection as people should read it. */
 export function transportError(url: URL, error: unknown, signal?: AbortSignal): SwarmError {
   if (signal?.aborted === true) {
-    return new SwarmError('cancelled', 'the pull was cancelled', { cause: error });
+    return new SwarmError('cancelled', 'the transfer was cancelled', { cause: error });
   }
   if (error instanceof SwarmError) return error;
   const code = String((error as NodeJS.ErrnoException).code ?? '');
@@ -161,7 +208,9 @@ export async function errorText(response: Response): Promise<string> {
       message?: string;
     };
     const first = parsed.errors?.[0];
-    return first?.message ?? first?.code ?? parsed.message ?? '';
+    if (first === undefined) return parsed.message ?? '';
+    const code = (first.code ?? '').toLowerCase().replaceAll('_', ' ');
+    return [code, first.message ?? ''].filter((part) => part !== '').join(': ');
   } catch {
     return ''; // no readable explanation came with the status, which the caller reports
   }

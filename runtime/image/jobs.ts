@@ -1,9 +1,10 @@
 /**
  * The heavy work of images (decompressing, hashing archives, unpacking layers) in a worker thread,
- * so that the daemon's loop never waits for it. One thread, started when needed and ended after a
- * while of idleness; unpacking one layer at a time. This is the main thread's side; thread.ts is
- * the other. It decides nothing about images.
+ * so that the daemon's loop never waits for it. A thread for each processor up to a few, started
+ * when needed and ended after a while of idleness; each unpacks one layer at a time. This is the
+ * main thread's side; thread.ts is the other. It decides nothing about images.
  */
+import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { assert } from '../../base/assert.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
@@ -70,6 +71,8 @@ const MAX_CHUNK_BYTES = 1024 * 1024;
 const IDLE_MS = 5000;
 const MAX_WAITING = 1000;
 const THREAD_HEAP_MIB = 256;
+/** More would only wait for the disk. */
+const MAX_THREADS = 4;
 
 interface Pending {
   resolve(result: LayerFacts | Ingested): void;
@@ -78,10 +81,10 @@ interface Pending {
   taken: () => void;
 }
 
-export class Jobs {
+/** One worker thread and what it has to do. */
+class Thread {
   readonly #clock: Clock;
   readonly #pending = new Map<number, Pending>();
-  readonly #unpacking = new Serial(MAX_WAITING);
   #worker: Worker | undefined;
   #idle: Timer | undefined;
   #lastId = 0;
@@ -90,66 +93,11 @@ export class Jobs {
     this.#clock = clock;
   }
 
-  unpack(job: UnpackJob, onProgress: (currentBytes: number) => void): Promise<LayerFacts> {
-    return this.#unpacking.run(async () => {
-      const { done } = this.#start(job, onProgress);
-      return (await done) as LayerFacts;
-    });
+  get load(): number {
+    return this.#pending.size;
   }
 
-  /** Feeds `source` to the thread. Errors of `source` pass through unchanged. */
-  async ingest(job: IngestJob, source: AsyncIterable<Uint8Array>): Promise<Ingested> {
-    let underWay = 0;
-    let wake = (): void => {};
-    let over = false;
-    const taken = (): void => {
-      underWay -= 1;
-      wake();
-    };
-    const { id, done } = this.#start(job, () => {}, taken);
-    done.then(
-      () => {},
-      () => {
-        over = true;
-        wake();
-      },
-    );
-    let failure: { readonly error: unknown } | undefined;
-    try {
-      for await (const chunk of pieces(source)) {
-        while (underWay >= CHUNKS_UNDER_WAY && !over) {
-          await new Promise<void>((resolve) => {
-            wake = resolve;
-          });
-        }
-        if (over) break;
-        underWay += 1;
-        // A copy of exactly these bytes: cloning would take the whole buffer they are part of.
-        const copy = new Uint8Array(chunk);
-        this.#send({ id, chunk: copy }, [copy.buffer]);
-      }
-      if (!over) this.#send({ id, chunk: null });
-    } catch (error) {
-      failure = { error };
-      if (!over) this.#send({ id, failed: messageOf(error) });
-    }
-    try {
-      return (await done) as Ingested;
-    } catch (error) {
-      throw failure === undefined ? error : failure.error;
-    }
-  }
-
-  /** Ends the thread; what runs fails as cancelled. */
-  async close(): Promise<void> {
-    this.#idle?.cancel();
-    const worker = this.#worker;
-    this.#worker = undefined;
-    this.#failAll(new SwarmError('cancelled', 'the image store was closed'));
-    await worker?.terminate();
-  }
-
-  #start(
+  start(
     job: Job,
     onProgress: (currentBytes: number) => void,
     taken: () => void = () => {},
@@ -162,11 +110,11 @@ export class Jobs {
     this.#idle?.cancel();
     this.#worker ??= this.#spawn();
     this.#worker.ref();
-    this.#send({ id, job });
+    this.send({ id, job });
     return { id, done };
   }
 
-  #send(order: Order, transfer: readonly ArrayBuffer[] = []): void {
+  send(order: Order, transfer: readonly ArrayBuffer[] = []): void {
     this.#worker?.postMessage(order, transfer); // without a thread the job has failed already
   }
 
@@ -219,6 +167,87 @@ export class Jobs {
       this.#pending.delete(id);
       pending.reject(error);
     }
+  }
+
+  /** Ends the thread; what runs fails as cancelled. */
+  async close(): Promise<void> {
+    this.#idle?.cancel();
+    const worker = this.#worker;
+    this.#worker = undefined;
+    this.#failAll(new SwarmError('cancelled', 'the image store was closed'));
+    await worker?.terminate();
+  }
+}
+
+export class Jobs {
+  readonly #threads: readonly Thread[];
+  readonly #unpacking: Serial[];
+
+  constructor(clock: Clock) {
+    const count = Math.min(availableParallelism(), MAX_THREADS);
+    this.#threads = Array.from({ length: count }, () => new Thread(clock));
+    this.#unpacking = this.#threads.map(() => new Serial(MAX_WAITING));
+  }
+
+  unpack(job: UnpackJob, onProgress: (currentBytes: number) => void): Promise<LayerFacts> {
+    const lanes = this.#unpacking.map((lane) => lane.waiting);
+    const at = lanes.indexOf(Math.min(...lanes));
+    return this.#unpacking[at].run(async () => {
+      const { done } = this.#threads[at].start(job, onProgress);
+      return (await done) as LayerFacts;
+    });
+  }
+
+  /** Feeds `source` to the thread. Errors of `source` pass through unchanged. */
+  async ingest(job: IngestJob, source: AsyncIterable<Uint8Array>): Promise<Ingested> {
+    let underWay = 0;
+    let wake = (): void => {};
+    let over = false;
+    const taken = (): void => {
+      underWay -= 1;
+      wake();
+    };
+    const thread = this.#leastBusy();
+    const { id, done } = thread.start(job, () => {}, taken);
+    done.then(
+      () => {},
+      () => {
+        over = true;
+        wake();
+      },
+    );
+    let failure: { readonly error: unknown } | undefined;
+    try {
+      for await (const chunk of pieces(source)) {
+        while (underWay >= CHUNKS_UNDER_WAY && !over) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+        if (over) break;
+        underWay += 1;
+        // A copy of exactly these bytes: cloning would take the whole buffer they are part of.
+        const copy = new Uint8Array(chunk);
+        thread.send({ id, chunk: copy }, [copy.buffer]);
+      }
+      if (!over) thread.send({ id, chunk: null });
+    } catch (error) {
+      failure = { error };
+      if (!over) thread.send({ id, failed: messageOf(error) });
+    }
+    try {
+      return (await done) as Ingested;
+    } catch (error) {
+      throw failure === undefined ? error : failure.error;
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#threads.map((thread) => thread.close()));
+  }
+
+  #leastBusy(): Thread {
+    return this.#threads.reduce((best, thread) => (thread.load < best.load ? thread : best));
   }
 }
 

@@ -4,8 +4,9 @@
  * does not fit is refused with SwarmError invalid. Schema 1 is refused as unsupported.
  */
 import { SwarmError } from '../../base/errors.ts';
+import type { HealthCheck } from '../container/types.ts';
 import { isDigest } from './reference.ts';
-import type { ImageConfig } from './types.ts';
+import type { ImageConfig, Platform } from './types.ts';
 
 export const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
 export const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
@@ -13,17 +14,12 @@ export const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 export const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 export const DOCKER_INDEX = 'application/vnd.docker.distribution.manifest.list.v2+json';
+const NANOSECONDS_PER_MS = 1_000_000;
 const DOCKER_SCHEMA_1 = 'application/vnd.docker.distribution.manifest.v1';
 
 /** The kernel takes 500 lower directories in one overlay mount; Docker stops at 127. */
 export const MAX_LAYERS = 400;
 const MAX_INDEX_ENTRIES = 1000;
-
-export interface Platform {
-  readonly os: string;
-  readonly architecture: string;
-  readonly variant?: string;
-}
 
 export interface Descriptor {
   readonly mediaType: string;
@@ -127,6 +123,13 @@ export function parseManifest(bytes: Uint8Array): Manifest | Index {
     throw broken(`it has ${json['layers'].length} layers; at most ${MAX_LAYERS} can be mounted`);
   }
   const layers = json['layers'].map(descriptorOf);
+  if (layers.some((layer) => FOREIGN.test(layer.mediaType))) {
+    throw new SwarmError(
+      'unsupported',
+      'the image has foreign (non-distributable) layers, which its registry does not hold: such ' +
+        'images are for Windows hosts',
+    );
+  }
   const odd = layers.find((layer) => !isLayerType(layer.mediaType));
   if (odd !== undefined) {
     throw new SwarmError(
@@ -136,6 +139,8 @@ export function parseManifest(bytes: Uint8Array): Manifest | Index {
   }
   return { kind: 'manifest', config: descriptorOf(json['config']), layers };
 }
+
+const FOREIGN = /\.image\.rootfs\.foreign\.|\.image\.layer\.nondistributable\./;
 
 function isLayerType(mediaType: string): boolean {
   return /^application\/vnd\.(oci\.image\.layer\.v1\.tar|docker\.image\.rootfs\.diff\.tar)/.test(
@@ -148,6 +153,27 @@ const ARCHITECTURES: Readonly<Record<string, string>> = {
   ia32: '386',
   arm64: 'arm64',
   arm: 'arm',
+};
+
+/** 'linux/arm64/v8', 'arm64' -> its parts. SwarmError invalid, with Docker's words. */
+export function parsePlatform(text: string): Platform {
+  const parts = text.toLowerCase().split('/');
+  const wrong = (why: string): SwarmError =>
+    new SwarmError('invalid', `"${text}" is an invalid component of "${text}": ${why}`);
+  if (parts.length > 3 || !parts.every((part) => /^[a-z0-9_.-]+$/.test(part))) {
+    throw wrong('write a platform as os/architecture, like linux/amd64');
+  }
+  const alone = parts.length === 1 && parts[0] !== 'linux';
+  const [os, raw = hostPlatform().architecture, variant] = alone ? ['linux', parts[0]] : parts;
+  const architecture = ALIASES[raw] ?? raw;
+  return { os, architecture, ...(variant === undefined ? {} : { variant }) };
+}
+
+const ALIASES: Readonly<Record<string, string>> = {
+  x86_64: 'amd64',
+  'x86-64': 'amd64',
+  aarch64: 'arm64',
+  i386: '386',
 };
 
 /** This host's, in the names of the image specification. */
@@ -166,7 +192,9 @@ export function choosePlatform(index: Index, platform: Platform): Descriptor {
   );
   const order = (entry: Descriptor): number => {
     if (entry.platform === undefined) return 2;
-    return entry.platform.variant === undefined || entry.platform.variant === 'v8' ? 0 : 1;
+    const { variant } = entry.platform;
+    if (platform.variant !== undefined) return variant === platform.variant ? 0 : 1;
+    return variant === undefined || variant === 'v8' ? 0 : 1;
   };
   const best = fits.toSorted((left, right) => order(left) - order(right))[0];
   if (best === undefined) {
@@ -222,8 +250,31 @@ export function parseConfig(bytes: Uint8Array): ParsedConfig {
       exposedPorts: keys(inner['ExposedPorts']),
       volumes: keys(inner['Volumes']),
       stopSignal: textOr(inner['StopSignal'], ''),
+      ...healthCheckOf(inner['Healthcheck']),
     },
   };
+}
+
+/** A Dockerfile's HEALTHCHECK; its durations are nanoseconds. */
+function healthCheckOf(value: unknown): { healthCheck?: HealthCheck } {
+  if (!isObject(value)) return {};
+  const test = texts(value['Test']);
+  if (test.length === 0) return {};
+  const ms = (name: string): number => numberOr(value[name], 0) / NANOSECONDS_PER_MS;
+  return {
+    healthCheck: {
+      test,
+      intervalMs: ms('Interval'),
+      timeoutMs: ms('Timeout'),
+      retries: numberOr(value['Retries'], 0),
+      startPeriodMs: ms('StartPeriod'),
+      startIntervalMs: ms('StartInterval'),
+    },
+  };
+}
+
+function numberOr(value: unknown, fallback: number): number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : fallback;
 }
 
 /**

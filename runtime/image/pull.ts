@@ -1,12 +1,9 @@
 /**
- * Brings an image from a registry into the content store: manifest (through an index to this host's
- * platform), configuration, then layers, three at a time. Blobs that are there are not fetched
- * again and two pulls share one download. It names nothing: the store adds the image when all is in
- * place.
+ * Brings an image from a registry into the content store: manifest (through an index to the wanted
+ * platform), configuration, then layers, three at a time, each handed on to be unpacked as soon as
+ * it is whole. Blobs that are there are not fetched again and two pulls share one download. It
+ * names nothing: the store adds the image when all is in place.
  */
-import { readdir, readFile } from 'node:fs/promises';
-import path from 'node:path';
-import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { type BlobStore, checkDocumentSize } from './blobs.ts';
 import {
@@ -18,10 +15,9 @@ import {
   parseManifest,
 } from './manifest.ts';
 import { DEFAULT_TAG, hexOf, type Reference } from './reference.ts';
-import { type FetchedManifest, Registry } from './registry.ts';
-import type { ImageProgress, PullOptions } from './types.ts';
+import type { FetchedManifest, Registry } from './registry.ts';
+import type { ImageProgress, Platform, PullOptions } from './types.ts';
 
-const PARALLEL_LAYERS = 3;
 const SHORT_ID = 12;
 const PROGRESS_BYTES = 512 * 1024;
 
@@ -34,11 +30,16 @@ export interface PulledImage {
   readonly blobs: readonly string[];
 }
 
+type Tell = (progress: ImageProgress) => void;
+
 export interface PullerOptions {
   readonly blobs: BlobStore;
-  readonly clock: Clock;
-  readonly insecureRegistries: readonly string[];
-  readonly caDir: string | undefined;
+  /** Layers under way at once. */
+  readonly parallel: number;
+  /** Makes a layer ready from its blob, which is in place. */
+  readonly unpack: (diffId: string, digest: string, tell: Tell) => Promise<void>;
+  /** Whether the layer needs neither its blob nor unpacking. */
+  readonly isReady: (diffId: string, digest: string) => Promise<boolean>;
 }
 
 export class Puller {
@@ -49,17 +50,27 @@ export class Puller {
     this.#options = options;
   }
 
-  /** SwarmError not_found, unauthorized, unavailable, corrupt, exhausted or cancelled. */
-  async pull(reference: Reference, options: PullOptions): Promise<PulledImage> {
+  /**
+   * From the first of `sources` that has it. SwarmError not_found, unauthorized, unavailable,
+   * corrupt, exhausted or cancelled.
+   */
+  async pull(
+    sources: readonly Registry[],
+    reference: Reference,
+    options: PullOptions,
+  ): Promise<PulledImage> {
     const tell = options.onProgress ?? (() => {});
-    const registry = await this.#registry(reference.domain, options);
     const wanted = reference.digest ?? reference.tag ?? DEFAULT_TAG;
+    const { registry, top } = await firstManifest(sources, reference.path, wanted);
     tell({ id: wanted, status: `Pulling from ${reference.path}` });
-    const top = await registry.manifest(reference.path, wanted);
-    const { manifest, digest, documents } = await this.#resolve(registry, reference.path, top);
+    const platform = options.platform ?? hostPlatform();
+    const resolved = await this.#resolve(registry, reference.path, top, platform);
+    const { manifest, digest, documents } = resolved;
     checkDocumentSize(manifest.config.sizeBytes, 'the image configuration');
     await this.#fetch(registry, reference.path, manifest.config, () => {});
-    const { diffIds } = parseConfig(await this.#options.blobs.readDocument(manifest.config.digest));
+    const { diffIds, config } = parseConfig(
+      await this.#options.blobs.readDocument(manifest.config.digest),
+    );
     if (diffIds.length !== manifest.layers.length) {
       throw new SwarmError(
         'corrupt',
@@ -67,8 +78,15 @@ export class Puller {
           `${diffIds.length}`,
       );
     }
+    if (options.platform !== undefined && config.architecture !== platform.architecture) {
+      throw new SwarmError(
+        'not_found',
+        `the image is for ${config.os}/${config.architecture}, not for ` +
+          `${platform.os}/${platform.architecture}`,
+      );
+    }
     for (const bytes of documents) await this.#options.blobs.put(bytes);
-    await this.#fetchLayers(registry, reference.path, manifest.layers, tell);
+    await this.#fetchLayers(registry, reference.path, manifest.layers, diffIds, tell);
     return {
       root: top.digest,
       manifest: digest,
@@ -85,26 +103,17 @@ export class Puller {
     };
   }
 
-  async #registry(domain: string, options: PullOptions): Promise<Registry> {
-    return new Registry(domain, {
-      clock: this.#options.clock,
-      insecureRegistries: this.#options.insecureRegistries,
-      ca: await readAuthorities(this.#options.caDir, domain),
-      auth: options.auth,
-      signal: options.signal,
-    });
-  }
-
   async #resolve(
     registry: Registry,
     repository: string,
     top: FetchedManifest,
+    platform: Platform,
   ): Promise<{ manifest: Manifest; digest: string; documents: Buffer[] }> {
     const parsed = parseManifest(top.bytes);
     if (parsed.kind === 'manifest') {
       return { manifest: parsed, digest: top.digest, documents: [top.bytes] };
     }
-    const entry = choosePlatform(parsed, hostPlatform());
+    const entry = choosePlatform(parsed, platform);
     const inner = await registry.manifest(repository, entry.digest);
     const manifest = parseManifest(inner.bytes);
     if (manifest.kind !== 'manifest') {
@@ -117,22 +126,41 @@ export class Puller {
     registry: Registry,
     repository: string,
     layers: readonly Descriptor[],
-    tell: (progress: ImageProgress) => void,
+    diffIds: readonly string[],
+    tell: Tell,
   ): Promise<void> {
-    const waiting = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
-    for (const layer of waiting) tell({ id: shortId(layer.digest), status: 'Pulling fs layer' });
+    const all = layers.map((layer, at) => ({ layer, diffId: diffIds[at] }));
+    const waiting = [...new Map(all.map((one) => [one.layer.digest, one])).values()];
+    for (const { layer } of waiting)
+      tell({ id: shortId(layer.digest), status: 'Pulling fs layer' });
+    for (const { layer } of waiting.slice(this.#options.parallel)) {
+      tell({ id: shortId(layer.digest), status: 'Waiting' });
+    }
     let failure: { readonly error: unknown } | undefined;
-    const lane = async (): Promise<void> => {
-      for (let layer = waiting.shift(); layer !== undefined; layer = waiting.shift()) {
-        if (failure !== undefined) return;
-        try {
-          await this.#fetch(registry, repository, layer, tell);
-        } catch (error) {
-          failure ??= { error };
-        }
+    const unpacking: Promise<void>[] = [];
+    const guarded = async (work: Promise<void>): Promise<void> => {
+      try {
+        await work;
+      } catch (error) {
+        failure ??= { error };
       }
     };
-    await Promise.all(Array.from({ length: PARALLEL_LAYERS }, lane));
+    const lane = async (): Promise<void> => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        if (failure !== undefined) return;
+        const { layer, diffId } = next;
+        if (await this.#options.isReady(diffId, layer.digest)) {
+          tell({ id: shortId(layer.digest), status: 'Already exists' });
+          continue;
+        }
+        await guarded(this.#fetch(registry, repository, layer, tell));
+        if (failure !== undefined) return;
+        // The lane goes on to fetch the next while this one is unpacked.
+        unpacking.push(guarded(this.#options.unpack(diffId, layer.digest, tell)));
+      }
+    };
+    await Promise.all(Array.from({ length: this.#options.parallel }, lane));
+    await Promise.all(unpacking);
     if (failure !== undefined) throw failure.error;
   }
 
@@ -140,7 +168,7 @@ export class Puller {
     registry: Registry,
     repository: string,
     blob: Descriptor,
-    tell: (progress: ImageProgress) => void,
+    tell: Tell,
   ): Promise<void> {
     const id = shortId(blob.digest);
     for (;;) {
@@ -152,10 +180,7 @@ export class Puller {
       }
       const sizeBytes = await this.#options.blobs.sizeBytes(blob.digest);
       if (this.#underWay.has(blob.digest)) continue;
-      if (sizeBytes !== undefined) {
-        tell({ id, status: 'Already exists' });
-        return;
-      }
+      if (sizeBytes !== undefined) return;
       const running = this.#download(registry, repository, blob, tell);
       this.#underWay.set(blob.digest, running);
       try {
@@ -172,7 +197,7 @@ export class Puller {
     registry: Registry,
     repository: string,
     blob: Descriptor,
-    tell: (progress: ImageProgress) => void,
+    tell: Tell,
   ): Promise<void> {
     const writer = await this.#options.blobs.write(blob);
     let toldBytes = 0;
@@ -194,17 +219,19 @@ export function shortId(digest: string): string {
   return hexOf(digest).slice(0, SHORT_ID);
 }
 
-/** `caDir`/<host:port>/*.crt, as Docker's certs.d. */
-async function readAuthorities(caDir: string | undefined, domain: string): Promise<string[]> {
-  if (caDir === undefined) return [];
-  const directory = path.join(caDir, domain);
-  let names: string[];
-  try {
-    names = await readdir(directory);
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return [];
-    throw error;
+async function firstManifest(
+  sources: readonly Registry[],
+  repository: string,
+  wanted: string,
+): Promise<{ registry: Registry; top: FetchedManifest }> {
+  for (const [at, registry] of sources.entries()) {
+    try {
+      return { registry, top: await registry.manifest(repository, wanted) };
+    } catch (error) {
+      // A mirror that fails in whatever way stands aside; the registry itself is the last.
+      const cancelled = error instanceof SwarmError && error.code === 'cancelled';
+      if (at === sources.length - 1 || cancelled) throw error;
+    }
   }
-  const files = names.filter((name) => name.endsWith('.crt')).sort();
-  return Promise.all(files.map((name) => readFile(path.join(directory, name), 'utf8')));
+  throw new SwarmError('internal', 'no registry to pull from');
 }

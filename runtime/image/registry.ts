@@ -1,62 +1,39 @@
 /**
- * A client of one registry (distribution-spec v1.1, pull): HTTPS, plain HTTP only to loopback and
- * to hosts the operator allowed; anonymous, Basic and Bearer token authentication. Manifests are
- * checked against their digest, blobs by the writer they go to; a cut download goes on where it
- * stopped. Credentials are sent to the registry and to the token server it names, and nowhere else.
+ * Reading from one registry (distribution-spec v1.1, pull): manifests checked against their digest,
+ * blobs by the writer they go to, a cut download continued where it stopped; tags; and what the
+ * refusals mean, in Docker's words. The calls themselves are registrySession.ts's.
  */
-import type { Clock } from '../../base/clock.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import { type BlobWriter, digestOf, MAX_DOCUMENT_BYTES } from './blobs.ts';
-import { errorText, type Response, readBody, request, transportError } from './http.ts';
+import { errorText, type Response, readBody, transportError } from './http.ts';
 import { DOCKER_INDEX, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from './manifest.ts';
-import { DEFAULT_DOMAIN } from './reference.ts';
-import type { RegistryAuth } from './types.ts';
+import { DEFAULT_DOMAIN, familiarReference } from './reference.ts';
+import { MAX_FRUITLESS, RegistrySession, type SessionOptions } from './registrySession.ts';
 
-const DOCKER_HUB = 'registry-1.docker.io';
 const ACCEPT = [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST].join(', ');
-const MAX_TOKEN_BYTES = 64 * 1024;
-const DEFAULT_TOKEN_S = 60;
-/** A token is renewed this long before it ends. */
-const TOKEN_MARGIN_MS = 5000;
-/** Attempts in a row that bring nothing new; any progress starts the count again. */
-const MAX_FRUITLESS = 4;
-const RETRY_MS = 250;
-const MAX_RETRY_MS = 10_000;
-const RETRIED_STATUS: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
-/** What a TLS handshake with a plain HTTP server ends in. */
-const NOT_TLS = /EPROTO|ERR_SSL|ECONNRESET|HPE_/;
-
-export interface RegistryOptions {
-  readonly clock: Clock;
-  readonly insecureRegistries: readonly string[];
-  /** PEM certificates for this registry. */
-  readonly ca: readonly string[];
-  readonly auth: RegistryAuth | undefined;
-  readonly signal: AbortSignal | undefined;
-}
+const MAX_TAG_PAGES = 100;
+/** `pull --all-tags` of more was not meant. */
+const MAX_TAGS = 10_000;
 
 export interface FetchedManifest {
   readonly digest: string;
+  readonly mediaType: string;
   readonly bytes: Buffer;
 }
 
 export class Registry {
-  readonly #domain: string;
-  readonly #options: RegistryOptions;
-  #base: URL | undefined;
-  #basic = false;
-  readonly #tokens = new Map<string, { token: string; untilMs: number }>();
+  readonly session: RegistrySession;
 
-  constructor(domain: string, options: RegistryOptions) {
-    this.#domain = domain;
-    this.#options = options;
+  constructor(domain: string, options: SessionOptions) {
+    this.session = new RegistrySession(domain, options);
   }
 
   /** By tag or digest. SwarmError not_found, unauthorized, unavailable, corrupt. */
   async manifest(repository: string, reference: string): Promise<FetchedManifest> {
-    const what = `${this.#domain}/${repository}:${reference}`.replace(/:sha256:/, '@sha256:');
-    const response = await this.#get(repository, `manifests/${reference}`, { Accept: ACCEPT });
-    if (response.status !== 200) throw await this.#refusal(response, what);
+    const what = this.#name(repository, reference);
+    const path = `manifests/${reference}`;
+    const response = await this.#get(repository, path, { Accept: ACCEPT });
+    if (response.status !== 200) throw await manifestRefusal(response, what);
     const bytes = await readBody(response, MAX_DOCUMENT_BYTES);
     const digest = digestOf(bytes);
     const stated = response.headers['docker-content-digest'];
@@ -67,7 +44,53 @@ export class Registry {
         `the manifest of ${what} arrived with other content (${digest} instead of ${wanted})`,
       );
     }
-    return { digest, bytes };
+    return { digest, bytes, mediaType: String(response.headers['content-type'] ?? '') };
+  }
+
+  /** A small blob, checked: an image's configuration. */
+  async document(repository: string, digest: string): Promise<Buffer> {
+    const response = await this.#get(repository, `blobs/${digest}`, {});
+    const what = `blob ${digest} of ${this.session.domain}/${repository}`;
+    if (response.status !== 200) throw await refusal(response, what);
+    const bytes = await readBody(response, MAX_DOCUMENT_BYTES);
+    if (digestOf(bytes) === digest) return bytes;
+    throw new SwarmError('corrupt', `${what} arrived with other content`);
+  }
+
+  /** All tags of a repository, as the registry orders them. */
+  async tags(repository: string): Promise<string[]> {
+    const tags: string[] = [];
+    let path: string | URL = `/v2/${repository}/tags/list`;
+    for (let page = 0; page < MAX_TAG_PAGES; page += 1) {
+      const scope = pullScope(repository);
+      const response: Response = await this.session.call({ path, scope });
+      if (response.status !== 200) {
+        throw await manifestRefusal(response, this.#name(repository, ''));
+      }
+      const body = JSON.parse((await readBody(response, MAX_DOCUMENT_BYTES)).toString('utf8')) as {
+        tags?: unknown;
+      };
+      if (Array.isArray(body.tags)) {
+        tags.push(...body.tags.filter((tag) => typeof tag === 'string'));
+      }
+      const next = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(response.headers['link'] ?? ''));
+      if (next === null || !URL.canParse(next[1], response.url.href)) break;
+      path = new URL(next[1], response.url);
+    }
+    if (tags.length <= MAX_TAGS) return tags;
+    throw new SwarmError('exhausted', `more than ${MAX_TAGS} tags: pull those you need by name`);
+  }
+
+  /** Whether the registry lets this user in: 'unauthorized' with its reason when not. */
+  async checkLogin(): Promise<void> {
+    const response = await this.session.call({ path: '/v2/', scope: '' });
+    if (response.status === 200) {
+      response.body.destroy();
+      return;
+    }
+    const why = (await errorText(response)) || `status ${response.status}`;
+    const code = [401, 403].includes(response.status) ? 'unauthorized' : 'unavailable';
+    throw new SwarmError(code, `login attempt to ${response.url.href} failed: ${why}`);
   }
 
   /** Brings the rest of a blob to `writer`, which checks it; does not commit. */
@@ -85,7 +108,7 @@ export class Registry {
       if (failure === undefined) return;
       fruitless = writer.doneBytes > before ? 0 : fruitless + 1;
       if (fruitless >= MAX_FRUITLESS) throw failure;
-      await this.#pause(fruitless);
+      await this.session.pause(fruitless);
     }
   }
 
@@ -103,10 +126,13 @@ export class Registry {
     if (response.status === 416 && from > 0) {
       response.body.destroy();
       await writer.restart();
-      return new SwarmError('unavailable', `${this.#domain} does not continue blob ${digest}`);
+      return new SwarmError(
+        'unavailable',
+        `${this.session.domain} does not continue blob ${digest}`,
+      );
     }
     if (response.status !== 200 && response.status !== 206) {
-      throw await this.#refusal(response, `blob ${digest} of ${this.#domain}/${repository}`);
+      throw await refusal(response, `blob ${digest} of ${this.session.domain}/${repository}`);
     }
     const continues = String(response.headers['content-range'] ?? '').startsWith(`bytes ${from}-`);
     if (from > 0 && !(response.status === 206 && continues)) await writer.restart();
@@ -125,200 +151,72 @@ export class Registry {
     if (writer.doneBytes === sizeBytes) return undefined;
     return new SwarmError(
       'corrupt',
-      `blob ${digest} of ${this.#domain}/${repository} ends after ${writer.doneBytes} of ` +
+      `blob ${digest} of ${this.session.domain}/${repository} ends after ${writer.doneBytes} of ` +
         `${sizeBytes} bytes`,
     );
   }
 
   #cancelledOr(error: SwarmError): SwarmError {
-    if (this.#options.signal?.aborted !== true) return error;
-    throw new SwarmError('cancelled', 'the pull was cancelled', { cause: error });
+    if (this.session.options.signal?.aborted !== true) return error;
+    throw new SwarmError('cancelled', 'the transfer was cancelled', { cause: error });
   }
 
-  /** GET with authentication, tried again while the registry is busy. */
-  async #get(
+  #get(
     repository: string,
     path: string,
     headers: Readonly<Record<string, string>>,
   ): Promise<Response> {
-    const scope = `repository:${repository}:pull`;
-    const base = await this.#findBase();
-    const url = new URL(`/v2/${repository}/${path}`, base);
-    let asked = false;
-    for (let attempt = 0; ; attempt += 1) {
-      const authorization = this.#authorization(scope);
-      const sent = authorization === undefined ? headers : { ...headers, ...authorization };
-      let response: Response;
-      try {
-        response = await this.#send(url, sent);
-      } catch (error) {
-        if (!hasCode(error, 'unavailable') || attempt >= MAX_FRUITLESS) throw error;
-        await this.#pause(attempt);
-        continue;
-      }
-      if (response.status === 401 && !asked) {
-        asked = true;
-        await this.#authenticate(response, scope);
-        continue;
-      }
-      if (RETRIED_STATUS.has(response.status) && attempt < MAX_FRUITLESS) {
-        response.body.destroy();
-        await this.#pause(attempt, response.headers['retry-after']);
-        continue;
-      }
-      return response;
-    }
-  }
-
-  #send(url: URL, headers: Readonly<Record<string, string>>): Promise<Response> {
-    return request(url, {
+    return this.session.call({
+      path: `/v2/${repository}/${path}`,
+      scope: pullScope(repository),
       headers,
-      signal: this.#options.signal,
-      ca: this.#options.ca,
-      plainAllowed: (host) => this.#plainAllowed(host),
     });
   }
 
-  #plainAllowed(host: string): boolean {
-    return isLoopback(host) || this.#options.insecureRegistries.includes(host);
+  /** As people write it: 'host:5000/team/web:1', 'web@sha256:...'. */
+  #name(repository: string, reference: string): string {
+    const { domain } = this.session;
+    const name = familiarReference(`${domain || DEFAULT_DOMAIN}/${repository}`);
+    if (reference === '') return name;
+    return reference.startsWith('sha256:') ? `${name}@${reference}` : `${name}:${reference}`;
   }
+}
 
-  /** HTTPS; where plain HTTP is allowed and nothing there speaks TLS, that. */
-  async #findBase(): Promise<URL> {
-    if (this.#base !== undefined) return this.#base;
-    const host = this.#domain === DEFAULT_DOMAIN ? DOCKER_HUB : this.#domain;
-    const secure = new URL(`https://${host}/`);
-    if (this.#plainAllowed(host)) {
-      try {
-        (await this.#send(new URL('/v2/', secure), {})).body.destroy();
-      } catch (error) {
-        const code = error instanceof SwarmError ? (error.detail['transport'] ?? '') : '';
-        if (!NOT_TLS.test(code)) throw error;
-        this.#base = new URL(`http://${host}/`);
-        return this.#base;
-      }
-    }
-    this.#base = secure;
-    return secure;
-  }
+function pullScope(repository: string): string {
+  return `repository:${repository}:pull`;
+}
 
-  #authorization(scope: string): { Authorization: string } | undefined {
-    const kept = this.#tokens.get(scope);
-    if (kept !== undefined && kept.untilMs > this.#options.clock.nowMs()) {
-      return { Authorization: `Bearer ${kept.token}` };
-    }
-    return this.#basic ? { Authorization: this.#basicHeader() ?? '' } : undefined;
-  }
-
-  #basicHeader(): string | undefined {
-    const { username, password } = this.#options.auth ?? {};
-    if (username === undefined || password === undefined) return undefined;
-    return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
-  }
-
-  async #authenticate(response: Response, scope: string): Promise<void> {
-    const challenge = parseChallenge(String(response.headers['www-authenticate'] ?? ''));
-    response.body.destroy();
-    if (challenge?.scheme === 'basic' && this.#basicHeader() !== undefined) {
-      this.#basic = true;
-      return;
-    }
-    const realm = challenge?.parameters['realm'];
-    if (challenge?.scheme !== 'bearer' || realm === undefined) {
-      throw new SwarmError('unauthorized', `${this.#domain} wants a user name and password`);
-    }
-    await this.#fetchToken(realm, challenge.parameters['service'], scope);
-  }
-
-  /** docker/distribution "Token Authentication", and its OAuth2 form for identity tokens. */
-  async #fetchToken(realm: string, service: string | undefined, scope: string): Promise<void> {
-    const url = URL.canParse(realm) ? new URL(realm) : undefined;
-    const plain = url?.protocol === 'http:' && this.#plainAllowed(url.host);
-    if (url === undefined || (url.protocol !== 'https:' && !plain)) {
-      throw new SwarmError('forbidden', `${this.#domain} names an unsafe token server: "${realm}"`);
-    }
-    const { identityToken } = this.#options.auth ?? {};
-    const parameters = new URLSearchParams({
-      scope,
-      ...(service === undefined ? {} : { service }),
-    });
-    let response: Response;
-    const common = {
-      signal: this.#options.signal,
-      ca: this.#options.ca,
-      plainAllowed: (host: string) => this.#plainAllowed(host),
-    };
-    if (identityToken !== undefined && identityToken !== '') {
-      parameters.set('grant_type', 'refresh_token');
-      parameters.set('refresh_token', identityToken);
-      parameters.set('client_id', 'tsswarm');
-      const headers = { 'Content-Type': 'application/x-www-form-urlencoded' };
-      const body = parameters.toString();
-      response = await request(url, { ...common, method: 'POST', headers, body });
-    } else {
-      for (const [key, value] of parameters) url.searchParams.set(key, value);
-      const basic = this.#basicHeader();
-      response = await request(url, {
-        ...common,
-        headers: basic === undefined ? {} : { Authorization: basic },
-      });
-    }
-    if (response.status !== 200) {
-      const why = await errorText(response);
-      throw new SwarmError(
-        response.status === 401 || response.status === 403 ? 'unauthorized' : 'unavailable',
-        `${url.host} gives no token for ${scope}: ${why || `status ${response.status}`}`,
+/** Docker's words for a manifest that is not given. */
+async function manifestRefusal(response: Response, what: string): Promise<SwarmError> {
+  const why = (await errorText(response)) || `status ${response.status}`;
+  switch (response.status) {
+    case 404:
+      return new SwarmError('not_found', `manifest for ${what} not found: ${why}`);
+    case 401:
+    case 403:
+      return new SwarmError(
+        'unauthorized',
+        `pull access denied for ${what}, repository does not exist or may require ` +
+          `'docker login': ${why}`,
       );
-    }
-    this.#keepToken(scope, url.host, await readBody(response, MAX_TOKEN_BYTES));
+    default:
+      return busy(response, what, why);
   }
+}
 
-  #keepToken(scope: string, host: string, body: Buffer): void {
-    let answer: { token?: unknown; access_token?: unknown; expires_in?: unknown };
-    try {
-      answer = JSON.parse(body.toString('utf8'));
-    } catch (error) {
-      throw new SwarmError('unavailable', `${host} sent a token answer that is not JSON`, {
-        cause: error,
-      });
-    }
-    const token = answer.token ?? answer.access_token;
-    if (typeof token !== 'string' || token === '') {
-      throw new SwarmError('unavailable', `${host} sent a token answer without a token`);
-    }
-    const stated = answer.expires_in;
-    const seconds = typeof stated === 'number' && stated > 0 ? stated : DEFAULT_TOKEN_S;
-    const lifeMs = Math.max(seconds * 1000 - TOKEN_MARGIN_MS, TOKEN_MARGIN_MS);
-    this.#tokens.set(scope, { token, untilMs: this.#options.clock.nowMs() + lifeMs });
+async function refusal(response: Response, what: string): Promise<SwarmError> {
+  const why = (await errorText(response)) || `status ${response.status}`;
+  if (response.status === 404) return new SwarmError('not_found', `${what} not found: ${why}`);
+  if (response.status === 401 || response.status === 403) {
+    return new SwarmError('unauthorized', `${what}: access denied: ${why}`);
   }
+  return busy(response, what, why);
+}
 
-  async #refusal(response: Response, what: string): Promise<SwarmError> {
-    const why = await errorText(response);
-    const said = why === '' ? `status ${response.status}` : why;
-    switch (response.status) {
-      case 404:
-        return new SwarmError('not_found', `${what} not found: ${said}`);
-      case 401:
-      case 403:
-        return new SwarmError(
-          'unauthorized',
-          `pull access denied for ${what}: it does not exist or needs a login (${said})`,
-        );
-      case 429:
-        return new SwarmError('unavailable', `${this.#domain} limits pulls: ${said}`);
-      default:
-        return new SwarmError('unavailable', `${what}: the registry answers: ${said}`);
-    }
-  }
-
-  async #pause(attempt: number, retryAfter?: string): Promise<void> {
-    const stated = Number(retryAfter) * 1000;
-    const delayMs = stated > 0 ? stated : RETRY_MS * 2 ** attempt;
-    await this.#options.clock.sleep(Math.min(delayMs, MAX_RETRY_MS));
-    if (this.#options.signal?.aborted === true) {
-      throw new SwarmError('cancelled', 'the pull was cancelled');
-    }
-  }
+function busy(response: Response, what: string, why: string): SwarmError {
+  return response.status === 429
+    ? new SwarmError('unavailable', `${response.url.host} limits requests: ${why}`)
+    : new SwarmError('unavailable', `${what}: the registry answers: ${why}`);
 }
 
 /** The next piece, undefined at the end, or the failure of the connection. */
@@ -345,24 +243,4 @@ async function nextChunk(
       for (const event of events) body.on(event, wake);
     });
   }
-}
-
-/** 'localhost:5000', '127.0.0.1', '[::1]:5000'. */
-export function isLoopback(host: string): boolean {
-  const name = host.startsWith('[') ? host.slice(1, host.indexOf(']')) : host.replace(/:\d+$/, '');
-  return name === 'localhost' || name === '::1' || /^127(?:\.\d{1,3}){3}$/.test(name);
-}
-
-/** RFC 9110 11.6.1, the first challenge: 'Bearer realm="...",service="..."'. */
-export function parseChallenge(
-  header: string,
-): { scheme: string; parameters: Record<string, string> } | undefined {
-  const match = /^\s*([A-Za-z]+)\s*(.*)$/s.exec(header);
-  if (match === null) return undefined;
-  const parameters: Record<string, string> = {};
-  const pair = /([A-Za-z_]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))/g;
-  for (const [, key, quoted, bare] of match[2].matchAll(pair)) {
-    parameters[key.toLowerCase()] = quoted === undefined ? bare : quoted.replace(/\\(.)/g, '$1');
-  }
-  return { scheme: match[1].toLowerCase(), parameters };
 }

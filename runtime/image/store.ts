@@ -4,21 +4,21 @@
  * moment, also after kill -9, the catalog names only what is whole, and what it does not name is
  * swept. The daemon's lock on the data root keeps other processes out; this file relies on it.
  */
-import { statfs } from 'node:fs/promises';
 import path from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import { readArchive } from './archive.ts';
+import { Signal } from '../../base/queue.ts';
+import { Arrivals, type Arrived } from './arrivals.ts';
 import { BlobStore } from './blobs.ts';
-import { Catalog, type ImageRecord, mergeRecord } from './catalog.ts';
-import { importConfig } from './changes.ts';
+import { Catalog, type ImageRecord } from './catalog.ts';
 import { diskError, ensureDirectory } from './disk.ts';
-import { type Ingested, type IngestJob, Jobs } from './jobs.ts';
+import { Jobs } from './jobs.ts';
 import { LayerStore } from './layers.ts';
 import { Leases } from './leases.ts';
-import { parseConfig, writeManifest } from './manifest.ts';
-import { Puller, shortId } from './pull.ts';
+import { parseManifest } from './manifest.ts';
+import { Puller } from './pull.ts';
+import { pushImage } from './push.ts';
 import {
   DEFAULT_TAG,
   familiarReference,
@@ -28,36 +28,44 @@ import {
   repositoryOf,
   withDefaultTag,
 } from './reference.ts';
+import { NO_SETTINGS, RegistryHosts, type RegistrySettings } from './registryHosts.ts';
+import { RemoteImages } from './remote.ts';
 import { applyRemoval, describeRemoval, noSuchImage, planRemoval } from './removal.ts';
 import { saveArchive } from './save.ts';
-import type { Image, ImageProgress, ImageRemoval, ImageStore, PullOptions } from './types.ts';
+import type {
+  Distribution,
+  Image,
+  ImageEvent,
+  ImageProgress,
+  ImagePruned,
+  ImageRemoval,
+  ImageStore,
+  ImageUsage,
+  LayerUse,
+  PullOptions,
+  PushedImage,
+  RegistryAuth,
+  ResolveOptions,
+  TransferOptions,
+} from './types.ts';
+import { freedBy, imageUsage } from './usage.ts';
 
 export interface ImageStoreOptions {
   /** The daemon's; images lie in its directory image/. */
   readonly dataRoot: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** 'host[:port]' of registries that may be spoken to without TLS, besides loopback. */
-  readonly insecureRegistries?: readonly string[];
-  /** Registry certificates: <caDir>/<host[:port]>/*.crt. */
-  readonly caDir?: string;
-}
-
-/** An image whose blobs are in place. */
-interface Arrived {
-  readonly id: string;
-  readonly manifest: string;
-  readonly root: string;
-  readonly layers: readonly { readonly digest: string; readonly sizeBytes: number }[];
-  readonly blobs: readonly string[];
-  readonly tags: readonly string[];
-  readonly pulledAs: readonly string[];
+  readonly registries?: RegistrySettings;
+  /** Layers that are fetched, or sent, at once. */
+  readonly parallelDownloads?: number;
+  readonly parallelUploads?: number;
 }
 
 type Tell = (progress: ImageProgress) => void;
 
-/** Below this the daemon's own state would be next to suffer. */
-const MIN_FREE_BYTES = 16 * 1024 * 1024;
+/** Docker's defaults. */
+const PARALLEL_DOWNLOADS = 3;
+const PARALLEL_UPLOADS = 5;
 
 /**
  * Opens (or makes) the store and clears away what a crash left. SwarmError corrupt, naming the
@@ -77,13 +85,17 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
 
 class Store implements ImageStore {
   readonly #directory: string;
+  readonly #options: ImageStoreOptions;
   readonly #log: Log;
   readonly #catalog: Catalog;
   readonly #blobs: BlobStore;
   readonly #layers: LayerStore;
   readonly #jobs: Jobs;
+  readonly #arrivals: Arrivals;
   readonly #puller: Puller;
+  readonly #remote: RemoteImages;
   readonly #leases = new Leases();
+  readonly #events = new Signal<ImageEvent>();
   /** Image id -> containers that use it. */
   readonly #holds = new Map<string, Set<string>>();
 
@@ -96,16 +108,20 @@ class Store implements ImageStore {
     jobs: Jobs,
   ) {
     this.#directory = directory;
+    this.#options = options;
     this.#log = options.log;
     this.#catalog = catalog;
     this.#blobs = blobs;
     this.#layers = layers;
     this.#jobs = jobs;
+    const { clock } = options;
+    this.#arrivals = new Arrivals({ directory, clock, catalog, blobs, layers, jobs });
+    this.#remote = new RemoteImages(clock, new RegistryHosts(options.registries ?? NO_SETTINGS));
     this.#puller = new Puller({
       blobs,
-      clock: options.clock,
-      insecureRegistries: options.insecureRegistries ?? [],
-      caDir: options.caDir,
+      parallel: options.parallelDownloads || PARALLEL_DOWNLOADS,
+      unpack: (diffId, digest, tell) => this.#arrivals.unpack(diffId, digest, tell),
+      isReady: (diffId, digest) => this.#arrivals.isReady(diffId, digest),
     });
   }
 
@@ -124,7 +140,8 @@ class Store implements ImageStore {
   async layers(imageId: string): Promise<readonly string[]> {
     const record = this.#record(imageId);
     if (record.diffIds.some((diffId) => this.#layers.facts(diffId) === undefined)) {
-      await this.#leases.during(() => this.#unpackAll(record.diffIds, record.layers, () => {}));
+      const { diffIds, layers } = record;
+      await this.#leases.during(() => this.#arrivals.unpackAll(diffIds, layers, () => {}));
     }
     const hiding = record.diffIds.findLastIndex(
       (diffId) => this.#layers.facts(diffId)?.opaqueRoot === true,
@@ -136,94 +153,181 @@ class Store implements ImageStore {
     return shown.map((diffId) => this.#layers.path(diffId));
   }
 
-  load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<Image[]> {
-    return this.#arrive(async () => {
-      await this.#checkSpace();
-      return this.#ingested('archive', tar, async (ingested) => {
-        const found = await readArchive(ingested);
-        if (found.length === 0) {
-          throw new SwarmError('invalid', 'the archive holds no image for this host');
-        }
-        const arrived: Arrived[] = [];
-        for (const image of found) {
-          for (const blob of image.blobs) await this.#blobs.adopt(blob.file, blob.digest);
-          await this.#blobs.put(image.manifest.bytes);
-          arrived.push({
-            id: image.id,
-            manifest: image.manifest.digest,
-            root: image.root,
-            layers: image.layers,
-            blobs: [...new Set([image.manifest.digest, ...image.blobs.map((blob) => blob.digest)])],
-            tags: image.names,
-            pulledAs: [],
-          });
-        }
-        return this.#addAll(arrived, onProgress);
-      });
-    });
+  async load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<Image[]> {
+    const images = await this.#arrive(() => this.#arrivals.load(tar, onProgress));
+    for (const image of images) this.#tell('load', image.id, image.tags[0] ?? image.id);
+    return images;
   }
 
-  import(
+  async import(
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes: readonly string[] = [],
   ): Promise<Image> {
-    return this.#arrive(async () => {
+    const image = await this.#arrive(async () => {
       const tags = reference === '' ? [] : [fullTag(tagOnly(reference))];
-      importConfig(`sha256:${'0'.repeat(64)}`, 0, changes); // refuses bad changes before the work
-      await this.#checkSpace();
-      return this.#ingested('raw', tar, async ({ files }) => {
-        const [layer] = files;
-        await this.#blobs.adopt(layer.path, layer.digest);
-        // The newest file's time, not now: the same file system is the same image on every host.
-        const facts = await this.#layers.ensure(layer.digest, this.#blobs.path(layer.digest));
-        const config = importConfig(layer.digest, facts.newestMs, changes);
-        const id = await this.#blobs.put(config);
-        const manifest = await this.#blobs.put(
-          writeManifest({ digest: id, sizeBytes: config.byteLength }, [{ ...layer, gzip: false }]),
-        );
-        const arrived: Arrived = {
-          id,
-          manifest,
-          root: manifest,
-          layers: [layer],
-          blobs: [manifest, id, layer.digest],
-          tags,
-          pulledAs: [],
-        };
-        return (await this.#addAll([arrived], () => {}))[0];
-      });
+      return this.#arrivals.import(tar, tags, changes);
     });
+    this.#tell('import', image.id, image.tags[0] ?? image.id);
+    return image;
   }
 
   async pull(text: string, options: PullOptions = {}): Promise<Image> {
     const reference = withDefaultTag(parseReference(text));
     const tell = options.onProgress ?? (() => {});
     const before = this.#catalog.findReference(reference);
-    if (before !== undefined && reference.digest !== undefined && !before.doomed) {
-      tell({ id: '', status: `Status: Image is up to date for ${familiarReference(reference)}` });
+    const { platform } = options;
+    const wanted = platform === undefined || before?.config.architecture === platform.architecture;
+    const end = (digest: string, fresh: boolean): void => {
+      const words = fresh ? 'Downloaded newer image' : 'Image is up to date';
+      tell({ id: '', status: `Digest: ${digest}` });
+      tell({ id: '', status: `Status: ${words} for ${familiarReference(reference)}` });
+    };
+    if (before !== undefined && reference.digest !== undefined && !before.doomed && wanted) {
+      tell({ id: reference.digest, status: `Pulling from ${reference.path}` });
+      end(reference.digest, false);
       return this.#catalog.toImage(before);
     }
-    return this.#arrive(async () => {
-      await this.#checkSpace();
-      const pulled = await this.#puller.pull(reference, options);
-      const name = `${repositoryOf(reference)}@${pulled.root}`;
-      const [image] = await this.#addAll(
-        [
-          {
-            ...pulled,
-            tags: reference.digest === undefined ? [fullTag(reference)] : [],
-            pulledAs: [name],
-          },
-        ],
-        tell,
-        options.signal,
-      );
-      const fresh = before?.id === image.id ? 'Image is up to date' : 'Downloaded newer image';
-      tell({ id: '', status: `Digest: ${pulled.root}` });
-      tell({ id: '', status: `Status: ${fresh} for ${familiarReference(reference)}` });
-      return image;
+    const image = await this.#arrive(async () => {
+      const sources = this.#remote.sources(reference.domain, options);
+      const pulled = await this.#puller.pull(sources, reference, options);
+      const arrived: Arrived = {
+        ...pulled,
+        tags: reference.digest === undefined ? [fullTag(reference)] : [],
+        pulledAs: [`${repositoryOf(reference)}@${pulled.root}`],
+      };
+      const [added] = await this.#arrivals.addAll([arrived], () => {}, options.signal);
+      end(pulled.root, before?.id !== added.id);
+      return added;
     });
+    const name = familiarReference(reference);
+    this.#tell('pull', name, name);
+    return image;
+  }
+
+  async remoteTags(text: string, options: ResolveOptions = {}): Promise<readonly string[]> {
+    const { domain, path: repository } = parseReference(text);
+    const [registry] = this.#remote.sources(domain, options).slice(-1);
+    return registry.tags(repository);
+  }
+
+  resolve(text: string, options: ResolveOptions = {}): Promise<Distribution> {
+    return this.#remote.resolve(withDefaultTag(parseReference(text)), options);
+  }
+
+  async local(text: string): Promise<Distribution | undefined> {
+    const record = this.#catalog.find(text);
+    if (record === undefined) return undefined;
+    const { digest: asked } = parseReference(text);
+    const digest = asked ?? this.#digestFor(record, text);
+    const bytes = await this.#blobs.readDocument(digest);
+    const stated = (JSON.parse(bytes.toString('utf8')) as { mediaType?: string }).mediaType;
+    const { os, architecture } = record.config;
+    const parsed = parseManifest(bytes);
+    const otherwise = `application/vnd.oci.image.${parsed.kind}.v1+json`;
+    return {
+      mediaType: stated ?? otherwise,
+      digest,
+      sizeBytes: bytes.byteLength,
+      platforms: architecture === '' ? [] : [{ os, architecture }],
+    };
+  }
+
+  /** The digest that the name `text` of the image was last pulled as, else that of what is kept. */
+  #digestFor(record: ImageRecord, text: string): string {
+    const repository = repositoryOf(parseReference(text));
+    const pulled = record.pulledAs.filter((name) => name.startsWith(`${repository}@`)).at(-1);
+    return pulled === undefined ? record.roots[0] : pulled.slice(repository.length + 1);
+  }
+
+  async push(text: string, options: TransferOptions = {}): Promise<PushedImage> {
+    const reference = tagOnly(text);
+    const record = this.#catalog.findReference(reference);
+    const name = familiarReference(reference);
+    if (record === undefined || record.doomed) {
+      throw new SwarmError('not_found', `An image does not exist locally with the tag: ${name}`);
+    }
+    const pushed = await this.#leases.during(() =>
+      pushImage(
+        { record, others: [...this.#catalog.state.images.values()], blobs: this.#blobs },
+        reference,
+        {
+          ...this.#remote.session(options),
+          parallel: this.#options.parallelUploads || PARALLEL_UPLOADS,
+        },
+        options.onProgress ?? (() => {}),
+      ),
+    );
+    const pulledAs = `${repositoryOf(reference)}@${pushed.digest}`;
+    await this.#catalog.change((draft) => {
+      const current = draft.images.get(record.id);
+      if (current === undefined || current.pulledAs.includes(pulledAs)) return;
+      draft.images.set(record.id, { ...current, pulledAs: [...current.pulledAs, pulledAs] });
+    });
+    this.#tell('push', name, name);
+    return pushed;
+  }
+
+  login(server: string, auth: RegistryAuth): Promise<void> {
+    return this.#remote.login(server, auth);
+  }
+
+  async configuration(imageId: string): Promise<Readonly<Record<string, unknown>>> {
+    const bytes = await this.#blobs.readDocument(this.#record(imageId).id);
+    return JSON.parse(bytes.toString('utf8')) as Record<string, unknown>;
+  }
+
+  layerUse(imageId: string): readonly LayerUse[] {
+    return this.#record(imageId).diffIds.map((diffId) => ({
+      diffId,
+      sizeBytes: this.#layers.facts(diffId)?.sizeBytes ?? 0,
+    }));
+  }
+
+  usage(): ImageUsage {
+    return imageUsage(
+      [...this.#catalog.state.images.values()],
+      (diffId) => this.#layers.facts(diffId)?.sizeBytes ?? 0,
+      (id) => this.#holds.get(id)?.size ?? 0,
+    );
+  }
+
+  async prune(unwanted: (image: Image) => boolean): Promise<ImagePruned> {
+    const removed: ImageRemoval[] = [];
+    const gone = await this.#catalog.change((draft) => {
+      const doomed = [...draft.images.values()].filter(
+        (record) =>
+          !record.doomed && !this.#holds.has(record.id) && unwanted(this.#catalog.toImage(record)),
+      );
+      for (const record of doomed) {
+        for (const tag of this.#catalog.tagsOf(record.id)) {
+          draft.tags.delete(tag);
+          removed.push({ untagged: familiarReference(tag) });
+        }
+        for (const name of record.pulledAs) removed.push({ untagged: familiarReference(name) });
+        draft.images.delete(record.id);
+        removed.push({ deleted: record.id });
+      }
+      return doomed;
+    });
+    const freed = freedBy(gone, [...this.#catalog.state.images.values()]);
+    for (const diffId of freed.diffIds) removed.push({ deleted: diffId });
+    let reclaimedBytes = 0;
+    for (const diffId of freed.diffIds) {
+      reclaimedBytes += this.#layers.facts(diffId)?.sizeBytes ?? 0;
+    }
+    for (const digest of freed.blobs) reclaimedBytes += (await this.#blobs.sizeBytes(digest)) ?? 0;
+    await this.#sweepIfFree();
+    for (const record of gone) this.#tell('delete', record.id, record.id);
+    return { removed, reclaimedBytes };
+  }
+
+  onEvent(listener: (event: ImageEvent) => void): () => void {
+    return this.#events.listen(listener);
+  }
+
+  #tell(action: ImageEvent['action'], id: string, name: string): void {
+    this.#events.emit({ action, id, name: familiarReference(name) });
   }
 
   async remove(reference: string, options: { force: boolean }): Promise<ImageRemoval[]> {
@@ -236,6 +340,11 @@ class Store implements ImageStore {
     });
     const removed = describeRemoval(plan, this.#neededLayers());
     await this.#sweepIfFree();
+    const { id } = plan.record;
+    for (const { untagged } of removed) {
+      if (untagged !== undefined) this.#tell('untag', id, untagged);
+    }
+    if (plan.image === 'deleted') this.#tell('delete', id, id);
     return removed;
   }
 
@@ -247,8 +356,10 @@ class Store implements ImageStore {
       const current = draft.images.get(record.id);
       if (current === undefined) throw noSuchImage(source);
       draft.tags.set(tag, record.id);
-      draft.images.set(record.id, { ...current, doomed: false });
+      const taggedAtMs = this.#options.clock.wallMs();
+      draft.images.set(record.id, { ...current, doomed: false, taggedAtMs });
     });
+    this.#tell('tag', record.id, tag);
   }
 
   save(references: readonly string[]): AsyncIterable<Uint8Array> {
@@ -324,91 +435,14 @@ class Store implements ImageStore {
   /** Runs work that brings content in; what it leaves behind when it fails is swept. */
   async #arrive<T>(work: () => Promise<T>): Promise<T> {
     try {
-      return await this.#leases.during(work);
+      return await this.#leases.during(async () => {
+        await this.#arrivals.checkSpace();
+        return work();
+      });
     } catch (error) {
       await this.#sweepIfFree();
       throw diskError(error, this.#directory);
     }
-  }
-
-  async #ingested<T>(
-    as: IngestJob['as'],
-    source: AsyncIterable<Uint8Array>,
-    use: (ingested: Ingested) => Promise<T>,
-  ): Promise<T> {
-    const scratch = await this.#blobs.scratch();
-    try {
-      const job: IngestJob = { kind: 'ingest', as, directory: scratch.directory };
-      return await use(await this.#jobs.ingest(job, source));
-    } finally {
-      await scratch.remove();
-    }
-  }
-
-  /** Unpacks what is missing and names the images, all of them or none. */
-  async #addAll(arrived: readonly Arrived[], tell: Tell, signal?: AbortSignal): Promise<Image[]> {
-    const records: ImageRecord[] = [];
-    for (const image of arrived) {
-      const { config, diffIds } = parseConfig(await this.#blobs.readDocument(image.id));
-      const layers = image.layers.map((layer) => layer.digest);
-      await this.#unpackAll(diffIds, layers, tell, signal);
-      const sizes = diffIds.map((diffId) => this.#layers.facts(diffId)?.sizeBytes ?? 0);
-      records.push({
-        id: image.id,
-        manifest: image.manifest,
-        roots: [image.root],
-        pulledAs: image.pulledAs,
-        config,
-        sizeBytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
-        diffIds,
-        layers,
-        blobs: image.blobs,
-        doomed: false,
-      });
-    }
-    await this.#catalog.change((draft) => {
-      records.forEach((record, at) => {
-        draft.images.set(record.id, mergeRecord(draft.images.get(record.id), record));
-        for (const tag of arrived[at].tags) draft.tags.set(tag, record.id);
-      });
-    });
-    return records.map((record) => this.#catalog.toImage(this.#record(record.id)));
-  }
-
-  async #unpackAll(
-    diffIds: readonly string[],
-    blobs: readonly string[],
-    tell: Tell,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    for (const [at, diffId] of diffIds.entries()) {
-      if (signal?.aborted === true) throw new SwarmError('cancelled', 'the pull was cancelled');
-      const id = shortId(blobs[at]);
-      if (this.#layers.facts(diffId) === undefined) {
-        const totalBytes = await this.#blobs.sizeBytes(blobs[at]);
-        if (totalBytes === undefined) {
-          throw new SwarmError(
-            'corrupt',
-            `${this.#blobs.path(blobs[at])} is missing: get the image again`,
-          );
-        }
-        tell({ id, status: 'Extracting', currentBytes: 0, totalBytes });
-        await this.#layers.ensure(diffId, this.#blobs.path(blobs[at]), (currentBytes) =>
-          tell({ id, status: 'Extracting', currentBytes, totalBytes }),
-        );
-      }
-      tell({ id, status: 'Pull complete' });
-    }
-  }
-
-  async #checkSpace(): Promise<void> {
-    const { bavail, bsize } = await statfs(this.#directory);
-    if (bavail * bsize >= MIN_FREE_BYTES) return;
-    throw new SwarmError(
-      'exhausted',
-      `less than 16 MiB are left on the disk of ${this.#directory}: free some (tsswarm image rm) ` +
-        'and try again',
-    );
   }
 }
 

@@ -1,4 +1,5 @@
 /** What the image store offers to the agent and the API: references, images, progress. */
+import type { HealthCheck } from '../container/types.ts';
 
 export interface ImageConfig {
   readonly architecture: string;
@@ -14,6 +15,7 @@ export interface ImageConfig {
   readonly exposedPorts: readonly string[];
   readonly volumes: readonly string[];
   readonly stopSignal: string;
+  readonly healthCheck?: HealthCheck;
 }
 
 export interface Image {
@@ -27,6 +29,22 @@ export interface Image {
   readonly sizeBytes: number;
   /** 'sha256:...' of each uncompressed layer, lowest first. */
   readonly diffIds: readonly string[];
+  /** When it last got a name on this host; 0 when that is not known. */
+  readonly taggedAtMs: number;
+}
+
+/** A manifest in a registry, or here: what a service pins. */
+export interface Distribution {
+  readonly mediaType: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+  readonly platforms: readonly Platform[];
+}
+
+export interface Platform {
+  readonly os: string;
+  readonly architecture: string;
+  readonly variant?: string;
 }
 
 export interface ImageProgress {
@@ -42,12 +60,66 @@ export interface RegistryAuth {
   readonly username?: string;
   readonly password?: string;
   readonly identityToken?: string;
+  /** A bearer token, sent as it is. */
+  readonly registryToken?: string;
 }
 
-export interface PullOptions {
+export interface TransferOptions {
   readonly auth?: RegistryAuth;
   readonly onProgress?: (progress: ImageProgress) => void;
   readonly signal?: AbortSignal;
+}
+
+export interface PullOptions extends TransferOptions {
+  /** Instead of this host's own. */
+  readonly platform?: Platform;
+  /** How long a connection may take to open. */
+  readonly connectMs?: number;
+}
+
+export interface ResolveOptions {
+  readonly auth?: RegistryAuth;
+  readonly signal?: AbortSignal;
+  /** How long a connection may take to open. */
+  readonly connectMs?: number;
+}
+
+export interface PushedImage {
+  readonly tag: string;
+  readonly digest: string;
+  readonly sizeBytes: number;
+}
+
+export interface LayerUse {
+  readonly diffId: string;
+  readonly sizeBytes: number;
+}
+
+/** What images take on this host's disk. */
+export interface ImageUsage {
+  /** Unpacked layers, each once. */
+  readonly layersBytes: number;
+  readonly images: readonly {
+    readonly id: string;
+    /** Of its unpacked layers, those that other images have too. */
+    readonly sharedBytes: number;
+    readonly uniqueBytes: number;
+    /** Containers of this host that use it. */
+    readonly containers: number;
+  }[];
+}
+
+export interface ImagePruned {
+  readonly removed: readonly ImageRemoval[];
+  /** Freed on the disk: layers and what they were unpacked from. */
+  readonly reclaimedBytes: number;
+}
+
+export interface ImageEvent {
+  readonly action: 'pull' | 'push' | 'load' | 'import' | 'save' | 'tag' | 'untag' | 'delete';
+  /** The image's id, or for pull and push the name as people write it. */
+  readonly id: string;
+  readonly name: string;
 }
 
 /**
@@ -71,6 +143,25 @@ export interface ImageStore {
     changes?: readonly string[],
   ): Promise<Image>;
   pull(reference: string, options?: PullOptions): Promise<Image>;
+  /** Tags of a repository in its registry. */
+  remoteTags(repository: string, options?: ResolveOptions): Promise<readonly string[]>;
+  /** What the registry has under the name now. SwarmError as pull. */
+  resolve(reference: string, options?: ResolveOptions): Promise<Distribution>;
+  /** As `resolve`, from what is here; undefined when the image is not. */
+  local(reference: string): Promise<Distribution | undefined>;
+  /** Sends the image to the registry its name says: 'host/name:tag' has to be a tag of it. */
+  push(reference: string, options?: TransferOptions): Promise<PushedImage>;
+  /** Whether `server` ('host[:port]', '' = Docker Hub) lets this user in: else unauthorized. */
+  login(server: string, auth: RegistryAuth): Promise<void>;
+  /** The image's configuration as its maker wrote it. */
+  configuration(imageId: string): Promise<Readonly<Record<string, unknown>>>;
+  /** Its layers with their unpacked sizes, lowest first. */
+  layerUse(imageId: string): readonly LayerUse[];
+  usage(): ImageUsage;
+  /** Removes images that no container uses and that `unwanted` says so of. */
+  prune(unwanted: (image: Image) => boolean): Promise<ImagePruned>;
+  /** Calls `listener` after each change; returns how to end that. */
+  onEvent(listener: (event: ImageEvent) => void): () => void;
   /** Untags, or removes when it was the last tag; returns what happened, in Docker's words. */
   remove(reference: string, options: { force: boolean }): Promise<ImageRemoval[]>;
   tag(source: string, target: string): Promise<void>;

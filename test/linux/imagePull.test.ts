@@ -262,7 +262,7 @@ test('wrong content from a registry that lies is refused and leaves nothing', as
     [
       'a broken layer store',
       'not_found',
-      /blob sha256:.* not found: gone/,
+      /blob sha256:.* not found: blob unknown: gone/,
       (at, response) => {
         if (!at.endsWith(first)) return false;
         response.writeHead(404).end('{"errors":[{"code":"BLOB_UNKNOWN","message":"gone"}]}');
@@ -387,7 +387,10 @@ test('a user name and password go to a registry that asks for them by Basic', as
     }),
   );
   const store = await openStore(t, scratchDirectory(t));
-  await assert.rejects(store.pull(`${host}/web:1`), /wants a user name and password/);
+  await assert.rejects(
+    store.pull(`${host}/web:1`),
+    /no basic auth credentials: .* wants a user name and password/,
+  );
   await store.pull(`${host}/web:1`, { auth: { username: 'me', password: 'pw' } });
 });
 
@@ -478,6 +481,6 @@ test('a certificate must be trusted, by the CA the operator put there if need be
   const caDir = path.join(work, 'certs.d');
   fs.mkdirSync(path.join(caDir, host), { recursive: true });
   fs.copyFileSync(`${work}/cert.pem`, path.join(caDir, host, 'ca.crt'));
-  const store = await openStore(t, path.join(work, 'b'), { caDir });
+  const store = await openStore(t, path.join(work, 'b'), { certificateDirectories: [caDir] });
   assert.equal((await store.pull(`${host}/web:1`)).id, sha256(image.config));
 });

@@ -6,7 +6,12 @@ import {
   assignmentKey,
   type NetworkAssignment,
 } from '../../model/assignment.ts';
-import { DEFAULT_PLACEMENT, DEFAULT_RESTART_POLICY, NO_RESOURCES } from '../../model/defaults.ts';
+import {
+  DEFAULT_CONTAINER_EXTRAS,
+  DEFAULT_PLACEMENT,
+  DEFAULT_RESTART_POLICY,
+  NO_RESOURCES,
+} from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { ContainerSpec, Task, TaskSpec, TaskStatus } from '../../model/types.ts';
 
@@ -34,6 +39,7 @@ const CONTAINER: ContainerSpec = {
   dnsOptions: [],
   secrets: [],
   configs: [],
+  ...DEFAULT_CONTAINER_EXTRAS,
 };
 
 export const ASSIGNED_STATUS: TaskStatus = {
@@ -74,6 +80,8 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
     ports: [],
     notBeforeMs: 0,
     movedFrom: '',
+    jobIteration: undefined,
+    genericResources: [],
     ...parts.task,
     spec: {
       container: { ...CONTAINER, ...parts.container },
@@ -81,7 +89,9 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
       reservations: NO_RESOURCES,
       restart: DEFAULT_RESTART_POLICY,
       placement: DEFAULT_PLACEMENT,
-      networks: [{ target: 'none', aliases: [] }],
+      networks: [{ target: 'none', aliases: [], addresses: [] }],
+      genericResources: [],
+      logDriver: '',
       logOptions: {},
       forceUpdate: 0,
       ...parts.spec,

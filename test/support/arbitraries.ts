@@ -4,25 +4,28 @@
  */
 
 import { TaskState } from '../../model/taskState.ts';
-import type {
-  Cluster,
-  ClusterSpec,
-  Config,
-  ContainerSpec,
-  Network,
-  NetworkSpec,
-  Node,
-  NodeDescription,
-  NodeSpec,
-  PortConfig,
-  Secret,
-  Service,
-  ServiceMode,
-  ServiceSpec,
-  Task,
-  TaskSpec,
-  TaskStatus,
-  UpdateConfig,
+import {
+  type Cluster,
+  type ClusterSpec,
+  type Config,
+  type ContainerSpec,
+  type GenericResource,
+  LOG_DRIVERS,
+  type Network,
+  type NetworkSpec,
+  type Node,
+  type NodeDescription,
+  type NodeSpec,
+  type PortConfig,
+  PROPAGATIONS,
+  type Secret,
+  type Service,
+  type ServiceMode,
+  type ServiceSpec,
+  type Task,
+  type TaskSpec,
+  type TaskStatus,
+  type UpdateConfig,
 } from '../../model/types.ts';
 import { fc } from './properties.ts';
 
@@ -30,6 +33,11 @@ const text = fc.string({ maxLength: 12 });
 const texts = fc.array(text, { maxLength: 3 });
 const u32 = fc.nat({ max: 0xffff_ffff });
 const whole = fc.maxSafeNat();
+/** Milliseconds that are whole nanoseconds. */
+const fine = fc.oneof(
+  whole,
+  fc.maxSafeNat().map((nanoseconds) => nanoseconds / 1e6),
+);
 const labels = fc.dictionary(
   fc.string({ maxLength: 8 }).filter((key) => key !== '__proto__'),
   text,
@@ -61,6 +69,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   subnetSize: u32,
   vxlanPort: u32,
   removedRaftIds: fc.array(whole, { maxLength: 3 }),
+  removedNodes: fc.array(fc.record({ id: text, untilMs: whole }), { maxLength: 3 }),
   rebalanceAtMs: whole,
 });
 
@@ -70,6 +79,12 @@ export const nodeSpec: fc.Arbitrary<NodeSpec> = fc.record({
   role: fc.constantFrom('worker', 'manager'),
   availability: fc.constantFrom('active', 'pause', 'drain'),
 });
+
+const genericResource: fc.Arbitrary<GenericResource> = fc.oneof(
+  fc.record({ kind: text, name: fc.constant(''), amount: whole }),
+  fc.record({ kind: text, name: fc.string({ minLength: 1 }), amount: fc.constant(1) }),
+);
+const genericResources = fc.array(genericResource, { maxLength: 2 });
 
 export const description: fc.Arbitrary<NodeDescription> = fc.record({
   hostname: text,
@@ -81,6 +96,7 @@ export const description: fc.Arbitrary<NodeDescription> = fc.record({
   engineVersion: text,
   engineLabels: plainLabels,
   machineId: text,
+  genericResources,
 });
 
 export const node: fc.Arbitrary<Node> = fc.record({
@@ -96,6 +112,7 @@ export const node: fc.Arbitrary<Node> = fc.record({
   manager: fc.option(fc.record({ raftId: whole, address: text }), { nil: undefined }),
   downSinceMs: whole,
   availableSinceMs: whole,
+  specVersion: whole,
   certificateSerial: text,
 });
 
@@ -122,6 +139,18 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
       readOnly: fc.boolean(),
       tmpfsSizeBytes: whole,
       tmpfsMode: u32,
+      propagation: fc.constantFrom('' as const, ...PROPAGATIONS),
+      nonRecursive: fc.boolean(),
+      createSource: fc.boolean(),
+      volume: fc.option(
+        fc.record({
+          labels: plainLabels,
+          driver: text,
+          driverOptions: plainLabels,
+          noCopy: fc.boolean(),
+        }),
+        { nil: undefined },
+      ),
     }),
     { maxLength: 2 },
   ),
@@ -138,6 +167,27 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
   dnsOptions: texts,
   secrets: references,
   configs: references,
+  healthCheck: fc.option(
+    fc.record({
+      test: texts,
+      intervalMs: whole,
+      timeoutMs: whole,
+      retries: u32,
+      startPeriodMs: whole,
+      startIntervalMs: whole,
+    }),
+    { nil: undefined },
+  ),
+  init: fc.constantFrom(undefined, true, false),
+  ulimits: fc.array(fc.record({ name: text, soft: fc.maxSafeInteger(), hard: whole }), {
+    maxLength: 2,
+  }),
+  oomScoreAdj: fc.integer({ min: -1000, max: 1000 }),
+  noNewPrivileges: fc.boolean(),
+  selinuxDisabled: fc.boolean(),
+  seccomp: fc.constantFrom('default' as const, 'unconfined' as const),
+  openStdin: fc.boolean(),
+  registryAuth: text,
 });
 
 const resources = fc.record({ nanoCpus: whole, memoryBytes: whole, pids: whole });
@@ -146,11 +196,14 @@ export const taskSpec: fc.Arbitrary<TaskSpec> = fc.record({
   container,
   limits: resources,
   reservations: resources,
+  genericResources: fc.array(fc.record({ kind: text, name: fc.constant(''), amount: whole }), {
+    maxLength: 2,
+  }),
   restart: fc.record({
     condition: fc.constantFrom('none' as const, 'on-failure' as const, 'any' as const),
-    delayMs: whole,
+    delayMs: fine,
     maxAttempts: u32,
-    windowMs: whole,
+    windowMs: fine,
   }),
   placement: fc.record({
     constraints: texts,
@@ -158,18 +211,22 @@ export const taskSpec: fc.Arbitrary<TaskSpec> = fc.record({
     spreadOver: texts,
     platforms: fc.array(fc.record({ os: text, architecture: text }), { maxLength: 2 }),
   }),
-  networks: fc.array(fc.record({ target: text, aliases: texts }), { maxLength: 2 }),
+  networks: fc.array(fc.record({ target: text, aliases: texts, addresses: texts }), {
+    maxLength: 2,
+  }),
+  logDriver: fc.constantFrom('' as const, ...LOG_DRIVERS),
   logOptions: plainLabels,
   forceUpdate: whole,
 });
 
 const updateConfig: fc.Arbitrary<UpdateConfig> = fc.record({
   parallelism: u32,
-  delayMs: whole,
+  delayMs: fine,
   failureAction: fc.constantFrom('pause', 'continue', 'rollback'),
-  monitorMs: whole,
+  monitorMs: fine,
   maxFailureRatio: fc.double({ min: 0, max: 1, noNaN: true }),
   order: fc.constantFrom('stop-first', 'start-first'),
+  progressDeadlineMs: whole,
 });
 
 const ports: fc.Arbitrary<PortConfig[]> = fc.array(
@@ -178,7 +235,8 @@ const ports: fc.Arbitrary<PortConfig[]> = fc.array(
     protocol: fc.constantFrom('tcp' as const, 'udp' as const),
     targetPort: u32,
     publishedPort: u32,
-    publishMode: fc.constant('ingress' as const),
+    publishMode: fc.constantFrom('ingress' as const, 'host' as const),
+    hostAddress: text,
   }),
   { maxLength: 2 },
 );
@@ -186,6 +244,12 @@ const ports: fc.Arbitrary<PortConfig[]> = fc.array(
 const mode: fc.Arbitrary<ServiceMode> = fc.oneof(
   fc.record({ kind: fc.constant('replicated' as const), replicas: u32 }),
   fc.record({ kind: fc.constant('global' as const) }),
+  fc.record({
+    kind: fc.constant('replicated-job' as const),
+    maxConcurrent: u32,
+    totalCompletions: u32,
+  }),
+  fc.record({ kind: fc.constant('global-job' as const) }),
 );
 
 export const serviceSpec: fc.Arbitrary<ServiceSpec> = fc.record({
@@ -223,6 +287,7 @@ export const service: fc.Arbitrary<Service> = fc.record({
   virtualAddresses: fc.array(fc.record({ networkId: text, address: text }), { maxLength: 2 }),
   ports,
   allocatedVersion: whole,
+  job: fc.option(fc.record({ iteration: whole, lastExecutionMs: whole }), { nil: undefined }),
 });
 
 export const taskStatus: fc.Arbitrary<TaskStatus> = fc.record({
@@ -258,6 +323,8 @@ export const task: fc.Arbitrary<Task> = fc.record({
   ports,
   notBeforeMs: whole,
   movedFrom: text,
+  jobIteration: fc.option(whole, { nil: undefined }),
+  genericResources,
 });
 
 const data = {

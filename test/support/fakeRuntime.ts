@@ -18,6 +18,8 @@ import type { Image, ImageConfig, ImageStore } from '../../runtime/image/types.t
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
+  Endpoint,
   HostNetwork,
   IngressState,
   OverlayPeer,
@@ -26,7 +28,20 @@ import type {
 
 const FIRST_PID = 1000;
 
+/** What a test of the agent does not ask of a container. */
+function unasked(): never {
+  throw new Error('not part of what this fake does');
+}
+
 export class FakeContainer implements Container {
+  readonly paused = false;
+  attach = unasked;
+  exec = unasked;
+  pause = unasked;
+  resume = unasked;
+  resize = unasked;
+  rename = unasked;
+  processes = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
@@ -171,6 +186,7 @@ export class FakeImages implements ImageStore {
       config: { ...IMAGE_CONFIG, ...config },
       sizeBytes: 1,
       diffIds: ['sha256:0'],
+      taggedAtMs: 0,
     };
     this.known.set(reference, image);
     return image;
@@ -204,6 +220,16 @@ export class FakeImages implements ImageStore {
   remove = unused;
   tag = unused;
   save = unused;
+  remoteTags = unused;
+  resolve = unused;
+  local = unused;
+  push = unused;
+  login = unused;
+  configuration = unused;
+  layerUse = unused;
+  usage = unused;
+  prune = unused;
+  onEvent = unused;
 
   async close(): Promise<void> {}
 }
@@ -270,6 +296,14 @@ export class FakeNetwork implements HostNetwork {
   }
 
   async close(): Promise<void> {}
+
+  createBridge = unused;
+  removeBridge = unused;
+  connect = unused;
+  disconnect = unused;
+  publish = unused;
+  bridges = (): readonly BridgeNetwork[] => [];
+  endpoints = (): readonly Endpoint[] => [];
 
   #attachment(request: AttachRequest): Attachment {
     return {

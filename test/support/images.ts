@@ -11,6 +11,7 @@ import path from 'node:path';
 import type { TestContext } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { silentLog } from '../../base/log.ts';
+import { NO_SETTINGS, type RegistrySettings } from '../../runtime/image/registryHosts.ts';
 import { openImageStore } from '../../runtime/image/store.ts';
 import { type TarInput, writeTar } from '../../runtime/image/tar.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
@@ -145,13 +146,13 @@ export function scratchDirectory(test: TestContext): string {
 export async function openStore(
   test: TestContext,
   dataRoot: string,
-  more: { insecureRegistries?: string[]; caDir?: string } = {},
+  registries: Partial<RegistrySettings> = {},
 ): Promise<ImageStore> {
   const store = await openImageStore({
     dataRoot,
     clock: new SystemClock(),
     log: silentLog,
-    ...more,
+    registries: { ...NO_SETTINGS, ...registries },
   });
   test.after(() => store.close());
   return store;

@@ -4,12 +4,14 @@
  */
 import {
   DEFAULT_CLUSTER_SPEC,
+  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
   DEFAULT_UPDATE_CONFIG,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import type {
   Cluster,
   ClusterSpec,
@@ -41,6 +43,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
     ...fields,
   };
@@ -64,6 +67,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     manager: undefined,
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
@@ -77,6 +81,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
       ...fields.description,
     },
   };
@@ -107,6 +112,7 @@ export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
     dnsOptions: [],
     secrets: [],
     configs: [],
+    ...DEFAULT_CONTAINER_EXTRAS,
     ...fields,
   };
 }
@@ -127,6 +133,8 @@ export function taskSpec(fields: TaskSpecFields = {}): TaskSpec {
     reservations: NO_RESOURCES,
     restart: DEFAULT_RESTART_POLICY,
     networks: [],
+    genericResources: [],
+    logDriver: '',
     logOptions: {},
     forceUpdate: 0,
     ...fields,
@@ -150,11 +158,14 @@ export function serviceSpec(name: string, fields: ServiceSpecFields = {}): Servi
   };
 }
 
+const FIRST_RUN = { iteration: 0, lastExecutionMs: 0 };
+
 /** Its id is `<name>-id`. */
 export function service(name: string, fields: ServiceSpecFields = {}): Service {
   return {
     ...base(`${name}-id`),
     spec: serviceSpec(name, fields),
+    job: fields.mode !== undefined && isJob(fields.mode) ? FIRST_RUN : undefined,
     previousSpec: undefined,
     specVersion: 0,
     update: undefined,

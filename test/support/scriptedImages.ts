@@ -1,6 +1,19 @@
 /** An ImageStore of one made-up image that remembers what it was asked to do. */
 import { SwarmError } from '../../base/errors.ts';
-import type { Image, ImageRemoval, ImageStore, PullOptions } from '../../runtime/image/types.ts';
+import type {
+  Distribution,
+  Image,
+  ImagePruned,
+  ImageRemoval,
+  ImageStore,
+  ImageUsage,
+  LayerUse,
+  PullOptions,
+  PushedImage,
+  RegistryAuth,
+  ResolveOptions,
+  TransferOptions,
+} from '../../runtime/image/types.ts';
 
 export function makeImage(name: string): Image {
   return {
@@ -23,6 +36,7 @@ export function makeImage(name: string): Image {
     },
     sizeBytes: 123_456,
     diffIds: [`sha256:${'c'.repeat(64)}`],
+    taggedAtMs: 0,
   };
 }
 
@@ -80,6 +94,8 @@ export class ScriptedImages implements ImageStore {
       options.onProgress?.({ id: 'cccccccccccc', status, currentBytes: 1, totalBytes: 2 });
     }
     if (reference.startsWith('broken')) throw new SwarmError('unavailable', 'the registry hung up');
+    options.onProgress?.({ id: '', status: `Digest: sha256:${'b'.repeat(64)}` });
+    options.onProgress?.({ id: '', status: `Status: Image is up to date for ${reference}` });
     return this.images[0];
   }
 
@@ -99,6 +115,82 @@ export class ScriptedImages implements ImageStore {
 
   async *save(references: readonly string[]): AsyncGenerator<Uint8Array> {
     yield Buffer.from(`archive of ${references.join(' ')}`);
+  }
+
+  async remoteTags(): Promise<readonly string[]> {
+    return ['1', '2'];
+  }
+
+  /** What a registry is asked for; all registries are away. */
+  readonly resolved: { readonly reference: string; readonly options: ResolveOptions }[] = [];
+
+  async resolve(reference: string, options: ResolveOptions = {}): Promise<Distribution> {
+    this.resolved.push({ reference, options });
+    if (reference.startsWith('a/b')) throw new SwarmError('not_found', 'manifest unknown');
+    throw new SwarmError('unavailable', 'cannot reach registry docker.io');
+  }
+
+  async local(reference: string): Promise<Distribution | undefined> {
+    const image = this.find(reference);
+    if (image === undefined) return undefined;
+    return {
+      mediaType: 'application/vnd.oci.image.manifest.v1+json',
+      digest: image.digests[0].slice(image.digests[0].indexOf('@') + 1),
+      sizeBytes: 500,
+      platforms: [{ os: 'linux', architecture: 'amd64' }],
+    };
+  }
+
+  readonly pushed: { readonly reference: string; readonly options: TransferOptions }[] = [];
+
+  async push(reference: string, options: TransferOptions = {}): Promise<PushedImage> {
+    this.pushed.push({ reference, options });
+    options.onProgress?.({ id: 'cccccccccccc', status: 'Pushed' });
+    return { tag: '1', digest: `sha256:${'b'.repeat(64)}`, sizeBytes: 500 };
+  }
+
+  async login(server: string, auth: RegistryAuth): Promise<void> {
+    if (auth.password === 'pw') return;
+    throw new SwarmError('unauthorized', `login attempt to https://${server}/v2/ failed`);
+  }
+
+  async configuration(): Promise<Readonly<Record<string, unknown>>> {
+    return {
+      architecture: 'amd64',
+      os: 'linux',
+      created: '2023-11-14T22:13:20Z',
+      config: { Entrypoint: ['/web'], Env: ['PATH=/bin'], Labels: { kind: 'test' } },
+      history: [
+        { created: '2023-11-14T22:13:20Z', created_by: 'COPY web /' },
+        { created: '2023-11-14T22:13:20Z', created_by: 'ENV PATH=/bin', empty_layer: true },
+      ],
+    };
+  }
+
+  layerUse(): readonly LayerUse[] {
+    return [{ diffId: `sha256:${'c'.repeat(64)}`, sizeBytes: 123_456 }];
+  }
+
+  usage(): ImageUsage {
+    return {
+      layersBytes: 123_456,
+      images: this.images.map(({ id }) => ({
+        id,
+        sharedBytes: 0,
+        uniqueBytes: 123_456,
+        containers: 0,
+      })),
+    };
+  }
+
+  async prune(unwanted: (image: Image) => boolean): Promise<ImagePruned> {
+    const gone = this.images.filter(unwanted);
+    this.images = this.images.filter((image) => !gone.includes(image));
+    return { removed: gone.map(({ id }) => ({ deleted: id })), reclaimedBytes: 123_456 };
+  }
+
+  onEvent(): () => void {
+    return () => {};
   }
 
   hold(): () => void {

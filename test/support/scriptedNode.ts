@@ -6,7 +6,6 @@ import { isDeepStrictEqual } from 'node:util';
 import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
-import { NodeTaskHosts } from '../../daemon/taskHosts.ts';
 import type {
   DaemonNode,
   HostInfo,
@@ -41,6 +40,7 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { scriptedHost, scriptedTaskHosts } from './scriptedHost.ts';
 import { ScriptedImages } from './scriptedImages.ts';
 
 const BASE = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
@@ -50,14 +50,8 @@ export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
   readonly store = new Store();
   readonly images = new ScriptedImages();
-  readonly taskHosts = new NodeTaskHosts({
-    containers: () => [],
-    ownNodeId: () => this.localNode.nodeId,
-    view: () => this.store,
-    channelTo: (address) => {
-      throw new SwarmError('unavailable', `a scripted node reaches no other (${address})`);
-    },
-  });
+  readonly taskHosts = scriptedTaskHosts(this.store, () => this.localNode.nodeId);
+  readonly host = scriptedHost(this.images);
   readonly inits: InitRequest[] = [];
   readonly joins: JoinRequest[] = [];
   readonly logQueries: TaskLogQuery[] = [];
@@ -216,6 +210,7 @@ export class ScriptedNode implements DaemonNode, Control {
       spec,
       previousSpec: undefined,
       specVersion: this.#index + 1,
+      job: undefined,
       update: undefined,
       virtualAddresses: [],
       ports: spec.ports.map((port, at) => ({
@@ -452,6 +447,8 @@ export class ScriptedNode implements DaemonNode, Control {
       ports: service.ports,
       notBeforeMs: 0,
       movedFrom: '',
+      jobIteration: undefined,
+      genericResources: [],
     };
   }
 }
@@ -471,6 +468,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
       engineVersion: '0.1.0',
       engineLabels: {},
       machineId: '',
+      genericResources: [],
     },
     role: 'manager',
     state: 'ready',
@@ -481,6 +479,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
   };
 }
@@ -498,6 +497,7 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
 }

@@ -98,6 +98,7 @@ export class TestNode {
       engineVersion: 'test',
       engineLabels: {},
       machineId: this.machineId,
+      genericResources: [],
     };
   }
 

@@ -30,6 +30,7 @@ const DESCRIPTION = {
   engineVersion: '1',
   engineLabels: {},
   machineId: '',
+  genericResources: [],
 };
 
 class History {
@@ -132,7 +133,7 @@ class History {
     const networks = [{ networkId: 'n1', address: `10.0.1.${this.#made + 1}/24`, aliases: [] }];
     this.#put(
       makeTask(`t${this.#made}`, {
-        spec: { networks: [{ target: onOverlay ? 'n1' : 'none', aliases: [] }] },
+        spec: { networks: [{ target: onOverlay ? 'n1' : 'none', aliases: [], addresses: [] }] },
         task: {
           networks: onOverlay ? networks : [],
           desiredState: this.random.below(4) === 0 ? TaskState.READY : TaskState.RUNNING,

@@ -23,6 +23,7 @@ const DESCRIPTION = {
   engineVersion: '1',
   engineLabels: {},
   machineId: '',
+  genericResources: [],
 };
 
 function setUp(...addresses: string[]) {

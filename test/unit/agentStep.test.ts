@@ -34,7 +34,17 @@ const PREPARED: Outcome = {
 };
 const STARTED: Outcome = {
   kind: 'started',
-  started: { containerId: 'c1', gatewayAddress: '172.20.0.2', pid: 7 },
+  started: { containerId: 'c1', gatewayAddress: '172.20.0.2', pid: 7, isChecked: false },
+};
+
+const CHECKED: Outcome = {
+  kind: 'started',
+  started: { containerId: 'c1', gatewayAddress: '172.20.0.2', pid: 7, isChecked: true },
+};
+const HEALTHY: Outcome = { kind: 'health', report: { isHealthy: true, error: '' } };
+const UNHEALTHY: Outcome = {
+  kind: 'health',
+  report: { isHealthy: false, error: 'unhealthy container: 3 health checks failed' },
 };
 
 function exited(exitCode: number, oomKilled = false, error = ''): Outcome {
@@ -203,16 +213,17 @@ const event = fc.record({
   finishes: fc.boolean(),
   fails: fc.boolean(),
   exitCode: fc.constantFrom(0, 1, 137),
+  health: fc.constantFrom(undefined, HEALTHY, UNHEALTHY),
 });
 
-function outcomeOf(action: Action, fails: boolean, exitCode: number): Outcome {
+function outcomeOf(action: Action, fails: boolean, exitCode: number, isChecked: boolean): Outcome {
   if (fails) return failed(action, exitCode);
   switch (action) {
     case 'prepare':
       return PREPARED;
     case 'start':
     case 'restart':
-      return STARTED;
+      return isChecked ? CHECKED : STARTED;
     case 'wait':
       return exited(exitCode);
     case 'shutdown':
@@ -222,7 +233,7 @@ function outcomeOf(action: Action, fails: boolean, exitCode: number): Outcome {
 
 test('a task only moves forward, does one thing at a time and ends for good', () => {
   fc.assert(
-    fc.property(fc.array(event, { maxLength: 40 }), (events) => {
+    fc.property(fc.array(event, { maxLength: 40 }), fc.boolean(), (events, isChecked) => {
       let { desired, status, memory } = INPUT as StepInput;
       let doing: Action | undefined;
       let nowMs = 0;
@@ -231,11 +242,13 @@ test('a task only moves forward, does one thing at a time and ends for good', ()
         nowMs += next.waitMs;
         if (next.desired > desired) desired = next.desired;
         aloneSinceMs = next.alone ? (aloneSinceMs ?? nowMs) : undefined;
-        const outcome =
-          doing !== undefined && next.finishes
-            ? outcomeOf(doing, next.fails, next.exitCode)
-            : undefined;
-        if (outcome !== undefined) doing = undefined;
+        let outcome: Outcome | undefined;
+        if (doing === 'wait' && isChecked && next.health !== undefined) {
+          outcome = next.health;
+        } else if (doing !== undefined && next.finishes) {
+          outcome = outcomeOf(doing, next.fails, next.exitCode, isChecked);
+          doing = undefined;
+        }
         const result = step({
           ...INPUT,
           desired,
@@ -269,4 +282,62 @@ test('a task only moves forward, does one thing at a time and ends for good', ()
     }),
     { numRuns: 2000 },
   );
+});
+
+function startedUnchecked(): StepResult {
+  return after(after(step(INPUT), { outcome: PREPARED }), { outcome: CHECKED });
+}
+
+test('a task with a health check stays STARTING until that has passed', () => {
+  const starting = startedUnchecked();
+  assert.equal(starting.status.state, TaskState.STARTING);
+  assert.equal(starting.status.pid, 7);
+  assert.equal(starting.action, 'wait');
+  const running = after(starting, { doing: 'wait', outcome: HEALTHY, wallMs: 1009 });
+  assert.equal(running.status.state, TaskState.RUNNING);
+  assert.equal(running.status.phases[TaskState.RUNNING], 1009);
+  assert.equal(running.action, undefined, 'it is waited for already');
+});
+
+test('a task that never becomes healthy is shut down and FAILED with the reason', () => {
+  const stopping = after(startedUnchecked(), { doing: 'wait', outcome: UNHEALTHY });
+  assert.equal(stopping.action, 'shutdown');
+  assert.equal(stopping.status.state, TaskState.STARTING);
+  const stopped: Outcome = {
+    kind: 'stopped',
+    exit: { exitCode: 143, oomKilled: false, error: '' },
+  };
+  const failed = after(stopping, { outcome: stopped });
+  assert.equal(failed.status.state, TaskState.FAILED);
+  assert.equal(failed.status.exitCode, 143);
+  assert.match(failed.status.error, /^unhealthy container: 3 health checks failed/);
+});
+
+test('a running task that turns unhealthy says so at once, then is stopped and fails', () => {
+  const starting = startedUnchecked();
+  const running = after(starting, { doing: 'wait', outcome: HEALTHY });
+  const stopping = after(running, { doing: 'wait', outcome: UNHEALTHY });
+  assert.equal(stopping.action, 'shutdown');
+  assert.equal(stopping.status.state, TaskState.RUNNING);
+  assert.match(stopping.status.error, /^unhealthy container/);
+  const failed = after(stopping, { outcome: { kind: 'stopped', exit: undefined } });
+  assert.equal(failed.status.state, TaskState.FAILED);
+});
+
+test('an unhealthy task that ends, or is told to, is not called unhealthy for that', () => {
+  const stopping = after(startedUnchecked(), { doing: 'wait', outcome: UNHEALTHY });
+  const told = after(stopping, {
+    desired: TaskState.SHUTDOWN,
+    outcome: { kind: 'stopped', exit: { exitCode: 0, oomKilled: false, error: '' } },
+  });
+  assert.equal(told.status.state, TaskState.SHUTDOWN);
+});
+
+test('without a manager an unhealthy task is restarted in place', () => {
+  const alone = { aloneSinceMs: 0, nowMs: 50_000 };
+  const running = after(startedUnchecked(), { doing: 'wait', outcome: HEALTHY });
+  const stopping = after(running, { ...alone, doing: 'wait', outcome: UNHEALTHY });
+  const held = after(stopping, { ...alone, outcome: { kind: 'stopped', exit: undefined } });
+  assert.equal(held.status.state, TaskState.RUNNING);
+  assert.equal(after(held, { ...alone, nowMs: 60_000 }).action, 'restart');
 });

@@ -84,7 +84,7 @@ test('environment is merged by name, and a bare name takes a variable away', () 
 });
 
 test('networks: none and host stand alone, nothing named is the default bridge', () => {
-  const on = (target: string) => ({ spec: { networks: [{ target, aliases: [] }] } });
+  const on = (target: string) => ({ spec: { networks: [{ target, aliases: [], addresses: [] }] } });
   assert.deepEqual(planNetwork(makeTask('t1', on('none'))), { kind: 'new' });
   assert.deepEqual(planNetwork(makeTask('t1', on('host'))), { kind: 'host' });
   const bare = makeTask('t1', { spec: { networks: [] } });
@@ -94,7 +94,9 @@ test('networks: none and host stand alone, nothing named is the default bridge',
     defaultBridge: true,
     publishes: false,
   });
-  const both = { spec: { networks: ['none', 'n1'].map((target) => ({ target, aliases: [] })) } };
+  const both = {
+    spec: { networks: ['none', 'n1'].map((target) => ({ target, aliases: [], addresses: [] })) },
+  };
   assert.throws(() => planNetwork(makeTask('t1', both)), /cannot be combined/);
 });
 

@@ -7,6 +7,7 @@ import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
+import { DEFAULT_MOUNT } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
 import {
   change,
@@ -30,6 +31,7 @@ const DESCRIPTION = {
   engineVersion: '1',
   engineLabels: {},
   machineId: '',
+  genericResources: [],
 };
 
 function world() {
@@ -104,12 +106,10 @@ test('an unknown template and a missing bind source reject with one clear line',
   const { agent, manager } = await started();
   const template = makeTask('t1', { container: { env: ['A={{.Nope}}'] } });
   const mount = {
+    ...DEFAULT_MOUNT,
     type: 'bind',
     source: '/no/such/place',
     target: '/x',
-    readOnly: false,
-    tmpfsSizeBytes: 0,
-    tmpfsMode: 0,
   } as const;
   const bind = makeTask('t2', { container: { mounts: [mount] } });
   manager.assign(complete(1, [taskItem(template), taskItem(bind)]));
@@ -125,7 +125,7 @@ test('networks come before the tasks on them and leave after their last containe
   const { network } = runtime;
   network.failOverlay = 1;
   const task = makeTask('t1', {
-    spec: { networks: [{ target: 'n1', aliases: [] }] },
+    spec: { networks: [{ target: 'n1', aliases: [], addresses: [] }] },
     task: { networks: [{ networkId: 'n1', address: '10.0.1.5/24', aliases: ['web'] }] },
   });
   manager.assign(complete(1, [taskItem(task), { kind: 'network', network: overlay('n1') }]));
@@ -182,7 +182,7 @@ test('a task that its manager has given up does not run on', async () => {
 test('a task on internal networks gets no gateway unless it publishes a port', async () => {
   const { agent, manager, runtime } = await started();
   const networks = {
-    spec: { networks: [{ target: 'n1', aliases: [] }] },
+    spec: { networks: [{ target: 'n1', aliases: [], addresses: [] }] },
     task: { networks: [{ networkId: 'n1', address: '10.0.1.5/24', aliases: [] }] },
   };
   const port = {
@@ -191,6 +191,7 @@ test('a task on internal networks gets no gateway unless it publishes a port', a
     targetPort: 80,
     publishedPort: 8080,
     publishMode: 'ingress',
+    hostAddress: '',
   } as const;
   const shut = makeTask('t1', networks);
   const open = makeTask('t2', { ...networks, task: { ...networks.task, ports: [port] } });
@@ -206,7 +207,7 @@ test('a task on internal networks gets no gateway unless it publishes a port', a
 test('a network that never comes rejects its task with the reason', async () => {
   const { agent, clock, manager } = await started();
   const task = makeTask('t1', {
-    spec: { networks: [{ target: 'n9', aliases: [] }] },
+    spec: { networks: [{ target: 'n9', aliases: [], addresses: [] }] },
     task: { networks: [{ networkId: 'n9', address: '10.0.9.5/24', aliases: [] }] },
   });
   manager.assign(complete(1, [taskItem(task)]));
@@ -366,7 +367,7 @@ test('without a manager a rebooted host starts again what its journal holds', as
   const parts = await started();
   const { clock, manager, runtime } = parts;
   const task = makeTask('t1', {
-    spec: { networks: [{ target: 'n1', aliases: [] }] },
+    spec: { networks: [{ target: 'n1', aliases: [], addresses: [] }] },
     task: { networks: [{ networkId: 'n1', address: '10.0.1.5/24', aliases: [] }] },
   });
   manager.assign(complete(1, [{ kind: 'network', network: overlay('n1') }, taskItem(task)]));

@@ -15,11 +15,18 @@ function withNetwork(plane: ControlPlane, name: string, spec: Partial<NetworkSpe
 }
 
 function on(...names: string[]): ServiceSpecFields['task'] {
-  return { networks: names.map((name) => ({ target: `${name}-id`, aliases: [] })) };
+  return { networks: names.map((name) => ({ target: `${name}-id`, aliases: [], addresses: [] })) };
 }
 
 function published(publishedPort: number, targetPort = 80): PortConfig {
-  return { name: '', protocol: 'tcp', targetPort, publishedPort, publishMode: 'ingress' };
+  return {
+    name: '',
+    protocol: 'tcp',
+    targetPort,
+    publishedPort,
+    publishMode: 'ingress',
+    hostAddress: '',
+  };
 }
 
 function addresses(plane: ControlPlane, name: string): string[] {
@@ -122,7 +129,7 @@ test('endpoint mode dnsrr has no virtual address', () => {
 
 test('node-local networks need no address', () => {
   const plane = new ControlPlane();
-  plane.create('web', { task: { networks: [{ target: 'host', aliases: [] }] } });
+  plane.create('web', { task: { networks: [{ target: 'host', aliases: [], addresses: [] }] } });
   plane.settle();
   assert.equal(plane.running('web')[0].networks[0].address, '');
 });

@@ -9,7 +9,8 @@ import { serviceSpecFromDocker, serviceSpecToDocker } from '../../daemon/api/doc
 import { clusterSpecFromDocker } from '../../daemon/api/docker/swarm.ts';
 import { Fields } from '../../daemon/api/fields.ts';
 import { DEFAULT_CLUSTER_SPEC, DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
-import type { ServiceSpec } from '../../model/types.ts';
+import { isJob } from '../../model/job.ts';
+import type { ContainerSpec, ServiceSpec } from '../../model/types.ts';
 import { nodeSpec, serviceSpec } from '../support/arbitraries.ts';
 import { fc } from '../support/properties.ts';
 
@@ -17,7 +18,8 @@ import { fc } from '../support/properties.ts';
 const LONGEST_MS = 9_000_000_000;
 
 function ms(value: number): number {
-  return value % LONGEST_MS;
+  const short = value % LONGEST_MS;
+  return Math.round(short * 1e6) / 1e6;
 }
 
 /** What Docker's JSON can carry of a random specification. */
@@ -27,11 +29,13 @@ function carried(spec: ServiceSpec): ServiceSpec {
     ...config,
     delayMs: ms(config.delayMs),
     monitorMs: ms(config.monitorMs),
+    progressDeadlineMs: ms(config.progressDeadlineMs),
   });
+  const job = isJob(spec.mode);
   return {
     ...spec,
-    update: update(spec.update),
-    rollback: update(spec.rollback),
+    update: job ? DEFAULT_UPDATE_CONFIG : update(spec.update),
+    rollback: job ? DEFAULT_UPDATE_CONFIG : update(spec.rollback),
     task: {
       ...task,
       restart: {
@@ -40,15 +44,36 @@ function carried(spec: ServiceSpec): ServiceSpec {
         windowMs: ms(task.restart.windowMs),
       },
       reservations: { ...task.reservations, pids: 0 },
+      // Docker names a driver wherever there are options.
+      logDriver:
+        Object.keys(task.logOptions).length > 0 ? task.logDriver || 'local' : task.logDriver,
+      networks: task.networks.map((network) => ({
+        ...network,
+        addresses: network.addresses.flatMap((_, at) => `10.0.0.${at + 1}`),
+      })),
       container: {
         ...task.container,
         image: `i${task.container.image}`,
         stopGraceMs: ms(task.container.stopGraceMs),
+        registryAuth: '',
+        healthCheck: carriedHealth(task.container.healthCheck),
         mounts: task.container.mounts.map((mount) =>
           mount.type === 'tmpfs' ? mount : { ...mount, tmpfsSizeBytes: 0, tmpfsMode: 0 },
         ),
       },
     },
+  };
+}
+
+function carriedHealth(check: ContainerSpec['healthCheck']): ContainerSpec['healthCheck'] {
+  if (check === undefined) return undefined;
+  return {
+    ...check,
+    test: ['CMD', ...check.test],
+    intervalMs: ms(check.intervalMs),
+    timeoutMs: ms(check.timeoutMs),
+    startPeriodMs: ms(check.startPeriodMs),
+    startIntervalMs: ms(check.startIntervalMs),
   };
 }
 
@@ -102,23 +127,35 @@ const UNBUILT: readonly (readonly [string, object])[] = [
     'TaskTemplate.ContainerSpec.Configs[0].Runtime',
     container({ Configs: [{ ConfigID: 'x', Runtime: {} }] }),
   ],
-  ['TaskTemplate.ContainerSpec.Init', container({ Init: true })],
-  ['TaskTemplate.ContainerSpec.Ulimits', container({ Ulimits: [{ Name: 'nofile', Hard: 1 }] })],
-  ['TaskTemplate.ContainerSpec.Privileges', container({ Privileges: { NoNewPrivileges: true } })],
-  ['TaskTemplate.ContainerSpec.Healthcheck', container({ Healthcheck: { Test: ['CMD', 'x'] } })],
   [
-    'TaskTemplate.ContainerSpec.Mounts[0].BindOptions.Propagation',
-    container({ Mounts: [{ Type: 'bind', BindOptions: { Propagation: 'shared' } }] }),
+    'TaskTemplate.ContainerSpec.Privileges.Seccomp.Mode',
+    container({ Privileges: { Seccomp: { Mode: 'custom' } } }),
   ],
   [
-    'TaskTemplate.Resources.Reservations.GenericResources',
-    task({ Resources: { Reservations: { GenericResources: [{ DiscreteResourceSpec: {} }, 1] } } }),
+    'TaskTemplate.ContainerSpec.Privileges.AppArmor.Mode',
+    container({ Privileges: { AppArmor: { Mode: 'disabled' } } }),
   ],
+  [
+    'TaskTemplate.ContainerSpec.Privileges.CredentialSpec',
+    container({ Privileges: { CredentialSpec: { File: 'a' } } }),
+  ],
+  [
+    'TaskTemplate.ContainerSpec.Mounts[0].BindOptions.ReadOnlyNonRecursive',
+    container({ Mounts: [{ Type: 'bind', BindOptions: { ReadOnlyNonRecursive: true } }] }),
+  ],
+  [
+    'TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.Subpath',
+    container({ Mounts: [{ Type: 'volume', VolumeOptions: { Subpath: 'a' } }] }),
+  ],
+  [
+    'TaskTemplate.Resources.Reservations.GenericResources[0].NamedResourceSpec',
+    task({
+      Resources: { Reservations: { GenericResources: [{ NamedResourceSpec: { Kind: 'gpu' } }] } },
+    }),
+  ],
+  ['TaskTemplate.Resources.SwapBytes', task({ Resources: { SwapBytes: 1 } })],
   ['TaskTemplate.LogDriver.Name', task({ LogDriver: { Name: 'syslog' } })],
   ['TaskTemplate.Runtime', task({ Runtime: 'plugin' })],
-  ['TaskTemplate.Networks[0].DriverOpts', task({ Networks: [{ DriverOpts: { a: 'b' } }] })],
-  ['Mode.ReplicatedJob', { TaskTemplate: IMAGE, Mode: { ReplicatedJob: {} } }],
-  ['Mode.GlobalJob', { TaskTemplate: IMAGE, Mode: { GlobalJob: {} } }],
   [
     'EndpointSpec.Ports[0].Protocol',
     { TaskTemplate: IMAGE, EndpointSpec: { Ports: [{ Protocol: 'sctp', TargetPort: 1 }] } },
@@ -145,8 +182,6 @@ test('unbuilt fields that are empty are accepted, as clients send them', () => {
   const empty = {
     Secrets: [],
     Configs: null,
-    Init: false,
-    Healthcheck: { Test: ['NONE'] },
     Privileges: { CredentialSpec: null, SELinuxContext: null },
     Isolation: 'default',
     Unknown: { Future: 1 },
@@ -224,4 +259,79 @@ test('empty fields are left out of Docker’s JSON, as Go’s omitempty does', (
     DNSConfig: {},
     Isolation: 'default',
   });
+});
+
+test('a health check, in whole milliseconds; one that says nothing is none', () => {
+  const read = (Healthcheck: object) =>
+    serviceSpecFromDocker(overTheWire(container({ Healthcheck }))).task.container.healthCheck;
+  assert.deepEqual(read({ Test: ['CMD-SHELL', 'true'], Interval: 2_000_000_000, Retries: 3 }), {
+    test: ['CMD-SHELL', 'true'],
+    intervalMs: 2000,
+    timeoutMs: 0,
+    retries: 3,
+    startPeriodMs: 0,
+    startIntervalMs: 0,
+  });
+  assert.deepEqual(read({ Test: ['NONE'] })?.test, ['NONE']);
+  assert.equal(read({}), undefined);
+});
+
+test('what a client may not see is not in the JSON', () => {
+  const spec = serviceSpecFromDocker(overTheWire({ TaskTemplate: IMAGE })).task.container;
+  assert.doesNotMatch(
+    JSON.stringify(containerToDocker({ ...spec, registryAuth: 's3cret' })),
+    /s3c/,
+  );
+});
+
+test('a progress deadline comes from its field, or from the label that Docker’s client can set', () => {
+  const deadline = (body: object) =>
+    serviceSpecFromDocker(overTheWire({ TaskTemplate: IMAGE, ...body })).update.progressDeadlineMs;
+  assert.equal(deadline({}), 600_000);
+  assert.equal(deadline({ UpdateConfig: { ProgressDeadline: 5_000_000_000 } }), 5000);
+  const Labels = { 'tsswarm.update.progress-deadline': '30s' };
+  assert.equal(deadline({ Labels }), 30_000);
+  assert.equal(deadline({ Labels, UpdateConfig: { ProgressDeadline: 1 } }), 30_000);
+  const bad = { TaskTemplate: IMAGE, Labels: { 'tsswarm.update.progress-deadline': 'soon' } };
+  assert.match(refused(bad).message, /^Labels.tsswarm.update.progress-deadline: invalid duration/);
+});
+
+test('jobs complete as often as they may run at once, unless it is said', () => {
+  const mode = (Mode: object) =>
+    serviceSpecFromDocker(overTheWire({ TaskTemplate: IMAGE, Mode })).mode;
+  const job = { kind: 'replicated-job', maxConcurrent: 1, totalCompletions: 1 };
+  assert.deepEqual(mode({ ReplicatedJob: {} }), job);
+  const three = mode({ ReplicatedJob: { MaxConcurrent: 3 } });
+  assert.deepEqual(three, { ...job, maxConcurrent: 3, totalCompletions: 3 });
+  assert.deepEqual(mode({ GlobalJob: {} }), { kind: 'global-job' });
+  const both = { TaskTemplate: IMAGE, Mode: { GlobalJob: {}, Global: {} } };
+  assert.match(refused(both).message, /^Mode: give one of Global and GlobalJob/);
+});
+
+test('names of fields are found whatever their case, as Go reads them', () => {
+  const body = { tasktemplate: { ContainerSpec: { image: 'web' } }, Mode: { replicated: {} } };
+  assert.equal(serviceSpecFromDocker(overTheWire(body)).task.container.image, 'web');
+});
+
+test('a duration keeps its nanoseconds, and networks named beside the task their place', () => {
+  const body = {
+    TaskTemplate: { ...IMAGE, RestartPolicy: { Delay: 5 } },
+    Networks: [{ Target: 'n', DriverOpts: { a: 'b' } }],
+  };
+  const spec = serviceSpecFromDocker(overTheWire(body));
+  const shown = serviceSpecToDocker(spec) as {
+    TaskTemplate: { RestartPolicy: { Delay: number } };
+    Networks: object[];
+  };
+  assert.equal(shown.TaskTemplate.RestartPolicy.Delay, 5);
+  assert.deepEqual(shown.Networks, body.Networks);
+  assert.equal('Networks' in shown.TaskTemplate, false);
+});
+
+test('addresses of a service’s slots come by a driver option', () => {
+  const Networks = [{ Target: 'n', DriverOpts: { 'tsswarm.address': '10.0.1.7, 10.0.1.8' } }];
+  const spec = serviceSpecFromDocker(overTheWire(task({ Networks })));
+  assert.deepEqual(spec.task.networks, [
+    { target: 'n', aliases: [], addresses: ['10.0.1.7', '10.0.1.8'] },
+  ]);
 });

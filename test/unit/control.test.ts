@@ -39,14 +39,22 @@ function on(...networks: NetworkAttachmentSpec[]): ServiceSpec {
 test('networks are taken by name or id, kept by id; those of a host unchanged', async () => {
   const { writes } = scene();
   for (const target of ['front', 'front-id']) {
-    const { object } = await writes.createService(on({ target, aliases: ['a'] }));
-    assert.deepEqual(object.spec.task.networks, [{ target: 'front-id', aliases: ['a'] }]);
+    const { object } = await writes.createService(on({ target, aliases: ['a'], addresses: [] }));
+    assert.deepEqual(object.spec.task.networks, [
+      { target: 'front-id', aliases: ['a'], addresses: [] },
+    ]);
     await writes.removeService(object.id);
   }
-  const { object } = await writes.createService(on({ target: 'host', aliases: [] }));
+  const { object } = await writes.createService(on({ target: 'host', aliases: [], addresses: [] }));
   assert.equal(object.spec.task.networks[0].target, 'host');
-  await assert.rejects(writes.createService(on({ target: 'back', aliases: [] })), /back not found/);
-  const twice = on({ target: 'front', aliases: [] }, { target: 'front-id', aliases: [] });
+  await assert.rejects(
+    writes.createService(on({ target: 'back', aliases: [], addresses: [] })),
+    /back not found/,
+  );
+  const twice = on(
+    { target: 'front', aliases: [], addresses: [] },
+    { target: 'front-id', aliases: [], addresses: [] },
+  );
   await assert.rejects(writes.createService(twice), /named twice/);
 });
 
@@ -95,6 +103,20 @@ test('a service changes neither its name nor its mode, and not from an old versi
   await assert.rejects(writes.updateService('no', 1, serviceSpec('web')), { code: 'not_found' });
 });
 
+test('what changed besides the specification does not speak against an update', async () => {
+  const { direct, writes } = scene();
+  const { object } = await writes.createService(serviceSpec('web'));
+  const status = { state: 'completed', startedAtMs: 1, completedAtMs: 2, message: '' } as const;
+  direct.change({ kind: 'update', table: 'service', object: { ...object, update: status } });
+  const { id, version } = object;
+  const labels = { a: 'b' };
+  const updated = await writes.updateService(id, version, serviceSpec('web', { labels }));
+  assert.deepEqual(updated.object.spec.labels, labels);
+  await assert.rejects(writes.updateService(id, version, serviceSpec('web')), {
+    code: 'out_of_sequence',
+  });
+});
+
 test('the last manager is not demoted, nor one whose loss would leave no quorum', async () => {
   const { direct, writes } = scene();
   const m1 = direct.store.get('node', 'm1');
@@ -118,6 +140,7 @@ test('a node is removed when down, or by force, and never while it is a manager'
   await assert.rejects(writes.removeNode('w1', false), /is not down/);
   await writes.removeNode('w1', true);
   assert.equal(direct.store.get('node', 'w1'), undefined);
+  assert.equal(direct.store.cluster()?.removedNodes[0].id, 'w1');
   direct.create('node', node('w2', 2, { state: 'down' }));
   await writes.removeNode('w2', false);
 });
@@ -134,7 +157,9 @@ test('rotating a token changes that secret and nothing else', async () => {
 
 test('a network in use stays, one with a taken or reserved name is not made', async () => {
   const { writes } = scene();
-  const { object } = await writes.createService(on({ target: 'front', aliases: [] }));
+  const { object } = await writes.createService(
+    on({ target: 'front', aliases: [], addresses: [] }),
+  );
   await assert.rejects(writes.removeNetwork('front-id'), /in use by service web/);
   await assert.rejects(writes.createNetwork(network('front').spec), { code: 'conflict' });
   await assert.rejects(writes.createNetwork(network('host').spec), { code: 'conflict' });
@@ -144,7 +169,9 @@ test('a network in use stays, one with a taken or reserved name is not made', as
 
 test('a network whose service is gone waits for the tasks that stop, and for no others', async () => {
   const { clock, direct, writes } = scene();
-  const { object } = await writes.createService(on({ target: 'front-id', aliases: [] }));
+  const { object } = await writes.createService(
+    on({ target: 'front-id', aliases: [], addresses: [] }),
+  );
   const held = taskOf(object.id, 'front-id');
   direct.create('task', held);
   await assert.rejects(writes.removeNetwork('front-id'), /in use by service web/);
@@ -192,5 +219,7 @@ function taskOf(serviceId: string, networkId: string): Task {
     ports: [],
     notBeforeMs: 0,
     movedFrom: '',
+    jobIteration: undefined,
+    genericResources: [],
   };
 }

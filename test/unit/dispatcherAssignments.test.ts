@@ -30,7 +30,7 @@ class Scene {
     const front = network('front');
     const allocated = { vni: 4097, subnet: '10.0.1.0/24', gateway: '10.0.1.1' };
     this.direct.create('network', { ...front, ...allocated });
-    const task = { networks: [{ target: front.id, aliases: ['Site'] }] };
+    const task = { networks: [{ target: front.id, aliases: ['Site'], addresses: [] }] };
     const ports = [
       {
         name: '',
@@ -38,6 +38,7 @@ class Scene {
         targetPort: 80,
         publishedPort: 8080,
         publishMode: 'ingress' as const,
+        hostAddress: '',
       },
     ];
     const web = service('web', { task, endpointMode: mode, ports: mode === 'vip' ? ports : [] });
@@ -77,6 +78,8 @@ class Scene {
       ports: [],
       notBeforeMs: 0,
       movedFrom: '',
+      jobIteration: undefined,
+      genericResources: [],
     };
     this.direct.create('task', object);
     return object;

@@ -15,6 +15,7 @@ const PLAIN: NodeDescription = {
   engineVersion: '0.1.0',
   engineLabels: { zone: 'a' },
   machineId: '',
+  genericResources: [],
 };
 
 test('a plain description is taken as it is', () => {

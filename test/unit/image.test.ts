@@ -15,7 +15,8 @@ import {
   parseReference,
   withDefaultTag,
 } from '../../runtime/image/reference.ts';
-import { isLoopback, parseChallenge } from '../../runtime/image/registry.ts';
+import { isLoopback } from '../../runtime/image/registryHosts.ts';
+import { parseChallenge } from '../../runtime/image/registrySession.ts';
 import { readTar, type TarHeader } from '../../runtime/image/tar.ts';
 import { cleanName } from '../../runtime/image/unpack.ts';
 import { collect, directory, file, inPieces, once, tar } from '../support/images.ts';

@@ -69,7 +69,7 @@ test('a service created through a follower runs on every host, its network too',
   const spec = serviceSpec('web', { mode: { kind: 'replicated', replicas: 4 } });
   const service = await follower.control.createService({
     ...spec,
-    task: { ...spec.task, networks: [{ target: 'front', aliases: [] }] },
+    task: { ...spec.task, networks: [{ target: 'front', aliases: [], addresses: [] }] },
   });
   assert.equal(service.spec.task.networks[0].target, overlay.id);
   const tasks = await until('4 tasks run', () => {
@@ -101,7 +101,7 @@ test('a wrong request is refused in one clear line, by follower and leader', asy
   const follower = leader === m2 ? m3 : m2;
   for (const { control } of [leader, follower]) {
     const spec = serviceSpec('bad');
-    const task = { ...spec.task, networks: [{ target: 'nowhere', aliases: [] }] };
+    const task = { ...spec.task, networks: [{ target: 'nowhere', aliases: [], addresses: [] }] };
     await assert.rejects(control.createService({ ...spec, task }), (error) => {
       assert(hasCode(error, 'not_found'));
       assert.match(error.message, /network nowhere not found/);

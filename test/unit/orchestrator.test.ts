@@ -362,7 +362,10 @@ test('a paused node keeps its global task and is given no new one', () => {
 test('a task on a node that stays down for a day is given up, and its address is free', () => {
   const plane = new ControlPlane();
   plane.change({ kind: 'create', table: 'network', object: network('net') });
-  plane.create('web', { replicas: 3, task: { networks: [{ target: 'net-id', aliases: [] }] } });
+  plane.create('web', {
+    replicas: 3,
+    task: { networks: [{ target: 'net-id', aliases: [], addresses: [] }] },
+  });
   plane.settle();
   plane.setNode('h1', { state: 'down', downSinceMs: plane.nowMs });
   plane.settle();

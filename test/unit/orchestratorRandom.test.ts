@@ -71,12 +71,13 @@ function start(seed: number, order: UpdateOrder, parallelism: number): ControlPl
     monitorMs: 2_000,
     maxFailureRatio: 0.4,
     order,
+    progressDeadlineMs: 0,
   } as const;
   const fields: ServiceSpecFields = {
     update,
     rollback: { ...update, failureAction: 'pause' },
     task: {
-      networks: [{ target: 'net-id', aliases: [] }],
+      networks: [{ target: 'net-id', aliases: [], addresses: [] }],
       restart: { condition: 'any', delayMs: 500, maxAttempts: 0, windowMs: 0 },
     },
   };

@@ -25,7 +25,14 @@ function withImage(image: string): (service: { spec: ServiceSpec }) => Partial<S
 }
 
 function port(publishedPort: number): PortConfig {
-  return { name: '', protocol: 'tcp', targetPort: 80, publishedPort, publishMode: 'ingress' };
+  return {
+    name: '',
+    protocol: 'tcp',
+    targetPort: 80,
+    publishedPort,
+    publishMode: 'ingress',
+    hostAddress: '',
+  };
 }
 
 function images(plane: ControlPlane): string[] {
@@ -209,7 +216,7 @@ test('a rollback that is not possible any more pauses and says why', () => {
     const plane = new ControlPlane();
     plane.change({ kind: 'create', table: 'network', object: network('back') });
     plane.settle();
-    const networks = [{ target: 'back-id', aliases: [] }];
+    const networks = [{ target: 'back-id', aliases: [], addresses: [] }];
     plane.create('web', {
       replicas: 2,
       update: { ...DEFAULT_UPDATE_CONFIG, failureAction: 'rollback', parallelism: 0 },

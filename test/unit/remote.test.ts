@@ -139,7 +139,7 @@ async function until(what: string, holds: () => boolean): Promise<void> {
   }
 }
 
-test('answers, statuses and headers come as the host gave them, by any name of the task', async () => {
+test('answers, statuses and headers come as the host gave them, by any of its names', async () => {
   const found = await fetch(`${base}/v1.44/containers/cccc/json?size=1`);
   assert.equal(found.status, 200);
   assert.equal(found.headers.get('x-own'), 'kept');
@@ -182,7 +182,7 @@ async function takeOver(path: string, body: string): Promise<Socket> {
   return socket;
 }
 
-test('a taken-over connection carries bytes both ways, and the end of input is not the end', async () => {
+test('a taken-over connection carries both ways, and the end of input is not the end', async () => {
   const socket = await takeOver('/v1.44/tsswarm/tasks/web.1/attach?stream=1', '');
   let text = '';
   socket.on('data', (part: Buffer) => {
@@ -198,7 +198,7 @@ test('a taken-over connection carries bytes both ways, and the end of input is n
   assert.match(text, /hello\|end$/);
 });
 
-test('a reader that does not read holds the host back; when it goes, the host is told', async () => {
+test('a reader that does not read holds the host back; its end is told the host', async () => {
   const asked = request(`${base}/containers/cccc/logs`).end();
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
   response.pause();
@@ -244,7 +244,7 @@ test('a host that is lost is named: in a frame of an open stream, and in a refus
   assert.match(first.toString(), /^HTTP\/1.1 503 [\s\S]*host h2 cannot be reached/);
 });
 
-test('a task is found by id, prefix, name, slot and service; one without a container says so', () => {
+test('a task is found by id, prefix, name, slot and service; without a container it says so', () => {
   const plane = new ControlPlane({ nodes: 2 });
   plane.create('web', { replicas: 2 });
   plane.create('later', { replicas: 1 });

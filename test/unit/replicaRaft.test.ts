@@ -183,7 +183,7 @@ test('a service outlives its leader, a host and a restart, and all replicas agre
       ...IDS.map((id): Change => ({ kind: 'create', table: 'node', object: node(`h${id}`, id) })),
       { kind: 'create', table: 'network', object: network('back') },
     );
-    const networks = [{ target: 'back-id', aliases: ['api'] }];
+    const networks = [{ target: 'back-id', aliases: ['api'], addresses: [] }];
     const web = service('web', { replicas: 60, task: { networks } });
     await managers.change(first, { kind: 'create', table: 'service', object: web });
     await managers.untilRunning(first, 60);

@@ -52,6 +52,8 @@ function task(id: string, fields: Partial<Task> = {}): Task {
     ports: [],
     notBeforeMs: 0,
     movedFrom: '',
+    jobIteration: undefined,
+    genericResources: [],
     ...fields,
   };
 }
@@ -125,6 +127,7 @@ test('two services of one name, or with one published port, are refused', () => 
     targetPort: 80,
     publishedPort: 8080,
     publishMode: 'ingress',
+    hostAddress: '',
   } as const;
   store.do(create(service('web', { ports: [port] })));
   const name = store.do(create({ ...service('web'), id: 'other' }));
@@ -140,7 +143,11 @@ test('two services of one name, or with one published port, are refused', () => 
     [],
   );
   assert.deepEqual(
-    codes(store.do(create(service('host', { ports: [{ ...port, publishMode: 'host' }] })))),
+    codes(
+      store.do(
+        create(service('host', { ports: [{ ...port, publishMode: 'host', hostAddress: '' }] })),
+      ),
+    ),
     [],
   );
 });
@@ -217,12 +224,12 @@ test('a task never goes back, in state or in desired state', () => {
 test('a network in use cannot be removed, and the refusal names the services', () => {
   const store = new Applied();
   store.do({ kind: 'create', table: 'network', object: network('back') });
-  const networks = [{ target: 'back-id', aliases: [] }];
+  const networks = [{ target: 'back-id', aliases: [], addresses: [] }];
   store.do(create(service('web', { task: { networks } })));
   const result = store.do({ kind: 'remove', table: 'network', id: 'back-id' });
   assert.deepEqual(codes(result), ['0 conflict']);
   assert.match(result.rejected[0].message, /in use by service web/);
-  const missing = { task: { networks: [{ target: 'nowhere', aliases: [] }] } };
+  const missing = { task: { networks: [{ target: 'nowhere', aliases: [], addresses: [] }] } };
   assert.deepEqual(codes(store.do(create(service('lost', missing)))), ['0 not_found']);
 });
 
@@ -240,7 +247,13 @@ test('a service with nothing to allocate is allocated when it is applied', () =>
   const store = new Applied();
   store.do(create(service('web')));
   assert.equal(store.web().allocatedVersion, store.web().specVersion);
-  const port = { name: '', protocol: 'tcp', targetPort: 80, publishedPort: 8080 } as const;
+  const port = {
+    name: '',
+    protocol: 'tcp',
+    targetPort: 80,
+    publishedPort: 8080,
+    hostAddress: '',
+  } as const;
   const ports = [{ ...port, publishMode: 'ingress' as const }];
   store.do(update({ ...store.web(), spec: { ...store.web().spec, ports } }));
   assert.notEqual(store.web().allocatedVersion, store.web().specVersion);

@@ -5,8 +5,18 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SwarmError } from '../../base/errors.ts';
 import { meetsConstraint, parseConstraint } from '../../model/constraint.ts';
-import { DEFAULT_CLUSTER_SPEC, DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
-import type { MountSpec, NetworkSpec, PortConfig } from '../../model/types.ts';
+import {
+  DEFAULT_CLUSTER_SPEC,
+  DEFAULT_MOUNT,
+  DEFAULT_UPDATE_CONFIG,
+} from '../../model/defaults.ts';
+import type {
+  ContainerSpec,
+  HealthCheck,
+  MountSpec,
+  NetworkSpec,
+  PortConfig,
+} from '../../model/types.ts';
 import {
   validateAddressPools,
   validateClusterSpec,
@@ -42,18 +52,26 @@ function port(fields: Partial<PortConfig>): PortConfig {
     targetPort: 80,
     publishedPort: 8080,
     publishMode: 'ingress',
+    hostAddress: '',
     ...fields,
   };
 }
 
+const HEALTHY: HealthCheck = {
+  test: [],
+  intervalMs: 0,
+  timeoutMs: 0,
+  retries: 0,
+  startPeriodMs: 0,
+  startIntervalMs: 0,
+};
+
 function mount(fields: Partial<MountSpec>): MountSpec {
   return {
+    ...DEFAULT_MOUNT,
     type: 'bind',
     source: '/srv',
     target: '/data',
-    readOnly: false,
-    tmpfsSizeBytes: 0,
-    tmpfsMode: 0,
     ...fields,
   };
 }
@@ -66,7 +84,7 @@ test('a plain service, network, node and cluster are accepted', () => {
       task: {
         container: { mounts: [mount({}), mount({ type: 'tmpfs', source: '', target: '/tmp' })] },
         placement: { constraints: ['node.role==worker'], spreadOver: ['node.labels.zone'] },
-        networks: [{ target: 'n', aliases: ['api'] }],
+        networks: [{ target: 'n', aliases: ['api'], addresses: [] }],
       },
     }),
   );
@@ -138,7 +156,7 @@ test('ports', () => {
 
 test('aliases', () => {
   const named = (alias: string): ServiceSpecFields => ({
-    task: { networks: [{ target: 'n', aliases: [alias] }] },
+    task: { networks: [{ target: 'n', aliases: [alias], addresses: [] }] },
   });
   assert.doesNotThrow(() => validateServiceSpec(serviceSpec('web', named('api_v1.inner-2'))));
   for (const alias of ['', 'a b', 'a\nb', 'a..b', '.a', 'x'.repeat(64), 'xy.'.repeat(99), 'é']) {
@@ -156,7 +174,58 @@ test('mounts', () => {
   assert.match(refusedService(mounts(mount({ target: '/' }))), /cannot replace "\/"/);
   assert.match(refusedService(mounts(mount({ target: '/a/..' }))), /cannot replace "\/"/);
   assert.match(refusedService(mounts(mount({}), mount({ target: '/data/' }))), /is used twice/);
-  assert.match(refusedService(mounts(mount({ type: 'volume' }))), /not built yet/);
+  assert.match(refusedService(mounts(mount({ type: 'volume' }))), /use type bind/);
+  const shared = mount({ type: 'volume', source: 'data', propagation: 'shared' });
+  assert.match(refusedService(mounts(shared)), /bind options need type bind/);
+  validateServiceSpec(serviceSpec('web', mounts(mount({ type: 'volume', source: 'data' }))));
+});
+
+test('what a container can be given', () => {
+  const refused = (container: Partial<ContainerSpec>) => refusedService({ task: { container } });
+  assert.match(refused({ capabilityAdd: ['CAP_FLY'] }), /^unknown capability "CAP_FLY"/);
+  assert.match(refused({ sysctls: { 'kernel.pid_max': '5' } }), /^sysctl "kernel.pid_max" is not/);
+  assert.match(refused({ user: 'a b' }), /^invalid user "a b"/);
+  assert.match(refused({ groups: ['a:b'] }), /^invalid group "a:b"/);
+  assert.match(refused({ oomScoreAdj: 1001 }), /^invalid oom-score-adj 1001/);
+  const ulimit = { name: 'nofile', soft: 10, hard: 5 };
+  assert.match(refused({ ulimits: [ulimit] }), /soft limit 10 is above the hard limit 5/);
+  assert.match(refused({ ulimits: [{ ...ulimit, name: 'files' }] }), /^invalid ulimit "files"/);
+  const check = { ...HEALTHY, test: ['curl'] };
+  assert.match(refused({ healthCheck: check }), /^invalid health check "curl"/);
+  assert.match(refused({ healthCheck: { ...check, test: ['CMD'] } }), /^invalid health check CMD/);
+  validateServiceSpec(
+    serviceSpec('web', {
+      task: {
+        container: {
+          capabilityAdd: ['net_admin', 'ALL'],
+          sysctls: { 'net.core.somaxconn': '5', 'kernel/shmmax': '1' },
+          user: '1000:staff',
+          groups: ['audio', '5'],
+          ulimits: [{ name: 'core', soft: -1, hard: -1 }],
+          healthCheck: { ...HEALTHY, test: ['NONE'] },
+        },
+      },
+    }),
+  );
+});
+
+test('log options and generic resources', () => {
+  const refused = (task: ServiceSpecFields['task']) => refusedService({ task: task ?? {} });
+  assert.match(refused({ logOptions: { tag: 'x' } }), /^unknown log-opt "tag"/);
+  assert.match(refused({ logOptions: { 'max-size': 'big' } }), /^invalid log-opt max-size/);
+  assert.match(refused({ logOptions: { 'max-file': '0' } }), /^invalid log-opt max-file/);
+  const none = { logDriver: 'none', logOptions: { 'max-file': '2' } } as const;
+  assert.match(refused(none), /takes no options/);
+  const gpu = { kind: 'gpu', name: '', amount: 1 };
+  assert.match(refused({ genericResources: [gpu, gpu] }), /gpu is asked for twice/);
+  assert.match(refused({ genericResources: [{ ...gpu, amount: 0 }] }), /gpu 0/);
+});
+
+test('how often a job runs', () => {
+  const job = { kind: 'replicated-job', maxConcurrent: 1, totalCompletions: 3 } as const;
+  assert.match(refusedService({ mode: { ...job, maxConcurrent: 0 } }), /max-concurrent 0/);
+  assert.match(refusedService({ mode: { ...job, totalCompletions: 0 } }), /replicas 0/);
+  validateServiceSpec(serviceSpec('job', { mode: job }));
 });
 
 test('resources', () => {
@@ -179,8 +248,8 @@ test('modes, updates and restarts', () => {
   assert.match(refusedService({ update }), /update-max-failure-ratio 2/);
   const rollback = { ...DEFAULT_UPDATE_CONFIG, failureAction: 'rollback' } as const;
   assert.match(refusedService({ rollback }), /rollback-failure-action "rollback": use pause or/);
-  const restart = { condition: 'any', delayMs: 0.5, maxAttempts: 0, windowMs: 0 } as const;
-  assert.match(refusedService({ task: { restart } }), /restart-delay 0.5ms: use a duration/);
+  const restart = { condition: 'any', delayMs: -0.5, maxAttempts: 0, windowMs: 0 } as const;
+  assert.match(refusedService({ task: { restart } }), /restart-delay -0.5ms: use a duration/);
   assert.match(
     refusedService({ mode: { kind: 'global' }, task: { placement: { maxReplicasPerNode: 1 } } }),
     /needs a replicated service/,

@@ -5,7 +5,14 @@
 
 import { SwarmError } from '../../../base/errors.ts';
 import { DEFAULT_STOP_GRACE_MS } from '../../../model/defaults.ts';
-import type { ContainerSpec, MountSpec } from '../../../model/types.ts';
+import {
+  type ContainerSpec,
+  type HealthCheck,
+  type MountSpec,
+  PROPAGATIONS,
+  type Ulimit,
+  type VolumeOptions,
+} from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { nanoseconds, readDurationMs } from './common.ts';
 import { referenceFromDocker, referenceToDocker } from './data.ts';
@@ -49,6 +56,12 @@ export function containerToDocker(spec: ContainerSpec): object {
       'Configs',
       spec.configs.map((item) => referenceToDocker('config', item)),
     ),
+    ...(spec.healthCheck === undefined ? {} : { Healthcheck: healthToDocker(spec.healthCheck) }),
+    ...(spec.init === undefined ? {} : { Init: spec.init }),
+    ...(spec.openStdin ? { OpenStdin: true } : {}),
+    ...(spec.oomScoreAdj === 0 ? {} : { OomScoreAdj: spec.oomScoreAdj }),
+    ...some('Ulimits', spec.ulimits.map(ulimitToDocker)),
+    ...privilegesToDocker(spec),
   };
 }
 
@@ -58,7 +71,36 @@ function some(name: string, value: string | readonly unknown[] | object): object
   return size === 0 ? {} : { [name]: value };
 }
 
+function healthToDocker(check: HealthCheck): object {
+  return {
+    ...some('Test', check.test),
+    ...(check.intervalMs === 0 ? {} : { Interval: nanoseconds(check.intervalMs) }),
+    ...(check.timeoutMs === 0 ? {} : { Timeout: nanoseconds(check.timeoutMs) }),
+    ...(check.startPeriodMs === 0 ? {} : { StartPeriod: nanoseconds(check.startPeriodMs) }),
+    ...(check.startIntervalMs === 0 ? {} : { StartInterval: nanoseconds(check.startIntervalMs) }),
+    ...(check.retries === 0 ? {} : { Retries: check.retries }),
+  };
+}
+
+function ulimitToDocker({ name, soft, hard }: Ulimit): object {
+  return { Name: name, Hard: hard, Soft: soft };
+}
+
+function privilegesToDocker(spec: ContainerSpec): object {
+  const { noNewPrivileges, seccomp, selinuxDisabled } = spec;
+  if (!noNewPrivileges && seccomp === 'default' && !selinuxDisabled) return {};
+  return {
+    Privileges: {
+      ...(selinuxDisabled ? { SELinuxContext: { Disable: true } } : {}),
+      ...(seccomp === 'default' ? {} : { Seccomp: { Mode: seccomp } }),
+      NoNewPrivileges: noNewPrivileges,
+    },
+  };
+}
+
 function mountToDocker(mount: MountSpec): object {
+  const { propagation, nonRecursive, createSource, volume } = mount;
+  const binds = propagation !== '' || nonRecursive || createSource;
   return {
     Type: mount.type,
     ...some('Source', mount.source),
@@ -66,6 +108,28 @@ function mountToDocker(mount: MountSpec): object {
     ...(mount.readOnly ? { ReadOnly: true } : {}),
     ...(mount.type === 'tmpfs' && (mount.tmpfsSizeBytes > 0 || mount.tmpfsMode > 0)
       ? { TmpfsOptions: { SizeBytes: mount.tmpfsSizeBytes, Mode: mount.tmpfsMode } }
+      : {}),
+    ...(binds
+      ? {
+          BindOptions: {
+            ...some('Propagation', propagation),
+            ...(nonRecursive ? { NonRecursive: true } : {}),
+            ...(createSource ? { CreateMountpoint: true } : {}),
+          },
+        }
+      : {}),
+    ...(volume === undefined ? {} : { VolumeOptions: volumeToDocker(volume) }),
+  };
+}
+
+function volumeToDocker(volume: VolumeOptions): object {
+  const { driver, driverOptions } = volume;
+  const hasDriver = driver !== '' || Object.keys(driverOptions).length > 0;
+  return {
+    ...(volume.noCopy ? { NoCopy: true } : {}),
+    ...some('Labels', volume.labels),
+    ...(hasDriver
+      ? { DriverConfig: { ...some('Name', driver), ...some('Options', driverOptions) } }
       : {}),
   };
 }
@@ -75,8 +139,6 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
   if (image === '') {
     throw new SwarmError('invalid', `${fields.at('Image')} must not be empty: name an image`);
   }
-  fields.refuse('Init', 'OpenStdin', 'Ulimits', 'OomScoreAdj', 'Privileges');
-  refuseHealthcheck(fields);
   if (!['', 'default'].includes(fields.text('Isolation'))) fields.refused('Isolation');
   const dns = fields.objectOrEmpty('DNSConfig');
   return {
@@ -103,19 +165,68 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
     dnsOptions: dns.texts('Options'),
     secrets: fields.objects('Secrets').map((item) => referenceFromDocker('secret', item)),
     configs: fields.objects('Configs').map((item) => referenceFromDocker('config', item)),
+    healthCheck: healthFromDocker(fields.object('Healthcheck')),
+    init: fields.has('Init') ? fields.flag('Init') : undefined,
+    ulimits: fields.objects('Ulimits').map(ulimitFromDocker),
+    oomScoreAdj: fields.integer('OomScoreAdj', 0),
+    ...privilegesFromDocker(fields.objectOrEmpty('Privileges')),
+    openStdin: fields.flag('OpenStdin'),
+    registryAuth: '',
   };
 }
 
-/** 'NONE' switches a health check off, which is what tsswarm does anyway. */
-function refuseHealthcheck(fields: Fields): void {
-  const check = fields.object('Healthcheck');
-  if (check === undefined) return;
-  const test = check.texts('Test');
-  if (test.length === 0 || (test.length === 1 && test[0] === 'NONE')) {
-    check.refuse('Interval', 'Timeout', 'StartPeriod', 'StartInterval', 'Retries');
-    return;
-  }
-  fields.refused('Healthcheck');
+function healthFromDocker(fields: Fields | undefined): HealthCheck | undefined {
+  if (fields === undefined) return undefined;
+  const check: HealthCheck = {
+    test: fields.texts('Test'),
+    intervalMs: readDurationMs(fields, 'Interval', 0),
+    timeoutMs: readDurationMs(fields, 'Timeout', 0),
+    retries: fields.whole('Retries', 0),
+    startPeriodMs: readDurationMs(fields, 'StartPeriod', 0),
+    startIntervalMs: readDurationMs(fields, 'StartInterval', 0),
+  };
+  // Go's zero value: nothing was asked for.
+  return check.test.length === 0 &&
+    Object.values(check).every((value) => value === 0 || Array.isArray(value))
+    ? undefined
+    : check;
+}
+
+function ulimitFromDocker(fields: Fields): Ulimit {
+  return {
+    name: fields.text('Name'),
+    soft: fields.integer('Soft', 0),
+    hard: fields.integer('Hard', 0),
+  };
+}
+
+function privilegesFromDocker(
+  fields: Fields,
+): Pick<ContainerSpec, 'noNewPrivileges' | 'seccomp' | 'selinuxDisabled'> {
+  fields.refuse('CredentialSpec');
+  const selinux = fields.objectOrEmpty('SELinuxContext');
+  selinux.refuse('User', 'Role', 'Type', 'Level');
+  const seccomp = fields.objectOrEmpty('Seccomp');
+  if (seccomp.text('Mode') === 'custom') seccomp.refused('Mode', 'use default or unconfined');
+  seccomp.refuse('Profile');
+  const appArmor = fields.objectOrEmpty('AppArmor');
+  if (!['', 'default'].includes(appArmor.text('Mode'))) appArmor.refused('Mode', 'use default');
+  return {
+    noNewPrivileges: fields.flag('NoNewPrivileges'),
+    selinuxDisabled: selinux.flag('Disable'),
+    seccomp: seccomp.choice('Mode', ['default', 'unconfined'], 'default'),
+  };
+}
+
+function volumeFromDocker(fields: Fields): VolumeOptions {
+  fields.refuse('Subpath');
+  const driver = fields.objectOrEmpty('DriverConfig');
+  return {
+    labels: fields.labels('Labels'),
+    driver: driver.text('Name'),
+    driverOptions: driver.labels('Options'),
+    noCopy: fields.flag('NoCopy'),
+  };
 }
 
 const MOUNT_TYPES = ['bind', 'tmpfs', 'volume'] as const;
@@ -128,9 +239,9 @@ function mountFromDocker(fields: Fields): MountSpec {
     throw new SwarmError('invalid', `${fields.at('Type')}: "${type}" is no mount type`);
   }
   const bind = fields.objectOrEmpty('BindOptions');
-  if (!['', 'rprivate'].includes(bind.text('Propagation'))) bind.refused('Propagation');
-  bind.refuse('NonRecursive', 'CreateMountpoint', 'ReadOnlyNonRecursive', 'ReadOnlyForceRecursive');
-  fields.refuse('VolumeOptions', 'ClusterOptions', 'ImageOptions');
+  bind.refuse('ReadOnlyNonRecursive', 'ReadOnlyForceRecursive');
+  fields.refuse('ClusterOptions', 'ImageOptions');
+  const volume = fields.object('VolumeOptions');
   const tmpfs = fields.objectOrEmpty('TmpfsOptions');
   tmpfs.refuse('Options');
   return {
@@ -140,5 +251,9 @@ function mountFromDocker(fields: Fields): MountSpec {
     readOnly: fields.flag('ReadOnly'),
     tmpfsSizeBytes: tmpfs.whole('SizeBytes', 0),
     tmpfsMode: tmpfs.whole('Mode', 0),
+    propagation: bind.choice('Propagation', ['', ...PROPAGATIONS], ''),
+    nonRecursive: bind.flag('NonRecursive'),
+    createSource: bind.flag('CreateMountpoint'),
+    volume: volume === undefined ? undefined : volumeFromDocker(volume),
   };
 }

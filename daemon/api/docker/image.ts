@@ -1,9 +1,12 @@
 /** Images as Docker's JSON. Names are short ('web:1', not docker.io/library/web:1). */
-import type { Image } from '../../../runtime/image/types.ts';
+import type { Distribution, Image, LayerUse } from '../../../runtime/image/types.ts';
+import { isRecord } from '../fields.ts';
 import { timeOf } from './common.ts';
 
 const HUB = 'docker.io/';
 const OFFICIAL = 'docker.io/library/';
+
+type Json = Readonly<Record<string, unknown>>;
 
 /** 'docker.io/library/web:1' -> 'web:1'. */
 export function familiar(reference: string): string {
@@ -11,7 +14,8 @@ export function familiar(reference: string): string {
   return reference.startsWith(HUB) ? reference.slice(HUB.length) : reference;
 }
 
-export function imageSummary(image: Image, containers: number): object {
+/** `sharedBytes` and `containers` are -1 where they were not asked for. */
+export function imageSummary(image: Image, containers: number, sharedBytes = -1): object {
   return {
     Id: image.id,
     ParentId: '',
@@ -19,78 +23,131 @@ export function imageSummary(image: Image, containers: number): object {
     RepoDigests: image.digests.map(familiar),
     Created: Math.floor(image.config.createdAtMs / 1000),
     Size: image.sizeBytes,
-    SharedSize: -1,
+    SharedSize: sharedBytes,
     Labels: image.config.labels,
     Containers: containers,
   };
 }
 
-export function imageToDocker(image: Image): object {
-  const { config } = image;
+/** `configuration`: as the image's maker wrote it; its fields are shown as they stand. */
+export function imageToDocker(
+  image: Image,
+  configuration: Json,
+  layerPaths: readonly string[],
+): object {
+  const text = (name: string): string => {
+    const value = configuration[name];
+    return typeof value === 'string' ? value : '';
+  };
+  const variant = text('variant');
   return {
     Id: image.id,
     RepoTags: image.tags.map(familiar),
     RepoDigests: image.digests.map(familiar),
     Parent: '',
-    Comment: '',
-    Created: timeOf(config.createdAtMs),
-    DockerVersion: '',
-    Author: '',
-    Config: {
-      User: config.user,
-      ExposedPorts: asSet(config.exposedPorts),
-      Env: config.env,
-      Cmd: config.cmd,
-      Volumes: asSet(config.volumes),
-      WorkingDir: config.workingDir,
-      Entrypoint: config.entrypoint,
-      Labels: config.labels,
-      ...(config.stopSignal === '' ? {} : { StopSignal: config.stopSignal }),
-    },
-    Architecture: config.architecture,
-    Os: config.os,
+    Comment: lastComment(configuration),
+    Created: text('created') || timeOf(image.config.createdAtMs),
+    DockerVersion: text('docker_version'),
+    Author: text('author'),
+    Config: shownConfig(configuration['config']),
+    Architecture: image.config.architecture,
+    ...(variant === '' ? {} : { Variant: variant }),
+    Os: image.config.os,
+    ...(text('os.version') === '' ? {} : { OsVersion: text('os.version') }),
     Size: image.sizeBytes,
-    GraphDriver: { Name: 'overlay', Data: {} },
+    GraphDriver: {
+      Name: 'overlay2',
+      Data:
+        layerPaths.length === 0
+          ? null
+          : {
+              LowerDir: layerPaths.slice(0, -1).toReversed().join(':'),
+              UpperDir: layerPaths.at(-1),
+            },
+    },
     RootFS: { Type: 'layers', Layers: image.diffIds },
-    Metadata: { LastTagTime: timeOf(0) },
+    Metadata: { LastTagTime: timeOf(image.taggedAtMs) },
   };
 }
 
-function asSet(names: readonly string[]): Record<string, object> | null {
-  return names.length === 0 ? null : Object.fromEntries(names.map((name) => [name, {}]));
+/** Without what is empty, as Docker leaves it out. */
+function shownConfig(config: unknown): object {
+  if (!isRecord(config)) return {};
+  const isSaid = (value: unknown): boolean =>
+    !(
+      value === null ||
+      value === undefined ||
+      value === '' ||
+      value === false ||
+      (Array.isArray(value) && value.length === 0) ||
+      (isRecord(value) && Object.keys(value).length === 0)
+    );
+  return Object.fromEntries(Object.entries(config).filter(([, value]) => isSaid(value)));
 }
 
-/** One entry: the store keeps no record of how layers were made. */
-export function imageHistory(image: Image): object[] {
-  return [
-    {
-      Id: image.id,
-      Created: Math.floor(image.config.createdAtMs / 1000),
-      CreatedBy: `${image.diffIds.length} layers`,
-      Tags: image.tags.map(familiar),
-      Size: image.sizeBytes,
-      Comment: '',
-    },
-  ];
+interface HistoryEntry {
+  readonly createdAtMs: number;
+  readonly createdBy: string;
+  readonly comment: string;
+  readonly isEmpty: boolean;
 }
 
-/**
- * The answer of /distribution/<name>/json from an image that is here: the digest a service pins.
- * undefined when the image has none. The size is of no use to clients that pin; Docker wants a
- * number.
- */
-export function distribution(image: Image): object | undefined {
-  const [reference] = image.digests;
-  if (reference === undefined) return undefined;
+function historyOf(configuration: Json): HistoryEntry[] {
+  const list = configuration['history'];
+  if (!Array.isArray(list)) return [];
+  return list.filter(isRecord).map((item) => {
+    const text = (name: string): string =>
+      typeof item[name] === 'string' ? (item[name] as string) : '';
+    const createdAtMs = Date.parse(text('created'));
+    return {
+      createdAtMs: Number.isFinite(createdAtMs) ? createdAtMs : 0,
+      createdBy: text('created_by'),
+      comment: text('comment'),
+      isEmpty: item['empty_layer'] === true,
+    };
+  });
+}
+
+function lastComment(configuration: Json): string {
+  return historyOf(configuration).at(-1)?.comment ?? '';
+}
+
+/** Newest first. Layers that no entry tells of (made by old tools) come without words. */
+export function imageHistory(
+  image: Image,
+  configuration: Json,
+  layers: readonly LayerUse[],
+): object[] {
+  const entries = historyOf(configuration);
+  const told = entries.filter((entry) => !entry.isEmpty).length;
+  for (let more = told; more < layers.length; more += 1) {
+    const { createdAtMs } = image.config;
+    entries.unshift({ createdAtMs, createdBy: '', comment: '', isEmpty: false });
+  }
+  let layer = 0;
+  const sized = entries.map((entry) => {
+    const sizeBytes = entry.isEmpty ? 0 : (layers[layer]?.sizeBytes ?? 0);
+    if (!entry.isEmpty) layer += 1;
+    return { ...entry, sizeBytes };
+  });
+  return sized.toReversed().map((entry, at) => ({
+    Id: at === 0 ? image.id : '<missing>',
+    Created: Math.floor(entry.createdAtMs / 1000),
+    CreatedBy: entry.createdBy,
+    Tags: at === 0 ? image.tags.map(familiar) : null,
+    Size: entry.sizeBytes,
+    Comment: entry.comment,
+  }));
+}
+
+/** The answer of /distribution/<name>/json. */
+export function distributionToDocker(found: Distribution): object {
   return {
-    Descriptor: {
-      mediaType: 'application/vnd.docker.distribution.manifest.v2+json',
-      digest: reference.slice(reference.indexOf('@') + 1),
-      size: image.sizeBytes,
-    },
-    Platforms:
-      image.config.architecture === ''
-        ? []
-        : [{ architecture: image.config.architecture, os: image.config.os || 'linux' }],
+    Descriptor: { mediaType: found.mediaType, digest: found.digest, size: found.sizeBytes },
+    Platforms: found.platforms.map(({ os, architecture, variant }) => ({
+      architecture,
+      os,
+      ...(variant === undefined ? {} : { variant }),
+    })),
   };
 }

@@ -4,6 +4,7 @@ import type { RaftSummary } from '../../../manager/control/types.ts';
 import type { Node, NodeSpec } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { metaOf } from './common.ts';
+import { genericToDocker } from './serviceSpec.ts';
 import { tlsInfo } from './swarm.ts';
 
 export function nodeToDocker(
@@ -19,7 +20,11 @@ export function nodeToDocker(
     Description: {
       Hostname: description.hostname,
       Platform: { Architecture: description.architecture, OS: description.os },
-      Resources: { NanoCPUs: description.nanoCpus, MemoryBytes: description.memoryBytes },
+      Resources: {
+        NanoCPUs: description.nanoCpus,
+        MemoryBytes: description.memoryBytes,
+        ...genericToDocker(description.genericResources),
+      },
       Engine: {
         EngineVersion: description.engineVersion,
         Labels: description.engineLabels,

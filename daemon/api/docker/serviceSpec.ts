@@ -1,43 +1,59 @@
 /**
  * A service's specification as Docker's JSON, both ways. What is absent in a request gets Docker's
- * default here, so that a stored specification is complete; what is known but not built (jobs,
- * plugins, generic resources, driver options, ...) is refused by its path.
+ * default here, so that a stored specification is complete; what is known but not built (plugins,
+ * driver options, ...) is refused by its path. Beyond Docker's: HostIP of a port, ProgressDeadline
+ * of an update, and the label and driver option below for clients that know neither.
  */
 
-import { SwarmError } from '../../../base/errors.ts';
+import { parseDuration } from '../../../base/duration.ts';
+import { messageOf, SwarmError } from '../../../base/errors.ts';
 import {
   DEFAULT_RESTART_POLICY,
   DEFAULT_UPDATE_CONFIG,
   NO_RESOURCES,
 } from '../../../model/defaults.ts';
-import type {
-  NetworkAttachmentSpec,
-  Placement,
-  PortConfig,
-  Resources,
-  RestartPolicy,
-  ServiceMode,
-  ServiceSpec,
-  TaskSpec,
-  UpdateConfig,
+import { isJob } from '../../../model/job.ts';
+import {
+  type GenericResource,
+  type Labels,
+  LOG_DRIVERS,
+  type NetworkAttachmentSpec,
+  type Placement,
+  type PortConfig,
+  type Resources,
+  type RestartPolicy,
+  type ServiceMode,
+  type ServiceSpec,
+  type TaskSpec,
+  type UpdateConfig,
 } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { nanoseconds, readDurationMs } from './common.ts';
 import { containerFromDocker, containerToDocker } from './container.ts';
 
+/** '10s', '5m', '0': how long an update may stand still. */
+const DEADLINE_LABEL = 'tsswarm.update.progress-deadline';
+/** Driver option of a network attachment: addresses of slot 1, 2, ... with commas between. */
+const ADDRESS_OPTION = 'tsswarm.address';
+const MODES = ['Replicated', 'Global', 'ReplicatedJob', 'GlobalJob'] as const;
+
 // ---- model -> Docker ---------------------------------------------------------------------------
 
 export function serviceSpecToDocker(spec: ServiceSpec): object {
+  const older = spec.networksOnService === true ? spec.task.networks : [];
+  const task = older.length === 0 ? spec.task : { ...spec.task, networks: [] };
   return {
     Name: spec.name,
     Labels: spec.labels,
-    TaskTemplate: taskSpecToDocker(spec.task),
-    Mode:
-      spec.mode.kind === 'global'
-        ? { Global: {} }
-        : { Replicated: { Replicas: spec.mode.replicas } },
-    UpdateConfig: updateToDocker(spec.update),
-    RollbackConfig: updateToDocker(spec.rollback),
+    TaskTemplate: taskSpecToDocker(task),
+    ...(older.length === 0 ? {} : { Networks: older.map(attachmentToDocker) }),
+    Mode: modeToDocker(spec.mode),
+    ...(isJob(spec.mode)
+      ? {}
+      : {
+          UpdateConfig: updateToDocker(spec.update, spec.labels),
+          RollbackConfig: updateToDocker(spec.rollback, spec.labels),
+        }),
     EndpointSpec: {
       Mode: spec.endpointMode,
       ...(spec.ports.length === 0 ? {} : { Ports: spec.ports.map(portToDocker) }),
@@ -45,12 +61,32 @@ export function serviceSpecToDocker(spec: ServiceSpec): object {
   };
 }
 
+function modeToDocker(mode: ServiceMode): object {
+  switch (mode.kind) {
+    case 'replicated':
+      return { Replicated: { Replicas: mode.replicas } };
+    case 'global':
+      return { Global: {} };
+    case 'replicated-job': {
+      const { maxConcurrent, totalCompletions } = mode;
+      return {
+        ReplicatedJob: { MaxConcurrent: maxConcurrent, TotalCompletions: totalCompletions },
+      };
+    }
+    case 'global-job':
+      return { GlobalJob: {} };
+  }
+}
+
 export function taskSpecToDocker(task: TaskSpec): object {
   return {
     ContainerSpec: containerToDocker(task.container),
     Resources: {
       Limits: resourcesToDocker(task.limits, true),
-      Reservations: resourcesToDocker(task.reservations, false),
+      Reservations: {
+        ...resourcesToDocker(task.reservations, false),
+        ...genericToDocker(task.genericResources),
+      },
     },
     RestartPolicy: {
       Condition: task.restart.condition,
@@ -60,16 +96,42 @@ export function taskSpecToDocker(task: TaskSpec): object {
     },
     Placement: placementToDocker(task.placement),
     ...(task.networks.length === 0 ? {} : { Networks: task.networks.map(attachmentToDocker) }),
-    ...(Object.keys(task.logOptions).length === 0
-      ? {}
-      : { LogDriver: { Name: 'local', Options: task.logOptions } }),
+    ...logToDocker(task),
     ForceUpdate: task.forceUpdate,
     Runtime: 'container',
   };
 }
 
 function attachmentToDocker(item: NetworkAttachmentSpec): object {
-  return { Target: item.target, ...(item.aliases.length === 0 ? {} : { Aliases: item.aliases }) };
+  const { target, aliases, addresses } = item;
+  const listed = addresses.length === 0 ? {} : { [ADDRESS_OPTION]: addresses.join(',') };
+  const options = { ...item.driverOptions, ...listed };
+  return {
+    Target: target,
+    ...(aliases.length === 0 ? {} : { Aliases: aliases }),
+    ...(Object.keys(options).length === 0 ? {} : { DriverOpts: options }),
+  };
+}
+
+function logToDocker({ logDriver, logOptions }: TaskSpec): object {
+  const options = Object.keys(logOptions).length > 0;
+  if (logDriver === '' && !options) return {};
+  // Docker's client wants a name beside options.
+  return {
+    LogDriver: { Name: logDriver || 'local', ...(options ? { Options: logOptions } : {}) },
+  };
+}
+
+/** { GenericResources: [...] } as Docker has it, {} when there are none. */
+export function genericToDocker(resources: readonly GenericResource[]): object {
+  if (resources.length === 0) return {};
+  return {
+    GenericResources: resources.map(({ kind, name, amount }) =>
+      name === ''
+        ? { DiscreteResourceSpec: { Kind: kind, Value: amount } }
+        : { NamedResourceSpec: { Kind: kind, Value: name } },
+    ),
+  };
 }
 
 function resourcesToDocker(resources: Resources, withPids: boolean): object {
@@ -100,7 +162,8 @@ function placementToDocker(placement: Placement): object {
   };
 }
 
-function updateToDocker(update: UpdateConfig): object {
+/** A deadline that a label says is not said twice: the label is what clients change. */
+function updateToDocker(update: UpdateConfig, labels: Labels): object {
   return {
     Parallelism: update.parallelism,
     Delay: nanoseconds(update.delayMs),
@@ -108,6 +171,9 @@ function updateToDocker(update: UpdateConfig): object {
     Monitor: nanoseconds(update.monitorMs),
     MaxFailureRatio: update.maxFailureRatio,
     Order: update.order,
+    ...(Object.hasOwn(labels, DEADLINE_LABEL)
+      ? {}
+      : { ProgressDeadline: nanoseconds(update.progressDeadlineMs) }),
   };
 }
 
@@ -118,6 +184,7 @@ export function portToDocker(port: PortConfig): object {
     TargetPort: port.targetPort,
     ...(port.publishedPort === 0 ? {} : { PublishedPort: port.publishedPort }),
     PublishMode: port.publishMode,
+    ...(port.hostAddress === '' ? {} : { HostIP: port.hostAddress }),
   };
 }
 
@@ -129,15 +196,24 @@ export function serviceSpecFromDocker(fields: Fields): ServiceSpec {
   const endpoint = fields.objectOrEmpty('EndpointSpec');
   const older = template.has('Networks') ? [] : fields.objects('Networks');
   const task = taskSpecFromDocker(template);
+  const labels = fields.labels('Labels');
+  const mode = modeFromDocker(fields.object('Mode'));
+  if (isJob(mode)) {
+    for (const name of ['UpdateConfig', 'RollbackConfig']) {
+      if (fields.has(name)) fields.refused(name, 'a job is not updated in steps, leave it out');
+    }
+  }
+  const deadlineMs = deadlineFromLabel(labels, fields);
   return {
     name: fields.text('Name'),
-    labels: fields.labels('Labels'),
+    labels,
     task: older.length === 0 ? task : { ...task, networks: older.map(attachmentFromDocker) },
-    mode: modeFromDocker(fields.object('Mode')),
-    update: updateFromDocker(fields.object('UpdateConfig')),
-    rollback: updateFromDocker(fields.object('RollbackConfig')),
+    mode,
+    update: updateFromDocker(fields.object('UpdateConfig'), deadlineMs),
+    rollback: updateFromDocker(fields.object('RollbackConfig'), deadlineMs),
     endpointMode: endpoint.choice('Mode', ['vip', 'dnsrr'], 'vip'),
     ports: endpoint.objects('Ports').map(portFromDocker),
+    ...(older.length === 0 ? {} : { networksOnService: true }),
   };
 }
 
@@ -149,22 +225,24 @@ function taskSpecFromDocker(template: Fields): TaskSpec {
     throw new SwarmError('invalid', `${template.at('ContainerSpec')} is missing: name an image`);
   }
   const resources = template.objectOrEmpty('Resources');
+  const log = template.objectOrEmpty('LogDriver');
   resources.refuse('SwapBytes', 'MemorySwappiness');
   return {
     container: containerFromDocker(container),
     limits: resourcesFromDocker(resources.object('Limits')),
     reservations: resourcesFromDocker(resources.object('Reservations')),
+    genericResources: genericFromDocker(resources.objectOrEmpty('Reservations')),
     restart: restartFromDocker(template.object('RestartPolicy')),
     placement: placementFromDocker(template.objectOrEmpty('Placement')),
     networks: template.objects('Networks').map(attachmentFromDocker),
-    logOptions: logOptionsFromDocker(template.object('LogDriver')),
+    logDriver: logDriverFromDocker(log),
+    logOptions: log.labels('Options'),
     forceUpdate: template.whole('ForceUpdate', 0),
   };
 }
 
 function resourcesFromDocker(fields: Fields | undefined): Resources {
   if (fields === undefined) return NO_RESOURCES;
-  fields.refuse('GenericResources');
   return {
     nanoCpus: fields.whole('NanoCPUs', 0),
     memoryBytes: fields.whole('MemoryBytes', 0),
@@ -211,33 +289,75 @@ function machineName(architecture: string): string {
 }
 
 function attachmentFromDocker(fields: Fields): NetworkAttachmentSpec {
-  fields.refuse('DriverOpts');
-  return { target: fields.text('Target'), aliases: fields.texts('Aliases') };
+  const { [ADDRESS_OPTION]: listed = '', ...driverOptions } = fields.labels('DriverOpts');
+  const addresses = listed.split(',').map((item) => item.trim());
+  return {
+    target: fields.text('Target'),
+    aliases: fields.texts('Aliases'),
+    addresses: addresses.filter((address) => address !== ''),
+    ...(Object.keys(driverOptions).length === 0 ? {} : { driverOptions }),
+  };
 }
 
-function logOptionsFromDocker(fields: Fields | undefined): TaskSpec['logOptions'] {
-  if (fields === undefined) return {};
-  if (!['', 'local'].includes(fields.text('Name'))) fields.refused('Name', 'use local');
-  return fields.labels('Options');
+function genericFromDocker(fields: Fields): readonly GenericResource[] {
+  return fields.objects('GenericResources').map((item) => {
+    item.refuse('NamedResourceSpec');
+    const amount = item.objectOrEmpty('DiscreteResourceSpec');
+    return { kind: amount.text('Kind'), name: '', amount: amount.whole('Value', 0) };
+  });
+}
+
+function logDriverFromDocker(fields: Fields): TaskSpec['logDriver'] {
+  const name = fields.text('Name');
+  const known = LOG_DRIVERS.find((driver) => driver === name);
+  if (known === undefined && name !== '') fields.refused('Name', `use ${LOG_DRIVERS.join(', ')}`);
+  return known ?? '';
 }
 
 function modeFromDocker(fields: Fields | undefined): ServiceMode {
   if (fields === undefined) return { kind: 'replicated', replicas: 1 };
-  for (const job of ['ReplicatedJob', 'GlobalJob']) {
-    if (fields.has(job)) fields.refused(job, 'use replicated or global');
+  const given = MODES.filter((name) => fields.has(name));
+  if (given.length > 1) {
+    throw new SwarmError('invalid', `${fields.path}: give one of ${given.join(' and ')}`);
   }
-  if (fields.has('Global')) {
-    if (fields.has('Replicated')) {
-      throw new SwarmError('invalid', `${fields.path}: give one of Replicated and Global`);
+  switch (given[0]) {
+    case 'Global':
+      return { kind: 'global' };
+    case 'GlobalJob':
+      return { kind: 'global-job' };
+    case 'ReplicatedJob': {
+      const job = fields.objectOrEmpty('ReplicatedJob');
+      const maxConcurrent = job.whole('MaxConcurrent', 1);
+      const totalCompletions = job.whole('TotalCompletions', maxConcurrent);
+      return { kind: 'replicated-job', maxConcurrent, totalCompletions };
     }
-    return { kind: 'global' };
+    default: {
+      const replicas = fields.objectOrEmpty('Replicated').whole('Replicas', 1);
+      return { kind: 'replicated', replicas };
+    }
   }
-  return { kind: 'replicated', replicas: fields.objectOrEmpty('Replicated').whole('Replicas', 1) };
 }
 
-function updateFromDocker(fields: Fields | undefined): UpdateConfig {
+/** From a label that Docker's client can set; undefined when there is none. */
+function deadlineFromLabel(labels: Labels, fields: Fields): number | undefined {
+  if (!Object.hasOwn(labels, DEADLINE_LABEL)) return undefined;
+  try {
+    return parseDuration(labels[DEADLINE_LABEL]);
+  } catch (error) {
+    const path = `${fields.at('Labels')}.${DEADLINE_LABEL}`;
+    throw new SwarmError('invalid', `${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** `deadlineMs`: what a label says, which counts before the field. */
+function updateFromDocker(
+  fields: Fields | undefined,
+  deadlineMs: number | undefined,
+): UpdateConfig {
   const defaults = DEFAULT_UPDATE_CONFIG;
-  if (fields === undefined) return defaults;
+  if (fields === undefined) {
+    return deadlineMs === undefined ? defaults : { ...defaults, progressDeadlineMs: deadlineMs };
+  }
   return {
     parallelism: fields.whole('Parallelism', defaults.parallelism),
     delayMs: readDurationMs(fields, 'Delay', defaults.delayMs),
@@ -245,17 +365,19 @@ function updateFromDocker(fields: Fields | undefined): UpdateConfig {
     monitorMs: readDurationMs(fields, 'Monitor', defaults.monitorMs),
     maxFailureRatio: fields.number('MaxFailureRatio', defaults.maxFailureRatio),
     order: fields.choice('Order', ['stop-first', 'start-first'], 'stop-first'),
+    progressDeadlineMs:
+      deadlineMs ?? readDurationMs(fields, 'ProgressDeadline', defaults.progressDeadlineMs),
   };
 }
 
 function portFromDocker(fields: Fields): PortConfig {
   if (fields.text('Protocol') === 'sctp') fields.refused('Protocol', 'use tcp or udp');
-  if (fields.text('PublishMode') === 'host') fields.refused('PublishMode', 'use ingress');
   return {
     name: fields.text('Name'),
     protocol: fields.choice('Protocol', ['tcp', 'udp'], 'tcp'),
     targetPort: fields.whole('TargetPort', 0),
     publishedPort: fields.whole('PublishedPort', 0),
     publishMode: fields.choice('PublishMode', ['ingress', 'host'], 'ingress'),
+    hostAddress: fields.text('HostIP'),
   };
 }

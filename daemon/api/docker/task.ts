@@ -5,7 +5,7 @@ import { taskStateName } from '../../../model/taskState.ts';
 import type { Task } from '../../../model/types.ts';
 import { metaOf, timeOf } from './common.ts';
 import { attachedNetworkToDocker } from './network.ts';
-import { portToDocker, taskSpecToDocker } from './serviceSpec.ts';
+import { genericToDocker, portToDocker, taskSpecToDocker } from './serviceSpec.ts';
 
 export function taskToDocker(task: Task, view: View): object {
   const { status } = task;
@@ -14,8 +14,10 @@ export function taskToDocker(task: Task, view: View): object {
     ...metaOf(task),
     Labels: {},
     Spec: taskSpecToDocker(task.spec),
+    ...(task.jobIteration === undefined ? {} : { JobIteration: { Index: task.jobIteration } }),
+    ...genericToDocker(task.genericResources),
     ServiceID: task.serviceId,
-    ...(task.slot === 0 ? {} : { Slot: task.slot }),
+    ...slotToDocker(task),
     ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),
     Status: {
       Timestamp: timeOf(status.atMs),
@@ -45,6 +47,12 @@ export function taskToDocker(task: Task, view: View): object {
       ];
     }),
   };
+}
+
+/** Docker counts a job's slots from 0, which its JSON leaves out; its client relies on it. */
+function slotToDocker({ slot, jobIteration }: Task): object {
+  const number = jobIteration === undefined ? slot : slot - 1;
+  return number > 0 ? { Slot: number } : {};
 }
 
 /** 'web.1.<id>', or 'web.<node>.<id>' for a global service. */

@@ -1,46 +1,59 @@
-/** /images and /distribution: what this host's image store holds, load, import, pull. */
-import { messageOf, SwarmError } from '../../../base/errors.ts';
-import type { Image, ImageProgress } from '../../../runtime/image/types.ts';
+/**
+ * /images and /distribution: what this host's image store holds, and what a registry has under a
+ * name. What moves images in and out is imageTransfer.ts's.
+ */
+import { hasCode, SwarmError } from '../../../base/errors.ts';
+import type { Distribution, Image } from '../../../runtime/image/types.ts';
 import {
-  distribution,
+  distributionToDocker,
   familiar,
   imageHistory,
   imageSummary,
   imageToDocker,
 } from '../docker/image.ts';
 import { Filters } from '../filters.ts';
-import {
-  type ApiRequest,
-  type BodyWriter,
-  empty,
-  json,
-  type Reply,
-  type Router,
-  STREAMED,
-} from '../http.ts';
+import { type ApiRequest, empty, json, type Reply, type Router } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
+import { registryAuthOf } from '../registryAuth.ts';
+import { readTimeOrAge } from '../times.ts';
+import { addImageTransferRoutes, withTag } from './imageTransfer.ts';
 
 const FILTERS = ['reference', 'label', 'dangling', 'before', 'since', 'until'];
-const JSON_STREAM = 'application/json';
+const PRUNE_FILTERS = ['dangling', 'until', 'label', 'label!'];
+/** A registry is waited for no longer than that before `service create` goes on without it. */
+const CONNECT_MS = 1000;
+/** Less where the image is here: the digest it was pulled as will do. */
+const CONNECT_WITH_LOCAL_MS = 400;
+/** One that is there but does not answer. */
+const RESOLVE_MS = 5000;
+const RESOLVE_WITH_LOCAL_MS = 2000;
 
 export function addImageRoutes(router: Router, parts: ApiParts): void {
   const { images } = parts.node;
-  router.get('/images/json', async (request) => {
-    const filters = Filters.parse(request.query.get('filters'), FILTERS);
-    return json(selected(images.list(), filters).map((image) => imageSummary(image, -1)));
+  router.get('/images/json', (request) => list(request, parts));
+  router.get('/images/search', async (request) => {
+    throw new SwarmError(
+      'unsupported',
+      'searching registries is not supported by tsswarm: look for the image on its ' +
+        `registry's web page (https://hub.docker.com/search?q=${encodeURIComponent(request.text('term'))}) ` +
+        'and get it with: docker pull NAME',
+    );
   });
-  router.post('/images/load', (request) => load(request, parts));
-  router.post('/images/create', (request) =>
-    request.query.has('fromSrc') ? importTar(request, parts) : pull(request, parts),
-  );
-  router.get('/images/get', (request) => save(request, parts, request.query.getAll('names')));
-  router.get('/images/{name...}/get', (request) => save(request, parts, [request.params.name]));
-  router.get('/images/{name...}/json', async (request) =>
-    json(imageToDocker(imageNamed(parts, request.params.name))),
-  );
-  router.get('/images/{name...}/history', async (request) =>
-    json(imageHistory(imageNamed(parts, request.params.name))),
-  );
+  router.post('/images/prune', (request) => prune(request, parts));
+  addImageTransferRoutes(router, parts);
+  router.get('/images/{name...}/json', async (request) => {
+    const image = imageNamed(parts, request.params.name);
+    const [configuration, layers] = await Promise.all([
+      images.configuration(image.id),
+      images.layers(image.id),
+    ]);
+    return json(imageToDocker(image, configuration, layers));
+  });
+  router.get('/images/{name...}/history', async (request) => {
+    const image = imageNamed(parts, request.params.name);
+    const configuration = await images.configuration(image.id);
+    return json(imageHistory(image, configuration, images.layerUse(image.id)));
+  });
   router.post('/images/{name...}/tag', async (request) => {
     const repository = request.text('repo');
     if (repository === '') throw new SwarmError('invalid', 'repo is missing: name the new tag');
@@ -49,51 +62,124 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
   });
   router.delete('/images/{name...}', async (request) => {
     const removed = await images.remove(request.params.name, { force: request.flag('force') });
-    return json(
-      removed.map((item) => ({
-        ...(item.untagged === undefined ? {} : { Untagged: familiar(item.untagged) }),
-        ...(item.deleted === undefined ? {} : { Deleted: item.deleted }),
-      })),
-    );
+    return json(removed.map(removalToDocker));
   });
-  router.get('/distribution/{name...}/json', async (request) => {
-    const { name } = request.params;
-    const image = images.find(name);
-    const found = image === undefined ? undefined : distribution(image);
-    if (found === undefined) {
-      throw new SwarmError('not_found', `no digest is known for ${name}: no such image here`);
-    }
-    return json(found);
-  });
+  router.get('/distribution/{name...}/json', (request) => distribution(request, parts));
 }
 
-function imageNamed(parts: ApiParts, name: string): Image {
+export function imageNamed(parts: ApiParts, name: string): Image {
   const image = parts.node.images.find(name);
   if (image === undefined) throw new SwarmError('not_found', `No such image: ${name}`);
   return image;
 }
 
-function withTag(repository: string, tag: string): string {
-  if (tag === '') return repository;
-  return tag.includes(':') ? `${repository}@${tag}` : `${repository}:${tag}`;
+function removalToDocker(item: { untagged?: string; deleted?: string }): object {
+  return {
+    ...(item.untagged === undefined ? {} : { Untagged: familiar(item.untagged) }),
+    ...(item.deleted === undefined ? {} : { Deleted: item.deleted }),
+  };
 }
 
-function selected(all: readonly Image[], filters: Filters): readonly Image[] {
-  for (const name of ['before', 'since', 'until']) {
-    if (filters.has(name)) {
-      throw new SwarmError('unsupported', `the filter ${name} is not supported for images`);
-    }
-  }
+async function list(request: ApiRequest, parts: ApiParts): Promise<Reply> {
+  const { images } = parts.node;
+  const filters = Filters.parse(request.query.get('filters'), FILTERS);
+  // Clients before 1.25 send a name to match.
+  const matched = request.text('filter');
+  const usage = new Map(images.usage().images.map((use) => [use.id, use]));
+  const shared = request.flag('shared-size');
+  const found = selected(images.list(), filters, parts).filter(
+    (image) => matched === '' || image.tags.some((tag) => referenceFits(familiar(tag), matched)),
+  );
+  return json(
+    found.map((image) => {
+      const use = usage.get(image.id);
+      return imageSummary(image, use?.containers ?? 0, shared ? (use?.sharedBytes ?? 0) : -1);
+    }),
+  );
+}
+
+function selected(all: readonly Image[], filters: Filters, parts: ApiParts): readonly Image[] {
   const dangling = filters.flag('dangling');
+  const edge = (name: string): number | undefined => {
+    if (!filters.has(name)) return undefined;
+    const times = filters.values(name).map((text) => imageNamed(parts, text).config.createdAtMs);
+    return name === 'since' ? Math.min(...times) : Math.max(...times);
+  };
+  const since = edge('since');
+  const before = edge('before');
+  const until = untilOf(filters, parts);
   return all.filter(
     (image) =>
       filters.labels('label', image.config.labels) &&
       (dangling === undefined || (image.tags.length === 0) === dangling) &&
+      (since === undefined || image.config.createdAtMs > since) &&
+      (before === undefined || image.config.createdAtMs < before) &&
+      (until === undefined || image.config.createdAtMs < until) &&
       (!filters.has('reference') ||
-        image.tags.some((tag) =>
-          filters.some('reference', (wanted) => referenceFits(familiar(tag), wanted)),
+        [...image.tags, ...image.digests].some((name) =>
+          filters.some('reference', (wanted) => referenceFits(familiar(name), wanted)),
         )),
   );
+}
+
+/** The time that `until` stands for; the earliest of several. */
+function untilOf(filters: Filters, parts: ApiParts): number | undefined {
+  if (!filters.has('until')) return undefined;
+  const nowMs = parts.clock.wallMs();
+  return Math.min(...filters.values('until').map((text) => readTimeOrAge(text, 'until', nowMs)));
+}
+
+async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
+  const filters = Filters.parse(request.query.get('filters'), PRUNE_FILTERS);
+  const danglingOnly = filters.flag('dangling') ?? true;
+  const until = untilOf(filters, parts);
+  const without = filters.values('label!');
+  const pruned = await parts.node.images.prune(
+    (image) =>
+      (!danglingOnly || image.tags.length === 0) &&
+      (until === undefined || image.config.createdAtMs < until) &&
+      filters.labels('label', image.config.labels) &&
+      !without.some((wanted) => Filters.hasLabel(image.config.labels, wanted)),
+  );
+  return json({
+    ImagesDeleted: pruned.removed.length === 0 ? null : pruned.removed.map(removalToDocker),
+    SpaceReclaimed: pruned.reclaimedBytes,
+  });
+}
+
+/**
+ * The digest a service pins. The registry's word counts; while it is away, what is here will do,
+ * and a client that gets an error goes on without.
+ */
+async function distribution(request: ApiRequest, parts: ApiParts): Promise<Reply> {
+  const { images } = parts.node;
+  const { name } = request.params;
+  const auth = registryAuthOf(request);
+  const local = await images.local(name);
+  const limit = new AbortController();
+  const limitMs = local === undefined ? RESOLVE_MS : RESOLVE_WITH_LOCAL_MS;
+  const timer = parts.clock.after(limitMs, () => limit.abort());
+  let found: Distribution;
+  try {
+    found = await images.resolve(name, {
+      connectMs: local === undefined ? CONNECT_MS : CONNECT_WITH_LOCAL_MS,
+      signal: AbortSignal.any([limit.signal, request.signal]),
+      ...(auth === undefined ? {} : { auth }),
+    });
+  } catch (error) {
+    if (local === undefined) throw lateError(error, limit.signal, name);
+    found = local;
+  } finally {
+    timer.cancel();
+  }
+  return json(distributionToDocker(found));
+}
+
+function lateError(error: unknown, limit: AbortSignal, name: string): unknown {
+  if (!limit.aborted || !hasCode(error, 'cancelled')) return error;
+  const seconds = RESOLVE_MS / 1000;
+  const message = `the registry of ${name} has not answered within ${seconds} s`;
+  return new SwarmError('timeout', message, { cause: error });
 }
 
 /** 'web' and 'web:1' fit 'web:1'; '*' stands for anything but a slash. */
@@ -129,128 +215,4 @@ function globFits(text: string, pattern: string): boolean {
     }
   }
   return /^\**$/.test(pattern.slice(at));
-}
-
-async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  const loaded = await parts.node.images.load(request.upload());
-  const out = request.stream(JSON_STREAM);
-  for (const image of loaded) {
-    const names = image.tags.length === 0 ? [`ID: ${image.id}`] : image.tags.map(familiar);
-    for (const name of names) {
-      const colon = image.tags.length === 0 ? ' ' : ': ';
-      await out.line({ stream: `Loaded image${colon}${name}\n` });
-    }
-  }
-  out.end();
-  return STREAMED;
-}
-
-async function save(
-  request: ApiRequest,
-  parts: ApiParts,
-  names: readonly string[],
-): Promise<Reply> {
-  if (names.length === 0) throw new SwarmError('invalid', 'names is missing: name an image');
-  for (const name of names) imageNamed(parts, name);
-  const out = request.stream('application/x-tar');
-  for await (const chunk of parts.node.images.save(names)) await out.write(chunk);
-  out.end();
-  return STREAMED;
-}
-
-async function importTar(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  if (request.text('fromSrc') !== '-') {
-    throw new SwarmError('unsupported', 'fromSrc: only "-" (the request body) is supported');
-  }
-  const reference = withTag(request.text('repo'), request.text('tag'));
-  if (reference === '') throw new SwarmError('invalid', 'repo is missing: name the new image');
-  const changes = request.query.getAll('changes');
-  const image = await parts.node.images.import(request.upload(), reference, changes);
-  const out = request.stream(JSON_STREAM);
-  await out.line({ status: image.id });
-  out.end();
-  return STREAMED;
-}
-
-async function pull(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  const name = request.text('fromImage');
-  if (name === '') throw new SwarmError('invalid', 'fromImage is missing: name an image');
-  const reference = withTag(name, request.text('tag'));
-  const progress = new ProgressStream(request);
-  try {
-    const image = await parts.node.images.pull(reference, {
-      onProgress: (step) => progress.push(step),
-      signal: request.signal,
-    });
-    const [digest] = image.digests;
-    if (digest !== undefined) {
-      await progress.line({ status: `Digest: ${digest.slice(digest.indexOf('@') + 1)}` });
-    }
-    await progress.line({ status: `Status: Image is up to date for ${familiar(reference)}` });
-  } catch (error) {
-    // Before anything was sent the status code tells; after it only the stream can.
-    if (!progress.started) throw error;
-    const message = messageOf(error);
-    await progress.line({ errorDetail: { message }, error: message });
-  }
-  progress.end();
-  return STREAMED;
-}
-
-/** Progress lines in order; while the reader is behind, only the latest of each layer is kept. */
-class ProgressStream {
-  readonly #request: ApiRequest;
-  readonly #latest = new Map<string, ImageProgress>();
-  #out: BodyWriter | undefined;
-  #sending: Promise<void> = Promise.resolve();
-  #busy = false;
-
-  constructor(request: ApiRequest) {
-    this.#request = request;
-  }
-
-  get started(): boolean {
-    return this.#out !== undefined;
-  }
-
-  push(step: ImageProgress): void {
-    this.#latest.set(step.id, step);
-    if (this.#busy) return;
-    this.#busy = true;
-    // A caller that has gone ends the pull through the request's signal.
-    this.#sending = this.#drain().catch(() => this.#latest.clear());
-  }
-
-  async #drain(): Promise<void> {
-    for (const [id, step] of this.#latest) {
-      this.#latest.delete(id);
-      await this.#write(progressLine(step));
-    }
-    this.#busy = false;
-  }
-
-  async line(value: object): Promise<void> {
-    await this.#sending;
-    await this.#write(value);
-  }
-
-  async #write(value: object): Promise<void> {
-    this.#out ??= this.#request.stream(JSON_STREAM);
-    await this.#out.line(value);
-  }
-
-  end(): void {
-    this.#out?.end();
-  }
-}
-
-function progressLine(step: ImageProgress): object {
-  return {
-    status: step.status,
-    id: step.id,
-    progressDetail:
-      step.currentBytes === undefined
-        ? {}
-        : { current: step.currentBytes, total: step.totalBytes ?? 0 },
-  };
 }

@@ -1,4 +1,4 @@
-/** /_ping, /version, /info, /auth, /events, and /tsswarm/debug. */
+/** /_ping, /version, /info, /events, and /tsswarm/debug. */
 import { SwarmError } from '../../../base/errors.ts';
 import { API_VERSION, infoToDocker, swarmHeader, versionToDocker } from '../docker/info.ts';
 import { EVENT_FILTERS, type EventQuery, eventsOf } from '../events.ts';
@@ -12,9 +12,6 @@ export function addSystemRoutes(router: Router, parts: ApiParts): void {
   router.get('/_ping', (request) => ping(request, parts));
   router.get('/version', async () => json(versionToDocker(node)));
   router.get('/info', async () => json(infoToDocker(node, clock)));
-  router.post('/auth', async () => {
-    throw new SwarmError('unsupported', 'registry login is not supported: use a public image');
-  });
   router.get('/events', (request) => events(request, parts));
   router.get('/tsswarm/debug', async () => json(debug(parts)));
 }

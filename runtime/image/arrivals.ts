@@ -1,0 +1,210 @@
+/**
+ * How images come into the store: content is taken apart or fetched, layers are unpacked, and the
+ * catalog names the images last, all of them or none. What a failed arrival leaves behind is swept
+ * by the store, which lends its lease for each arrival.
+ */
+import { statfs } from 'node:fs/promises';
+import type { Clock } from '../../base/clock.ts';
+import { SwarmError } from '../../base/errors.ts';
+import { readArchive } from './archive.ts';
+import type { BlobStore } from './blobs.ts';
+import { type Catalog, type ImageRecord, mergeRecord } from './catalog.ts';
+import { importConfig } from './changes.ts';
+import type { Ingested, IngestJob, Jobs } from './jobs.ts';
+import type { LayerStore } from './layers.ts';
+import { parseConfig, writeManifest } from './manifest.ts';
+import { shortId } from './pull.ts';
+import type { Image, ImageProgress } from './types.ts';
+
+/** An image whose blobs are in place. */
+export interface Arrived {
+  readonly id: string;
+  readonly manifest: string;
+  readonly root: string;
+  readonly layers: readonly { readonly digest: string; readonly sizeBytes: number }[];
+  readonly blobs: readonly string[];
+  readonly tags: readonly string[];
+  readonly pulledAs: readonly string[];
+}
+
+export type Tell = (progress: ImageProgress) => void;
+
+/** Below this the daemon's own state would be next to suffer. */
+const MIN_FREE_BYTES = 16 * 1024 * 1024;
+
+export interface ArrivalParts {
+  readonly directory: string;
+  readonly clock: Clock;
+  readonly catalog: Catalog;
+  readonly blobs: BlobStore;
+  readonly layers: LayerStore;
+  readonly jobs: Jobs;
+}
+
+export class Arrivals {
+  readonly #parts: ArrivalParts;
+
+  constructor(parts: ArrivalParts) {
+    this.#parts = parts;
+  }
+
+  async load(tar: AsyncIterable<Uint8Array>, tell: Tell): Promise<Image[]> {
+    const { blobs } = this.#parts;
+    return this.#ingested('archive', tar, async (ingested) => {
+      const found = await readArchive(ingested);
+      if (found.length === 0) {
+        throw new SwarmError('invalid', 'the archive holds no image for this host');
+      }
+      const arrived: Arrived[] = [];
+      for (const image of found) {
+        for (const blob of image.blobs) await blobs.adopt(blob.file, blob.digest);
+        await blobs.put(image.manifest.bytes);
+        arrived.push({
+          id: image.id,
+          manifest: image.manifest.digest,
+          root: image.root,
+          layers: image.layers,
+          blobs: [...new Set([image.manifest.digest, ...image.blobs.map((blob) => blob.digest)])],
+          tags: image.names,
+          pulledAs: [],
+        });
+      }
+      return this.addAll(arrived, tell);
+    });
+  }
+
+  /** `tags`: full references. */
+  async import(
+    tar: AsyncIterable<Uint8Array>,
+    tags: readonly string[],
+    changes: readonly string[],
+  ): Promise<Image> {
+    const { blobs, layers } = this.#parts;
+    importConfig(`sha256:${'0'.repeat(64)}`, 0, changes); // refuses bad changes before the work
+    return this.#ingested('raw', tar, async ({ files }) => {
+      const [layer] = files;
+      await blobs.adopt(layer.path, layer.digest);
+      // The newest file's time, not now: the same file system is the same image on every host.
+      const facts = await layers.ensure(layer.digest, blobs.path(layer.digest));
+      const config = importConfig(layer.digest, facts.newestMs, changes);
+      const id = await blobs.put(config);
+      const manifest = await blobs.put(
+        writeManifest({ digest: id, sizeBytes: config.byteLength }, [{ ...layer, gzip: false }]),
+      );
+      const arrived: Arrived = {
+        id,
+        manifest,
+        root: manifest,
+        layers: [layer],
+        blobs: [manifest, id, layer.digest],
+        tags,
+        pulledAs: [],
+      };
+      return (await this.addAll([arrived], () => {}))[0];
+    });
+  }
+
+  async #ingested<T>(
+    as: IngestJob['as'],
+    source: AsyncIterable<Uint8Array>,
+    use: (ingested: Ingested) => Promise<T>,
+  ): Promise<T> {
+    const { blobs, jobs } = this.#parts;
+    const scratch = await blobs.scratch();
+    try {
+      const job: IngestJob = { kind: 'ingest', as, directory: scratch.directory };
+      return await use(await jobs.ingest(job, source));
+    } finally {
+      await scratch.remove();
+    }
+  }
+
+  /** Unpacks what is missing and names the images, all of them or none. */
+  async addAll(arrived: readonly Arrived[], tell: Tell, signal?: AbortSignal): Promise<Image[]> {
+    const { blobs, layers, catalog, clock } = this.#parts;
+    const records: ImageRecord[] = [];
+    for (const image of arrived) {
+      const { config, diffIds } = parseConfig(await blobs.readDocument(image.id));
+      const layerBlobs = image.layers.map((layer) => layer.digest);
+      await this.unpackAll(diffIds, layerBlobs, tell, signal);
+      const sizes = diffIds.map((diffId) => layers.facts(diffId)?.sizeBytes ?? 0);
+      records.push({
+        id: image.id,
+        manifest: image.manifest,
+        roots: [image.root],
+        pulledAs: image.pulledAs,
+        config,
+        sizeBytes: sizes.reduce((sum, bytes) => sum + bytes, 0),
+        diffIds,
+        layers: layerBlobs,
+        blobs: image.blobs,
+        doomed: false,
+      });
+    }
+    await catalog.change((draft) => {
+      records.forEach((record, at) => {
+        const { tags } = arrived[at];
+        const isNamed = tags.some((tag) => draft.tags.get(tag) !== record.id);
+        const merged = mergeRecord(draft.images.get(record.id), record);
+        const taggedAtMs = isNamed ? clock.wallMs() : merged.taggedAtMs;
+        draft.images.set(record.id, {
+          ...merged,
+          ...(taggedAtMs === undefined ? {} : { taggedAtMs }),
+        });
+        for (const tag of tags) draft.tags.set(tag, record.id);
+      });
+    });
+    return records.map((record) => catalog.toImage(catalog.state.images.get(record.id) ?? record));
+  }
+
+  async unpackAll(
+    diffIds: readonly string[],
+    blobs: readonly string[],
+    tell: Tell,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const missing = diffIds
+      .map((diffId, at) => ({ diffId, digest: blobs[at] }))
+      .filter(({ diffId }) => this.#parts.layers.facts(diffId) === undefined);
+    const outcomes = await Promise.allSettled(
+      missing.map(async ({ diffId, digest }) => {
+        if (signal?.aborted === true) throw new SwarmError('cancelled', 'it was cancelled');
+        await this.unpack(diffId, digest, tell);
+      }),
+    );
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  }
+
+  /** Whether the layer is here, unpacked and as it was packed. */
+  async isReady(diffId: string, digest: string): Promise<boolean> {
+    const { blobs, layers } = this.#parts;
+    return layers.facts(diffId) !== undefined && (await blobs.has(digest));
+  }
+
+  async unpack(diffId: string, digest: string, tell: Tell): Promise<void> {
+    const { blobs, layers } = this.#parts;
+    const id = shortId(digest);
+    if (layers.facts(diffId) === undefined) {
+      const totalBytes = await blobs.sizeBytes(digest);
+      if (totalBytes === undefined) {
+        throw new SwarmError('corrupt', `${blobs.path(digest)} is missing: get the image again`);
+      }
+      tell({ id, status: 'Extracting', currentBytes: 0, totalBytes });
+      await layers.ensure(diffId, blobs.path(digest), (currentBytes) =>
+        tell({ id, status: 'Extracting', currentBytes, totalBytes }),
+      );
+    }
+    tell({ id, status: 'Pull complete' });
+  }
+
+  async checkSpace(): Promise<void> {
+    const { directory } = this.#parts;
+    const { bavail, bsize } = await statfs(directory);
+    if (bavail * bsize >= MIN_FREE_BYTES) return;
+    throw new SwarmError(
+      'exhausted',
+      `less than 16 MiB are left on the disk of ${directory}: free some (tsswarm image rm) ` +
+        'and try again',
+    );
+  }
+}
