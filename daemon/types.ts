@@ -129,6 +129,6 @@ export interface DaemonNode {
     /** Ids of tasks to add as they come; it ends with `signal`. */
     later?: AsyncIterable<string>,
   ): AsyncIterable<TaskLogRecord>;
-  /** Age of the last heartbeat of each node as the leader knows it; empty elsewhere. */
+  /** Age of the last heartbeat of each node, as the leader told it; empty where it is not known. */
   heartbeatAges(): ReadonlyMap<string, number>;
 }

@@ -348,11 +348,8 @@ export class ScriptedNode implements DaemonNode, Control {
   }
 
   async rebalance(): Promise<Cluster> {
-    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
-    this.write({ kind: 'update', table: 'cluster', object });
     return this.store.cluster()!;
   }
-
   async joinTokens(): Promise<{ worker: string; manager: string }> {
     const cluster = this.store.cluster()!;
     const digest = 'd'.repeat(50);
