@@ -96,14 +96,14 @@ export class StandaloneContainer implements Managed {
     const record = this.#record;
     const { exit } = container;
     const isRunning = container.state === 'running';
-    const failed = record.error !== '';
+    const exitCode = record.error === '' ? (exit?.exitCode ?? 0) : record.errorExitCode;
     return {
       container,
       status: this.status,
       createdAtMs: record.createdAtMs,
       startedAtMs: container.startedAtMs,
       finishedAtMs: exit?.finishedAtMs ?? 0,
-      exitCode: isRunning ? 0 : failed ? record.errorExitCode : (exit?.exitCode ?? 0),
+      exitCode: isRunning ? 0 : exitCode,
       error: record.error,
       oomKilled: exit?.oomKilled ?? false,
       restartCount: record.restartCount,
@@ -137,6 +137,10 @@ export class StandaloneContainer implements Managed {
     } else if (startsWithDaemon(this.#record.spec.restart, this.#endedAs(exit))) {
       await this.#work.run(() => this.#launch());
     }
+  }
+
+  changeNetworks(networks: ContainerRecord['networks']): void {
+    this.#save({ networks });
   }
 
   #save(changes: Partial<ContainerRecord>): void {
@@ -174,8 +178,12 @@ export class StandaloneContainer implements Managed {
     const context = this.#context;
     try {
       await readyMounts(context, this.id, this.#record.mounts);
-      const hostname = container.config.hostname;
-      const attached = await attachContainer(context, this.#record, hostname, this.#exposed);
+      const attached = await attachContainer(
+        context,
+        this.#record,
+        container.config.hostname,
+        this.#exposed,
+      );
       const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached };
       const { health: _, ...record } = this.#record;
       this.#record = record;
@@ -193,8 +201,7 @@ export class StandaloneContainer implements Managed {
     this.#watchHealth();
     const [rows, columns] = this.#record.spec.consoleSize;
     if (container.config.tty === true && rows > 0) {
-      // It may have ended within the moment; then there is no terminal to size.
-      container.resize(rows, columns).catch(() => {});
+      container.resize(rows, columns).catch(() => {}); // ended within the moment: no terminal
     }
   }
 
