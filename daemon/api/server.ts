@@ -1,21 +1,21 @@
 /**
- * The Docker Engine API and tsswarm's extensions over HTTP, on a unix socket. It turns requests
- * into calls of one DaemonNode and errors into Docker's {"message": ...}; it decides nothing.
+ * The Docker Engine API and tsswarm's extensions over HTTP, on unix sockets and TCP. It turns
+ * requests into calls of one DaemonNode and errors into Docker's {"message": ...}; it decides
+ * nothing.
  */
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import type { ApiAddress } from '../apiAddresses.ts';
 import type { DaemonNode } from '../types.ts';
 import { API_VERSION, MIN_API_VERSION } from './docker/info.ts';
 import { controlOf } from './find.ts';
 import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
+import { listenTcp, listenUnix, tcpServer } from './listen.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
@@ -39,8 +39,6 @@ import { WatchSockets } from './webSocket.ts';
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
 const DRAIN_LIMIT_BYTES = 256 * MIB;
-const SOCKET_MODE = 0o660;
-const SOCKET_MODE_ROOT_ONLY = 0o600;
 
 export interface ApiOptions {
   readonly node: DaemonNode;
@@ -55,6 +53,8 @@ export interface Api {
    * A socket nobody answers on is replaced; SwarmError conflict when somebody does.
    */
   listenUnix(path: string, options: { readonly group: string }): Promise<void>;
+  /** Serves on TCP; the port. SwarmError unavailable when it cannot be had. */
+  listenTcp(address: Extract<ApiAddress, { kind: 'tcp' }>): Promise<number>;
   /** Stops listening and ends what is under way. */
   close(): Promise<void>;
 }
@@ -69,19 +69,26 @@ export function createApi(options: ApiOptions): Api {
       void serve(router, options.log, incoming, response);
     });
   };
+  const prepare = (server: Server): void => {
+    server.maxConnections = MAX_CONNECTIONS;
+    server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+      if (watchers.take(incoming, socket, head)) return;
+      void serveUpgrade(router, options.log, incoming, socket, head);
+    });
+  };
   return {
     listenUnix: async (path, { group }) => {
-      mkdirSync(dirname(path), { recursive: true });
-      await removeStaleSocket(path);
       const server = createServer({ requestTimeout: 0 }, listener);
-      server.maxConnections = MAX_CONNECTIONS;
-      server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
-        if (watchers.take(incoming, socket, head)) return;
-        void serveUpgrade(router, options.log, incoming, socket, head);
-      });
-      await listening(server, path);
+      prepare(server);
+      await listenUnix(server, path, group);
       servers.push(server);
-      restrict(path, group);
+    },
+    listenTcp: async (address) => {
+      const server = tcpServer(address.tls, listener, options.log);
+      prepare(server);
+      const port = await listenTcp(server, address.host, address.port);
+      servers.push(server);
+      return port;
     },
     close: async () => {
       watchers.close();
@@ -270,50 +277,4 @@ function withoutVersion(path: string): string {
 
 function minorOf(version: string): number {
   return Number(version.slice(version.indexOf('.') + 1));
-}
-
-function listening(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-}
-
-function removeStaleSocket(path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      reject(
-        new SwarmError(
-          'conflict',
-          `a daemon already answers on ${path}: stop it, or choose another socket with -H`,
-        ),
-      );
-    });
-    socket.once('error', () => {
-      rmSync(path, { force: true });
-      resolve();
-    });
-  });
-}
-
-function restrict(path: string, group: string): void {
-  const gid = groupId(group);
-  if (gid === undefined) {
-    chmodSync(path, SOCKET_MODE_ROOT_ONLY);
-    return;
-  }
-  chmodSync(path, SOCKET_MODE);
-  chownSync(path, process.getuid?.() ?? 0, gid);
-}
-
-function groupId(name: string): number | undefined {
-  const line = readFileSync('/etc/group', 'utf8')
-    .split('\n')
-    .find((item) => item.startsWith(`${name}:`));
-  return line === undefined ? undefined : Number(line.split(':')[2]);
 }

@@ -478,6 +478,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
   };
 }
@@ -495,6 +496,7 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
 }
