@@ -67,6 +67,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     subnetSize,
     vxlanPort,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
   const nodeId = ids.object();

@@ -4,7 +4,10 @@
  * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
  * wire bytes in proto/convert; neither appears here.
  */
+import type { Config, FileReference, Secret } from './dataTypes.ts';
 import type { TaskState } from './taskState.ts';
+
+export type { Config, DataSpec, DataTable, FileReference, Secret } from './dataTypes.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -32,6 +35,11 @@ export interface ClusterSpec {
   readonly autoLockManagers: boolean;
 }
 
+export interface RemovedNode {
+  readonly id: string;
+  readonly untilMs: number;
+}
+
 /** There is exactly one, named 'default'. */
 export interface Cluster extends ObjectBase {
   readonly spec: ClusterSpec;
@@ -47,6 +55,8 @@ export interface Cluster extends ObjectBase {
   readonly vxlanPort: number;
   /** Raft ids of removed managers; they never come back. */
   readonly removedRaftIds: readonly number[];
+  /** Removed nodes whose certificates may still be valid, and until when (Unix ms). */
+  readonly removedNodes: readonly RemovedNode[];
   /** When a user last asked for the tasks to be spread anew; 0 never. */
   readonly rebalanceAtMs: number;
 }
@@ -234,20 +244,6 @@ export interface ContainerSpec {
   readonly registryAuth: string;
   readonly secrets: readonly FileReference[];
   readonly configs: readonly FileReference[];
-}
-
-/** A secret or config of the cluster as a file in a container. */
-export interface FileReference {
-  /** Secret or config. In a request '' or a name is resolved to it by control. */
-  readonly id: string;
-  readonly name: string;
-  /** Its path; when not absolute, below /run/secrets (secrets) or / (configs). */
-  readonly target: string;
-  /** Whole numbers as text, as Docker has them. */
-  readonly uid: string;
-  readonly gid: string;
-  /** Permission bits. */
-  readonly mode: number;
 }
 
 export interface NetworkAttachmentSpec {
@@ -461,28 +457,6 @@ export interface Network extends ObjectBase {
   /** Why it cannot be allocated; '' when it is. */
   readonly error: string;
 }
-
-// ---- secrets and configs -----------------------------------------------------------------------
-
-/** Bytes by name. Only the labels of one that exists change. */
-export interface DataSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly data: Uint8Array;
-  /** 'golang': templates in the data are replaced where a task gets it; '' = as it is. */
-  readonly templating: '' | 'golang';
-}
-
-/** Never shown to anyone but the tasks that name it. */
-export interface Secret extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export interface Config extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export type DataTable = 'secret' | 'config';
 
 export interface Tables {
   readonly cluster: Cluster;

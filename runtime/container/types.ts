@@ -76,6 +76,8 @@ export interface ContainerConfig {
   /** 64 hex digits (base/id). */
   readonly id: string;
   readonly name: string;
+  /** Made by a user of this host (docker run); no task's, so the agent leaves it alone. */
+  readonly standalone?: boolean;
   readonly labels: Readonly<Record<string, string>>;
   /** What it was made from, for inspection: reference and image id. */
   readonly image: { readonly reference: string; readonly id: string };

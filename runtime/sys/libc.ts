@@ -138,7 +138,17 @@ export function makePipe(capacityBytes?: number): {
 
 // ---- Mounts and namespaces
 
+export const MS_RDONLY = 1;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+export const MS_NOEXEC = 8;
+export const MS_SYNCHRONOUS = 16;
+export const MS_REMOUNT = 32;
+export const MS_NOATIME = 1024;
+export const MS_NODIRATIME = 2048;
 export const MS_BIND = 4096;
+export const MS_REC = 16384;
+export const MS_RELATIME = 1 << 21;
 export const MNT_DETACH = 2;
 
 /** mount(2). */

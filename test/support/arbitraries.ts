@@ -64,6 +64,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   subnetSize: u32,
   vxlanPort: u32,
   removedRaftIds: fc.array(whole, { maxLength: 3 }),
+  removedNodes: fc.array(fc.record({ id: text, untilMs: whole }), { maxLength: 3 }),
   rebalanceAtMs: whole,
 });
 

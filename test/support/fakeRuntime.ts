@@ -18,6 +18,8 @@ import type { Image, ImageConfig, ImageStore } from '../../runtime/image/types.t
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
+  Endpoint,
   HostNetwork,
   IngressState,
   OverlayPeer,
@@ -296,6 +298,14 @@ export class FakeNetwork implements HostNetwork {
   }
 
   async close(): Promise<void> {}
+
+  createBridge = unused;
+  removeBridge = unused;
+  connect = unused;
+  disconnect = unused;
+  publish = unused;
+  bridges = (): readonly BridgeNetwork[] => [];
+  endpoints = (): readonly Endpoint[] => [];
 
   #attachment(request: AttachRequest): Attachment {
     return {

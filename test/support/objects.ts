@@ -11,6 +11,7 @@ import {
   DEFAULT_UPDATE_CONFIG,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import type {
   Cluster,
   ClusterSpec,
@@ -42,6 +43,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
     ...fields,
   };
@@ -155,18 +157,20 @@ export function serviceSpec(name: string, fields: ServiceSpecFields = {}): Servi
   };
 }
 
+const FIRST_RUN = { iteration: 0, lastExecutionMs: 0 };
+
 /** Its id is `<name>-id`. */
 export function service(name: string, fields: ServiceSpecFields = {}): Service {
   return {
     ...base(`${name}-id`),
     spec: serviceSpec(name, fields),
+    job: fields.mode !== undefined && isJob(fields.mode) ? FIRST_RUN : undefined,
     previousSpec: undefined,
     specVersion: 0,
     update: undefined,
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
-    job: undefined,
   };
 }
 

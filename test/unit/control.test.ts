@@ -126,6 +126,7 @@ test('a node is removed when down, or by force, and never while it is a manager'
   await assert.rejects(writes.removeNode('w1', false), /is not down/);
   await writes.removeNode('w1', true);
   assert.equal(direct.store.get('node', 'w1'), undefined);
+  assert.equal(direct.store.cluster()?.removedNodes[0].id, 'w1');
   direct.create('node', node('w2', 2, { state: 'down' }));
   await writes.removeNode('w2', false);
 });
