@@ -14,7 +14,7 @@
  */
 import type { Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import { Serial, Signal } from '../../base/queue.ts';
+import { Serial } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
@@ -38,6 +38,7 @@ import type {
   RestartPolicy,
   WaitCondition,
 } from './types.ts';
+import { Waiters } from './waiters.ts';
 
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
@@ -48,9 +49,7 @@ export class StandaloneContainer implements Managed {
   readonly #context: HostContext;
   readonly #exposed: readonly string[];
   readonly #work = new Serial(MAX_WAITING);
-  readonly #exits = new Signal<ExitStatus>();
-  readonly #rests = new Signal<ExitStatus>();
-  readonly #gone = new Signal<ExitStatus>();
+  readonly #waiters = new Waiters();
   #record: ContainerRecord;
   #restartTimer: Timer | undefined;
   #lastDelayMs = 0;
@@ -210,8 +209,8 @@ export class StandaloneContainer implements Managed {
     await detachContainer(this.#context, this.#record);
     this.#save({ error: messageOf(error), errorExitCode, startedBefore: true, ports: [] });
     const status = { exitCode: errorExitCode, error: messageOf(error) };
-    this.#exits.emit(status);
-    this.#rests.emit(status);
+    this.#waiters.tell('next-exit', status);
+    this.#waiters.tell('not-running', status);
     if (this.#record.spec.autoRemove) void this.#removeLater();
   }
 
@@ -266,8 +265,8 @@ export class StandaloneContainer implements Managed {
       : restartDelay(this.#record.spec.restart, this.#endedAs(exit));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
-    this.#exits.emit(status);
-    if (delayMs === undefined) this.#rests.emit(status);
+    this.#waiters.tell('next-exit', status);
+    if (delayMs === undefined) this.#waiters.tell('not-running', status);
     try {
       await released;
     } catch (error) {
@@ -318,7 +317,7 @@ export class StandaloneContainer implements Managed {
   async stop(graceMs = this.#ownGraceMs, signal = ''): Promise<boolean> {
     if (this.#cancelRestart()) {
       this.#save({ stoppedByUser: true });
-      this.#rests.emit({ exitCode: this.view().exitCode, error: '' });
+      this.#waiters.tell('not-running', { exitCode: this.view().exitCode, error: '' });
       return true;
     }
     const { container } = this;
@@ -466,8 +465,8 @@ export class StandaloneContainer implements Managed {
     await releaseVolumes(this.#context, this.id, this.#record.mounts, withVolumes);
     this.emit('destroy');
     const status = { exitCode: container.exit?.exitCode ?? exitCode, error: '' };
-    this.#rests.emit(status);
-    this.#gone.emit(status);
+    this.#waiters.tell('not-running', status);
+    this.#waiters.tell('removed', status);
   }
 
   wait(condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
@@ -475,18 +474,7 @@ export class StandaloneContainer implements Managed {
       const { exitCode, error } = this.view();
       return Promise.resolve({ exitCode, error });
     }
-    const signals = { 'not-running': this.#rests, 'next-exit': this.#exits, removed: this.#gone };
-    return new Promise((resolve, reject) => {
-      const stop = signals[condition].listen((status) => {
-        stop();
-        resolve(status);
-      });
-      const leave = (): void => {
-        stop();
-        reject(new SwarmError('cancelled', 'the caller has gone'));
-      };
-      signal.addEventListener('abort', leave, { once: true });
-    });
+    return this.#waiters.wait(condition, signal);
   }
 
   async attach(options: { readonly stdin: boolean }): Promise<Streams> {
