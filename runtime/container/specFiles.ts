@@ -120,7 +120,9 @@ function addMount(writer: SpecWriter, mount: ContainerMount): void {
   writer.add(TAG.mount, 0, attributes, mount.target, 'tmpfs', ...options);
 }
 
-/** The container's own groups, read-only unless privileged, where programs look for their limits. */
+/**
+ * The container's own groups, read-only unless privileged, where programs look for their limits.
+ */
 function addCgroupMounts(
   writer: SpecWriter,
   hierarchies: readonly CgroupHierarchy[],
