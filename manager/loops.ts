@@ -7,6 +7,7 @@ import type { Ids } from '../base/id.ts';
 import { Allocator } from './allocator/allocator.ts';
 import { ConstraintEnforcer } from './orchestrator/enforcer.ts';
 import { GlobalOrchestrator } from './orchestrator/global.ts';
+import { JobOrchestrator } from './orchestrator/jobs.ts';
 import { Reaper } from './orchestrator/reaper.ts';
 import { ReplicatedOrchestrator } from './orchestrator/replicated.ts';
 import { Rebalancer } from './rebalancer/rebalancer.ts';
@@ -18,6 +19,7 @@ export function managerLoops(ids: Ids): readonly Loop[] {
   return [
     new ReplicatedOrchestrator(ids),
     new GlobalOrchestrator(ids),
+    new JobOrchestrator(ids),
     new ConstraintEnforcer(),
     new Allocator(),
     new Scheduler(),

@@ -11,6 +11,7 @@ import {
   DEFAULT_UPDATE_CONFIG,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import type {
   Cluster,
   ClusterSpec,
@@ -42,6 +43,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
     ...fields,
   };
@@ -65,6 +67,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     manager: undefined,
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
@@ -155,18 +158,20 @@ export function serviceSpec(name: string, fields: ServiceSpecFields = {}): Servi
   };
 }
 
+const FIRST_RUN = { iteration: 0, lastExecutionMs: 0 };
+
 /** Its id is `<name>-id`. */
 export function service(name: string, fields: ServiceSpecFields = {}): Service {
   return {
     ...base(`${name}-id`),
     spec: serviceSpec(name, fields),
+    job: fields.mode !== undefined && isJob(fields.mode) ? FIRST_RUN : undefined,
     previousSpec: undefined,
     specVersion: 0,
     update: undefined,
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
-    job: undefined,
   };
 }
 
