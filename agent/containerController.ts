@@ -20,7 +20,7 @@ import type {
 } from '../runtime/container/types.ts';
 import { parseRegistryAuth } from '../runtime/image/credentials.ts';
 import type { Image, ImageStore } from '../runtime/image/types.ts';
-import type { Attachment, HostNetwork } from '../runtime/net/types.ts';
+import type { Attachment, HostNetwork, PublishedPort } from '../runtime/net/types.ts';
 import {
   type ContainerPlan,
   type NetworkPlan,
@@ -292,7 +292,11 @@ class ContainerController implements Controller {
   async start(): Promise<Started> {
     const container = this.#container();
     if (container === undefined) throw gone();
-    if (container.state === 'created') await container.start();
+    if (container.state === 'created') {
+      const ports = hostPorts(this.#task);
+      if (ports.length > 0) await this.#executor.networks.publish(container.config.id, ports);
+      await container.start();
+    }
     const isChecked = effectiveCheck(container.config.healthCheck) !== undefined;
     return { ...this.#prepared(container), pid: container.pid, isChecked };
   }
@@ -364,6 +368,7 @@ class ContainerController implements Controller {
         address: withoutPrefix(overlay.address),
         aliases: overlay.aliases,
       })),
+      name: plan.name,
       gateway: !network.defaultBridge && (network.publishes || !internal),
       defaultBridge: network.defaultBridge,
       extraHosts: hosts.map(hostEntry),
@@ -413,6 +418,18 @@ class ContainerController implements Controller {
 function healthOf(image: Image, spec: ContainerSpec): Pick<ContainerConfig, 'healthCheck'> {
   const healthCheck = mergeCheck(image.config.healthCheck, spec.healthCheck);
   return healthCheck === undefined ? {} : { healthCheck };
+}
+
+/** Ports that the task publishes on its own host only. */
+function hostPorts(task: Task): PublishedPort[] {
+  return task.ports
+    .filter((port) => port.publishMode === 'host')
+    .map(({ protocol, hostAddress, publishedPort, targetPort }) => ({
+      protocol,
+      hostAddress,
+      hostPort: publishedPort,
+      containerPort: targetPort,
+    }));
 }
 
 function gone(): SwarmError {
