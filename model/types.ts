@@ -33,6 +33,18 @@ export interface ClusterSpec {
   readonly snapshotInterval: number;
   readonly logEntriesForSlowFollowers: number;
   readonly autoLockManagers: boolean;
+  /** Another number than before asks for a new root certificate. */
+  readonly forceRotate: number;
+  /** PEM; the root that a user gave; '' = one made here. Its key is kept elsewhere. */
+  readonly signingCaCertificate: string;
+}
+
+/** A root certificate that is taking the place of the present one. */
+export interface RootRotation {
+  readonly certificate: string;
+  readonly privateKey: string;
+  /** The new root's key certified by the old root, for those who do not know the new one yet. */
+  readonly crossSigned: string;
 }
 
 export interface RemovedNode {
@@ -46,6 +58,7 @@ export interface Cluster extends ObjectBase {
   /** PEM; the key is the reason why managers' disks and wire are trusted. */
   readonly rootCaCertificate: string;
   readonly rootCaKey: string;
+  readonly rootRotation: RootRotation | undefined;
   /** Secrets of the join tokens (the part after the digest). */
   readonly joinSecretWorker: string;
   readonly joinSecretManager: string;
@@ -126,6 +139,17 @@ export interface Node extends ObjectBase {
   readonly availableSinceMs: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
+  readonly tls: NodeTls;
+}
+
+/** Digests of a node's credentials, hex; '' where not known. */
+export interface NodeTls {
+  /** Of the key that signed its certificate. */
+  readonly issuer: string;
+  /** Of the root certificates that it trusts. */
+  readonly trust: string;
+  /** Of the key that should sign it: it is asked for a new certificate when they differ. */
+  readonly wantedIssuer: string;
 }
 
 // ---- service -----------------------------------------------------------------------------------

@@ -51,6 +51,8 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   snapshotInterval: whole,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
+  forceRotate: whole,
+  signingCaCertificate: text,
 });
 
 export const cluster: fc.Arbitrary<Cluster> = fc.record({
@@ -58,6 +60,9 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
+    nil: undefined,
+  }),
   joinSecretWorker: text,
   joinSecretManager: text,
   addressPools: texts,
@@ -108,6 +113,7 @@ export const node: fc.Arbitrary<Node> = fc.record({
   downSinceMs: whole,
   availableSinceMs: whole,
   certificateSerial: text,
+  tls: fc.record({ issuer: text, trust: text, wantedIssuer: text }),
 });
 
 const references = fc.array(

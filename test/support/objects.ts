@@ -9,6 +9,7 @@ import {
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
   DEFAULT_UPDATE_CONFIG,
+  NO_NODE_TLS,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
 import type {
@@ -36,6 +37,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     spec: { ...DEFAULT_CLUSTER_SPEC, ...spec },
     rootCaCertificate: '',
     rootCaKey: '',
+    rootRotation: undefined,
     joinSecretWorker: '',
     joinSecretManager: '',
     addressPools: ['10.0.0.0/8'],
@@ -67,6 +69,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     downSinceMs: 0,
     availableSinceMs: 0,
     certificateSerial: '',
+    tls: NO_NODE_TLS,
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
     description: {

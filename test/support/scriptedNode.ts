@@ -19,7 +19,7 @@ import { newData, relabelled } from '../../manager/control/dataWrites.ts';
 import type { Control } from '../../manager/control/types.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
-import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
+import { DEFAULT_CLUSTER_SPEC, NO_NODE_TLS } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type {
   Cluster,
@@ -477,6 +477,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     downSinceMs: 0,
     availableSinceMs: 0,
     certificateSerial: '',
+    tls: NO_NODE_TLS,
   };
 }
 
@@ -487,6 +488,7 @@ function makeCluster(id: string): Cluster {
     spec: DEFAULT_CLUSTER_SPEC,
     rootCaCertificate: '',
     rootCaKey: '',
+    rootRotation: undefined,
     joinSecretWorker: 'w'.repeat(25),
     joinSecretManager: 'm'.repeat(25),
     addressPools: ['10.0.0.0/8'],
