@@ -90,7 +90,7 @@ export class ContainerExecutor implements Executor {
     this.#images = options.runtime.images;
     for (const container of this.#containers.list()) {
       const taskId = container.config.labels[TASK_ID_LABEL];
-      if (taskId === undefined) continue;
+      if (taskId === undefined || container.config.standalone === true) continue;
       this.#byTask.set(taskId, container);
       this.#hold(container.config);
     }

@@ -1,6 +1,7 @@
 /** daemon: runs the daemon in this process. Its code is loaded only here. */
 import { DEFAULT_HOST } from './client.ts';
 import { addCommand, type Command, collect, Option, truth, whole } from './command.ts';
+import { readConfigFile } from './configFile.ts';
 
 export interface DaemonFlags {
   readonly dataRoot: string;
@@ -59,7 +60,6 @@ export function registerDaemon(program: Command): void {
     .option('--max-concurrent-uploads <count>', 'layers of a push at once', whole, 5)
     .option('--label <key=value>', 'engine label of this host; may be repeated', collect)
     .action(async (given: DaemonFlags, command: Command) => {
-      const { readConfigFile } = await import('../daemon/configFile.ts');
       const isGiven = (flag: string): boolean =>
         command.getOptionValueSource(flag) === 'cli' ||
         (flag === 'host' && program.getOptionValueSource('host') === 'cli');

@@ -98,6 +98,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     manager: { raftId: FIRST_RAFT_ID, address: `${advertised.host}:${advertised.port}` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: issued.serial,
     tls: NO_NODE_TLS,
   };

@@ -56,7 +56,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   chmodSync(options.execRoot, 0o711);
   lockDataRoot(options.dataRoot);
   const host = await openHost(environment, options);
-  const node = new Node(environment, options, host.runtime);
+  const node = new Node(environment, options, host.runtime, host.rooms);
   await node.resume();
   const api = createApi({ node, clock, log, random });
   for (const address of addresses) {

@@ -37,6 +37,7 @@ import { readTaskLogs } from './taskLogs.ts';
 import type {
   DaemonNode,
   HostInfo,
+  HostRooms,
   InitRequest,
   JoinRequest,
   LocalNode,
@@ -53,6 +54,7 @@ const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
   readonly version: string;
+  readonly host: HostRooms;
   readonly #environment: Environment;
   readonly #options: DaemonOptions;
   readonly #runtime: HostRuntime;
@@ -66,11 +68,17 @@ export class Node implements DaemonNode {
   #description: NodeDescription | undefined;
   #describedAtMs = 0;
 
-  constructor(environment: Environment, options: DaemonOptions, runtime: HostRuntime) {
+  constructor(
+    environment: Environment,
+    options: DaemonOptions,
+    runtime: HostRuntime,
+    host: HostRooms,
+  ) {
     this.version = VERSION;
     this.#environment = environment;
     this.#options = options;
     this.#runtime = runtime;
+    this.host = host;
     this.#identity = new Identity(options.dataRoot);
   }
 
@@ -367,7 +375,9 @@ export class Node implements DaemonNode {
   /** Ends what the swarm ran here and erases the identity. */
   async #forget(): Promise<void> {
     const { containers, memoryFiles, network } = this.#runtime;
+    const standalone = containers.list().filter((each) => each.config.standalone === true);
     for (const container of containers.list()) {
+      if (container.config.standalone === true) continue;
       await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
         // Removing it below kills what would not stop.
         this.#environment.log.warn('container did not stop', { error: messageOf(error) });
@@ -375,7 +385,7 @@ export class Node implements DaemonNode {
       await container.remove();
     }
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
-    await network.prune(new Set());
+    await network.prune(new Set(standalone.map((each) => each.config.id)));
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
     this.#identity.erase();

@@ -8,6 +8,7 @@ import { Allocator } from './allocator/allocator.ts';
 import { RootRotationLoop } from './ca/rotation.ts';
 import { ConstraintEnforcer } from './orchestrator/enforcer.ts';
 import { GlobalOrchestrator } from './orchestrator/global.ts';
+import { JobOrchestrator } from './orchestrator/jobs.ts';
 import { Reaper } from './orchestrator/reaper.ts';
 import { ReplicatedOrchestrator } from './orchestrator/replicated.ts';
 import { Rebalancer } from './rebalancer/rebalancer.ts';
@@ -19,6 +20,7 @@ export function managerLoops(ids: Ids): readonly Loop[] {
   return [
     new ReplicatedOrchestrator(ids),
     new GlobalOrchestrator(ids),
+    new JobOrchestrator(ids),
     new ConstraintEnforcer(),
     new Allocator(),
     new Scheduler(),

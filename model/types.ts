@@ -137,6 +137,8 @@ export interface Node extends ObjectBase {
   readonly downSinceMs: number;
   /** Since when it can take tasks (ready and active); 0 while down, drained or paused. */
   readonly availableSinceMs: number;
+  /** Raft index at which `spec` was set; an update must know it. */
+  readonly specVersion: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
   readonly tls: NodeTls;
@@ -263,6 +265,8 @@ export interface ContainerSpec {
   readonly oomScoreAdj: number;
   readonly noNewPrivileges: boolean;
   readonly seccomp: 'default' | 'unconfined';
+  /** Asked for: no SELinux label. There is none anyway. */
+  readonly selinuxDisabled: boolean;
   readonly openStdin: boolean;
   /** Docker's X-Registry-Auth as the client sent it; for agents only, never shown. '' = none. */
   readonly registryAuth: string;
@@ -276,6 +280,8 @@ export interface NetworkAttachmentSpec {
   readonly aliases: readonly string[];
   /** Addresses of slot 1, 2, ..., without prefix length; a slot beyond gets a free one. */
   readonly addresses: readonly string[];
+  /** Docker's driver options that say nothing to the overlay: kept for who set them. */
+  readonly driverOptions?: Labels;
 }
 
 export interface Placement {
@@ -354,6 +360,8 @@ export interface ServiceSpec {
   readonly rollback: UpdateConfig;
   readonly endpointMode: 'vip' | 'dnsrr';
   readonly ports: readonly PortConfig[];
+  /** Its networks were named beside the task, as old clients do; they are shown there. */
+  readonly networksOnService?: true;
 }
 
 export type UpdateState =

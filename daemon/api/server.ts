@@ -4,6 +4,7 @@
  * nothing.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
@@ -18,7 +19,11 @@ import { listenTcp, listenUnix, tcpServer } from './listen.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
+import { addContainerFileRoutes } from './routes/containerFiles.ts';
+import { addContainerStreamRoutes } from './routes/containerStreams.ts';
+import { addContainerRoutes } from './routes/containers.ts';
 import { addDataRoutes } from './routes/data.ts';
+import { addExecRoutes } from './routes/exec.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
@@ -26,8 +31,9 @@ import { addServiceRoutes } from './routes/services.ts';
 import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
-import { addUnbuiltRoutes } from './routes/unbuilt.ts';
+import { addVolumeRoutes } from './routes/volumes.ts';
 import { Turns } from './turns.ts';
+import { responseOn, UpgradedRequest } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
@@ -65,7 +71,10 @@ export function createApi(options: ApiOptions): Api {
   };
   const prepare = (server: Server): void => {
     server.maxConnections = MAX_CONNECTIONS;
-    watchers.attach(server);
+    server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+      if (watchers.take(incoming, socket, head)) return;
+      void serveUpgrade(router, options.log, incoming, socket, head);
+    });
   };
   return {
     listenUnix: async (path, { group }) => {
@@ -100,10 +109,14 @@ function routerOf(parts: ApiParts): Router {
   addServiceRoutes(router, parts);
   addTaskRoutes(router, parts);
   addClusterRoutes(router, parts);
+  addContainerRoutes(router, parts);
+  addContainerStreamRoutes(router, parts);
+  addContainerFileRoutes(router, parts);
+  addExecRoutes(router, parts);
+  addVolumeRoutes(router, parts);
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
   addDataRoutes(router, parts);
-  addUnbuiltRoutes(router, parts);
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);
     const out = request.stream('application/x-ndjson');
@@ -133,12 +146,40 @@ async function answer(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<Reply> {
+  const { handler, path, query, params } = routed(router, incoming);
+  return await handler(new ApiRequest(incoming, response, path, query, params));
+}
+
+function routed(router: Router, incoming: IncomingMessage) {
   const [rawPath, rawQuery = ''] = (incoming.url ?? '/').split('?', 2);
   const path = withoutVersion(rawPath);
   const found = router.find(incoming.method ?? 'GET', path);
   if (found === undefined) throw new SwarmError('not_found', 'page not found');
-  const query = new URLSearchParams(rawQuery);
-  return await found.handler(new ApiRequest(incoming, response, path, query, found.params));
+  return { ...found, path, query: new URLSearchParams(rawQuery) };
+}
+
+/** A request that asks for another protocol; one that does not get it is answered as any other. */
+async function serveUpgrade(
+  router: Router,
+  log: Log,
+  incoming: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const response = responseOn(incoming, socket);
+  // A client that goes away in the middle is no error of ours; 'close' tells who has to know.
+  socket.on('error', () => socket.destroy());
+  if (head.length > 0) socket.unshift(head);
+  let request: UpgradedRequest | undefined;
+  try {
+    const { handler, path, query, params } = routed(router, incoming);
+    request = new UpgradedRequest(incoming, response, socket, path, query, params);
+    const reply = await handler(request);
+    if (!request.isTaken) send(response, reply);
+  } catch (error) {
+    if (request?.isTaken === true) socket.destroy();
+    else sendFailure(error, log, incoming, response);
+  }
 }
 
 function send(response: ServerResponse, reply: Reply): void {
@@ -170,6 +211,17 @@ async function sendError(
 ): Promise<void> {
   // The caller has gone: nobody to tell, and nothing went wrong here.
   if (response.destroyed) return;
+  if (!response.headersSent) await drained(incoming);
+  if (!incoming.complete) response.shouldKeepAlive = false;
+  sendFailure(error, log, incoming, response);
+}
+
+function sendFailure(
+  error: unknown,
+  log: Log,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): void {
   const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
   if (!(error instanceof SwarmError)) {
     const stack = error instanceof Error ? error.stack : undefined;
@@ -180,8 +232,6 @@ async function sendError(
     response.destroy();
     return;
   }
-  await drained(incoming);
-  if (!incoming.complete) response.setHeader('Connection', 'close');
   sendJson(response, status, { message: messageOf(error) });
 }
 

@@ -153,6 +153,7 @@ export class CertificateAuthorityServer {
         manager: previous?.manager,
         downSinceMs: previous?.downSinceMs ?? 0,
         availableSinceMs: 0,
+        specVersion: 0,
         certificateSerial: issued.serial,
         tls: NO_NODE_TLS,
       };

@@ -9,8 +9,9 @@ import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState } from '../../model/taskState.ts';
 import type {
   AnyObject,
   Cluster,
@@ -66,6 +67,8 @@ const RELEASE_POLL_MS = 100;
 const REMOVE_ATTEMPTS = 5;
 /** Of so many removals within a certificate's life the latest are remembered. */
 const REMOVED_NODES_MAX = 1000;
+/** A service's own changes come in bursts of a few. */
+const WRITE_TRIES = 5;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
@@ -98,7 +101,11 @@ export class Writes {
     return this.#put({ kind: 'create', table: 'service', object });
   }
 
-  async updateService(
+  updateService(id: string, version: number, request: ServiceSpec): Promise<Written<Service>> {
+    return this.#retried(() => this.#updateService(id, version, request));
+  }
+
+  async #updateService(
     id: string,
     version: number,
     request: ServiceSpec,
@@ -114,11 +121,21 @@ export class Writes {
         'the mode of a service cannot be changed: remove it and create it anew',
       );
     }
-    const object: Service = { ...service, spec, previousSpec: service.spec, update: undefined };
+    const object: Service = {
+      ...service,
+      spec,
+      previousSpec: service.spec,
+      update: undefined,
+      job: this.#nextJob(service, spec),
+    };
     return this.#put({ kind: 'update', table: 'service', object });
   }
 
-  async rollbackService(id: string, version: number): Promise<Written<Service>> {
+  rollbackService(id: string, version: number): Promise<Written<Service>> {
+    return this.#retried(() => this.#rollbackService(id, version));
+  }
+
+  async #rollbackService(id: string, version: number): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
     if (service.previousSpec === undefined) {
       throw new SwarmError('invalid', `service ${service.spec.name} has no previous spec`);
@@ -127,6 +144,7 @@ export class Writes {
       ...service,
       spec: this.#checked(service.previousSpec),
       previousSpec: service.spec,
+      job: this.#nextJob(service, service.previousSpec),
       update: {
         state: 'rollback_started',
         startedAtMs: this.#options.clock.wallMs(),
@@ -135,6 +153,13 @@ export class Writes {
       },
     };
     return this.#put({ kind: 'update', table: 'service', object });
+  }
+
+  /** A job runs once more when its tasks, or how many are to complete, are asked for anew. */
+  #nextJob({ job, spec: before }: Service, spec: ServiceSpec): Service['job'] {
+    if (job === undefined) return undefined;
+    if (sameValue(before.task, spec.task) && sameValue(before.mode, spec.mode)) return job;
+    return { iteration: job.iteration + 1, lastExecutionMs: this.#options.clock.wallMs() };
   }
 
   async removeService(id: string): Promise<Written<Service>> {
@@ -210,8 +235,7 @@ export class Writes {
       // A task of a removed service is as good as told: its orchestrator is just behind.
       const stopping = holders.filter(
         (task) =>
-          task.desiredState > TaskState.RUNNING ||
-          store.get('service', task.serviceId) === undefined,
+          !isWantedState(task.desiredState) || store.get('service', task.serviceId) === undefined,
       );
       if (stopping.length === 0 || stopping.length < holders.length) return;
       await clock.sleep(RELEASE_POLL_MS);
@@ -253,7 +277,7 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : update();
+    return demotes ? this.#demotions.run(update) : this.#retried(update);
   }
 
   async #checkDemotion(node: Node): Promise<void> {
@@ -361,13 +385,26 @@ export class Writes {
     return object;
   }
 
+  /** What else changed since `version` (addresses, states) does not speak against a new spec. */
   #checkVersion(table: TableName, object: AnyObject, version: number): void {
-    if (object.version === version) return;
+    const least = 'specVersion' in object ? object.specVersion : object.version;
+    if (version >= least && version <= object.version) return;
     throw new SwarmError(
       'out_of_sequence',
       `update out of sequence: ${table} ${object.id} has changed meanwhile ` +
         `(it is at version ${object.version}, the request was made from ${version})`,
     );
+  }
+
+  /** Again when the object changed between the look and the write, and its spec did not. */
+  async #retried<T>(write: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await write();
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || tries === WRITE_TRIES) throw error;
+      }
+    }
   }
 
   async #put<T extends TableName>(change: {

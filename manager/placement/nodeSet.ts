@@ -4,7 +4,7 @@
  * placements of the same pass; forgotten after it.
  */
 import { MINUTE_MS } from '../../base/duration.ts';
-import { isFailure, isTerminal, TaskState } from '../../model/taskState.ts';
+import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Node, Task } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 
@@ -39,7 +39,7 @@ export class NodeInfo {
     }
     this.freeNanoCpus -= task.spec.reservations.nanoCpus;
     this.freeMemoryBytes -= task.spec.reservations.memoryBytes;
-    if (task.desiredState > TaskState.RUNNING) return;
+    if (!isWantedState(task.desiredState)) return;
     this.tasks += 1;
     this.#tasksByService.set(task.serviceId, this.tasksOf(task.serviceId) + 1);
   }

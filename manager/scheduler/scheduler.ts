@@ -5,7 +5,7 @@
  * tasks. A task with a node already (global) is only checked. Placed tasks are never moved.
  */
 import { nodeValue } from '../../model/constraint.ts';
-import { TaskState } from '../../model/taskState.ts';
+import { isWantedState, TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
 import { type Check, checksFor, explain, refusal } from '../placement/filters.ts';
 import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
@@ -54,7 +54,7 @@ export class Scheduler implements Loop {
     for (const id of ids) {
       const task = view.get('task', id);
       if (task?.status.state !== TaskState.PENDING) continue;
-      if (task.desiredState > TaskState.RUNNING) continue;
+      if (!isWantedState(task.desiredState)) continue;
       const key = `${task.serviceId}/${task.specVersion}`;
       const group = groups.get(key);
       if (group === undefined) groups.set(key, [task]);

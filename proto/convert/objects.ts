@@ -219,6 +219,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
     availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
+    specVersion: toU64(node.specVersion, 'specVersion'),
     certificateSerial: node.certificateSerial,
     tls: node.tls,
   };
@@ -244,6 +245,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
     availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
+    specVersion: fromU64(wire.specVersion, 'specVersion'),
     certificateSerial: wire.certificateSerial,
     tls: {
       issuer: wire.tls?.issuer ?? '',

@@ -1,85 +1,39 @@
 /**
- * One container and its life. States, what is true in them, and the arrows:
- *   created   configured on disk, no process             start() -> starting
- *   starting  a shim was spawned, no word from it yet    shim: running -> running, exited -> exited
- *   running   its program was executed; the shim answers shim: exited -> exited; closed -> ending
- *   ending    the shim is gone; its record is looked for, else its cgroup is killed  -> exited
- *   exited    the record is known and never changes        remove() -> removed
- *   removed   nothing of it is left on the host
- * To others, starting is 'created' and ending is 'running'. It never restarts.
+ * One container as the rest of the host sees it: its life (life.ts) and everything that can be
+ * asked of it meanwhile. Keeps no state of its own.
  */
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
-import type { Clock, Timer } from '../../base/clock.ts';
-import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
-import type { Log } from '../../base/log.ts';
-import { Signal, withDeadline } from '../../base/queue.ts';
-import type { Cgroups } from '../sys/cgroup.ts';
-import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
-import { decodeExitRecord, encodeExitRecord, lostRecord, SIGKILL } from './exitRecord.ts';
+import { join } from 'node:path';
+import { hasCode, SwarmError } from '../../base/errors.ts';
+import { Attachments } from './attachments.ts';
+import type { ContainerContext } from './context.ts';
+import { startExec } from './exec.ts';
+import { SIGKILL } from './exitRecord.ts';
+import { writeConfig } from './files.ts';
+import { ContainerLife } from './life.ts';
 import { readLogs } from './logs.ts';
-import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
-import { buildSpec, type ContainerPaths, type LaunchSpec, LOG_DIR, parseSignal } from './spec.ts';
+import { parseSignal } from './signals.ts';
+import { buildExecSpec, type ContainerPaths, type LaunchSpec, LOG_DIR } from './spec.ts';
 import type {
   Container,
   ContainerConfig,
   ContainerState,
   ContainerStats,
+  Exec,
+  ExecConfig,
   ExitRecord,
   LogQuery,
   LogRecord,
+  Streams,
 } from './types.ts';
 
-/** Far beyond any start that will still succeed. */
-const START_TIMEOUT_MS = 60_000;
-/** A shim answers within milliseconds; one that is silent for this long is stopped or hangs. */
-const ADOPT_TIMEOUT_MS = 15_000;
-/** After SIGKILL, for the kernel to tear everything down. */
-const KILL_TIMEOUT_MS = 30_000;
-const REMOVE_GROUPS_TIMEOUT_MS = 10_000;
-const POLL_MS = 5;
-const REAP_RETRY_MS = 20;
-const REAP_TRIES = 500;
-const SHORT_ID_LENGTH = 12;
-const EXIT_FILE = 'exit';
-const PID_FILE = 'pid';
-const NANOSECONDS_PER_MS = 1_000_000n;
-
-export const CONFIG_FILE = 'config.json';
-/** Directories on their way out; left-overs of a crash are found by it. */
-export const REMOVED_PREFIX = '.removed-';
-
-/** What all containers of a table share. */
-export interface ContainerContext {
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly cgroups: Cgroups;
-  /** The shim's sealed executable. */
-  readonly shimFd: number;
-  readonly nullFd: number;
-  onExit(container: Container): void;
-  onRemoved(container: Container): void;
-}
-
-type Phase = 'created' | 'starting' | 'running' | 'ending' | 'exited' | 'removed';
+/** Processes in the kernel can keep a group from being frozen for a while. */
+const FREEZE_TIMEOUT_MS = 10_000;
 
 export class ManagedContainer implements Container {
-  readonly config: ContainerConfig;
+  readonly #life: ContainerLife;
   readonly #context: ContainerContext;
   readonly #paths: ContainerPaths;
-  readonly #changed = new Signal();
-  /** Made when it was created; missing after a restart of the daemon, and once started. */
-  #spec: LaunchSpec | undefined;
-  #phase: Phase = 'created';
-  #shim: ShimClient | undefined;
-  #pid = 0;
-  #startedAtMs = 0;
-  #exit: ExitRecord | undefined;
-  #removal: Promise<void> | undefined;
-  #isClosed = false;
-  #launcher = 0;
-  #reapTimer: Timer | undefined;
+  readonly #attachments: Attachments;
 
   constructor(
     config: ContainerConfig,
@@ -87,390 +41,174 @@ export class ManagedContainer implements Container {
     context: ContainerContext,
     spec?: LaunchSpec,
   ) {
-    this.config = config;
     this.#paths = paths;
     this.#context = context;
-    this.#spec = spec;
+    this.#attachments = new Attachments(paths.execDir, context.clock, config.id.slice(0, 12));
+    const hooks = {
+      onExit: () => context.onExit(this),
+      onRemoved: () => context.onRemoved(this),
+    };
+    this.#life = new ContainerLife(config, paths, context, this.#attachments, hooks, spec);
+  }
+
+  get config(): ContainerConfig {
+    return this.#life.config;
   }
 
   get state(): ContainerState {
-    if (this.#phase === 'created' || this.#phase === 'starting') return 'created';
-    return this.#phase === 'running' || this.#phase === 'ending' ? 'running' : 'exited';
+    return this.#life.state;
+  }
+
+  get paused(): boolean {
+    return this.#life.paused;
   }
 
   get pid(): number {
-    return this.#phase === 'running' ? this.#pid : 0;
+    return this.#life.pid;
   }
 
   get startedAtMs(): number {
-    return this.#startedAtMs;
+    return this.#life.startedAtMs;
   }
 
   get exit(): ExitRecord | undefined {
-    return this.#exit;
+    return this.#life.exit;
   }
 
-  async start(): Promise<void> {
-    if (this.#phase !== 'created') {
-      throw new SwarmError('conflict', `container ${this.#shortId} was started before`);
-    }
-    const spec = this.#spec ?? buildSpec(this.config, this.#paths, this.#context.cgroups);
-    this.#spec = undefined;
-    for (const note of spec.notes) this.#context.log.warn(note, { container: this.#shortId });
-    this.#phase = 'starting';
-    try {
-      this.#spawn(spec.bytes);
-    } catch (error) {
-      this.#finish(this.#notStarted(messageOf(error)));
-      throw error;
-    }
-    await this.#until(
-      () => this.#phase !== 'starting',
-      START_TIMEOUT_MS,
-      `container ${this.#shortId} to start`,
-    ).catch(async (error: unknown) => {
-      await this.#loseSupervisor('it did not start in time');
-      throw error;
-    });
-    const failed = this.#exit?.error;
-    if (failed === undefined) return;
-    const exitCode = this.#exit?.exitCode ?? 0;
-    const isProgram = exitCode === 126 || exitCode === 127;
-    throw new SwarmError(isProgram ? 'invalid' : 'internal', failed, {
-      detail: { exitCode: String(exitCode) },
-    });
+  start(): Promise<void> {
+    return this.#life.start();
   }
 
-  /** Spawns the shim and connects; blocks the loop for well under a millisecond. */
-  #spawn(spec: Uint8Array): void {
-    const { execDir } = this.#paths;
-    let listener = -1;
-    const specFd = createMemfd('spec');
-    try {
-      writeFileSync(specFd, spec);
-      listener = listenForShim(execDir);
-      this.#launcher = spawnProcess({
-        path: `/proc/self/fd/${this.#context.shimFd}`,
-        args: ['tsswarm-shim', this.#shortId],
-        env: [],
-        fds: [this.#context.nullFd, this.#context.nullFd, this.#context.nullFd, specFd, listener],
-      });
-      this.#connect();
-    } finally {
-      close(specFd);
-      if (listener >= 0) close(listener);
-    }
+  wait(): Promise<ExitRecord> {
+    return this.#life.wait();
   }
 
-  /**
-   * What was spawned forks the shim off and is gone before its first word; without cgroup v2 it is
-   * the shim itself and gone right after its last.
-   */
-  #reapLauncher(triesLeft: number): void {
-    if (this.#launcher === 0) return;
-    if (reap(this.#launcher)) {
-      this.#launcher = 0;
-    } else if (triesLeft > 0) {
-      this.#reapTimer = this.#context.clock.afterIdle(REAP_RETRY_MS, () =>
-        this.#reapLauncher(triesLeft - 1),
-      );
-    }
-  }
-
-  #connect(): void {
-    this.#shim = new ShimClient(this.#paths.execDir, this.#context.clock, {
-      state: (state) => this.#takeState(state),
-      exited: (record) => this.#finish(record),
-      closed: () => this.#connectionClosed(),
-    });
-  }
-
-  #takeState(state: ShimState): void {
-    if (state.phase !== 'running' || this.#exit !== undefined) return;
-    this.#phase = 'running';
-    this.#pid = state.pid;
-    this.#startedAtMs = state.startedAtMs;
-    this.#reapLauncher(0);
-    this.#changed.emit();
-  }
-
-  #connectionClosed(): void {
-    this.#shim = undefined;
-    this.#reapLauncher(this.#isClosed ? 0 : REAP_TRIES);
-    if (this.#exit !== undefined || this.#isClosed) {
-      this.#changed.emit();
-      return;
-    }
-    this.#loseSupervisor('supervisor lost').catch((error: unknown) => {
-      this.#context.log.error('cannot clean up after a lost supervisor', {
-        container: this.#shortId,
-        error: messageOf(error),
-      });
-    });
-  }
-
-  /** The shim is gone: its record counts if it left one, else all it supervised is killed. */
-  async #loseSupervisor(reason: string): Promise<void> {
-    if (this.#phase === 'exited' || this.#phase === 'removed' || this.#phase === 'ending') return;
-    const record = await readRecord(join(this.#paths.execDir, EXIT_FILE));
-    if (record !== undefined) {
-      this.#finish(record);
-      return;
-    }
-    if (this.#startedAtMs === 0) this.#startedAtMs = this.#recordedStart();
-    this.#phase = 'ending';
-    await this.#destroyGroups();
-    this.#finish(lostRecord(reason, this.#startedAtMs, this.#context.clock.wallMs()));
-  }
-
-  #recordedStart(): number {
-    try {
-      const text = readFileSync(join(this.#paths.execDir, PID_FILE), 'utf8');
-      return Number(BigInt(text.trim().split(' ')[1]) / NANOSECONDS_PER_MS);
-    } catch {
-      return 0; // the shim died before its program was executed
-    }
-  }
-
-  async #destroyGroups(): Promise<void> {
-    const { cgroups, clock } = this.#context;
-    const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
-    while (!cgroups.remove(this.config.id)) {
-      if (clock.nowMs() > deadlineMs) {
-        throw new SwarmError(
-          'internal',
-          `processes ${cgroups.pids(this.config.id).join(', ')} of container ` +
-            `${this.#shortId} do not end`,
-        );
-      }
-      cgroups.kill(this.config.id);
-      await clock.sleep(POLL_MS);
-    }
-  }
-
-  #finish(record: ExitRecord): void {
-    if (this.#exit !== undefined) return;
-    this.#exit = record;
-    this.#phase = 'exited';
-    if (record.startedAtMs !== 0) this.#startedAtMs = record.startedAtMs;
-    this.#keepRecord(record);
-    this.#changed.emit();
-    this.#context.onExit(this);
-  }
-
-  /** A copy that outlives a reboot, which empties the exec root. */
-  #keepRecord(record: ExitRecord): void {
-    try {
-      const file = join(this.#paths.dataDir, EXIT_FILE);
-      writeFileSync(`${file}.tmp`, encodeExitRecord(record));
-      renameSync(`${file}.tmp`, file);
-    } catch (error) {
-      // E.g. a full disk. The record in the exec root still counts until the next boot.
-      this.#context.log.warn('cannot keep an exit record', {
-        container: this.#shortId,
-        error: messageOf(error),
-      });
-    }
-  }
-
-  #notStarted(error: string): ExitRecord {
-    const nowMs = this.#context.clock.wallMs();
-    return {
-      exitCode: 128,
-      signal: 0,
-      oomKilled: false,
-      startedAtMs: 0,
-      finishedAtMs: nowMs,
-      error,
-    };
+  remove(): Promise<void> {
+    return this.#life.remove();
   }
 
   /** After a restart of the daemon or the host: finds out what became of it. */
-  async adopt(): Promise<void> {
-    const { dataDir, execDir } = this.#paths;
-    const kept =
-      (await readRecord(join(dataDir, EXIT_FILE))) ?? (await readRecord(join(execDir, EXIT_FILE)));
-    if (kept !== undefined) {
-      this.#finish(kept);
-      return;
-    }
-    const found = await inspectExecDir(execDir);
-    if (found === 'absent') {
-      await this.#destroyGroups();
-      this.#finish(lostRecord('host rebooted', 0, this.#context.clock.wallMs()));
-    } else if (found === 'started') {
-      this.#phase = 'starting';
-      this.#connect();
-      await this.#unlessSilent(() =>
-        this.#until(
-          () => this.#phase !== 'starting' && this.#phase !== 'ending',
-          ADOPT_TIMEOUT_MS,
-          `container ${this.#shortId} to be found again`,
-        ),
-      );
-    }
+  adopt(): Promise<void> {
+    return this.#life.adopt();
+  }
+
+  /** Lets go of the shim, which runs on. */
+  close(): void {
+    this.#life.close();
   }
 
   async kill(signal: string): Promise<void> {
     const number = parseSignal(signal);
-    if (this.#phase !== 'running' || this.#shim === undefined) throw this.#notRunning();
-    await this.#shim.kill(number);
+    await this.#life.running().kill(number);
+    if (number === SIGKILL || number === this.#stopSignal) await this.#thaw();
+  }
+
+  get #stopSignal(): number {
+    return parseSignal(this.config.stopSignal ?? 'SIGTERM');
   }
 
   async stop(graceMs: number): Promise<ExitRecord> {
-    if (this.#exit !== undefined) return this.#exit;
-    if (this.state !== 'running') throw this.#notRunning();
+    if (this.exit !== undefined) return this.exit;
+    if (this.state !== 'running') throw this.#life.notRunning();
     try {
-      await this.#signalUnlessOver(parseSignal(this.config.stopSignal ?? 'SIGTERM'), false);
-      await this.#until(() => this.#exit !== undefined, graceMs, 'container to stop');
+      await this.#life.signalUnlessOver(this.#stopSignal, false);
+      await this.#thaw();
+      await this.#life.until(() => this.exit !== undefined, graceMs, 'container to stop');
     } catch (error) {
       if (!hasCode(error, 'timeout')) throw error;
-      await this.#killEveryone();
+      await this.#life.killEveryone();
     }
     return await this.wait();
   }
 
-  /** SIGKILL to all its processes, through its shim or, when that is silent, without it. */
-  async #killEveryone(): Promise<void> {
-    await this.#unlessSilent(async () => {
-      await this.#signalUnlessOver(SIGKILL, true);
-      await this.#waitExit(KILL_TIMEOUT_MS);
-    });
-  }
-
-  /** A shim that does not answer counts as lost: no container is out of reach because of it. */
-  async #unlessSilent(work: () => Promise<unknown>): Promise<void> {
-    try {
-      await work();
-    } catch (error) {
-      if (!hasCode(error, 'timeout')) throw error;
-      await this.#loseSupervisor('supervisor does not answer');
-      this.#shim?.close();
-    }
-  }
-
-  async #signalUnlessOver(signal: number, everyone: boolean): Promise<void> {
-    try {
-      await this.#shim?.kill(signal, everyone);
-    } catch (error) {
-      if (!hasCode(error, 'not_found')) throw error;
-    }
-  }
-
-  async wait(): Promise<ExitRecord> {
-    if (this.#exit !== undefined) return this.#exit;
-    return await new Promise((resolve) => {
-      const stop = this.#changed.listen(() => {
-        if (this.#exit === undefined) return;
-        stop();
-        resolve(this.#exit);
+  /** So that a paused one can end. */
+  async #thaw(): Promise<void> {
+    if (!this.paused) return;
+    await this.#life
+      .running()
+      .freeze(false)
+      .catch((error: unknown) => {
+        if (!hasCode(error, 'not_found')) throw error; // it has ended: just as well
       });
+  }
+
+  async pause(): Promise<void> {
+    const shim = this.#life.running();
+    if (this.paused) {
+      throw new SwarmError('conflict', `container ${this.#life.shortId} is already paused`);
+    }
+    await shim.freeze(true);
+    // The kernel stops one process after the other.
+    const { cgroups, clock } = this.#context;
+    const deadlineMs = clock.nowMs() + FREEZE_TIMEOUT_MS;
+    while (this.paused && !cgroups.isFrozen(this.config.id)) {
+      if (clock.nowMs() > deadlineMs) {
+        await shim.freeze(false);
+        throw new SwarmError('timeout', `container ${this.#life.shortId} cannot be paused now`);
+      }
+      await clock.sleep(1);
+    }
+  }
+
+  async resume(): Promise<void> {
+    const shim = this.#life.running();
+    if (!this.paused)
+      throw new SwarmError('conflict', `container ${this.#life.shortId} is not paused`);
+    await shim.freeze(false);
+  }
+
+  async resize(rows: number, columns: number): Promise<void> {
+    await this.#life.running().resize(rows, columns);
+  }
+
+  async attach(options: { readonly stdin: boolean }): Promise<Streams> {
+    const { phase } = this.#life;
+    if (phase === 'removed') {
+      throw new SwarmError('not_found', `container ${this.#life.shortId} was removed`);
+    }
+    const { tty = false, openStdin = false } = this.config;
+    const wanted = { stdin: options.stdin && openStdin, tty };
+    if (phase === 'created' || phase === 'exited') return this.#attachments.expect(wanted);
+    return await this.#attachments.add(wanted).catch((error: unknown) => {
+      throw hasCode(error, 'not_found') ? this.#life.notRunning() : error;
     });
+  }
+
+  async exec(config: ExecConfig): Promise<Exec> {
+    const spec = buildExecSpec(this.config, config);
+    this.#life.running();
+    if (this.paused) {
+      throw new SwarmError(
+        'conflict',
+        `container ${this.#life.shortId} is paused, unpause it before exec`,
+      );
+    }
+    const { execDir } = this.#paths;
+    const { clock } = this.#context;
+    return await startExec({ execDir, clock, shortId: this.#life.shortId }, spec, config);
+  }
+
+  async rename(name: string): Promise<void> {
+    const config = { ...this.config, name };
+    writeConfig(this.#paths.dataDir, config);
+    this.#life.config = config;
+  }
+
+  async processes(): Promise<readonly number[]> {
+    this.#life.running();
+    return this.#context.cgroups.pids(this.config.id);
   }
 
   logs(query: LogQuery): AsyncIterable<LogRecord> {
     return readLogs(join(this.#paths.dataDir, LOG_DIR), query, {
       clock: this.#context.clock,
-      isOver: () => this.#exit !== undefined || this.#phase === 'removed',
-      changed: this.#changed,
+      isOver: () => this.exit !== undefined || this.#life.phase === 'removed',
+      changed: this.#life.changed,
     });
   }
 
   async stats(): Promise<ContainerStats> {
-    if (this.#phase !== 'running') throw this.#notRunning();
+    this.#life.running();
     return this.#context.cgroups.stats(this.config.id);
   }
-
-  remove(): Promise<void> {
-    this.#removal ??= this.#remove().catch((error: unknown) => {
-      this.#removal = undefined; // may be tried again
-      throw error;
-    });
-    return this.#removal;
-  }
-
-  async #remove(): Promise<void> {
-    if (this.#phase === 'starting' || this.state === 'running') await this.#killEveryone();
-    await this.#destroyGroups();
-    // Whoever waits for one that never ran waits no longer.
-    this.#exit ??= this.#notStarted('removed before it was started');
-    this.#phase = 'removed';
-    this.#shim?.close();
-    this.#reapTimer?.cancel();
-    // Renamed first: whatever stops us now, the container is gone as a whole.
-    const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
-    renameSync(this.#paths.dataDir, doomed);
-    await rm(this.#paths.execDir, { recursive: true, force: true });
-    this.#context.onRemoved(this);
-    this.#changed.emit();
-    await rm(doomed, { recursive: true, force: true });
-  }
-
-  /** Lets go of the shim, which runs on. */
-  close(): void {
-    this.#isClosed = true;
-    this.#shim?.close();
-    this.#reapTimer?.cancel();
-  }
-
-  async #waitExit(timeoutMs: number): Promise<ExitRecord> {
-    const what = `container ${this.#shortId} to end`;
-    return await withDeadline(this.#context.clock, timeoutMs, what, this.wait());
-  }
-
-  async #until(isDone: () => boolean, timeoutMs: number, what: string): Promise<void> {
-    if (isDone()) return;
-    let stop = (): void => {};
-    const done = new Promise<void>((resolve) => {
-      stop = this.#changed.listen(() => {
-        if (isDone()) resolve();
-      });
-    });
-    await withDeadline(this.#context.clock, timeoutMs, what, done).finally(() => stop());
-  }
-
-  #notRunning(): SwarmError {
-    return new SwarmError('conflict', `container ${this.#shortId} is not running`);
-  }
-
-  get #shortId(): string {
-    return this.config.id.slice(0, SHORT_ID_LENGTH);
-  }
-}
-
-/** The record in `file`; undefined when there is none, or none that is whole. */
-async function readRecord(file: string): Promise<ExitRecord | undefined> {
-  try {
-    return decodeExitRecord(await readFile(file));
-  } catch (error) {
-    // A power failure can leave an empty file; what is known without it is said then.
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || hasCode(error, 'corrupt')) {
-      return undefined;
-    }
-    throw error;
-  }
-}
-
-/** 'absent' after a boot; 'created' when no shim was ever spawned. */
-async function inspectExecDir(execDir: string): Promise<'absent' | 'created' | 'started'> {
-  try {
-    const names = await readdir(execDir);
-    return names.includes('control.sock') ? 'started' : 'created';
-  } catch (error) {
-    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'absent';
-    throw error;
-  }
-}
-
-/** Removes a run-time directory, though a shim that is just ending may still write into it. */
-export function removeExecDir(execDir: string): Promise<void> {
-  return rm(execDir, { recursive: true, force: true, maxRetries: 10, retryDelay: POLL_MS });
-}
-
-/** Makes the directories of a new container. */
-export function makeDirectories(paths: ContainerPaths, names: readonly string[]): void {
-  mkdirSync(paths.dataDir, { mode: 0o710 });
-  for (const name of names) mkdirSync(join(paths.dataDir, name), { mode: 0o755 });
-  // Its parent too: somebody may have tidied up the exec root meanwhile.
-  mkdirSync(paths.execDir, { recursive: true, mode: 0o700 });
 }

@@ -3,28 +3,19 @@
  * the sockets of its DNS. Held under a key, given back as copies, closed when released or
  * when the shim ends. Speaks HOLD, TAKE and RELEASE (runtime/shim/protocol.md).
  */
-import { closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import {
-  AF_UNIX,
-  check,
   close,
-  connect,
   DESCRIPTORS_MAX,
   errno,
   errnoText,
   receiveWithDescriptors,
-  SOCK_CLOEXEC,
-  SOCK_NONBLOCK,
-  SOCK_STREAM,
   sendWithDescriptors,
-  socket,
   systemError,
-  unixAddress,
 } from '../sys/libc.ts';
-import { SOCKET_NAME } from './shimClient.ts';
+import { connectShim } from './shimClient.ts';
 
 const HOLD = 4;
 const TAKE = 5;
@@ -93,7 +84,7 @@ async function request(
   message.writeUInt8(type, 5);
   message.writeUInt16LE(REQUEST, 6);
   name.copy(message, HEADER_BYTES);
-  const fd = connectTo(join(execRoot, 'containers', id), id);
+  const fd = connectShim(join(execRoot, 'containers', id));
   try {
     if (sendWithDescriptors(fd, message, fds) !== message.length) {
       throw systemError(`cannot reach the shim of container ${id}`);
@@ -102,27 +93,6 @@ async function request(
   } finally {
     close(fd);
   }
-}
-
-function connectTo(execDir: string, id: string): number {
-  let dir: number;
-  try {
-    dir = openSync(execDir, constants.O_DIRECTORY | constants.O_RDONLY);
-  } catch (error) {
-    throw new SwarmError('not_found', `container ${id} has no shim`, { cause: error });
-  }
-  const fd = check(
-    socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
-    'cannot make a socket',
-  );
-  // Short however long the directory's own path is: a socket address holds 107 bytes.
-  const address = unixAddress(`/proc/self/fd/${dir}/${SOCKET_NAME}`);
-  const result = connect(fd, address, address.length);
-  const code = errno();
-  closeSync(dir);
-  if (result === 0) return fd;
-  close(fd);
-  throw new SwarmError('not_found', `container ${id} has no shim: ${errnoText(code)}`);
 }
 
 /** Reads events until the reply comes; the shim answers within a millisecond. */

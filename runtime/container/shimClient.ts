@@ -1,10 +1,12 @@
 /**
  * One connection to one shim's control socket (runtime/shim/protocol.md): what it says about its
- * container comes in as events, what it is asked goes out as requests. Knows bytes, no policy; when
- * the connection ends without an exit event, what that means is the caller's to find out.
+ * container or about one exec comes in as events, what it is asked goes out as requests. Knows
+ * bytes, no policy; when the connection ends without an exit event, what that means is the caller's
+ * to find out.
  */
 import { closeSync, constants, openSync } from 'node:fs';
-import { createConnection, type Socket } from 'node:net';
+import { createConnection, Socket } from 'node:net';
+import { basename } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import { withDeadline } from '../../base/queue.ts';
@@ -13,35 +15,45 @@ import {
   bind,
   check,
   close,
+  connect,
+  errno,
   errnoName,
   errnoText,
   listen,
   SOCK_CLOEXEC,
   SOCK_NONBLOCK,
   SOCK_STREAM,
+  sendWithDescriptors,
   socket,
+  systemError,
   unixAddress,
 } from '../sys/libc.ts';
 import { decodeExitRecord } from './exitRecord.ts';
 import type { ExitRecord } from './types.ts';
 
-export const SOCKET_NAME = 'control.sock';
+const SOCKET_NAME = 'control.sock';
 const VERSION = 1;
 const LENGTH_BYTES = 4;
 const HEADER_BYTES = 8;
-const BACKLOG = 16;
+/** Connections that wait for the shim: as many execs as it takes, and some. */
+const BACKLOG = 256;
 /** As in the shim; anything longer is not from one. */
 const MESSAGE_MAX_BYTES = 64 * 1024;
 const REPLY_TIMEOUT_MS = 10_000;
 const NANOSECONDS_PER_MS = 1_000_000n;
+const FLAG_FROZEN = 1;
 
-const TYPE = {
+export const TYPE = {
   kill: 1,
   freeze: 2,
   resize: 3,
+  attach: 7,
+  exec: 8,
   reply: 128,
   state: 129,
   exited: 130,
+  execStarted: 131,
+  execExited: 132,
 } as const;
 
 const PHASES = ['starting', 'running', 'exited'] as const;
@@ -51,6 +63,7 @@ export interface ShimState {
   /** 0 once exited. */
   readonly pid: number;
   readonly startedAtMs: number;
+  readonly frozen: boolean;
 }
 
 export interface ShimEvents {
@@ -58,6 +71,10 @@ export interface ShimEvents {
   exited(record: ExitRecord): void;
   /** The connection is over; nothing else comes. */
   closed(): void;
+  /** Only on the connection that asked for it. */
+  execStarted?(pid: number): void;
+  /** `error` when it was not executed. */
+  execExited?(exitCode: number, error: string): void;
 }
 
 /**
@@ -71,10 +88,7 @@ function socketPath(execDir: string): { readonly path: string; release(): void }
 
 /** A listening control socket in `execDir`, to be inherited by the shim. Returns its descriptor. */
 export function listenForShim(execDir: string): number {
-  const fd = check(
-    socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
-    'cannot make the control socket',
-  );
+  const fd = makeSocket();
   const where = socketPath(execDir);
   try {
     const address = unixAddress(where.path);
@@ -89,6 +103,51 @@ export function listenForShim(execDir: string): number {
   }
 }
 
+function makeSocket(): number {
+  return check(
+    socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0),
+    'cannot make the control socket',
+  );
+}
+
+/** A connected descriptor, for what must send descriptors. SwarmError not_found without a shim. */
+export function connectShim(execDir: string): number {
+  const id = basename(execDir);
+  let where: ReturnType<typeof socketPath>;
+  try {
+    where = socketPath(execDir);
+  } catch (error) {
+    throw new SwarmError('not_found', `container ${id} has no shim`, { cause: error });
+  }
+  const fd = makeSocket();
+  const address = unixAddress(where.path);
+  const result = connect(fd, address, address.length);
+  const code = errno();
+  where.release();
+  if (result === 0) return fd;
+  close(fd);
+  if (errnoName(code) === 'EAGAIN') {
+    throw new SwarmError('exhausted', `container ${id} is asked for too much at once`);
+  }
+  throw new SwarmError('not_found', `container ${id} has no shim: ${errnoText(code)}`);
+}
+
+function encodeMessage(type: number, request: number, payload: Uint8Array): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt32LE(HEADER_BYTES - LENGTH_BYTES + payload.length, 0);
+  header.writeUInt8(VERSION, 4);
+  header.writeUInt8(type, 5);
+  header.writeUInt16LE(request, 6);
+  return Buffer.concat([header, payload]);
+}
+
+/** A request that carries descriptors; they are copied, the caller closes its own. */
+export interface DescriptorRequest {
+  readonly type: number;
+  readonly payload: Uint8Array;
+  readonly fds: readonly number[];
+}
+
 export class ShimClient {
   readonly #socket: Socket;
   readonly #clock: Clock;
@@ -98,13 +157,47 @@ export class ShimClient {
   #nextRequest = 1;
 
   /** Connects at once; failure to connect shows as `closed`. */
-  constructor(execDir: string, clock: Clock, events: ShimEvents) {
-    this.#clock = clock;
-    this.#events = events;
+  static connect(execDir: string, clock: Clock, events: ShimEvents): ShimClient {
     const where = socketPath(execDir);
-    this.#socket = createConnection({ path: where.path });
+    const connection = createConnection({ path: where.path });
     // A unix socket connects within the call; the descriptor must only live that long.
     where.release();
+    return new ShimClient(connection, clock, events);
+  }
+
+  /**
+   * A connection of its own for requests with descriptors, sent at once and in order: they may wait
+   * in the socket for a shim that is yet to be spawned. Resolves with what became of each.
+   */
+  static withDescriptors(
+    execDir: string,
+    clock: Clock,
+    events: ShimEvents,
+    requests: readonly DescriptorRequest[],
+    what: string,
+  ): { readonly client: ShimClient; readonly done: Promise<void> } {
+    const fd = connectShim(execDir);
+    try {
+      requests.forEach(({ type, payload, fds }, index) => {
+        const message = encodeMessage(type, index + 1, payload);
+        if (sendWithDescriptors(fd, message, fds) !== message.length) {
+          throw systemError(`cannot ${what}`);
+        }
+      });
+    } catch (error) {
+      close(fd);
+      throw error;
+    }
+    const client = new ShimClient(new Socket({ fd }), clock, events);
+    client.#nextRequest = requests.length + 1;
+    const replies = requests.map((_, index) => client.#reply(index + 1, what));
+    return { client, done: Promise.all(replies).then(() => undefined) };
+  }
+
+  private constructor(connection: Socket, clock: Clock, events: ShimEvents) {
+    this.#clock = clock;
+    this.#events = events;
+    this.#socket = connection;
     this.#socket.on('data', (data) => this.#take(data));
     this.#socket.on('error', () => {
       // 'close' follows and carries all there is to know: this shim cannot be reached
@@ -146,15 +239,15 @@ export class ShimClient {
   async #request(type: number, payload: Buffer, what: string): Promise<void> {
     const request = this.#nextRequest;
     this.#nextRequest = (this.#nextRequest % 0xffff) + 1;
-    const header = Buffer.alloc(HEADER_BYTES);
-    header.writeUInt32LE(HEADER_BYTES - LENGTH_BYTES + payload.length, 0);
-    header.writeUInt8(VERSION, 4);
-    header.writeUInt8(type, 5);
-    header.writeUInt16LE(request, 6);
+    const reply = this.#reply(request, what);
+    if (!this.#socket.destroyed) this.#socket.write(encodeMessage(type, request, payload));
+    await reply;
+  }
+
+  async #reply(request: number, what: string): Promise<void> {
     const reply = new Promise<number | undefined>((resolve) => {
       this.#replies.set(request, resolve);
       if (this.#socket.destroyed) resolve(undefined);
-      else this.#socket.write(Buffer.concat([header, payload]));
     });
     const code = await withDeadline(this.#clock, REPLY_TIMEOUT_MS, what, reply).finally(() =>
       this.#replies.delete(request),
@@ -163,11 +256,9 @@ export class ShimClient {
     if (code === 0) return;
     const name = errnoName(code);
     throw new SwarmError(
-      name === 'ESRCH' ? 'not_found' : 'internal',
+      name === 'ESRCH' ? 'not_found' : name === 'EAGAIN' ? 'exhausted' : 'internal',
       `cannot ${what}: ${errnoText(code)}`,
-      {
-        detail: { errno: name },
-      },
+      { detail: { errno: name } },
     );
   }
 
@@ -200,13 +291,19 @@ export class ShimClient {
     if (type === TYPE.reply && payload.length >= 4) {
       this.#replies.get(request)?.(payload.readInt32LE(0));
     } else if (type === TYPE.state && payload.length >= 16) {
+      const flags = payload.length >= 20 ? payload.readUInt32LE(16) : 0;
       this.#events.state({
         phase: PHASES[payload.readUInt32LE(0)] ?? 'exited',
         pid: payload.readUInt32LE(4),
         startedAtMs: Number(payload.readBigUInt64LE(8) / NANOSECONDS_PER_MS),
+        frozen: (flags & FLAG_FROZEN) !== 0,
       });
     } else if (type === TYPE.exited) {
       this.#takeExit(payload);
+    } else if (type === TYPE.execStarted && payload.length >= 4) {
+      this.#events.execStarted?.(payload.readUInt32LE(0));
+    } else if (type === TYPE.execExited && payload.length >= 4) {
+      this.#events.execExited?.(payload.readInt32LE(0), payload.toString('utf8', 4));
     }
   }
 }

@@ -3,7 +3,6 @@
  * the configuration says, in the order the shim carries it out. Pure but for asking the host for
  * its cgroups' present values; starts nothing and writes nothing.
  */
-import { constants } from 'node:os';
 import { basename, join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupHierarchy, CgroupPlan, Cgroups } from '../sys/cgroup.ts';
@@ -21,7 +20,8 @@ import {
   READ_ONLY_PATHS,
 } from './profile.ts';
 import { seccompProgram } from './seccomp.ts';
-import type { ContainerConfig, ContainerMount } from './types.ts';
+import { parseSignal } from './signals.ts';
+import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
 
 export interface ContainerPaths {
   /** Configuration, writable layer, logs. */
@@ -36,7 +36,14 @@ export interface LaunchSpec {
   readonly notes: readonly string[];
 }
 
-const FLAG = { readOnlyRoot: 1, noNewPrivileges: 2, tty: 4, newNetns: 8 } as const;
+const FLAG = {
+  readOnlyRoot: 1,
+  noNewPrivileges: 2,
+  tty: 4,
+  newNetns: 8,
+  stdin: 16,
+  stdinOnce: 32,
+} as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const MOUNT = { bind: 1, file: 2, trusted: 4, optional: 8 } as const;
 const IN_PLACE = 1;
@@ -46,8 +53,6 @@ const DEFAULT_LOG_FILES = 5;
 const FIRST_LOG_FILE = 1;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
-const REALTIME_FIRST = 34;
-const REALTIME_LAST = 64;
 
 /** Processors do not change while the daemon runs. */
 let hostMasks: readonly string[] | undefined;
@@ -87,27 +92,6 @@ export function buildSpec(
   addFileSystem(writer, config, paths, cgroups.hierarchies);
   addProcess(writer, config);
   return { bytes: writer.finish(), notes: plan.notes };
-}
-
-/** 'SIGTERM', 'TERM', '15', 'RTMIN+3' -> the number. SwarmError invalid for anything else. */
-export function parseSignal(text: string): number {
-  const name = text.toUpperCase().replace(/^SIG/, '');
-  const number = /^\d+$/.test(name) ? Number(name) : signalByName(name);
-  if (number === undefined || number < 1 || number > REALTIME_LAST) {
-    throw new SwarmError('invalid', `unknown signal "${text}": write it like SIGTERM or 15`);
-  }
-  return number;
-}
-
-function signalByName(name: string): number | undefined {
-  const realtime = /^RT(MIN\+|MAX-)(\d+)$/.exec(name);
-  if (realtime !== null) {
-    const offset = Number(realtime[2]);
-    return realtime[1] === 'MIN+' ? REALTIME_FIRST + offset : REALTIME_LAST - offset;
-  }
-  if (name === 'RTMIN') return REALTIME_FIRST;
-  if (name === 'RTMAX') return REALTIME_LAST;
-  return (constants.signals as Readonly<Record<string, number>>)[`SIG${name}`];
 }
 
 function checkConfig(config: ContainerConfig): void {
@@ -165,6 +149,8 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
     TAG.flags,
     (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0) |
       (config.tty === true ? FLAG.tty : 0) |
+      (config.openStdin === true ? FLAG.stdin : 0) |
+      (config.stdinOnce === true ? FLAG.stdinOnce : 0) |
       (network === 'new' ? FLAG.newNetns : 0),
   );
   if (typeof network === 'object') writer.add(TAG.netns, network.path);
@@ -288,24 +274,76 @@ function addCgroupMounts(writer: SpecWriter, hierarchies: readonly CgroupHierarc
 }
 
 function addProcess(writer: SpecWriter, config: ContainerConfig): void {
-  for (const arg of config.args) writer.add(TAG.arg, arg);
+  addProgram(writer, config, config);
+  writer.add(TAG.cwd, config.workingDir);
+  writer.add(TAG.user, config.user);
+  addPrivileges(writer, config, false);
+}
+
+/** Arguments and environment; a terminal says what it is. */
+function addProgram(
+  writer: SpecWriter,
+  config: ContainerConfig,
+  program: { readonly args: readonly string[]; readonly tty?: boolean },
+): void {
+  for (const arg of program.args) writer.add(TAG.arg, arg);
   const hasName = (name: string): boolean =>
     config.env.some((variable) => variable.startsWith(`${name}=`));
   if (!hasName('PATH')) writer.add(TAG.env, `PATH=${DEFAULT_PATH}`);
   if (!hasName('HOSTNAME')) writer.add(TAG.env, `HOSTNAME=${config.hostname}`);
-  if (config.tty === true && !hasName('TERM')) writer.add(TAG.env, 'TERM=xterm');
+  if (program.tty === true && !hasName('TERM')) writer.add(TAG.env, 'TERM=xterm');
   for (const variable of config.env) writer.add(TAG.env, variable);
-  writer.add(TAG.cwd, config.workingDir);
-  writer.add(TAG.user, config.user);
+}
+
+function addPrivileges(
+  writer: SpecWriter,
+  config: ContainerConfig,
+  allCapabilities: boolean,
+): void {
   for (const group of config.additionalGroups ?? []) writer.add(TAG.group, group);
   // The shim protects itself from the OOM killer; its container starts from nothing again.
   writer.add(TAG.oomScore, 0);
-  const capabilities = effectiveCapabilities(
-    config.capabilityAdd ?? [],
-    config.capabilityDrop ?? [],
-  );
-  const mask = capabilityMask(capabilities);
+  const own = effectiveCapabilities(config.capabilityAdd ?? [], config.capabilityDrop ?? []);
+  const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  writer.add(TAG.seccomp, seccompProgram(capabilities));
+  writer.add(TAG.seccomp, seccompProgram(own));
+}
+
+/** For a further program in the running container. SwarmError invalid as for buildSpec. */
+export function buildExecSpec(config: ContainerConfig, exec: ExecConfig): Uint8Array {
+  if (exec.args.length === 0 || exec.args[0] === '') {
+    throw new SwarmError('invalid', 'no exec command specified: give one');
+  }
+  const workingDir = exec.workingDir === '' ? config.workingDir : exec.workingDir;
+  if (!workingDir.startsWith('/')) {
+    throw new SwarmError(
+      'invalid',
+      `the working directory "${workingDir}" is not an absolute path`,
+    );
+  }
+  const writer = new SpecWriter();
+  writer.add(TAG.id, config.id);
+  writer.add(
+    TAG.flags,
+    (exec.tty ? FLAG.tty : 0) |
+      (exec.stdin ? FLAG.stdin : 0) |
+      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0),
+  );
+  addProgram(writer, { ...config, env: mergeEnv(config.env, exec.env) }, exec);
+  writer.add(TAG.cwd, workingDir);
+  writer.add(TAG.user, exec.user === '' ? config.user : exec.user);
+  addPrivileges(writer, config, exec.privileged);
+  return writer.finish();
+}
+
+/** The later value of a name counts; a name without a value takes it out. */
+function mergeEnv(own: readonly string[], more: readonly string[]): readonly string[] {
+  const merged = new Map<string, string>();
+  for (const variable of [...own, ...more]) {
+    const name = variable.split('=', 1)[0];
+    if (variable.includes('=')) merged.set(name, variable);
+    else merged.delete(name);
+  }
+  return [...merged.values()];
 }

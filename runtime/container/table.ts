@@ -3,7 +3,7 @@
  * containers are adopted as they run, ended ones get their record, left-overs are removed. Closing
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,14 +14,10 @@ import type { Random } from '../../base/random.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
 import { check, close, createMemfd, O_CLOEXEC, open as openFd, sealMemfd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
-import {
-  CONFIG_FILE,
-  type ContainerContext,
-  ManagedContainer,
-  makeDirectories,
-  REMOVED_PREFIX,
-  removeExecDir,
-} from './container.ts';
+import { ManagedContainer } from './container.ts';
+import type { ContainerContext } from './context.ts';
+import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
+import { REMOVED_PREFIX } from './life.ts';
 import { buildSpec, containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
@@ -122,9 +118,7 @@ class Table implements ContainerTable {
     try {
       makeDirectories(paths, [UPPER_DIR, WORK_DIR, LOG_DIR]);
       // Renamed into place last: a directory without a configuration was never a container.
-      const file = join(paths.dataDir, CONFIG_FILE);
-      writeFileSync(`${file}.tmp`, JSON.stringify(config), { mode: 0o600 });
-      renameSync(`${file}.tmp`, file);
+      writeConfig(paths.dataDir, config);
     } catch (error) {
       rmSync(paths.dataDir, { recursive: true, force: true });
       rmSync(paths.execDir, { recursive: true, force: true });

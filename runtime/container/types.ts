@@ -76,6 +76,8 @@ export interface ContainerConfig {
   /** 64 hex digits (base/id). */
   readonly id: string;
   readonly name: string;
+  /** Made by a user of this host (docker run); no task's, so the agent leaves it alone. */
+  readonly standalone?: boolean;
   readonly labels: Readonly<Record<string, string>>;
   /** What it was made from, for inspection: reference and image id. */
   readonly image: { readonly reference: string; readonly id: string };
@@ -180,36 +182,14 @@ export interface ContainerStats {
   readonly pids: number;
 }
 
-export interface Container {
-  readonly config: ContainerConfig;
-  readonly state: ContainerState;
-  /** Host pid of the container's first process; 0 unless running. */
-  readonly pid: number;
-  /** Unix ms; 0 before start. */
-  readonly startedAtMs: number;
-  readonly exit: ExitRecord | undefined;
-  /**
-   * Resolves once the program has been executed. SwarmError 'invalid' with detail.exitCode '127'
-   * (not found) or '126' (not executable), else 'internal', when it could not.
-   */
-  start(): Promise<void>;
-  /** To the first process. */
-  kill(signal: string): Promise<void>;
-  /** Stop signal, then SIGKILL after `graceMs`; resolves with the record. */
-  stop(graceMs: number): Promise<ExitRecord>;
-  wait(): Promise<ExitRecord>;
-  logs(query: LogQuery): AsyncIterable<LogRecord>;
-  stats(): Promise<ContainerStats>;
-  /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
-  remove(): Promise<void>;
-}
-
-// ---- being built: what Container gains; the container room folds it into Container ------------
-
 /** Bytes of one attached client or exec. With a terminal everything comes as stdout. */
 export interface Streams {
-  /** undefined when it was not asked for. Ending it closes the program's standard input. */
+  /**
+   * undefined when it was not asked for, or the container was made without (openStdin). Ending it
+   * closes an exec's standard input; the container's only with stdinOnce; never a terminal.
+   */
   readonly stdin: Writable | undefined;
+  /** An exec's ends only when its exit code is known. Read it: 1 MiB is kept, then it waits. */
   readonly stdout: Readable;
   readonly stderr: Readable;
   /** Lets go without touching the program. */
@@ -234,11 +214,60 @@ export interface Exec {
   /** Host pid. */
   readonly pid: number;
   readonly streams: Streams;
-  /** Resolves with 0-255 (128+n when killed by signal n) after its output has been read. */
+  /**
+   * Resolves with 0-255 (128+n when killed by signal n) after its output has been read, as far as
+   * anyone listens to it; 137 when the container ended with it.
+   */
   wait(): Promise<number>;
   kill(signal: string): Promise<void>;
   resize(rows: number, columns: number): Promise<void>;
 }
+
+export interface Container {
+  readonly config: ContainerConfig;
+  readonly state: ContainerState;
+  /** Host pid of the container's first process; 0 unless running. */
+  readonly pid: number;
+  /** Unix ms; 0 before start. */
+  readonly startedAtMs: number;
+  readonly exit: ExitRecord | undefined;
+  /**
+   * Resolves once the program has been executed; again after an end, too (same id, writable layer
+   * and logs; `exit` is undefined while it runs). SwarmError 'invalid' with detail.exitCode '127'
+   * (not found) or '126' (not executable), else 'internal', when it could not.
+   */
+  start(): Promise<void>;
+  /** To the first process. */
+  kill(signal: string): Promise<void>;
+  /** Stop signal, then SIGKILL after `graceMs`; resolves with the record. A paused one goes on. */
+  stop(graceMs: number): Promise<ExitRecord>;
+  wait(): Promise<ExitRecord>;
+  logs(query: LogQuery): AsyncIterable<LogRecord>;
+  stats(): Promise<ContainerStats>;
+  readonly paused: boolean;
+  /**
+   * Output from now on, besides the log. At most 16 clients (SwarmError exhausted). Before a start
+   * (created, exited): from the first byte of that start.
+   */
+  attach(options: { readonly stdin: boolean }): Promise<Streams>;
+  /**
+   * SwarmError conflict unless running (or paused); invalid with detail.exitCode '126'/'127' as
+   * start(). At most 128 at once, then exhausted.
+   */
+  exec(config: ExecConfig): Promise<Exec>;
+  /** SwarmError conflict when it is paused already, or not running. */
+  pause(): Promise<void>;
+  resume(): Promise<void>;
+  /** Of the container's terminal. */
+  resize(rows: number, columns: number): Promise<void>;
+  rename(name: string): Promise<void>;
+  /** Host pids of every process in it. */
+  processes(): Promise<readonly number[]>;
+  /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
+  remove(): Promise<void>;
+}
+
+// ---- being built: what Container gains; the container room folds it into Container ------------
 
 export interface FileStat {
   readonly name: string;
@@ -294,22 +323,8 @@ export interface DetailedStats extends ContainerStats {
  * layer and logs kept; `exit` is undefined while it runs), and `paused` tells a frozen one.
  */
 export interface InteractiveContainer extends Container {
-  readonly paused: boolean;
-  /**
-   * Output from now on, besides the log. Any number of clients. SwarmError conflict unless running.
-   */
-  attach(options: { readonly stdin: boolean }): Promise<Streams>;
-  /** SwarmError conflict unless running; invalid with detail.exitCode '126'/'127' as start(). */
-  exec(config: ExecConfig): Promise<Exec>;
-  pause(): Promise<void>;
-  resume(): Promise<void>;
-  /** Of the container's terminal. */
-  resize(rows: number, columns: number): Promise<void>;
   /** Live limits; only the given ones change. Kept in config. */
   update(resources: ContainerResources): Promise<void>;
-  rename(name: string): Promise<void>;
-  /** Host pids of every process in it. */
-  processes(): Promise<readonly number[]>;
   detailedStats(): Promise<DetailedStats>;
   /** Writable layer against the image. */
   changes(): Promise<readonly FileChange[]>;

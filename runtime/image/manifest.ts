@@ -4,6 +4,7 @@
  * does not fit is refused with SwarmError invalid. Schema 1 is refused as unsupported.
  */
 import { SwarmError } from '../../base/errors.ts';
+import type { HealthCheck } from '../container/types.ts';
 import { isDigest } from './reference.ts';
 import type { ImageConfig, Platform } from './types.ts';
 
@@ -13,6 +14,7 @@ export const OCI_CONFIG = 'application/vnd.oci.image.config.v1+json';
 export const OCI_LAYER = 'application/vnd.oci.image.layer.v1.tar';
 export const DOCKER_MANIFEST = 'application/vnd.docker.distribution.manifest.v2+json';
 export const DOCKER_INDEX = 'application/vnd.docker.distribution.manifest.list.v2+json';
+const NANOSECONDS_PER_MS = 1_000_000;
 const DOCKER_SCHEMA_1 = 'application/vnd.docker.distribution.manifest.v1';
 
 /** The kernel takes 500 lower directories in one overlay mount; Docker stops at 127. */
@@ -248,8 +250,31 @@ export function parseConfig(bytes: Uint8Array): ParsedConfig {
       exposedPorts: keys(inner['ExposedPorts']),
       volumes: keys(inner['Volumes']),
       stopSignal: textOr(inner['StopSignal'], ''),
+      ...healthCheckOf(inner['Healthcheck']),
     },
   };
+}
+
+/** A Dockerfile's HEALTHCHECK; its durations are nanoseconds. */
+function healthCheckOf(value: unknown): { healthCheck?: HealthCheck } {
+  if (!isObject(value)) return {};
+  const test = texts(value['Test']);
+  if (test.length === 0) return {};
+  const ms = (name: string): number => numberOr(value[name], 0) / NANOSECONDS_PER_MS;
+  return {
+    healthCheck: {
+      test,
+      intervalMs: ms('Interval'),
+      timeoutMs: ms('Timeout'),
+      retries: numberOr(value['Retries'], 0),
+      startPeriodMs: ms('StartPeriod'),
+      startIntervalMs: ms('StartInterval'),
+    },
+  };
+}
+
+function numberOr(value: unknown, fallback: number): number {
+  return typeof value === 'number' && Number.isFinite(value) && value >= 0 ? value : fallback;
 }
 
 /**

@@ -4,7 +4,6 @@
  * - its tunnel MAC 02:74:73:00:<high byte>:<low byte>;
  * - its gateway subnet: 10.254.<index>.0/24 for 1..255 (253 containers), and 240.0.0.0/4 cut into
  *   /20s for 256..65535 (4093 containers): that range never leaves our tunnels and never collides.
- * The default bridge takes the first /16 of 172.17..172.31 that the host does not route yet.
  */
 import { assert } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
@@ -17,11 +16,6 @@ const LARGE_SUBNET_BITS = 12;
 /** All gateway subnets of all hosts; the second only where an index above 255 is in use. */
 export const SMALL_GATEWAY_RANGE = '10.254.0.0/16';
 export const LARGE_GATEWAY_RANGE = '240.0.0.0/4';
-
-export const DEFAULT_BRIDGE_CANDIDATES: readonly string[] = Array.from(
-  { length: 15 },
-  (_, at) => `172.${17 + at}.0.0/16`,
-);
 
 export interface Subnet {
   /** First address as a number. */
@@ -134,18 +128,4 @@ export function gatewayRanges(hostIndexes: Iterable<number>): string[] {
     ranges.add(index <= SMALL_HOST_INDEX ? SMALL_GATEWAY_RANGE : LARGE_GATEWAY_RANGE);
   }
   return [...ranges].sort();
-}
-
-/** The first candidate that overlaps nothing in `taken`. SwarmError exhausted. */
-export function chooseDefaultBridge(taken: readonly Subnet[]): string {
-  const found = DEFAULT_BRIDGE_CANDIDATES.find((candidate) => {
-    const subnet = parseSubnet(candidate);
-    return !taken.some((other) => subnetsOverlap(subnet, other));
-  });
-  if (found !== undefined) return found;
-  throw new SwarmError(
-    'exhausted',
-    'every subnet from 172.17.0.0/16 to 172.31.0.0/16 is routed on this host already; ' +
-      'free one for the default bridge network',
-  );
 }

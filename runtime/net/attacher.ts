@@ -1,7 +1,8 @@
 /**
  * Attaches containers: makes the namespace, its interfaces, addresses and default route, its files
- * and its DNS, and takes them away again. Interfaces are never deleted one by one: they go with the
- * namespace. A container that outlived an earlier daemon is adopted from its record.
+ * and its DNS, and takes them away again; connects running ones to further networks. With a
+ * container its interfaces go with the namespace, never one by one. A container that outlived an
+ * earlier daemon is adopted from its record.
  */
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -17,21 +18,42 @@ import {
   removeNamespace,
   setNetSysctl,
 } from '../sys/netns.ts';
-import { addAddress, listLinks, MAIN_TABLE, putRoute, setLink } from '../sys/rtnetlink.ts';
-import { freeAddress, gatewayOf, gatewaySubnet, parseSubnet, type Subnet } from './addresses.ts';
-import { makeZone, type Transport, type Zone } from './dns.ts';
+import { gatewaySubnet } from './addresses.ts';
+import { DEFAULT_BRIDGE } from './bridge.ts';
+import type { Bridges } from './bridges.ts';
+import type { Transport } from './dns.ts';
 import { DnsServer, dnsTable, upstreamSocket } from './dnsServer.ts';
 import { DnsUpstream } from './dnsUpstream.ts';
 import { removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
-import { BRIDGE_PREFIX, GATEWAY_PREFIX } from './ingress.ts';
+import type { Forward } from './hostTable.ts';
 import { Nftables } from './nftables.ts';
-import { linkName, OVERLAY_PREFIX } from './overlay.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
-import { plugContainer } from './routers.ts';
+import {
+  configurePlugs,
+  nextDevice,
+  type OverlayRequest,
+  type Plug,
+  plugBridge,
+  plugGateway,
+  plugOverlay,
+  toEndpoint,
+  unplug,
+  wayOut,
+} from './plugs.ts';
+import type { Ports } from './ports.ts';
 import type { AttachmentRecord, Records } from './state.ts';
 import { createTable } from './table.ts';
-import type { Attachment, AttachRequest, OverlayName, OverlayPeer, OverlayState } from './types.ts';
+import type {
+  Attachment,
+  AttachRequest,
+  BridgeNetwork,
+  Endpoint,
+  EndpointRequest,
+  OverlayPeer,
+  PublishedPort,
+} from './types.ts';
+import { Zones } from './zones.ts';
 
 export interface AttacherOptions {
   readonly clock: Clock;
@@ -40,34 +62,25 @@ export interface AttacherOptions {
   readonly door: NamespaceDoor;
   readonly gateway: Gateway;
   readonly overlays: ReadonlyMap<string, OverlayNetwork>;
+  readonly bridges: Bridges;
+  readonly ports: Ports;
   readonly records: Records<AttachmentRecord>;
   readonly filesRoot: string;
   readonly namespacePath: (containerId: string) => string;
   readonly self: () => OverlayPeer | undefined;
 }
 
-/** An interface the container gets. */
-interface Interface {
-  readonly name: string;
-  readonly address: string;
-  readonly prefixLength: number;
-  readonly mtu: number;
-  /** '' unless the default route goes through it. */
-  readonly gateway: string;
-}
-
-/**
- * One attachment being made. `nonce` makes its interfaces' names: never those of an earlier one.
- */
+/** What is being made: filled interface by interface, so that all of it can be undone. */
 interface Plan {
-  readonly request: AttachRequest;
-  readonly networks: readonly OverlayNetwork[];
+  readonly containerId: string;
   readonly namespace: NetworkNamespace;
+  /** Makes the names of outer ends: never those of an earlier attachment. */
   readonly nonce: string;
+  readonly plugs: Plug[];
 }
 
 interface Held {
-  readonly record: AttachmentRecord;
+  record: AttachmentRecord;
   readonly dns: DnsServer;
 }
 
@@ -83,15 +96,30 @@ function prepareContainer(): NetlinkSocket {
   return new NetlinkSocket(NETLINK_ROUTE);
 }
 
+/** An endpoint of a container on a bridge, among the bridge's ports. */
+function portKey(containerId: string, networkId: string): string {
+  return `${containerId} ${networkId}`;
+}
+
+function addressesOf(plugs: readonly Plug[]): string[] {
+  return plugs.flatMap((plug) => [plug.address, plug.address6]).filter((one) => one !== '');
+}
+
 export class Attacher {
   readonly #options: AttacherOptions;
   readonly #upstream: DnsUpstream;
   readonly #held = new Map<string, Held>();
-  readonly #zones = new Map<string, { state: OverlayState; zone: Zone }>();
+  readonly #zones: Zones;
 
   constructor(options: AttacherOptions) {
     this.#options = options;
     this.#upstream = new DnsUpstream(options.clock, options.random);
+    const { overlays, bridges } = options;
+    this.#zones = new Zones({ overlays, bridges, records: () => this.#records() });
+  }
+
+  #records(): AttachmentRecord[] {
+    return [...this.#held.values()].map((held) => held.record);
   }
 
   has(containerId: string): boolean {
@@ -99,23 +127,37 @@ export class Attacher {
   }
 
   attachments(): readonly Attachment[] {
-    return [...this.#held.values()].map((held) => held.record.attachment);
+    return this.#records().map((record) => record.attachment);
+  }
+
+  endpoints(containerId: string): readonly Endpoint[] {
+    const plugs = this.#held.get(containerId)?.record.plugs ?? [];
+    return plugs.filter((plug) => plug.kind !== 'gateway').map(toEndpoint);
+  }
+
+  /** Published ports with where they lead to: the way out of their container. */
+  forwards(): Forward[] {
+    return this.#records().flatMap(({ ports, plugs }) => {
+      const way = wayOut(plugs);
+      if (way === undefined) return [];
+      const { address, address6 } = way;
+      return ports.map((port) => ({ ...port, address, address6 }));
+    });
   }
 
   /** Serves what an earlier daemon attached; a record whose namespace is gone is dropped. */
   async adopt(): Promise<void> {
-    const { records, log, namespacePath } = this.#options;
+    const { records, log, namespacePath, overlays, bridges } = this.#options;
     for (const [containerId, record] of records.load(log)) {
       const path = namespacePath(containerId);
-      const known = record.request.overlays.every((overlay) =>
-        this.#options.overlays.has(overlay.networkId),
-      );
-      if (!isNamespace(path) || !known) {
-        this.#forget(containerId);
-        continue;
-      }
       try {
-        await this.#adoptOne(record, path);
+        const known = record.plugs.every(
+          ({ kind, networkId }) =>
+            kind === 'gateway' ||
+            (kind === 'overlay' ? overlays.has(networkId) : bridges.find(networkId) !== undefined),
+        );
+        if (isNamespace(path) && known) await this.#adoptOne(record, path);
+        else this.#forget(containerId);
       } catch (error) {
         log.error('container network could not be adopted', {
           containerId,
@@ -127,62 +169,62 @@ export class Attacher {
   }
 
   async #adoptOne(record: AttachmentRecord, path: string): Promise<void> {
-    const { request, attachment, bridgeAddress } = record;
-    const { containerId } = request;
+    const { containerId, name = '' } = record.request;
     const namespace = this.#options.door.open(path);
     try {
-      const dns = await this.#openDns(namespace, request, record.dnsPort);
+      const dns = await this.#openDns(namespace, containerId, record.dnsPort, record.request);
       this.#held.set(containerId, { record, dns });
     } finally {
       namespace.close();
     }
-    for (const overlay of request.overlays) {
-      const link = linkName(OVERLAY_PREFIX, `${record.nonce} ${overlay.endpointId}`);
-      const network = this.#options.overlays.get(overlay.networkId);
-      network?.adoptLocal({ id: overlay.endpointId, address: overlay.address, link });
+    for (const plug of record.plugs) {
+      if (plug.kind === 'overlay') {
+        this.#options.overlays.get(plug.networkId)?.adoptLocal({ ...plug, id: plug.endpointId });
+      } else if (plug.kind === 'gateway') {
+        this.#options.gateway.adoptPort(containerId, plug);
+      } else {
+        this.#options.bridges.addPort(plug.networkId, portKey(containerId, plug.networkId), plug);
+      }
     }
-    const { gateway } = this.#options;
-    if (attachment.gatewayAddress !== '') {
-      const link = linkName(GATEWAY_PREFIX, record.nonce);
-      gateway.adoptPort(containerId, { address: attachment.gatewayAddress, link });
-    }
-    if (bridgeAddress !== '') {
-      const link = linkName(BRIDGE_PREFIX, record.nonce);
-      gateway.adoptPort(containerId, { address: bridgeAddress, link });
-    }
+    this.#options.ports.adopt({ containerId, name }, record.ports);
   }
 
   #forget(containerId: string): void {
     this.#options.records.remove(containerId);
+    this.#options.ports.release(containerId);
     removeNamespace(this.#options.namespacePath(containerId));
     removeFiles(join(this.#options.filesRoot, containerId));
   }
 
   async attach(request: AttachRequest): Promise<Attachment> {
-    const { containerId } = request;
-    const networks = this.#check(request);
+    const { containerId, name = '' } = request;
+    this.#check(request);
+    const ports = this.#options.ports.claim({ containerId, name }, this.#bound(request));
     const path = this.#options.namespacePath(containerId);
     removeNamespace(path); // a stray of the same container, made just before a crash
-    const { namespace, result: socket } = this.#options.door.create(path, prepareContainer);
+    const { namespace, result: socket } = this.#create(containerId, path);
+    const nonce = Buffer.from(this.#options.random.bytes(NONCE_BYTES)).toString('hex');
+    const plan: Plan = { containerId, namespace, nonce, plugs: [] };
     try {
-      const nonce = Buffer.from(this.#options.random.bytes(NONCE_BYTES)).toString('hex');
-      const plugged = this.#plug({ request, networks, namespace, nonce });
-      configure(socket, plugged.interfaces);
-      const addresses = plugged.interfaces.map((one) => one.address);
+      this.#plugAll(plan, request);
+      configurePlugs(namespace, socket, plan.plugs, plan.plugs);
+      const addresses = addressesOf(plan.plugs);
       const files = writeFiles(join(this.#options.filesRoot, containerId), request, addresses);
-      const dns = await this.#openDns(namespace, request, 0);
+      const dns = await this.#openDns(namespace, containerId, 0, request);
       this.#redirectDns(namespace, dns.port);
-      const { gatewayAddress, bridgeAddress } = plugged;
-      const attachment = { containerId, namespacePath: path, gatewayAddress, ...files };
-      const shared = { format: 1, request, attachment, bridgeAddress } as const;
-      const record = { ...shared, nonce, dnsPort: dns.port };
+      const way = plan.plugs.find((plug) => plug.kind === 'gateway');
+      const gatewayAddress = way?.address ?? '';
+      const attachment = { containerId, namespacePath: path, gatewayAddress, ports, ...files };
+      const made = { attachment, plugs: plan.plugs, ports, nonce, dnsPort: dns.port };
+      const record: AttachmentRecord = { format: 1, request, ...made };
       this.#held.set(containerId, { record, dns });
-      this.#zones.clear();
+      this.#zones.forget();
+      if (ports.length > 0) this.#options.gateway.refreshForwards();
       this.#options.records.save(containerId, record);
       return attachment;
     } catch (error) {
       this.detach(containerId);
-      this.#undo(request);
+      this.#undo(containerId, plan.plugs);
       throw error;
     } finally {
       socket.close();
@@ -190,8 +232,20 @@ export class Attacher {
     }
   }
 
-  #check(request: AttachRequest): OverlayNetwork[] {
-    const { containerId } = request;
+  #create(
+    containerId: string,
+    path: string,
+  ): { namespace: NetworkNamespace; result: NetlinkSocket } {
+    try {
+      return this.#options.door.create(path, prepareContainer);
+    } catch (error) {
+      this.#options.ports.release(containerId);
+      throw error;
+    }
+  }
+
+  #check(request: AttachRequest): void {
+    const { containerId, overlays, bridges = [] } = request;
     if (!CONTAINER_ID.test(containerId)) {
       throw new SwarmError('invalid', `container id "${containerId}" is not hex`);
     }
@@ -201,63 +255,186 @@ export class Attacher {
     if (request.gateway && this.#options.self() === undefined) {
       throw new SwarmError('not_manager', 'this host is not part of a swarm: it has no gateway');
     }
-    return request.overlays.map(({ networkId }) => {
-      const network = this.#options.overlays.get(networkId);
-      if (network !== undefined) return network;
-      throw new SwarmError('not_found', `network ${networkId} is not known on this host yet`);
-    });
+    for (const { networkId } of overlays) this.#overlay(networkId);
+    for (const { networkId } of bridges) this.#bridge(networkId);
   }
 
-  /** Makes every interface pair; the container's ends are still down and without address. */
-  #plug(plan: Plan): { interfaces: Interface[]; gatewayAddress: string; bridgeAddress: string } {
-    const { request, networks, namespace } = plan;
-    const interfaces: Interface[] = [];
-    request.overlays.forEach((overlay, at) => {
-      const network = networks[at];
-      const { address, endpointId } = overlay;
-      const { prefixLength } = parseSubnet(network.state.subnet);
-      const inside = { name: `eth${interfaces.length}`, address, mtu: network.mtu };
-      const link = linkName(OVERLAY_PREFIX, `${plan.nonce} ${endpointId}`);
-      plugContainer(network.space, link, namespace.fd, inside);
-      network.addLocal({ id: endpointId, address, link });
-      interfaces.push({ ...inside, prefixLength, gateway: '' });
-    });
-    const self = this.#options.self();
-    let gatewayAddress = '';
-    let bridgeAddress = '';
-    if (request.gateway && self !== undefined) {
-      const subnet = gatewaySubnet(self.hostIndex);
-      gatewayAddress = this.#plugGateway(plan, GATEWAY_PREFIX, subnet, interfaces);
-    } else if (request.defaultBridge) {
-      const subnet = parseSubnet(this.#options.gateway.bridgeSubnet);
-      bridgeAddress = this.#plugGateway(plan, BRIDGE_PREFIX, subnet, interfaces);
+  #overlay(networkId: string): OverlayNetwork {
+    const network = this.#options.overlays.get(networkId);
+    if (network !== undefined) return network;
+    throw new SwarmError('not_found', `network ${networkId} is not known on this host yet`);
+  }
+
+  #bridge(networkId: string): BridgeNetwork {
+    const network = this.#options.bridges.find(networkId);
+    if (network !== undefined) return network;
+    throw new SwarmError('not_found', `network ${networkId} not found`);
+  }
+
+  /** Ports with the address that their bridge binds by default. */
+  #bound(request: AttachRequest): readonly PublishedPort[] {
+    const first = request.bridges?.[0];
+    const ports = request.ports ?? [];
+    if (first === undefined) return ports;
+    const { binding } = this.#options.bridges.optionsOf(this.#bridge(first.networkId));
+    return ports.map((port) => ({ ...port, hostAddress: port.hostAddress || binding }));
+  }
+
+  #plugAll(plan: Plan, request: AttachRequest): void {
+    for (const overlay of request.overlays) this.#plugOverlay(plan, overlay);
+    if (request.gateway) this.#plugGateway(plan);
+    for (const bridge of request.bridges ?? []) this.#plugBridge(plan, bridge);
+    const { containerId, gateway, defaultBridge } = request;
+    if (!defaultBridge || gateway) return;
+    const shared = { networkId: DEFAULT_BRIDGE, address: '', address6: '', macAddress: '' };
+    this.#plugBridge(plan, { ...shared, endpointId: containerId, aliases: [] });
+  }
+
+  #plugOverlay(plan: Plan, request: OverlayRequest): void {
+    const network = this.#overlay(request.networkId);
+    const { namespace, nonce, plugs } = plan;
+    const plug = plugOverlay({ network, namespace, request, device: nextDevice(plugs), nonce });
+    plugs.push(plug);
+    network.addLocal({ ...plug, id: plug.endpointId });
+  }
+
+  #plugGateway(plan: Plan): void {
+    const { gateway, self } = this.#options;
+    const host = self();
+    if (host === undefined) return;
+    const subnet = gatewaySubnet(host.hostIndex);
+    const { containerId, namespace, nonce, plugs } = plan;
+    const plug = plugGateway({ gateway, namespace, subnet, device: nextDevice(plugs), nonce });
+    plugs.push(plug);
+    gateway.addPort(containerId, plug);
+  }
+
+  #plugBridge(plan: Plan, request: EndpointRequest): Plug {
+    const { bridges, gateway } = this.#options;
+    const { space } = gateway;
+    const network = this.#bridge(request.networkId);
+    if (plan.plugs.some((plug) => plug.networkId === network.networkId)) {
+      throw new SwarmError('conflict', `the container is on network ${network.name} already`);
     }
-    return { interfaces, gatewayAddress, bridgeAddress };
+    const device = nextDevice(plan.plugs);
+    const { namespace, nonce } = plan;
+    const plug = plugBridge({ bridges, space, namespace, network, request, device, nonce });
+    plan.plugs.push(plug);
+    bridges.addPort(network.networkId, portKey(plan.containerId, network.networkId), plug);
+    gateway.refreshPorts();
+    return plug;
   }
 
-  #plugGateway(plan: Plan, prefix: string, subnet: Subnet, interfaces: Interface[]): string {
-    const { gateway } = this.#options;
-    const address = freeAddress(subnet, gateway.addressesInUse);
-    const link = linkName(prefix, plan.nonce);
-    const inside = { name: `eth${interfaces.length}`, address, mtu: gateway.mtu };
-    plugContainer(gateway.space, link, plan.namespace.fd, inside);
-    gateway.addPort(plan.request.containerId, { address, link });
-    const { prefixLength } = subnet;
-    interfaces.push({ ...inside, prefixLength, gateway: gatewayOf(subnet) });
-    return address;
+  /** To one more network while it runs. SwarmError. */
+  connect(containerId: string, request: EndpointRequest): void {
+    const held = this.#require(containerId);
+    const namespace = this.#options.door.open(held.record.attachment.namespacePath);
+    const nonce = Buffer.from(this.#options.random.bytes(NONCE_BYTES)).toString('hex');
+    const before = held.record.plugs;
+    const plan: Plan = { containerId, namespace, nonce, plugs: [...before] };
+    try {
+      const overlay = this.#options.overlays.get(request.networkId);
+      if (overlay === undefined) this.#plugBridge(plan, request);
+      else this.#plugOverlay(plan, request);
+      const needsWay = overlay !== undefined && !overlay.state.internal;
+      if (needsWay && wayOut(plan.plugs) === undefined) this.#plugGateway(plan);
+      const socket = namespace.within(() => new NetlinkSocket(NETLINK_ROUTE));
+      try {
+        configurePlugs(namespace, socket, plan.plugs.slice(before.length), plan.plugs);
+      } finally {
+        socket.close();
+      }
+      this.#changed(held, plan.plugs);
+    } catch (error) {
+      this.#undoPlugs(containerId, plan.plugs.slice(before.length));
+      throw error;
+    } finally {
+      namespace.close();
+    }
   }
 
-  #openDns(namespace: NetworkNamespace, request: AttachRequest, port: number): Promise<DnsServer> {
+  disconnect(containerId: string, networkId: string): void {
+    const held = this.#require(containerId);
+    const { plugs, attachment } = held.record;
+    const id = this.#options.bridges.find(networkId)?.networkId ?? networkId;
+    const gone = plugs.find((plug) => plug.networkId === id && plug.kind !== 'gateway');
+    if (gone === undefined) {
+      throw new SwarmError('not_found', `container ${containerId} is not on network ${networkId}`);
+    }
+    const rest = plugs.filter((plug) => plug !== gone);
+    const namespace = this.#options.door.open(attachment.namespacePath);
+    try {
+      const socket = namespace.within(() => new NetlinkSocket(NETLINK_ROUTE));
+      try {
+        unplug(socket, gone, rest);
+      } finally {
+        socket.close();
+      }
+    } finally {
+      namespace.close();
+    }
+    this.#undoPlugs(containerId, [gone]);
+    this.#changed(held, rest);
+  }
+
+  #require(containerId: string): Held {
+    const held = this.#held.get(containerId);
+    if (held !== undefined) return held;
+    throw new SwarmError('not_found', `container ${containerId} has no network of its own here`);
+  }
+
+  #changed(held: Held, plugs: readonly Plug[]): void {
+    const { record } = held;
+    const { containerId } = record.request;
+    held.record = { ...record, plugs };
+    this.#zones.forget();
+    this.#options.gateway.refreshForwards();
+    this.#options.records.save(containerId, held.record);
+    const directory = join(this.#options.filesRoot, containerId);
+    writeFiles(directory, record.request, addressesOf(plugs));
+  }
+
+  /** Instead of the ports that the container had. SwarmError conflict. */
+  publish(containerId: string, wanted: readonly PublishedPort[]): readonly PublishedPort[] {
+    const held = this.#require(containerId);
+    const { name = '' } = held.record.request;
+    const ports = this.#options.ports.claim({ containerId, name }, wanted);
+    const attachment = { ...held.record.attachment, ports };
+    held.record = { ...held.record, ports, attachment };
+    this.#options.gateway.refreshForwards();
+    this.#options.records.save(containerId, held.record);
+    return ports;
+  }
+
+  #openDns(
+    namespace: NetworkNamespace,
+    containerId: string,
+    port: number,
+    request: AttachRequest,
+  ): Promise<DnsServer> {
     const { clock, random } = this.#options;
     return DnsServer.open(namespace, port, {
       clock,
       random,
       upstream: this.#upstream,
-      zones: () => this.#zonesOf(request),
+      zones: () => {
+        const record = this.#held.get(containerId)?.record;
+        return record === undefined ? [] : this.#zones.of(record);
+      },
+      asksOutside: () => this.#asksOutside(containerId),
       own: {
         addresses: request.dns.servers,
         open: (transport, server) => this.#openInside(request, transport, server),
       },
+    });
+  }
+
+  /** What is on internal networks only must not tell the outside anything by asking names. */
+  #asksOutside(containerId: string): boolean {
+    const plugs = this.#held.get(containerId)?.record.plugs ?? [];
+    return plugs.some(({ kind, leadsOut, networkId }) => {
+      if (kind !== 'overlay') return leadsOut;
+      return this.#options.overlays.get(networkId)?.state.internal === false;
     });
   }
 
@@ -279,76 +456,39 @@ export class Attacher {
     }
   }
 
-  #zonesOf(request: AttachRequest): Zone[] {
-    const zones: Zone[] = [];
-    for (const { networkId } of request.overlays) {
-      const state = this.#options.overlays.get(networkId)?.state;
-      if (state === undefined) continue;
-      let cached = this.#zones.get(networkId);
-      if (cached?.state !== state) {
-        const names = [...state.names, ...this.#aliases(state)];
-        cached = { state, zone: makeZone(state.name, names) };
-        this.#zones.set(networkId, cached);
-      }
-      zones.push(cached.zone);
-    }
-    return zones;
-  }
-
-  /** Aliases of containers here that the network's own names do not have. */
-  #aliases(state: OverlayState): OverlayName[] {
-    const known = new Set(state.names.map((entry) => entry.name));
-    const aliases = new Map<string, string[]>();
-    for (const { record } of this.#held.values()) {
-      for (const overlay of record.request.overlays) {
-        if (overlay.networkId !== state.networkId) continue;
-        for (const alias of overlay.aliases.filter((name) => !known.has(name))) {
-          aliases.set(alias, [...(aliases.get(alias) ?? []), overlay.address]);
-        }
-      }
-    }
-    return [...aliases].map(([name, addresses]) => ({ name, addresses }));
-  }
-
   detach(containerId: string): void {
     const held = this.#held.get(containerId);
     if (held === undefined) return;
     held.dns.close();
     this.#held.delete(containerId);
-    this.#zones.clear();
-    this.#undo(held.record.request);
+    this.#zones.forget();
+    const { plugs, ports } = held.record;
+    this.#undo(containerId, plugs);
+    if (ports.length > 0) this.#options.gateway.refreshForwards();
   }
 
   /** Every step may find nothing to do: it undoes whatever part of an attachment there is. */
-  #undo(request: AttachRequest): void {
-    const { containerId } = request;
+  #undo(containerId: string, plugs: readonly Plug[]): void {
     try {
-      for (const { networkId, endpointId } of request.overlays) {
-        this.#options.overlays.get(networkId)?.removeLocal(endpointId);
-      }
-      this.#options.gateway.removePort(containerId);
+      this.#undoPlugs(containerId, plugs);
     } finally {
       this.#forget(containerId);
     }
   }
 
+  #undoPlugs(containerId: string, plugs: readonly Plug[]): void {
+    const { overlays, bridges, gateway } = this.#options;
+    for (const { kind, networkId, endpointId } of plugs) {
+      if (kind === 'overlay') overlays.get(networkId)?.removeLocal(endpointId);
+      if (kind === 'gateway') gateway.removePort(containerId);
+      if (kind === 'bridge') bridges.removePort(networkId, portKey(containerId, networkId));
+    }
+    if (plugs.some((plug) => plug.kind === 'bridge')) gateway.refreshPorts();
+  }
+
   close(): void {
     for (const held of this.#held.values()) held.dns.close();
     this.#held.clear();
+    this.#options.ports.close();
   }
-}
-
-/** Brings the container's interfaces up, with addresses and the default route. */
-function configure(socket: NetlinkSocket, interfaces: readonly Interface[]): void {
-  const indexes = new Map(listLinks(socket).map((link) => [link.name, link.index]));
-  const messages = [setLink('lo', {})];
-  for (const { name, address, prefixLength, gateway } of interfaces) {
-    const linkIndex = indexes.get(name);
-    if (linkIndex === undefined) throw new SwarmError('internal', `interface ${name} is missing`);
-    messages.push(addAddress(linkIndex, address, prefixLength), setLink(name, {}));
-    if (gateway === '') continue;
-    const route = { destination: '0.0.0.0', prefixLength: 0, linkIndex, gateway, source: '' };
-    messages.push(putRoute({ ...route, table: MAIN_TABLE }));
-  }
-  socket.request(messages);
 }

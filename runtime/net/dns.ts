@@ -1,11 +1,12 @@
 /**
  * What a container's DNS question is answered with; pure. Names come from the networks that the
- * asker is attached to. A known name has an answer for every type (A: its addresses, shuffled;
- * anything else: empty, no error); what no network knows is for the upstream servers.
+ * asker is attached to. A known name has an answer for every type (A and AAAA: its addresses,
+ * shuffled; anything else: empty, no error); what no network knows is for the upstream servers.
  * This file is dns-packet's only door.
  */
 import dnsPacket, { type Answer, type Packet } from 'dns-packet';
 import type { Random } from '../../base/random.ts';
+import { ipText } from '../sys/ipAddress.ts';
 import type { OverlayName } from './types.ts';
 
 /** Short: an answer must not outlive its task by much. */
@@ -16,6 +17,7 @@ const PLAIN_UDP_BYTES = 512;
 const MAX_UDP_BYTES = 1232;
 const MAX_TCP_BYTES = 65_535;
 const REVERSE_SUFFIX = '.in-addr.arpa';
+const REVERSE_SUFFIX_6 = '.ip6.arpa';
 const RCODE_MASK = 0xf;
 const RCODES = { NOERROR: 0, FORMERR: 1, SERVFAIL: 2, NOTIMP: 4 } as const;
 
@@ -54,10 +56,23 @@ export function lookUp(zones: readonly Zone[], name: string): readonly string[] 
   return undefined;
 }
 
+/** 'b.a.9...1.0.d.f.ip6.arpa': 32 hexadecimal digits. */
+function reverseIpv6(name: string): string | undefined {
+  const digits = name.slice(0, -REVERSE_SUFFIX_6.length).split('.').reverse().join('');
+  if (!/^[0-9a-f]{32}$/.test(digits)) return undefined;
+  return ipText(Buffer.from(digits, 'hex'));
+}
+
+function reverseAddress(name: string): string | undefined {
+  if (name.endsWith(REVERSE_SUFFIX_6)) return reverseIpv6(name);
+  if (!name.endsWith(REVERSE_SUFFIX)) return undefined;
+  return name.slice(0, -REVERSE_SUFFIX.length).split('.').reverse().join('.');
+}
+
 /** '5.1.0.10.in-addr.arpa' -> the name of 10.0.1.5. */
 export function lookUpReverse(zones: readonly Zone[], name: string): string | undefined {
-  if (!name.endsWith(REVERSE_SUFFIX)) return undefined;
-  const address = name.slice(0, -REVERSE_SUFFIX.length).split('.').reverse().join('.');
+  const address = reverseAddress(name);
+  if (address === undefined) return undefined;
   for (const zone of zones) {
     const found = zone.reverse.get(address);
     if (found !== undefined) return `${found}.${zone.network}`;
@@ -102,12 +117,17 @@ export function decide(
   }
   const addresses = lookUp(zones, name);
   if (addresses === undefined) return { kind: 'forward' };
-  const wanted = question.type === 'A' || question.type === 'ANY' ? addresses : [];
-  const records = shuffle(wanted, random).map((address) => record(question.name, 'A', address));
+  const records = shuffle(addresses, random)
+    .map((address) => record(question.name, typeOf(address), address))
+    .filter(({ type }) => question.type === type || question.type === 'ANY');
   return answer(query, transport, records, 'NOERROR');
 }
 
-function record(name: string, type: 'A' | 'PTR', data: string): Answer {
+function typeOf(address: string): 'A' | 'AAAA' {
+  return address.includes(':') ? 'AAAA' : 'A';
+}
+
+function record(name: string, type: 'A' | 'AAAA' | 'PTR', data: string): Answer {
   return { name, type, class: 'IN', ttl: DNS_TTL_SECONDS, data };
 }
 

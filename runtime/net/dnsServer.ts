@@ -8,6 +8,7 @@ import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
+import { ipBytes } from '../sys/ipAddress.ts';
 import {
   bind,
   check,
@@ -23,7 +24,6 @@ import {
   systemError,
 } from '../sys/libc.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
-import { ipv4Bytes } from '../sys/rtnetlink.ts';
 import { decide, failure, type Transport, type Zone } from './dns.ts';
 import { type DnsUpstream, framed, type OwnServers } from './dnsUpstream.ts';
 import { DNS_ADDRESS } from './files.ts';
@@ -69,7 +69,7 @@ function socketAddress(address: string, port: number): Uint8Array {
   const bytes = Buffer.alloc(16);
   bytes.writeUInt16LE(AF_INET, 0);
   bytes.writeUInt16BE(port, 2);
-  bytes.set(ipv4Bytes(address), 4);
+  bytes.set(ipBytes(address), 4);
   return bytes;
 }
 
@@ -126,6 +126,8 @@ export interface DnsServerOptions {
   readonly upstream: DnsUpstream;
   /** The zones this container may ask, at the moment of the question. */
   readonly zones: () => readonly Zone[];
+  /** Whether it may ask outside: not from internal networks alone. */
+  readonly asksOutside: () => boolean;
   /** The container's own upstream servers; none = the host's. */
   readonly own: OwnServers;
 }
@@ -198,7 +200,7 @@ export class DnsServer {
 
   /** No container has all of what the host relays at a time to itself. */
   async #relay(message: Buffer, transport: Transport): Promise<Buffer | undefined> {
-    if (this.#relayed >= RELAYED_MAX) return undefined;
+    if (this.#relayed >= RELAYED_MAX || !this.#options.asksOutside()) return undefined;
     this.#relayed += 1;
     try {
       return await this.#options.upstream.ask(message, transport, this.#options.own);

@@ -10,21 +10,37 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
 import { isNamespace, NamespaceDoor, removeNamespace } from '../sys/netns.ts';
-import { addressToNumber, isHostIndex } from './addresses.ts';
+import { listReachable } from '../sys/rtnetlink.ts';
+import {
+  addressToNumber,
+  isHostIndex,
+  LARGE_GATEWAY_RANGE,
+  SMALL_GATEWAY_RANGE,
+} from './addresses.ts';
 import { Attacher } from './attacher.ts';
+import type { Taken } from './bridge.ts';
+import { Bridges } from './bridges.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
+import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from './paths.ts';
+import { Ports } from './ports.ts';
 import { Space } from './space.ts';
-import { type NetworkRecords, openRecords, removeRecords } from './state.ts';
+import { type NetworkRecords, openBridgeRecords, openRecords, removeRecords } from './state.ts';
+import { parseRange } from './subnets.ts';
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
+  Endpoint,
+  EndpointRequest,
   HostNetworkOptions,
   IngressState,
   OverlayPeer,
   OverlayState,
+  PublishedPort,
 } from './types.ts';
 
 export interface EngineEnvironment {
@@ -33,7 +49,6 @@ export interface EngineEnvironment {
   readonly log: Log;
 }
 
-const CONTAINER_PREFIX = 'ct-';
 const OVERLAY_PREFIX = 'ov-';
 const HOST_RECORD = 'host';
 const INGRESS_RECORD = 'ingress';
@@ -47,17 +62,25 @@ function checkPeers(peers: readonly OverlayPeer[]): void {
   }
 }
 
+interface Mendable {
+  disturbed(): boolean;
+}
+
 export class NetworkEngine {
   readonly #options: HostNetworkOptions;
   readonly #log: Log;
   readonly #door = new NamespaceDoor();
   readonly #host: Space;
   readonly #gateway: Gateway;
+  readonly #ports: Ports;
+  readonly #bridges: Bridges;
   readonly #records: NetworkRecords;
   readonly #overlays = new Map<string, OverlayNetwork>();
   /** Adopted, and not told of by this process yet: they go when nobody uses them. */
   readonly #unconfirmed = new Set<string>();
   readonly #attacher: Attacher;
+  /** What could not be mended the last time: tried again the next time. */
+  readonly #unmended = new WeakSet<Mendable>();
   #self: OverlayPeer | undefined;
   #ingress: IngressState | undefined;
 
@@ -72,29 +95,60 @@ export class NetworkEngine {
     });
     const record = this.#records.host.load(this.#log).get(HOST_RECORD);
     this.#self ??= record?.self ?? undefined;
+    this.#ports = new Ports(environment.random, () => this.#ingress);
     this.#gateway = new Gateway({
       door: this.#door,
       host: this.#host,
       path: join(this.#directory, 'gateway'),
       port: options.vxlanPort,
       execRoot: options.execRoot,
-      bridgeSubnet: record?.bridgeSubnet ?? '',
       tunnel: record?.tunnel ?? undefined,
+      bridges: () => this.#bridges.views(),
+      forwards: () => this.#attacher.forwards(),
+    });
+    this.#bridges = new Bridges({
+      records: openBridgeRecords(options.dataRoot),
+      random: environment.random,
+      log: this.#log,
+      taken: () => this.#taken(),
+      apply: () => this.#gateway.refresh(),
+      mtu: () => this.#gateway.mtu,
     });
     this.#attacher = new Attacher({
       ...environment,
       door: this.#door,
       gateway: this.#gateway,
       overlays: this.#overlays,
+      bridges: this.#bridges,
+      ports: this.#ports,
       records: this.#records.attachments,
-      filesRoot: join(options.execRoot, 'network', 'files'),
-      namespacePath: (containerId) => join(this.#directory, `${CONTAINER_PREFIX}${containerId}`),
+      filesRoot: filesRoot(options.execRoot),
+      namespacePath: (containerId) => attachmentPaths(options.execRoot, containerId).namespacePath,
       self: () => this.#self,
     });
   }
 
   get #directory(): string {
-    return join(this.#options.execRoot, 'netns');
+    return namespaceDirectory(this.#options.execRoot);
+  }
+
+  /** What a new bridge may not overlap. */
+  #taken(): Taken {
+    const networks = [...this.#overlays.values()].map(({ state }) => ({
+      range: parseRange(state.subnet),
+      name: `network ${state.name}`,
+    }));
+    for (const range of [SMALL_GATEWAY_RANGE, LARGE_GATEWAY_RANGE]) {
+      networks.push({ range: parseRange(range), name: "the hosts' gateways" });
+    }
+    const { netlink } = this.#host;
+    const families = [AF_INET, AF_INET6];
+    const own = this.#host.hasLink(HOST_LINK) ? this.#host.linkIndex(HOST_LINK) : 0;
+    const routes = families
+      .flatMap((family) => listReachable(netlink, family))
+      .filter(({ prefixLength, linkIndex }) => prefixLength > 0 && linkIndex !== own)
+      .map(({ destination, prefixLength }) => parseRange(`${destination}/${prefixLength}`));
+    return { networks, routes };
   }
 
   /** Takes up what an earlier daemon left, and makes the kernel equal to it. */
@@ -113,6 +167,7 @@ export class NetworkEngine {
       this.#overlays.set(networkId, network);
       this.#unconfirmed.add(networkId);
     }
+    this.#bridges.ensureLinks(this.#gateway.space);
     await this.#attacher.adopt();
     for (const network of this.#overlays.values()) {
       if (this.#self !== undefined) this.#adoptPart(network, this.#self);
@@ -181,7 +236,6 @@ export class NetworkEngine {
     this.#records.host.save(HOST_RECORD, {
       format: 1,
       self: this.#self ?? null,
-      bridgeSubnet: this.#gateway.bridgeSubnet,
       tunnel: this.#gateway.tunnel ?? null,
     });
   }
@@ -286,17 +340,72 @@ export class NetworkEngine {
     this.#removeStrays();
   }
 
-  /** One part that cannot be mended does not keep the others from it. */
+  /** Compares everything with the kernel and mends it. */
   reconcile(): string[] {
+    return this.#mend(() => true);
+  }
+
+  /** The same for what somebody has touched since the last time; cheap when nobody has. */
+  watch(): string[] {
+    return this.#mend((part) => part.disturbed());
+  }
+
+  /** One part that cannot be mended does not keep the others from it. */
+  #mend(wanted: (part: Mendable) => boolean): string[] {
     const mended: string[] = [];
-    for (const part of [this.#gateway, ...this.#overlays.values()]) {
+    const parts = [
+      { part: this.#gateway, mend: () => this.#mendGateway() },
+      ...[...this.#overlays.values()].map((part) => ({ part, mend: () => part.mend() })),
+    ];
+    for (const { part, mend } of parts) {
       try {
-        mended.push(...part.mend());
+        if (!wanted(part) && !this.#unmended.has(part)) continue;
+        this.#unmended.delete(part);
+        mended.push(...mend());
       } catch (error) {
+        this.#unmended.add(part);
         this.#log.error('network could not be mended', { reason: messageOf(error) });
       }
     }
     return mended;
+  }
+
+  #mendGateway(): string[] {
+    this.#gateway.space.refreshLinks();
+    const made = this.#bridges.ensureLinks(this.#gateway.space);
+    if (made) this.#gateway.refresh();
+    return [
+      ...(made ? ['gateway: bridge made again'] : []),
+      ...this.#gateway.mend(this.#bridges.links()),
+    ];
+  }
+
+  createBridge(network: BridgeNetwork): BridgeNetwork {
+    return this.#bridges.create(network, this.#gateway.space);
+  }
+
+  removeBridge(networkId: string): void {
+    this.#bridges.remove(networkId, this.#gateway.space);
+  }
+
+  bridges(): readonly BridgeNetwork[] {
+    return this.#bridges.list();
+  }
+
+  connect(containerId: string, request: EndpointRequest): void {
+    this.#attacher.connect(containerId, request);
+  }
+
+  disconnect(containerId: string, networkId: string): void {
+    this.#attacher.disconnect(containerId, networkId);
+  }
+
+  endpoints(containerId: string): readonly Endpoint[] {
+    return this.#attacher.endpoints(containerId);
+  }
+
+  publish(containerId: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {
+    return this.#attacher.publish(containerId, ports);
   }
 
   /** Takes everything of ours off the host; nothing works on this engine afterwards. */
@@ -304,7 +413,7 @@ export class NetworkEngine {
     this.prune(new Set());
     for (const networkId of [...this.#overlays.keys()]) this.removeOverlay(networkId);
     this.#gateway.remove();
-    removeRecords(this.#options.execRoot);
+    removeRecords(this.#options.execRoot, this.#options.dataRoot);
     this.#attacher.close();
     this.#host.close();
   }

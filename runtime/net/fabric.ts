@@ -4,16 +4,20 @@
  * in, kernel messages out, ordered so that nothing points at what is not there yet. `readFabric`
  * takes the kernel's state in the same form, which is how reconcile and adoption work.
  */
+import { AF_INET, AF_INET6, addressBits, canonicalAddress } from '../sys/ipAddress.ts';
 import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import {
   addRule,
   deleteForwarding,
   deleteNeighbour,
+  deleteProxy,
   deleteRule,
   listMarkRules,
   listNeighbours,
+  listProxies,
   putForwarding,
   putNeighbour,
+  putProxy,
 } from '../sys/rtneighbour.ts';
 import {
   addAddress,
@@ -32,6 +36,8 @@ const RULE_PRIORITY = 1000;
 const TABLE_BASE = 100_000;
 /** The kernel's key for a VXLAN device's default destination, which ours do not have. */
 const BROADCAST_ENTRY = '00:00:00:00:00:00';
+/** Loopback and link-local addresses come and go with their links. */
+const OF_THE_KERNEL = /^(127\.|::1$|fe80:)/;
 
 export interface FabricRoute {
   /** CIDR. */
@@ -53,6 +59,8 @@ export interface Fabric {
   readonly neighbours: ReadonlyMap<string, string>;
   /** 'link MAC' -> underlay address. */
   readonly forwarding: ReadonlyMap<string, string>;
+  /** 'link address': IPv6 addresses that the link answers for. (ARP is answered by route.) */
+  readonly proxies: ReadonlySet<string>;
   /** Marks that have a table of their own. */
   readonly marks: ReadonlySet<number>;
 }
@@ -62,6 +70,7 @@ export const EMPTY_FABRIC: Fabric = {
   routes: new Map(),
   neighbours: new Map(),
   forwarding: new Map(),
+  proxies: new Set(),
   marks: new Set(),
 };
 
@@ -70,19 +79,27 @@ export class FabricBuilder implements Fabric {
   readonly routes = new Map<string, FabricRoute>();
   readonly neighbours = new Map<string, string>();
   readonly forwarding = new Map<string, string>();
+  readonly proxies = new Set<string>();
   readonly marks = new Set<number>();
 
-  address(link: string, address: string, prefixLength = 32): void {
-    this.addresses.add(`${link} ${address}/${prefixLength}`);
+  address(link: string, address: string, prefixLength = addressBits(address)): void {
+    this.addresses.add(`${link} ${canonicalAddress(address)}/${prefixLength}`);
   }
 
+  /** To a CIDR, or to one address. */
   route(destination: string, link: string, more: Partial<FabricRoute> = {}): void {
-    const route = { destination, link, gateway: '', source: '', mark: 0, ...more };
+    const [address, length = `${addressBits(destination)}`] = destination.split('/');
+    const canonical = `${canonicalAddress(address)}/${length}`;
+    const route = { destination: canonical, link, gateway: '', source: '', mark: 0, ...more };
     this.routes.set(routeKey(route), route);
   }
 
   neighbour(link: string, address: string, mac: string): void {
-    this.neighbours.set(`${link} ${address}`, mac);
+    this.neighbours.set(`${link} ${canonicalAddress(address)}`, mac);
+  }
+
+  proxy(link: string, address: string): void {
+    this.proxies.add(`${link} ${canonicalAddress(address)}`);
   }
 
   forward(link: string, mac: string, underlay: string): void {
@@ -162,6 +179,14 @@ export function diffFabric(
   for (const [key, mac] of neighbours.put) {
     each(key, (index, address) => puts.push(putNeighbour(index, address, mac)));
   }
+  for (const key of after.proxies) {
+    if (before.proxies.has(key)) continue;
+    each(key, (index, address) => puts.push(putProxy(index, address)));
+  }
+  for (const key of before.proxies) {
+    if (after.proxies.has(key)) continue;
+    each(key, (index, address) => drops.push(deleteProxy(index, address)));
+  }
   const routes = entries(before.routes, after.routes, sameRoute);
   for (const [, route] of routes.put) {
     const message = toRoute(route, links);
@@ -197,39 +222,68 @@ export function linkIndexes(socket: NetlinkSocket): Map<string, number> {
   return new Map(listLinks(socket).map((link) => [link.name, link.index]));
 }
 
-/** Ours among the kernel's state: what concerns the `owned` links, and mark rules if asked for. */
+export interface FabricReading {
+  readonly owned: (link: string) => boolean;
+  readonly withRules: boolean;
+  readonly withIpv6: boolean;
+}
+
+/** Whether anything in it is of IPv6. */
+export function usesIpv6(fabric: Fabric): boolean {
+  return (
+    fabric.proxies.size > 0 ||
+    [...fabric.addresses].some((key) => key.includes(':')) ||
+    [...fabric.routes.keys()].some((key) => key.includes(':'))
+  );
+}
+
+/** Ours among the kernel's state: what concerns the owned links, and mark rules if asked for. */
 export function readFabric(
   socket: NetlinkSocket,
   links: ReadonlyMap<string, number>,
-  owned: (link: string) => boolean,
-  withRules: boolean,
+  reading: FabricReading,
 ): Fabric {
   const names = new Map<number, string>();
-  for (const [name, index] of links) if (owned(name)) names.set(index, name);
+  for (const [name, index] of links) if (reading.owned(name)) names.set(index, name);
   const fabric = new FabricBuilder();
-  for (const { index, address, prefixLength } of listAddresses(socket)) {
-    const link = names.get(index);
-    if (link !== undefined && !address.startsWith('127.')) {
-      fabric.address(link, address, prefixLength);
-    }
-  }
-  for (const route of listRoutes(socket)) {
-    const link = names.get(route.linkIndex);
-    if (link === undefined) continue;
-    const { gateway, source } = route;
-    const mark = route.table === MAIN_TABLE ? 0 : route.table - TABLE_BASE;
-    fabric.route(`${route.destination}/${route.prefixLength}`, link, { gateway, source, mark });
-  }
-  for (const { index, address, mac } of listNeighbours(socket, 'ip')) {
-    const link = names.get(index);
-    if (link !== undefined) fabric.neighbour(link, address, mac);
-  }
+  readFamily(fabric, socket, names, AF_INET);
+  if (reading.withIpv6) readFamily(fabric, socket, names, AF_INET6);
   for (const { index, address, mac } of listNeighbours(socket, 'bridge')) {
     const link = names.get(index);
     if (link !== undefined && mac !== BROADCAST_ENTRY) fabric.forward(link, mac, address);
   }
-  for (const rule of withRules ? listMarkRules(socket) : []) {
+  for (const rule of reading.withRules ? listMarkRules(socket) : []) {
     if (rule.priority === RULE_PRIORITY) fabric.marks.add(rule.mark);
   }
   return fabric;
+}
+
+function readFamily(
+  fabric: FabricBuilder,
+  socket: NetlinkSocket,
+  names: ReadonlyMap<number, string>,
+  family: number,
+): void {
+  for (const { index, address, prefixLength } of listAddresses(socket, family)) {
+    const link = names.get(index);
+    if (link !== undefined && !OF_THE_KERNEL.test(address)) {
+      fabric.address(link, address, prefixLength);
+    }
+  }
+  for (const route of listRoutes(socket, family)) {
+    const link = names.get(route.linkIndex);
+    const isOurs = route.table === MAIN_TABLE || route.table > TABLE_BASE;
+    if (link === undefined || !isOurs) continue;
+    const { gateway, source } = route;
+    const mark = route.table === MAIN_TABLE ? 0 : route.table - TABLE_BASE;
+    fabric.route(`${route.destination}/${route.prefixLength}`, link, { gateway, source, mark });
+  }
+  for (const { index, address, mac } of listNeighbours(socket, family === AF_INET ? 'ip' : 'ip6')) {
+    const link = names.get(index);
+    if (link !== undefined) fabric.neighbour(link, address, mac);
+  }
+  for (const { index, address } of family === AF_INET6 ? listProxies(socket) : []) {
+    const link = names.get(index);
+    if (link !== undefined) fabric.proxy(link, address);
+  }
 }

@@ -1,25 +1,29 @@
 /**
  * The host's gateway: a namespace that routes between this host's containers, the host itself and
  * the other hosts' gateways. It gives containers their default route, NAT to the outside, published
- * ports, and is the default bridge network too. In the host's own namespace there is one interface,
- * its addresses and routes, and one nftables table.
+ * ports, and it has the bridge networks. In the host's own namespace there is one interface, its
+ * addresses and routes, and one nftables table per address family.
  */
 
-import { existsSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
+import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
 import { type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
-import { addVeth, deleteLink, listLinks, listReachable, setLink } from '../sys/rtnetlink.ts';
-import { chooseDefaultBridge, gatewayOf, parseSubnet } from './addresses.ts';
+import { addVeth, deleteLink, listAddresses, listLinks, setLink } from '../sys/rtnetlink.ts';
+import type { BridgeView } from './bridge.ts';
+import { enableIpv6 } from './bridges.ts';
+import { forgetChanged } from './conntrack.ts';
+import { type Forward, hostTables, udpServers } from './hostTable.ts';
 import {
   type GatewayInput,
   type GatewayPort,
   gatewayFabric,
-  gatewayTable,
+  gatewayTables,
   HOST_LINK,
   HOST_LINK_MAC,
   HOST_TABLE,
+  hasIpv6,
   hostFabric,
-  hostTable,
   INGRESS_LINK,
   INGRESS_VNI,
   UPLINK,
@@ -35,6 +39,26 @@ import type { IngressState, OverlayPeer } from './types.ts';
 const UPLINK_MTU = 65_535;
 /** The host's interface says in its alias whose it is. */
 const ALIAS_PREFIX = 'tsswarm ';
+const IPV6_SYSCTLS = '/proc/sys/net/ipv6';
+const IPV6_INTERFACES = '/proc/sys/net/ipv6/conf';
+/** accept_ra: 1 = unless forwarding, 2 = also then. */
+const ACCEPT_RA = '1';
+const ACCEPT_RA_FORWARDING = 2;
+
+/**
+ * In the host's namespace; true if it did not forward. A host that forwards no longer listens to
+ * router advertisements, from which it may have its own default route: those that did still do.
+ */
+function forwardIpv6(): boolean {
+  const forwards = readFileSync(`${IPV6_INTERFACES}/all/forwarding`, 'utf8').trim() === '1';
+  if (forwards) return false;
+  for (const link of readdirSync(IPV6_INTERFACES)) {
+    if (link === 'all') continue;
+    const before = readFileSync(`${IPV6_INTERFACES}/${link}/accept_ra`, 'utf8').trim();
+    if (before === ACCEPT_RA) setNetSysctl(`ipv6/conf/${link}/accept_ra`, ACCEPT_RA_FORWARDING);
+  }
+  return setNetSysctl('ipv6/conf/all/forwarding', 1);
+}
 
 export interface GatewayOptions {
   readonly door: NamespaceDoor;
@@ -43,10 +67,11 @@ export interface GatewayOptions {
   /** Names this daemon among others of the host. */
   readonly execRoot: string;
   readonly port: number;
-  /** As chosen before, '' the first time. */
-  readonly bridgeSubnet: string;
   /** What the existing tunnel was made with. */
   readonly tunnel: Tunnel | undefined;
+  /** What there is now; the default one first. */
+  readonly bridges: () => readonly BridgeView[];
+  readonly forwards: () => readonly Forward[];
 }
 
 /** From `nft list chains`: 'ip filter FORWARD' for each base chain there with policy drop. */
@@ -63,7 +88,6 @@ export function droppingForwardChains(listing: string): string[] {
 }
 
 export class Gateway {
-  readonly bridgeSubnet: string;
   readonly #options: GatewayOptions;
   readonly #space: Space;
   readonly #ports = new Map<string, GatewayPort>();
@@ -71,14 +95,11 @@ export class Gateway {
   #mtu = DEFAULT_MTU;
   #ingress: IngressState | undefined;
   #tunnel: Tunnel | undefined;
+  #usesIpv6 = false;
+  #udpServers: Map<number, Set<string>> | undefined;
 
   constructor(options: GatewayOptions) {
     this.#options = options;
-    const taken = listReachable(options.host.netlink)
-      .filter((route) => route.prefixLength > 0)
-      .map((route) => parseSubnet(`${route.destination}/${route.prefixLength}`));
-    this.bridgeSubnet =
-      options.bridgeSubnet === '' ? chooseDefaultBridge(taken) : options.bridgeSubnet;
     const { space, made } = openRouter(options.door, options.path);
     this.#space = space;
     this.#tunnel = made ? undefined : options.tunnel;
@@ -163,8 +184,8 @@ export class Gateway {
   #input(): GatewayInput {
     return {
       self: this.#self,
-      bridgeSubnet: this.bridgeSubnet,
-      bridgeGateway: gatewayOf(parseSubnet(this.bridgeSubnet)),
+      bridges: this.#options.bridges(),
+      forwards: this.#options.forwards(),
       ports: [...this.#ports.values()],
       ingress: this.#ingress,
     };
@@ -177,11 +198,60 @@ export class Gateway {
     const { host } = this.#options;
     this.#mtu = self === undefined ? DEFAULT_MTU : underlayMtu(host, self.address);
     this.#ensureTunnel();
+    this.refresh();
+  }
+
+  /** Bridges, who is on them, or published ports have changed. */
+  refresh(): void {
+    const { host } = this.#options;
     const input = this.#input();
+    this.#usesIpv6 = hasIpv6(input);
+    if (this.#usesIpv6) this.#ensureIpv6();
     this.#space.applyFabric(gatewayFabric(input));
-    this.#space.applyTable(gatewayTable(input));
+    this.#space.applyTables(gatewayTables(input));
     host.applyFabric(hostFabric(input));
-    host.applyTable(hostTable(input));
+    this.#applyHostTables(input);
+  }
+
+  #applyHostTables(input: GatewayInput): void {
+    const { host } = this.#options;
+    host.applyTables(hostTables(input));
+    const servers = udpServers(input);
+    const before = this.#udpServers;
+    this.#udpServers = servers;
+    // The first time nothing is known of before: what was there goes on as it is.
+    if (before === undefined) return;
+    const local = new Set(
+      [AF_INET, AF_INET6].flatMap((family) =>
+        listAddresses(host.netlink, family).map(({ address }) => address),
+      ),
+    );
+    forgetChanged(host.namespace, before, servers, ({ destination, port }) =>
+      local.has(destination) ? port : undefined,
+    );
+  }
+
+  /** Somebody came to a bridge or left it. */
+  refreshPorts(): void {
+    this.#space.applyFabric(gatewayFabric(this.#input()));
+  }
+
+  /** Published ports of containers have changed. */
+  refreshForwards(): void {
+    this.#applyHostTables(this.#input());
+  }
+
+  /** True if anything had to be changed. */
+  #ensureIpv6(): boolean {
+    if (!existsSync(IPV6_SYSCTLS)) {
+      throw new SwarmError('unsupported', 'this kernel has no IPv6: networks can have IPv4 only');
+    }
+    this.#space.namespace.within(() => {
+      setNetSysctl('ipv6/conf/all/forwarding', 1);
+      enableIpv6(UPLINK);
+    });
+    const enabled = enableIpv6(HOST_LINK);
+    return forwardIpv6() || enabled;
   }
 
   #ensureTunnel(): void {
@@ -207,7 +277,7 @@ export class Gateway {
 
   addPort(containerId: string, port: GatewayPort): void {
     this.#ports.set(containerId, port);
-    this.#space.applyFabric(gatewayFabric(this.#input()));
+    this.refreshPorts();
   }
 
   /** Only noted: for adoption, before the first apply. */
@@ -216,11 +286,30 @@ export class Gateway {
   }
 
   removePort(containerId: string): void {
-    if (!this.#ports.delete(containerId)) return;
-    this.#space.applyFabric(gatewayFabric(this.#input()));
+    if (this.#ports.delete(containerId)) this.refreshPorts();
   }
 
-  mend(): string[] {
+  /** Whether anything may have to be mended here or in the host's namespace. Cheap. */
+  disturbed(): boolean {
+    const space = this.#space.disturbed();
+    return this.#options.host.disturbed() || space || !this.#forwards();
+  }
+
+  /** Whether the host forwards, as it must. */
+  #forwards(): boolean {
+    const { host } = this.#options;
+    const names = ['ipv4/ip_forward'];
+    if (host.hasLink(HOST_LINK)) names.push(`ipv4/conf/${HOST_LINK}/route_localnet`);
+    if (this.#usesIpv6) names.push('ipv6/conf/all/forwarding');
+    try {
+      return names.every((name) => readFileSync(`/proc/sys/net/${name}`, 'utf8').trim() === '1');
+    } catch {
+      return false; // the interface has gone: mending says what there is to say
+    }
+  }
+
+  /** `bridgePorts`: outer ends of containers on bridges. */
+  mend(bridgePorts: readonly string[]): string[] {
     const { host } = this.#options;
     const mended: string[] = [];
     host.refreshLinks();
@@ -234,8 +323,10 @@ export class Gateway {
       this.apply(this.#self, this.#ingress);
       mended.push('ingress: tunnel device made again');
     }
-    if (this.#ensureForwarding()) mended.push('host: forwarding switched on again');
-    const links = new Set([...this.#ports.values()].map((port) => port.link));
+    const forwarding = this.#ensureForwarding();
+    const forwarding6 = this.#usesIpv6 && this.#ensureIpv6();
+    if (forwarding || forwarding6) mended.push('host: forwarding switched on again');
+    const links = new Set([...bridgePorts, ...[...this.#ports.values()].map((port) => port.link)]);
     mended.push(...this.#space.sweep('gateway', links));
     return [...mended, ...this.#space.mend('gateway'), ...host.mend('host')];
   }
@@ -244,6 +335,7 @@ export class Gateway {
   remove(): void {
     const { host, path } = this.#options;
     host.nftables.run(removeTable('ip', HOST_TABLE));
+    if (existsSync(IPV6_SYSCTLS)) host.nftables.run(removeTable('ip6', HOST_TABLE));
     host.netlink.request([deleteLink(HOST_LINK)]);
     this.close();
     removeNamespace(path);

@@ -1,6 +1,6 @@
 /**
  * The front of the host's network: starts the network worker thread, hands it one operation after
- * another and gives back its answers. It holds no state but the list of attachments.
+ * another and gives back its answers. It holds no state but the lists of attachments and bridges.
  */
 import { Worker } from 'node:worker_threads';
 import { AssertionError } from '../../base/assert.ts';
@@ -12,13 +12,17 @@ import type { Random } from '../../base/random.ts';
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
+  Endpoint,
+  EndpointRequest,
   HostNetwork,
   HostNetworkOptions,
   IngressState,
   OverlayPeer,
   OverlayState,
+  PublishedPort,
 } from './types.ts';
-import type { Operation, WorkerFailure, WorkerMessage } from './worker.ts';
+import type { Attached, Operation, Started, WorkerFailure, WorkerMessage } from './worker.ts';
 
 /** An operation takes milliseconds; one that takes this long will not end. */
 const OPERATION_TIMEOUT_MS = 30_000;
@@ -46,8 +50,8 @@ export interface HostNetworkEnvironment {
 export async function openHostNetwork(
   options: HostNetworkOptions & HostNetworkEnvironment,
 ): Promise<HostNetwork> {
-  const { execRoot, dataRoot, self, vxlanPort, clock, log } = options;
-  const network = new WorkerHostNetwork({ execRoot, dataRoot, self, vxlanPort }, clock, log);
+  const { random: _, clock, log, ...settings } = options;
+  const network = new WorkerHostNetwork(settings, clock, log);
   try {
     await network.start();
   } catch (error) {
@@ -79,7 +83,8 @@ class WorkerHostNetwork implements HostNetwork {
   readonly #clock: Clock;
   readonly #log: Log;
   readonly #waiting = new Map<number, Waiting>();
-  readonly #attachments = new Map<string, Attachment>();
+  readonly #attached = new Map<string, Attached>();
+  readonly #bridges = new Map<string, BridgeNetwork>();
   #nextId = 1;
   #closed = false;
 
@@ -134,8 +139,9 @@ class WorkerHostNetwork implements HostNetwork {
   }
 
   async start(): Promise<void> {
-    const adopted = (await this.#perform({ name: 'start' })) as readonly Attachment[];
-    for (const attachment of adopted) this.#attachments.set(attachment.containerId, attachment);
+    const { attached, bridges } = (await this.#perform({ name: 'start' })) as Started;
+    for (const one of attached) this.#attached.set(one.attachment.containerId, one);
+    for (const bridge of bridges) this.#bridges.set(bridge.networkId, bridge);
   }
 
   async setSelf(self: OverlayPeer | undefined): Promise<void> {
@@ -155,18 +161,70 @@ class WorkerHostNetwork implements HostNetwork {
   }
 
   async attach(request: AttachRequest): Promise<Attachment> {
-    const attachment = (await this.#perform({ name: 'attach', request })) as Attachment;
-    this.#attachments.set(attachment.containerId, attachment);
-    return attachment;
+    const attached = (await this.#perform({ name: 'attach', request })) as Attached;
+    this.#attached.set(request.containerId, attached);
+    return attached.attachment;
   }
 
   async detach(containerId: string): Promise<void> {
     await this.#perform({ name: 'detach', containerId });
-    this.#attachments.delete(containerId);
+    this.#attached.delete(containerId);
   }
 
   attachments(): readonly Attachment[] {
-    return [...this.#attachments.values()];
+    return [...this.#attached.values()].map((one) => one.attachment);
+  }
+
+  async createBridge(network: BridgeNetwork): Promise<BridgeNetwork> {
+    const made = (await this.#perform({ name: 'createBridge', network })) as BridgeNetwork;
+    this.#bridges.set(made.networkId, made);
+    return made;
+  }
+
+  async removeBridge(networkId: string): Promise<void> {
+    await this.#perform({ name: 'removeBridge', networkId });
+    this.#bridges.delete(networkId);
+  }
+
+  bridges(): readonly BridgeNetwork[] {
+    return [...this.#bridges.values()];
+  }
+
+  async connect(containerId: string, request: EndpointRequest): Promise<Endpoint> {
+    const before = new Set(this.endpoints(containerId).map((one) => one.networkId));
+    await this.#endpointsChanged({ name: 'connect', containerId, request });
+    const fresh = this.endpoints(containerId).find((one) => !before.has(one.networkId));
+    if (fresh !== undefined) return fresh;
+    throw new SwarmError('internal', `container ${containerId} was not connected`);
+  }
+
+  async disconnect(containerId: string, networkId: string): Promise<void> {
+    await this.#endpointsChanged({ name: 'disconnect', containerId, networkId });
+  }
+
+  async #endpointsChanged(operation: Operation & { containerId: string }): Promise<void> {
+    const endpoints = (await this.#perform(operation)) as readonly Endpoint[];
+    const attached = this.#attached.get(operation.containerId);
+    if (attached === undefined) return;
+    this.#attached.set(operation.containerId, { ...attached, endpoints });
+  }
+
+  endpoints(containerId: string): readonly Endpoint[] {
+    return this.#attached.get(containerId)?.endpoints ?? [];
+  }
+
+  async publish(
+    containerId: string,
+    wanted: readonly PublishedPort[],
+  ): Promise<readonly PublishedPort[]> {
+    const operation = { name: 'publish', containerId, ports: wanted } as const;
+    const ports = (await this.#perform(operation)) as readonly PublishedPort[];
+    const attached = this.#attached.get(containerId);
+    if (attached !== undefined) {
+      const attachment = { ...attached.attachment, ports };
+      this.#attached.set(containerId, { ...attached, attachment });
+    }
+    return ports;
   }
 
   async reconcile(): Promise<readonly string[]> {
@@ -175,8 +233,8 @@ class WorkerHostNetwork implements HostNetwork {
 
   async prune(containerIds: ReadonlySet<string>): Promise<void> {
     await this.#perform({ name: 'prune', containerIds: [...containerIds] });
-    for (const containerId of this.#attachments.keys()) {
-      if (!containerIds.has(containerId)) this.#attachments.delete(containerId);
+    for (const containerId of this.#attached.keys()) {
+      if (!containerIds.has(containerId)) this.#attached.delete(containerId);
     }
   }
 

@@ -5,7 +5,7 @@
  * gateway's are local to the namespace. Containers' interfaces answer ARP by proxy.
  */
 import { createHash } from 'node:crypto';
-import { endpointMac, tunnelAddress, tunnelMac } from './addresses.ts';
+import { tunnelAddress, tunnelMac } from './addresses.ts';
 import { type Fabric, FabricBuilder } from './fabric.ts';
 import type { OverlayPeer, OverlayState } from './types.ts';
 
@@ -21,6 +21,7 @@ export interface LocalEndpoint {
   readonly address: string;
   /** The interface in the network's namespace whose other end the container holds. */
   readonly link: string;
+  readonly macAddress: string;
 }
 
 /** A short interface name (at most 15 characters) from `prefix` and what it stands for. */
@@ -61,7 +62,7 @@ export function overlayFabric(
   tunnelPeers(fabric, TUNNEL_LINK, self, state.peers);
   for (const endpoint of local) {
     fabric.route(`${endpoint.address}/32`, endpoint.link);
-    fabric.neighbour(endpoint.link, endpoint.address, endpointMac(endpoint.address));
+    fabric.neighbour(endpoint.link, endpoint.address, endpoint.macAddress);
   }
   const attached = new Map(local.map((endpoint) => [endpoint.address, endpoint.id]));
   for (const endpoint of state.endpoints) {

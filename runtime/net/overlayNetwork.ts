@@ -6,6 +6,7 @@
 
 import { type NamespaceDoor, removeNamespace } from '../sys/netns.ts';
 import { deleteLink } from '../sys/rtnetlink.ts';
+import { forgetChanged } from './conntrack.ts';
 import { type LocalEndpoint, overlayFabric, TUNNEL_LINK } from './overlay.ts';
 import { makeTunnel, openRouter, type Tunnel, tunnelMtu } from './routers.ts';
 import type { Space } from './space.ts';
@@ -16,6 +17,11 @@ export interface OverlayContext {
   readonly door: NamespaceDoor;
   readonly host: Space;
   readonly port: number;
+}
+
+/** By virtual address. */
+function backendsOf(state: OverlayState): Map<string, Set<string>> {
+  return new Map(state.services.map((one) => [one.virtualAddress, new Set(one.backends)]));
 }
 
 export class OverlayNetwork {
@@ -69,12 +75,15 @@ export class OverlayNetwork {
   /** A version older than the one held is left aside: whole states may arrive out of order. */
   apply(state: OverlayState, self: OverlayPeer): void {
     if (state.version < this.#state.version) return;
+    const before = backendsOf(this.#state);
     this.#state = state;
     this.#self = self;
     this.#mtu = state.mtu > 0 ? state.mtu : tunnelMtu(this.#context.host, self);
     this.#ensureTunnel();
     this.#applyFabric();
-    this.#space.applyTable(overlayTable(state));
+    this.#space.applyTables([overlayTable(state)]);
+    const { namespace } = this.#space;
+    forgetChanged(namespace, before, backendsOf(state), ({ destination }) => destination);
   }
 
   #ensureTunnel(): void {
@@ -106,6 +115,10 @@ export class OverlayNetwork {
   removeLocal(endpointId: string): void {
     if (!this.#local.delete(endpointId)) return;
     this.#applyFabric();
+  }
+
+  disturbed(): boolean {
+    return this.#space.disturbed();
   }
 
   mend(): string[] {

@@ -13,7 +13,7 @@ import {
   listLinks,
   setLink,
 } from '../sys/rtnetlink.ts';
-import { endpointMac, tunnelMac } from './addresses.ts';
+import { tunnelMac } from './addresses.ts';
 import { VXLAN_OVERHEAD_BYTES } from './overlay.ts';
 import { Space } from './space.ts';
 import type { OverlayPeer } from './types.ts';
@@ -21,6 +21,7 @@ import type { OverlayPeer } from './types.ts';
 /** Where the underlay is not known yet. */
 export const DEFAULT_MTU = 1500;
 const IPV6_SYSCTLS = '/proc/sys/net/ipv6';
+const BRIDGE_SYSCTLS = '/proc/sys/net/bridge';
 
 /** Inside a new namespace of ours: it routes, trusts static entries and answers ARP by proxy. */
 function prepareRouter(): void {
@@ -32,6 +33,11 @@ function prepareRouter(): void {
     if (existsSync(IPV6_SYSCTLS)) setNetSysctl(`ipv6/conf/${scope}/disable_ipv6`, 1);
   }
   setNetSysctl('ipv4/conf/default/proxy_arp', 1);
+  // What containers of one bridge say to each other is not for the rules of IP.
+  if (existsSync(BRIDGE_SYSCTLS)) {
+    setNetSysctl('bridge/bridge-nf-call-iptables', 0);
+    setNetSysctl('bridge/bridge-nf-call-ip6tables', 0);
+  }
 }
 
 /** Opens the router namespace at `path`, made now unless it exists. */
@@ -92,18 +98,24 @@ export function makeTunnel(
   space.refreshLinks();
 }
 
-/** The router's side of a container's interface; the other end is `inside` in the container. */
+/**
+ * The router's side of a container's interface; the other end is `inside` in the container. With
+ * `master` it is a port of that bridge, else it answers ARP for other endpoints by proxy.
+ */
 export function plugContainer(
   space: Space,
   link: string,
   containerFd: number,
-  inside: { readonly name: string; readonly address: string; readonly mtu: number },
+  inside: { readonly name: string; readonly macAddress: string; readonly mtu: number },
+  master?: number,
 ): void {
-  const { name, address, mtu } = inside;
-  const peer = { name, mac: endpointMac(address), mtu, namespaceFd: containerFd };
-  space.netlink.request([addVeth({ name: link, mtu }, peer)]);
-  // Without this an ARP question for another endpoint is answered up to 0.8 s late.
-  space.namespace.within(() => setNetSysctl(`ipv4/neigh/${link}/proxy_delay`, 0));
+  const { name, macAddress, mtu } = inside;
+  const peer = { name, mac: macAddress, mtu, namespaceFd: containerFd };
+  space.netlink.request([addVeth({ name: link, mtu, ...(master && { master }) }, peer)]);
+  if (master === undefined) {
+    // Without this an ARP question for another endpoint is answered up to 0.8 s late.
+    space.namespace.within(() => setNetSysctl(`ipv4/neigh/${link}/proxy_delay`, 0));
+  }
   space.refreshLinks();
 }
 

@@ -9,19 +9,21 @@ import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync
 import { join } from 'node:path';
 import { messageOf } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import type { Plug } from './plugs.ts';
 import type { Tunnel } from './routers.ts';
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
   IngressState,
   OverlayPeer,
   OverlayState,
+  PublishedPort,
 } from './types.ts';
 
 export interface HostRecord {
   readonly format: 1;
   readonly self: OverlayPeer | null;
-  readonly bridgeSubnet: string;
   /** What the ingress tunnel was made with. */
   readonly tunnel: Tunnel | null;
 }
@@ -37,14 +39,14 @@ export interface AttachmentRecord {
   readonly format: 1;
   readonly request: AttachRequest;
   readonly attachment: Attachment;
-  /** On the default bridge, '' when none. */
-  readonly bridgeAddress: string;
+  readonly plugs: readonly Plug[];
+  /** As given: with the ports that were chosen. */
+  readonly ports: readonly PublishedPort[];
   readonly dnsPort: number;
-  /** What the names of its interfaces' outer ends are made from. */
-  readonly nonce: string;
 }
 
 const SUFFIX = '.json';
+const BRIDGES_DIRECTORY = join('network', 'bridges');
 
 /** A directory of records of one kind, by name. */
 export class Records<T extends { readonly format: 1 }> {
@@ -89,6 +91,11 @@ export interface IngressRecord {
   readonly state: IngressState;
 }
 
+export interface BridgeRecord {
+  readonly format: 1;
+  readonly network: BridgeNetwork;
+}
+
 export interface NetworkRecords {
   readonly host: Records<HostRecord>;
   readonly ingress: Records<IngressRecord>;
@@ -96,8 +103,14 @@ export interface NetworkRecords {
   readonly attachments: Records<AttachmentRecord>;
 }
 
+/** In the data root: bridges are what the user made, and outlive a boot. */
+export function openBridgeRecords(dataRoot: string): Records<BridgeRecord> {
+  return new Records(join(dataRoot, BRIDGES_DIRECTORY));
+}
+
 /** All of them, and the directory of our namespaces' names. */
-export function removeRecords(execRoot: string): void {
+export function removeRecords(execRoot: string, dataRoot: string): void {
+  rmSync(join(dataRoot, BRIDGES_DIRECTORY), { recursive: true, force: true });
   rmSync(join(execRoot, 'network'), { recursive: true, force: true });
   rmSync(join(execRoot, 'netns'), { recursive: true, force: true });
 }

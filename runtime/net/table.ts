@@ -6,7 +6,7 @@
  */
 
 export interface NftTable {
-  readonly family: 'ip';
+  readonly family: 'ip' | 'ip6' | 'bridge';
   readonly name: string;
   /** Declarations and base chains: the inside of `table ip NAME { }`. */
   readonly fixed: string;

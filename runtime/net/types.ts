@@ -55,7 +55,11 @@ export interface OverlayState {
 export interface IngressPort {
   readonly protocol: 'tcp' | 'udp';
   readonly publishedPort: number;
+  /** One of the hosts' addresses; '' or absent = every one. */
+  readonly hostAddress?: string;
   readonly serviceId: string;
+  /** For messages about taken ports. */
+  readonly serviceName?: string;
   /** gatewayAddress: the task's address on its host's gateway bridge. */
   readonly backends: readonly {
     readonly gatewayAddress: string;
@@ -70,7 +74,7 @@ export interface IngressState {
   readonly ports: readonly IngressPort[];
 }
 
-// ---- being built: bridges of this host, ports of containers, change at run time -----------------
+// ---- Bridges of this host, ports of containers, change at run time
 
 /** A user's bridge network of this host, or the default one ('bridge'). */
 export interface BridgeNetwork {
@@ -153,6 +157,7 @@ export interface AttachRequest {
     readonly endpointId: string;
     readonly address: string;
     readonly aliases: readonly string[];
+    readonly macAddress?: string;
   }[];
   /** An interface on the host's gateway bridge: default route, NAT, ingress. */
   readonly gateway: boolean;
@@ -178,6 +183,8 @@ export interface Attachment {
   readonly namespacePath: string;
   /** '' when none. */
   readonly gatewayAddress: string;
+  /** As published, with the ports that were chosen. */
+  readonly ports?: readonly PublishedPort[];
   /** Host paths of the generated files, to be mounted by the container. */
   readonly hostsFile: string;
   readonly hostnameFile: string;
@@ -190,9 +197,11 @@ export interface HostNetworkOptions {
   /** This host's index and underlay address; undefined before the host is part of a swarm. */
   readonly self: OverlayPeer | undefined;
   readonly vxlanPort: number;
+  /** How often it is looked whether others changed anything; 0 = never. Default 1000. */
+  readonly watchMs?: number;
 }
 
-export interface HostNetwork {
+export interface HostNetwork extends LocalNetworks {
   /** Joining or leaving a swarm. */
   setSelf(self: OverlayPeer | undefined): Promise<void>;
   applyOverlay(state: OverlayState): Promise<void>;

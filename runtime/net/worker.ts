@@ -11,11 +11,16 @@ import type { Log, LogFields } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { NetworkEngine } from './engine.ts';
 import type {
+  Attachment,
   AttachRequest,
+  BridgeNetwork,
+  Endpoint,
+  EndpointRequest,
   HostNetworkOptions,
   IngressState,
   OverlayPeer,
   OverlayState,
+  PublishedPort,
 } from './types.ts';
 
 /** One operation, by name, with its argument. */
@@ -27,10 +32,31 @@ export type Operation =
   | { readonly name: 'applyIngress'; readonly state: IngressState }
   | { readonly name: 'attach'; readonly request: AttachRequest }
   | { readonly name: 'detach'; readonly containerId: string }
+  | { readonly name: 'createBridge'; readonly network: BridgeNetwork }
+  | { readonly name: 'removeBridge'; readonly networkId: string }
+  | { readonly name: 'connect'; readonly containerId: string; readonly request: EndpointRequest }
+  | { readonly name: 'disconnect'; readonly containerId: string; readonly networkId: string }
+  | {
+      readonly name: 'publish';
+      readonly containerId: string;
+      readonly ports: readonly PublishedPort[];
+    }
   | { readonly name: 'reconcile' }
   | { readonly name: 'prune'; readonly containerIds: readonly string[] }
   | { readonly name: 'remove' }
   | { readonly name: 'close' };
+
+/** What the front keeps of a container. */
+export interface Attached {
+  readonly attachment: Attachment;
+  readonly endpoints: readonly Endpoint[];
+}
+
+/** What the front knows after the start. */
+export interface Started {
+  readonly bridges: readonly BridgeNetwork[];
+  readonly attached: readonly Attached[];
+}
 
 export interface WorkerRequest {
   readonly id: number;
@@ -72,10 +98,15 @@ function relayLog(common: LogFields): Log {
 }
 
 async function perform(engine: NetworkEngine, operation: Operation): Promise<unknown> {
+  const attached = (attachment: Attachment): Attached => ({
+    attachment,
+    endpoints: engine.endpoints(attachment.containerId),
+  });
   switch (operation.name) {
-    case 'start':
+    case 'start': {
       await engine.start();
-      return engine.attachments();
+      return { bridges: engine.bridges(), attached: engine.attachments().map(attached) };
+    }
     case 'setSelf':
       return engine.setSelf(operation.self);
     case 'applyOverlay':
@@ -85,9 +116,21 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
     case 'applyIngress':
       return engine.applyIngress(operation.state);
     case 'attach':
-      return engine.attach(operation.request);
+      return attached(await engine.attach(operation.request));
     case 'detach':
       return engine.detach(operation.containerId);
+    case 'createBridge':
+      return engine.createBridge(operation.network);
+    case 'removeBridge':
+      return engine.removeBridge(operation.networkId);
+    case 'connect':
+      engine.connect(operation.containerId, operation.request);
+      return engine.endpoints(operation.containerId);
+    case 'disconnect':
+      engine.disconnect(operation.containerId, operation.networkId);
+      return engine.endpoints(operation.containerId);
+    case 'publish':
+      return engine.publish(operation.containerId, operation.ports);
     case 'reconcile':
       return engine.reconcile();
     case 'prune':
@@ -117,11 +160,30 @@ async function serve({ id, operation }: WorkerRequest): Promise<void> {
       random: new SystemRandom(),
       log: relayLog({}),
     });
-    tell({ kind: 'done', id, result: await perform(engine, operation) });
+    closed ||= operation.name === 'close' || operation.name === 'remove';
+    const result = await perform(engine, operation);
+    tell({ kind: 'done', id, result });
+    if (operation.name === 'start') watch();
   } catch (error) {
     if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
     tell({ kind: 'failed', id, failure: failureOf(error) });
   }
+}
+
+/** A change that somebody else made is noticed within this time; see NetworkEngine.watch. */
+const WATCH_MS = 1000;
+const { watchMs = WATCH_MS } = workerData as HostNetworkOptions;
+const clock = new SystemClock();
+let closed = false;
+
+function watch(): void {
+  if (closed || watchMs === 0) return;
+  const mended = engine?.watch() ?? [];
+  const message = 'the host network was changed by others and has been mended';
+  if (mended.length > 0) relayLog({}).warn(message, { mended });
+  clock.afterIdle(watchMs, () => {
+    tail = tail.then(watch);
+  });
 }
 
 parentPort.on('message', (request: WorkerRequest) => {

@@ -99,6 +99,7 @@ static int make_group(struct cgroups *groups, const struct record *record, int *
 		return fail(failure, 0, "too many control groups");
 	if (mkdir(path, 0755) < 0 && errno != EEXIST)
 		return fail(failure, errno, "cannot create the control group %s", path);
+	groups->is_v2[groups->count] = (flags & CGROUP_V2) != 0;
 	groups->dirs[groups->count++] = path;
 	*dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
 	if (*dir < 0)
@@ -161,6 +162,22 @@ int cgroups_join(const struct cgroups *groups, struct failure *failure)
 	for (size_t i = 0; i < groups->join_count; i++)
 		if (write_all(groups->joins[i], "0", 1) < 0)
 			return fail(failure, errno, "cannot join the container's control groups");
+	return 0;
+}
+
+int cgroups_join_again(const struct cgroups *groups, struct failure *failure)
+{
+	for (size_t i = 0; i < groups->count; i++) {
+		if (groups->is_v2[i])
+			continue;
+		int dir = open(groups->dirs[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
+		int result = dir < 0 ? -1 : write_file_at(dir, "tasks", "0");
+		int error = errno;
+		close_fd(&dir);
+		if (result < 0)
+			return fail(failure, error, "cannot join the control group %s",
+				    groups->dirs[i]);
+	}
 	return 0;
 }
 

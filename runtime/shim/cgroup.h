@@ -14,6 +14,7 @@
 struct cgroups {
 	size_t count;
 	const char *dirs[CGROUPS_MAX];
+	int is_v2[CGROUPS_MAX];
 	int v2, memory, freezer;  /* directories; -1 where the host has none */
 	int memory_is_v2;
 	size_t join_count;
@@ -26,6 +27,8 @@ int cgroup_leave_daemon(const struct spec *spec, struct failure *failure);
 int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure);
 /* In the child: joins the v1 groups. */
 int cgroups_join(const struct cgroups *groups, struct failure *failure);
+/* The same by path, for a process that comes later. */
+int cgroups_join_again(const struct cgroups *groups, struct failure *failure);
 /* SIGKILL to every process in the container, frozen or not. */
 void cgroups_kill(const struct cgroups *groups);
 /* 0, or errno. */

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "init.h"
 #include "kernel.h"
 #include "privilege.h"
 #include "rootfs.h"
@@ -74,6 +75,14 @@ static int set_limits(const struct spec *spec, struct failure *failure)
 	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
 		struct rlimit limit = {record_u64(&record, 4), record_u64(&record, 12)};
 		int which = (int)record_u32(&record, 0);
+		struct rlimit own;
+		if (setrlimit(which, &limit) == 0)
+			continue;
+		/* Raising needs CAP_SYS_RESOURCE; without it the shim's own limit is the most. */
+		if (errno != EPERM || getrlimit(which, &own) < 0)
+			return fail(failure, errno, "cannot set resource limit %d", which);
+		limit.rlim_max = limit.rlim_max < own.rlim_max ? limit.rlim_max : own.rlim_max;
+		limit.rlim_cur = limit.rlim_cur < limit.rlim_max ? limit.rlim_cur : limit.rlim_max;
 		if (setrlimit(which, &limit) < 0)
 			return fail(failure, errno, "cannot set resource limit %d", which);
 	}
@@ -102,9 +111,10 @@ static int send_descriptor(int socket, int fd)
 
 /*
  * A terminal of the container's own devpts: the peer is asked for by descriptor, never by a path,
- * and bound over /dev/console. The master goes to the shim. Returns the peer.
+ * and bound over /dev/console (the container's only). The master goes to the shim. Returns the
+ * peer.
  */
-static int open_terminal(int root, int status, struct failure *failure)
+static int open_terminal(int root, int status, int is_console, struct failure *failure)
 {
 	int unlocked = 0, peer = -1, copy = -1, console = -1;
 	int dev = k_openat2(root, "/dev", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
@@ -116,10 +126,13 @@ static int open_terminal(int root, int status, struct failure *failure)
 	peer = ioctl(master, IOCTL_GET_PTY_PEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (peer < 0)
 		goto failed;
-	console = openat(dev, "console", O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	copy = k_open_tree(peer, "", K_OPEN_TREE_CLONE | K_AT_EMPTY_PATH | O_CLOEXEC);
-	if (console < 0 || copy < 0 || k_move_mount(copy, console) < 0)
-		goto failed;
+	if (is_console) {
+		console = openat(dev, "console",
+				 O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		copy = k_open_tree(peer, "", K_OPEN_TREE_CLONE | K_AT_EMPTY_PATH | O_CLOEXEC);
+		if (console < 0 || copy < 0 || k_move_mount(copy, console) < 0)
+			goto failed;
+	}
 	if (send_descriptor(status, master) < 0)
 		goto failed;
 	goto out;
@@ -134,16 +147,27 @@ out:
 	return peer;
 }
 
+/* So that the user may open /dev/stdout again; never what is not the container's own. */
+static int hand_over(int fd, const struct user *user)
+{
+	struct stat status;
+	if (fstat(fd, &status) < 0)
+		return -1;
+	return S_ISFIFO(status.st_mode) || isatty(fd) ? fchown(fd, user->uid, (gid_t)-1) : 0;
+}
+
+/* What is not given is /dev/null, as the shim has it at 0, 1 and 2. */
 static int take_stdio(const struct child_io *io, int terminal, const struct user *user,
 		      struct failure *failure)
 {
-	int in = terminal >= 0 ? terminal : open("/dev/null", O_RDONLY | O_CLOEXEC);
-	int out = terminal >= 0 ? terminal : io->out, err = terminal >= 0 ? terminal : io->err;
-	if (in < 0 || dup2(in, 0) < 0 || dup2(out, 1) < 0 || dup2(err, 2) < 0)
-		return fail(failure, errno, "cannot set up standard input and output");
-	/* So that the user may open /dev/stdout again. */
-	if (fchown(1, user->uid, (gid_t)-1) < 0 || fchown(2, user->uid, (gid_t)-1) < 0)
-		return fail(failure, errno, "cannot hand over standard output");
+	int from[3] = {io->in, io->out, io->err};
+	for (int i = 0; i < 3; i++) {
+		int fd = terminal >= 0 ? terminal : from[i] >= 0 ? from[i] : i;
+		if (fd != i && dup2(fd, i) < 0)
+			return fail(failure, errno, "cannot set up standard input and output");
+		if (hand_over(i, user) < 0)
+			return fail(failure, errno, "cannot hand over standard output");
+	}
 	if (terminal >= 0 && ioctl(0, TIOCSCTTY, 0) < 0)
 		return fail(failure, errno, "cannot take the terminal");
 	return 0;
@@ -248,34 +272,16 @@ static int execute(char **args, char **env, struct failure *failure)
 	return fail_execute(program, denied != 0 ? denied : ENOENT, failure);
 }
 
-static int run(const struct spec *spec, const struct cgroups *groups, const struct child_io *io,
-	       struct failure *failure)
+/* The last steps of every program: who it is, what it may do, and itself. */
+static int become(const struct spec *spec, const struct child_io *io, int terminal,
+		  struct failure *failure)
 {
 	struct user user;
-	uint32_t flags = spec_u32(spec, TAG_FLAGS, 0);
-	const char *hostname = spec_string(spec, TAG_HOSTNAME, "");
 	const char *directory = spec_string(spec, TAG_CWD, "/");
 	char home[USER_HOME_MAX + sizeof "HOME="];
 	char **args = collect(spec, TAG_ARG), **env = collect(spec, TAG_ENV);
-	int terminal = -1;
 	if (args == NULL || env == NULL || args[0] == NULL)
 		return fail(failure, 0, "the container has no program to run");
-	setsid(); /* cannot fail: a cloned process leads no group yet */
-	umask(0);
-	if (set_limits(spec, failure) < 0 || enter_namespaces(spec, groups, io, failure) < 0)
-		return -1;
-	int root = rootfs_build(spec, failure);
-	if (root < 0 || rootfs_sysctls(spec, failure) < 0)
-		return -1;
-	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, failure)) < 0)
-		return -1;
-	/* Before the root may become read-only: the working directory is made as Docker does. */
-	if (sethostname(hostname, strlen(hostname)) < 0)
-		return fail(failure, errno, "cannot set the host name");
-	if (rootfs_enter(root, failure) < 0 || enter_directory(directory, failure) < 0)
-		return -1;
-	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)
-		return -1;
 	umask(022);
 	if (user_resolve(&user, spec, failure) < 0 || take_stdio(io, terminal, &user, failure) < 0)
 		return -1;
@@ -291,15 +297,86 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 		return -1;
 	if (privilege_finish(spec, failure) < 0)
 		return -1;
+	if ((spec_u32(spec, TAG_FLAGS, 0) & SPEC_INIT) && init_run(io->status, failure) < 0)
+		return -1;
+	reset_signals();
 	return execute(args, env, failure);
+}
+
+static int run(const struct spec *spec, const struct cgroups *groups, const struct child_io *io,
+	       struct failure *failure)
+{
+	uint32_t flags = spec_u32(spec, TAG_FLAGS, 0);
+	const char *hostname = spec_string(spec, TAG_HOSTNAME, "");
+	const char *domain = spec_string(spec, TAG_DOMAIN, "");
+	int terminal = -1;
+	setsid(); /* cannot fail: a cloned process leads no group yet */
+	umask(0);
+	if (set_limits(spec, failure) < 0 || enter_namespaces(spec, groups, io, failure) < 0)
+		return -1;
+	int root = rootfs_build(spec, failure);
+	if (root < 0 || rootfs_sysctls(spec, failure) < 0)
+		return -1;
+	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, 1, failure)) < 0)
+		return -1;
+	if (sethostname(hostname, strlen(hostname)) < 0 ||
+	    (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0))
+		return fail(failure, errno, "cannot set the host name");
+	/* Before the root may become read-only: the working directory is made as Docker does. */
+	if (rootfs_enter(root, failure) < 0 ||
+	    enter_directory(spec_string(spec, TAG_CWD, "/"), failure) < 0)
+		return -1;
+	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)
+		return -1;
+	return become(spec, io, terminal, failure);
+}
+
+static int run_exec(const struct spec *spec, const struct cgroups *groups,
+		    const struct child_io *io, struct failure *failure)
+{
+	int terminal = -1;
+	setsid();
+	if (set_limits(spec, failure) < 0 || cgroups_join_again(groups, failure) < 0)
+		return -1;
+	/* The pid namespace was joined by being cloned into it. */
+	if (setns(io->init, CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET |
+				    K_CLONE_NEWCGROUP) < 0)
+		return fail(failure, errno, "cannot join the container's namespaces");
+	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_TTY) {
+		int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (root < 0)
+			return fail(failure, errno, "cannot open the container's root");
+		terminal = open_terminal(root, io->status, 0, failure);
+		close_fd(&root);
+		if (terminal < 0)
+			return -1;
+	}
+	if (change_directory(spec_string(spec, TAG_CWD, "/"), 0) < 0 && errno != EACCES) {
+		int error = errno;
+		failure->exit_code = EXIT_NOT_FOUND;
+		return fail(failure, error, "cannot enter the working directory %s",
+			    spec_string(spec, TAG_CWD, "/"));
+	}
+	return become(spec, io, terminal, failure);
+}
+
+/* Nobody is left to tell when the shim is gone too. */
+static void __attribute__((noreturn)) tell_failure(int status, const struct failure *failure)
+{
+	(void)send(status, failure, sizeof *failure, MSG_NOSIGNAL);
+	_exit(failure->exit_code);
 }
 
 void child_run(const struct spec *spec, const struct cgroups *groups, const struct child_io *io)
 {
 	struct failure failure = {0};
-	reset_signals();
 	run(spec, groups, io, &failure);
-	/* Nobody is left to tell when the shim is gone too. */
-	(void)send(io->status, &failure, sizeof failure, MSG_NOSIGNAL);
-	_exit(failure.exit_code);
+	tell_failure(io->status, &failure);
+}
+
+void child_exec(const struct spec *spec, const struct cgroups *groups, const struct child_io *io)
+{
+	struct failure failure = {0};
+	run_exec(spec, groups, io, &failure);
+	tell_failure(io->status, &failure);
 }

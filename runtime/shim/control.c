@@ -17,7 +17,6 @@ struct credentials {
 
 void control_open(struct control *control, int listener)
 {
-	memset(control, 0, sizeof *control);
 	control->listener = listener;
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		control->clients[i].fd = -1;
@@ -30,11 +29,45 @@ static void close_all(int *fds, size_t *count)
 	*count = 0;
 }
 
-static void drop(struct client *client)
+void control_drop(struct client *client)
 {
 	close_all(client->fds, &client->fd_count);
 	close_fd(&client->fd);
 	client->used = 0;
+}
+
+void control_move(struct client *to, struct client *from)
+{
+	*to = *from;
+	to->used = to->fd_count = 0;
+	from->fd = -1;
+	from->used = from->fd_count = 0;
+}
+
+int control_take_streams(const struct message *message, size_t first, int streams[3])
+{
+	if (message->size != 4)
+		return EINVAL;
+	uint32_t flags = get_u32(message->payload);
+	size_t wanted = first;
+	for (int i = 0; i < 3; i++)
+		wanted += flags >> i & 1;
+	if (flags > 7 || message->fd_count != wanted)
+		return EINVAL;
+	for (int i = 0; i < 3; i++) {
+		streams[i] = flags >> i & 1 ? message->fds[first] : -1;
+		if (streams[i] >= 0)
+			message->fds[first++] = -1;
+	}
+	return 0;
+}
+
+int control_has_room(const struct control *control)
+{
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
+		if (control->clients[i].fd < 0)
+			return 1;
+	return 0;
 }
 
 struct client *control_accept(struct control *control)
@@ -90,7 +123,7 @@ static void send_with_fds(struct client *client, unsigned type, unsigned request
 	data[7] = (uint8_t)(request >> 8);
 	memcpy(data + HEADER_BYTES, payload, size);
 	if (send_message(client->fd, data, HEADER_BYTES + size, fds, count) < 0)
-		drop(client);
+		control_drop(client);
 }
 
 void control_send(struct client *client, unsigned type, unsigned request, const void *payload,
@@ -203,7 +236,7 @@ void control_read(struct control *control, struct client *client,
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (got <= 0) {
-		drop(client);
+		control_drop(client);
 		return;
 	}
 	client->used += (size_t)got;
@@ -211,7 +244,7 @@ void control_read(struct control *control, struct client *client,
 		size_t whole = LENGTH_BYTES + get_u32(client->data);
 		if (whole < HEADER_BYTES || whole > sizeof client->data ||
 		    client->data[4] != VERSION) {
-			drop(client); /* not one of ours, or newer than this shim */
+			control_drop(client); /* not one of ours, or newer than this shim */
 			return;
 		}
 		if (client->used < whole)
@@ -223,6 +256,7 @@ void control_read(struct control *control, struct client *client,
 			.size = whole - HEADER_BYTES,
 			.fds = client->fds,
 			.fd_count = client->fd_count,
+			.client = client,
 		};
 		dispatch(control, client, &message, handle, context);
 		if (client->fd < 0)

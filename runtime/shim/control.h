@@ -22,10 +22,18 @@ enum message_type {
 	MESSAGE_HOLD = 4,    /* key; descriptors by SCM_RIGHTS; replaces what the key held */
 	MESSAGE_TAKE = 5,    /* key; the reply carries copies of the descriptors */
 	MESSAGE_RELEASE = 6, /* key; closes them */
+	MESSAGE_ATTACH = 7,  /* u32 1 input, 2 output, 4 errors; a descriptor for each */
+	MESSAGE_EXEC = 8,    /* the same; before them the specification's descriptor */
 	MESSAGE_REPLY = 128, /* i32 errno, 0 done */
-	MESSAGE_STATE = 129, /* u32 phase, u32 pid, u64 started (Unix ns) */
-	MESSAGE_EXITED = 130 /* the exit record */
+	MESSAGE_STATE = 129, /* u32 phase, u32 pid, u64 started (Unix ns), u32 1 = frozen */
+	MESSAGE_EXITED = 130, /* the exit record */
+	MESSAGE_EXEC_STARTED = 131, /* u32 pid */
+	MESSAGE_EXEC_EXITED = 132   /* i32 exit code, text of a failure */
 };
+
+#define STREAM_INPUT 1
+#define STREAM_OUTPUT 2
+#define STREAM_ERRORS 4
 
 struct message {
 	unsigned type, request;
@@ -33,6 +41,7 @@ struct message {
 	size_t size;
 	int *fds;
 	size_t fd_count;
+	struct client *client;
 };
 
 struct client {
@@ -54,7 +63,10 @@ struct control {
 	struct held held[HELD_MAX];
 };
 
+/* `control` is all zeros. */
 void control_open(struct control *control, int listener);
+/* While there is none, connections wait. */
+int control_has_room(const struct control *control);
 /* Accepts one connection; NULL when there was none to take. */
 struct client *control_accept(struct control *control);
 /* Reads what has come and calls `handle` (returning errno or 0) for each message, then replies. */
@@ -62,6 +74,12 @@ void control_read(struct control *control, struct client *client,
 		  int (*handle)(void *context, const struct message *message), void *context);
 void control_send(struct client *client, unsigned type, unsigned request, const void *payload,
 		  size_t size);
+/* Takes the message's descriptors: what STREAM_* flags ask for, -1 for the others. errno or 0. */
+int control_take_streams(const struct message *message, size_t first, int streams[3]);
+/* Lets go of the connection and of what came with it. */
+void control_drop(struct client *client);
+/* Moves the connection out of the control socket's clients. */
+void control_move(struct client *to, struct client *from);
 void control_broadcast(struct control *control, unsigned type, const void *payload, size_t size);
 /* One descriptor with one byte, or -1: what recvmsg of the terminal needs, too. */
 ssize_t receive_with_fds(int socket, void *data, size_t size, int *fds, size_t *fd_count);

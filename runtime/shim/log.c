@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define FRAME_VERSION 1
@@ -26,6 +27,38 @@ static int open_file(struct log *log)
 	return log->fd < 0 ? -1 : 0;
 }
 
+/* Whether the file ends with a whole frame: after a power failure it may not. */
+static int ends_whole(int fd, uint64_t size)
+{
+	uint8_t header[LOG_FRAME_HEADER_BYTES], trailer[4];
+	if (size < LOG_FRAME_EXTRA_BYTES ||
+	    pread(fd, trailer, sizeof trailer, (off_t)(size - sizeof trailer)) != sizeof trailer)
+		return 0;
+	uint64_t frame = (uint64_t)get_u32(trailer) + LOG_FRAME_EXTRA_BYTES;
+	return frame <= size &&
+	       pread(fd, header, sizeof header, (off_t)(size - frame)) == sizeof header &&
+	       get_u32(header) == get_u32(trailer) && header[4] == FRAME_VERSION;
+}
+
+/* Goes on in the file an earlier run of the container left, or, if that is damaged, after it. */
+static int open_first(struct log *log)
+{
+	char name[NAME_BYTES];
+	struct stat status;
+	file_name(name, log->number);
+	log->fd = openat(log->dir, name, O_RDWR | O_APPEND | O_CLOEXEC);
+	if (log->fd < 0)
+		return open_file(log);
+	if (fstat(log->fd, &status) == 0 &&
+	    (status.st_size == 0 || ends_whole(log->fd, (uint64_t)status.st_size))) {
+		log->file_bytes = (uint64_t)status.st_size;
+		return 0;
+	}
+	close_fd(&log->fd);
+	log->number++;
+	return open_file(log);
+}
+
 int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_files,
 	     uint32_t number, struct failure *failure)
 {
@@ -35,7 +68,7 @@ int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_
 	log->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (log->dir < 0)
 		return fail(failure, errno, "cannot open the log directory %s", dir);
-	if (open_file(log) < 0)
+	if (open_first(log) < 0)
 		return fail(failure, errno, "cannot create a log file in %s", dir);
 	return 0;
 }

@@ -27,7 +27,7 @@ struct log {
 	uint8_t out[LOG_OUT_BYTES];
 };
 
-/* Opens file `number` in `dir`. */
+/* Opens file `number` in `dir`, or goes on in it. */
 int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_files,
 	     uint32_t number, struct failure *failure);
 /* Logs what was read from a stream; whole lines are in the file when it returns. */

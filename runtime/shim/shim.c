@@ -18,28 +18,30 @@
 #include <signal.h>
 #include <stdio.h> /* renameat */
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include "cgroup.h"
 #include "child.h"
 #include "control.h"
+#include "exec.h"
 #include "kernel.h"
 #include "log.h"
 #include "spec.h"
+#include "streams.h"
 
 #define SPEC_FD 3
 #define LISTEN_FD 4
 #define FIRST_FOREIGN_FD 5
-#define READ_BYTES (64u << 10)
 #define DEFAULT_DRAIN_MS 2000u
 #define DEFAULT_LOG_BYTES (20u << 20)
 #define DEFAULT_LOG_FILES 5u
 #define SHIM_OOM_SCORE "-998"
+#define STATE_BYTES 20u
+#define STATE_FROZEN 1u
+#define FIXED_POLLS 3 /* the child, its status, new connections */
 #define EXIT_MAGIC 0x58455354u /* "TSEX" */
 #define EXIT_VERSION 1u
 #define EXIT_HEADER_BYTES 40u
@@ -56,23 +58,26 @@ struct shim {
 	enum phase phase;
 	pid_t pid;
 	int pidfd, status, exec_dir;
-	int streams[LOG_STREAMS]; /* -1: ended */
-	int terminal;             /* the same as streams[LOG_STDOUT] while there is one */
-	int exit_code, exit_signal, oom_killed;
+	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
 	uint64_t started_ns, finished_ns, drain_until_ms;
 };
 
 /* Static, so that pages not used are not there. */
 static struct shim shim;
 static struct log container_log;
-static uint8_t read_buffer[READ_BYTES];
+static struct streams streams;
+static struct stream_client stream_clients[STREAM_CLIENTS_MAX];
+static struct execs execs;
+static struct pollfd polls[FIXED_POLLS + STREAM_POLLS(STREAM_CLIENTS_MAX) + CONTROL_CLIENTS_MAX +
+			   EXECS_MAX * EXEC_POLLS];
 
-static size_t put_state(uint8_t state[16])
+static size_t put_state(uint8_t state[STATE_BYTES])
 {
 	put_u32(state, shim.phase);
 	put_u32(state + 4, (uint32_t)(shim.phase == EXITED ? 0 : shim.pid));
 	put_u64(state + 8, shim.started_ns);
-	return 16;
+	put_u32(state + 16, shim.is_frozen ? STATE_FROZEN : 0);
+	return STATE_BYTES;
 }
 
 static size_t put_exit_record(uint8_t *record, size_t room)
@@ -105,12 +110,63 @@ static void write_exit_record(const uint8_t *record, size_t size)
 		(void)renameat(shim.exec_dir, "exit.tmp", shim.exec_dir, "exit");
 }
 
+static void greet(struct client *client)
+{
+	uint8_t state[STATE_BYTES];
+	if (client != NULL)
+		control_send(client, MESSAGE_STATE, 0, state, put_state(state));
+}
+
+static void tell_state(void)
+{
+	uint8_t state[STATE_BYTES];
+	control_broadcast(&shim.control, MESSAGE_STATE, state, put_state(state));
+}
+
+static struct exec_host exec_host(void)
+{
+	return (struct exec_host){&shim.control, &shim.groups, shim.pidfd,
+				  spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS)};
+}
+
+static int freeze(int frozen)
+{
+	int error = shim.phase == RUNNING ? cgroups_freeze(&shim.groups, frozen) : ESRCH;
+	if (error == 0) {
+		shim.is_frozen = frozen;
+		tell_state();
+	}
+	return error;
+}
+
+static int attach(const struct message *message)
+{
+	int fds[3];
+	int error = shim.phase == EXITED ? ESRCH : control_take_streams(message, 0, fds);
+	if (error == 0 && (error = streams_attach(&streams, fds[0], fds[1], fds[2])) != 0)
+		for (int i = 0; i < 3; i++)
+			close_fd(&fds[i]);
+	return error;
+}
+
+static int execute(const struct message *message)
+{
+	struct exec_host host = exec_host();
+	if (shim.phase != RUNNING || message->fd_count == 0)
+		return ESRCH;
+	return shim.is_frozen ? EBUSY : execs_start(&execs, &host, message);
+}
+
 static int handle_message(void *context, const struct message *message)
 {
 	(void)context;
 	if (message->type == MESSAGE_KILL && message->size == 8) {
 		if (shim.phase == EXITED)
 			return ESRCH;
+		if (shim.pidfd < 0) {
+			shim.is_killed = 1; /* there is no child yet, and there will be none */
+			return 0;
+		}
 		if (get_u32(message->payload + 4) == 1) {
 			cgroups_kill(&shim.groups);
 			return 0;
@@ -119,28 +175,15 @@ static int handle_message(void *context, const struct message *message)
 											   : 0;
 	}
 	if (message->type == MESSAGE_FREEZE && message->size == 4)
-		return cgroups_freeze(&shim.groups, get_u32(message->payload) == 1);
-	if (message->type == MESSAGE_RESIZE && message->size == 8) {
-		struct winsize size = {.ws_row = (unsigned short)get_u32(message->payload),
-				       .ws_col = (unsigned short)get_u32(message->payload + 4)};
-		if (shim.terminal < 0)
-			return ENOTTY;
-		return ioctl(shim.terminal, TIOCSWINSZ, &size) < 0 ? errno : 0;
-	}
+		return freeze(get_u32(message->payload) == 1);
+	if (message->type == MESSAGE_RESIZE && message->size == 8)
+		return streams_resize(&streams, get_u32(message->payload),
+				      get_u32(message->payload + 4));
+	if (message->type == MESSAGE_ATTACH)
+		return attach(message);
+	if (message->type == MESSAGE_EXEC)
+		return execute(message);
 	return EOPNOTSUPP;
-}
-
-static void greet(struct client *client)
-{
-	uint8_t state[16];
-	if (client != NULL)
-		control_send(client, MESSAGE_STATE, 0, state, put_state(state));
-}
-
-static void tell_state(void)
-{
-	uint8_t state[16];
-	control_broadcast(&shim.control, MESSAGE_STATE, state, put_state(state));
 }
 
 static void write_pid_file(void)
@@ -165,7 +208,8 @@ static void read_status(void)
 	if (got < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (fd_count == 1) {
-		shim.terminal = shim.streams[LOG_STDOUT] = fds[0];
+		streams_open_terminal(&streams, fds[0],
+				      (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_STDIN) != 0);
 		return;
 	}
 	close_fd(&shim.status);
@@ -182,19 +226,6 @@ static void read_status(void)
 	shim.started_ns = realtime_ns();
 	write_pid_file(); /* before anyone is told: whoever is told may look for it */
 	tell_state();
-}
-
-static void read_stream(enum log_stream stream)
-{
-	ssize_t got = read(shim.streams[stream], read_buffer, sizeof read_buffer);
-	if (got > 0) {
-		log_feed(&container_log, stream, read_buffer, (size_t)got);
-	} else if (got == 0 || (errno != EINTR && errno != EAGAIN)) {
-		log_end(&container_log, stream); /* a terminal ends with EIO */
-		if (shim.terminal == shim.streams[stream])
-			shim.terminal = -1;
-		close_fd(&shim.streams[stream]);
-	}
 }
 
 static void reap(void)
@@ -222,32 +253,39 @@ static void reap(void)
 	close_fd(&shim.pidfd);
 }
 
+/* How long nothing may happen: until a drain ends. -1: for ever. */
+static int timeout_ms(void)
+{
+	int timeout = execs_timeout_ms(&execs);
+	if (shim.phase != EXITED)
+		return timeout;
+	uint64_t now = monotonic_ms();
+	int own = now < shim.drain_until_ms ? (int)(shim.drain_until_ms - now) : 0;
+	return timeout >= 0 && timeout < own ? timeout : own;
+}
+
 /* One turn: waits for whatever comes next. */
 static void turn(void)
 {
-	struct pollfd polls[4 + LOG_STREAMS + CONTROL_CLIENTS_MAX];
 	size_t count = 0;
 	polls[count++] = (struct pollfd){shim.pidfd, POLLIN, 0};
 	polls[count++] = (struct pollfd){shim.status, POLLIN, 0};
-	polls[count++] = (struct pollfd){shim.control.listener, POLLIN, 0};
+	int listener = control_has_room(&shim.control) ? shim.control.listener : -1;
+	polls[count++] = (struct pollfd){listener, POLLIN, 0};
 	size_t streams_at = count;
-	for (int i = 0; i < LOG_STREAMS; i++)
-		polls[count++] = (struct pollfd){shim.streams[i], POLLIN, 0};
+	count += streams_poll(&streams, polls + count);
+	size_t execs_at = count;
+	count += execs_poll(&execs, polls + count);
 	size_t clients_at = count;
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		polls[count++] = (struct pollfd){shim.control.clients[i].fd, POLLIN, 0};
-	int timeout = -1;
-	if (shim.phase == EXITED) {
-		uint64_t now = monotonic_ms();
-		timeout = now < shim.drain_until_ms ? (int)(shim.drain_until_ms - now) : 0;
-	}
-	if (poll(polls, count, timeout) < 0)
+	if (poll(polls, count, timeout_ms()) < 0)
 		return; /* interrupted */
-	for (int i = 0; i < LOG_STREAMS; i++)
-		if (polls[streams_at + (size_t)i].revents != 0)
-			read_stream((enum log_stream)i);
+	struct exec_host host = exec_host();
+	streams_turn(&streams, polls + streams_at);
 	if (polls[1].revents != 0)
 		read_status();
+	execs_turn(&execs, &host, polls + execs_at);
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		if (polls[clients_at + (size_t)i].revents != 0)
 			control_read(&shim.control, &shim.control.clients[i], handle_message, NULL);
@@ -257,13 +295,25 @@ static void turn(void)
 		reap();
 }
 
+/* What the daemon asked for before this process was there: clients attached from the first byte. */
+static void serve_early(void)
+{
+	struct client *client;
+	while ((client = control_accept(&shim.control)) != NULL) {
+		struct pollfd more = {client->fd, POLLIN, 0};
+		greet(client);
+		while (client->fd >= 0 && poll(&more, 1, 0) == 1)
+			control_read(&shim.control, client, handle_message, NULL);
+	}
+}
+
 /* The last words: nothing of the container runs any more (or it never did). */
 static void finish(void)
 {
 	uint8_t record[CONTROL_PAYLOAD_MAX];
 	struct client *late;
-	for (int i = 0; i < LOG_STREAMS; i++)
-		log_end(&container_log, (enum log_stream)i);
+	execs_finish(&execs);
+	streams_close(&streams);
 	shim.phase = EXITED;
 	if (shim.finished_ns == 0)
 		shim.finished_ns = realtime_ns();
@@ -275,25 +325,22 @@ static void finish(void)
 	cgroups_remove(&shim.groups);
 }
 
-static int open_stream(int *read_end, int *write_end, struct failure *failure)
+static int make_pipe(int ends[2], struct failure *failure)
 {
-	int ends[2];
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return fail(failure, errno, "cannot make a pipe");
-	*read_end = ends[0];
-	*write_end = ends[1];
-	return 0;
+	return pipe2(ends, O_CLOEXEC) < 0 ? fail(failure, errno, "cannot make a pipe") : 0;
 }
 
 static pid_t clone_child(struct child_io *io, struct failure *failure)
 {
 	struct k_clone_args args = {
-		.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWUTS | CLONE_NEWIPC | K_CLONE_PIDFD,
+		.flags = CLONE_NEWNS | CLONE_NEWUTS | K_CLONE_PIDFD,
 		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
 		.exit_signal = SIGCHLD,
 	};
-	if (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_NEW_NETNS)
-		args.flags |= CLONE_NEWNET;
+	uint32_t flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
+	args.flags |= flags & SPEC_HOST_PID ? 0 : CLONE_NEWPID;
+	args.flags |= flags & SPEC_HOST_IPC ? 0 : CLONE_NEWIPC;
+	args.flags |= flags & SPEC_NEW_NETNS ? CLONE_NEWNET : 0;
 	if (shim.groups.v2 >= 0) {
 		args.flags |= K_CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)shim.groups.v2;
@@ -308,8 +355,10 @@ static pid_t clone_child(struct child_io *io, struct failure *failure)
 
 static int run_child(struct failure *failure)
 {
-	struct child_io io = {-1, -1, -1, -1};
-	int status[2] = {-1, -1}, result = -1;
+	struct child_io io = {-1, -1, -1, -1, -1, -1};
+	int status[2] = {-1, -1}, in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
+	int result = -1;
+	uint32_t flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	const char *netns = spec_string(&shim.spec, TAG_NETNS, NULL);
 	if (netns != NULL && (io.netns = open(netns, O_RDONLY | O_CLOEXEC)) < 0) {
 		fail(failure, errno, "cannot open the network namespace %s", netns);
@@ -319,23 +368,31 @@ static int run_child(struct failure *failure)
 		fail(failure, errno, "cannot make the status socket");
 		goto out;
 	}
-	if (!(spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_TTY) &&
-	    (open_stream(&shim.streams[LOG_STDOUT], &io.out, failure) < 0 ||
-	     open_stream(&shim.streams[LOG_STDERR], &io.err, failure) < 0))
+	if (!(flags & SPEC_TTY) &&
+	    (make_pipe(out, failure) < 0 || make_pipe(err, failure) < 0 ||
+	     ((flags & SPEC_STDIN) && make_pipe(in, failure) < 0)))
 		goto out;
 	io.status = status[1];
+	io.in = in[0];
+	io.out = out[1];
+	io.err = err[1];
 	shim.pid = clone_child(&io, failure);
 	if (shim.pid < 0)
 		goto out;
 	shim.status = status[0];
 	status[0] = -1;
+	if (!(flags & SPEC_TTY))
+		streams_open(&streams, out[0], err[0], in[1]);
+	in[1] = out[0] = err[0] = -1;
 	result = 0;
 out:
 	close_fd(&io.netns);
-	close_fd(&io.out);
-	close_fd(&io.err);
-	close_fd(&status[0]);
-	close_fd(&status[1]);
+	for (int i = 0; i < 2; i++) {
+		close_fd(&in[i]);
+		close_fd(&out[i]);
+		close_fd(&err[i]);
+		close_fd(&status[i]);
+	}
 	for (size_t i = 0; i < shim.groups.join_count; i++)
 		close_fd(&shim.groups.joins[i]);
 	shim.groups.join_count = 0;
@@ -375,8 +432,7 @@ static void prepare_process(void)
 int main(void)
 {
 	prepare_process();
-	shim.pidfd = shim.status = shim.exec_dir = shim.terminal = -1;
-	shim.streams[LOG_STDOUT] = shim.streams[LOG_STDERR] = -1;
+	shim.pidfd = shim.status = shim.exec_dir = -1;
 	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = -1;
 	container_log.fd = container_log.dir = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
@@ -388,13 +444,18 @@ int main(void)
 	/* Fails without CAP_SYS_RESOURCE; the host's own score then stays. */
 	(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
 	control_open(&shim.control, LISTEN_FD);
+	streams_init(&streams, stream_clients, STREAM_CLIENTS_MAX, &container_log);
+	streams.close_input = (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_STDIN_ONCE) != 0;
+	serve_early();
+	if (shim.is_killed)
+		fail(&shim.failure, 0, "killed before its program was executed");
 	shim.exit_code = EXIT_NOT_STARTED;
-	if (left == 0 && cgroups_create(&shim.groups, &shim.spec, &shim.failure) == 0 &&
+	if (left == 0 && !shim.is_killed &&
+	    cgroups_create(&shim.groups, &shim.spec, &shim.failure) == 0 &&
 	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
 		close_fd((int[]){SPEC_FD});
-		while (shim.phase != EXITED ||
-		       ((shim.streams[LOG_STDOUT] >= 0 || shim.streams[LOG_STDERR] >= 0) &&
-			monotonic_ms() < shim.drain_until_ms))
+		while (shim.phase != EXITED || ((streams_busy(&streams) || execs.count > 0) &&
+						monotonic_ms() < shim.drain_until_ms))
 			turn();
 	}
 	finish();

@@ -38,7 +38,8 @@ enum tag {
 	TAG_RLIMIT = 27,
 	TAG_OOM_SCORE = 28,
 	TAG_DRAIN = 29,
-	TAG_LAST = 29,
+	TAG_DOMAIN = 30,
+	TAG_LAST = 30,
 };
 
 enum spec_flag {
@@ -46,6 +47,11 @@ enum spec_flag {
 	SPEC_NO_NEW_PRIVILEGES = 2,
 	SPEC_TTY = 4,
 	SPEC_NEW_NETNS = 8,
+	SPEC_STDIN = 16,      /* standard input stays open for clients; else it is /dev/null */
+	SPEC_STDIN_ONCE = 32, /* and ends with the first client's */
+	SPEC_INIT = 64,       /* a reaper as the first process */
+	SPEC_HOST_PID = 128,
+	SPEC_HOST_IPC = 256,
 };
 
 enum cgroup_flag {

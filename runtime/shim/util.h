@@ -20,6 +20,7 @@ struct failure {
 };
 
 #define EXIT_NOT_STARTED 128
+#define EXIT_NOT_FOUND 127
 
 /* Fills `failure`: the formatted text, then ": " and the text of `error` unless 0. Returns -1. */
 int fail(struct failure *failure, int error, const char *format, ...)

@@ -258,6 +258,16 @@ export class Cgroups {
     }
   }
 
+  /** Whether every process of container `id` has stopped. */
+  isFrozen(id: string): boolean {
+    for (const { hierarchy, dir } of this.#dirs(id)) {
+      if (hierarchy.version === 2) return readKey(join(dir, 'cgroup.events'), 'frozen') === 1;
+      const file = join(dir, 'freezer.state');
+      if (existsSync(file)) return readText(file) === 'FROZEN';
+    }
+    return true; // no freezer: it could not be asked for either
+  }
+
   /** The processes in container `id`'s groups. */
   pids(id: string): readonly number[] {
     const pids = new Set<number>();

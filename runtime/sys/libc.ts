@@ -119,9 +119,36 @@ export function sealMemfd(fd: number): void {
   check(fcntlInt(fd, F_ADD_SEALS, F_SEAL_ALL), 'seal memfd');
 }
 
+const pipe2 = define<(ends: Int32Array, flags: number) => number>(
+  '',
+  'int pipe2(_Out_ int *ends, int flags)',
+);
+const F_SETPIPE_SZ = 1031;
+
+/** A pipe, close-on-exec at both ends. `capacityBytes` where the kernel allows it, else its own. */
+export function makePipe(capacityBytes?: number): {
+  readonly read: number;
+  readonly write: number;
+} {
+  const ends = new Int32Array(2);
+  check(pipe2(ends, O_CLOEXEC), 'cannot make a pipe');
+  if (capacityBytes !== undefined) fcntlInt(ends[0], F_SETPIPE_SZ, capacityBytes);
+  return { read: ends[0], write: ends[1] };
+}
+
 // ---- Mounts and namespaces
 
+export const MS_RDONLY = 1;
+export const MS_NOSUID = 2;
+export const MS_NODEV = 4;
+export const MS_NOEXEC = 8;
+export const MS_SYNCHRONOUS = 16;
+export const MS_REMOUNT = 32;
+export const MS_NOATIME = 1024;
+export const MS_NODIRATIME = 2048;
 export const MS_BIND = 4096;
+export const MS_REC = 16384;
+export const MS_RELATIME = 1 << 21;
 export const MNT_DETACH = 2;
 
 /** mount(2). */

@@ -3,6 +3,8 @@
  * as a value that a NetlinkSocket sends. Building a message never touches the kernel; reading
  * functions decode what a dump returned.
  */
+
+import { AF_INET, AF_INET6, familyOf, ipBytes, ipText } from './ipAddress.ts';
 import {
   decodeAttributes,
   type NetlinkMessage,
@@ -11,9 +13,8 @@ import {
   NLM_F_EXCL,
   NLM_F_REPLACE,
 } from './netlink.ts';
-import { ipv4Bytes, ipv4Text, macBytes, macText } from './rtnetlink.ts';
+import { macBytes, macText } from './rtnetlink.ts';
 
-const AF_INET = 2;
 const ENOENT = 2;
 const EEXIST = 17;
 const ENODEV = 19;
@@ -28,6 +29,7 @@ const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NUD_PERMANENT = 0x80;
 const NTF_SELF = 0x02;
+const NTF_PROXY = 0x08;
 const FRA_PRIORITY = 6;
 const FRA_FWMARK = 10;
 const FRA_TABLE = 15;
@@ -45,14 +47,14 @@ function neighbourHeader(family: number, index: number, state: number, flags: nu
   return header;
 }
 
-/** A permanent IPv4 neighbour; replaces whatever is there. */
+/** A permanent neighbour; replaces whatever is there. */
 export function putNeighbour(index: number, address: string, mac: string): NetlinkMessage {
   return {
     type: RTM_NEWNEIGH,
     flags: NLM_F_CREATE | NLM_F_REPLACE,
-    header: neighbourHeader(AF_INET, index, NUD_PERMANENT, 0),
+    header: neighbourHeader(familyOf(address), index, NUD_PERMANENT, 0),
     attributes: [
-      [NDA_DST, ipv4Bytes(address)],
+      [NDA_DST, ipBytes(address)],
       [NDA_LLADDR, macBytes(mac)],
     ],
     what: `add neighbour ${address}`,
@@ -63,11 +65,49 @@ export function deleteNeighbour(index: number, address: string): NetlinkMessage 
   return {
     type: RTM_DELNEIGH,
     flags: 0,
-    header: neighbourHeader(AF_INET, index, 0, 0),
-    attributes: [[NDA_DST, ipv4Bytes(address)]],
+    header: neighbourHeader(familyOf(address), index, 0, 0),
+    attributes: [[NDA_DST, ipBytes(address)]],
     what: `delete neighbour ${address}`,
     allow: [ENOENT, ENODEV],
   };
+}
+
+/** The interface answers questions for this IPv6 address of somebody behind us (proxy_ndp). */
+export function putProxy(index: number, address: string): NetlinkMessage {
+  return {
+    type: RTM_NEWNEIGH,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    header: neighbourHeader(AF_INET6, index, NUD_PERMANENT, NTF_PROXY),
+    attributes: [[NDA_DST, ipBytes(address)]],
+    what: `answer for ${address}`,
+  };
+}
+
+export function deleteProxy(index: number, address: string): NetlinkMessage {
+  return {
+    type: RTM_DELNEIGH,
+    flags: 0,
+    header: neighbourHeader(AF_INET6, index, 0, NTF_PROXY),
+    attributes: [[NDA_DST, ipBytes(address)]],
+    what: `stop answering for ${address}`,
+    allow: [ENOENT, ENODEV],
+  };
+}
+
+/** Addresses that interfaces answer for. */
+export function listProxies(socket: NetlinkSocket): { index: number; address: string }[] {
+  const replies = socket.dump({
+    type: RTM_GETNEIGH,
+    flags: 0,
+    header: neighbourHeader(AF_INET6, 0, 0, NTF_PROXY),
+    attributes: [],
+    what: 'list proxied addresses',
+  });
+  return replies.flatMap(({ payload }) => {
+    const address = decodeAttributes(payload, 12).get(NDA_DST);
+    const isProxy = (payload[10] & NTF_PROXY) !== 0 && address?.length === 16;
+    return isProxy ? [{ index: payload.readInt32LE(4), address: ipText(address) }] : [];
+  });
 }
 
 /** A permanent entry of a VXLAN device: frames to `mac` go to the underlay address `remote`. */
@@ -78,7 +118,7 @@ export function putForwarding(index: number, mac: string, remote: string): Netli
     header: neighbourHeader(AF_BRIDGE, index, NUD_PERMANENT, NTF_SELF),
     attributes: [
       [NDA_LLADDR, macBytes(mac)],
-      [NDA_DST, ipv4Bytes(remote)],
+      [NDA_DST, ipBytes(remote)],
     ],
     what: `add forwarding entry ${mac}`,
   };
@@ -101,12 +141,19 @@ export interface Neighbour {
   readonly mac: string;
 }
 
-/** Permanent neighbours (family 'ip') or forwarding entries of VXLAN devices ('bridge'). */
-export function listNeighbours(socket: NetlinkSocket, family: 'ip' | 'bridge'): Neighbour[] {
+const FAMILIES = { ip: AF_INET, ip6: AF_INET6, bridge: AF_BRIDGE };
+
+/**
+ * Permanent neighbours (families 'ip', 'ip6') or forwarding entries of VXLAN devices ('bridge').
+ */
+export function listNeighbours(
+  socket: NetlinkSocket,
+  family: 'ip' | 'ip6' | 'bridge',
+): Neighbour[] {
   const replies = socket.dump({
     type: RTM_GETNEIGH,
     flags: 0,
-    header: neighbourHeader(family === 'ip' ? AF_INET : AF_BRIDGE, 0, 0, 0),
+    header: neighbourHeader(FAMILIES[family], 0, 0, 0),
     attributes: [],
     what: 'list neighbours',
   });
@@ -116,10 +163,11 @@ export function listNeighbours(socket: NetlinkSocket, family: 'ip' | 'bridge'): 
     const attributes = decodeAttributes(payload, 12);
     const address = attributes.get(NDA_DST);
     const mac = attributes.get(NDA_LLADDR);
-    if (address?.length !== 4 || mac === undefined) continue;
+    const length = family === 'ip6' ? 16 : 4;
+    if (address?.length !== length || mac === undefined) continue;
     found.push({
       index: payload.readInt32LE(4),
-      address: ipv4Text(address),
+      address: ipText(address),
       mac: macText(mac),
     });
   }

@@ -1,9 +1,11 @@
 /**
  * The rtnetlink messages of links (veth, VXLAN, bridge), addresses and routes, each as a value that
  * a NetlinkSocket sends; neighbours and rules are in rtneighbour.ts. Building a message never
- * touches the kernel; reading functions decode what a dump returned. IPv4 now; the family byte and
- * the address length are the only places that know it.
+ * touches the kernel; reading functions decode what a dump returned. Both address
+ * families; an address's text says which.
  */
+
+import { AF_INET, AF_INET6, familyOf, ipBytes, ipText } from './ipAddress.ts';
 import {
   type Attribute,
   attributeText,
@@ -29,8 +31,6 @@ const RTM_NEWROUTE = 24;
 const RTM_DELROUTE = 25;
 const RTM_GETROUTE = 26;
 
-const AF_INET = 2;
-
 const IFLA_ADDRESS = 1;
 const IFLA_IFNAME = 3;
 const IFLA_MTU = 4;
@@ -41,6 +41,9 @@ const IFLA_GROUP = 27;
 const IFLA_NET_NS_FD = 28;
 const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
+const IFLA_INFO_SLAVE_KIND = 4;
+const IFLA_INFO_SLAVE_DATA = 5;
+const IFLA_BRPORT_ISOLATED = 33;
 const VETH_INFO_PEER = 1;
 const IFLA_VXLAN_ID = 1;
 const IFLA_VXLAN_LOCAL = 4;
@@ -51,6 +54,7 @@ const IFF_UP = 1;
 const IFA_ADDRESS = 1;
 const IFA_LOCAL = 2;
 const IFA_BROADCAST = 4;
+const IFA_F_NODAD = 2;
 
 const RTA_DST = 1;
 const RTA_OIF = 4;
@@ -69,14 +73,6 @@ const RTNH_F_ONLINK = 4;
 const ESRCH = 3;
 const ENODEV = 19;
 const EADDRNOTAVAIL = 99;
-
-export function ipv4Bytes(address: string): Uint8Array {
-  return Uint8Array.from(address.split('.'), Number);
-}
-
-export function ipv4Text(bytes: Uint8Array): string {
-  return bytes.join('.');
-}
 
 export function macBytes(mac: string): Uint8Array {
   return Uint8Array.from(mac.split(':'), (part) => Number.parseInt(part, 16));
@@ -103,6 +99,8 @@ export interface LinkOptions {
   /** An open descriptor of the namespace the link is made in; default the socket's. */
   readonly namespaceFd?: number;
   readonly group?: number;
+  /** The index of the bridge it becomes a port of. */
+  readonly master?: number;
 }
 
 function linkAttributes(options: LinkOptions): Attribute[] {
@@ -111,6 +109,7 @@ function linkAttributes(options: LinkOptions): Attribute[] {
   if (options.mtu !== undefined) attributes.push([IFLA_MTU, options.mtu]);
   if (options.namespaceFd !== undefined) attributes.push([IFLA_NET_NS_FD, options.namespaceFd]);
   if (options.group !== undefined) attributes.push([IFLA_GROUP, options.group]);
+  if (options.master !== undefined) attributes.push([IFLA_MASTER, options.master]);
   return attributes;
 }
 
@@ -153,7 +152,7 @@ export function addVxlan(options: VxlanOptions): NetlinkMessage {
         IFLA_INFO_DATA,
         [
           [IFLA_VXLAN_ID, options.vni],
-          [IFLA_VXLAN_LOCAL, ipv4Bytes(options.local)],
+          [IFLA_VXLAN_LOCAL, ipBytes(options.local)],
           [IFLA_VXLAN_LEARNING, u8(0)],
           [IFLA_VXLAN_PORT, be16(options.port)],
         ],
@@ -182,6 +181,26 @@ export function setLink(
     header: linkHeader(0, IFF_UP, IFF_UP),
     attributes,
     what: `set link ${name} up`,
+  };
+}
+
+/** A bridge's port that reaches none of the other isolated ones. */
+export function isolatePort(name: string): NetlinkMessage {
+  return {
+    type: RTM_NEWLINK,
+    flags: 0,
+    header: linkHeader(0, 0, 0),
+    attributes: [
+      [IFLA_IFNAME, name],
+      [
+        IFLA_LINKINFO,
+        [
+          [IFLA_INFO_SLAVE_KIND, 'bridge'],
+          [IFLA_INFO_SLAVE_DATA, [[IFLA_BRPORT_ISOLATED, u8(1)]]],
+        ],
+      ],
+    ],
+    what: `isolate bridge port ${name}`,
   };
 }
 
@@ -250,16 +269,19 @@ function addressMessage(
   prefixLength: number,
 ): NetlinkMessage {
   const header = Buffer.alloc(8);
-  header[0] = AF_INET;
+  const family = familyOf(address);
+  header[0] = family;
   header[1] = prefixLength;
+  // Addresses are given out by managers and this host: asking whether one is free takes a second.
+  if (family === AF_INET6) header[2] = IFA_F_NODAD;
   header[3] = RT_SCOPE_UNIVERSE;
   header.writeUInt32LE(index, 4);
-  const bytes = ipv4Bytes(address);
+  const bytes = ipBytes(address);
   const attributes: Attribute[] = [
     [IFA_LOCAL, bytes],
     [IFA_ADDRESS, bytes],
   ];
-  if (type === RTM_NEWADDR && prefixLength < 31) {
+  if (type === RTM_NEWADDR && family === AF_INET && prefixLength < 31) {
     const broadcast = Buffer.from(bytes);
     const hostMask = 2 ** (32 - prefixLength) - 1;
     broadcast.writeUInt32BE((broadcast.readUInt32BE(0) | hostMask) >>> 0);
@@ -293,9 +315,9 @@ export interface InterfaceAddress {
   readonly prefixLength: number;
 }
 
-export function listAddresses(socket: NetlinkSocket): InterfaceAddress[] {
+export function listAddresses(socket: NetlinkSocket, family = AF_INET): InterfaceAddress[] {
   const header = Buffer.alloc(8);
-  header[0] = AF_INET;
+  header[0] = family;
   const replies = socket.dump({
     type: RTM_GETADDR,
     flags: 0,
@@ -308,7 +330,7 @@ export function listAddresses(socket: NetlinkSocket): InterfaceAddress[] {
     const bytes = attributes.get(IFA_LOCAL) ?? attributes.get(IFA_ADDRESS) ?? Buffer.alloc(4);
     return {
       index: payload.readUInt32LE(4),
-      address: ipv4Text(bytes),
+      address: ipText(bytes),
       prefixLength: payload[1],
     };
   });
@@ -317,7 +339,7 @@ export function listAddresses(socket: NetlinkSocket): InterfaceAddress[] {
 // ---- Routes
 
 export interface Route {
-  /** '0.0.0.0' with prefixLength 0 is the default route. */
+  /** '0.0.0.0' or '::' with prefixLength 0 is the default route. */
   readonly destination: string;
   readonly prefixLength: number;
   /** '' = directly on the link. The gateway need not be on the link's own subnet (onlink). */
@@ -332,7 +354,7 @@ export const MAIN_TABLE = RT_TABLE_MAIN;
 
 function routeMessage(type: number, route: Route): NetlinkMessage {
   const header = Buffer.alloc(12);
-  header[0] = AF_INET;
+  header[0] = familyOf(route.destination);
   header[1] = route.prefixLength;
   header[4] = route.table < 256 ? route.table : RT_TABLE_UNSPEC;
   header[5] = RTPROT_STATIC;
@@ -343,9 +365,9 @@ function routeMessage(type: number, route: Route): NetlinkMessage {
     [RTA_TABLE, route.table],
     [RTA_OIF, ifindexBytes(route.linkIndex)],
   ];
-  if (route.prefixLength > 0) attributes.push([RTA_DST, ipv4Bytes(route.destination)]);
-  if (route.gateway !== '') attributes.push([RTA_GATEWAY, ipv4Bytes(route.gateway)]);
-  if (route.source !== '') attributes.push([RTA_PREFSRC, ipv4Bytes(route.source)]);
+  if (route.prefixLength > 0) attributes.push([RTA_DST, ipBytes(route.destination)]);
+  if (route.gateway !== '') attributes.push([RTA_GATEWAY, ipBytes(route.gateway)]);
+  if (route.source !== '') attributes.push([RTA_PREFSRC, ipBytes(route.source)]);
   const verb = type === RTM_NEWROUTE ? 'add' : 'delete';
   return {
     type,
@@ -366,10 +388,10 @@ export function deleteRoute(route: Route): NetlinkMessage {
   return routeMessage(RTM_DELROUTE, route);
 }
 
-/** IPv4 routes that people or programs put there; not the kernel's own of addresses. */
-export function listRoutes(socket: NetlinkSocket): Route[] {
+/** Routes that people or programs put there; not the kernel's own of addresses. */
+export function listRoutes(socket: NetlinkSocket, family = AF_INET): Route[] {
   const header = Buffer.alloc(12);
-  header[0] = AF_INET;
+  header[0] = family;
   const replies = socket.dump({
     type: RTM_GETROUTE,
     flags: 0,
@@ -383,9 +405,9 @@ export function listRoutes(socket: NetlinkSocket): Route[] {
 }
 
 /** Every unicast destination of the main table, whoever put it there. */
-export function listReachable(socket: NetlinkSocket): Route[] {
+export function listReachable(socket: NetlinkSocket, family = AF_INET): Route[] {
   const header = Buffer.alloc(12);
-  header[0] = AF_INET;
+  header[0] = family;
   return socket
     .dump({ type: RTM_GETROUTE, flags: 0, header, attributes: [], what: 'list routes' })
     .filter(({ payload }) => payload[7] === RTN_UNICAST)
@@ -397,10 +419,10 @@ function decodeRoute(payload: Buffer): Route {
   const attributes = decodeAttributes(payload, 12);
   const text = (type: number, missing: string): string => {
     const bytes = attributes.get(type);
-    return bytes === undefined ? missing : ipv4Text(bytes);
+    return bytes === undefined ? missing : ipText(bytes);
   };
   return {
-    destination: text(RTA_DST, '0.0.0.0'),
+    destination: text(RTA_DST, payload[0] === AF_INET6 ? '::' : '0.0.0.0'),
     prefixLength: payload[1],
     gateway: text(RTA_GATEWAY, ''),
     linkIndex: attributes.get(RTA_OIF)?.readInt32LE(0) ?? 0,

@@ -14,6 +14,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }
   failover: () => import('./failover.ts'),
   memory: () => import('./memory.ts'),
   command: () => import('./command.ts'),
+  reach: () => import('./reach.ts'),
   writes: () => import('./writes.ts'),
   calm: () => import('./calm.ts'),
 };

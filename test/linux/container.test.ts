@@ -428,7 +428,7 @@ test('the control socket freezes, thaws and sizes, and refuses what cannot be', 
     return container;
   };
   const client = (container: Container): ShimClient =>
-    new ShimClient(
+    ShimClient.connect(
       join(host.options.execRoot, 'containers', container.config.id),
       host.options.clock,
       { state: () => {}, exited: () => {}, closed: () => {} },

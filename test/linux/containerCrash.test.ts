@@ -283,7 +283,7 @@ test('removing leaves no process, group, file or mount, running or not', async (
     assert(!readFileSync('/proc/self/mountinfo', 'utf8').includes(config.id));
     assert.equal(table.get(config.id), undefined);
   }
-  await assert.rejects(running.start(), /was started before/);
+  await assert.rejects(running.start(), /is running already/);
 });
 
 test('what a crash left half made or half removed is cleared away', async () => {

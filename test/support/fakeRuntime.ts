@@ -18,6 +18,8 @@ import type { Image, ImageConfig, ImageStore } from '../../runtime/image/types.t
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
+  Endpoint,
   HostNetwork,
   IngressState,
   OverlayPeer,
@@ -26,7 +28,20 @@ import type {
 
 const FIRST_PID = 1000;
 
+/** What a test of the agent does not ask of a container. */
+function unasked(): never {
+  throw new Error('not part of what this fake does');
+}
+
 export class FakeContainer implements Container {
+  readonly paused = false;
+  attach = unasked;
+  exec = unasked;
+  pause = unasked;
+  resume = unasked;
+  resize = unasked;
+  rename = unasked;
+  processes = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
@@ -281,6 +296,14 @@ export class FakeNetwork implements HostNetwork {
   }
 
   async close(): Promise<void> {}
+
+  createBridge = unused;
+  removeBridge = unused;
+  connect = unused;
+  disconnect = unused;
+  publish = unused;
+  bridges = (): readonly BridgeNetwork[] => [];
+  endpoints = (): readonly Endpoint[] => [];
 
   #attachment(request: AttachRequest): Attachment {
     return {

@@ -12,6 +12,7 @@ import type { HostNetwork, HostNetworkOptions } from '../../runtime/net/types.ts
 export interface DriverCall {
   readonly id: number;
   readonly method: 'open' | 'removeAll' | Exclude<keyof HostNetwork, 'prune'> | 'prune';
+  /** An array is several arguments. */
   readonly argument: unknown;
 }
 
@@ -33,8 +34,8 @@ async function perform({ method, argument }: DriverCall): Promise<unknown> {
   }
   if (network === undefined) throw new Error('open first');
   if (method === 'prune') return network.prune(new Set(argument as string[]));
-  const call = network[method] as (argument: unknown) => unknown;
-  return call.call(network, argument);
+  const call = network[method] as (...words: unknown[]) => unknown;
+  return call.call(network, ...(Array.isArray(argument) ? argument : [argument]));
 }
 
 process.on('message', (call: DriverCall) => {

@@ -18,14 +18,15 @@ const BULK_BYTES = 4 * 1024 * 1024;
 function serve(name: string, port: number): void {
   const server = createServer((socket) => {
     socket.on('error', () => {});
-    socket.end(`${JSON.stringify({ name, client: socket.remoteAddress })}\n`);
+    const client = socket.remoteAddress?.replace('::ffff:', '');
+    socket.end(`${JSON.stringify({ name, client })}\n`);
   });
   const datagrams = createSocket('udp4');
   datagrams.on('message', (_, from) => {
     const line = JSON.stringify({ name, client: from.address });
     datagrams.send(line, from.port, from.address);
   });
-  datagrams.bind(port, () => server.listen(port, '0.0.0.0', () => console.log('listening')));
+  datagrams.bind(port, () => server.listen(port, () => console.log('listening')));
 }
 
 function patient(name: string, port: number): void {

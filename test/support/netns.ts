@@ -12,6 +12,8 @@ import { fileURLToPath } from 'node:url';
 import type {
   Attachment,
   AttachRequest,
+  BridgeNetwork,
+  EndpointRequest,
   IngressState,
   OverlayPeer,
   OverlayState,
@@ -168,7 +170,11 @@ export class TestHost extends Place {
     this.execRoot = execRoot;
   }
 
-  async start(self: OverlayPeer | undefined = this.self): Promise<void> {
+  get driverPid(): number | undefined {
+    return this.#driver?.pid;
+  }
+
+  async start(self: OverlayPeer | undefined = this.self, watchMs = 0): Promise<void> {
     const driver = spawn('nsenter', [...this.enter, process.execPath, DRIVER], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
@@ -184,7 +190,8 @@ export class TestHost extends Place {
       this.#waiting.clear();
     });
     const { execRoot } = this;
-    await this.call('open', { execRoot, dataRoot: execRoot, self, vxlanPort: VXLAN_PORT });
+    const options = { execRoot, dataRoot: execRoot, self, vxlanPort: VXLAN_PORT, watchMs };
+    await this.call('open', options);
   }
 
   /** The daemon is gone at once; the namespaces stay. */
@@ -299,10 +306,23 @@ export class Underlay {
 
 let counter = 0;
 
+/** One more interface, nothing asked for. */
+export function endpointRequest(changes: Partial<EndpointRequest> = {}): EndpointRequest {
+  counter += 1;
+  const none = { address: '', address6: '', macAddress: '', aliases: [] };
+  return { networkId: 'bridge', endpointId: `e${counter}`, ...none, ...changes };
+}
+
+export function bridgeNetwork(name: string, changes: Partial<BridgeNetwork> = {}): BridgeNetwork {
+  counter += 1;
+  const networkId = counter.toString(16).padStart(64, 'b');
+  return { networkId, name, subnets: [], internal: false, options: {}, ...changes };
+}
+
 /** A request for a container with nothing, to be spread over. */
 export function attachRequest(changes: Partial<AttachRequest> = {}): AttachRequest {
   counter += 1;
-  const containerId = (counter + 0x1000).toString(16).padStart(64, 'c');
+  const containerId = (counter + 0x1000).toString(16).padEnd(64, 'c');
   return {
     containerId,
     hostname: `c${counter}`,

@@ -12,6 +12,7 @@ import {
   NO_NODE_TLS,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import type {
   Cluster,
   ClusterSpec,
@@ -68,6 +69,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     manager: undefined,
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
     tls: NO_NODE_TLS,
     ...fields,
@@ -159,18 +161,20 @@ export function serviceSpec(name: string, fields: ServiceSpecFields = {}): Servi
   };
 }
 
+const FIRST_RUN = { iteration: 0, lastExecutionMs: 0 };
+
 /** Its id is `<name>-id`. */
 export function service(name: string, fields: ServiceSpecFields = {}): Service {
   return {
     ...base(`${name}-id`),
     spec: serviceSpec(name, fields),
+    job: fields.mode !== undefined && isJob(fields.mode) ? FIRST_RUN : undefined,
     previousSpec: undefined,
     specVersion: 0,
     update: undefined,
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
-    job: undefined,
   };
 }
 

@@ -9,7 +9,8 @@ import {
   lostRecord,
 } from '../../runtime/container/exitRecord.ts';
 import { maskedPaths } from '../../runtime/container/profile.ts';
-import { buildSpec, parseSignal } from '../../runtime/container/spec.ts';
+import { parseSignal } from '../../runtime/container/signals.ts';
+import { buildSpec } from '../../runtime/container/spec.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
 import { Cgroups } from '../../runtime/sys/cgroup.ts';
 import { ANY, deviceAllowLine, deviceProgram } from '../../runtime/sys/deviceRules.ts';

@@ -3,7 +3,6 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {
   addressToNumber,
-  chooseDefaultBridge,
   endpointMac,
   formatSubnet,
   freeAddress,
@@ -18,6 +17,10 @@ import {
   tunnelAddress,
   tunnelMac,
 } from '../../runtime/net/addresses.ts';
+import { fillBridge, type Taken } from '../../runtime/net/bridge.ts';
+import { freeIn, parseRange, rangesOverlap } from '../../runtime/net/subnets.ts';
+import type { BridgeNetwork } from '../../runtime/net/types.ts';
+import { canonicalAddress } from '../../runtime/sys/ipAddress.ts';
 import { fc } from '../support/properties.ts';
 
 test('an address survives the way to a number and back', () => {
@@ -102,10 +105,98 @@ test('a MAC follows from the address', () => {
   assert.equal(endpointMac('10.0.1.255'), '02:42:0a:00:01:ff');
 });
 
-test('the default bridge avoids what the host routes already', () => {
-  assert.equal(chooseDefaultBridge([]), '172.17.0.0/16');
-  const docker = [parseSubnet('172.17.0.0/16'), parseSubnet('172.18.5.0/24')];
-  assert.equal(chooseDefaultBridge(docker), '172.19.0.0/16');
-  assert.throws(() => chooseDefaultBridge([parseSubnet('172.16.0.0/12')]), { code: 'exhausted' });
+test('subnets of either family overlap when they share an address', () => {
   assert.ok(subnetsOverlap(parseSubnet('0.0.0.0/0'), parseSubnet('10.0.0.0/8')));
+  assert.ok(rangesOverlap(parseRange('fd00::/8'), parseRange('fd12:3::/64')));
+  assert.ok(!rangesOverlap(parseRange('fd00:1::/64'), parseRange('fd00:2::/64')));
+  assert.ok(!rangesOverlap(parseRange('0.0.0.0/0'), parseRange('::/0')));
+});
+
+const free: Taken = { networks: [], routes: [] };
+const wanted: BridgeNetwork = {
+  networkId: 'n',
+  name: 'n',
+  subnets: [],
+  internal: false,
+  options: {},
+};
+
+function filled(changes: Partial<BridgeNetwork>, taken = free): string[] {
+  const { subnets } = fillBridge({ ...wanted, ...changes }, taken, 'fd12:3456::/64');
+  return subnets.map((one) => `${one.subnet} ${one.gateway}`);
+}
+
+test('a bridge without a subnet takes the first pool that nothing of this host overlaps', () => {
+  assert.deepEqual(filled({}), ['172.17.0.0/16 172.17.0.1']);
+  const routes = ['172.17.0.0/16', '172.18.5.0/24', '0.0.0.0/2'].map(parseRange);
+  assert.deepEqual(filled({}, { networks: [], routes }), ['172.19.0.0/16 172.19.0.1']);
+  const all = { networks: [], routes: [parseRange('172.16.0.0/12')] };
+  assert.deepEqual(filled({}, all), ['192.168.0.0/20 192.168.0.1']);
+  const none = { networks: [], routes: [parseRange('0.0.0.0/0')] };
+  assert.throws(() => filled({}, none), { code: 'exhausted' });
+});
+
+test('a bridge gets an IPv6 subnet when asked for, of its own choice or as given', () => {
+  const none = { subnet: '', gateway: '', range: '' };
+  assert.deepEqual(filled({ subnets: [none, none] }), [
+    '172.17.0.0/16 172.17.0.1',
+    'fd12:3456::/64 fd12:3456::1',
+  ]);
+  const given = { subnet: 'FD00:0:0:7::/64', gateway: 'fd00:0:0:7::ff', range: '' };
+  assert.deepEqual(filled({ subnets: [given] })[1], 'fd00:0:0:7::/64 fd00:0:0:7::ff');
+});
+
+test('a subnet that overlaps another network or takes a route away is refused by name', () => {
+  const subnets = [{ subnet: '10.9.0.0/16', gateway: '', range: '' }];
+  const networks = [{ range: parseRange('10.9.1.0/24'), name: 'network web' }];
+  assert.throws(
+    () => filled({ subnets }, { networks, routes: [] }),
+    /10\.9\.1\.0\/24 of network web/,
+  );
+  const routes = [parseRange('10.9.8.0/24')];
+  assert.throws(() => filled({ subnets }, { networks: [], routes }), /routes elsewhere/);
+  assert.deepEqual(filled({ subnets }, { networks: [], routes: [parseRange('10.0.0.0/8')] }), [
+    '10.9.0.0/16 10.9.0.1',
+  ]);
+});
+
+test('gateway, range and options of a bridge are checked', () => {
+  const subnet = '10.9.0.0/24';
+  const bad = (one: object): void => {
+    const subnets = [{ subnet, gateway: '', range: '', ...one }];
+    assert.throws(() => filled({ subnets }), { code: 'invalid' });
+  };
+  bad({ gateway: '10.8.0.1' });
+  bad({ gateway: '10.9.0.255' });
+  bad({ range: '10.8.0.0/25' });
+  bad({ subnet: 'ten' });
+  const option = (key: string, value: string) => ({ [`com.docker.network.${key}`]: value });
+  assert.throws(() => filled({ options: option('driver.mtu', 'big') }), { code: 'invalid' });
+  assert.throws(() => filled({ options: option('bridge.name', 'a/b') }), { code: 'invalid' });
+  assert.throws(() => filled({ options: option('bridge.new', '1') }), { code: 'unsupported' });
+});
+
+test('the lowest free address of a range is given, never its first, last or a taken one', () => {
+  const subnet = parseRange('10.9.0.0/29');
+  const used = new Set(['10.9.0.1', '10.9.0.2']);
+  assert.equal(freeIn(subnet, subnet, used), '10.9.0.3');
+  for (let at = 3; at <= 6; at += 1) used.add(`10.9.0.${at}`);
+  assert.throws(() => freeIn(subnet, subnet, used), { code: 'exhausted' });
+  assert.equal(
+    freeIn(parseRange('fd00::/64'), parseRange('fd00::/64'), new Set(['fd00::1'])),
+    'fd00::2',
+  );
+});
+
+test('an IPv6 address has one text', () => {
+  for (const [text, canonical] of [
+    ['FE80:0:0:0:0:0:0:1', 'fe80::1'],
+    ['::', '::'],
+    ['1:0:0:2:0:0:0:3', '1:0:0:2::3'],
+    ['1:2:3:4:5:6:7:0', '1:2:3:4:5:6:7:0'],
+    ['::ffff:10.0.0.1', '::ffff:a00:1'],
+  ]) {
+    assert.equal(canonicalAddress(text), canonical);
+  }
+  assert.throws(() => canonicalAddress('1::2::3'), { code: 'invalid' });
 });

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { diffFabric, EMPTY_FABRIC, type Fabric } from '../../runtime/net/fabric.ts';
-import { gatewayFabric, gatewayTable, hostFabric, hostTable } from '../../runtime/net/ingress.ts';
+import { hostTables } from '../../runtime/net/hostTable.ts';
+import { gatewayFabric, gatewayTables, hostFabric } from '../../runtime/net/ingress.ts';
 import { linkName, overlayFabric } from '../../runtime/net/overlay.ts';
-import type { IngressState, OverlayState } from '../../runtime/net/types.ts';
+import type { BridgeNetwork, IngressState, OverlayState } from '../../runtime/net/types.ts';
 
 const peers = [
   { hostIndex: 1, address: '192.0.2.1' },
@@ -59,7 +60,7 @@ test('equal states need no message', () => {
 });
 
 test('an endpoint elsewhere is a route by its host, one here by its interface', () => {
-  const local = [{ id: 'a', address: '10.0.1.11', link: 'va' }];
+  const local = [{ id: 'a', address: '10.0.1.11', link: 'va', macAddress: '02:42:0a:00:01:0b' }];
   assert.deepEqual(gatewaysOf(overlayFabric(state, self, local)), {
     '10.0.1.11/32': 'va',
     '10.0.1.12/32': '169.254.0.2 vx0',
@@ -71,13 +72,15 @@ test('an endpoint on a host that is no peer has no route', () => {
 });
 
 test('a local endpoint that the state puts elsewhere has moved', () => {
-  const local = [{ id: 'b', address: '10.0.1.12', link: 'vb' }];
+  const local = [{ id: 'b', address: '10.0.1.12', link: 'vb', macAddress: '02:42:0a:00:01:0b' }];
   const moved = gatewaysOf(overlayFabric(state, self, local));
   assert.equal(moved['10.0.1.12/32'], '169.254.0.2 vx0');
 });
 
 test('a local endpoint with an address that the state still gives another is kept', () => {
-  const local = [{ id: 'newer', address: '10.0.1.12', link: 'vb' }];
+  const local = [
+    { id: 'newer', address: '10.0.1.12', link: 'vb', macAddress: '02:42:0a:00:01:0b' },
+  ];
   assert.equal(gatewaysOf(overlayFabric(state, self, local))['10.0.1.12/32'], 'vb');
 });
 
@@ -106,7 +109,7 @@ test('a moved endpoint is one message; another host address is one too', () => {
 });
 
 test('what belongs to an interface that is gone needs no message', () => {
-  const local = [{ id: 'x', address: '10.0.1.50', link: 'vgone' }];
+  const local = [{ id: 'x', address: '10.0.1.50', link: 'vgone', macAddress: '02:42:0a:00:01:0b' }];
   const before = overlayFabric(state, self, local);
   assert.deepEqual(said(before, overlayFabric(state, self, [])), []);
 });
@@ -138,13 +141,23 @@ const ingress: IngressState = {
     { protocol: 'tcp', publishedPort: 8081, serviceId: 't', backends: [] },
   ],
 };
-const bridge = { bridgeSubnet: '172.17.0.0/16', bridgeGateway: '172.17.0.1', ports: [] };
+const network: BridgeNetwork = {
+  networkId: 'b1',
+  name: 'bridge',
+  subnets: [{ subnet: '172.17.0.0/16', gateway: '172.17.0.1', range: '' }],
+  internal: false,
+  options: { 'com.docker.network.bridge.name': 'br0' },
+};
+const bridge = { bridges: [{ network, ports: [] }], ports: [], forwards: [] };
+/** In the gateway's namespace: the bridge, and its gateway's address, which is the host's. */
+const ofBridge = { '172.17.0.0/16': 'br0', '172.17.0.1/32': '192.0.0.1 up0' };
 const input = { ...bridge, self, ingress };
 
 test('a gateway routes each other host by its tunnel and its marked replies back there', () => {
   const fabric = gatewayFabric(input);
   assert.deepEqual(gatewaysOf(fabric), {
     '0.0.0.0/0': '192.0.0.1 up0',
+    ...ofBridge,
     '10.254.2.0/24': '169.254.0.2 ting',
     '0.0.0.0/0 mark 2': '169.254.0.2 ting',
     '10.254.3.0/24': '169.254.0.3 ting',
@@ -152,7 +165,7 @@ test('a gateway routes each other host by its tunnel and its marked replies back
   });
   assert.deepEqual([...fabric.marks], [2, 3]);
   assert.deepEqual(
-    [...(gatewayTable(input).elements.get('senders') ?? [])],
+    [...(gatewayTables(input)[0].elements.get('senders') ?? [])],
     [
       ['02:74:73:00:00:02', '2'],
       ['02:74:73:00:00:03', '3'],
@@ -163,8 +176,11 @@ test('a gateway routes each other host by its tunnel and its marked replies back
 test('a host outside of a swarm has its default bridge and nothing published', () => {
   const outside = { ...bridge, self: undefined, ingress };
   assert.deepEqual(gatewaysOf(hostFabric(outside)), { '172.17.0.0/16': '192.0.0.2 tsswarm0' });
-  assert.deepEqual(gatewaysOf(gatewayFabric(outside)), { '0.0.0.0/0': '192.0.0.1 up0' });
-  assert.equal(hostTable(outside).elements.get('published')?.size, 0);
+  assert.deepEqual(gatewaysOf(gatewayFabric(outside)), {
+    '0.0.0.0/0': '192.0.0.1 up0',
+    ...ofBridge,
+  });
+  assert.equal(hostTables(outside)[0].elements.get('published')?.size, 0);
 });
 
 test('the wide range of gateway subnets is routed only where a host needs it', () => {
@@ -174,7 +190,7 @@ test('the wide range of gateway subnets is routed only where a host needs it', (
 });
 
 test('a published port is balanced over tasks of known hosts, or idle', () => {
-  const table = hostTable(input);
+  const [table] = hostTables(input);
   assert.deepEqual(table.chains.get('port_tcp_8080'), [
     'meta l4proto tcp dnat to numgen random mod 2 map ' +
       '{ 0 : 10.254.1.5 . 80, 1 : 10.254.2.5 . 80 }',

@@ -1,6 +1,7 @@
 /** Netlink attributes as bytes, and messages as values. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { ipBytes, ipText } from '../../runtime/sys/ipAddress.ts';
 import {
   attributeText,
   be16,
@@ -9,15 +10,7 @@ import {
   u8,
   u16,
 } from '../../runtime/sys/netlink.ts';
-import {
-  addAddress,
-  addVeth,
-  ipv4Bytes,
-  ipv4Text,
-  macBytes,
-  macText,
-  putRoute,
-} from '../../runtime/sys/rtnetlink.ts';
+import { addAddress, addVeth, macBytes, macText, putRoute } from '../../runtime/sys/rtnetlink.ts';
 import { fc } from '../support/properties.ts';
 
 test('attributes survive the way to bytes and back, whatever their length', () => {
@@ -67,7 +60,7 @@ test('a torn attribute ends the list and nothing else', () => {
 });
 
 test('addresses and MACs survive the way to bytes and back', () => {
-  assert.equal(ipv4Text(ipv4Bytes('192.0.2.255')), '192.0.2.255');
+  assert.equal(ipText(ipBytes('192.0.2.255')), '192.0.2.255');
   assert.equal(macText(macBytes('02:74:73:00:0a:ff')), '02:74:73:00:0a:ff');
 });
 

@@ -1,0 +1,280 @@
+/**
+ * HostConfig beyond mounts, ports and logs, both ways: limits, capabilities, namespaces, security,
+ * devices. Values that mean what happens anyway are accepted, all others that are not built are
+ * refused by their path.
+ */
+import { SwarmError } from '../../../base/errors.ts';
+import type { ContainerResources } from '../../../runtime/container/types.ts';
+import type { StandaloneSpec } from '../../containers/types.ts';
+import type { Fields } from '../fields.ts';
+
+const NANO = 1_000_000_000;
+const DEFAULT_CPU_PERIOD_US = 100_000;
+const MIN_MEMORY_BYTES = 6 * 1024 * 1024;
+
+type HostPart = Pick<
+  StandaloneSpec,
+  | 'networkMode'
+  | 'resources'
+  | 'capabilityAdd'
+  | 'capabilityDrop'
+  | 'groups'
+  | 'sysctls'
+  | 'dnsServers'
+  | 'dnsSearch'
+  | 'dnsOptions'
+  | 'extraHosts'
+  | 'readOnlyRoot'
+  | 'privileged'
+  | 'noNewPrivileges'
+  | 'seccomp'
+  | 'maskPaths'
+  | 'init'
+  | 'pidNamespace'
+  | 'ipcNamespace'
+  | 'shmSizeBytes'
+  | 'oomScoreAdjust'
+  | 'devices'
+  | 'resourceLimits'
+>;
+
+export function hostFromDocker(host: Fields): HostPart {
+  refuseUnbuilt(host);
+  const networkMode = host.text('NetworkMode');
+  if (networkMode.startsWith('container:')) {
+    host.refused('NetworkMode', 'put both containers on one network instead');
+  }
+  return {
+    networkMode: ['', 'default'].includes(networkMode) ? 'bridge' : networkMode,
+    resources: resourcesFromDocker(host),
+    capabilityAdd: host.texts('CapAdd'),
+    capabilityDrop: host.texts('CapDrop'),
+    groups: host.texts('GroupAdd'),
+    sysctls: host.labels('Sysctls'),
+    dnsServers: host.texts('Dns'),
+    dnsSearch: host.texts('DnsSearch'),
+    dnsOptions: host.texts('DnsOptions'),
+    extraHosts: extraHosts(host),
+    readOnlyRoot: host.flag('ReadonlyRootfs'),
+    privileged: host.flag('Privileged'),
+    ...securityFromDocker(host),
+    init: host.flag('Init'),
+    pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
+    ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
+    shmSizeBytes: host.whole('ShmSize', 0),
+    oomScoreAdjust: host.number('OomScoreAdj', 0),
+    devices: host.objects('Devices').map((device) => ({
+      hostPath: device.text('PathOnHost'),
+      containerPath: device.text('PathInContainer') || device.text('PathOnHost'),
+      permissions: device.text('CgroupPermissions') || 'rwm',
+    })),
+    resourceLimits: host.objects('Ulimits').map((limit) => ({
+      name: limit.text('Name'),
+      soft: limit.number('Soft', 0),
+      hard: limit.number('Hard', 0),
+    })),
+  };
+}
+
+function refuseUnbuilt(host: Fields): void {
+  if (host.has('Links') && host.texts('Links').length > 0) {
+    host.refused('Links', 'put both containers on a user network: they find each other by name');
+  }
+  host.refuse(
+    'Annotations',
+    'BlkioDeviceReadBps',
+    'BlkioDeviceReadIOps',
+    'BlkioDeviceWriteBps',
+    'BlkioDeviceWriteIOps',
+    'BlkioWeightDevice',
+    'Cgroup',
+    'CgroupParent',
+    'CpuRealtimePeriod',
+    'CpuRealtimeRuntime',
+    'DeviceCgroupRules',
+    'DeviceRequests',
+    'KernelMemory',
+    'KernelMemoryTCP',
+    'OomKillDisable',
+    'StorageOpt',
+    'UTSMode',
+  );
+  accept(host, 'CgroupnsMode', ['', 'private']);
+  accept(host, 'UsernsMode', ['', 'host']);
+  accept(host, 'Isolation', ['', 'default']);
+  accept(host, 'Runtime', ['', 'tsswarm']);
+  accept(host, 'VolumeDriver', ['', 'local']);
+}
+
+function accept(host: Fields, name: string, values: readonly string[]): void {
+  if (!values.includes(host.text(name))) host.refused(name);
+}
+
+function namespaceOf(host: Fields, name: string, own: readonly string[]): 'new' | 'host' {
+  const mode = host.text(name);
+  if (mode === 'host') return 'host';
+  if (!own.includes(mode)) host.refused(name, `"${mode}": leave it out or use host`);
+  return 'new';
+}
+
+function extraHosts(host: Fields): readonly string[] {
+  return host.texts('ExtraHosts').map((entry) => {
+    // 'name:address'; newer clients write 'name=address' too. An IPv6 address has colons itself.
+    const at = entry.search(/[:=]/);
+    if (at > 0 && at < entry.length - 1) {
+      return `${entry.slice(0, at)}:${entry.slice(at + 1).replace(/^\[(.*)\]$/, '$1')}`;
+    }
+    throw new SwarmError('invalid', `bad format for add-host: "${entry}"`);
+  });
+}
+
+/** Docker's SecurityOpt words, and the path lists that --security-opt systempaths= turns into. */
+function securityFromDocker(
+  host: Fields,
+): Pick<HostPart, 'noNewPrivileges' | 'seccomp' | 'maskPaths'> {
+  let noNewPrivileges = false;
+  let seccomp: HostPart['seccomp'] = 'default';
+  for (const option of host.texts('SecurityOpt')) {
+    const [name, value = ''] = option.split(/[=:](.*)/s);
+    if (name === 'no-new-privileges') noNewPrivileges = value !== 'false';
+    else if (name === 'seccomp' && value === 'unconfined') seccomp = 'unconfined';
+    else if (name === 'seccomp' && value === 'builtin') seccomp = 'default';
+    else if (name === 'seccomp') host.refused('SecurityOpt', 'use seccomp=unconfined or none');
+    // Neither is in force here: without one is what was asked for.
+    else if (option !== 'apparmor=unconfined' && option !== 'label=disable') {
+      host.refused('SecurityOpt', `"${option}": leave it out`);
+    }
+  }
+  for (const name of ['MaskedPaths', 'ReadonlyPaths']) {
+    if (host.texts(name).length > 0) host.refused(name, 'leave it out, or use an empty list');
+  }
+  return { noNewPrivileges, seccomp, maskPaths: !host.has('MaskedPaths') };
+}
+
+/** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
+export function resourcesFromDocker(host: Fields): ContainerResources {
+  const memoryBytes = host.number('Memory', 0);
+  if (memoryBytes !== 0 && memoryBytes < MIN_MEMORY_BYTES) {
+    throw new SwarmError('invalid', 'Minimum memory limit allowed is 6MB');
+  }
+  const memorySwapBytes = host.number('MemorySwap', 0);
+  if (memorySwapBytes > 0 && memoryBytes === 0) {
+    throw new SwarmError(
+      'invalid',
+      'You should always set the Memory limit when using Memoryswap limit, see usage',
+    );
+  }
+  if (memorySwapBytes > 0 && memorySwapBytes < memoryBytes) {
+    throw new SwarmError(
+      'invalid',
+      'Minimum memoryswap limit should be larger than memory limit, see usage',
+    );
+  }
+  const reservation = host.number('MemoryReservation', 0);
+  if (reservation > 0 && memoryBytes > 0 && reservation > memoryBytes) {
+    throw new SwarmError(
+      'invalid',
+      'Minimum memory limit can not be less than memory reservation limit, see usage',
+    );
+  }
+  const swappiness = host.number('MemorySwappiness', -1);
+  const pids = host.number('PidsLimit', 0);
+  const nanoCpus = cpusFromDocker(host);
+  const cpuShares = host.number('CpuShares', 0);
+  const blkioWeight = host.number('BlkioWeight', 0);
+  const cpusetCpus = host.text('CpusetCpus');
+  const cpusetMems = host.text('CpusetMems');
+  return {
+    ...(memoryBytes > 0 ? { memoryBytes } : {}),
+    ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
+    ...(reservation > 0 ? { memoryReservationBytes: reservation } : {}),
+    ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
+    ...(pids > 0 ? { pids } : {}),
+    ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    ...(cpuShares > 0 ? { cpuShares } : {}),
+    ...(blkioWeight > 0 ? { blkioWeight } : {}),
+    ...(cpusetCpus === '' ? {} : { cpusetCpus }),
+    ...(cpusetMems === '' ? {} : { cpusetMems }),
+  };
+}
+
+function cpusFromDocker(host: Fields): number {
+  const nanoCpus = host.whole('NanoCpus', 0);
+  const quotaUs = host.number('CpuQuota', 0);
+  const periodUs = host.number('CpuPeriod', 0);
+  if (nanoCpus > 0 && (quotaUs > 0 || periodUs > 0)) {
+    throw new SwarmError(
+      'invalid',
+      'Conflicting options: Nano CPUs and CPU Period or CPU Quota cannot both be set',
+    );
+  }
+  if (quotaUs <= 0) return nanoCpus;
+  return Math.round((quotaUs / (periodUs || DEFAULT_CPU_PERIOD_US)) * NANO);
+}
+
+/** What Docker shows for fields that a request left out. */
+export const HOST_CONFIG_DEFAULTS: Readonly<Record<string, unknown>> = {
+  Binds: null,
+  ContainerIDFile: '',
+  LogConfig: { Type: 'local', Config: {} },
+  NetworkMode: 'bridge',
+  PortBindings: {},
+  RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
+  AutoRemove: false,
+  VolumeDriver: '',
+  VolumesFrom: null,
+  ConsoleSize: [0, 0],
+  CapAdd: null,
+  CapDrop: null,
+  CgroupnsMode: 'private',
+  Dns: [],
+  DnsOptions: [],
+  DnsSearch: [],
+  ExtraHosts: null,
+  GroupAdd: null,
+  IpcMode: 'private',
+  Cgroup: '',
+  Links: null,
+  OomScoreAdj: 0,
+  PidMode: '',
+  Privileged: false,
+  PublishAllPorts: false,
+  ReadonlyRootfs: false,
+  SecurityOpt: null,
+  UTSMode: '',
+  UsernsMode: '',
+  ShmSize: 64 * 1024 * 1024,
+  Runtime: 'tsswarm',
+  Isolation: '',
+  CpuShares: 0,
+  Memory: 0,
+  NanoCpus: 0,
+  CgroupParent: '',
+  BlkioWeight: 0,
+  BlkioWeightDevice: [],
+  BlkioDeviceReadBps: [],
+  BlkioDeviceWriteBps: [],
+  BlkioDeviceReadIOps: [],
+  BlkioDeviceWriteIOps: [],
+  CpuPeriod: 0,
+  CpuQuota: 0,
+  CpuRealtimePeriod: 0,
+  CpuRealtimeRuntime: 0,
+  CpusetCpus: '',
+  CpusetMems: '',
+  Devices: [],
+  DeviceCgroupRules: null,
+  DeviceRequests: null,
+  MemoryReservation: 0,
+  MemorySwap: 0,
+  MemorySwappiness: null,
+  OomKillDisable: false,
+  PidsLimit: null,
+  Ulimits: [],
+  CpuCount: 0,
+  CpuPercent: 0,
+  IOMaximumIOps: 0,
+  IOMaximumBandwidth: 0,
+  MaskedPaths: null,
+  ReadonlyPaths: null,
+};

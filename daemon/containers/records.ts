@@ -1,0 +1,54 @@
+/**
+ * JSON records of one kind, a file each in a directory of the data root: read whole when the daemon
+ * starts, written whole and renamed into place. What they mean is their users'.
+ */
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { messageOf } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
+
+const SUFFIX = '.json';
+const FORMAT = 1;
+
+export class RecordFiles<T extends { readonly format: 1; readonly id: string }> {
+  readonly #directory: string;
+  readonly #log: Log;
+
+  constructor(directory: string, log: Log) {
+    this.#directory = directory;
+    this.#log = log;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  }
+
+  /** A record that is damaged (a power failure) is told in the log and taken away. */
+  load(): readonly T[] {
+    const records: T[] = [];
+    for (const name of readdirSync(this.#directory)) {
+      if (!name.endsWith(SUFFIX)) continue;
+      const file = join(this.#directory, name);
+      try {
+        const record = JSON.parse(readFileSync(file, 'utf8')) as T;
+        if (record.format !== FORMAT) throw new Error(`format ${record.format} is not known`);
+        records.push(record);
+      } catch (error) {
+        this.#log.error('a damaged record is left out', { file, error: messageOf(error) });
+        renameSync(file, `${file}.damaged`);
+      }
+    }
+    return records;
+  }
+
+  save(record: T): void {
+    const file = this.#file(record.id);
+    writeFileSync(`${file}.tmp`, JSON.stringify(record), { mode: 0o600 });
+    renameSync(`${file}.tmp`, file);
+  }
+
+  remove(id: string): void {
+    rmSync(this.#file(id), { force: true });
+  }
+
+  #file(id: string): string {
+    return join(this.#directory, `${id}${SUFFIX}`);
+  }
+}

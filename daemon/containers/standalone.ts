@@ -1,0 +1,497 @@
+/**
+ * One container that a user made, over all its runs. It joins the runtime's container (one run at a
+ * time) with its networks, volumes, restart policy, health and record on disk.
+ *
+ * | status | what is true | left by |
+ * |---|---|---|
+ * | created | never started | start |
+ * | running, paused | the runtime's container runs | its end: #ended |
+ * | restarting | ended; a timer will start it | the timer, start, stop, remove |
+ * | exited | ended, or could not be started (`error` says why) | start, remove |
+ * | removing | remove under way; nothing else is taken | being gone |
+ *
+ * Starts, removals and what follows an end come one at a time; stop and kill at any time.
+ */
+import type { Timer } from '../../base/clock.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import { Serial, Signal } from '../../base/queue.ts';
+import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
+import { probeIn } from '../../runtime/container/healthProbe.ts';
+import { parseSignal } from '../../runtime/container/signals.ts';
+import type {
+  ContainerResources,
+  ExitRecord,
+  InteractiveContainer,
+  Streams,
+} from '../../runtime/container/types.ts';
+import { attachContainer, detachContainer, forgetFiles, viewNetworks } from './attachment.ts';
+import type { HostContext } from './context.ts';
+import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
+import { readyMounts, releaseVolumes } from './mounts.ts';
+import { restartDelay, startsWithDaemon } from './restart.ts';
+import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
+import type {
+  ContainerRecord,
+  ContainerStatus,
+  ContainerView,
+  ExitStatus,
+  RestartPolicy,
+  WaitCondition,
+} from './types.ts';
+
+/** Requests that wait for a start or a removal under way. */
+const MAX_WAITING = 64;
+const SIGKILL = 9;
+
+export class StandaloneContainer implements Managed {
+  readonly container: InteractiveContainer;
+  readonly #context: HostContext;
+  readonly #exposed: readonly string[];
+  readonly #work = new Serial(MAX_WAITING);
+  readonly #exits = new Signal<ExitStatus>();
+  readonly #rests = new Signal<ExitStatus>();
+  readonly #gone = new Signal<ExitStatus>();
+  #record: ContainerRecord;
+  #restartTimer: Timer | undefined;
+  #lastDelayMs = 0;
+  #monitor: HealthMonitor | undefined;
+  #isRemoving = false;
+  #isClosed = false;
+  /** Stopping is under way: its end is not followed by a restart. */
+  #isAwaited = true;
+
+  constructor(
+    context: HostContext,
+    record: ContainerRecord,
+    container: InteractiveContainer,
+    exposed: readonly string[],
+  ) {
+    this.#context = context;
+    this.#record = record;
+    this.container = container;
+    this.#exposed = exposed;
+  }
+
+  get id(): string {
+    return this.#record.id;
+  }
+
+  get name(): string {
+    return this.#record.name;
+  }
+
+  get record(): ContainerRecord {
+    return this.#record;
+  }
+
+  get status(): ContainerStatus {
+    if (this.#isRemoving) return 'removing';
+    if (this.container.state === 'running') return this.container.paused ? 'paused' : 'running';
+    if (this.#restartTimer !== undefined) return 'restarting';
+    return this.#record.startedBefore ? 'exited' : 'created';
+  }
+
+  view(): ContainerView {
+    const { container } = this;
+    const record = this.#record;
+    const { exit } = container;
+    const isRunning = container.state === 'running';
+    const failed = record.error !== '';
+    return {
+      container,
+      status: this.status,
+      createdAtMs: record.createdAtMs,
+      startedAtMs: container.startedAtMs,
+      finishedAtMs: exit?.finishedAtMs ?? 0,
+      exitCode: isRunning ? 0 : failed ? record.errorExitCode : (exit?.exitCode ?? 0),
+      error: record.error,
+      oomKilled: exit?.oomKilled ?? false,
+      restartCount: record.restartCount,
+      health: container.config.healthCheck === undefined ? undefined : this.#health,
+      record,
+      networkMode: record.spec.networkMode,
+      networks: viewNetworks(this.#context, record, isRunning),
+      ports: isRunning ? record.ports : [],
+      mounts: record.mounts,
+      execIds: this.#context.execs.of(this.id),
+    };
+  }
+
+  get #health(): Health {
+    return this.#monitor?.health ?? this.#record.health ?? NO_HEALTH;
+  }
+
+  /** After the daemon has found its container again, running or ended. */
+  async adopt(): Promise<void> {
+    if (this.container.state === 'running') {
+      this.#watch();
+      const sinceStartMs = this.#context.clock.wallMs() - this.container.startedAtMs;
+      this.#watchHealth(this.#record.health, sinceStartMs);
+      return;
+    }
+    const { exit } = this.container;
+    if (!this.#record.startedBefore || exit === undefined) return;
+    await this.#work.run(() => detachContainer(this.#context, this.#record));
+    if (this.#record.spec.autoRemove) {
+      await this.remove({ force: true, volumes: true });
+    } else if (startsWithDaemon(this.#record.spec.restart, this.#endedAs(exit))) {
+      await this.#work.run(() => this.#launch());
+    }
+  }
+
+  #save(changes: Partial<ContainerRecord>): void {
+    this.#record = { ...this.#record, ...changes };
+    this.#context.records.save(this.#record);
+  }
+
+  emit(action: string, more: Readonly<Record<string, string>> = {}): void {
+    const { labels, image } = this.container.config;
+    const attributes = { ...labels, image: image.reference, name: this.name, ...more };
+    this.#context.events.emit('container', action, this.id, attributes);
+  }
+
+  start(): Promise<boolean> {
+    return this.#work.run(async () => {
+      this.#mustStay();
+      if (this.container.paused) {
+        throw new SwarmError('conflict', 'cannot start a paused container, try unpause instead');
+      }
+      if (this.container.state === 'running') return false;
+      this.#cancelRestart();
+      this.#lastDelayMs = 0;
+      await this.#launch({ stoppedByUser: false, restartCount: 0 });
+      return true;
+    });
+  }
+
+  #mustStay(): void {
+    if (!this.#isRemoving) return;
+    throw new SwarmError('conflict', `container ${this.name} is marked for removal`);
+  }
+
+  async #launch(changes: Partial<ContainerRecord> = {}): Promise<void> {
+    const { container } = this;
+    const context = this.#context;
+    try {
+      await readyMounts(context, this.id, this.#record.mounts);
+      const hostname = container.config.hostname;
+      const attached = await attachContainer(context, this.#record, hostname, this.#exposed);
+      const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached };
+      const { health: _, ...record } = this.#record;
+      this.#record = record;
+      this.#save({ ...start, ...changes });
+      emitRun(context, this.#record, 'connect');
+      this.#isAwaited = false;
+      await container.start();
+    } catch (cause) {
+      const error = startError(cause);
+      await this.#startFailed(error);
+      throw error;
+    }
+    this.emit('start');
+    this.#watch();
+    this.#watchHealth();
+    const [rows, columns] = this.#record.spec.consoleSize;
+    if (container.config.tty === true && rows > 0) {
+      // It may have ended within the moment; then there is no terminal to size.
+      container.resize(rows, columns).catch(() => {});
+    }
+  }
+
+  async #startFailed(error: unknown): Promise<void> {
+    const errorExitCode = exitCodeOf(error);
+    await detachContainer(this.#context, this.#record);
+    this.#save({ error: messageOf(error), errorExitCode, startedBefore: true, ports: [] });
+    const status = { exitCode: errorExitCode, error: messageOf(error) };
+    this.#exits.emit(status);
+    this.#rests.emit(status);
+    if (this.#record.spec.autoRemove) void this.#removeLater();
+  }
+
+  #watch(): void {
+    this.#isAwaited = false;
+    this.container.wait().then(
+      (exit) => void this.#ended(exit),
+      (error: unknown) => {
+        this.#context.log.error('cannot wait for a container', {
+          container: this.id,
+          error: messageOf(error),
+        });
+      },
+    );
+  }
+
+  #watchHealth(known?: Health, sinceStartMs = 0): void {
+    const check = this.container.config.healthCheck;
+    if (check === undefined) return;
+    this.#monitor = new HealthMonitor({
+      clock: this.#context.clock,
+      check,
+      exec: probeIn(this.container, check),
+      onResult: (health, before) => {
+        this.#save({ health });
+        if (health.status !== before.status) this.emit(`health_status: ${health.status}`);
+      },
+    });
+    this.#monitor.start(known, sinceStartMs);
+  }
+
+  #endedAs(exit: ExitRecord) {
+    return {
+      exitCode: exit.exitCode,
+      ranMs: exit.startedAtMs === 0 ? 0 : exit.finishedAtMs - exit.startedAtMs,
+      stoppedByUser: this.#record.stoppedByUser,
+      restartCount: this.#record.restartCount,
+      lastDelayMs: this.#lastDelayMs,
+    };
+  }
+
+  async #ended(exit: ExitRecord): Promise<void> {
+    if (this.#isClosed || this.#isAwaited) return;
+    this.#isAwaited = true;
+    this.#monitor?.stop();
+    const released = this.#work.run(() => this.#release());
+    if (exit.oomKilled) this.emit('oom');
+    const ranS = Math.floor(Math.max(0, exit.finishedAtMs - exit.startedAtMs) / 1000);
+    this.emit('die', { exitCode: String(exit.exitCode), execDuration: String(ranS) });
+    const delayMs = this.#isRemoving
+      ? undefined
+      : restartDelay(this.#record.spec.restart, this.#endedAs(exit));
+    if (delayMs !== undefined) this.#restartLater(delayMs);
+    const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
+    this.#exits.emit(status);
+    if (delayMs === undefined) this.#rests.emit(status);
+    try {
+      await released;
+    } catch (error) {
+      this.#context.log.error('a container that ended could not let go of its network', {
+        container: this.id,
+        error: messageOf(error),
+      });
+    }
+    if (delayMs === undefined && this.#record.spec.autoRemove) await this.#removeLater();
+  }
+
+  /** What only a running container holds. */
+  async #release(): Promise<void> {
+    if (this.container.state === 'running') return;
+    this.#context.execs.forget(this.id);
+    await detachContainer(this.#context, this.#record);
+    emitRun(this.#context, this.#record, 'disconnect');
+  }
+
+  #restartLater(delayMs: number): void {
+    this.#lastDelayMs = delayMs;
+    this.#restartTimer = this.#context.clock.afterIdle(delayMs, () => {
+      void this.#work
+        .run(() => this.#restartNow())
+        .catch((error: unknown) => {
+          // It is told by inspection too: the container stays as it is, with the reason.
+          this.#context.log.warn('a container could not be restarted', {
+            container: this.id,
+            error: messageOf(error),
+          });
+        });
+    });
+  }
+
+  async #restartNow(): Promise<void> {
+    if (this.#restartTimer === undefined || this.#isRemoving || this.#isClosed) return;
+    this.#restartTimer = undefined;
+    await this.#launch({ restartCount: this.#record.restartCount + 1 });
+  }
+
+  #cancelRestart(): boolean {
+    const wasWaiting = this.#restartTimer !== undefined;
+    this.#restartTimer?.cancel();
+    this.#restartTimer = undefined;
+    return wasWaiting;
+  }
+
+  async stop(graceMs = this.#ownGraceMs, signal = ''): Promise<boolean> {
+    if (this.#cancelRestart()) {
+      this.#save({ stoppedByUser: true });
+      this.#rests.emit({ exitCode: this.view().exitCode, error: '' });
+      return true;
+    }
+    const { container } = this;
+    if (container.state !== 'running') return false;
+    this.#save({ stoppedByUser: true });
+    const wanted = signal === '' ? (container.config.stopSignal ?? 'SIGTERM') : signal;
+    this.emit('kill', { signal: String(parseSignal(wanted)) });
+    if (container.paused) await container.resume();
+    await stopWith(this.#context, container, wanted, graceMs);
+    await this.#settled();
+    this.emit('stop');
+    return true;
+  }
+
+  get #ownGraceMs(): number {
+    const seconds = this.#record.spec.stopTimeoutS;
+    if (seconds === undefined) return DEFAULT_STOP_GRACE_MS;
+    return seconds < 0 ? Number.POSITIVE_INFINITY : seconds * 1000;
+  }
+
+  /** What follows its end has been done. */
+  async #settled(): Promise<void> {
+    await this.#work.run(async () => {});
+  }
+
+  async restart(graceMs?: number, signal?: string): Promise<void> {
+    this.#mustStay();
+    await this.stop(graceMs, signal);
+    await this.start();
+    this.emit('restart');
+  }
+
+  async kill(signal: string): Promise<void> {
+    const { container } = this;
+    const number = parseSignal(signal);
+    if (container.state !== 'running') {
+      throw new SwarmError(
+        'conflict',
+        `cannot kill container: ${this.name}: container ${this.id} is not running`,
+      );
+    }
+    this.#save({ stoppedByUser: this.#record.stoppedByUser || this.#ends(number) });
+    if (container.paused && number === SIGKILL) await container.resume();
+    await container.kill(signal);
+    this.emit('kill', { signal: String(number) });
+  }
+
+  /** Signals by which a user means it to stay down. */
+  #ends(signal: number): boolean {
+    return signal === SIGKILL || signal === parseSignal(this.container.config.stopSignal ?? 'TERM');
+  }
+
+  async pause(): Promise<void> {
+    this.#mustRun('pause');
+    if (this.container.paused) {
+      throw new SwarmError('conflict', `container ${this.id} is already paused`);
+    }
+    await this.container.pause();
+    this.emit('pause');
+  }
+
+  async unpause(): Promise<void> {
+    if (!this.container.paused) {
+      throw new SwarmError('conflict', `Container ${this.id} is not paused`);
+    }
+    await this.container.resume();
+    this.emit('unpause');
+  }
+
+  #mustRun(what: string): void {
+    if (this.container.state === 'running') return;
+    throw new SwarmError('conflict', `cannot ${what} ${this.name}: container is not running`);
+  }
+
+  async rename(name: string): Promise<void> {
+    const oldName = `/${this.name}`;
+    await this.container.rename(name);
+    this.#save({ name });
+    this.emit('rename', { oldName });
+  }
+
+  async update(resources: ContainerResources, restart: RestartPolicy | undefined): Promise<void> {
+    const { spec } = this.#record;
+    if (restart !== undefined && restart.name !== 'no' && spec.autoRemove) {
+      throw new SwarmError(
+        'conflict',
+        'Restart policy cannot be updated because AutoRemove is enabled for the container',
+      );
+    }
+    await this.container.update(resources);
+    const merged = { ...spec.resources, ...resources };
+    this.#save({ spec: { ...spec, resources: merged, restart: restart ?? spec.restart } });
+    this.emit('update');
+  }
+
+  async #removeLater(): Promise<void> {
+    try {
+      await this.remove({ force: true, volumes: true });
+    } catch (error) {
+      this.#context.log.error('a container could not be removed after its end', {
+        container: this.id,
+        error: messageOf(error),
+      });
+    }
+  }
+
+  async remove(options: { readonly force: boolean; readonly volumes: boolean }): Promise<void> {
+    if (this.#isRemoving) {
+      throw new SwarmError('conflict', `removal of container ${this.name} is already in progress`);
+    }
+    const { status } = this;
+    if (!options.force && ['running', 'paused', 'restarting'].includes(status)) {
+      throw new SwarmError(
+        'conflict',
+        `cannot remove container "/${this.name}": container is ${status}: ` +
+          (status === 'paused' ? 'unpause and ' : '') +
+          'stop the container before removing or force remove',
+      );
+    }
+    this.#isRemoving = true;
+    try {
+      await this.#remove(options.volumes);
+    } catch (error) {
+      this.#isRemoving = false;
+      throw error;
+    }
+  }
+
+  async #remove(withVolumes: boolean): Promise<void> {
+    this.#cancelRestart();
+    const { container } = this;
+    if (container.state === 'running') {
+      this.#save({ stoppedByUser: true });
+      this.emit('kill', { signal: String(SIGKILL) });
+    }
+    const { exitCode } = this.view();
+    await this.#work.run(async () => {
+      await container.remove();
+      await detachContainer(this.#context, this.#record);
+      forgetFiles(this.#context, this.#record);
+      this.#context.records.remove(this.id);
+      this.#context.execs.forget(this.id);
+    });
+    this.#context.forget(this);
+    await releaseVolumes(this.#context, this.id, this.#record.mounts, withVolumes);
+    this.emit('destroy');
+    const status = { exitCode: container.exit?.exitCode ?? exitCode, error: '' };
+    this.#rests.emit(status);
+    this.#gone.emit(status);
+  }
+
+  wait(condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
+    if (condition === 'not-running' && !['running', 'paused', 'restarting'].includes(this.status)) {
+      const { exitCode, error } = this.view();
+      return Promise.resolve({ exitCode, error });
+    }
+    const signals = { 'not-running': this.#rests, 'next-exit': this.#exits, removed: this.#gone };
+    return new Promise((resolve, reject) => {
+      const stop = signals[condition].listen((status) => {
+        stop();
+        resolve(status);
+      });
+      const leave = (): void => {
+        stop();
+        reject(new SwarmError('cancelled', 'the caller has gone'));
+      };
+      signal.addEventListener('abort', leave, { once: true });
+    });
+  }
+
+  async attach(options: { readonly stdin: boolean }): Promise<Streams> {
+    this.#mustStay();
+    this.emit('attach');
+    return this.container.attach(options);
+  }
+
+  /** The daemon ends; the container goes on. */
+  close(): void {
+    this.#isClosed = true;
+    this.#cancelRestart();
+    this.#monitor?.stop();
+  }
+}

@@ -1,0 +1,16 @@
+/** What all containers of a table share; made by the table, changed by nobody. */
+import type { Clock } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
+import type { Cgroups } from '../sys/cgroup.ts';
+import type { Container } from './types.ts';
+
+export interface ContainerContext {
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly cgroups: Cgroups;
+  /** The shim's sealed executable. */
+  readonly shimFd: number;
+  readonly nullFd: number;
+  onExit(container: Container): void;
+  onRemoved(container: Container): void;
+}

@@ -1,0 +1,91 @@
+/**
+ * A container's directories and the small files in them: made, read and removed. What a file means
+ * for the container's life is decided in container.ts.
+ */
+import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { hasCode } from '../../base/errors.ts';
+import { decodeExitRecord, encodeExitRecord } from './exitRecord.ts';
+import type { ContainerPaths } from './spec.ts';
+import type { ContainerConfig, ExitRecord } from './types.ts';
+
+const EXIT_FILE = 'exit';
+const PID_FILE = 'pid';
+export const CONFIG_FILE = 'config.json';
+const RETRIES = 10;
+const RETRY_MS = 5;
+const NANOSECONDS_PER_MS = 1_000_000n;
+
+/** Renamed into place: it is there whole or not at all. */
+export function writeConfig(dataDir: string, config: ContainerConfig): void {
+  const file = join(dataDir, CONFIG_FILE);
+  writeFileSync(`${file}.tmp`, JSON.stringify(config), { mode: 0o600 });
+  renameSync(`${file}.tmp`, file);
+}
+
+/** A copy that outlives a reboot, which empties the exec root. */
+export function keepRecord(dataDir: string, record: ExitRecord): void {
+  const file = join(dataDir, EXIT_FILE);
+  writeFileSync(`${file}.tmp`, encodeExitRecord(record));
+  renameSync(`${file}.tmp`, file);
+}
+
+/** The record of its last end; the kept one first. */
+export async function findRecord(paths: ContainerPaths): Promise<ExitRecord | undefined> {
+  return (await readRecord(paths.dataDir)) ?? (await readRecord(paths.execDir));
+}
+
+/** When the program was executed, as the shim noted for the case that it is killed; 0 unknown. */
+export function recordedStartMs(execDir: string): number {
+  try {
+    const text = readFileSync(join(execDir, PID_FILE), 'utf8');
+    return Number(BigInt(text.trim().split(' ')[1]) / NANOSECONDS_PER_MS);
+  } catch {
+    return 0; // the shim died before its program was executed
+  }
+}
+
+/** Nothing of an earlier run is there any more; the run-time directory is. */
+export function clearRun(paths: ContainerPaths): void {
+  rmSync(paths.execDir, { recursive: true, force: true });
+  mkdirSync(paths.execDir, { recursive: true, mode: 0o700 });
+  rmSync(join(paths.dataDir, EXIT_FILE), { force: true });
+}
+
+/** The record in `dir`; undefined when there is none, or none that is whole. */
+export async function readRecord(dir: string): Promise<ExitRecord | undefined> {
+  try {
+    return decodeExitRecord(await readFile(join(dir, EXIT_FILE)));
+  } catch (error) {
+    // A power failure can leave an empty file; what is known without it is said then.
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT' || hasCode(error, 'corrupt')) {
+      return undefined;
+    }
+    throw error;
+  }
+}
+
+/** 'absent' after a boot; 'created' when no shim was ever spawned. */
+export async function inspectExecDir(execDir: string): Promise<'absent' | 'created' | 'started'> {
+  try {
+    const names = await readdir(execDir);
+    return names.includes('control.sock') ? 'started' : 'created';
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'absent';
+    throw error;
+  }
+}
+
+/** Removes a run-time directory, though a shim that is just ending may still write into it. */
+export function removeExecDir(execDir: string): Promise<void> {
+  return rm(execDir, { recursive: true, force: true, maxRetries: RETRIES, retryDelay: RETRY_MS });
+}
+
+/** Makes the directories of a new container. */
+export function makeDirectories(paths: ContainerPaths, names: readonly string[]): void {
+  mkdirSync(paths.dataDir, { mode: 0o710 });
+  for (const name of names) mkdirSync(join(paths.dataDir, name), { mode: 0o755 });
+  // Its parent too: somebody may have tidied up the exec root meanwhile.
+  mkdirSync(paths.execDir, { recursive: true, mode: 0o700 });
+}

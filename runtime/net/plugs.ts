@@ -1,0 +1,268 @@
+/**
+ * A container's interfaces: pairs made with one end in a router's namespace and the other in the
+ * container's, given addresses, and the default route through the one that leads out. Who gets
+ * which address was decided before.
+ */
+import { existsSync } from 'node:fs';
+import { SwarmError } from '../../base/errors.ts';
+import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
+import type { NetworkNamespace } from '../sys/netns.ts';
+import { setNetSysctl } from '../sys/netns.ts';
+import {
+  addAddress,
+  deleteLink,
+  deleteRoute,
+  isolatePort,
+  listLinks,
+  MAIN_TABLE,
+  putRoute,
+  setLink,
+} from '../sys/rtnetlink.ts';
+import { endpointMac, freeAddress, gatewayOf, parseSubnet, type Subnet } from './addresses.ts';
+import { BRIDGE_PREFIX, bridgeOptions } from './bridge.ts';
+import { type Bridges, checkedMac, enableIpv6 } from './bridges.ts';
+import type { Gateway } from './gateway.ts';
+import { GATEWAY_PREFIX } from './ingress.ts';
+import { linkName, OVERLAY_PREFIX } from './overlay.ts';
+import type { OverlayNetwork } from './overlayNetwork.ts';
+import { plugContainer } from './routers.ts';
+import type { Space } from './space.ts';
+import { parseRange } from './subnets.ts';
+import type { AttachRequest, BridgeNetwork, Endpoint, EndpointRequest } from './types.ts';
+
+/** One interface of a container, as made. */
+export interface Plug {
+  readonly kind: 'overlay' | 'gateway' | 'bridge';
+  /** '' for the gateway. */
+  readonly networkId: string;
+  readonly endpointId: string;
+  /** The interface in the container, and its other end. */
+  readonly device: string;
+  readonly link: string;
+  readonly mtu: number;
+  readonly address: string;
+  readonly prefixLength: number;
+  /** Where its packets for elsewhere go, '' = it leads nowhere else. */
+  readonly gateway: string;
+  /** '' = none. */
+  readonly address6: string;
+  readonly prefixLength6: number;
+  readonly gateway6: string;
+  readonly macAddress: string;
+  readonly aliases: readonly string[];
+  /** Whether the default route may go through it. */
+  readonly leadsOut: boolean;
+}
+
+const DEVICE_PREFIX = 'eth';
+const ALL_IPV4 = '0.0.0.0';
+const ALL_IPV6 = '::';
+const IPV6_LOOPBACK = '/proc/sys/net/ipv6/conf/lo';
+
+/** The lowest ethN that is free. */
+export function nextDevice(plugs: readonly Plug[]): string {
+  const taken = new Set(plugs.map((plug) => plug.device));
+  let at = 0;
+  while (taken.has(`${DEVICE_PREFIX}${at}`)) at += 1;
+  return `${DEVICE_PREFIX}${at}`;
+}
+
+export interface BridgePlugOptions {
+  readonly bridges: Bridges;
+  readonly space: Space;
+  readonly namespace: NetworkNamespace;
+  readonly network: BridgeNetwork;
+  readonly request: EndpointRequest;
+  readonly device: string;
+  /** Of the attachment: makes the outer end's name. */
+  readonly nonce: string;
+}
+
+/** Chooses addresses and makes the interface pair; the inner end is still down. */
+export function plugBridge(options: BridgePlugOptions): Plug {
+  const { bridges, space, namespace, network, request, device, nonce } = options;
+  const port = bridges.choose(network, request);
+  const link = linkName(BRIDGE_PREFIX, `${nonce} ${network.networkId}`);
+  const mtu = bridges.mtuOf(network);
+  const master = space.linkIndex(bridgeOptions(network).link);
+  const inside = { name: device, mtu, macAddress: port.macAddress };
+  plugContainer(space, link, namespace.fd, inside, master);
+  if (!bridges.optionsOf(network).icc) space.netlink.request([isolatePort(link)]);
+  const ipv4 = network.subnets.find((one) => !one.subnet.includes(':'));
+  const ipv6 = network.subnets.find((one) => one.subnet.includes(':'));
+  return {
+    kind: 'bridge',
+    networkId: network.networkId,
+    endpointId: request.endpointId,
+    device,
+    link,
+    mtu,
+    ...port,
+    prefixLength: ipv4 === undefined ? 0 : parseRange(ipv4.subnet).prefixLength,
+    gateway: ipv4?.gateway ?? '',
+    prefixLength6: ipv6 === undefined ? 0 : parseRange(ipv6.subnet).prefixLength,
+    gateway6: ipv6?.gateway ?? '',
+    aliases: request.aliases,
+    leadsOut: !network.internal,
+  };
+}
+
+export type OverlayRequest = AttachRequest['overlays'][number];
+
+export interface OverlayPlugOptions {
+  readonly network: OverlayNetwork;
+  readonly namespace: NetworkNamespace;
+  readonly request: OverlayRequest;
+  readonly device: string;
+  readonly nonce: string;
+}
+
+/** An interface on an overlay network, with the addresses that managers gave. */
+export function plugOverlay(options: OverlayPlugOptions): Plug {
+  const { network, namespace, request, device, nonce } = options;
+  const { networkId, endpointId, address, aliases } = request;
+  const link = linkName(OVERLAY_PREFIX, `${nonce} ${endpointId}`);
+  const wanted = request.macAddress ?? '';
+  const macAddress = wanted === '' ? endpointMac(address) : checkedMac(wanted);
+  const { mtu, state } = network;
+  plugContainer(network.space, link, namespace.fd, { name: device, mtu, macAddress });
+  return {
+    kind: 'overlay',
+    networkId,
+    endpointId,
+    device,
+    link,
+    mtu,
+    address,
+    prefixLength: parseSubnet(state.subnet).prefixLength,
+    gateway: '',
+    address6: '',
+    prefixLength6: 0,
+    gateway6: '',
+    macAddress,
+    aliases,
+    leadsOut: false,
+  };
+}
+
+export interface GatewayPlugOptions {
+  readonly gateway: Gateway;
+  readonly namespace: NetworkNamespace;
+  readonly subnet: Subnet;
+  readonly device: string;
+  readonly nonce: string;
+}
+
+/** An interface on the host's gateway: the way out, and where published ports arrive. */
+export function plugGateway(options: GatewayPlugOptions): Plug {
+  const { gateway, namespace, subnet, device, nonce } = options;
+  const address = freeAddress(subnet, gateway.addressesInUse);
+  const link = linkName(GATEWAY_PREFIX, nonce);
+  const macAddress = endpointMac(address);
+  const { mtu } = gateway;
+  plugContainer(gateway.space, link, namespace.fd, { name: device, mtu, macAddress });
+  return {
+    kind: 'gateway',
+    networkId: '',
+    endpointId: '',
+    device,
+    link,
+    mtu,
+    address,
+    prefixLength: subnet.prefixLength,
+    gateway: gatewayOf(subnet),
+    address6: '',
+    prefixLength6: 0,
+    gateway6: '',
+    macAddress,
+    aliases: [],
+    leadsOut: true,
+  };
+}
+
+/** A user's bridge before the gateway of the swarm; undefined when there is no way out. */
+export function wayOut(plugs: readonly Plug[]): Plug | undefined {
+  const ways = plugs.filter((plug) => plug.leadsOut);
+  return ways.find((plug) => plug.kind === 'bridge') ?? ways[0];
+}
+
+/** In the container's namespace: the sysctls that its new interfaces need. */
+function prepareDevices(plugs: readonly Plug[]): void {
+  const ipv6 = plugs.filter((plug) => plug.address6 !== '');
+  if (ipv6.length === 0) return;
+  if (existsSync(IPV6_LOOPBACK)) enableIpv6('lo');
+  for (const { device } of ipv6) {
+    setNetSysctl(`ipv6/conf/${device}/accept_ra`, 0);
+    enableIpv6(device);
+  }
+}
+
+/** Brings new interfaces up, with their addresses. `all`: every interface the container has. */
+export function configurePlugs(
+  namespace: NetworkNamespace,
+  socket: NetlinkSocket,
+  fresh: readonly Plug[],
+  all: readonly Plug[],
+): void {
+  const indexes = new Map(listLinks(socket).map((link) => [link.name, link.index]));
+  namespace.within(() => prepareDevices(fresh));
+  const messages = [setLink('lo', {})];
+  for (const plug of fresh) {
+    const index = indexes.get(plug.device);
+    if (index === undefined) {
+      throw new SwarmError('internal', `interface ${plug.device} is missing`);
+    }
+    messages.push(addAddress(index, plug.address, plug.prefixLength), setLink(plug.device, {}));
+    if (plug.address6 === '') continue;
+    messages.push(addAddress(index, plug.address6, plug.prefixLength6));
+  }
+  messages.push(...defaultRoutes(all, indexes));
+  socket.request(messages);
+}
+
+/** Default routes through the way out that there is now. */
+function defaultRoutes(
+  plugs: readonly Plug[],
+  indexes: ReadonlyMap<string, number>,
+): NetlinkMessage[] {
+  const way = wayOut(plugs);
+  const linkIndex = indexes.get(way?.device ?? '');
+  if (way === undefined || linkIndex === undefined) return [];
+  const shared = { prefixLength: 0, linkIndex, source: '', table: MAIN_TABLE };
+  const messages: NetlinkMessage[] = [];
+  if (way.gateway !== '') {
+    messages.push(putRoute({ ...shared, destination: ALL_IPV4, gateway: way.gateway }));
+  }
+  if (way.gateway6 !== '') {
+    messages.push(putRoute({ ...shared, destination: ALL_IPV6, gateway: way.gateway6 }));
+  }
+  return messages;
+}
+
+/** Takes an interface away from a running container; `rest`: what it keeps. */
+export function unplug(socket: NetlinkSocket, gone: Plug, rest: readonly Plug[]): void {
+  const indexes = new Map(listLinks(socket).map((link) => [link.name, link.index]));
+  const linkIndex = indexes.get(gone.device);
+  const messages: NetlinkMessage[] = [];
+  if (linkIndex !== undefined && gone.gateway !== '') {
+    const { gateway } = gone;
+    const shared = { prefixLength: 0, linkIndex, source: '', table: MAIN_TABLE };
+    messages.push(deleteRoute({ ...shared, destination: ALL_IPV4, gateway }));
+  }
+  messages.push(deleteLink(gone.device), ...defaultRoutes(rest, indexes));
+  socket.request(messages);
+}
+
+export function toEndpoint(plug: Plug): Endpoint {
+  return {
+    networkId: plug.networkId,
+    endpointId: plug.endpointId,
+    address: plug.address,
+    prefixLength: plug.prefixLength,
+    gateway: plug.gateway,
+    address6: plug.address6,
+    prefixLength6: plug.prefixLength6,
+    gateway6: plug.gateway6,
+    macAddress: plug.macAddress,
+  };
+}

@@ -1,0 +1,246 @@
+/**
+ * Who has which port of this host: containers' published ports, with the services' ingress ports
+ * and the host's own processes looked at before one is given. A given port is held by a socket
+ * that nothing ever reaches (the rules come before it), so that no process takes it meanwhile.
+ * The rules themselves are in hostTable.ts.
+ */
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { SwarmError } from '../../base/errors.ts';
+import type { Random } from '../../base/random.ts';
+import { AF_INET, AF_INET6, familyOf, ipBytes } from '../sys/ipAddress.ts';
+import {
+  bind,
+  close,
+  errno,
+  errnoText,
+  listen,
+  SOCK_CLOEXEC,
+  SOCK_NONBLOCK,
+  SOCK_STREAM,
+  setsockopt,
+  socket,
+  systemError,
+} from '../sys/libc.ts';
+import type { IngressState, PublishedPort } from './types.ts';
+
+const SOCK_DGRAM = 2;
+const SOL_SOCKET = 1;
+const SO_REUSEADDR = 2;
+const IPPROTO_IPV6 = 41;
+const IPV6_V6ONLY = 26;
+const EADDRINUSE = 98;
+/** Where `docker run -p 80` chooses from. */
+const DYNAMIC_FIRST = 32_768;
+const DYNAMIC_COUNT = 28_232;
+const DYNAMIC_TRIES = 500;
+/** One container's ports; each is a chain of its own. */
+const PORTS_MAX = 4096;
+const ANY_ADDRESS = '0.0.0.0';
+const ANY_ADDRESS_6 = '::';
+
+interface Owner {
+  readonly containerId: string;
+  /** For messages; '' = its id. */
+  readonly name: string;
+}
+
+interface Claim {
+  readonly owner: Owner;
+  readonly ports: readonly PublishedPort[];
+  readonly sockets: readonly number[];
+}
+
+function overlap(left: string, right: string): boolean {
+  if (left === '' || right === '' || left === right) return true;
+  if (familyOf(left) !== familyOf(right)) return false;
+  return [left, right].some((one) => one === ANY_ADDRESS || one === ANY_ADDRESS_6);
+}
+
+function clash(left: PublishedPort, right: PublishedPort): boolean {
+  return (
+    left.protocol === right.protocol &&
+    left.hostPort === right.hostPort &&
+    overlap(left.hostAddress, right.hostAddress)
+  );
+}
+
+function socketAddress(address: string, port: number): Uint8Array {
+  const family = familyOf(address);
+  const bytes = Buffer.alloc(family === AF_INET ? 16 : 28);
+  bytes.writeUInt16LE(family, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(ipBytes(address), family === AF_INET ? 4 : 8);
+  return bytes;
+}
+
+/** A socket that has the port, or undefined where somebody else has it. */
+function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | undefined {
+  // Without an address: IPv4 only, so that who tries ::1 first is refused there and goes on.
+  const address = hostAddress === '' ? ANY_ADDRESS : hostAddress;
+  const family = familyOf(address);
+  const type = protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM;
+  const fd = socket(family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw systemError('cannot make a socket to hold a port');
+  const one = Buffer.from([1, 0, 0, 0]);
+  if (type === SOCK_STREAM) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, one, one.length);
+  if (family === AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, one, one.length);
+  const where = socketAddress(address, hostPort);
+  let code = bind(fd, where, where.length) < 0 ? errno() : 0;
+  if (code === 0 && type === SOCK_STREAM && listen(fd, 0) < 0) code = errno();
+  if (code === 0) return fd;
+  close(fd);
+  if (code === EADDRINUSE) return undefined;
+  throw new SwarmError(
+    'invalid',
+    `cannot publish port ${hostPort}/${protocol} on ${address}: ${errnoText(code)}`,
+  );
+}
+
+/** Inodes of the sockets that listen on the port, from the kernel's tables of sockets. */
+function listeners(protocol: string, port: number): Set<string> {
+  const hexPort = port.toString(16).toUpperCase().padStart(4, '0');
+  const inodes = new Set<string>();
+  for (const table of [protocol, `${protocol}6`]) {
+    let text = '';
+    try {
+      text = readFileSync(`/proc/thread-self/net/${table}`, 'utf8');
+    } catch {
+      continue; // a kernel without that family has no such socket
+    }
+    for (const line of text.split('\n').slice(1)) {
+      const [, local, , state, , , , , , inode] = line.trim().split(/\s+/);
+      const isOpen = protocol === 'udp' || state === '0A';
+      if (isOpen && local?.endsWith(`:${hexPort}`)) inodes.add(`socket:[${inode}]`);
+    }
+  }
+  return inodes;
+}
+
+/** 'process nginx (pid 7)', or what can be said without knowing. */
+function processWithPort(protocol: string, port: number): string {
+  const wanted = listeners(protocol, port);
+  const pids = wanted.size === 0 ? [] : readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  for (const pid of pids) {
+    try {
+      const fds = readdirSync(`/proc/${pid}/fd`);
+      if (!fds.some((fd) => wanted.has(safeLink(`/proc/${pid}/fd/${fd}`)))) continue;
+      return `process ${readFileSync(`/proc/${pid}/comm`, 'utf8').trim()} (pid ${pid})`;
+    } catch {
+      // ended while we looked
+    }
+  }
+  return 'another program of this host';
+}
+
+function safeLink(path: string): string {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return ''; // closed while we looked
+  }
+}
+
+export class Ports {
+  readonly #random: Random;
+  readonly #ingress: () => IngressState | undefined;
+  readonly #claims = new Map<string, Claim>();
+
+  constructor(random: Random, ingress: () => IngressState | undefined) {
+    this.#random = random;
+    this.#ingress = ingress;
+  }
+
+  /**
+   * The container has these ports instead of what it had; all or none. Returns them with dynamic
+   * ones chosen. SwarmError conflict names who has one.
+   */
+  claim(owner: Owner, wanted: readonly PublishedPort[]): readonly PublishedPort[] {
+    if (wanted.length > PORTS_MAX) {
+      throw new SwarmError('invalid', `more than ${PORTS_MAX} published ports of one container`);
+    }
+    const before = this.#claims.get(owner.containerId);
+    this.#claims.delete(owner.containerId);
+    for (const fd of before?.sockets ?? []) close(fd);
+    const sockets: number[] = [];
+    const ports: PublishedPort[] = [];
+    try {
+      for (const port of wanted) {
+        const { port: given, fd } = this.#give(port, ports, owner);
+        ports.push(given);
+        sockets.push(fd);
+      }
+    } catch (error) {
+      for (const fd of sockets) close(fd);
+      if (before !== undefined) this.adopt(before.owner, before.ports);
+      throw error;
+    }
+    if (ports.length > 0) this.#claims.set(owner.containerId, { owner, ports, sockets });
+    return ports;
+  }
+
+  #give(
+    port: PublishedPort,
+    ports: readonly PublishedPort[],
+    owner: Owner,
+  ): { port: PublishedPort; fd: number } {
+    if (port.hostPort !== 0) {
+      const taker = this.#taker(port, ports, owner);
+      const fd = taker === '' ? holdPort(port) : undefined;
+      if (fd !== undefined) return { port, fd };
+      const { protocol, hostPort } = port;
+      throw new SwarmError(
+        'conflict',
+        `port ${hostPort}/${protocol} is already taken by ` +
+          (taker || processWithPort(protocol, hostPort)),
+      );
+    }
+    const start = this.#random.below(DYNAMIC_COUNT);
+    for (let attempt = 0; attempt < DYNAMIC_TRIES; attempt += 1) {
+      const hostPort = DYNAMIC_FIRST + ((start + attempt) % DYNAMIC_COUNT);
+      const chosen = { ...port, hostPort };
+      if (this.#taker(chosen, ports, owner) !== '') continue;
+      const fd = holdPort(chosen);
+      if (fd !== undefined) return { port: chosen, fd };
+    }
+    throw new SwarmError('exhausted', 'no free port of this host was found to publish one on');
+  }
+
+  /** '' = nobody of ours. */
+  #taker(port: PublishedPort, mine: readonly PublishedPort[], owner: Owner): string {
+    if (mine.some((other) => clash(port, other))) {
+      return `container ${owner.name || owner.containerId.slice(0, 12)} itself`;
+    }
+    for (const claim of this.#claims.values()) {
+      if (!claim.ports.some((other) => clash(port, other))) continue;
+      return `container ${claim.owner.name || claim.owner.containerId.slice(0, 12)}`;
+    }
+    for (const other of this.#ingress()?.ports ?? []) {
+      const isSame = other.protocol === port.protocol && other.publishedPort === port.hostPort;
+      if (!isSame || !overlap(other.hostAddress ?? '', port.hostAddress)) continue;
+      return `service ${other.serviceName || other.serviceId}`;
+    }
+    return '';
+  }
+
+  /** What an earlier daemon gave; a port that somebody took meanwhile is the container's still. */
+  adopt(owner: Owner, ports: readonly PublishedPort[]): void {
+    if (ports.length === 0) return;
+    const sockets = ports.flatMap((port) => {
+      try {
+        return holdPort(port) ?? [];
+      } catch {
+        return []; // its address is gone: the rules for it match nothing until it is back
+      }
+    });
+    this.#claims.set(owner.containerId, { owner, ports, sockets });
+  }
+
+  release(containerId: string): void {
+    for (const fd of this.#claims.get(containerId)?.sockets ?? []) close(fd);
+    this.#claims.delete(containerId);
+  }
+
+  close(): void {
+    for (const containerId of [...this.#claims.keys()]) this.release(containerId);
+  }
+}

@@ -1,0 +1,241 @@
+/**
+ * Volumes on disk: `<dataRoot>/volumes/<name>/_data` holds the files, `volume.json` beside it the
+ * facts. A volume is there as soon as its facts are (written last), and gone as a whole. Who uses
+ * one is told by whoever has containers; it is not kept here.
+ */
+import { execFile } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
+import { rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isDeepStrictEqual, promisify } from 'node:util';
+import type { Clock } from '../../base/clock.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Ids } from '../../base/id.ts';
+import type { Log } from '../../base/log.ts';
+import { readMounts, unmount } from '../sys/mount.ts';
+import { copyUp } from './copyUp.ts';
+import { mountLocal, parseLocalMount } from './localMount.ts';
+import type { CopyUp, Volume, VolumeRequest, VolumeStore } from './types.ts';
+
+const run = promisify(execFile);
+const FACTS = 'volume.json';
+const DATA = '_data';
+const REMOVED_PREFIX = '.removed-';
+const SCRATCH = '.scratch';
+const DU_TIMEOUT_MS = 60_000;
+const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
+const NAME_MAX = 255;
+
+export interface VolumeStoreOptions {
+  readonly dataRoot: string;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly log: Log;
+}
+
+export function openVolumeStore(options: VolumeStoreOptions): VolumeStore {
+  return new LocalVolumes(options);
+}
+
+type Facts = Omit<Volume, 'mountpoint'>;
+
+class LocalVolumes implements VolumeStore {
+  readonly #directory: string;
+  readonly #clock: Clock;
+  readonly #ids: Ids;
+  readonly #volumes = new Map<string, Volume>();
+  readonly #users = new Map<string, Set<string>>();
+  /** Copies under way, by volume. */
+  readonly #filling = new Map<string, Promise<void>>();
+
+  constructor(options: VolumeStoreOptions) {
+    this.#directory = join(options.dataRoot, 'volumes');
+    this.#clock = options.clock;
+    this.#ids = options.ids;
+    mkdirSync(this.#directory, { recursive: true, mode: 0o711 });
+    for (const name of readdirSync(this.#directory)) this.#load(name, options.log);
+  }
+
+  #load(name: string, log: Log): void {
+    const path = join(this.#directory, name);
+    if (name.startsWith('.')) {
+      this.#discard(path, log);
+      return;
+    }
+    try {
+      const facts = JSON.parse(readFileSync(join(path, FACTS), 'utf8')) as Facts;
+      this.#volumes.set(name, { ...facts, mountpoint: join(path, DATA) });
+    } catch (error) {
+      // Its files are a user's: they stay where they are for him to look at.
+      log.error('a volume whose facts cannot be read is left out', {
+        path,
+        error: messageOf(error),
+      });
+    }
+  }
+
+  #discard(path: string, log: Log): void {
+    const within = readMounts().filter((mount) => mount.mountPoint.startsWith(`${path}/`));
+    for (const mount of within.toReversed()) unmount(mount.mountPoint);
+    rm(path, { recursive: true, force: true }).catch((error: unknown) => {
+      log.warn('cannot remove what is left of a volume', { path, error: messageOf(error) });
+    });
+  }
+
+  async create(request: VolumeRequest): Promise<Volume> {
+    const { driver, labels, options } = request;
+    if (!['', 'local'].includes(driver)) {
+      throw new SwarmError(
+        'unsupported',
+        `volume driver "${driver}" is not supported: use the driver local`,
+      );
+    }
+    const name = request.name === '' ? this.#ids.container() : request.name;
+    const found = this.#volumes.get(name);
+    if (found !== undefined) return sameOr(found, request);
+    checkName(name);
+    parseLocalMount(options);
+    const volume: Volume = {
+      name,
+      driver: 'local',
+      labels,
+      options,
+      createdAtMs: this.#clock.wallMs(),
+      mountpoint: join(this.#directory, name, DATA),
+      anonymous: request.name === '',
+    };
+    this.#write(volume);
+    this.#volumes.set(name, volume);
+    return volume;
+  }
+
+  #write(volume: Volume): void {
+    const path = join(this.#directory, volume.name);
+    if (existsSync(path)) {
+      throw new SwarmError('conflict', `${path} is in the way: move it away, then try again`);
+    }
+    mkdirSync(path, { mode: 0o701 });
+    mkdirSync(volume.mountpoint, { mode: 0o755 });
+    const { mountpoint: _, ...facts } = volume;
+    writeFileSync(join(path, `${FACTS}.tmp`), JSON.stringify(facts), { mode: 0o600 });
+    renameSync(join(path, `${FACTS}.tmp`), join(path, FACTS));
+  }
+
+  get(name: string): Volume | undefined {
+    return this.#volumes.get(name);
+  }
+
+  list(): readonly Volume[] {
+    return [...this.#volumes.values()];
+  }
+
+  async remove(name: string): Promise<void> {
+    const volume = this.#must(name);
+    const users = this.users(name);
+    if (users.length > 0) {
+      throw new SwarmError(
+        'conflict',
+        `remove ${name}: volume is in use - [${users.join(', ')}]: remove these containers first`,
+      );
+    }
+    if (this.#isMounted(volume)) unmount(volume.mountpoint);
+    this.#volumes.delete(name);
+    const doomed = join(this.#directory, `${REMOVED_PREFIX}${this.#ids.object()}`);
+    renameSync(join(this.#directory, name), doomed);
+    await rm(doomed, { recursive: true, force: true });
+  }
+
+  hold(name: string, containerId: string): void {
+    const users = this.#users.get(name) ?? new Set();
+    users.add(containerId);
+    this.#users.set(name, users);
+  }
+
+  release(name: string, containerId: string): void {
+    const users = this.#users.get(name);
+    users?.delete(containerId);
+    if (users?.size === 0) this.#users.delete(name);
+  }
+
+  users(name: string): readonly string[] {
+    return [...(this.#users.get(name) ?? [])];
+  }
+
+  async mount(name: string): Promise<void> {
+    const volume = this.#must(name);
+    const mount = parseLocalMount(volume.options);
+    if (mount === undefined || this.#isMounted(volume)) return;
+    mountLocal(mount, volume.mountpoint, name);
+  }
+
+  #isMounted(volume: Volume): boolean {
+    if (Object.keys(volume.options).length === 0) return false;
+    return readMounts().some((mount) => mount.mountPoint === volume.mountpoint);
+  }
+
+  async fill(name: string, from: CopyUp): Promise<void> {
+    const volume = this.#must(name);
+    await this.#filling.get(name);
+    if (readdirSync(volume.mountpoint).length > 0) return;
+    const scratch = join(this.#directory, SCRATCH);
+    mkdirSync(scratch, { recursive: true, mode: 0o700 });
+    const copy = copyUp(from, volume.mountpoint, scratch).finally(() => {
+      this.#filling.delete(name);
+      removeIfEmpty(scratch);
+    });
+    this.#filling.set(name, copy);
+    await copy;
+  }
+
+  async sizeBytes(name: string): Promise<number> {
+    const volume = this.#must(name);
+    if (Object.keys(volume.options).length > 0) return -1;
+    const { stdout } = await run('du', ['-sxB1', '--apparent-size', volume.mountpoint], {
+      timeout: DU_TIMEOUT_MS,
+    });
+    // The directory itself is none of its contents.
+    return Math.max(0, Number(stdout.split('\t')[0]) - lstatSync(volume.mountpoint).size);
+  }
+
+  #must(name: string): Volume {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) {
+      throw new SwarmError('not_found', `get ${name}: no such volume`);
+    }
+    return volume;
+  }
+}
+
+function removeIfEmpty(directory: string): void {
+  if (readdirSync(directory).length === 0) rmSync(directory, { recursive: true, force: true });
+}
+
+function sameOr(found: Volume, request: VolumeRequest): Volume {
+  const { options } = request;
+  if (Object.keys(options).length === 0 || isDeepStrictEqual({ ...found.options }, { ...options }))
+    return found;
+  throw new SwarmError(
+    'conflict',
+    `a volume named ${found.name} already exists with other options: remove it, or choose ` +
+      'another name',
+  );
+}
+
+function checkName(name: string): void {
+  if (NAME.test(name) && name.length <= NAME_MAX) return;
+  throw new SwarmError(
+    'invalid',
+    `create ${name}: "${name}" includes invalid characters for a local volume name, only ` +
+      '"[a-zA-Z0-9][a-zA-Z0-9_.-]" are allowed. If you intended to pass a host directory, use ' +
+      'absolute path',
+  );
+}

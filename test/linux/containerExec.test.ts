@@ -1,0 +1,295 @@
+/** Programs run in a container besides its own, and clients attached to it. */
+import assert from 'node:assert/strict';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { after, before, test } from 'node:test';
+import { hasCode } from '../../base/errors.ts';
+import type {
+  Container,
+  ContainerConfig,
+  ContainerTable,
+  ExecConfig,
+} from '../../runtime/container/types.ts';
+import { logText, makeTestHost, until } from '../support/rootfs.ts';
+
+const host = makeTestHost('exec');
+let table: ContainerTable;
+
+before(async () => {
+  table = await host.open();
+});
+
+after(async () => {
+  await host.end(table);
+});
+
+async function run(
+  args: readonly string[],
+  extra: Partial<ContainerConfig> = {},
+): Promise<Container> {
+  const container = await table.create(host.config(['/bin/probe', ...args], extra));
+  await container.start();
+  return container;
+}
+
+function exec(args: readonly string[], extra: Partial<ExecConfig> = {}): ExecConfig {
+  return {
+    args: ['/bin/probe', ...args],
+    env: [],
+    workingDir: '',
+    user: '',
+    tty: false,
+    privileged: false,
+    stdin: false,
+    ...extra,
+  };
+}
+
+async function text(stream: AsyncIterable<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of stream) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+async function output(
+  container: Container,
+  args: readonly string[],
+  extra: Partial<ExecConfig> = {},
+): Promise<string> {
+  const one = await container.exec(exec(args, extra));
+  const [out] = await Promise.all([text(one.streams.stdout), text(one.streams.stderr)]);
+  assert.equal(await one.wait(), 0);
+  return out.trimEnd();
+}
+
+test("an exec runs in the container's namespaces, groups and root, and tells its end", async () => {
+  const container = await run(['sleep', '60'], { env: ['A=1', 'B=2'] });
+  const one = await container.exec(exec(['copy', '7'], { stdin: true }));
+  for (const kind of ['mnt', 'uts', 'ipc', 'net', 'pid', 'cgroup']) {
+    const own = readlinkSync(`/proc/${one.pid}/ns/${kind}`);
+    assert.equal(own, readlinkSync(`/proc/${container.pid}/ns/${kind}`), kind);
+  }
+  const groups = (pid: number): string => readFileSync(`/proc/${pid}/cgroup`, 'utf8');
+  assert.equal(groups(one.pid), groups(container.pid));
+  assert.deepEqual([...(await container.processes())].sort(), [container.pid, one.pid].sort());
+  one.streams.stdin?.write('hello ');
+  one.streams.stdin?.end('there\n');
+  assert.equal(await text(one.streams.stdout), 'hello there\nend of input\n');
+  assert.equal(await one.wait(), 7);
+  assert.match(await output(container, ['whoami']), /uid=0 gid=0 cwd=\/ host=testhost/);
+  const env = await output(container, ['env'], { env: ['B=3', 'C=4'] });
+  assert.deepEqual(
+    env.split('\n').filter((line) => /^[A-C]=/.test(line)),
+    ['A=1', 'B=3', 'C=4'],
+  );
+  assert.equal(await logText(container), '');
+  await container.remove();
+});
+
+test('an exec has its own user, directory and privileges, else those of the container', async () => {
+  const container = await run(['sleep', '60'], { user: 'joe', workingDir: '/tmp' });
+  assert.match(await output(container, ['whoami']), /uid=1000 gid=1001 cwd=\/tmp /);
+  const asRoot = { user: '0', workingDir: '/etc' };
+  assert.match(await output(container, ['whoami'], asRoot), /uid=0 gid=0 cwd=\/etc /);
+  const bounding = async (privileged: boolean): Promise<string | undefined> => {
+    const status = await output(container, ['cat', '/proc/self/status'], { privileged });
+    assert.match(status, /Seccomp:\t2/);
+    return /CapBnd:\s+(\w+)/.exec(status)?.[1];
+  };
+  assert.equal(await bounding(false), '00000000a80425fb');
+  const own = /CapBnd:\s+(\w+)/.exec(readFileSync('/proc/self/status', 'utf8'))?.[1];
+  assert.equal(await bounding(true), own);
+  assert.equal(await output(container, ['descriptors']), '0 1 2');
+  await container.remove();
+});
+
+test('what cannot be executed is told as for a container', async () => {
+  const container = await run(['sleep', '60']);
+  const code = async (args: readonly string[]): Promise<string | undefined> => {
+    try {
+      await container.exec({ ...exec([]), args });
+    } catch (error) {
+      return hasCode(error, 'invalid') ? error.detail['exitCode'] : String(error);
+    }
+    return undefined;
+  };
+  assert.equal(await code(['nothing']), '127');
+  assert.equal(await code(['/bin/plain']), '126');
+  await assert.rejects(container.exec(exec(['echo'], { user: 'nobody' })), /unable to find user/);
+  await assert.rejects(container.exec({ ...exec([]), args: [] }), /no exec command/);
+  await container.pause();
+  await assert.rejects(container.exec(exec(['echo'])), /is paused/);
+  await container.resume();
+  await container.stop(0);
+  await assert.rejects(container.exec(exec(['echo'])), /is not running/);
+  await container.remove();
+});
+
+test('an exec is killed, sized, and ends with its container', async () => {
+  const container = await run(['sleep', '60']);
+  const killed = await container.exec(exec(['sleep', '60']));
+  await killed.kill('SIGTERM');
+  assert.equal(await killed.wait(), 143);
+  const terminal = await container.exec(exec(['size', '1'], { tty: true, stdin: true }));
+  await terminal.resize(40, 120);
+  assert.equal(await text(terminal.streams.stdout), '40 rows 120 columns\r\n');
+  assert.equal(await terminal.wait(), 0);
+  assert.equal(await output(container, ['tty'], { tty: true }), 'terminal /dev/pts/0');
+  const left = await container.exec(exec(['sleep', '60']));
+  await container.kill('SIGKILL');
+  assert.equal((await container.wait()).exitCode, 137);
+  assert.equal(await left.wait(), 137);
+  await container.remove();
+});
+
+test('many execs run at once, none loses output, and a slow reader loses none either', async () => {
+  const container = await run(['sleep', '60']);
+  const sums = await Promise.all(
+    Array.from({ length: 60 }, async (_, index) => {
+      const one = await container.exec(exec(['lines', '2000', '60']));
+      if (index % 10 === 0) await host.options.clock.sleep(100);
+      const all = await text(one.streams.stdout);
+      assert.equal(await one.wait(), 0);
+      return all.split('\n').length - 1;
+    }),
+  );
+  assert(sums.every((count) => count === 2000));
+  const slow = await container.exec(exec(['lines', '100000', '60']));
+  await host.options.clock.sleep(300);
+  assert.equal((await text(slow.streams.stdout)).split('\n').length - 1, 100_000);
+  assert.equal(await slow.wait(), 0);
+  await container.remove();
+});
+
+test('an exec nobody listens to any more runs on, also without the daemon', async () => {
+  const container = await run(['sleep', '60']);
+  const one = await container.exec(exec(['ticks', '0']));
+  one.streams.close();
+  await host.options.clock.sleep(100);
+  assert((await container.processes()).includes(one.pid));
+  await table.close();
+  await host.options.clock.sleep(100);
+  table = await host.open();
+  const again = table.get(container.config.id);
+  assert((await again?.processes())?.includes(one.pid));
+  await again?.remove();
+});
+
+test('attached clients get the output from then on, and the log has all of it', async () => {
+  const container = await table.create(host.config(['/bin/probe', 'ticks', '50']));
+  const first = await container.attach({ stdin: false });
+  await container.start();
+  const all = text(first.stdout);
+  await until(async () => (await logText(container)).includes('tick 5\n'), 5000, 'ticks');
+  const second = await container.attach({ stdin: true });
+  assert.equal(second.stdin, undefined);
+  const gone = await container.attach({ stdin: false });
+  gone.close();
+  const some = await text(second.stdout);
+  assert.equal(await all, await logText(container));
+  assert((await all).endsWith(some) && some.length < (await all).length);
+  assert.equal(await text(first.stderr), '');
+  await container.remove();
+});
+
+test('a client that does not read makes the container wait, until it reads or goes', async () => {
+  const container = await run(['lines', '100000', '60']);
+  const slow = await container.attach({ stdin: false });
+  await host.options.clock.sleep(300);
+  assert.equal(container.state, 'running');
+  slow.close();
+  assert.equal((await container.wait()).exitCode, 0);
+  assert.equal((await logText(container)).split('\n').length - 1, 100_000);
+  await container.remove();
+});
+
+test('standard input reaches the container, over a restart of the daemon, until it is closed', async () => {
+  const options = { openStdin: true, stdinOnce: true };
+  let container = await run(['copy', '3'], options);
+  await table.close();
+  table = await host.open();
+  const found = table.get(container.config.id);
+  assert(found !== undefined);
+  container = found;
+  const client = await container.attach({ stdin: true });
+  client.stdin?.write('one\n');
+  await until(async () => (await logText(container)) === 'one\n', 5000, 'the echo');
+  client.stdin?.end('two\n');
+  assert.equal(await text(client.stdout), 'one\ntwo\nend of input\n');
+  assert.equal((await container.wait()).exitCode, 3);
+  await container.remove();
+  const kept = await run(['copy'], { openStdin: true });
+  const [left, right] = [await kept.attach({ stdin: true }), await kept.attach({ stdin: true })];
+  left.stdin?.end('left\n');
+  await until(async () => (await logText(kept)) === 'left\n', 5000, 'the echo');
+  right.stdin?.write('right\n');
+  await until(async () => (await logText(kept)) === 'left\nright\n', 5000, 'the echo');
+  await kept.remove();
+});
+
+test('a terminal is attached to, written to and sized', async () => {
+  const container = await run(['size', '2'], { tty: true, openStdin: true });
+  const client = await container.attach({ stdin: true });
+  await container.resize(30, 100);
+  let seen = '';
+  client.stdout.on('data', (data: Buffer) => {
+    seen += data.toString();
+  });
+  await until(() => seen.includes('30 rows 100 columns'), 5000, 'the first size');
+  client.stdin?.write('typed');
+  await until(() => seen.includes('typed'), 5000, 'the echo of the terminal');
+  await container.resize(31, 100);
+  await container.wait();
+  assert.match(seen, /31 rows 100 columns\r\n$/);
+  await container.remove();
+});
+
+test('it starts again after its end: same files, log going on, a new record', async () => {
+  const container = await table.create(
+    host.config(['/bin/probe', 'write', '/tmp/kept', 'x'], { log: {} }),
+  );
+  await container.start();
+  const first = await container.wait();
+  await container.start();
+  const second = await container.wait();
+  assert(second.startedAtMs >= first.finishedAtMs);
+  const counting = await run(['lines', '3', '5']);
+  await counting.wait();
+  await table.close();
+  table = await host.open();
+  const again = table.get(counting.config.id);
+  assert(again !== undefined);
+  for (let round = 0; round < 5; round += 1) {
+    await again.start();
+    assert.equal((await again.wait()).exitCode, 0);
+  }
+  assert.equal((await logText(again)).split('\n').length - 1, 18);
+  const both = await Promise.allSettled([again.start(), again.start()]);
+  assert.deepEqual(both.map(({ status }) => status).sort(), ['fulfilled', 'rejected']);
+  await again.wait();
+  await again.remove();
+});
+
+test('a paused container stands still, says so after a restart, and can be stopped', async () => {
+  const container = await run(['ticks', '0']);
+  await container.pause();
+  assert.equal(container.paused, true);
+  await assert.rejects(container.pause(), /already paused/);
+  const before = await logText(container);
+  await host.options.clock.sleep(60);
+  assert.equal(await logText(container), before);
+  await table.close();
+  table = await host.open();
+  const again = table.get(container.config.id);
+  assert.equal(again?.paused, true);
+  await again?.resume();
+  assert.equal(again?.paused, false);
+  await until(async () => (await logText(again)).length > before.length, 5000, 'ticks');
+  await again?.rename('other');
+  assert.equal(again?.config.name, 'other');
+  await again?.remove();
+  const polite = await run(['signal', '15']);
+  await until(async () => (await logText(polite)) === 'ready\n', 5000, 'the handler');
+  await polite.pause();
+  assert.equal((await polite.stop(5000)).exitCode, 42);
+  await polite.remove();
+});
