@@ -4,9 +4,11 @@
  * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
  * wire bytes in proto/convert; neither appears here.
  */
+import type { Cluster } from './clusterTypes.ts';
 import type { Config, FileReference, Secret } from './dataTypes.ts';
 import type { TaskState } from './taskState.ts';
 
+export type { Cluster, ClusterSpec, RemovedNode, RootRotation } from './clusterTypes.ts';
 export type { Config, DataSpec, DataTable, FileReference, Secret } from './dataTypes.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -20,59 +22,6 @@ export interface ObjectBase {
 }
 
 export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network' | 'secret' | 'config';
-
-// ---- cluster -----------------------------------------------------------------------------------
-
-export interface ClusterSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly taskHistoryLimit: number;
-  readonly heartbeatPeriodMs: number;
-  readonly certificateExpiryMs: number;
-  /** Raft entries between snapshots, and kept behind one for slow followers. */
-  readonly snapshotInterval: number;
-  readonly logEntriesForSlowFollowers: number;
-  readonly autoLockManagers: boolean;
-  /** Another number than before asks for a new root certificate. */
-  readonly forceRotate: number;
-  /** PEM; the root that a user gave; '' = one made here. Its key is kept elsewhere. */
-  readonly signingCaCertificate: string;
-}
-
-/** A root certificate that is taking the place of the present one. */
-export interface RootRotation {
-  readonly certificate: string;
-  readonly privateKey: string;
-  /** The new root's key certified by the old root, for those who do not know the new one yet. */
-  readonly crossSigned: string;
-}
-
-export interface RemovedNode {
-  readonly id: string;
-  readonly untilMs: number;
-}
-
-/** There is exactly one, named 'default'. */
-export interface Cluster extends ObjectBase {
-  readonly spec: ClusterSpec;
-  /** PEM; the key is the reason why managers' disks and wire are trusted. */
-  readonly rootCaCertificate: string;
-  readonly rootCaKey: string;
-  readonly rootRotation: RootRotation | undefined;
-  /** Secrets of the join tokens (the part after the digest). */
-  readonly joinSecretWorker: string;
-  readonly joinSecretManager: string;
-  /** CIDR pools for overlay networks, and the size (prefix length) of what is cut from them. */
-  readonly addressPools: readonly string[];
-  readonly subnetSize: number;
-  readonly vxlanPort: number;
-  /** Raft ids of removed managers; they never come back. */
-  readonly removedRaftIds: readonly number[];
-  /** Removed nodes whose certificates may still be valid, and until when (Unix ms). */
-  readonly removedNodes: readonly RemovedNode[];
-  /** When a user last asked for the tasks to be spread anew; 0 never. */
-  readonly rebalanceAtMs: number;
-}
 
 // ---- node --------------------------------------------------------------------------------------
 

@@ -49,8 +49,8 @@ async function wantedRoot(options: NewRootOptions): Promise<KeyedCertificate | u
   if (signingCaKey === '') {
     throw new SwarmError(
       'invalid',
-      'CAConfig.SigningCAKey is missing: give the key of the new root certificate, as an external ' +
-        'CA is not supported',
+      'CAConfig.SigningCAKey is missing: give the key of the new root certificate: external ' +
+        'CAs are not supported',
     );
   }
   return givenRoot(given, signingCaKey, nowMs);

@@ -70,7 +70,10 @@ after(() => swarm.close());
 test('every node gets a certificate of a new root, and writes and tasks go on', async () => {
   const spec = objects.serviceSpec('web', {
     replicas: 3,
-    task: { container: objects.container(), networks: [{ target: 'none', aliases: [], addresses: [] }] },
+    task: {
+      container: objects.container(),
+      networks: [{ target: 'none', aliases: [], addresses: [] }],
+    },
   });
   const service = await m1.control.createService(spec);
   const tasks = () => [...m1.control.store.tasksOfService(service.id)];
