@@ -15,7 +15,8 @@ import type { Attachment, AttachRequest, HostNetwork } from '../runtime/net/type
 export const NETWORK_READY_MS = 10_000;
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
-const RECONCILE_MS = 5_000;
+/** The network itself looks every second for what others changed; this compares all of it. */
+const RECONCILE_MS = 30_000;
 /** A replacement often follows at once: what its predecessor used is kept that long. */
 const LINGER_MS = 2000;
 

@@ -38,6 +38,8 @@ export interface PortJson {
   TargetPort: number;
   PublishedPort?: number;
   PublishMode: string;
+  /** The one address it is published on; every one when absent. Not of Docker's API. */
+  HostIP?: string;
 }
 
 export interface MountJson {
@@ -147,6 +149,8 @@ export interface UpdateConfigJson {
   Monitor?: number;
   MaxFailureRatio?: number;
   Order?: string;
+  /** Nanoseconds. Not of Docker's API. */
+  ProgressDeadline?: number;
 }
 
 export interface NetworkAttachmentJson {

@@ -31,16 +31,40 @@ function terminal(stream: NodeJS.WriteStream): Terminal {
   };
 }
 
-/** Boolean flags that Docker's users write as --flag=true or --flag=false. */
-const BOOLEAN_FLAG =
-  /^--(read-only|tty|detach|internal|attachable|no-trunc|force|quiet|ipv6)=(true|false|1|0)$/;
+/** Docker's users write --flag=true and --flag=false for flags without a value. */
+const BOOLEAN_FLAG = /^--([a-z0-9-]+)=(true|false|1|0|t|f)$/i;
 
-function normalise(argv: readonly string[]): string[] {
-  return argv.flatMap((arg) => {
-    const match = BOOLEAN_FLAG.exec(arg);
+/** What a command knows of flags, however deep below `command` the words lead. */
+function flagNamed(command: Command, argv: readonly string[], name: string): FlagKind {
+  let found: FlagKind = 'unknown';
+  let at: Command | undefined = command;
+  for (const word of ['', ...argv]) {
+    const below: Command | undefined = at?.commands.find(
+      (item) => item.name() === word || item.aliases().includes(word),
+    );
+    if (word !== '' && below === undefined) continue;
+    at = word === '' ? at : below;
+    const own = at?.options.filter((option) => option.long === `--${name}`) ?? [];
+    const [option] = own;
+    if (option === undefined) continue;
+    const hasOpposite = at?.options.some((item) => item.long === `--no-${name}`) === true;
+    found = option.isBoolean() ? (hasOpposite ? 'both' : 'boolean') : 'value';
+  }
+  return found;
+}
+
+type FlagKind = 'unknown' | 'value' | 'boolean' | 'both';
+
+function normalise(program: Command, argv: readonly string[]): string[] {
+  const end = argv.indexOf('--');
+  return argv.flatMap((arg, at) => {
+    const match = end >= 0 && at > end ? null : BOOLEAN_FLAG.exec(arg);
     if (match === null) return [arg];
-    if (match[2] === 'true' || match[2] === '1') return [`--${match[1]}`];
-    return match[1] === 'read-only' || match[1] === 'tty' ? [`--no-${match[1]}`] : [];
+    const [, name, value] = match;
+    const kind = flagNamed(program, argv, name);
+    if (kind === 'unknown' || kind === 'value') return [arg];
+    if (/^(true|1|t)$/i.test(value)) return [`--${name}`];
+    return kind === 'both' ? [`--no-${name}`] : [];
   });
 }
 
@@ -111,7 +135,7 @@ async function main(argv: readonly string[]): Promise<number> {
     else program.command(group.name, { hidden: group.hidden }).description(group.about);
   }
   try {
-    const words = unknownHelped(program, argv) ?? normalise(argv);
+    const words = unknownHelped(program, argv) ?? normalise(program, argv);
     await program.parseAsync(words, { from: 'user' });
   } catch (error) {
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_ERROR;

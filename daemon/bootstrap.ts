@@ -67,6 +67,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     subnetSize,
     vxlanPort,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
   const nodeId = ids.object();
@@ -95,6 +96,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     manager: { raftId: FIRST_RAFT_ID, address: `${advertised.host}:${advertised.port}` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: issued.serial,
   };
   return {

@@ -37,6 +37,7 @@ import { readTaskLogs } from './taskLogs.ts';
 import type {
   DaemonNode,
   HostInfo,
+  HostRooms,
   InitRequest,
   JoinRequest,
   LocalNode,
@@ -53,6 +54,7 @@ const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
   readonly version: string;
+  readonly host: HostRooms;
   readonly #environment: Environment;
   readonly #options: DaemonOptions;
   readonly #runtime: HostRuntime;
@@ -66,11 +68,17 @@ export class Node implements DaemonNode {
   #description: NodeDescription | undefined;
   #describedAtMs = 0;
 
-  constructor(environment: Environment, options: DaemonOptions, runtime: HostRuntime) {
+  constructor(
+    environment: Environment,
+    options: DaemonOptions,
+    runtime: HostRuntime,
+    host: HostRooms,
+  ) {
     this.version = VERSION;
     this.#environment = environment;
     this.#options = options;
     this.#runtime = runtime;
+    this.host = host;
     this.#identity = new Identity(options.dataRoot);
   }
 

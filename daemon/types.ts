@@ -5,6 +5,8 @@
 import type { Control } from '../manager/control/types.ts';
 import type { NodeAvailability, NodeRole } from '../model/types.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
+import type { VolumeStore } from '../runtime/volume/types.ts';
+import type { LocalContainers } from './containers/manager.ts';
 
 export interface InitRequest {
   /** 'host[:port]' or interface name; '' = choose (error when there is more than one candidate). */
@@ -73,9 +75,16 @@ export interface TaskLogRecord {
   readonly data: Uint8Array;
 }
 
+/** What belongs to this host alone, in or out of a swarm. */
+export interface HostRooms {
+  readonly containers: LocalContainers;
+  readonly volumes: VolumeStore;
+}
+
 export interface DaemonNode {
   readonly version: string;
   readonly images: ImageStore;
+  readonly host: HostRooms;
   local(): LocalNode;
   info(): HostInfo;
   /** The cluster; SwarmError 'not_manager' with the way out when this node is no manager. */

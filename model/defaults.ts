@@ -86,6 +86,7 @@ export const DEFAULT_CONTAINER_EXTRAS = {
   oomScoreAdj: 0,
   noNewPrivileges: false,
   seccomp: 'default',
+  selinuxDisabled: false,
   openStdin: false,
   registryAuth: '',
 } as const;

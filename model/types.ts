@@ -4,7 +4,10 @@
  * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
  * wire bytes in proto/convert; neither appears here.
  */
+import type { Config, FileReference, Secret } from './dataTypes.ts';
 import type { TaskState } from './taskState.ts';
+
+export type { Config, DataSpec, DataTable, FileReference, Secret } from './dataTypes.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -32,6 +35,11 @@ export interface ClusterSpec {
   readonly autoLockManagers: boolean;
 }
 
+export interface RemovedNode {
+  readonly id: string;
+  readonly untilMs: number;
+}
+
 /** There is exactly one, named 'default'. */
 export interface Cluster extends ObjectBase {
   readonly spec: ClusterSpec;
@@ -47,6 +55,8 @@ export interface Cluster extends ObjectBase {
   readonly vxlanPort: number;
   /** Raft ids of removed managers; they never come back. */
   readonly removedRaftIds: readonly number[];
+  /** Removed nodes whose certificates may still be valid, and until when (Unix ms). */
+  readonly removedNodes: readonly RemovedNode[];
   /** When a user last asked for the tasks to be spread anew; 0 never. */
   readonly rebalanceAtMs: number;
 }
@@ -114,6 +124,8 @@ export interface Node extends ObjectBase {
   readonly downSinceMs: number;
   /** Since when it can take tasks (ready and active); 0 while down, drained or paused. */
   readonly availableSinceMs: number;
+  /** Raft index at which `spec` was set; an update must know it. */
+  readonly specVersion: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
 }
@@ -229,25 +241,13 @@ export interface ContainerSpec {
   readonly oomScoreAdj: number;
   readonly noNewPrivileges: boolean;
   readonly seccomp: 'default' | 'unconfined';
+  /** Asked for: no SELinux label. There is none anyway. */
+  readonly selinuxDisabled: boolean;
   readonly openStdin: boolean;
   /** Docker's X-Registry-Auth as the client sent it; for agents only, never shown. '' = none. */
   readonly registryAuth: string;
   readonly secrets: readonly FileReference[];
   readonly configs: readonly FileReference[];
-}
-
-/** A secret or config of the cluster as a file in a container. */
-export interface FileReference {
-  /** Secret or config. In a request '' or a name is resolved to it by control. */
-  readonly id: string;
-  readonly name: string;
-  /** Its path; when not absolute, below /run/secrets (secrets) or / (configs). */
-  readonly target: string;
-  /** Whole numbers as text, as Docker has them. */
-  readonly uid: string;
-  readonly gid: string;
-  /** Permission bits. */
-  readonly mode: number;
 }
 
 export interface NetworkAttachmentSpec {
@@ -256,6 +256,8 @@ export interface NetworkAttachmentSpec {
   readonly aliases: readonly string[];
   /** Addresses of slot 1, 2, ..., without prefix length; a slot beyond gets a free one. */
   readonly addresses: readonly string[];
+  /** Docker's driver options that say nothing to the overlay: kept for who set them. */
+  readonly driverOptions?: Labels;
 }
 
 export interface Placement {
@@ -334,6 +336,8 @@ export interface ServiceSpec {
   readonly rollback: UpdateConfig;
   readonly endpointMode: 'vip' | 'dnsrr';
   readonly ports: readonly PortConfig[];
+  /** Its networks were named beside the task, as old clients do; they are shown there. */
+  readonly networksOnService?: true;
 }
 
 export type UpdateState =
@@ -461,28 +465,6 @@ export interface Network extends ObjectBase {
   /** Why it cannot be allocated; '' when it is. */
   readonly error: string;
 }
-
-// ---- secrets and configs -----------------------------------------------------------------------
-
-/** Bytes by name. Only the labels of one that exists change. */
-export interface DataSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly data: Uint8Array;
-  /** 'golang': templates in the data are replaced where a task gets it; '' = as it is. */
-  readonly templating: '' | 'golang';
-}
-
-/** Never shown to anyone but the tasks that name it. */
-export interface Secret extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export interface Config extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export type DataTable = 'secret' | 'config';
 
 export interface Tables {
   readonly cluster: Cluster;

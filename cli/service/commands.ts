@@ -28,7 +28,7 @@ function registerWrites(service: Command, run: Run): void {
   const create = addCommand(service, 'create <image> [command] [args...]', 'start a service')
     .passThroughOptions()
     .option('--name <name>', 'its name (default: made up)')
-    .option('--mode <word>', 'replicated or global', 'replicated');
+    .option('--mode <word>', 'replicated, global, replicated-job or global-job', 'replicated');
   addScalars(create);
   addCreateLists(create);
   create.action(

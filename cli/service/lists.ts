@@ -6,7 +6,9 @@
 import { readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { type Command, collect } from '../command.ts';
-import type { LabelMap, ServiceSpecJson } from '../docker.ts';
+import type { GenericResourceJson, LabelMap, ServiceSpecJson } from '../docker.ts';
+import { addCapabilities, applyCapabilities } from './capabilities.ts';
+import { parseMount } from './mount.ts';
 import * as parse from './parse.ts';
 
 interface ListFlag<T = unknown> {
@@ -31,7 +33,7 @@ function list<T>(flag: ListFlag<T>): ListFlag {
   return flag as unknown as ListFlag;
 }
 
-type ContainerKey = 'Env' | 'Groups' | 'Hosts' | 'CapabilityAdd' | 'CapabilityDrop';
+type ContainerKey = 'Env' | 'Groups' | 'Hosts';
 
 /** A list of texts in the container's specification. */
 function texts(
@@ -96,6 +98,10 @@ function labels(
 
 function nameOf(variable: string): string {
   return variable.split('=', 1)[0];
+}
+
+function kindOf(item: GenericResourceJson): string {
+  return item.DiscreteResourceSpec?.Kind ?? item.NamedResourceSpec?.Kind ?? '';
 }
 
 export const LIST_FLAGS: readonly ListFlag[] = [
@@ -166,7 +172,7 @@ export const LIST_FLAGS: readonly ListFlag[] = [
   list({
     name: 'network',
     value: 'network',
-    about: 'network: its name, or name=NETWORK,alias=NAME',
+    about: 'network: its name, or name=NETWORK,alias=NAME,ip=ADDRESS',
     removes: 'network',
     get: (spec) => spec.TaskTemplate.Networks ?? [],
     set: (spec, items) => {
@@ -179,14 +185,17 @@ export const LIST_FLAGS: readonly ListFlag[] = [
     name: 'publish',
     short: '-p',
     value: 'port',
-    about: 'publish a port: PUBLISHED:TARGET[/PROTOCOL], or published=,target=,protocol=,mode=',
+    about:
+      'publish a port: [ADDRESS:]PUBLISHED:TARGET[/PROTOCOL], or ' +
+      'published=,target=,protocol=,mode=,ip=',
     removes: 'target-port',
     get: (spec) => spec.EndpointSpec?.Ports ?? [],
     set: (spec, items) => {
       spec.EndpointSpec = { ...spec.EndpointSpec, Ports: items };
     },
     parse: parse.parsePublish,
-    key: (item) => `${item.TargetPort}/${item.Protocol}/${item.PublishedPort ?? 0}`,
+    key: (item) =>
+      `${item.HostIP ?? ''}/${item.TargetPort}/${item.Protocol}/${item.PublishedPort ?? 0}`,
     removed: (item, text) => {
       const [target, protocol = 'tcp'] = (text.split(':').pop() ?? '').split('/');
       return String(item.TargetPort) === target && item.Protocol === protocol;
@@ -195,13 +204,13 @@ export const LIST_FLAGS: readonly ListFlag[] = [
   list({
     name: 'mount',
     value: 'mount',
-    about: 'mount: type=bind|tmpfs,source=,target=,readonly',
+    about: 'mount: type=volume|bind|tmpfs,source=,target=,readonly, and options of the type',
     removes: 'target',
     get: (spec) => spec.TaskTemplate.ContainerSpec.Mounts ?? [],
     set: (spec, items) => {
       spec.TaskTemplate.ContainerSpec.Mounts = items;
     },
-    parse: (text) => [parse.parseMount(text)],
+    parse: (text) => [parseMount(text)],
     key: (item) => item.Target,
   }),
   texts('Groups', { name: 'group', value: 'group', about: 'further group', removes: 'group' }),
@@ -216,32 +225,70 @@ export const LIST_FLAGS: readonly ListFlag[] = [
       return text === name || text === `${name}:${address}`;
     },
   }),
+  list({
+    name: 'secret',
+    value: 'secret',
+    about: 'secret as a file: its name, or source=,target=,uid=,gid=,mode=',
+    removes: 'secret',
+    get: (spec) => spec.TaskTemplate.ContainerSpec.Secrets ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.ContainerSpec.Secrets = items;
+    },
+    parse: (text) => [parse.parseSecretUse(text)],
+    key: (item) => `${item.SecretName} ${item.File.Name}`,
+    removed: (item, text) => item.SecretName === text,
+  }),
+  list({
+    name: 'config',
+    value: 'config',
+    about: 'config as a file: its name, or source=,target=,uid=,gid=,mode=',
+    removes: 'config',
+    get: (spec) => spec.TaskTemplate.ContainerSpec.Configs ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.ContainerSpec.Configs = items;
+    },
+    parse: (text) => [parse.parseConfigUse(text)],
+    key: (item) => `${item.ConfigName} ${item.File.Name}`,
+    removed: (item, text) => item.ConfigName === text,
+  }),
+  list({
+    name: 'ulimit',
+    value: 'name=soft[:hard]',
+    about: 'limit of its processes',
+    removes: 'name',
+    get: (spec) => spec.TaskTemplate.ContainerSpec.Ulimits ?? [],
+    set: (spec, items) => {
+      spec.TaskTemplate.ContainerSpec.Ulimits = items;
+    },
+    parse: (text) => [parse.parseUlimit(text)],
+    key: (item) => item.Name,
+  }),
+  list({
+    name: 'generic-resource',
+    value: 'kind=value',
+    about: 'what a host must have, e.g. gpu=2',
+    removes: 'kind',
+    get: (spec) => spec.TaskTemplate.Resources?.Reservations?.GenericResources ?? [],
+    set: (spec, items) => {
+      const { Resources } = spec.TaskTemplate;
+      const Reservations = { ...Resources?.Reservations, GenericResources: items };
+      spec.TaskTemplate.Resources = { ...Resources, Reservations };
+    },
+    parse: parse.parseGenericResource,
+    key: (item) => kindOf(item),
+    removed: (item, text) => kindOf(item) === text.split('=')[0],
+  }),
   dns('Nameservers', 'dns', 'DNS server'),
   dns('Search', 'dns-search', 'DNS search domain'),
   dns('Options', 'dns-option', 'DNS option'),
 ];
 
-/** Long names that are the same on create and update; there is nothing to remove. */
-export const CAPABILITY_FLAGS: readonly ListFlag[] = [
-  texts('CapabilityAdd', {
-    name: 'cap-add',
-    value: 'capability',
-    about: 'add a capability',
-    removes: '',
-  }),
-  texts('CapabilityDrop', {
-    name: 'cap-drop',
-    value: 'capability',
-    about: 'drop a capability',
-    removes: '',
-  }),
-];
-
 export function addCreateLists(command: Command): void {
-  for (const flag of [...LIST_FLAGS, ...CAPABILITY_FLAGS]) {
+  for (const flag of LIST_FLAGS) {
     const short = flag.short === undefined ? '' : `${flag.short}, `;
     command.option(`${short}--${flag.name} <${flag.value}>`, `${flag.about} (repeatable)`, collect);
   }
+  addCapabilities(command);
   command.option('--env-file <file>', 'read environment variables from a file', collect);
 }
 
@@ -250,9 +297,7 @@ export function addUpdateLists(command: Command): void {
     command.option(`--${flag.name}-add <${flag.value}>`, `add or change: ${flag.about}`, collect);
     command.option(`--${flag.name}-rm <${flag.removes}>`, `remove: ${flag.about}`, collect);
   }
-  for (const flag of CAPABILITY_FLAGS) {
-    command.option(`--${flag.name} <${flag.value}>`, flag.about, collect);
-  }
+  addCapabilities(command);
 }
 
 type Options = Readonly<Record<string, unknown>>;
@@ -275,10 +320,11 @@ function add(flag: ListFlag, spec: ServiceSpecJson, values: readonly string[]): 
 /** Puts the lists of create's flags into a specification. */
 export function applyCreateLists(spec: ServiceSpecJson, options: Options): void {
   for (const file of given(options, 'env-file')) add(LIST_FLAGS[0], spec, readEnvFile(file));
-  for (const flag of [...LIST_FLAGS, ...CAPABILITY_FLAGS]) {
+  for (const flag of LIST_FLAGS) {
     const values = given(options, flag.name);
     if (values.length > 0) add(flag, spec, values);
   }
+  applyCapabilities(spec, given(options, 'cap-add'), given(options, 'cap-drop'));
 }
 
 /** Applies update's -add and -rm flags; what is to be removed and is not there is gone already. */
@@ -288,10 +334,7 @@ export function applyUpdateLists(spec: ServiceSpecJson, options: Options): void 
     const values = given(options, `${flag.name}-add`);
     if (values.length > 0) add(flag, spec, values);
   }
-  for (const flag of CAPABILITY_FLAGS) {
-    const values = given(options, flag.name);
-    if (values.length > 0) add(flag, spec, values);
-  }
+  applyCapabilities(spec, given(options, 'cap-add'), given(options, 'cap-drop'));
 }
 
 function remove(flag: ListFlag, spec: ServiceSpecJson, text: string): void {

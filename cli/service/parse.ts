@@ -2,25 +2,22 @@
  * The texts of service flags -> the API's JSON: published ports, mounts, networks, hosts. Docker's
  * short and long forms. Each error names the text and the form that is wanted.
  */
-import { parseBytes } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
-import type { MountJson, NetworkAttachmentJson, PortJson } from '../docker.ts';
+import type {
+  ConfigReferenceJson,
+  FileTargetJson,
+  GenericResourceJson,
+  NetworkAttachmentJson,
+  PortJson,
+  SecretReferenceJson,
+  UlimitJson,
+} from '../docker.ts';
+import { csvFields } from './mount.ts';
 
 const PORT_MAX = 65_535;
 
 function invalid(what: string, text: string, how: string): SwarmError {
   return new SwarmError('invalid', `invalid ${what} "${text}": ${how}`);
-}
-
-/** 'a=1,b=2' -> fields; a name without '=' has the value 'true'. */
-function fieldsOf(text: string): Map<string, string> {
-  const fields = new Map<string, string>();
-  for (const part of text.split(',')) {
-    const equals = part.indexOf('=');
-    const name = (equals < 0 ? part : part.slice(0, equals)).trim().toLowerCase();
-    fields.set(name, equals < 0 ? 'true' : part.slice(equals + 1).trim());
-  }
-  return fields;
 }
 
 function port(text: string, whole: string): number {
@@ -39,16 +36,21 @@ function range(text: string, whole: string): number[] {
   return Array.from({ length: to - from + 1 }, (_, index) => from + index);
 }
 
-/** '8080:80/tcp', '80', '8000-8002:80-82', or 'published=8080,target=80,protocol=tcp,mode=host'. */
+/** The address and the rest of '127.0.0.1:80:80', '[::1]:80:80', '80:80'; '' for every address. */
+function splitAddress(text: string): [string, string] {
+  const match = /^(?:\[([^\]]+)\]|(\d+\.\d+\.\d+\.\d+)):(.*)$/.exec(text);
+  if (match === null) return ['', text];
+  return [match[1] ?? match[2], match[3].replace(/^:/, '')];
+}
+
+/** '8080:80/tcp', '80', '8000-8002:80-82', 'ADDRESS:8080:80', or 'published=8080,target=80,...'. */
 export function parsePublish(text: string): PortJson[] {
   if (text.includes('=')) return [parseLongPublish(text)];
-  const how = 'write PUBLISHED:TARGET[/PROTOCOL], e.g. 8080:80';
-  const [addresses, protocol = 'tcp', ...rest] = text.split('/');
-  if (rest.length > 0) throw invalid('port', text, how);
+  const how = 'write [ADDRESS:]PUBLISHED:TARGET[/PROTOCOL], e.g. 8080:80';
+  const [address, whole] = splitAddress(text);
+  const [addresses, protocol = 'tcp', ...rest] = whole.split('/');
   const parts = addresses.split(':');
-  if (parts.length > 2) {
-    throw invalid('port', text, `publishing on one address is not supported: ${how}`);
-  }
+  if (rest.length > 0 || parts.length > 2) throw invalid('port', text, how);
   const targets = range(parts[parts.length - 1], text);
   const published = parts.length === 2 ? range(parts[0], text) : undefined;
   if (published !== undefined && published.length !== targets.length) {
@@ -59,62 +61,119 @@ export function parsePublish(text: string): PortJson[] {
     TargetPort: target,
     ...(published === undefined ? {} : { PublishedPort: published[index] }),
     PublishMode: 'ingress',
+    ...(address === '' ? {} : { HostIP: address }),
   }));
 }
 
 function parseLongPublish(text: string): PortJson {
   const out: PortJson = { Protocol: 'tcp', TargetPort: 0, PublishMode: 'ingress' };
-  for (const [name, value] of fieldsOf(text)) {
+  for (const [name, value] of csvFields(text)) {
     if (name === 'target') out.TargetPort = port(value, text);
     else if (name === 'published') out.PublishedPort = value === '0' ? 0 : port(value, text);
     else if (name === 'protocol') out.Protocol = value.toLowerCase();
     else if (name === 'mode') out.PublishMode = value.toLowerCase();
     else if (name === 'name') out.Name = value;
-    else
-      throw invalid('port', text, `"${name}" is not known: use published, target, protocol, mode`);
+    else if (name === 'ip') out.HostIP = value;
+    else {
+      const known = 'published, target, protocol, mode, ip';
+      throw invalid('port', text, `"${name}" is not known: use ${known}`);
+    }
   }
   if (out.TargetPort === 0) throw invalid('port', text, 'target is missing');
   return out;
 }
 
-export function parseMount(text: string): MountJson {
-  const mount: MountJson = { Type: 'volume', Target: '' };
-  for (const [name, value] of fieldsOf(text)) {
-    if (name === 'type') mount.Type = value.toLowerCase();
-    else if (name === 'source' || name === 'src') mount.Source = value;
-    else if (name === 'target' || name === 'dst' || name === 'destination') mount.Target = value;
-    else if (name === 'readonly' || name === 'ro') mount.ReadOnly = isTrue(value);
-    else if (name === 'tmpfs-size') {
-      mount.TmpfsOptions = { ...mount.TmpfsOptions, SizeBytes: parseBytes(value) };
-    } else if (name === 'tmpfs-mode') {
-      if (!/^0?[0-7]{3,4}$/.test(value)) throw invalid('mount', text, 'tmpfs-mode is octal: 1777');
-      mount.TmpfsOptions = { ...mount.TmpfsOptions, Mode: Number.parseInt(value, 8) };
-    } else {
-      const known = 'type, source, target, readonly, tmpfs-size, tmpfs-mode';
-      throw invalid('mount', text, `"${name}" is not supported: use ${known}`);
-    }
-  }
-  if (mount.Target === '') throw invalid('mount', text, 'target is missing');
-  return mount;
-}
+/** Where a task's own address in a network is asked for: Docker's API has no field for it. */
+export const ADDRESS_OPTION = 'tsswarm.address';
 
-function isTrue(value: string): boolean {
-  return value === '' || value === 'true' || value === '1';
-}
-
-/** 'front' or 'name=front,alias=web,alias=www'. */
+/** 'front' or 'name=front,alias=web,alias=www,driver-opt=key=value,ip=10.0.0.5'. */
 export function parseNetwork(text: string): NetworkAttachmentJson {
   if (!text.includes('=')) return { Target: text };
   let target = '';
   const aliases: string[] = [];
-  for (const part of text.split(',')) {
-    const [name, value = ''] = part.split('=', 2);
+  const options: Record<string, string> = {};
+  for (const [name, value] of csvFields(text)) {
     if (name === 'name') target = value;
     else if (name === 'alias') aliases.push(value);
-    else throw invalid('network', text, `"${name}" is not supported: use name and alias`);
+    else if (name === 'ip') options[ADDRESS_OPTION] = value;
+    else if (name === 'driver-opt') {
+      const equals = value.indexOf('=');
+      if (equals <= 0) throw invalid('network', text, 'write driver-opt=key=value');
+      options[value.slice(0, equals)] = value.slice(equals + 1);
+    } else {
+      throw invalid('network', text, `"${name}" is not supported: use name, alias, driver-opt, ip`);
+    }
   }
   if (target === '') throw invalid('network', text, 'name is missing');
-  return { Target: target, ...(aliases.length === 0 ? {} : { Aliases: aliases }) };
+  return {
+    Target: target,
+    ...(aliases.length === 0 ? {} : { Aliases: aliases }),
+    ...(Object.keys(options).length === 0 ? {} : { DriverOpts: options }),
+  };
+}
+
+const FILE_MODE = 0o444;
+
+/** 'name' or 'source=name,target=path,uid=1,gid=2,mode=0400': the object's name, and its file. */
+function parseFileUse(what: string, text: string): { source: string; File: FileTargetJson } {
+  const File: FileTargetJson = { Name: '', UID: '0', GID: '0', Mode: FILE_MODE };
+  let source = '';
+  if (!text.includes('=')) source = text;
+  else {
+    for (const [name, value] of csvFields(text)) {
+      if (name === 'source' || name === 'src') source = value;
+      else if (name === 'target') File.Name = value;
+      else if (name === 'uid') File.UID = value;
+      else if (name === 'gid') File.GID = value;
+      else if (name === 'mode') {
+        if (!/^0?[0-7]{3,4}$/.test(value)) throw invalid(what, text, 'mode is octal: 0440');
+        File.Mode = Number.parseInt(value, 8);
+      } else {
+        throw invalid(what, text, `"${name}" is not known: use source, target, uid, gid, mode`);
+      }
+    }
+  }
+  if (source === '') throw invalid(what, text, 'source is missing');
+  if (File.Name === '') File.Name = source;
+  return { source, File };
+}
+
+/** Its id is filled in when it is sent. */
+export function parseSecretUse(text: string): SecretReferenceJson {
+  const { source, File } = parseFileUse('secret', text);
+  return { File, SecretID: '', SecretName: source };
+}
+
+/** Its id is filled in when it is sent. */
+export function parseConfigUse(text: string): ConfigReferenceJson {
+  const { source, File } = parseFileUse('config', text);
+  return { File, ConfigID: '', ConfigName: source };
+}
+
+/** 'nofile=1024:2048' or 'nproc=512'; -1 is no limit. */
+export function parseUlimit(text: string): UlimitJson {
+  const match = /^([a-z]+)=(-?\d+)(?::(-?\d+))?$/.exec(text);
+  if (match === null)
+    throw invalid('ulimit', text, 'write NAME=SOFT[:HARD], e.g. nofile=1024:2048');
+  const soft = Number(match[2]);
+  const hard = match[3] === undefined ? soft : Number(match[3]);
+  if (hard !== -1 && (soft === -1 || soft > hard)) {
+    throw invalid('ulimit', text, 'the soft limit is at most the hard one');
+  }
+  return { Name: match[1], Soft: soft, Hard: hard };
+}
+
+/** 'gpu=2' or named ones: 'gpu=a', which are as many as are named. */
+export function parseGenericResource(text: string): GenericResourceJson[] {
+  return csvFields(text).map(([, value], at) => {
+    const Kind = text.split(',')[at].split('=')[0].trim();
+    if (!text.includes('=') || Kind === '' || value === '') {
+      throw invalid('generic resource', text, 'write KIND=COUNT or KIND=NAME');
+    }
+    return /^\d+$/.test(value)
+      ? { DiscreteResourceSpec: { Kind, Value: Number(value) } }
+      : { NamedResourceSpec: { Kind, Value: value } };
+  });
 }
 
 /** 'name:address' -> 'address name', as /etc/hosts has it. */

@@ -9,6 +9,7 @@ import { REBALANCE_LABEL } from '../../model/defaults.ts';
 import { type Command, collect } from '../command.ts';
 import type {
   ContainerSpecJson,
+  HealthJson,
   ResourcesJson,
   ServiceSpecJson,
   TaskSpecJson,
@@ -110,18 +111,70 @@ function updating(
     })),
     flag('failure-action <word>', 'pause, continue or rollback', (v) => ({ FailureAction: v })),
     flag('order <word>', 'stop-first or start-first', (v) => ({ Order: v })),
+    flag('progress-deadline <duration>', 'how long without progress is a failure', (v) => ({
+      ProgressDeadline: duration(v),
+    })),
   ];
 }
+
+function health(usage: string, about: string, change: (value: string) => HealthJson): ScalarFlag {
+  return container(`--health-${usage}`, about, (spec, value) => {
+    // A check that was switched off is on again.
+    const { Test = [], ...rest } = spec.Healthcheck ?? {};
+    const kept = Test[0] === 'NONE' || Test.length === 0 ? {} : { Test };
+    spec.Healthcheck = { ...rest, ...kept, ...change(value) };
+  });
+}
+
+const HEALTH_FLAGS: readonly ScalarFlag[] = [
+  health('cmd <command>', 'command that says whether a task is healthy', (value) =>
+    value === '' ? {} : { Test: ['CMD-SHELL', value] },
+  ),
+  health('interval <duration>', 'between checks', (value) => ({ Interval: duration(value) })),
+  health('retries <count>', 'failures in a row that make it unhealthy', (value) => ({
+    Retries: count(value),
+  })),
+  health('start-interval <duration>', 'between checks while it starts', (value) => ({
+    StartInterval: duration(value),
+  })),
+  health('start-period <duration>', 'time to start, in which failures do not count', (value) => ({
+    StartPeriod: duration(value),
+  })),
+  health('timeout <duration>', 'how long a check may take', (value) => ({
+    Timeout: duration(value),
+  })),
+];
 
 export const SCALAR_FLAGS: readonly ScalarFlag[] = [
   {
     usage: '--replicas <count>',
     about: 'how many tasks',
     apply: (spec, value) => {
-      if (spec.Mode?.Global !== undefined) {
+      if (spec.Mode?.Global !== undefined || spec.Mode?.GlobalJob !== undefined) {
         throw new SwarmError('invalid', '--replicas is only for replicated services');
       }
-      spec.Mode = { Replicated: { Replicas: count(value) } };
+      const job = spec.Mode?.ReplicatedJob;
+      spec.Mode =
+        job === undefined
+          ? { Replicated: { Replicas: count(value) } }
+          : {
+              ReplicatedJob: {
+                MaxConcurrent: count(value),
+                ...job,
+                TotalCompletions: count(value),
+              },
+            };
+    },
+  },
+  {
+    usage: '--max-concurrent <count>',
+    about: 'of a replicated job: tasks at a time (default: --replicas)',
+    apply: (spec, value) => {
+      const job = spec.Mode?.ReplicatedJob;
+      if (job === undefined) {
+        throw new SwarmError('invalid', '--max-concurrent is only for replicated jobs');
+      }
+      spec.Mode = { ReplicatedJob: { ...job, MaxConcurrent: count(value) } };
     },
   },
   {
@@ -190,6 +243,22 @@ export const SCALAR_FLAGS: readonly ScalarFlag[] = [
   container('--entrypoint <command>', 'instead of the image’s entrypoint', (spec, value) => {
     spec.Command = splitCommand(value);
   }),
+  container('--oom-score-adj <number>', 'which is ended first, -1000 to 1000', (spec, value) => {
+    if (!/^-?\d{1,4}$/.test(value) || Math.abs(Number(value)) > 1000) {
+      throw new SwarmError('invalid', `"${value}" is not in -1000 to 1000`);
+    }
+    spec.OomScoreAdj = Number(value);
+  }),
+  container('--isolation <word>', 'only default', (spec, value) => {
+    if (value !== 'default') {
+      throw new SwarmError('unsupported', 'isolation is of Windows: leave it out');
+    }
+    spec.Isolation = value;
+  }),
+  container('--credential-spec <spec>', 'of Windows only', () => {
+    throw new SwarmError('unsupported', 'credential specs are of Windows: leave it out');
+  }),
+  ...HEALTH_FLAGS,
   {
     usage: '--endpoint-mode <word>',
     about: 'vip or dnsrr',
@@ -199,7 +268,7 @@ export const SCALAR_FLAGS: readonly ScalarFlag[] = [
   },
   {
     usage: '--log-driver <name>',
-    about: 'only local',
+    about: 'which driver keeps the output',
     apply: (spec, value) => {
       const Options = spec.TaskTemplate.LogDriver?.Options ?? {};
       spec.TaskTemplate.LogDriver = { Name: value, Options };
@@ -220,7 +289,10 @@ export function addScalars(command: Command): void {
   command.option('--no-read-only', 'it can');
   command.option('-t, --tty', 'a terminal instead of pipes');
   command.option('--no-tty', 'pipes');
-  command.option('--with-registry-auth', 'accepted for Docker’s sake; pulls are anonymous');
+  command.option('--init', 'a process that passes on signals and reaps children');
+  command.option('--no-init', 'without one');
+  command.option('--no-healthcheck', 'without the image’s health check');
+  command.option('--with-registry-auth', 'give the hosts what "docker login" keeps');
   command.option('--no-resolve-image', 'do not pin the digest of the image');
   command.option('-d, --detach', 'do not wait for the tasks');
   command.option('-q, --quiet', 'no progress');
@@ -246,6 +318,14 @@ export function applyScalars(
   const task = spec.TaskTemplate;
   if (typeof options.readOnly === 'boolean') task.ContainerSpec.ReadOnly = options.readOnly;
   if (typeof options.tty === 'boolean') task.ContainerSpec.TTY = options.tty;
+  if (typeof options.init === 'boolean') task.ContainerSpec.Init = options.init;
+  if (options.healthcheck === false) {
+    const { Healthcheck } = task.ContainerSpec;
+    if (HEALTH_FLAGS.some((flag) => options[optionKey(flag.usage)] !== undefined)) {
+      throw new SwarmError('invalid', '--no-healthcheck conflicts with --health-* flags');
+    }
+    task.ContainerSpec.Healthcheck = { ...Healthcheck, Test: ['NONE'] };
+  }
   const logOptions = options.logOpt as readonly string[] | undefined;
   if (logOptions !== undefined) {
     const Name = task.LogDriver?.Name ?? 'local';

@@ -2,7 +2,16 @@
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
 import { type Context, EXIT_ERROR, forEachName, patiently } from '../context.ts';
-import type { NetworkJson, NodeJson, ServiceJson, ServiceSpecJson, TaskJson } from '../docker.ts';
+import type {
+  ModeJson,
+  NetworkJson,
+  NodeJson,
+  ServiceJson,
+  ServiceSpecJson,
+  TaskJson,
+} from '../docker.ts';
+import { authHeader, credentialsFor } from '../registryAuth.ts';
+import { fillFileIds } from './fileIds.ts';
 import { applyCreateLists, applyUpdateLists } from './lists.ts';
 import { splitCommand } from './parse.ts';
 import { pinned } from './pinned.ts';
@@ -17,6 +26,13 @@ export function getService(context: Context, name: string): Promise<ServiceJson>
   return context.client.get<ServiceJson>(`/services/${encodeURIComponent(name)}`);
 }
 
+const MODES: Readonly<Record<string, ModeJson>> = {
+  replicated: { Replicated: {} },
+  global: { Global: {} },
+  'replicated-job': { ReplicatedJob: {} },
+  'global-job': { GlobalJob: {} },
+};
+
 export async function createService(
   context: Context,
   image: string,
@@ -24,29 +40,37 @@ export async function createService(
   flags: Flags,
 ): Promise<void> {
   const mode = String(flags.mode);
-  if (mode !== 'replicated' && mode !== 'global') {
-    const known = ['replicated-job', 'global-job'].includes(mode);
-    throw new SwarmError(
-      known ? 'unsupported' : 'invalid',
-      `--mode ${mode} is ${known ? 'not supported' : 'unknown'}: use replicated or global`,
-    );
+  if (!Object.hasOwn(MODES, mode)) {
+    const known = Object.keys(MODES).join(', ');
+    throw new SwarmError('invalid', `--mode ${mode} is unknown: use one of ${known}`);
   }
   const spec: ServiceSpecJson = {
     Name: typeof flags.name === 'string' ? flags.name : '',
     TaskTemplate: {
       ContainerSpec: { Image: image, ...(args.length === 0 ? {} : { Args: [...args] }) },
+      ForceUpdate: 0,
     },
-    Mode: mode === 'global' ? { Global: {} } : { Replicated: { Replicas: 1 } },
+    EndpointSpec: { Mode: 'vip' },
+    Mode: structuredClone(MODES[mode]),
   };
   applyScalars(spec, flags);
   applyCreateLists(spec, flags);
   if (flags.resolveImage !== false) {
     spec.TaskTemplate.ContainerSpec.Image = await pinned(context, image);
   }
-  const created = await context.client.post<{ ID: string }>('/services/create', spec);
+  await fillFileIds(context, [spec]);
+  const created = await context.client.json<{ ID: string }>('POST', '/services/create', {
+    body: spec,
+    headers: await authFor(flags, image),
+  });
   context.out.write(`${created.ID}\n`);
   if (flags.detach !== true)
     await waitForService(context, created.ID, { quiet: flags.quiet === true });
+}
+
+/** The header that gives the hosts what they pull with, where it is wanted. */
+async function authFor(flags: Flags, image: string): Promise<Record<string, string>> {
+  return flags.withRegistryAuth === true ? authHeader(await credentialsFor(image)) : {};
 }
 
 /** Reads, changes and writes; again when somebody else was faster. */
@@ -55,6 +79,7 @@ async function change(
   name: string,
   query: Readonly<Record<string, string>>,
   edit: (spec: ServiceSpecJson) => Promise<void>,
+  flags: Flags = {},
 ): Promise<ServiceJson> {
   for (let attempt = 1; ; attempt += 1) {
     const service = await getService(context, name);
@@ -62,7 +87,11 @@ async function change(
     await edit(spec);
     try {
       const full = { version: service.Version.Index, ...query };
-      await context.client.post(`/services/${service.ID}/update`, spec, full);
+      await context.client.json('POST', `/services/${service.ID}/update`, {
+        body: spec,
+        query: full,
+        headers: await authFor(flags, spec.TaskTemplate.ContainerSpec.Image),
+      });
       return service;
     } catch (error) {
       const stale = error instanceof SwarmError && error.message.includes('out of sequence');
@@ -74,7 +103,7 @@ async function change(
 export async function updateService(context: Context, name: string, flags: Flags): Promise<void> {
   const resolved = await withNetworkIds(context, flags);
   const image = typeof flags.image === 'string' ? flags.image : undefined;
-  const service = await change(context, name, {}, async (spec) => {
+  const edit = async (spec: ServiceSpecJson): Promise<void> => {
     const task = spec.TaskTemplate;
     applyScalars(spec, resolved);
     applyUpdateLists(spec, resolved);
@@ -84,7 +113,9 @@ export async function updateService(context: Context, name: string, flags: Flags
       const exact = flags.resolveImage === false ? image : await pinned(context, image);
       task.ContainerSpec.Image = exact;
     }
-  });
+    await fillFileIds(context, [spec]);
+  };
+  const service = await change(context, name, {}, edit, flags);
   context.out.write(`${name}\n`);
   if (flags.detach === true) return;
   await waitForService(context, service.ID, { quiet: flags.quiet === true, before: service });
@@ -137,8 +168,12 @@ export async function scaleServices(
   for (const [name, replicas] of wanted) {
     try {
       const service = await change(context, name, {}, async (spec) => {
-        if (spec.Mode?.Global !== undefined) {
+        if (spec.Mode?.Global !== undefined || spec.Mode?.GlobalJob !== undefined) {
           throw new SwarmError('invalid', `${name} is global: it has one task on each host`);
+        }
+        if (spec.Mode?.ReplicatedJob !== undefined) {
+          spec.Mode.ReplicatedJob.TotalCompletions = replicas;
+          return;
         }
         spec.Mode = { Replicated: { Replicas: replicas } };
       });

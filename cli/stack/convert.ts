@@ -4,7 +4,7 @@
  * secrets and configs are filled in by who deploys.
  */
 import type { PortJson, ServiceSpecJson, TaskSpecJson, UpdateConfigJson } from '../docker.ts';
-import { parseCpus } from '../service/parse.ts';
+import { ADDRESS_OPTION, parseCpus } from '../service/parse.ts';
 import { convertContainer } from './convertContainer.ts';
 import { byText, defined, IMAGE_LABEL, named, nanoseconds, stackLabels } from './names.ts';
 import { wrong } from './read.ts';
@@ -245,13 +245,18 @@ function convertAttachments(
       }
       const Target = named(stack, network, file.networks[network] ?? {});
       const own = HOST_NETWORKS.has(Target) ? [] : [key];
+      const addresses = [attachment?.ipv4_address, attachment?.ipv6_address].filter(
+        (address) => address !== undefined,
+      );
+      const options = {
+        ...attachment?.driver_opts,
+        ...(addresses.length === 0 ? {} : { [ADDRESS_OPTION]: addresses.join(',') }),
+      };
       const Aliases = [...(attachment?.aliases ?? []), ...own];
       return {
         Target,
         ...(Aliases.length === 0 ? {} : { Aliases }),
-        ...(attachment?.driver_opts === undefined
-          ? {}
-          : { DriverOpts: { ...attachment.driver_opts } }),
+        ...(Object.keys(options).length === 0 ? {} : { DriverOpts: options }),
       };
     })
     .sort((left, right) => byText(left.Target, right.Target));
@@ -278,6 +283,7 @@ function convertPorts(service: StackService): PortJson[] {
       TargetPort: port.target,
       ...defined({ PublishedPort: port.published }),
       PublishMode: port.mode,
+      ...defined({ HostIP: port.host_ip }),
     }))
     .sort((left, right) => (left.PublishedPort ?? 0) - (right.PublishedPort ?? 0));
 }

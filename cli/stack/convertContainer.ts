@@ -3,6 +3,7 @@
  * Pure.
  */
 import type { ContainerSpecJson, HealthJson, MountJson } from '../docker.ts';
+import { canonicalCapability } from '../service/capabilities.ts';
 import { byText, defined, named, nanoseconds, stackLabels } from './names.ts';
 import { wrong } from './read.ts';
 import { tmpfsMount } from './shorts.ts';
@@ -102,8 +103,18 @@ export function convertContainer(
       : {
           Configs: configs.map((use) => ({ File: use.file, ConfigID: '', ConfigName: use.name })),
         }),
+    ...privileges(service.security_opt),
     ...capabilities(service),
   };
+}
+
+function privileges(options: readonly string[] = []): { Privileges?: object } {
+  const noNew = options.findLast((item) => item.startsWith('no-new-privileges'));
+  const found = {
+    ...(noNew === undefined ? {} : { NoNewPrivileges: !noNew.endsWith('false') }),
+    ...(options.includes('seccomp:unconfined') ? { Seccomp: { Mode: 'unconfined' } } : {}),
+  };
+  return Object.keys(found).length === 0 ? {} : { Privileges: found };
 }
 
 function copy<T>(list: readonly T[] | undefined): T[] | undefined {
@@ -124,17 +135,10 @@ function ulimits(service: StackService): ContainerSpecJson['Ulimits'] {
     .sort((left, right) => byText(left.Name, right.Name));
 }
 
-/** 'net_admin' -> 'CAP_NET_ADMIN'; what is added is not dropped too. */
+/** What is added is not dropped too. */
 function capabilities(service: StackService): ContainerSpecJson | object {
   const canonical = (names: readonly string[] | undefined): string[] =>
-    [
-      ...new Set(
-        (names ?? []).map((name) => {
-          const word = name.toUpperCase();
-          return word === 'ALL' || word.startsWith('CAP_') ? word : `CAP_${word}`;
-        }),
-      ),
-    ].sort(byText);
+    [...new Set((names ?? []).map(canonicalCapability))].sort(byText);
   const all = canonical(service.cap_add);
   const add = all.includes('ALL') ? ['ALL'] : all;
   const dropped = canonical(service.cap_drop);

@@ -8,6 +8,7 @@ import { filtersText } from '../client.ts';
 import { type Context, patiently } from '../context.ts';
 import type { FileObjectJson, NetworkJson, ServiceJson, ServiceSpecJson } from '../docker.ts';
 import { authHeader, credentialsFor } from '../registryAuth.ts';
+import { fillFileIds } from '../service/fileIds.ts';
 import { pinned, tagged } from '../service/pinned.ts';
 import { waitForService } from '../service/progress.ts';
 import { convertFileObject, convertNetworks, convertServices, type Named } from './convert.ts';
@@ -52,7 +53,7 @@ export async function deployStack(
   await createNetworks(context, stack, networks.create, options.quiet);
   for (const [body, data] of secrets) await putFileObject(context, 'secret', body, data, options);
   for (const [body, data] of configs) await putFileObject(context, 'config', body, data, options);
-  await fillIds(context, [...services.values()]);
+  await fillFileIds(context, [...services.values()]);
   const deployed: { id: string; before?: ServiceJson }[] = [];
   for (const { key, waitsFor } of order) {
     const spec = services.get(key) as ServiceSpecJson;
@@ -190,36 +191,6 @@ async function putFileObject(
       { cause: error },
     );
   }
-}
-
-/** Services name secrets and configs by name; the API wants their ids beside. */
-async function fillIds(context: Context, specs: readonly ServiceSpecJson[]): Promise<void> {
-  const containers = specs.map((spec) => spec.TaskTemplate.ContainerSpec);
-  const ids = async (kind: string, names: readonly string[]): Promise<Map<string, string>> => {
-    if (names.length === 0) return new Map();
-    const query = { filters: filtersText({ name: [...new Set(names)] }) };
-    const found = await context.client.get<FileObjectJson[]>(`/${kind}s`, query);
-    return new Map(found.map((item) => [item.Spec.Name, item.ID]));
-  };
-  const secrets = containers.flatMap((item) => item.Secrets ?? []);
-  const configs = containers.flatMap((item) => item.Configs ?? []);
-  const secretIds = await ids(
-    'secret',
-    secrets.map((use) => use.SecretName),
-  );
-  for (const use of secrets) use.SecretID = known('secret', use.SecretName, secretIds);
-  const configIds = await ids(
-    'config',
-    configs.map((use) => use.ConfigName),
-  );
-  for (const use of configs) use.ConfigID = known('config', use.ConfigName, configIds);
-}
-
-function known(kind: string, name: string, ids: ReadonlyMap<string, string>): string {
-  const id = ids.get(name);
-  if (id !== undefined) return id;
-  const make = `"tsswarm ${kind} create ${name} FILE"`;
-  throw new SwarmError('not_found', `the external ${kind} ${name} does not exist: ${make} first`);
 }
 
 /** Creates or updates a service; its id. */

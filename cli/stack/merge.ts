@@ -14,7 +14,7 @@ function isMap(value: unknown): value is Values {
 /** What makes two items of a list the same, by the list's key. */
 const IDENTITIES: Readonly<Record<string, (item: never) => string>> = {
   ports: (port: StackPort) =>
-    `${port.mode}/${port.protocol}/${port.target}/${port.published ?? ''}`,
+    [port.mode, port.host_ip, port.protocol, port.target, port.published].join('/'),
   volumes: (mount: StackMount) => mount.target,
   secrets: (use: { source: string }) => use.source,
   configs: (use: { source: string }) => use.source,

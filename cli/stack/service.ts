@@ -101,6 +101,12 @@ const restart: Reader<string> = (value, path, notes) => {
   throw read.wrong(path, `"${text}" is none of no, always, on-failure[:COUNT], unless-stopped`);
 };
 
+const securityOption: Reader<string> = (value, path, notes) => {
+  const text = read.text(value, path, notes).replace('=', ':');
+  if (/^(no-new-privileges(:true|:false)?|seccomp:unconfined)$/.test(text)) return text;
+  throw read.wrong(path, `"${text}" is neither no-new-privileges nor seccomp:unconfined`);
+};
+
 /** The sections of deploy.resources that replace Compose's older keys. */
 const limits = (key: string): string => `use deploy.resources.limits.${key}`;
 
@@ -153,7 +159,6 @@ const SERVICE_REFUSALS: Refusals = {
   pull_policy: 'a host pulls what it lacks (see --resolve-image): leave it out',
   runtime: 'there is one runtime: leave it out',
   scale: 'use deploy.replicas',
-  security_opt: 'security options cannot be set: leave it out',
   shm_size: 'mount a tmpfs of that size at /dev/shm with volumes',
   storage_opt: 'sizes of root file systems cannot be set: leave it out',
   use_api_socket: 'bind the socket with volumes',
@@ -188,6 +193,7 @@ export function serviceReader(directory: string): Reader<StackService> {
     extra_hosts: read.hosts,
     cap_add: read.list(read.text),
     cap_drop: read.list(read.text),
+    security_opt: read.list(securityOption),
     sysctls: read.labels,
     ulimits: read.map(shorts.ulimit),
     oom_score_adj: read.whole,

@@ -32,8 +32,6 @@ function portRange(value: unknown, path: string, notes: Notes): number[] {
   return Array.from({ length: to - from + 1 }, (_, index) => from + index);
 }
 
-const NO_ADDRESS = 'a swarm publishes on every address: leave the address out';
-
 function longPort(value: unknown, path: string, notes: Notes): StackPort[] {
   let port: StackPort = { mode: 'ingress', target: 0, protocol: 'tcp' };
   for (const [key, item] of read.entries(value, path)) {
@@ -46,7 +44,7 @@ function longPort(value: unknown, path: string, notes: Notes): StackPort[] {
     else if (key === 'mode') {
       port = { ...port, mode: read.choice('ingress', 'host')(item, at, notes) };
     } else if (key === 'name') port = { ...port, name: read.text(item, at, notes) };
-    else if (key === 'host_ip') notes.push(`${at}: ${NO_ADDRESS}`);
+    else if (key === 'host_ip') port = { ...port, host_ip: read.text(item, at, notes) };
     else if (key === 'app_protocol') continue;
     else if (!key.startsWith('x-')) notes.push(`${at}: this key is not known`);
   }
@@ -54,18 +52,14 @@ function longPort(value: unknown, path: string, notes: Notes): StackPort[] {
   return [port];
 }
 
-function shortPort(text: string, path: string, notes: Notes): StackPort[] {
-  const address = /^(\[[^\]]+\]|\d+\.\d+\.\d+\.\d+|\$?[A-Za-z][\w.]*):(.*)$/.exec(text);
-  if (address !== null) notes.push(`${path}: "${text}": ${NO_ADDRESS}`);
-  let wanted = address === null ? text : address[2];
-  // '127.0.0.1::80': any port.
-  if (wanted.startsWith(':')) wanted = wanted.slice(1);
+function shortPort(text: string, path: string): StackPort[] {
   try {
-    return parsePublish(wanted).map((port) => ({
+    return parsePublish(text).map((port) => ({
       mode: 'ingress',
       target: port.TargetPort,
       ...(port.PublishedPort === undefined ? {} : { published: port.PublishedPort }),
       protocol: port.Protocol,
+      ...(port.HostIP === undefined ? {} : { host_ip: port.HostIP }),
     }));
   } catch (error) {
     throw wrong(path, messageOf(error));
@@ -77,7 +71,7 @@ export const ports: Reader<StackPort[]> = (value, path, notes) => {
   return value.flatMap((item: unknown, at) =>
     typeof item === 'object' && item !== null
       ? longPort(item, `${path}[${at}]`, notes)
-      : shortPort(read.text(item, `${path}[${at}]`, notes), `${path}[${at}]`, notes),
+      : shortPort(read.text(item, `${path}[${at}]`, notes), `${path}[${at}]`),
   );
 };
 
@@ -214,17 +208,14 @@ export const fileUses: Reader<StackFileUse[]> = (value, path, notes) => {
   });
 };
 
-const FIXED =
-  'tasks of a service get their addresses from the network: leave it out, and use names';
-
 const attachment = read.object<StackAttachment>(
   {
     aliases: read.list(read.text),
     driver_opts: read.map(read.text),
+    ipv4_address: read.text,
+    ipv6_address: read.text,
   },
   {
-    ipv4_address: FIXED,
-    ipv6_address: FIXED,
     priority: 'the order of networks is fixed: leave it out',
     link_local_ips: 'link-local addresses are not supported: leave it out',
     mac_address: 'a task has a hardware address of its own: leave it out',

@@ -10,6 +10,8 @@ export interface StackPort {
   /** Absent: the swarm chooses one. */
   readonly published?: number;
   readonly protocol: string;
+  /** The one address it is published on. */
+  readonly host_ip?: string;
   readonly name?: string;
 }
 
@@ -34,6 +36,8 @@ export interface StackFileUse {
 export interface StackAttachment {
   readonly aliases?: readonly string[];
   readonly driver_opts?: Readonly<Record<string, string>>;
+  readonly ipv4_address?: string;
+  readonly ipv6_address?: string;
 }
 
 export interface StackHealth {
@@ -127,6 +131,7 @@ export interface StackService {
   readonly extra_hosts?: readonly string[];
   readonly cap_add?: readonly string[];
   readonly cap_drop?: readonly string[];
+  readonly security_opt?: readonly string[];
   readonly sysctls?: Readonly<Record<string, string>>;
   readonly ulimits?: Readonly<Record<string, StackUlimit>>;
   readonly oom_score_adj?: number;

@@ -29,20 +29,21 @@ export function parseRegistryAuth(text: string): RegistryAuth | undefined {
   const wrong = (why: string): SwarmError =>
     new SwarmError('invalid', `invalid X-Registry-Auth header: ${why}`);
   if (text.length > MAX_HEADER_LENGTH) throw wrong('it is too long');
-  if (!/^[A-Za-z0-9+/_-]*={0,2}$/.test(text))
-    throw wrong('it must be a valid base64url-encoded JSON');
+  if (!/^[A-Za-z0-9+/_-]*={0,2}$/.test(text)) throw wrong('it must be base64url-encoded JSON');
   let json: unknown;
   try {
     json = JSON.parse(Buffer.from(text, 'base64').toString('utf8'));
   } catch {
-    throw wrong('it must be a valid base64url-encoded JSON');
+    throw wrong('it must be base64url-encoded JSON');
   }
   if (json === null) return undefined;
   if (typeof json !== 'object' || Array.isArray(json)) throw wrong('it must be a JSON object');
   return credentialsOf(new Fields(json, 'X-Registry-Auth'));
 }
 
-/** From AuthConfig's fields; `auth` is 'user:password' in base64, as configuration files have it. */
+/**
+ * From AuthConfig's fields; `auth` is 'user:password' in base64, as configuration files have it.
+ */
 export function credentialsOf(fields: Fields): RegistryAuth | undefined {
   let username = fields.text('username');
   let password = fields.text('password');

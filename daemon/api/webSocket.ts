@@ -2,7 +2,7 @@
  * /tsswarm/watch over WebSocket, for pages: the same messages as the JSON lines, one a frame. The
  * only door of the ws package. A reader that does not keep up holds the watch back, not the daemon.
  */
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocket, WebSocketServer } from 'ws';
 import { KIB } from '../../base/bytes.ts';
@@ -25,16 +25,17 @@ export class WatchSockets {
     this.#parts = parts;
   }
 
-  /** Takes the upgrades that `server` is asked for. */
-  attach(server: Server): void {
-    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-      socket.on('error', () => socket.destroy());
-      try {
-        this.#accept(request, socket, head);
-      } catch (error) {
-        refuse(socket, error);
-      }
-    });
+  /** False when the request is for something else. */
+  take(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+    const path = (request.url ?? '').split('?', 1)[0];
+    if (path !== '/tsswarm/watch') return false;
+    socket.on('error', () => socket.destroy());
+    try {
+      this.#accept(request, socket, head);
+    } catch (error) {
+      refuse(socket, error);
+    }
+    return true;
   }
 
   close(): void {
@@ -43,10 +44,6 @@ export class WatchSockets {
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const path = (request.url ?? '').split('?', 1)[0];
-    if (path !== '/tsswarm/watch') {
-      throw new SwarmError('not_found', 'only /tsswarm/watch speaks WebSocket');
-    }
     if (this.#sockets.clients.size >= MAX_WATCHERS) {
       throw new SwarmError('unavailable', `${MAX_WATCHERS} watchers are connected already`);
     }

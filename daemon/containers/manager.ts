@@ -9,7 +9,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { InteractiveContainer } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { namespaceOf, networksOf } from './attachment.ts';
-import type { HostContext } from './context.ts';
+import { type HostContext, interactive } from './context.ts';
 import { LocalEvents } from './events.ts';
 import { Execs } from './execs.ts';
 import type { Managed } from './managed.ts';
@@ -53,9 +53,14 @@ export class LocalContainers {
     };
   }
 
+  /** With nothing taken up again. */
+  static make(options: ManagerOptions): LocalContainers {
+    return new LocalContainers(options);
+  }
+
   /** Containers that a user left running run on; those a policy brings back are started. */
   static async open(options: ManagerOptions): Promise<LocalContainers> {
-    const all = new LocalContainers(options);
+    const all = LocalContainers.make(options);
     await all.networks.restore();
     await all.#adopt();
     return all;
@@ -75,9 +80,7 @@ export class LocalContainers {
       }
       const image = images.find(record.imageId);
       const exposed = image === undefined ? [] : exposedPorts(record.spec, image);
-      this.#keep(
-        new StandaloneContainer(this.#context, record, container as InteractiveContainer, exposed),
-      );
+      this.#keep(new StandaloneContainer(this.#context, record, interactive(container), exposed));
     }
     for (const container of containers.list()) {
       const { id, standalone } = container.config;
@@ -124,7 +127,7 @@ export class LocalContainers {
   list(): readonly Managed[] {
     const all = this.#context.containers
       .list()
-      .map((container) => this.#managed(container as InteractiveContainer));
+      .map((container) => this.#managed(interactive(container)));
     return all.filter((each) => each !== undefined).toReversed();
   }
 
@@ -203,12 +206,7 @@ export class LocalContainers {
         mounts: containerMounts(mounts),
       });
       const exposed = exposedPorts(spec, image);
-      const made = new StandaloneContainer(
-        this.#context,
-        record,
-        container as InteractiveContainer,
-        exposed,
-      );
+      const made = new StandaloneContainer(this.#context, record, interactive(container), exposed);
       this.#keep(made);
       made.emit('create');
       return made;

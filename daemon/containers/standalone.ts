@@ -29,6 +29,7 @@ import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
 import { restartDelay, startsWithDaemon } from './restart.ts';
+import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
 import type {
   ContainerRecord,
   ContainerStatus,
@@ -41,8 +42,6 @@ import type {
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
 const SIGKILL = 9;
-const SHORT_ID_LENGTH = 12;
-const UNKNOWN_EXIT_CODE = 128;
 
 export class StandaloneContainer implements Managed {
   readonly container: InteractiveContainer;
@@ -167,7 +166,7 @@ export class StandaloneContainer implements Managed {
 
   #mustStay(): void {
     if (!this.#isRemoving) return;
-    throw new SwarmError('conflict', `container ${this.#shortId} is marked for removal`);
+    throw new SwarmError('conflict', `container ${this.name} is marked for removal`);
   }
 
   async #launch(changes: Partial<ContainerRecord> = {}): Promise<void> {
@@ -181,10 +180,11 @@ export class StandaloneContainer implements Managed {
       const { health: _, ...record } = this.#record;
       this.#record = record;
       this.#save({ ...start, ...changes });
-      this.#emitNetworks('connect');
+      emitRun(context, this.#record, 'connect');
       this.#isAwaited = false;
       await container.start();
-    } catch (error) {
+    } catch (cause) {
+      const error = startError(cause);
       await this.#startFailed(error);
       throw error;
     }
@@ -199,8 +199,7 @@ export class StandaloneContainer implements Managed {
   }
 
   async #startFailed(error: unknown): Promise<void> {
-    const code = error instanceof SwarmError ? error.detail['exitCode'] : undefined;
-    const errorExitCode = code === undefined ? UNKNOWN_EXIT_CODE : Number(code);
+    const errorExitCode = exitCodeOf(error);
     await detachContainer(this.#context, this.#record);
     this.#save({ error: messageOf(error), errorExitCode, startedBefore: true, ports: [] });
     const status = { exitCode: errorExitCode, error: messageOf(error) };
@@ -278,21 +277,7 @@ export class StandaloneContainer implements Managed {
     if (this.container.state === 'running') return;
     this.#context.execs.forget(this.id);
     await detachContainer(this.#context, this.#record);
-    this.#emitNetworks('disconnect');
-    for (const { type, name } of this.#record.mounts) {
-      if (type !== 'volume') continue;
-      this.#context.events.emit('volume', 'unmount', name, { container: this.id, driver: 'local' });
-    }
-  }
-
-  #emitNetworks(action: 'connect' | 'disconnect'): void {
-    const { events, networks } = this.#context;
-    for (const networkId of Object.keys(this.#record.networks)) {
-      const network = networks.find(networkId);
-      const name = network?.name ?? networkId;
-      const type = network?.driver ?? 'overlay';
-      events.emit('network', action, networkId, { container: this.id, name, type });
-    }
+    emitRun(this.#context, this.#record, 'disconnect');
   }
 
   #restartLater(delayMs: number): void {
@@ -509,33 +494,4 @@ export class StandaloneContainer implements Managed {
     this.#cancelRestart();
     this.#monitor?.stop();
   }
-
-  get #shortId(): string {
-    return this.id.slice(0, SHORT_ID_LENGTH);
-  }
-}
-
-/** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */
-export async function stopWith(
-  context: Pick<HostContext, 'clock'>,
-  container: InteractiveContainer,
-  signal: string,
-  graceMs: number,
-): Promise<void> {
-  const own = container.config.stopSignal ?? 'SIGTERM';
-  if (parseSignal(own) === parseSignal(signal) && Number.isFinite(graceMs)) {
-    await container.stop(graceMs);
-    return;
-  }
-  await container.kill(signal).catch((error: unknown) => {
-    if (container.state === 'running') throw error;
-  });
-  if (!Number.isFinite(graceMs)) {
-    await container.wait();
-    return;
-  }
-  const late = new Promise<'late'>((resolve) => {
-    context.clock.afterIdle(graceMs, () => resolve('late'));
-  });
-  if ((await Promise.race([container.wait(), late])) === 'late') await container.stop(0);
 }

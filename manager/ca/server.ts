@@ -151,6 +151,7 @@ export class CertificateAuthorityServer {
         manager: previous?.manager,
         downSinceMs: previous?.downSinceMs ?? 0,
         availableSinceMs: 0,
+        specVersion: 0,
         certificateSerial: issued.serial,
       };
       const kind = previous === undefined ? 'create' : 'update';

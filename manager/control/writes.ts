@@ -4,11 +4,11 @@
  * schedules and allocates nothing; loops do, once the change is applied.
  */
 import type { Clock } from '../../base/clock.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
-import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
 import { isTerminal, isWantedState } from '../../model/taskState.ts';
@@ -66,6 +66,13 @@ const DEMOTIONS_WAITING = 64;
 const RELEASE_WAIT_MS = 12_000;
 const RELEASE_POLL_MS = 100;
 
+/** Others change the cluster too. */
+const REMOVE_ATTEMPTS = 5;
+/** Of so many removals within a certificate's life the latest are remembered. */
+const REMOVED_NODES_MAX = 1000;
+/** A service's own changes come in bursts of a few. */
+const WRITE_TRIES = 5;
+
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
 export class Writes {
@@ -97,7 +104,11 @@ export class Writes {
     return this.#put({ kind: 'create', table: 'service', object });
   }
 
-  async updateService(
+  updateService(id: string, version: number, request: ServiceSpec): Promise<Written<Service>> {
+    return this.#retried(() => this.#updateService(id, version, request));
+  }
+
+  async #updateService(
     id: string,
     version: number,
     request: ServiceSpec,
@@ -123,7 +134,11 @@ export class Writes {
     return this.#put({ kind: 'update', table: 'service', object });
   }
 
-  async rollbackService(id: string, version: number): Promise<Written<Service>> {
+  rollbackService(id: string, version: number): Promise<Written<Service>> {
+    return this.#retried(() => this.#rollbackService(id, version));
+  }
+
+  async #rollbackService(id: string, version: number): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
     if (service.previousSpec === undefined) {
       throw new SwarmError('invalid', `service ${service.spec.name} has no previous spec`);
@@ -265,7 +280,7 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : update();
+    return demotes ? this.#demotions.run(update) : this.#retried(update);
   }
 
   async #checkDemotion(node: Node): Promise<void> {
@@ -299,7 +314,26 @@ export class Writes {
         `node ${name} is not down and cannot be removed: run "tsswarm leave" on it, or use --force`,
       );
     }
-    return this.#remove('node', node);
+    return this.#removeForGood(node);
+  }
+
+  /** Its certificates stay valid until they expire: that it was removed is remembered so long. */
+  async #removeForGood(node: Node): Promise<Written<Node>> {
+    const { clock, store } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      const changes: Change[] = [{ kind: 'remove', table: 'node', id: node.id }];
+      const cluster = store.cluster();
+      if (cluster !== undefined) {
+        const nowMs = Math.floor(clock.wallMs());
+        const object = { ...cluster, removedNodes: withRemoved(cluster, node.id, nowMs) };
+        changes.push({ kind: 'update', table: 'cluster', object });
+      }
+      try {
+        return { object: node, version: await this.#propose(...changes) };
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || attempt >= REMOVE_ATTEMPTS) throw error;
+      }
+    }
   }
 
   // ---- cluster ---------------------------------------------------------------------------------
@@ -347,13 +381,26 @@ export class Writes {
     return object;
   }
 
+  /** What else changed since `version` (addresses, states) does not speak against a new spec. */
   #checkVersion(table: TableName, object: AnyObject, version: number): void {
-    if (object.version === version) return;
+    const least = 'specVersion' in object ? object.specVersion : object.version;
+    if (version >= least && version <= object.version) return;
     throw new SwarmError(
       'out_of_sequence',
       `update out of sequence: ${table} ${object.id} has changed meanwhile ` +
         `(it is at version ${object.version}, the request was made from ${version})`,
     );
+  }
+
+  /** Again when the object changed between the look and the write, and its spec did not. */
+  async #retried<T>(write: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await write();
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || tries === WRITE_TRIES) throw error;
+      }
+    }
   }
 
   async #put<T extends TableName>(change: {
@@ -371,10 +418,20 @@ export class Writes {
     return { object, version: await this.#propose(change) };
   }
 
-  async #propose(change: Change): Promise<number> {
-    const result = await this.#options.proposer.propose({ atomic: true, changes: [change] });
+  async #propose(...changes: readonly Change[]): Promise<number> {
+    const result = await this.#options.proposer.propose({ atomic: true, changes });
     const [rejected] = result.rejected;
     if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
     return result.version;
   }
+}
+
+function withRemoved(cluster: Cluster, nodeId: string, nowMs: number): Cluster['removedNodes'] {
+  // The lifetime may have been longer when its certificate was issued: at least the default.
+  const lifeMs = Math.max(
+    cluster.spec.certificateExpiryMs,
+    DEFAULT_CLUSTER_SPEC.certificateExpiryMs,
+  );
+  const known = cluster.removedNodes.filter(({ id, untilMs }) => untilMs > nowMs && id !== nodeId);
+  return [...known, { id: nodeId, untilMs: nowMs + lifeMs }].slice(-REMOVED_NODES_MAX);
 }

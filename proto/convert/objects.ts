@@ -163,6 +163,10 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    removedNodes: cluster.removedNodes.map(({ id, untilMs }) => ({
+      id,
+      untilMs: toU64(untilMs, 'untilMs'),
+    })),
     rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
@@ -179,6 +183,10 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    removedNodes: wire.removedNodes.map(({ id, untilMs }) => ({
+      id,
+      untilMs: fromU64(untilMs, 'untilMs'),
+    })),
     rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
@@ -203,6 +211,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
     availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
+    specVersion: toU64(node.specVersion, 'specVersion'),
     certificateSerial: node.certificateSerial,
   };
 }
@@ -227,6 +236,7 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
     availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
+    specVersion: fromU64(wire.specVersion, 'specVersion'),
     certificateSerial: wire.certificateSerial,
   };
 }

@@ -1,5 +1,6 @@
 /**
- * A container's life, and nothing that is asked of it besides. States, what is true in them, and the arrows:
+ * A container's life, and nothing that is asked of it besides. States, what is true in them, and
+ * the arrows:
  *   created   configured on disk, no process             start() -> starting
  *   starting  a shim was spawned, no word from it yet    shim: running -> running, exited -> exited
  *   running   its program was executed; the shim answers shim: exited -> exited; closed -> ending

@@ -215,8 +215,8 @@ export interface Exec {
   readonly pid: number;
   readonly streams: Streams;
   /**
-   * Resolves with 0-255 (128+n when killed by signal n) once its output is in the streams, where
-   * it can still be read; 137 when the container ended with it.
+   * Resolves with 0-255 (128+n when killed by signal n) after its output has been read, as far as
+   * anyone listens to it; 137 when the container ended with it.
    */
   wait(): Promise<number>;
   kill(signal: string): Promise<void>;

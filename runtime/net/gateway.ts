@@ -95,6 +95,7 @@ export class Gateway {
   #mtu = DEFAULT_MTU;
   #ingress: IngressState | undefined;
   #tunnel: Tunnel | undefined;
+  #usesIpv6 = false;
   #udpServers: Map<number, Set<string>> | undefined;
 
   constructor(options: GatewayOptions) {
@@ -204,7 +205,8 @@ export class Gateway {
   refresh(): void {
     const { host } = this.#options;
     const input = this.#input();
-    if (hasIpv6(input)) this.#ensureIpv6();
+    this.#usesIpv6 = hasIpv6(input);
+    if (this.#usesIpv6) this.#ensureIpv6();
     this.#space.applyFabric(gatewayFabric(input));
     this.#space.applyTables(gatewayTables(input));
     host.applyFabric(hostFabric(input));
@@ -287,6 +289,25 @@ export class Gateway {
     if (this.#ports.delete(containerId)) this.refreshPorts();
   }
 
+  /** Whether anything may have to be mended here or in the host's namespace. Cheap. */
+  disturbed(): boolean {
+    const space = this.#space.disturbed();
+    return this.#options.host.disturbed() || space || !this.#forwards();
+  }
+
+  /** Whether the host forwards, as it must. */
+  #forwards(): boolean {
+    const { host } = this.#options;
+    const names = ['ipv4/ip_forward'];
+    if (host.hasLink(HOST_LINK)) names.push(`ipv4/conf/${HOST_LINK}/route_localnet`);
+    if (this.#usesIpv6) names.push('ipv6/conf/all/forwarding');
+    try {
+      return names.every((name) => readFileSync(`/proc/sys/net/${name}`, 'utf8').trim() === '1');
+    } catch {
+      return false; // the interface has gone: mending says what there is to say
+    }
+  }
+
   /** `bridgePorts`: outer ends of containers on bridges. */
   mend(bridgePorts: readonly string[]): string[] {
     const { host } = this.#options;
@@ -303,7 +324,7 @@ export class Gateway {
       mended.push('ingress: tunnel device made again');
     }
     const forwarding = this.#ensureForwarding();
-    const forwarding6 = hasIpv6(this.#input()) && this.#ensureIpv6();
+    const forwarding6 = this.#usesIpv6 && this.#ensureIpv6();
     if (forwarding || forwarding6) mended.push('host: forwarding switched on again');
     const links = new Set([...bridgePorts, ...[...this.#ports.values()].map((port) => port.link)]);
     mended.push(...this.#space.sweep('gateway', links));

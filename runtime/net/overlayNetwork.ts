@@ -117,6 +117,10 @@ export class OverlayNetwork {
     this.#applyFabric();
   }
 
+  disturbed(): boolean {
+    return this.#space.disturbed();
+  }
+
   mend(): string[] {
     const mended: string[] = [];
     this.#space.refreshLinks();

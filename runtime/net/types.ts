@@ -197,6 +197,8 @@ export interface HostNetworkOptions {
   /** This host's index and underlay address; undefined before the host is part of a swarm. */
   readonly self: OverlayPeer | undefined;
   readonly vxlanPort: number;
+  /** How often it is looked whether others changed anything; 0 = never. Default 1000. */
+  readonly watchMs?: number;
 }
 
 export interface HostNetwork extends LocalNetworks {

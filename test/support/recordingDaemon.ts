@@ -65,6 +65,26 @@ export async function recordingDaemon(
   };
 }
 
+/** Secrets and configs are sent in any order. */
+function byFileName(left: unknown, right: unknown): number {
+  const nameOf = (item: unknown): string => {
+    const { SecretName, ConfigName } = (item ?? {}) as Record<string, string | undefined>;
+    return SecretName ?? ConfigName ?? '';
+  };
+  return nameOf(left) < nameOf(right) ? -1 : nameOf(left) > nameOf(right) ? 1 : 0;
+}
+
+/** Without what says nothing: null, '', false, empty lists and maps. */
+export function essence(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(essence).sort(byFileName);
+  if (typeof value !== 'object' || value === null) return value;
+  const kept = Object.entries(value)
+    .map(([key, item]) => [key, essence(item)] as const)
+    .filter(([, item]) => item !== undefined && item !== null && item !== '' && item !== false)
+    .filter(([, item]) => typeof item !== 'object' || Object.keys(item as object).length > 0);
+  return Object.fromEntries(kept.sort(([left], [right]) => (left < right ? -1 : 1)));
+}
+
 interface Answer {
   readonly status: number;
   readonly body: unknown;

@@ -40,6 +40,7 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { scriptedHost } from './scriptedHost.ts';
 import { ScriptedImages } from './scriptedImages.ts';
 
 const BASE = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
@@ -49,6 +50,7 @@ export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
   readonly store = new Store();
   readonly images = new ScriptedImages();
+  readonly host = scriptedHost(this.images);
   readonly inits: InitRequest[] = [];
   readonly joins: JoinRequest[] = [];
   readonly logQueries: TaskLogQuery[] = [];
@@ -476,6 +478,7 @@ function makeNode(id: string, hostname: string, index: number): Node {
     manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
   };
 }
@@ -493,6 +496,7 @@ function makeCluster(id: string): Cluster {
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
 }

@@ -216,13 +216,16 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
     [[...create], /^tsswarm: missing required argument 'image': write "tsswarm service create /],
     [[...create, '--replicas', '-1', 'web'], /^tsswarm: --replicas: "-1" is not a whole number/],
     [[...create, '-p', '80:70000', 'web'], /"70000" is not in 1-65535$/],
-    [[...create, '-p', '127.0.0.1:80:80', 'web'], /publishing on one address is not supported/],
+    [[...create, '-p', '127.0.0.1:80:x', 'web'], /"x" is not in 1-65535$/],
     [[...create, '--network', 'nope', 'web'], /^tsswarm: network nope not found$/],
     [[...create, '--constraint', 'node.role>worker', 'web'], /node\.role>worker/],
     [[...create, '--limit-memory', 'lots', 'web'], /^tsswarm: --limit-memory: invalid size "lots"/],
     [[...create, '--restart-delay', '5', 'web'], /^tsswarm: --restart-delay: invalid duration "5"/],
     [[...create, '--mount', 'type=bind,foo=1', 'web'], /"foo" is not supported: use type, source/],
-    [[...create, '--mode', 'global-job', 'web'], /^tsswarm: --mode global-job is not supported/],
+    [[...create, '--mode', 'once', 'web'], /^tsswarm: --mode once is unknown: use one of replic/],
+    [[...create, '--credential-spec', 'file://x', 'web'], /of Windows: leave it out$/],
+    [[...create, '--mount', 'type=npipe,dst=/x', 'web'], /named pipes are of Windows$/],
+    [[...create, '--ulimit', 'nofile', 'web'], /write NAME=SOFT\[:HARD\]/],
     [[...create, '--mode', 'global', '--replicas', '2', 'web'], /only for replicated services/],
     [[...create, '--log-driver', 'syslog', 'web'], /LogDriver\.Name is not supported by tsswarm/],
     [[...create, '--restart-condition', 'x', 'web'], /RestartPolicy\.Condition: "x" is none of/],
@@ -236,7 +239,8 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
     [['join-token', 'boss'], /^tsswarm: unknown role "boss": use worker or manager$/],
     [['-H', 'ftp://x', 'node', 'ls'], /^tsswarm: "ftp:\/\/x" is no address of a daemon/],
     [['daemon', '--log-level', 'loud'], /loud/],
-    [['daemon', '-H', 'tcp://0.0.0.0:1'], /^tsswarm: cannot serve on "tcp:\/\/0\.0\.0\.0:1"/],
+    [['daemon', '-H', 'tcp://0.0.0.0:1'], /^tsswarm: API is accessible on tcp:\S+ without encr/],
+    [['daemon', '-H', 'fd://'], /^tsswarm: cannot serve on "fd:\/\/"/],
   ];
   for (const [args, message] of cases) {
     const { code, stdout, stderr } = await served.tsswarm(...args);

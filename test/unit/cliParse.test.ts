@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { tableText } from '../../cli/output/list.ts';
 import { compileTemplate } from '../../cli/output/template.ts';
+import { parseMount } from '../../cli/service/mount.ts';
 import * as parse from '../../cli/service/parse.ts';
 import { LeaderLines } from '../../cli/watch/lines.ts';
 import { Picture } from '../../cli/watch/picture.ts';
@@ -73,18 +74,18 @@ test('published ports are read in Docker’s short and long forms', () => {
 });
 
 test('mounts, networks, hosts, preferences and commands are read', () => {
-  assert.deepEqual(parse.parseMount('type=bind,src=/a,dst=/b,ro'), {
+  assert.deepEqual(parseMount('type=bind,src=/a,dst=/b,ro'), {
     Type: 'bind',
     Source: '/a',
     Target: '/b',
     ReadOnly: true,
   });
-  assert.deepEqual(parse.parseMount('type=tmpfs,target=/t,tmpfs-mode=1777'), {
+  assert.deepEqual(parseMount('type=tmpfs,target=/t,tmpfs-mode=1777'), {
     Type: 'tmpfs',
     Target: '/t',
     TmpfsOptions: { Mode: 0o1777 },
   });
-  assert.throws(() => parse.parseMount('type=bind'), /target is missing/);
+  assert.throws(() => parseMount('type=bind'), /target is missing/);
   assert.deepEqual(parse.parseNetwork('a'), { Target: 'a' });
   assert.deepEqual(parse.parseNetwork('name=a,alias=b,alias=c'), {
     Target: 'a',

@@ -80,6 +80,9 @@ test('short and long syntaxes are one', () => {
   const ports = (text: string): unknown => service(`ports: ${text}`).ports;
   const ingress = { mode: 'ingress', protocol: 'tcp' };
   assert.deepEqual(ports('["8080:80"]'), [{ ...ingress, target: 80, published: 8080 }]);
+  assert.deepEqual(ports('["127.0.0.1:8080:80"]'), [
+    { ...ingress, target: 80, published: 8080, host_ip: '127.0.0.1' },
+  ]);
   assert.deepEqual(ports('[80]'), [{ ...ingress, target: 80 }]);
   assert.deepEqual(ports('["8000-8001:80-81/udp"]'), [
     { mode: 'ingress', protocol: 'udp', target: 80, published: 8000 },
@@ -135,8 +138,7 @@ test('what a swarm cannot do is told by its path and with what to do instead', (
       'deploy: {replica: 3}',
       /^services\.web\.deploy\.replica: not known \(did you mean replicas\?\)$/,
     ],
-    ['ports: ["127.0.0.1:80:80"]', /^services\.web\.ports\[0\]: .*leave the address out$/],
-    ['networks: {a: {ipv4_address: 1.2.3.4}}', /^services\.web\.networks\.a\.ipv4_address: tasks/],
+    ['networks: {a: {priority: 5}}', /^services\.web\.networks\.a\.priority: the order of netw/],
     ['volumes: [{type: volume, target: /x, foo: 1}]', /^services\.web\.volumes\[0\]\.foo: /],
   ];
   for (const [line, expected] of cases) {
@@ -201,8 +203,13 @@ test('a service names only what the file declares', () => {
 test('keys that docker’s stacks pass over do what they say here', () => {
   const spec = convertServices(
     'st',
-    read(`services: {w: {image: i, tmpfs: ["/t:size=1m,mode=700"], platform: linux/arm64,
-      group_add: [5], oom_score_adj: 5, dns_opt: ["ndots:1"], restart: on-failure:3}}`),
+    read(
+      `services: {w: {image: i, tmpfs: ["/t:size=1m,mode=700"], platform: linux/arm64,
+      group_add: [5], oom_score_adj: 5, dns_opt: ["ndots:1"], restart: on-failure:3,
+      ports: ["127.0.0.1:81:80"], networks: {a: {ipv4_address: 10.0.0.5}},
+      security_opt: [no-new-privileges]}}
+      networks: {a: }`.replaceAll('\n      ', '\n'),
+    ),
   ).get('w');
   const container = spec?.TaskTemplate.ContainerSpec;
   assert.deepEqual(container?.Mounts, [
@@ -210,6 +217,11 @@ test('keys that docker’s stacks pass over do what they say here', () => {
   ]);
   assert.deepEqual(container?.Groups, ['5']);
   assert.equal(container?.OomScoreAdj, 5);
+  assert.deepEqual(container?.Privileges, { NoNewPrivileges: true });
+  assert.equal(spec?.EndpointSpec?.Ports?.[0].HostIP, '127.0.0.1');
+  assert.deepEqual(spec?.TaskTemplate.Networks, [
+    { Target: 'st_a', Aliases: ['w'], DriverOpts: { 'tsswarm.address': '10.0.0.5' } },
+  ]);
   assert.deepEqual(container?.DNSConfig, { Options: ['ndots:1'] });
   assert.deepEqual(spec?.TaskTemplate.Placement?.Platforms, [
     { OS: 'linux', Architecture: 'arm64' },

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { type Recorded, recordingDaemon } from '../support/recordingDaemon.ts';
+import { essence, type Recorded, recordingDaemon } from '../support/recordingDaemon.ts';
 import { dockerMajor, run } from '../support/servedNode.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
@@ -12,18 +12,6 @@ const skip = (await dockerMajor()) < 24 ? 'no docker client of version 24 or lat
 const outside = { Name: 'outside', Id: 'net', Scope: 'swarm', Driver: 'overlay' };
 const daemon = await recordingDaemon({ '/networks/outside': outside });
 after(() => daemon.close());
-
-/** Without what says nothing: null, '', false and empty maps; docker's constant Privileges. */
-function essence(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(essence);
-  if (typeof value !== 'object' || value === null) return value;
-  const kept = Object.entries(value)
-    .filter(([key]) => key !== 'Privileges')
-    .map(([key, item]) => [key, essence(item)] as const)
-    .filter(([, item]) => item !== undefined && item !== null && item !== '' && item !== false)
-    .filter(([, item]) => typeof item !== 'object' || Object.keys(item as object).length > 0);
-  return Object.fromEntries(kept.sort(([left], [right]) => (left < right ? -1 : 1)));
-}
 
 function created(all: readonly Recorded[]): Record<string, unknown> {
   const found = all

@@ -1,4 +1,6 @@
-/** A container as Docker's JSON: GET /containers/{id}/json and the lines of GET /containers/json. */
+/**
+ * A container as Docker's JSON: GET /containers/{id}/json and the lines of GET /containers/json.
+ */
 import { formatAge } from '../../../base/duration.ts';
 import type { Image } from '../../../runtime/image/types.ts';
 import type { ContainerView, MountPoint } from '../../containers/types.ts';

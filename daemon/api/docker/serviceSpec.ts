@@ -40,10 +40,13 @@ const MODES = ['Replicated', 'Global', 'ReplicatedJob', 'GlobalJob'] as const;
 // ---- model -> Docker ---------------------------------------------------------------------------
 
 export function serviceSpecToDocker(spec: ServiceSpec): object {
+  const older = spec.networksOnService === true ? spec.task.networks : [];
+  const task = older.length === 0 ? spec.task : { ...spec.task, networks: [] };
   return {
     Name: spec.name,
     Labels: spec.labels,
-    TaskTemplate: taskSpecToDocker(spec.task),
+    TaskTemplate: taskSpecToDocker(task),
+    ...(older.length === 0 ? {} : { Networks: older.map(attachmentToDocker) }),
     Mode: modeToDocker(spec.mode),
     ...(isJob(spec.mode)
       ? {}
@@ -101,10 +104,12 @@ export function taskSpecToDocker(task: TaskSpec): object {
 
 function attachmentToDocker(item: NetworkAttachmentSpec): object {
   const { target, aliases, addresses } = item;
+  const listed = addresses.length === 0 ? {} : { [ADDRESS_OPTION]: addresses.join(',') };
+  const options = { ...item.driverOptions, ...listed };
   return {
     Target: target,
     ...(aliases.length === 0 ? {} : { Aliases: aliases }),
-    ...(addresses.length === 0 ? {} : { DriverOpts: { [ADDRESS_OPTION]: addresses.join(',') } }),
+    ...(Object.keys(options).length === 0 ? {} : { DriverOpts: options }),
   };
 }
 
@@ -208,6 +213,7 @@ export function serviceSpecFromDocker(fields: Fields): ServiceSpec {
     rollback: updateFromDocker(fields.object('RollbackConfig'), deadlineMs),
     endpointMode: endpoint.choice('Mode', ['vip', 'dnsrr'], 'vip'),
     ports: endpoint.objects('Ports').map(portFromDocker),
+    ...(older.length === 0 ? {} : { networksOnService: true }),
   };
 }
 
@@ -283,19 +289,13 @@ function machineName(architecture: string): string {
 }
 
 function attachmentFromDocker(fields: Fields): NetworkAttachmentSpec {
-  const options = fields.labels('DriverOpts');
-  for (const name of Object.keys(options)) {
-    if (name === ADDRESS_OPTION) continue;
-    throw new SwarmError(
-      'unsupported',
-      `${fields.at('DriverOpts')}.${name} is not supported by tsswarm: use ${ADDRESS_OPTION}`,
-    );
-  }
-  const addresses = (options[ADDRESS_OPTION] ?? '').split(',').map((item) => item.trim());
+  const { [ADDRESS_OPTION]: listed = '', ...driverOptions } = fields.labels('DriverOpts');
+  const addresses = listed.split(',').map((item) => item.trim());
   return {
     target: fields.text('Target'),
     aliases: fields.texts('Aliases'),
     addresses: addresses.filter((address) => address !== ''),
+    ...(Object.keys(driverOptions).length === 0 ? {} : { driverOptions }),
   };
 }
 

@@ -2,7 +2,7 @@
  * What moves images in and out of this host: pull, push, load, save, import, and the log-in to a
  * registry. Each answers with Docker's stream of progress lines.
  */
-import { messageOf, SwarmError } from '../../../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../../../base/errors.ts';
 import { parsePlatform } from '../../../runtime/image/manifest.ts';
 import { parseReference } from '../../../runtime/image/reference.ts';
 import type { Image, Platform, PushedImage } from '../../../runtime/image/types.ts';
@@ -222,11 +222,21 @@ async function inStream(
   try {
     await work(progress);
   } catch (error) {
-    if (!progress.started) throw error;
+    if (!progress.started) throw withDockerStatus(error);
     const message = messageOf(error);
     await progress.line({ errorDetail: { message }, error: message });
   }
   await progress.flushed();
   progress.end();
   return STREAMED;
+}
+
+/**
+ * Docker's daemon answers 404 or 500 where a registry refuses: to 401 its client would ask for a
+ * password on the terminal and wait.
+ */
+function withDockerStatus(error: unknown): unknown {
+  if (!hasCode(error, 'unauthorized')) return error;
+  const code = error.message.startsWith('pull access denied') ? 'not_found' : 'internal';
+  return new SwarmError(code, error.message, { cause: error });
 }

@@ -1,0 +1,144 @@
+/**
+ * What tsswarm's commands send, compared with what the real docker client sends for the same words.
+ */
+import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { essence, type Recorded, recordingDaemon } from '../support/recordingDaemon.ts';
+import { dockerMajor, run } from '../support/servedNode.ts';
+
+const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
+const skip = (await dockerMajor()) < 24 ? 'no docker client of version 24 or later' : false;
+
+const SERVICE = {
+  ID: 'sid',
+  Version: { Index: 7 },
+  Spec: {
+    Name: 'web',
+    Labels: { a: '1', b: '2' },
+    TaskTemplate: {
+      ContainerSpec: {
+        Image: 'nginx:1',
+        Env: ['A=1', 'B=2'],
+        Args: ['old'],
+        Hosts: ['1.2.3.4 h'],
+        Mounts: [{ Type: 'tmpfs', Target: '/t' }],
+        Secrets: [
+          { SecretID: 'x', SecretName: 'x', File: { Name: 'x', UID: '0', GID: '0', Mode: 292 } },
+        ],
+        Ulimits: [{ Name: 'nproc', Soft: 1, Hard: 2 }],
+        DNSConfig: { Nameservers: ['1.1.1.1'] },
+      },
+      Placement: { Constraints: ['node.role==worker'] },
+      Networks: [{ Target: 'netid-a' }],
+      ForceUpdate: 3,
+    },
+    Mode: { Replicated: { Replicas: 2 } },
+    UpdateConfig: { Parallelism: 1, MaxFailureRatio: 0 },
+    RollbackConfig: { Parallelism: 1, MaxFailureRatio: 0 },
+    EndpointSpec: {
+      Mode: 'vip',
+      Ports: [{ Protocol: 'tcp', TargetPort: 80, PublishedPort: 8080, PublishMode: 'ingress' }],
+    },
+  },
+};
+const network = (name: string, id = name): object => ({
+  Name: name,
+  Id: id,
+  Scope: 'swarm',
+  Driver: 'overlay',
+});
+const daemon = await recordingDaemon({
+  '/networks/front': network('front'),
+  '/networks/a': network('a', 'netid-a'),
+  '/services/web': SERVICE,
+  '/services/sid': SERVICE,
+});
+after(() => daemon.close());
+
+/** The last thing that was posted, and where. */
+function posted(all: readonly Recorded[]): unknown {
+  const found = all.findLast((item) => item.method === 'POST');
+  const path = found?.path.replace(/&?registryAuthFrom=[^&]*/, '').replace(/\?&?/, '?');
+  return { path, body: essence(found?.body) };
+}
+
+async function same(...args: string[]): Promise<void> {
+  daemon.take();
+  const theirs = await run('docker', args, daemon.env);
+  assert.equal(theirs.code, 0, `docker ${args.join(' ')}: ${theirs.stderr}`);
+  const sent = posted(daemon.take());
+  const ours = await run(process.execPath, [MAIN, ...args], daemon.env);
+  assert.equal(ours.code, 0, `tsswarm ${args.join(' ')}: ${ours.stderr}`);
+  assert.deepEqual(posted(daemon.take()), sent, args.join(' '));
+}
+
+test('every flag of service create sends what docker sends', { skip }, async () => {
+  const envFile = join(daemon.directory, 'e.env');
+  writeFileSync(envFile, 'FILE=1\n# no\nA=0\n');
+  const create = (...args: string[]): Promise<void> =>
+    same('service', 'create', '--detach', '--no-resolve-image', ...args);
+  await create('--name', 'web', 'nginx:1', 'serve', '--port', '80');
+  await create(
+    ...['--cap-add', 'NET_ADMIN', '--cap-drop', 'ALL', '--config', 'c1'],
+    ...['--config', 'source=c2,target=/etc/c2,uid=1,gid=2,mode=0440'],
+    ...['--constraint', 'node.role==worker', '--container-label', 'x=y', '--dns', '1.1.1.1'],
+    ...['--dns-option', 'ndots:1', '--dns-search', 'a.b', '--endpoint-mode', 'dnsrr'],
+    ...['--entrypoint', '/bin/sh -c "a b"', '-e', 'A=1', '--env-file', envFile],
+    ...['--generic-resource', 'gpu=2', '--group', '5', '--health-cmd', 'curl x'],
+    ...['--health-interval', '5s', '--health-retries', '3', '--health-start-interval', '1s'],
+    ...['--health-start-period', '2s', '--health-timeout', '3s', '--host', 'db:1.2.3.4'],
+    ...['--hostname', 'h-{{.Task.Slot}}', '--init', '-l', 'l=1', '--limit-cpu', '.5'],
+    ...['--limit-memory', '64m', '--limit-pids', '9', '--log-driver', 'json-file'],
+    ...['--log-opt', 'max-size=1m', '--name', 'n', '--network', 'name=front,alias=w'],
+    ...['--oom-score-adj', '5', '--placement-pref', 'spread=node.labels.z', '-q', 'nginx:1'],
+  );
+  await create(
+    ...['--mount', 'type=volume,src=v,dst=/v,volume-nocopy,volume-label=a=b,volume-driver=local'],
+    ...['--mount', 'type=volume,src=w,dst=/w,"volume-opt=o=addr=1,rw",volume-opt=type=nfs'],
+    ...['--mount', 'type=bind,src=/a,dst=/b,ro,bind-propagation=rshared'],
+    ...['--mount', 'type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=1777'],
+    ...['-p', '8080:80', '-p', '9000-9001:90-91/udp', '-p', 'published=1,target=2,mode=host'],
+    ...['-p', '53', '--read-only', '--replicas', '3', '--replicas-max-per-node', '2'],
+    ...['--reserve-cpu', '1', '--reserve-memory', '1g', '--restart-condition', 'on-failure'],
+    ...['--restart-delay', '1s', '--restart-max-attempts', '4', '--restart-window', '1m'],
+    ...['--rollback-delay', '1s', '--rollback-failure-action', 'continue'],
+    ...['--rollback-max-failure-ratio', '.1', '--rollback-monitor', '2s'],
+    ...['--rollback-order', 'start-first', '--rollback-parallelism', '2', '--secret', 's1'],
+    ...['--secret', 'source=s2,target=/s,mode=0400', '--stop-grace-period', '3s'],
+    ...['--stop-signal', 'SIGINT', '--sysctl', 'a.b=1', '-t', '--ulimit', 'nofile=1:2'],
+    ...['--ulimit', 'nproc=5', '--update-delay', '1s', '--update-failure-action', 'rollback'],
+    ...['--update-max-failure-ratio', '.2', '--update-monitor', '3s'],
+    ...['--update-order', 'start-first', '--update-parallelism', '0', '-u', 'u:g', '-w', '/w'],
+    ...['--with-registry-auth', 'nginx:1'],
+  );
+  await create('--mode', 'global', '--no-healthcheck', '--init=false', 'nginx:1');
+  await create('--mode', 'replicated-job', '--replicas', '5', 'nginx:1');
+  await create('--mode', 'replicated-job', '--replicas', '5', '--max-concurrent', '2', 'nginx:1');
+  await create('--mode', 'global-job', '--isolation', 'default', 'nginx:1');
+});
+
+test('every flag of service update sends what docker sends', { skip }, async () => {
+  const update = (...args: string[]): Promise<void> =>
+    same('service', 'update', '--detach', '--no-resolve-image', ...args, 'web');
+  await update('--image', 'nginx:2');
+  await update('--args', 'new "a b"', '--env-add', 'A=3', '--env-add', 'C=4', '--env-rm', 'B');
+  await update('--label-add', 'c=3', '--label-rm', 'a', '--container-label-add', 'x=y');
+  await update('--mount-add', 'type=bind,src=/a,dst=/b', '--mount-rm', '/t');
+  await update('--publish-add', '9090:90', '--publish-rm', '80');
+  await update('--secret-add', 'y', '--secret-rm', 'x', '--config-add', 'c');
+  await update('--ulimit-add', 'nofile=5', '--ulimit-rm', 'nproc', '--sysctl-add', 'a=b');
+  await update('--host-add', 'i:5.6.7.8', '--host-rm', 'h:1.2.3.4', '--dns-add', '8.8.8.8');
+  await update('--dns-rm', '1.1.1.1', '--dns-option-add', 'x', '--dns-search-add', 'y');
+  await update('--constraint-add', 'node.id==x', '--constraint-rm', 'node.role==worker');
+  await update('--placement-pref-add', 'spread=node.labels.q', '--group-add', '5');
+  await update('--network-add', 'front', '--network-rm', 'a');
+  await update('--force', '--replicas', '7', '--stop-grace-period', '9s', '--init');
+  await update('--health-cmd', 'x', '--health-interval', '3s', '--limit-memory', '1g');
+  await update('--no-healthcheck', '--read-only', '--tty', '--user', 'u', '--workdir', '/x');
+  await update('--generic-resource-add', 'gpu=3', '--cap-add', 'SYS_TIME', '--hostname', 'h');
+  await update('--update-parallelism', '3', '--rollback-parallelism', '4', '--log-driver', 'none');
+  await update('--entrypoint', 'a b', '--endpoint-mode', 'dnsrr', '--publish-rm', '80');
+});
