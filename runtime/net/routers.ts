@@ -123,7 +123,8 @@ export function plugContainer(
 export function underlayMtu(host: Space, address: string): number {
   const found = listAddresses(host.netlink).find((entry) => entry.address === address);
   const link = listLinks(host.netlink).find((entry) => entry.index === found?.index);
-  if (link !== undefined) return link.mtu;
+  // Loopback's own (65536) is more than a container's link takes, and no other host is met there.
+  if (link !== undefined) return link.name === 'lo' ? DEFAULT_MTU : link.mtu;
   throw new SwarmError(
     'invalid',
     `no interface of this host has the address ${address}, by which the other hosts know it`,
