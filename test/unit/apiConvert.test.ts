@@ -220,10 +220,10 @@ for (const [message, body] of WRONG) {
   });
 }
 
-test('only overlay networks can be created', () => {
-  assert.throws(() => networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'bridge' })), {
+test('only bridge and overlay networks can be created', () => {
+  assert.throws(() => networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'macvlan' })), {
     code: 'unsupported',
-    message: 'Driver: "bridge" networks cannot be created: use --driver overlay',
+    message: 'Driver: "macvlan" networks cannot be created: use --driver bridge or overlay',
   });
   const ipam = { Config: [{ Subnet: '10.5.0.0/16', Gateway: '10.5.0.1', IPRange: '' }] };
   const spec = networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'overlay', IPAM: ipam }));
