@@ -119,11 +119,14 @@ export function plugContainer(
   space.refreshLinks();
 }
 
-/** The MTU of the host's interface that has `address`. SwarmError invalid if none has. */
+/** No link of ours can be larger; the loopback interface, which a swarm of one host may use, is. */
+const UNDERLAY_MTU_MAX = 65_000;
+
+/** The MTU of the host's interface that has `address`, as far as we can use it. SwarmError invalid if none has. */
 export function underlayMtu(host: Space, address: string): number {
   const found = listAddresses(host.netlink).find((entry) => entry.address === address);
   const link = listLinks(host.netlink).find((entry) => entry.index === found?.index);
-  if (link !== undefined) return link.mtu;
+  if (link !== undefined) return Math.min(link.mtu, UNDERLAY_MTU_MAX);
   throw new SwarmError(
     'invalid',
     `no interface of this host has the address ${address}, by which the other hosts know it`,
