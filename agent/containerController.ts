@@ -21,6 +21,7 @@ import type {
 import { parseRegistryAuth } from '../runtime/image/credentials.ts';
 import type { Image, ImageStore } from '../runtime/image/types.ts';
 import type { Attachment, HostNetwork, PublishedPort } from '../runtime/net/types.ts';
+import { AttachmentController, isAttachment } from './attachmentController.ts';
 import {
   type ContainerPlan,
   type NetworkPlan,
@@ -100,6 +101,7 @@ export class ContainerExecutor implements Executor {
   }
 
   controller(task: Task): Controller {
+    if (isAttachment(task)) return new AttachmentController(this.networks, task);
     return new ContainerController(this, task);
   }
 

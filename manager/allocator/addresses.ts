@@ -47,6 +47,15 @@ export class AddressSpace {
     this.#turn = value;
   }
 
+  /** This very one with its prefix length; undefined when it is held, or not of this network. */
+  claim(address: string): string | undefined {
+    const value = numberOf(address);
+    if (value === undefined || value < this.#first || value > this.#last) return undefined;
+    if (this.#held.has(value)) return undefined;
+    this.#held.add(value);
+    return `${formatAddress(value)}/${this.#prefix}`;
+  }
+
   /** The next free one with its prefix length; undefined when there is none. */
   take(): string | undefined {
     const size = this.#last - this.#first + 1;

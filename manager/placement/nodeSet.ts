@@ -58,7 +58,8 @@ export class NodeInfo {
     if (task.genericResources.length > 0) {
       this.#given = changed(this.#given, task.genericResources, sign);
     }
-    if (!isWantedState(task.desiredState)) return;
+    // A place on a network is no work.
+    if (!isWantedState(task.desiredState) || task.serviceId === '') return;
     this.tasks += sign;
     this.#tasksByService.set(task.serviceId, this.tasksOf(task.serviceId) + sign);
   }
