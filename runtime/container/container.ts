@@ -3,8 +3,10 @@
  * asked of it meanwhile. Keeps no state of its own.
  */
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import { Attachments } from './attachments.ts';
+import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
 import { startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
@@ -13,6 +15,7 @@ import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
 import { readLogs } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
+import { RootAccess } from './rootAccess.ts';
 import { parseSignal } from './signals.ts';
 import { buildExecSpec, buildSpec, type LaunchSpec } from './spec.ts';
 import type {
@@ -25,6 +28,8 @@ import type {
   Exec,
   ExecConfig,
   ExitRecord,
+  FileChange,
+  FileStat,
   LogQuery,
   LogRecord,
   Streams,
@@ -38,6 +43,7 @@ export class ManagedContainer implements Container {
   readonly #context: ContainerContext;
   readonly #paths: ContainerPaths;
   readonly #attachments: Attachments;
+  readonly #files: ContainerFiles;
 
   constructor(
     config: ContainerConfig,
@@ -48,11 +54,14 @@ export class ManagedContainer implements Container {
     this.#paths = paths;
     this.#context = context;
     this.#attachments = new Attachments(paths.execDir, context.clock, config.id.slice(0, 12));
+    const access = new RootAccess(context);
     const hooks = {
+      beforeStart: () => access.idle(),
       onExit: () => context.onExit(this),
       onRemoved: () => context.onRemoved(this),
     };
     this.#life = new ContainerLife(config, paths, context, this.#attachments, hooks, spec);
+    this.#files = new ContainerFiles(this.#life, paths, access);
   }
 
   get config(): ContainerConfig {
@@ -212,6 +221,34 @@ export class ManagedContainer implements Container {
   #configure(config: ContainerConfig): void {
     writeConfig(this.#paths.dataDir, config);
     this.#life.configure(config);
+  }
+
+  changes(): Promise<readonly FileChange[]> {
+    return this.#files.changes();
+  }
+
+  statPath(path: string): Promise<FileStat> {
+    return this.#files.stat(path);
+  }
+
+  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }> {
+    return this.#files.read(path);
+  }
+
+  writeArchive(
+    path: string,
+    tar: Readable,
+    options: Parameters<Container['writeArchive']>[2],
+  ): Promise<void> {
+    return this.#files.write(path, tar, options);
+  }
+
+  exportRoot(): Readable {
+    return this.#files.exportRoot();
+  }
+
+  writableBytes(): Promise<number> {
+    return this.#files.writableBytes();
   }
 
   async processes(): Promise<readonly number[]> {

@@ -14,7 +14,7 @@ import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { parseResourceLimit } from './resourceLimits.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
-import { addFileSystem } from './specFiles.ts';
+import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
 
 export interface LaunchSpec {
@@ -33,6 +33,7 @@ const FLAG = {
   init: 64,
   hostPid: 128,
   hostIpc: 256,
+  hold: 512,
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
@@ -228,6 +229,17 @@ function addPrivileges(
   if (!isPrivileged && config.seccomp !== 'unconfined') {
     writer.add(TAG.seccomp, seccompProgram(own));
   }
+}
+
+/** For looking into the container while it does not run: its layers and what is bound into it. */
+export function buildHoldSpec(config: ContainerConfig, paths: ContainerPaths): Uint8Array {
+  const writer = new SpecWriter();
+  // Any directory will do to mount on: the namespace is the holder's own.
+  writer.add(TAG.execDir, paths.dataDir);
+  writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
+  addLayers(writer, config, paths);
+  addBinds(writer, config.mounts);
+  return writer.finish();
 }
 
 /** For a further program in the running container. SwarmError invalid as for buildSpec. */
