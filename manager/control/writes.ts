@@ -34,19 +34,16 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
+import type { Rotations } from './types.ts';
 
 /** An object as of `version`, the Raft index of the write. */
 export interface Written<T extends AnyObject> {
   readonly object: T;
   readonly version: number;
-}
-
-export interface RotateTokens {
-  readonly workerToken: boolean;
-  readonly managerToken: boolean;
 }
 
 export interface WritesOptions {
@@ -70,6 +67,8 @@ const RELEASE_POLL_MS = 100;
 const REMOVE_ATTEMPTS = 5;
 /** Of so many removals within a certificate's life the latest are remembered. */
 const REMOVED_NODES_MAX = 1000;
+/** A service's own changes come in bursts of a few. */
+const WRITE_TRIES = 5;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
@@ -102,7 +101,11 @@ export class Writes {
     return this.#put({ kind: 'create', table: 'service', object });
   }
 
-  async updateService(
+  updateService(id: string, version: number, request: ServiceSpec): Promise<Written<Service>> {
+    return this.#retried(() => this.#updateService(id, version, request));
+  }
+
+  async #updateService(
     id: string,
     version: number,
     request: ServiceSpec,
@@ -128,7 +131,11 @@ export class Writes {
     return this.#put({ kind: 'update', table: 'service', object });
   }
 
-  async rollbackService(id: string, version: number): Promise<Written<Service>> {
+  rollbackService(id: string, version: number): Promise<Written<Service>> {
+    return this.#retried(() => this.#rollbackService(id, version));
+  }
+
+  async #rollbackService(id: string, version: number): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
     if (service.previousSpec === undefined) {
       throw new SwarmError('invalid', `service ${service.spec.name} has no previous spec`);
@@ -270,7 +277,7 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : update();
+    return demotes ? this.#demotions.run(update) : this.#retried(update);
   }
 
   async #checkDemotion(node: Node): Promise<void> {
@@ -331,7 +338,7 @@ export class Writes {
   async updateCluster(
     version: number,
     spec: ClusterSpec,
-    rotate: RotateTokens,
+    rotate: Rotations,
   ): Promise<Written<Cluster>> {
     const { store, random } = this.#options;
     const cluster = store.cluster();
@@ -341,6 +348,13 @@ export class Writes {
     const object: Cluster = {
       ...cluster,
       spec,
+      rootRotation: await nextRotation({
+        cluster,
+        spec,
+        signingCaKey: rotate.signingCaKey,
+        nowMs: this.#options.clock.wallMs(),
+        random,
+      }),
       joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
       joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
     };
@@ -371,13 +385,26 @@ export class Writes {
     return object;
   }
 
+  /** What else changed since `version` (addresses, states) does not speak against a new spec. */
   #checkVersion(table: TableName, object: AnyObject, version: number): void {
-    if (object.version === version) return;
+    const least = 'specVersion' in object ? object.specVersion : object.version;
+    if (version >= least && version <= object.version) return;
     throw new SwarmError(
       'out_of_sequence',
       `update out of sequence: ${table} ${object.id} has changed meanwhile ` +
         `(it is at version ${object.version}, the request was made from ${version})`,
     );
+  }
+
+  /** Again when the object changed between the look and the write, and its spec did not. */
+  async #retried<T>(write: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await write();
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || tries === WRITE_TRIES) throw error;
+      }
+    }
   }
 
   async #put<T extends TableName>(change: {

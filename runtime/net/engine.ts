@@ -404,6 +404,10 @@ export class NetworkEngine {
     return this.#attacher.endpoints(containerId);
   }
 
+  rename(containerId: string, name: string): void {
+    this.#attacher.rename(containerId, name);
+  }
+
   publish(containerId: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {
     return this.#attacher.publish(containerId, ports);
   }

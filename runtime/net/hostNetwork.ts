@@ -213,6 +213,10 @@ class WorkerHostNetwork implements HostNetwork {
     return this.#attached.get(containerId)?.endpoints ?? [];
   }
 
+  async rename(containerId: string, newName: string): Promise<void> {
+    await this.#perform({ name: 'rename', containerId, newName });
+  }
+
   async publish(
     containerId: string,
     wanted: readonly PublishedPort[],

@@ -41,6 +41,7 @@ export type Operation =
       readonly containerId: string;
       readonly ports: readonly PublishedPort[];
     }
+  | { readonly name: 'rename'; readonly containerId: string; readonly newName: string }
   | { readonly name: 'reconcile' }
   | { readonly name: 'prune'; readonly containerIds: readonly string[] }
   | { readonly name: 'remove' }
@@ -131,6 +132,8 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
       return engine.endpoints(operation.containerId);
     case 'publish':
       return engine.publish(operation.containerId, operation.ports);
+    case 'rename':
+      return engine.rename(operation.containerId, operation.newName);
     case 'reconcile':
       return engine.reconcile();
     case 'prune':

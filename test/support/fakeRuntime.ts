@@ -310,6 +310,7 @@ export class FakeNetwork implements HostNetwork {
   connect = unused;
   disconnect = unused;
   publish = unused;
+  rename = unused;
   bridges = (): readonly BridgeNetwork[] => [];
   endpoints = (): readonly Endpoint[] => [];
 
