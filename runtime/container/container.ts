@@ -13,6 +13,7 @@ import { SIGKILL } from './exitRecord.ts';
 import { writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
+import { FRAMES, JSON_LINES } from './logFormats.ts';
 import { readLogs } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { RootAccess } from './rootAccess.ts';
@@ -257,8 +258,13 @@ export class ManagedContainer implements Container {
   }
 
   logs(query: LogQuery): AsyncIterable<LogRecord> {
+    const { driver = 'local' } = this.config.log;
+    if (driver === 'none') {
+      throw new SwarmError('unsupported', 'configured logging driver does not support reading');
+    }
     return readLogs(join(this.#paths.dataDir, LOG_DIR), query, {
       clock: this.#context.clock,
+      format: driver === 'local' ? FRAMES : JSON_LINES,
       isOver: () => this.exit !== undefined || this.#life.phase === 'removed',
       changed: this.#life.changed,
     });

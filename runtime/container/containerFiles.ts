@@ -103,7 +103,9 @@ export class ContainerFiles {
     return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths));
   }
 
-  /** Who the container's program is, by its own accounts; nobody else than the archive says: root. */
+  /**
+   * Who the container's program is, by its own accounts; nobody else than the archive says: root.
+   */
   async #owner(root: InsideRoot): Promise<{ uid: number; gid: number } | undefined> {
     const [user, group] = this.#life.config.user.split(':');
     if (user === '') return undefined;

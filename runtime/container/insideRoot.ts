@@ -1,6 +1,6 @@
 /**
- * Files below a container's root, by names the container has a say in. Every name is resolved by the
- * kernel with that root as its "/" (openat2, RESOLVE_IN_ROOT), and what is found is used by
+ * Files below a container's root, by names the container has a say in. Every name is resolved by
+ * the kernel with that root as its "/" (openat2, RESOLVE_IN_ROOT), and what is found is used by
  * descriptor: a link swapped in meanwhile leads nowhere else. A path given to Node is always
  * /proc/self/fd/<directory>/<one name>, whose last name is never followed.
  */

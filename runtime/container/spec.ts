@@ -9,6 +9,7 @@ import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { parseResourceLimit } from './resourceLimits.ts';
@@ -38,7 +39,7 @@ const FLAG = {
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 const DEFAULT_LOG_FILES = 5;
-const FIRST_LOG_FILE = 1;
+const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
 const OOM_SCORE_MAX = 1000;
@@ -60,7 +61,8 @@ export function buildSpec(
     TAG.logLimits,
     BigInt(config.log.maxSizeBytes ?? DEFAULT_LOG_BYTES),
     config.log.maxFiles ?? DEFAULT_LOG_FILES,
-    FIRST_LOG_FILE,
+    newestLogNumber(join(paths.dataDir, LOG_DIR)),
+    LOG_FORMATS[config.log.driver ?? 'local'],
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);

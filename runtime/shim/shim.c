@@ -409,6 +409,11 @@ static int open_container_log(struct failure *failure)
 		max_bytes = record_u64(&record, 0);
 		max_files = record_u32(&record, 8);
 		number = record_u32(&record, 12);
+		container_log.format = (enum log_format)record_u32(&record, 16);
+	}
+	if (container_log.format == LOG_NONE) {
+		streams.log = NULL;
+		return 0;
 	}
 	return log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes,
 			max_files, number, failure);
