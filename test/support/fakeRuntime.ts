@@ -44,6 +44,12 @@ export class FakeContainer implements Container {
   processes = unasked;
   update = unasked;
   detailedStats = unasked;
+  changes = unasked;
+  statPath = unasked;
+  readArchive = unasked;
+  writeArchive = unasked;
+  exportRoot = unasked;
+  writableBytes = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
