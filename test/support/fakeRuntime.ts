@@ -303,6 +303,7 @@ export class FakeNetwork implements HostNetwork {
   disconnect = unused;
   publish = unused;
   rename = unused;
+  started = (): void => {};
   bridges = (): readonly BridgeNetwork[] => [];
   endpoints = (): readonly Endpoint[] => [];
 
