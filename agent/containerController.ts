@@ -18,6 +18,7 @@ import type {
   ExitRecord,
   NetworkNamespace,
 } from '../runtime/container/types.ts';
+import { parseRegistryAuth } from '../runtime/image/credentials.ts';
 import type { Image, ImageStore } from '../runtime/image/types.ts';
 import type { Attachment, HostNetwork, PublishedPort } from '../runtime/net/types.ts';
 import {
@@ -63,6 +64,8 @@ export interface ContainerExecutorOptions {
   readonly node: () => TemplateContext['node'];
 }
 
+/** A registry that is away is told as the task's reason; its restart policy tries again. */
+const PULL_CONNECT_MS = 900;
 /** A stray container is stopped like any other, but not waited for long. */
 const STRAY_GRACE_MS = 5000;
 
@@ -150,11 +153,16 @@ export class ContainerExecutor implements Executor {
   }
 
   /** The image on this host, else pulled; once for all that ask for it meanwhile. */
-  async image(reference: string, signal: AbortSignal): Promise<Image> {
+  async image(reference: string, registryAuth: string, signal: AbortSignal): Promise<Image> {
     const found = this.#images.find(reference);
     if (found !== undefined) return found;
-    const pull = this.#pulls.get(reference) ?? this.#pull(reference);
-    this.#pulls.set(reference, pull);
+    // Who has other credentials may be let in where these are not.
+    const key = `${reference} ${registryAuth}`;
+    let pull = this.#pulls.get(key);
+    if (pull === undefined) {
+      pull = this.#pull(reference, registryAuth).finally(() => this.#pulls.delete(key));
+      this.#pulls.set(key, pull);
+    }
     return raceAbort(pull, signal);
   }
 
@@ -204,14 +212,16 @@ export class ContainerExecutor implements Executor {
     this.#holds.delete(containerId);
   }
 
-  async #pull(reference: string): Promise<Image> {
+  async #pull(reference: string, registryAuth: string): Promise<Image> {
     try {
-      return await this.#images.pull(reference);
+      const auth = parseRegistryAuth(registryAuth);
+      return await this.#images.pull(reference, {
+        connectMs: PULL_CONNECT_MS,
+        ...(auth === undefined ? {} : { auth }),
+      });
     } catch (cause) {
       const message = `No such image: ${reference} (${messageOf(cause)})`;
       throw new SwarmError('not_found', message, { cause });
-    } finally {
-      this.#pulls.delete(reference);
     }
   }
 }
@@ -245,7 +255,7 @@ class ContainerController implements Controller {
     }
     const spec = this.#task.spec.container;
     const network = planNetwork(this.#task);
-    const image = await this.#executor.image(spec.image, signal);
+    const image = await this.#executor.image(spec.image, spec.registryAuth, signal);
     const containerId = this.#executor.ids.container();
     const context = templateContext(this.#task, this.#executor.node());
     const plan = planContainer(this.#task, image.config, context, containerId);

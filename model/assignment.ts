@@ -85,7 +85,12 @@ export interface SessionMessage {
   readonly managers: readonly { readonly address: string; readonly isLeader: boolean }[];
   readonly heartbeatMs: number;
   readonly vxlanPort: Cluster['vxlanPort'];
+  /** All that the node is to trust, PEM. */
   readonly rootCaCertificate: string;
+  /** Digest of the key that should have signed the node's certificate; '' = whoever did. */
+  readonly wantedIssuer: string;
+  /** How long certificates last that are issued now. */
+  readonly certificateExpiryMs: number;
 }
 
 export interface TaskStatusUpdate {

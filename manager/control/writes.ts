@@ -34,19 +34,16 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
+import type { Rotations } from './types.ts';
 
 /** An object as of `version`, the Raft index of the write. */
 export interface Written<T extends AnyObject> {
   readonly object: T;
   readonly version: number;
-}
-
-export interface RotateTokens {
-  readonly workerToken: boolean;
-  readonly managerToken: boolean;
 }
 
 export interface WritesOptions {
@@ -341,7 +338,7 @@ export class Writes {
   async updateCluster(
     version: number,
     spec: ClusterSpec,
-    rotate: RotateTokens,
+    rotate: Rotations,
   ): Promise<Written<Cluster>> {
     const { store, random } = this.#options;
     const cluster = store.cluster();
@@ -351,6 +348,13 @@ export class Writes {
     const object: Cluster = {
       ...cluster,
       spec,
+      rootRotation: await nextRotation({
+        cluster,
+        spec,
+        signingCaKey: rotate.signingCaKey,
+        nowMs: this.#options.clock.wallMs(),
+        random,
+      }),
       joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
       joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
     };

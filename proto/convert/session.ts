@@ -190,6 +190,8 @@ export function sessionToWire(message: SessionMessage): WireSessionMessage {
     heartbeatMs: toU64(message.heartbeatMs, 'heartbeatMs'),
     vxlanPort: toU32(message.vxlanPort, 'vxlanPort'),
     rootCaCertificate: message.rootCaCertificate,
+    wantedIssuer: message.wantedIssuer,
+    certificateExpiryMs: toU64(message.certificateExpiryMs, 'certificateExpiryMs'),
   });
 }
 
@@ -203,6 +205,8 @@ export function sessionFromWire(wire: WireSessionMessage): SessionMessage {
     heartbeatMs: fromU64(wire.heartbeatMs, 'heartbeatMs'),
     vxlanPort: wire.vxlanPort,
     rootCaCertificate: wire.rootCaCertificate,
+    wantedIssuer: wire.wantedIssuer,
+    certificateExpiryMs: fromU64(wire.certificateExpiryMs, 'certificateExpiryMs'),
   };
 }
 

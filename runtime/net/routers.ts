@@ -118,11 +118,12 @@ export function plugContainer(
   space.refreshLinks();
 }
 
-/** The MTU of the host's interface that has `address`. SwarmError invalid if none has. */
+/** The MTU of the host's interface that has `address`, as far as we can use it. SwarmError invalid if none has. */
 export function underlayMtu(host: Space, address: string): number {
   const found = listAddresses(host.netlink).find((entry) => entry.address === address);
   const link = listLinks(host.netlink).find((entry) => entry.index === found?.index);
-  if (link !== undefined) return link.mtu;
+  // Loopback's own (65536) is more than a container's link takes, and no other host is met there.
+  if (link !== undefined) return link.name === 'lo' ? DEFAULT_MTU : link.mtu;
   throw new SwarmError(
     'invalid',
     `no interface of this host has the address ${address}, by which the other hosts know it`,

@@ -56,6 +56,8 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   snapshotInterval: whole,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
+  forceRotate: whole,
+  signingCaCertificate: text,
 });
 
 export const cluster: fc.Arbitrary<Cluster> = fc.record({
@@ -63,6 +65,9 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
+    nil: undefined,
+  }),
   joinSecretWorker: text,
   joinSecretManager: text,
   addressPools: texts,
@@ -114,6 +119,7 @@ export const node: fc.Arbitrary<Node> = fc.record({
   availableSinceMs: whole,
   specVersion: whole,
   certificateSerial: text,
+  tls: fc.record({ issuer: text, trust: text, wantedIssuer: text }),
 });
 
 const references = fc.array(

@@ -42,6 +42,8 @@ export class FakeContainer implements Container {
   resize = unasked;
   rename = unasked;
   processes = unasked;
+  update = unasked;
+  detailedStats = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
