@@ -9,7 +9,12 @@ import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Signal } from '../base/queue.ts';
 import type { IngressAssignment, NetworkAssignment } from '../model/assignment.ts';
-import type { Attachment, AttachRequest, HostNetwork } from '../runtime/net/types.ts';
+import type {
+  Attachment,
+  AttachRequest,
+  HostNetwork,
+  PublishedPort,
+} from '../runtime/net/types.ts';
 
 /** How long a task waits for a network that was assigned with it to be made on this host. */
 export const NETWORK_READY_MS = 10_000;
@@ -167,6 +172,11 @@ export class Networks {
     const found = this.#network.attachments().find((one) => one.containerId === containerId);
     if (found !== undefined) this.#users.set(containerId, networkIds);
     return found;
+  }
+
+  /** Ports of this host lead to the container, instead of those that did. SwarmError conflict. */
+  async publish(containerId: string, ports: readonly PublishedPort[]): Promise<void> {
+    await this.#network.publish(containerId, ports);
   }
 
   isAttached(containerId: string): boolean {
