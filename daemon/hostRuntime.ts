@@ -83,7 +83,7 @@ export async function openHost(
     volumes,
   });
   return {
-    runtime: { containers, images, network, memoryFiles: new TmpfsFiles(execRoot) },
+    runtime: { containers, images, network, volumes, memoryFiles: new TmpfsFiles(execRoot) },
     rooms: { containers: local, volumes },
     close: async () => {
       local.close();
