@@ -231,8 +231,9 @@ export class Manager {
   #followCluster(): void {
     const { store, raft } = this.#options;
     const spec = store.cluster()?.spec;
-    if (spec !== undefined)
-      raft.keepEntries(spec.snapshotInterval, spec.logEntriesForSlowFollowers);
+    if (spec === undefined) return;
+    const { snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots } = spec;
+    raft.keepEntries(snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots);
   }
 
   /** Removed and demoted nodes lose their connections; role changes are acted on at once. */

@@ -12,6 +12,8 @@ export interface ClusterSpec {
   readonly certificateExpiryMs: number;
   /** Raft entries between snapshots, and kept behind one for slow followers. */
   readonly snapshotInterval: number;
+  /** Snapshots kept on disk besides the newest. */
+  readonly keepOldSnapshots: number;
   readonly logEntriesForSlowFollowers: number;
   readonly autoLockManagers: boolean;
   /** Another number than before asks for a new root certificate. */

@@ -29,6 +29,8 @@ const PORT_MAX = 65_535;
 const REPLICAS_MAX = 1_000_000;
 /** Each one is a rule on every host and a part of every message that carries the service. */
 const PORTS_MAX = 1000;
+/** Each is as large as the whole state. */
+const KEPT_SNAPSHOTS_MAX = 1000;
 const HEARTBEAT_MIN_MS = SECOND_MS;
 const CERTIFICATE_MIN_MS = HOUR_MS;
 /** Smaller subnets have no room for a gateway, a virtual address and tasks. */
@@ -210,6 +212,7 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   }
   checkLabels('cluster', spec.labels);
   checkWhole('task-history-limit', spec.taskHistoryLimit, 0, REPLICAS_MAX);
+  checkWhole('max-snapshots', spec.keepOldSnapshots, 0, KEPT_SNAPSHOTS_MAX);
   checkWhole('snapshot-interval', spec.snapshotInterval, 1, Number.MAX_SAFE_INTEGER);
   checkWhole(
     'log entries for slow followers',

@@ -54,6 +54,7 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   heartbeatPeriodMs: whole,
   certificateExpiryMs: whole,
   snapshotInterval: whole,
+  keepOldSnapshots: u32,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
   forceRotate: whole,

@@ -72,7 +72,7 @@ function clusterSpecToDocker(spec: ClusterSpec): object {
     Orchestration: { TaskHistoryRetentionLimit: spec.taskHistoryLimit },
     Raft: {
       SnapshotInterval: spec.snapshotInterval,
-      KeepOldSnapshots: 0,
+      KeepOldSnapshots: spec.keepOldSnapshots,
       LogEntriesForSlowFollowers: spec.logEntriesForSlowFollowers,
       ElectionTick: ELECTION_TICK,
       HeartbeatTick: HEARTBEAT_TICK,
@@ -95,7 +95,6 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
   const raft = fields.objectOrEmpty('Raft');
   const ca = fields.objectOrEmpty('CAConfig');
   const dispatcher = fields.objectOrEmpty('Dispatcher');
-  raft.refuse('KeepOldSnapshots');
   if (![0, ELECTION_TICK].includes(raft.whole('ElectionTick', 0))) raft.refused('ElectionTick');
   if (![0, HEARTBEAT_TICK].includes(raft.whole('HeartbeatTick', 0))) raft.refused('HeartbeatTick');
   ca.refuse('ExternalCAs');
@@ -107,6 +106,7 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
     heartbeatPeriodMs:
       readDurationMs(dispatcher, 'HeartbeatPeriod', 0) || defaults.heartbeatPeriodMs,
     certificateExpiryMs: readDurationMs(ca, 'NodeCertExpiry', 0) || defaults.certificateExpiryMs,
+    keepOldSnapshots: raft.whole('KeepOldSnapshots', 0),
     snapshotInterval: raft.whole('SnapshotInterval', 0) || defaults.snapshotInterval,
     logEntriesForSlowFollowers:
       raft.whole('LogEntriesForSlowFollowers', 0) || defaults.logEntriesForSlowFollowers,
