@@ -232,7 +232,7 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
     [['service', 'scale', 'web'], /^tsswarm: invalid scale "web": write SERVICE=REPLICAS/],
     [['service', 'update', '--env-rm', 'A', 'nope'], /^tsswarm: service nope not found$/],
     [['network', 'create', '--driver', 'bridge', 'a'], /"bridge" networks cannot be created/],
-    [['network', 'create', '--gateway', '1.2.3.4', 'a'], /need a --subnet$/],
+    [['network', 'create', '--gateway', '1.2.3.4', 'a'], /needs a --subnet$/],
     [['image', 'load', '-i', '/nope'], /^tsswarm: \/nope: there is no such file$/],
     [['image', 'rm', 'nope'], /^tsswarm: no such image: nope$/],
     [['join', 'h1:2377'], /^tsswarm: --token is missing/],
