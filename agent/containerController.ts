@@ -18,8 +18,9 @@ import type {
   ExitRecord,
   NetworkNamespace,
 } from '../runtime/container/types.ts';
+import { parseRegistryAuth } from '../runtime/image/credentials.ts';
 import type { Image, ImageStore } from '../runtime/image/types.ts';
-import type { Attachment, HostNetwork } from '../runtime/net/types.ts';
+import type { Attachment, HostNetwork, PublishedPort } from '../runtime/net/types.ts';
 import {
   type ContainerPlan,
   type NetworkPlan,
@@ -63,6 +64,8 @@ export interface ContainerExecutorOptions {
   readonly node: () => TemplateContext['node'];
 }
 
+/** A registry that is away is told as the task's reason; its restart policy tries again. */
+const PULL_CONNECT_MS = 900;
 /** A stray container is stopped like any other, but not waited for long. */
 const STRAY_GRACE_MS = 5000;
 
@@ -150,11 +153,16 @@ export class ContainerExecutor implements Executor {
   }
 
   /** The image on this host, else pulled; once for all that ask for it meanwhile. */
-  async image(reference: string, signal: AbortSignal): Promise<Image> {
+  async image(reference: string, registryAuth: string, signal: AbortSignal): Promise<Image> {
     const found = this.#images.find(reference);
     if (found !== undefined) return found;
-    const pull = this.#pulls.get(reference) ?? this.#pull(reference);
-    this.#pulls.set(reference, pull);
+    // Who has other credentials may be let in where these are not.
+    const key = `${reference} ${registryAuth}`;
+    let pull = this.#pulls.get(key);
+    if (pull === undefined) {
+      pull = this.#pull(reference, registryAuth).finally(() => this.#pulls.delete(key));
+      this.#pulls.set(key, pull);
+    }
     return raceAbort(pull, signal);
   }
 
@@ -204,14 +212,16 @@ export class ContainerExecutor implements Executor {
     this.#holds.delete(containerId);
   }
 
-  async #pull(reference: string): Promise<Image> {
+  async #pull(reference: string, registryAuth: string): Promise<Image> {
     try {
-      return await this.#images.pull(reference);
+      const auth = parseRegistryAuth(registryAuth);
+      return await this.#images.pull(reference, {
+        connectMs: PULL_CONNECT_MS,
+        ...(auth === undefined ? {} : { auth }),
+      });
     } catch (cause) {
       const message = `No such image: ${reference} (${messageOf(cause)})`;
       throw new SwarmError('not_found', message, { cause });
-    } finally {
-      this.#pulls.delete(reference);
     }
   }
 }
@@ -245,7 +255,7 @@ class ContainerController implements Controller {
     }
     const spec = this.#task.spec.container;
     const network = planNetwork(this.#task);
-    const image = await this.#executor.image(spec.image, signal);
+    const image = await this.#executor.image(spec.image, spec.registryAuth, signal);
     const containerId = this.#executor.ids.container();
     const context = templateContext(this.#task, this.#executor.node());
     const plan = planContainer(this.#task, image.config, context, containerId);
@@ -282,7 +292,11 @@ class ContainerController implements Controller {
   async start(): Promise<Started> {
     const container = this.#container();
     if (container === undefined) throw gone();
-    if (container.state === 'created') await container.start();
+    if (container.state === 'created') {
+      const ports = hostPorts(this.#task);
+      if (ports.length > 0) await this.#executor.networks.publish(container.config.id, ports);
+      await container.start();
+    }
     const isChecked = effectiveCheck(container.config.healthCheck) !== undefined;
     return { ...this.#prepared(container), pid: container.pid, isChecked };
   }
@@ -354,6 +368,7 @@ class ContainerController implements Controller {
         address: withoutPrefix(overlay.address),
         aliases: overlay.aliases,
       })),
+      name: plan.name,
       gateway: !network.defaultBridge && (network.publishes || !internal),
       defaultBridge: network.defaultBridge,
       extraHosts: hosts.map(hostEntry),
@@ -403,6 +418,18 @@ class ContainerController implements Controller {
 function healthOf(image: Image, spec: ContainerSpec): Pick<ContainerConfig, 'healthCheck'> {
   const healthCheck = mergeCheck(image.config.healthCheck, spec.healthCheck);
   return healthCheck === undefined ? {} : { healthCheck };
+}
+
+/** Ports that the task publishes on its own host only. */
+function hostPorts(task: Task): PublishedPort[] {
+  return task.ports
+    .filter((port) => port.publishMode === 'host')
+    .map(({ protocol, hostAddress, publishedPort, targetPort }) => ({
+      protocol,
+      hostAddress,
+      hostPort: publishedPort,
+      containerPort: targetPort,
+    }));
 }
 
 function gone(): SwarmError {

@@ -173,7 +173,9 @@ export function planNetwork(task: Task): NetworkPlan {
   if (bare !== undefined) {
     throw new SwarmError('invalid', `the task has no address on network ${bare.networkId}`);
   }
-  const publishes = task.ports.some((port) => port.publishMode === 'ingress');
+  const publishes =
+    task.ports.some((port) => port.publishMode === 'ingress') ||
+    (overlays.length > 0 && task.ports.length > 0);
   return {
     kind: 'attached',
     overlays,

@@ -266,7 +266,9 @@ function exitLine(exit: Exit, memoryLimitBytes: number): string {
 function mayRestart(input: StepInput, exit: Exit): boolean {
   const { condition, maxAttempts, windowMs } = input.restart;
   if (condition === 'none') return false;
-  if (condition === 'on-failure' && exit.exitCode === 0 && exit.error === '') return false;
+  // What is wanted COMPLETE is a job's, which ends for good.
+  const isOnce = condition === 'on-failure' || input.desired === TaskState.COMPLETE;
+  if (isOnce && exit.exitCode === 0 && exit.error === '') return false;
   if (maxAttempts === 0) return true;
   const since = windowMs === 0 ? Number.NEGATIVE_INFINITY : input.nowMs - windowMs;
   return input.memory.restartsAtMs.filter((atMs) => atMs >= since).length < maxAttempts;

@@ -83,3 +83,10 @@ export function whole(value: string): number {
   if (!/^\d+$/.test(value)) throw new InvalidArgumentError('It must be a whole number.');
   return Number(value);
 }
+
+/** For options like '--tls=false'. */
+export function truth(value: string): boolean {
+  if (['true', '1'].includes(value)) return true;
+  if (['false', '0'].includes(value)) return false;
+  throw new InvalidArgumentError('It must be true or false.');
+}

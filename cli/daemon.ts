@@ -1,12 +1,12 @@
 /** daemon: runs the daemon in this process. Its code is loaded only here. */
-import { SwarmError } from '../base/errors.ts';
 import { DEFAULT_HOST } from './client.ts';
-import { addCommand, type Command, collect, Option, whole } from './command.ts';
+import { addCommand, type Command, collect, Option, truth, whole } from './command.ts';
+import { readConfigFile } from './configFile.ts';
 
 export interface DaemonFlags {
   readonly dataRoot: string;
   readonly execRoot: string;
-  readonly host?: string;
+  readonly host?: string[];
   readonly logLevel: string;
   readonly cgroupParent: string;
   readonly configFile?: string;
@@ -16,13 +16,32 @@ export interface DaemonFlags {
   readonly maxConcurrentUploads: number;
   readonly group: string;
   readonly label?: string[];
+  readonly tls?: boolean;
+  readonly tlsverify?: boolean;
+  readonly tlscacert?: string;
+  readonly tlscert?: string;
+  readonly tlskey?: string;
+}
+
+function booleanOption(flags: string, description: string): Option {
+  return new Option(flags, description).preset('true').argParser(truth);
 }
 
 export function registerDaemon(program: Command): void {
   addCommand(program, 'daemon', 'run the daemon of this host')
     .option('--data-root <directory>', 'where state is kept', '/var/lib/tsswarm')
     .option('--exec-root <directory>', 'sockets and what ends with a boot', '/run/tsswarm')
-    .option('-H, --host <address>', `socket to serve on (default: ${DEFAULT_HOST})`)
+    .addOption(
+      new Option(
+        '-H, --host <address>',
+        `unix:///path or tcp://address:port; may be repeated (default: ${DEFAULT_HOST})`,
+      ).argParser(collect),
+    )
+    .addOption(booleanOption('--tls [flag]', 'false: TCP on loopback in the clear'))
+    .addOption(booleanOption('--tlsverify [flag]', 'TCP for clients with a certificate'))
+    .option('--tlscacert <file>', 'CA that issued the certificates of clients')
+    .option('--tlscert <file>', 'certificate to show to clients')
+    .option('--tlskey <file>', 'its key')
     .option('-G, --group <name>', 'group that may use the socket', 'tsswarm')
     .addOption(
       new Option('-l, --log-level <level>', 'how much is logged')
@@ -41,21 +60,23 @@ export function registerDaemon(program: Command): void {
     .option('--max-concurrent-uploads <count>', 'layers of a push at once', whole, 5)
     .option('--label <key=value>', 'engine label of this host; may be repeated', collect)
     .action(async (given: DaemonFlags, command: Command) => {
-      const { readConfigFile } = await import('../daemon/configFile.ts');
       const isGiven = (flag: string): boolean =>
         command.getOptionValueSource(flag) === 'cli' ||
         (flag === 'host' && program.getOptionValueSource('host') === 'cli');
-      const { host: hosts, ...settings } = readConfigFile(given.configFile, isGiven);
-      const flags: DaemonFlags = { ...given, ...settings, ...oneHost(hosts) };
-      const host = flags.host ?? program.opts<{ host?: string }>().host ?? DEFAULT_HOST;
-      if (!host.startsWith('unix:///')) {
-        throw new SwarmError('unsupported', `cannot serve on "${host}": use unix:///path`);
-      }
+      const flags: DaemonFlags = { ...given, ...readConfigFile(given.configFile, isGiven) };
+      const hosts = flags.host ?? [program.opts<{ host?: string }>().host ?? DEFAULT_HOST];
       const { runDaemon } = await import('../daemon/main.ts');
       await runDaemon({
         dataRoot: flags.dataRoot,
         execRoot: flags.execRoot,
-        socketPath: host.slice('unix://'.length),
+        hosts,
+        tls: {
+          tls: flags.tls,
+          verify: flags.tlsverify,
+          caFile: flags.tlscacert,
+          certificateFile: flags.tlscert,
+          keyFile: flags.tlskey,
+        },
         socketGroup: flags.group,
         logLevel: flags.logLevel,
         cgroupParent: flags.cgroupParent,
@@ -66,12 +87,4 @@ export function registerDaemon(program: Command): void {
         labels: flags.label ?? [],
       });
     });
-}
-
-/** The file's `hosts`: one, as there is one socket. */
-function oneHost(hosts: unknown): { host?: string } {
-  if (hosts === undefined) return {};
-  const [host, ...more] = hosts as readonly string[];
-  if (host !== undefined && more.length === 0) return { host };
-  throw new SwarmError('unsupported', 'hosts in the configuration file must name one socket');
 }

@@ -11,6 +11,7 @@ import {
   DEFAULT_CLUSTER_SPEC,
   DEFAULT_SUBNET_SIZE,
   DEFAULT_VXLAN_PORT,
+  NO_NODE_TLS,
 } from '../model/defaults.ts';
 import type { Cluster, Node, NodeDescription } from '../model/types.ts';
 import { validateAddressPools } from '../model/validate.ts';
@@ -61,12 +62,14 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     spec: DEFAULT_CLUSTER_SPEC,
     rootCaCertificate: root.certificate,
     rootCaKey: root.privateKey,
+    rootRotation: undefined,
     joinSecretWorker: newJoinSecret(random),
     joinSecretManager: newJoinSecret(random),
     addressPools: pools,
     subnetSize,
     vxlanPort,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
   };
   const nodeId = ids.object();
@@ -95,7 +98,9 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     manager: { raftId: FIRST_RAFT_ID, address: `${advertised.host}:${advertised.port}` },
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: issued.serial,
+    tls: NO_NODE_TLS,
   };
   return {
     membership: {

@@ -6,6 +6,7 @@ import type { Clock } from '../base/clock.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
+import type { TlsFlags } from './apiAddresses.ts';
 
 export interface Environment {
   readonly clock: Clock;
@@ -21,9 +22,10 @@ export interface DaemonOptions {
   readonly dataRoot: string;
   /** Sockets, pids, exit records: gone after a boot. */
   readonly execRoot: string;
-  /** Path of the API's unix socket. */
-  readonly socketPath: string;
-  /** Group that may use the socket, beside root. */
+  /** What the API is served on: unix:///path, tcp://address:port. */
+  readonly hosts: readonly string[];
+  readonly tls: TlsFlags;
+  /** Group that may use the sockets, beside root. */
   readonly socketGroup: string;
   /** Subtree of every cgroup hierarchy that containers live in. */
   readonly cgroupParent: string;

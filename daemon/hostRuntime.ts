@@ -7,10 +7,14 @@ import { openContainerTable } from '../runtime/container/table.ts';
 import type { RegistrySettings } from '../runtime/image/registryHosts.ts';
 import { openImageStore } from '../runtime/image/store.ts';
 import { openHostNetwork } from '../runtime/net/hostNetwork.ts';
+import { openVolumeStore } from '../runtime/volume/store.ts';
+import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import type { HostRooms } from './types.ts';
 
 export interface OpenHost {
   readonly runtime: HostRuntime;
+  readonly rooms: HostRooms;
   /** Lets go of everything; containers and their networks stay. */
   close(): Promise<void>;
 }
@@ -31,7 +35,7 @@ export async function openHost(
   options: DaemonOptions,
 ): Promise<OpenHost> {
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
-  const { clock, log, random } = environment;
+  const { clock, ids, log, random } = environment;
   const [containers, images, network] = await Promise.all([
     openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random }),
     openImageStore({
@@ -52,9 +56,24 @@ export async function openHost(
       vxlanPort: DEFAULT_VXLAN_PORT,
     }),
   ]);
+  const volumes = openVolumeStore({ dataRoot, clock, ids, log });
+  const local = await LocalContainers.open({
+    dataRoot,
+    execRoot,
+    clock,
+    random,
+    ids,
+    log,
+    containers,
+    images,
+    network,
+    volumes,
+  });
   return {
     runtime: { containers, images, network, memoryFiles: new TmpfsFiles(execRoot) },
+    rooms: { containers: local, volumes },
     close: async () => {
+      local.close();
       await network.close();
       await containers.close();
       await images.close();

@@ -15,6 +15,7 @@ import { createLog, type LogLevel } from '../base/log.ts';
 import { SystemRandom } from '../base/random.ts';
 import { VERSION } from '../base/version.ts';
 import { createApi } from './api/server.ts';
+import { addressText, apiAddresses } from './apiAddresses.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
@@ -36,6 +37,7 @@ function levelOf(text: string): LogLevel {
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = createLog(levelOf(options.logLevel));
   parseLabels(options.labels);
+  const addresses = apiAddresses(options.hosts, options.tls);
   if (process.getuid?.() !== 0) {
     throw new SwarmError('forbidden', 'the daemon needs root: start it as root or through sudo');
   }
@@ -54,13 +56,20 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   chmodSync(options.execRoot, 0o711);
   lockDataRoot(options.dataRoot);
   const host = await openHost(environment, options);
-  const node = new Node(environment, options, host.runtime);
+  const node = new Node(environment, options, host.runtime, host.rooms);
   await node.resume();
-  makeDirectories(dirname(options.socketPath), 0o755);
   const api = createApi({ node, clock, log, random });
-  await api.listenUnix(options.socketPath, { group: options.socketGroup });
+  for (const address of addresses) {
+    if (address.kind === 'tcp') {
+      await api.listenTcp(address);
+      continue;
+    }
+    makeDirectories(dirname(address.path), 0o755);
+    await api.listenUnix(address.path, { group: options.socketGroup });
+  }
+  node.serveApi((connection) => api.accept(connection));
   notifySystemd('READY=1');
-  log.info('the daemon is ready', { version: VERSION, socket: options.socketPath });
+  log.info('the daemon is ready', { version: VERSION, api: addresses.map(addressText) });
   void missingFeatures().then((lines) => {
     for (const line of lines) log.warn(line);
   });

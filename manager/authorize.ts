@@ -7,9 +7,12 @@
  * | CertificateAuthority | anyone |
  * | Host.Ping, Host.ProbeOther | a node that exists, as far as this manager can know |
  * | Dispatcher, Raft.Leave | a node that exists |
- * | Host.TaskLogs | a manager |
+ * | Host.TaskLogs, Host.Api | a manager |
  * | Control, Raft.Join | a node that exists and should be a manager |
- * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now |
+ * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now, |
+ * | | or to be removed; the leader knows every node there is |
+ *
+ * A worker, which has no store, answers Host.Ping to any certificate of the cluster's CA.
  */
 
 import { SwarmError } from '../base/errors.ts';
@@ -29,7 +32,7 @@ function ruleOf({ service, method }: MethodName): Rule {
     case Dispatcher.typeName:
       return 'node';
     case Host.typeName:
-      return method === 'TaskLogs' ? 'manager' : 'hearsay';
+      return method === 'TaskLogs' || method === 'Api' ? 'manager' : 'hearsay';
     case Raft.typeName:
       if (method === 'Leave') return 'node';
       return method === 'Join' ? 'manager' : 'raft';
@@ -76,7 +79,7 @@ export function authorize(
     throw new SwarmError('unauthorized', 'the certificate presented is of another cluster');
   }
   if (rule === 'raft') {
-    authorizeRaft(view, peer);
+    authorizeRaft(view, lagging === undefined, peer);
     return;
   }
   const node = view.get('node', peer.nodeId);
@@ -96,11 +99,17 @@ export function authorize(
  * A lagging manager must hear a leader whose node it does not know yet, or it would never catch up;
  * a node that it does know to be no manager is refused.
  */
-function authorizeRaft(view: View, peer: PeerIdentity): void {
+function authorizeRaft(view: View, leads: boolean, peer: PeerIdentity): void {
   if (peer.role !== 'manager') {
     throw new SwarmError('forbidden', `Raft is for managers; ${peer.nodeId} is a worker`);
   }
   const node = view.get('node', peer.nodeId);
+  const cluster = view.cluster();
+  const wasRemoved = cluster?.removedNodes.some(({ id }) => id === peer.nodeId) === true;
+  // A leader that has just founded the swarm has no nodes yet, nor anybody to hear.
+  if (node === undefined && (wasRemoved || (leads && cluster !== undefined))) {
+    throw removedNode(peer.nodeId);
+  }
   if (node !== undefined && roleNow(node) !== 'manager') {
     throw new SwarmError('forbidden', `node ${peer.nodeId} is not a manager any more`);
   }

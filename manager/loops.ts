@@ -5,8 +5,10 @@
  */
 import type { Ids } from '../base/id.ts';
 import { Allocator } from './allocator/allocator.ts';
+import { RootRotationLoop } from './ca/rotation.ts';
 import { ConstraintEnforcer } from './orchestrator/enforcer.ts';
 import { GlobalOrchestrator } from './orchestrator/global.ts';
+import { JobOrchestrator } from './orchestrator/jobs.ts';
 import { Reaper } from './orchestrator/reaper.ts';
 import { ReplicatedOrchestrator } from './orchestrator/replicated.ts';
 import { Rebalancer } from './rebalancer/rebalancer.ts';
@@ -18,10 +20,12 @@ export function managerLoops(ids: Ids): readonly Loop[] {
   return [
     new ReplicatedOrchestrator(ids),
     new GlobalOrchestrator(ids),
+    new JobOrchestrator(ids),
     new ConstraintEnforcer(),
     new Allocator(),
     new Scheduler(),
     new Reaper(),
+    new RootRotationLoop(),
     new Rebalancer(ids),
   ];
 }

@@ -30,6 +30,13 @@ export function checkDuration(what: string, ms: number): void {
   throw invalid(`invalid ${what} ${ms}ms: use a duration in whole milliseconds, 0 or more`);
 }
 
+/** Down to nanoseconds, as Docker's API has them; 104 days at most, where a number is still exact. */
+export function checkFineDuration(what: string, ms: number): void {
+  const nanoseconds = Math.round(ms * 1e6);
+  if (ms >= 0 && isWhole(nanoseconds)) return;
+  throw invalid(`invalid ${what} ${ms}ms: use a duration from 0 to 104 days`);
+}
+
 export function checkWord(what: string, word: string, words: readonly string[]): void {
   if (words.includes(word)) return;
   const last = words[words.length - 1];

@@ -3,6 +3,7 @@ import { DAY_MS, MINUTE_MS, SECOND_MS } from '../base/duration.ts';
 import type {
   ClusterSpec,
   MountSpec,
+  NodeTls,
   Placement,
   Resources,
   RestartPolicy,
@@ -39,7 +40,11 @@ export const DEFAULT_CLUSTER_SPEC: ClusterSpec = {
   snapshotInterval: 10_000,
   logEntriesForSlowFollowers: 500,
   autoLockManagers: false,
+  forceRotate: 0,
+  signingCaCertificate: '',
 };
+
+export const NO_NODE_TLS: NodeTls = { issuer: '', trust: '', wantedIssuer: '' };
 
 export const DEFAULT_RESTART_POLICY: RestartPolicy = {
   condition: 'any',
@@ -86,6 +91,7 @@ export const DEFAULT_CONTAINER_EXTRAS = {
   oomScoreAdj: 0,
   noNewPrivileges: false,
   seccomp: 'default',
+  selinuxDisabled: false,
   openStdin: false,
   registryAuth: '',
 } as const;

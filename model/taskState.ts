@@ -50,6 +50,11 @@ export function isTaskState(value: number): value is TaskState {
   return NAMES.has(value);
 }
 
+/** Desired of a task that is to run: READY before its time, then RUNNING, or a job's COMPLETE. */
+export function isWantedState(desired: TaskState): boolean {
+  return desired <= TaskState.COMPLETE;
+}
+
 /** It has ended and will never run again. */
 export function isTerminal(state: TaskState): boolean {
   return state > TaskState.RUNNING;

@@ -4,7 +4,12 @@
  * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
  * wire bytes in proto/convert; neither appears here.
  */
+import type { Cluster } from './clusterTypes.ts';
+import type { Config, FileReference, Secret } from './dataTypes.ts';
 import type { TaskState } from './taskState.ts';
+
+export type { Cluster, ClusterSpec, RemovedNode, RootRotation } from './clusterTypes.ts';
+export type { Config, DataSpec, DataTable, FileReference, Secret } from './dataTypes.ts';
 
 export type Labels = Readonly<Record<string, string>>;
 
@@ -17,39 +22,6 @@ export interface ObjectBase {
 }
 
 export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network' | 'secret' | 'config';
-
-// ---- cluster -----------------------------------------------------------------------------------
-
-export interface ClusterSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly taskHistoryLimit: number;
-  readonly heartbeatPeriodMs: number;
-  readonly certificateExpiryMs: number;
-  /** Raft entries between snapshots, and kept behind one for slow followers. */
-  readonly snapshotInterval: number;
-  readonly logEntriesForSlowFollowers: number;
-  readonly autoLockManagers: boolean;
-}
-
-/** There is exactly one, named 'default'. */
-export interface Cluster extends ObjectBase {
-  readonly spec: ClusterSpec;
-  /** PEM; the key is the reason why managers' disks and wire are trusted. */
-  readonly rootCaCertificate: string;
-  readonly rootCaKey: string;
-  /** Secrets of the join tokens (the part after the digest). */
-  readonly joinSecretWorker: string;
-  readonly joinSecretManager: string;
-  /** CIDR pools for overlay networks, and the size (prefix length) of what is cut from them. */
-  readonly addressPools: readonly string[];
-  readonly subnetSize: number;
-  readonly vxlanPort: number;
-  /** Raft ids of removed managers; they never come back. */
-  readonly removedRaftIds: readonly number[];
-  /** When a user last asked for the tasks to be spread anew; 0 never. */
-  readonly rebalanceAtMs: number;
-}
 
 // ---- node --------------------------------------------------------------------------------------
 
@@ -114,8 +86,21 @@ export interface Node extends ObjectBase {
   readonly downSinceMs: number;
   /** Since when it can take tasks (ready and active); 0 while down, drained or paused. */
   readonly availableSinceMs: number;
+  /** Raft index at which `spec` was set; an update must know it. */
+  readonly specVersion: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
+  readonly tls: NodeTls;
+}
+
+/** Digests of a node's credentials, hex; '' where not known. */
+export interface NodeTls {
+  /** Of the key that signed its certificate. */
+  readonly issuer: string;
+  /** Of the root certificates that it trusts. */
+  readonly trust: string;
+  /** Of the key that should sign it: it is asked for a new certificate when they differ. */
+  readonly wantedIssuer: string;
 }
 
 // ---- service -----------------------------------------------------------------------------------
@@ -229,25 +214,13 @@ export interface ContainerSpec {
   readonly oomScoreAdj: number;
   readonly noNewPrivileges: boolean;
   readonly seccomp: 'default' | 'unconfined';
+  /** Asked for: no SELinux label. There is none anyway. */
+  readonly selinuxDisabled: boolean;
   readonly openStdin: boolean;
   /** Docker's X-Registry-Auth as the client sent it; for agents only, never shown. '' = none. */
   readonly registryAuth: string;
   readonly secrets: readonly FileReference[];
   readonly configs: readonly FileReference[];
-}
-
-/** A secret or config of the cluster as a file in a container. */
-export interface FileReference {
-  /** Secret or config. In a request '' or a name is resolved to it by control. */
-  readonly id: string;
-  readonly name: string;
-  /** Its path; when not absolute, below /run/secrets (secrets) or / (configs). */
-  readonly target: string;
-  /** Whole numbers as text, as Docker has them. */
-  readonly uid: string;
-  readonly gid: string;
-  /** Permission bits. */
-  readonly mode: number;
 }
 
 export interface NetworkAttachmentSpec {
@@ -256,6 +229,8 @@ export interface NetworkAttachmentSpec {
   readonly aliases: readonly string[];
   /** Addresses of slot 1, 2, ..., without prefix length; a slot beyond gets a free one. */
   readonly addresses: readonly string[];
+  /** Docker's driver options that say nothing to the overlay: kept for who set them. */
+  readonly driverOptions?: Labels;
 }
 
 export interface Placement {
@@ -334,6 +309,10 @@ export interface ServiceSpec {
   readonly rollback: UpdateConfig;
   readonly endpointMode: 'vip' | 'dnsrr';
   readonly ports: readonly PortConfig[];
+  /** Its networks were named beside the task, as old clients do; they are shown there. */
+  readonly networksOnService?: true;
+  /** What the request said nothing of: shown only to who asks for defaults. */
+  readonly leftOut?: readonly ('update' | 'rollback')[];
 }
 
 export type UpdateState =
@@ -461,28 +440,6 @@ export interface Network extends ObjectBase {
   /** Why it cannot be allocated; '' when it is. */
   readonly error: string;
 }
-
-// ---- secrets and configs -----------------------------------------------------------------------
-
-/** Bytes by name. Only the labels of one that exists change. */
-export interface DataSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly data: Uint8Array;
-  /** 'golang': templates in the data are replaced where a task gets it; '' = as it is. */
-  readonly templating: '' | 'golang';
-}
-
-/** Never shown to anyone but the tasks that name it. */
-export interface Secret extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export interface Config extends ObjectBase {
-  readonly spec: DataSpec;
-}
-
-export type DataTable = 'secret' | 'config';
 
 export interface Tables {
   readonly cluster: Cluster;

@@ -8,7 +8,15 @@
 import { HOUR_MS, SECOND_MS } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
 import { contains, overlaps, parseAddress, parseBlock, within } from './address.ts';
-import { checkDuration, checkLabels, checkWhole, checkWord, invalid, isWhole } from './checks.ts';
+import {
+  checkDuration,
+  checkFineDuration,
+  checkLabels,
+  checkWhole,
+  checkWord,
+  invalid,
+  isWhole,
+} from './checks.ts';
 import { GATEWAY_POOL } from './defaults.ts';
 import type { ClusterSpec, NetworkSpec, NodeSpec, PortConfig, ServiceSpec } from './types.ts';
 import { validateTaskSpec } from './validateTask.ts';
@@ -59,8 +67,8 @@ function validateMode({ mode, task }: ServiceSpec): void {
 
 function validateUpdate(which: 'update' | 'rollback', config: ServiceSpec['update']): void {
   checkWhole(`${which}-parallelism`, config.parallelism, 0, REPLICAS_MAX);
-  checkDuration(`${which}-delay`, config.delayMs);
-  checkDuration(`${which}-monitor`, config.monitorMs);
+  checkFineDuration(`${which}-delay`, config.delayMs);
+  checkFineDuration(`${which}-monitor`, config.monitorMs);
   checkDuration(`${which} progress deadline`, config.progressDeadlineMs);
   const { maxFailureRatio: ratio } = config;
   if (!(ratio >= 0 && ratio <= 1)) {

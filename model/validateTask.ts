@@ -6,7 +6,7 @@
 import { MIB, parseBytes } from '../base/bytes.ts';
 import { messageOf } from '../base/errors.ts';
 import { parseAddress } from './address.ts';
-import { checkDuration, checkWhole, checkWord, invalid, isWhole } from './checks.ts';
+import { checkFineDuration, checkWhole, checkWord, invalid, isWhole } from './checks.ts';
 import { parseConstraint } from './constraint.ts';
 import {
   type GenericResource,
@@ -28,8 +28,6 @@ const GENERIC_KIND = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 /** Labels of 1 to 63 characters between dots; a longer one cannot be put into a DNS message. */
 const ALIAS = /^[\x21-\x2d\x2f-\x7e]{1,63}(\.[\x21-\x2d\x2f-\x7e]{1,63})*$/;
 const ALIAS_BYTES_MAX = 253;
-const SPREAD =
-  /^(node\.labels\.|engine\.labels\.).+|^node\.(id|hostname|role|platform\.(os|arch))$/;
 
 export function validateTaskSpec(spec: TaskSpec): void {
   validateContainer(spec.container);
@@ -39,8 +37,8 @@ export function validateTaskSpec(spec: TaskSpec): void {
   checkReservation('cpu', spec.reservations.nanoCpus, spec.limits.nanoCpus);
   const { restart } = spec;
   checkWord('restart-condition', restart.condition, ['none', 'on-failure', 'any']);
-  checkDuration('restart-delay', restart.delayMs);
-  checkDuration('restart-window', restart.windowMs);
+  checkFineDuration('restart-delay', restart.delayMs);
+  checkFineDuration('restart-window', restart.windowMs);
   checkWhole('restart-max-attempts', restart.maxAttempts, 0, COUNT_MAX);
   validatePlacement(spec.placement);
   validateNetworks(spec.networks);
@@ -112,11 +110,9 @@ function validatePlacement(placement: Placement): void {
   for (const constraint of placement.constraints) parseConstraint(constraint);
   checkWhole('replicas-max-per-node', placement.maxReplicasPerNode, 0, COUNT_MAX);
   for (const descriptor of placement.spreadOver) {
-    if (SPREAD.test(descriptor)) continue;
-    throw invalid(
-      `invalid placement preference "spread=${descriptor}": spread over node.labels.* or ` +
-        'engine.labels.*',
-    );
+    if (descriptor.trim() === '') {
+      throw invalid('a placement preference names nothing: write spread=node.labels.NAME');
+    }
   }
 }
 

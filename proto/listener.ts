@@ -1,7 +1,7 @@
 /**
  * The TLS listener under the gRPC server: asks every caller for a certificate, requires none, keeps
  * a record of who is connected, and changes its own certificate without a restart. It decides
- * nothing about what a caller may do; it hands verified and unverified connections on alike.
+ * nothing about what a caller may do; it says of each connection whether it has verified it.
  */
 import { constants as cryptoConstants } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
@@ -35,7 +35,7 @@ function contextOptions(credentials: NodeCredentials): tls.SecureContextOptions 
 
 export class TlsListener {
   readonly #log: Log;
-  readonly #handOn: (socket: tls.TLSSocket) => void;
+  readonly #handOn: (socket: tls.TLSSocket, isMember: boolean) => void;
   /** Node id of each connection's verified peer; undefined without one. */
   readonly #sockets = new Map<tls.TLSSocket, string | undefined>();
   /** By 'address:port' of the caller: why its certificate does not count. For messages only. */
@@ -43,7 +43,7 @@ export class TlsListener {
   #server: tls.Server | undefined;
   #unverified = 0;
 
-  constructor(log: Log, handOn: (socket: tls.TLSSocket) => void) {
+  constructor(log: Log, handOn: (socket: tls.TLSSocket, isMember: boolean) => void) {
     this.#log = log;
     this.#handOn = handOn;
   }
@@ -127,6 +127,6 @@ export class TlsListener {
       this.#sockets.delete(socket);
       this.#problems.delete(from);
     });
-    this.#handOn(socket);
+    this.#handOn(socket, peer !== undefined);
   }
 }

@@ -8,7 +8,7 @@ import * as tls from 'node:tls';
 import type { DescMethod } from '@bufbuild/protobuf';
 import * as grpc from '@grpc/grpc-js';
 import { AssertionError } from '../base/assert.ts';
-import { MIB } from '../base/bytes.ts';
+import { KIB, MIB } from '../base/bytes.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -48,6 +48,9 @@ export type * from './rpcTypes.ts';
 
 /** Assignments of a large node and Raft batches stay well below it. */
 const MAX_MESSAGE_BYTES = 16 * MIB;
+/** Strangers ask for a certificate only, and what they send is decoded before it is judged. */
+const MAX_STRANGER_MESSAGE_BYTES = 64 * KIB;
+const MAX_STRANGER_STREAMS = 8;
 /** One stream's and connection's window: a batch of Raft entries should not wait for updates. */
 const FLOW_WINDOW_BYTES = MIB;
 const MAX_STREAMS_PER_CONNECTION = 256;
@@ -80,32 +83,45 @@ type ServerCall = grpc.ServerDuplexStream<AnyMessage, AnyMessage> & { request: A
 type UnaryAnswer = grpc.sendUnaryData<AnyMessage>;
 type AnyHandler = (...parts: unknown[]) => Promise<AnyMessage | undefined>;
 
+interface Served {
+  readonly server: grpc.Server;
+  readonly injector: ReturnType<grpc.Server['createConnectionInjector']>;
+}
+
+function serve(maxMessageBytes: number, maxStreams: number): Served {
+  const server = new grpc.Server({
+    'grpc.max_receive_message_length': maxMessageBytes,
+    'grpc.max_send_message_length': maxMessageBytes,
+    'grpc.max_concurrent_streams': maxStreams,
+    'grpc-node.flow_control_window': Math.min(FLOW_WINDOW_BYTES, maxMessageBytes),
+    'grpc.enable_channelz': 0,
+    'grpc.keepalive_time_ms': KEEPALIVE_MS,
+    'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+  });
+  // Callers reach it through TlsListener only: what is injected has been through TLS.
+  const plain = grpc.ServerCredentials.createInsecure();
+  return { server, injector: server.createConnectionInjector(plain) };
+}
+
 export class RpcServer {
   readonly #log: Log;
   readonly #clock: Clock;
   readonly #authorize: Authorize;
-  readonly #server: grpc.Server;
-  readonly #injector: ReturnType<grpc.Server['createConnectionInjector']>;
+  /** For the cluster's own hosts, and for callers without a certificate that counts. */
+  readonly #members: Served;
+  readonly #strangers: Served;
   readonly #listener: TlsListener;
 
   constructor(options: RpcServerOptions) {
     this.#log = options.log;
     this.#clock = options.clock;
     this.#authorize = options.authorize;
-    this.#server = new grpc.Server({
-      'grpc.max_receive_message_length': MAX_MESSAGE_BYTES,
-      'grpc.max_send_message_length': MAX_MESSAGE_BYTES,
-      'grpc.max_concurrent_streams': MAX_STREAMS_PER_CONNECTION,
-      'grpc-node.flow_control_window': FLOW_WINDOW_BYTES,
-      'grpc.enable_channelz': 0,
-      'grpc.keepalive_time_ms': KEEPALIVE_MS,
-      'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    this.#members = serve(MAX_MESSAGE_BYTES, MAX_STREAMS_PER_CONNECTION);
+    this.#strangers = serve(MAX_STRANGER_MESSAGE_BYTES, MAX_STRANGER_STREAMS);
+    this.#listener = new TlsListener(this.#log, (socket, isMember) => {
+      const { injector } = isMember ? this.#members : this.#strangers;
+      injector.injectConnection(socket);
     });
-    // Callers reach it through TlsListener only: what is injected has been through TLS.
-    const plain = grpc.ServerCredentials.createInsecure();
-    const injector = this.#server.createConnectionInjector(plain);
-    this.#injector = injector;
-    this.#listener = new TlsListener(this.#log, (socket) => injector.injectConnection(socket));
   }
 
   /** Serves the methods given; returns the function that withdraws them. */
@@ -114,21 +130,23 @@ export class RpcServer {
     for (const method of service.methods) {
       const handler = (implementation as Record<string, AnyHandler | undefined>)[method.localName];
       if (handler === undefined) continue;
-      const added = this.#server.register(
-        pathOf(method),
-        this.#adapt(method, handler.bind(implementation)) as grpc.handleUnaryCall<
-          AnyMessage,
-          AnyMessage
-        >,
-        encoder(method.output),
-        decoder(method.input),
-        GRPC_KIND[method.methodKind],
-      );
-      if (!added) throw new AssertionError(`${pathOf(method)} is served twice`);
+      const adapted = this.#adapt(method, handler.bind(implementation));
+      for (const { server } of [this.#members, this.#strangers]) {
+        const added = server.register(
+          pathOf(method),
+          adapted as grpc.handleUnaryCall<AnyMessage, AnyMessage>,
+          encoder(method.output),
+          decoder(method.input),
+          GRPC_KIND[method.methodKind],
+        );
+        if (!added) throw new AssertionError(`${pathOf(method)} is served twice`);
+      }
       paths.push(pathOf(method));
     }
     return () => {
-      for (const path of paths) this.#server.unregister(path);
+      for (const path of paths) {
+        for (const { server } of [this.#members, this.#strangers]) server.unregister(path);
+      }
     };
   }
 
@@ -148,8 +166,10 @@ export class RpcServer {
   }
 
   async close(): Promise<void> {
-    this.#injector.destroy();
-    this.#server.forceShutdown();
+    for (const { server, injector } of [this.#members, this.#strangers]) {
+      injector.destroy();
+      server.forceShutdown();
+    }
     await this.#listener.close();
   }
 

@@ -41,8 +41,12 @@ export class Fields {
     return this.path === '' ? name : `${this.path}.${name}`;
   }
 
+  /** As Go reads JSON: the name as it is, else whatever its case. */
   raw(name: string): unknown {
-    return Object.hasOwn(this.#record, name) ? (this.#record[name] ?? undefined) : undefined;
+    if (Object.hasOwn(this.#record, name)) return this.#record[name] ?? undefined;
+    const folded = name.toLowerCase();
+    const found = Object.keys(this.#record).find((key) => key.toLowerCase() === folded);
+    return found === undefined ? undefined : (this.#record[found] ?? undefined);
   }
 
   has(name: string): boolean {

@@ -6,6 +6,7 @@
  */
 import { once } from 'node:events';
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { Readable, Writable } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { Fields } from './fields.ts';
@@ -113,12 +114,28 @@ export class ApiRequest {
     return new Fields(value);
   }
 
+  /**
+   * Gives up HTTP on this connection: from now on both directions are the caller's bytes. A caller
+   * that asked for an upgrade gets 101, any other a body without an end of its own.
+   */
+  takeConnection(contentType: string): Connection {
+    this.response.writeHead(200, { 'Content-Type': contentType });
+    this.response.flushHeaders();
+    return { input: this.incoming, output: this.response };
+  }
+
   /** Starts a streamed answer with status 200. */
   stream(contentType: string): BodyWriter {
     this.response.writeHead(200, { 'Content-Type': contentType });
     this.response.flushHeaders();
     return new BodyWriter(this.response, this.signal);
   }
+}
+
+/** The two directions of a connection, each with an end of its own. */
+export interface Connection {
+  readonly input: Readable;
+  readonly output: Writable;
 }
 
 /** Writes that resolve only when the reader keeps up; SwarmError cancelled once it has gone. */

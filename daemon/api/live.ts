@@ -7,7 +7,7 @@ import { hasCode } from '../../base/errors.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { StoreEvent, View } from '../../manager/store/types.ts';
 import type { LiveCluster, LiveMessage, LiveNode, LiveTask } from '../../model/live.ts';
-import { TaskState, taskStateName } from '../../model/taskState.ts';
+import { isWantedState, TaskState, taskStateName } from '../../model/taskState.ts';
 import type { Node, Task } from '../../model/types.ts';
 import type { DaemonNode } from '../types.ts';
 import { dockerEvent } from './events.ts';
@@ -58,7 +58,7 @@ function stateMessage(node: DaemonNode, control: Control, clock: Clock): LiveMes
 }
 
 function isCurrent(task: Task): boolean {
-  return task.desiredState <= TaskState.RUNNING && task.status.state <= TaskState.RUNNING;
+  return isWantedState(task.desiredState) && task.status.state <= TaskState.RUNNING;
 }
 
 interface NodeSums {

@@ -1,24 +1,32 @@
 /**
- * The Docker Engine API and tsswarm's extensions over HTTP, on a unix socket. It turns requests
- * into calls of one DaemonNode and errors into Docker's {"message": ...}; it decides nothing.
+ * The Docker Engine API and tsswarm's extensions over HTTP, on unix sockets and TCP. It turns
+ * requests into calls of one DaemonNode and errors into Docker's {"message": ...}; it decides
+ * nothing.
  */
-import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
-import { connect } from 'node:net';
-import { dirname } from 'node:path';
+import type { Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import type { ApiAddress } from '../apiAddresses.ts';
 import type { DaemonNode } from '../types.ts';
 import { API_VERSION, MIN_API_VERSION } from './docker/info.ts';
 import { controlOf } from './find.ts';
 import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
+import { listenTcp, listenUnix, tcpServer } from './listen.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { refuse } from './refuse.ts';
+import { isForTasks, RemoteTasks } from './remote.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
+import { addContainerFileRoutes } from './routes/containerFiles.ts';
+import { addContainerStreamRoutes } from './routes/containerStreams.ts';
+import { addContainerRoutes } from './routes/containers.ts';
 import { addDataRoutes } from './routes/data.ts';
+import { addExecRoutes } from './routes/exec.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
@@ -26,15 +34,14 @@ import { addServiceRoutes } from './routes/services.ts';
 import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
 import { addTaskRoutes } from './routes/tasks.ts';
-import { addUnbuiltRoutes } from './routes/unbuilt.ts';
+import { addVolumeRoutes } from './routes/volumes.ts';
 import { Turns } from './turns.ts';
+import { responseOn, UpgradedRequest } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
 const DRAIN_LIMIT_BYTES = 256 * MIB;
-const SOCKET_MODE = 0o660;
-const SOCKET_MODE_ROOT_ONLY = 0o600;
 
 export interface ApiOptions {
   readonly node: DaemonNode;
@@ -49,6 +56,10 @@ export interface Api {
    * A socket nobody answers on is replaced; SwarmError conflict when somebody does.
    */
   listenUnix(path: string, options: { readonly group: string }): Promise<void>;
+  /** Serves on TCP; the port. SwarmError unavailable when it cannot be had. */
+  listenTcp(address: Extract<ApiAddress, { kind: 'tcp' }>): Promise<number>;
+  /** Serves a connection of another manager: what it may ask is about tasks of this host. */
+  accept(connection: Duplex): void;
   /** Stops listening and ends what is under way. */
   close(): Promise<void>;
 }
@@ -58,24 +69,52 @@ export function createApi(options: ApiOptions): Api {
   const servers: Server[] = [];
   const watchers = new WatchSockets(options);
   const turns = new Turns();
+  const remote = new RemoteTasks(options.node);
+  const here = (incoming: IncomingMessage, response: ServerResponse): void => {
+    void serve(router, options.log, incoming, response);
+  };
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
     turns.take(incoming, response, () => {
-      void serve(router, options.log, incoming, response);
+      if (!remote.take(incoming, response)) here(incoming, response);
     });
   };
+  const prepare = (server: Server): void => {
+    server.maxConnections = MAX_CONNECTIONS;
+    server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+      if (remote.takeUpgrade(incoming, socket, head)) return;
+      if (watchers.take(incoming, socket, head)) return;
+      void serveUpgrade(router, options.log, incoming, socket, head);
+    });
+  };
+  const managers = createServer({ requestTimeout: 0 }, (incoming, response) => {
+    if (isForTasks(options.node, incoming.url ?? '')) here(incoming, response);
+    else void sendError(notForManagers(), options.log, incoming, response);
+  });
+  managers.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (!isForTasks(options.node, incoming.url ?? '')) refuse(socket, notForManagers());
+    else void serveUpgrade(router, options.log, incoming, socket, head);
+  });
   return {
     listenUnix: async (path, { group }) => {
-      mkdirSync(dirname(path), { recursive: true });
-      await removeStaleSocket(path);
       const server = createServer({ requestTimeout: 0 }, listener);
-      server.maxConnections = MAX_CONNECTIONS;
-      watchers.attach(server);
-      await listening(server, path);
+      prepare(server);
+      await listenUnix(server, path, group);
       servers.push(server);
-      restrict(path, group);
+    },
+    listenTcp: async (address) => {
+      const server = tcpServer(address.tls, listener, options.log);
+      prepare(server);
+      const port = await listenTcp(server, address.host, address.port);
+      servers.push(server);
+      return port;
+    },
+    accept: (connection) => {
+      // Any duplex stream will do, as its documentation says; its types ask for a socket.
+      managers.emit('connection', connection as Socket);
     },
     close: async () => {
       watchers.close();
+      managers.closeAllConnections();
       for (const server of servers.splice(0)) {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         server.closeAllConnections();
@@ -83,6 +122,10 @@ export function createApi(options: ApiOptions): Api {
       }
     },
   };
+}
+
+function notForManagers(): SwarmError {
+  return new SwarmError('not_found', 'no such container of a task on this host');
 }
 
 function routerOf(parts: ApiParts): Router {
@@ -93,10 +136,14 @@ function routerOf(parts: ApiParts): Router {
   addServiceRoutes(router, parts);
   addTaskRoutes(router, parts);
   addClusterRoutes(router, parts);
+  addContainerRoutes(router, parts);
+  addContainerStreamRoutes(router, parts);
+  addContainerFileRoutes(router, parts);
+  addExecRoutes(router, parts);
+  addVolumeRoutes(router, parts);
   addNetworkRoutes(router, parts);
   addImageRoutes(router, parts);
   addDataRoutes(router, parts);
-  addUnbuiltRoutes(router, parts);
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);
     const out = request.stream('application/x-ndjson');
@@ -126,12 +173,40 @@ async function answer(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<Reply> {
+  const { handler, path, query, params } = routed(router, incoming);
+  return await handler(new ApiRequest(incoming, response, path, query, params));
+}
+
+function routed(router: Router, incoming: IncomingMessage) {
   const [rawPath, rawQuery = ''] = (incoming.url ?? '/').split('?', 2);
   const path = withoutVersion(rawPath);
   const found = router.find(incoming.method ?? 'GET', path);
   if (found === undefined) throw new SwarmError('not_found', 'page not found');
-  const query = new URLSearchParams(rawQuery);
-  return await found.handler(new ApiRequest(incoming, response, path, query, found.params));
+  return { ...found, path, query: new URLSearchParams(rawQuery) };
+}
+
+/** A request that asks for another protocol; one that does not get it is answered as any other. */
+async function serveUpgrade(
+  router: Router,
+  log: Log,
+  incoming: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+): Promise<void> {
+  const response = responseOn(incoming, socket);
+  // A client that goes away in the middle is no error of ours; 'close' tells who has to know.
+  socket.on('error', () => socket.destroy());
+  if (head.length > 0) socket.unshift(head);
+  let request: UpgradedRequest | undefined;
+  try {
+    const { handler, path, query, params } = routed(router, incoming);
+    request = new UpgradedRequest(incoming, response, socket, path, query, params);
+    const reply = await handler(request);
+    if (!request.isTaken) send(response, reply);
+  } catch (error) {
+    if (request?.isTaken === true) socket.destroy();
+    else sendFailure(error, log, incoming, response);
+  }
 }
 
 function send(response: ServerResponse, reply: Reply): void {
@@ -163,6 +238,17 @@ async function sendError(
 ): Promise<void> {
   // The caller has gone: nobody to tell, and nothing went wrong here.
   if (response.destroyed) return;
+  if (!response.headersSent) await drained(incoming);
+  if (!incoming.complete) response.shouldKeepAlive = false;
+  sendFailure(error, log, incoming, response);
+}
+
+function sendFailure(
+  error: unknown,
+  log: Log,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+): void {
   const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
   if (!(error instanceof SwarmError)) {
     const stack = error instanceof Error ? error.stack : undefined;
@@ -173,8 +259,6 @@ async function sendError(
     response.destroy();
     return;
   }
-  await drained(incoming);
-  if (!incoming.complete) response.setHeader('Connection', 'close');
   sendJson(response, status, { message: messageOf(error) });
 }
 
@@ -220,50 +304,4 @@ function withoutVersion(path: string): string {
 
 function minorOf(version: string): number {
   return Number(version.slice(version.indexOf('.') + 1));
-}
-
-function listening(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-}
-
-function removeStaleSocket(path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const socket = connect(path);
-    socket.once('connect', () => {
-      socket.destroy();
-      reject(
-        new SwarmError(
-          'conflict',
-          `a daemon already answers on ${path}: stop it, or choose another socket with -H`,
-        ),
-      );
-    });
-    socket.once('error', () => {
-      rmSync(path, { force: true });
-      resolve();
-    });
-  });
-}
-
-function restrict(path: string, group: string): void {
-  const gid = groupId(group);
-  if (gid === undefined) {
-    chmodSync(path, SOCKET_MODE_ROOT_ONLY);
-    return;
-  }
-  chmodSync(path, SOCKET_MODE);
-  chownSync(path, process.getuid?.() ?? 0, gid);
-}
-
-function groupId(name: string): number | undefined {
-  const line = readFileSync('/etc/group', 'utf8')
-    .split('\n')
-    .find((item) => item.startsWith(`${name}:`));
-  return line === undefined ? undefined : Number(line.split(':')[2]);
 }

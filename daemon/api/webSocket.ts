@@ -2,14 +2,15 @@
  * /tsswarm/watch over WebSocket, for pages: the same messages as the JSON lines, one a frame. The
  * only door of the ws package. A reader that does not keep up holds the watch back, not the daemon.
  */
-import type { IncomingMessage, Server } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocket, WebSocketServer } from 'ws';
 import { KIB } from '../../base/bytes.ts';
-import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import { controlOf } from './find.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { refuse } from './refuse.ts';
 
 /** What a watching page may send: nothing but control frames matter. */
 const MAX_INCOMING_BYTES = 4 * KIB;
@@ -25,16 +26,17 @@ export class WatchSockets {
     this.#parts = parts;
   }
 
-  /** Takes the upgrades that `server` is asked for. */
-  attach(server: Server): void {
-    server.on('upgrade', (request: IncomingMessage, socket: Duplex, head: Buffer) => {
-      socket.on('error', () => socket.destroy());
-      try {
-        this.#accept(request, socket, head);
-      } catch (error) {
-        refuse(socket, error);
-      }
-    });
+  /** False when the request is for something else. */
+  take(request: IncomingMessage, socket: Duplex, head: Buffer): boolean {
+    const path = (request.url ?? '').split('?', 1)[0];
+    if (path !== '/tsswarm/watch') return false;
+    socket.on('error', () => socket.destroy());
+    try {
+      this.#accept(request, socket, head);
+    } catch (error) {
+      refuse(socket, error);
+    }
+    return true;
   }
 
   close(): void {
@@ -43,10 +45,6 @@ export class WatchSockets {
   }
 
   #accept(request: IncomingMessage, socket: Duplex, head: Buffer): void {
-    const path = (request.url ?? '').split('?', 1)[0];
-    if (path !== '/tsswarm/watch') {
-      throw new SwarmError('not_found', 'only /tsswarm/watch speaks WebSocket');
-    }
     if (this.#sockets.clients.size >= MAX_WATCHERS) {
       throw new SwarmError('unavailable', `${MAX_WATCHERS} watchers are connected already`);
     }
@@ -82,14 +80,4 @@ function sent(client: WebSocket, text: string): Promise<void> {
     if (client.readyState !== WebSocket.OPEN) resolve();
     else client.send(text, (error) => (error ? reject(error) : resolve()));
   });
-}
-
-/** An HTTP answer on a connection that asked for an upgrade. */
-function refuse(socket: Duplex, error: unknown): void {
-  const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
-  const body = `${JSON.stringify({ message: messageOf(error) })}\n`;
-  socket.end(
-    `HTTP/1.1 ${status} Refused\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
 }

@@ -11,7 +11,6 @@ import type {
   AttachRequest,
   EndpointRequest,
   HostNetwork,
-  LocalNetworks,
   PublishedPort,
 } from '../../runtime/net/types.ts';
 import { hostFilePaths, removeHostFiles, writeHostFiles } from './hostFiles.ts';
@@ -28,7 +27,7 @@ import type {
 
 export interface AttachmentContext {
   readonly execRoot: string;
-  readonly network: HostNetwork & LocalNetworks;
+  readonly network: HostNetwork;
   readonly networks: NetworkBook;
   readonly attachable: AttachableNetworks | undefined;
 }
@@ -39,8 +38,8 @@ const PORT_TRIES = 1024;
 const SHORT_ID_LENGTH = 12;
 
 /**
- * The networks a new container is to be on, by id: its mode's and those of its endpoints. SwarmError
- * not_found, invalid for what cannot be combined.
+ * The networks a new container is to be on, by id: its mode's and those of its endpoints.
+ * SwarmError not_found, invalid for what cannot be combined.
  */
 export async function networksOf(
   context: AttachmentContext,
@@ -81,8 +80,8 @@ export function checkWish(network: LocalNetwork | undefined, wish: EndpointSpec)
   if (wish.address !== '' || wish.address6 !== '') {
     throw new SwarmError(
       'invalid',
-      'invalid endpoint settings: user specified IP address is supported on user defined networks ' +
-        'only',
+      'invalid endpoint settings: user specified IP address is supported on user defined ' +
+        'networks only',
     );
   }
   if (wish.aliases.length > 0) {
@@ -234,7 +233,7 @@ function wantedPorts(spec: StandaloneSpec, exposed: readonly string[]): readonly
 
 /** A port of a range that is taken gives way to the next; without a range the conflict stands. */
 async function attachWithPorts(
-  network: HostNetwork & LocalNetworks,
+  network: HostNetwork,
   request: AttachRequest,
   wanted: readonly PortRequest[],
 ): Promise<readonly PublishedPortView[]> {
@@ -242,16 +241,10 @@ async function attachWithPorts(
   for (let tries = 0; ; tries += 1) {
     const ports = wanted.map((port, at) => portAt(port, offsets[at]));
     try {
-      const attachment = await network.attach({ ...request, ports: [] });
+      const attachment = await network.attach({ ...request, ports });
       const expected = attachment.namespacePath.endsWith(request.containerId);
       assert(expected, 'an attachment is where it was foretold', { ...attachment });
-      if (ports.length === 0) return [];
-      try {
-        return (await network.publish(request.containerId, ports)).map(viewOf);
-      } catch (error) {
-        await network.detach(request.containerId);
-        throw error;
-      }
+      return (attachment.ports ?? []).map(viewOf);
     } catch (error) {
       const next = nextOffset(wanted, offsets, error);
       if (next === undefined || tries >= PORT_TRIES) throw error;

@@ -2,21 +2,22 @@
 import type { Random } from '../../base/random.ts';
 
 const LEFT = (
-  'able agile amber ample apt bold brave bright brisk calm candid clear clever cosy crisp deft ' +
-  'eager early exact fair firm fleet fond frank fresh gentle glad golden grand handy happy hardy ' +
-  'honest humble jolly keen kind light lively loyal lucid mellow merry mild modest neat nimble ' +
-  'noble patient placid plain polite proud quick quiet ready robust royal serene sharp silent ' +
-  'sincere smart solid sound spry stable steady still stout sunny swift tender tidy trusty valiant ' +
-  'vivid warm wise witty'
+  'able agile amber ample apt bold brave bright brisk calm candid clear clever cosy crisp ' +
+  'deft eager early exact fair firm fleet fond frank fresh gentle glad golden grand handy ' +
+  'happy hardy honest humble jolly keen kind light lively loyal lucid mellow merry mild ' +
+  'modest neat nimble noble patient placid plain polite proud quick quiet ready robust royal ' +
+  'serene sharp silent sincere smart solid sound spry stable steady still stout sunny swift ' +
+  'tender tidy trusty valiant vivid warm wise witty'
 ).split(' ');
 
 const RIGHT = (
-  'abel ampere archimedes babbage banach bell bernoulli bohr boole borel brahe cantor carson cauchy ' +
-  'cerf curie darwin dijkstra dirac edison einstein elion euclid euler faraday fermat fermi feynman ' +
-  'franklin galileo galois gauss germain goodall hamilton hawking herschel hilbert hopper hubble ' +
-  'hypatia kepler knuth kovalevsky lagrange lamarr lamport laplace leibniz liskov lovelace maxwell ' +
-  'meitner mendel mirzakhani morse nash newton noether pascal pasteur perlman poincare ramanujan ' +
-  'riemann ritchie shannon tesla thompson torvalds turing volta wiles wozniak yalow'
+  'abel ampere archimedes babbage banach bell bernoulli bohr boole borel brahe cantor carson ' +
+  'cauchy cerf curie darwin dijkstra dirac edison einstein elion euclid euler faraday fermat ' +
+  'fermi feynman franklin galileo galois gauss germain goodall hamilton hawking herschel ' +
+  'hilbert hopper hubble hypatia kepler knuth kovalevsky lagrange lamarr lamport laplace ' +
+  'leibniz liskov lovelace maxwell meitner mendel mirzakhani morse nash newton noether pascal ' +
+  'pasteur perlman poincare ramanujan riemann ritchie shannon tesla thompson torvalds turing ' +
+  'volta wiles wozniak yalow'
 ).split(' ');
 
 const TRIES = 20;

@@ -11,7 +11,7 @@ import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import type { Log } from '../../base/log.ts';
-import type { BridgeNetwork, HostNetwork, LocalNetworks } from '../../runtime/net/types.ts';
+import type { BridgeNetwork, HostNetwork } from '../../runtime/net/types.ts';
 import type { LocalEvents } from './events.ts';
 import { RecordFiles } from './records.ts';
 
@@ -40,7 +40,7 @@ export type LocalNetworkRequest = Omit<
 
 export interface NetworkBookOptions {
   readonly dataRoot: string;
-  readonly network: HostNetwork & LocalNetworks;
+  readonly network: HostNetwork;
   readonly clock: Clock;
   readonly ids: Ids;
   readonly log: Log;
@@ -89,7 +89,7 @@ export class NetworkBook {
     const seed = `${hostname()}/${dataRoot}/${name}`;
     return {
       format: 1,
-      id: createHash('sha256').update(seed).digest('hex'),
+      id: bridge?.networkId ?? createHash('sha256').update(seed).digest('hex'),
       name,
       driver: name === 'none' ? 'null' : name,
       builtin: true,

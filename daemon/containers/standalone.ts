@@ -14,7 +14,7 @@
  */
 import type { Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import { Serial, Signal } from '../../base/queue.ts';
+import { Serial } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
@@ -29,6 +29,7 @@ import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
 import { restartDelay, startsWithDaemon } from './restart.ts';
+import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
 import type {
   ContainerRecord,
   ContainerStatus,
@@ -37,21 +38,18 @@ import type {
   RestartPolicy,
   WaitCondition,
 } from './types.ts';
+import { Waiters } from './waiters.ts';
 
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
 const SIGKILL = 9;
-const SHORT_ID_LENGTH = 12;
-const UNKNOWN_EXIT_CODE = 128;
 
 export class StandaloneContainer implements Managed {
   readonly container: InteractiveContainer;
   readonly #context: HostContext;
   readonly #exposed: readonly string[];
   readonly #work = new Serial(MAX_WAITING);
-  readonly #exits = new Signal<ExitStatus>();
-  readonly #rests = new Signal<ExitStatus>();
-  readonly #gone = new Signal<ExitStatus>();
+  readonly #waiters = new Waiters();
   #record: ContainerRecord;
   #restartTimer: Timer | undefined;
   #lastDelayMs = 0;
@@ -97,14 +95,14 @@ export class StandaloneContainer implements Managed {
     const record = this.#record;
     const { exit } = container;
     const isRunning = container.state === 'running';
-    const failed = record.error !== '';
+    const exitCode = record.error === '' ? (exit?.exitCode ?? 0) : record.errorExitCode;
     return {
       container,
       status: this.status,
       createdAtMs: record.createdAtMs,
       startedAtMs: container.startedAtMs,
       finishedAtMs: exit?.finishedAtMs ?? 0,
-      exitCode: isRunning ? 0 : failed ? record.errorExitCode : (exit?.exitCode ?? 0),
+      exitCode: isRunning ? 0 : exitCode,
       error: record.error,
       oomKilled: exit?.oomKilled ?? false,
       restartCount: record.restartCount,
@@ -140,6 +138,10 @@ export class StandaloneContainer implements Managed {
     }
   }
 
+  changeNetworks(networks: ContainerRecord['networks']): void {
+    this.#save({ networks });
+  }
+
   #save(changes: Partial<ContainerRecord>): void {
     this.#record = { ...this.#record, ...changes };
     this.#context.records.save(this.#record);
@@ -167,7 +169,7 @@ export class StandaloneContainer implements Managed {
 
   #mustStay(): void {
     if (!this.#isRemoving) return;
-    throw new SwarmError('conflict', `container ${this.#shortId} is marked for removal`);
+    throw new SwarmError('conflict', `container ${this.name} is marked for removal`);
   }
 
   async #launch(changes: Partial<ContainerRecord> = {}): Promise<void> {
@@ -175,16 +177,21 @@ export class StandaloneContainer implements Managed {
     const context = this.#context;
     try {
       await readyMounts(context, this.id, this.#record.mounts);
-      const hostname = container.config.hostname;
-      const attached = await attachContainer(context, this.#record, hostname, this.#exposed);
+      const attached = await attachContainer(
+        context,
+        this.#record,
+        container.config.hostname,
+        this.#exposed,
+      );
       const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached };
       const { health: _, ...record } = this.#record;
       this.#record = record;
       this.#save({ ...start, ...changes });
-      this.#emitNetworks('connect');
+      emitRun(context, this.#record, 'connect');
       this.#isAwaited = false;
       await container.start();
-    } catch (error) {
+    } catch (cause) {
+      const error = startError(cause);
       await this.#startFailed(error);
       throw error;
     }
@@ -193,19 +200,17 @@ export class StandaloneContainer implements Managed {
     this.#watchHealth();
     const [rows, columns] = this.#record.spec.consoleSize;
     if (container.config.tty === true && rows > 0) {
-      // It may have ended within the moment; then there is no terminal to size.
-      container.resize(rows, columns).catch(() => {});
+      container.resize(rows, columns).catch(() => {}); // ended within the moment: no terminal
     }
   }
 
   async #startFailed(error: unknown): Promise<void> {
-    const code = error instanceof SwarmError ? error.detail['exitCode'] : undefined;
-    const errorExitCode = code === undefined ? UNKNOWN_EXIT_CODE : Number(code);
+    const errorExitCode = exitCodeOf(error);
     await detachContainer(this.#context, this.#record);
     this.#save({ error: messageOf(error), errorExitCode, startedBefore: true, ports: [] });
     const status = { exitCode: errorExitCode, error: messageOf(error) };
-    this.#exits.emit(status);
-    this.#rests.emit(status);
+    this.#waiters.tell('next-exit', status);
+    this.#waiters.tell('not-running', status);
     if (this.#record.spec.autoRemove) void this.#removeLater();
   }
 
@@ -260,8 +265,8 @@ export class StandaloneContainer implements Managed {
       : restartDelay(this.#record.spec.restart, this.#endedAs(exit));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
-    this.#exits.emit(status);
-    if (delayMs === undefined) this.#rests.emit(status);
+    this.#waiters.tell('next-exit', status);
+    if (delayMs === undefined) this.#waiters.tell('not-running', status);
     try {
       await released;
     } catch (error) {
@@ -278,21 +283,7 @@ export class StandaloneContainer implements Managed {
     if (this.container.state === 'running') return;
     this.#context.execs.forget(this.id);
     await detachContainer(this.#context, this.#record);
-    this.#emitNetworks('disconnect');
-    for (const { type, name } of this.#record.mounts) {
-      if (type !== 'volume') continue;
-      this.#context.events.emit('volume', 'unmount', name, { container: this.id, driver: 'local' });
-    }
-  }
-
-  #emitNetworks(action: 'connect' | 'disconnect'): void {
-    const { events, networks } = this.#context;
-    for (const networkId of Object.keys(this.#record.networks)) {
-      const network = networks.find(networkId);
-      const name = network?.name ?? networkId;
-      const type = network?.driver ?? 'overlay';
-      events.emit('network', action, networkId, { container: this.id, name, type });
-    }
+    emitRun(this.#context, this.#record, 'disconnect');
   }
 
   #restartLater(delayMs: number): void {
@@ -326,7 +317,7 @@ export class StandaloneContainer implements Managed {
   async stop(graceMs = this.#ownGraceMs, signal = ''): Promise<boolean> {
     if (this.#cancelRestart()) {
       this.#save({ stoppedByUser: true });
-      this.#rests.emit({ exitCode: this.view().exitCode, error: '' });
+      this.#waiters.tell('not-running', { exitCode: this.view().exitCode, error: '' });
       return true;
     }
     const { container } = this;
@@ -474,8 +465,8 @@ export class StandaloneContainer implements Managed {
     await releaseVolumes(this.#context, this.id, this.#record.mounts, withVolumes);
     this.emit('destroy');
     const status = { exitCode: container.exit?.exitCode ?? exitCode, error: '' };
-    this.#rests.emit(status);
-    this.#gone.emit(status);
+    this.#waiters.tell('not-running', status);
+    this.#waiters.tell('removed', status);
   }
 
   wait(condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
@@ -483,18 +474,7 @@ export class StandaloneContainer implements Managed {
       const { exitCode, error } = this.view();
       return Promise.resolve({ exitCode, error });
     }
-    const signals = { 'not-running': this.#rests, 'next-exit': this.#exits, removed: this.#gone };
-    return new Promise((resolve, reject) => {
-      const stop = signals[condition].listen((status) => {
-        stop();
-        resolve(status);
-      });
-      const leave = (): void => {
-        stop();
-        reject(new SwarmError('cancelled', 'the caller has gone'));
-      };
-      signal.addEventListener('abort', leave, { once: true });
-    });
+    return this.#waiters.wait(condition, signal);
   }
 
   async attach(options: { readonly stdin: boolean }): Promise<Streams> {
@@ -509,33 +489,4 @@ export class StandaloneContainer implements Managed {
     this.#cancelRestart();
     this.#monitor?.stop();
   }
-
-  get #shortId(): string {
-    return this.id.slice(0, SHORT_ID_LENGTH);
-  }
-}
-
-/** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */
-export async function stopWith(
-  context: Pick<HostContext, 'clock'>,
-  container: InteractiveContainer,
-  signal: string,
-  graceMs: number,
-): Promise<void> {
-  const own = container.config.stopSignal ?? 'SIGTERM';
-  if (parseSignal(own) === parseSignal(signal) && Number.isFinite(graceMs)) {
-    await container.stop(graceMs);
-    return;
-  }
-  await container.kill(signal).catch((error: unknown) => {
-    if (container.state === 'running') throw error;
-  });
-  if (!Number.isFinite(graceMs)) {
-    await container.wait();
-    return;
-  }
-  const late = new Promise<'late'>((resolve) => {
-    context.clock.afterIdle(graceMs, () => resolve('late'));
-  });
-  if ((await Promise.race([container.wait(), late])) === 'late') await container.stop(0);
 }

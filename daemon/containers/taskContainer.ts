@@ -8,7 +8,7 @@ import { parseSignal } from '../../runtime/container/signals.ts';
 import type { InteractiveContainer, Streams } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
-import { stopWith } from './standalone.ts';
+import { stopWith } from './starting.ts';
 import type {
   ContainerStatus,
   ContainerView,

@@ -4,7 +4,7 @@
  * is said on the object and tried again whenever something changes. The truth is in the store
  * alone; the lists of who waits are a memo, made anew by a leader's first pass.
  */
-import { TaskState } from '../../model/taskState.ts';
+import { isWantedState, TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 import { Pass } from './pass.ts';
@@ -69,5 +69,5 @@ export class Allocator implements Loop {
 }
 
 function isToAllocate(task: Task): boolean {
-  return task.status.state === TaskState.NEW && task.desiredState <= TaskState.RUNNING;
+  return task.status.state === TaskState.NEW && isWantedState(task.desiredState);
 }

@@ -4,13 +4,14 @@
  * schedules and allocates nothing; loops do, once the change is applied.
  */
 import type { Clock } from '../../base/clock.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
-import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState } from '../../model/taskState.ts';
 import type {
   AnyObject,
   Cluster,
@@ -33,19 +34,16 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
+import type { Rotations } from './types.ts';
 
 /** An object as of `version`, the Raft index of the write. */
 export interface Written<T extends AnyObject> {
   readonly object: T;
   readonly version: number;
-}
-
-export interface RotateTokens {
-  readonly workerToken: boolean;
-  readonly managerToken: boolean;
 }
 
 export interface WritesOptions {
@@ -64,6 +62,13 @@ const DEMOTIONS_WAITING = 64;
 /** Less than a forwarded call waits; a stop with Docker's grace of 10 s fits in. */
 const RELEASE_WAIT_MS = 12_000;
 const RELEASE_POLL_MS = 100;
+
+/** Others change the cluster too. */
+const REMOVE_ATTEMPTS = 5;
+/** Of so many removals within a certificate's life the latest are remembered. */
+const REMOVED_NODES_MAX = 1000;
+/** A service's own changes come in bursts of a few. */
+const WRITE_TRIES = 5;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
 
@@ -96,7 +101,11 @@ export class Writes {
     return this.#put({ kind: 'create', table: 'service', object });
   }
 
-  async updateService(
+  updateService(id: string, version: number, request: ServiceSpec): Promise<Written<Service>> {
+    return this.#retried(() => this.#updateService(id, version, request));
+  }
+
+  async #updateService(
     id: string,
     version: number,
     request: ServiceSpec,
@@ -112,11 +121,21 @@ export class Writes {
         'the mode of a service cannot be changed: remove it and create it anew',
       );
     }
-    const object: Service = { ...service, spec, previousSpec: service.spec, update: undefined };
+    const object: Service = {
+      ...service,
+      spec,
+      previousSpec: service.spec,
+      update: undefined,
+      job: this.#nextJob(service, spec),
+    };
     return this.#put({ kind: 'update', table: 'service', object });
   }
 
-  async rollbackService(id: string, version: number): Promise<Written<Service>> {
+  rollbackService(id: string, version: number): Promise<Written<Service>> {
+    return this.#retried(() => this.#rollbackService(id, version));
+  }
+
+  async #rollbackService(id: string, version: number): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
     if (service.previousSpec === undefined) {
       throw new SwarmError('invalid', `service ${service.spec.name} has no previous spec`);
@@ -125,6 +144,7 @@ export class Writes {
       ...service,
       spec: this.#checked(service.previousSpec),
       previousSpec: service.spec,
+      job: this.#nextJob(service, service.previousSpec),
       update: {
         state: 'rollback_started',
         startedAtMs: this.#options.clock.wallMs(),
@@ -133,6 +153,13 @@ export class Writes {
       },
     };
     return this.#put({ kind: 'update', table: 'service', object });
+  }
+
+  /** A job runs once more when its tasks, or how many are to complete, are asked for anew. */
+  #nextJob({ job, spec: before }: Service, spec: ServiceSpec): Service['job'] {
+    if (job === undefined) return undefined;
+    if (sameValue(before.task, spec.task) && sameValue(before.mode, spec.mode)) return job;
+    return { iteration: job.iteration + 1, lastExecutionMs: this.#options.clock.wallMs() };
   }
 
   async removeService(id: string): Promise<Written<Service>> {
@@ -208,8 +235,7 @@ export class Writes {
       // A task of a removed service is as good as told: its orchestrator is just behind.
       const stopping = holders.filter(
         (task) =>
-          task.desiredState > TaskState.RUNNING ||
-          store.get('service', task.serviceId) === undefined,
+          !isWantedState(task.desiredState) || store.get('service', task.serviceId) === undefined,
       );
       if (stopping.length === 0 || stopping.length < holders.length) return;
       await clock.sleep(RELEASE_POLL_MS);
@@ -251,7 +277,7 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : update();
+    return demotes ? this.#demotions.run(update) : this.#retried(update);
   }
 
   async #checkDemotion(node: Node): Promise<void> {
@@ -285,7 +311,26 @@ export class Writes {
         `node ${name} is not down and cannot be removed: run "tsswarm leave" on it, or use --force`,
       );
     }
-    return this.#remove('node', node);
+    return this.#removeForGood(node);
+  }
+
+  /** Its certificates stay valid until they expire: that it was removed is remembered so long. */
+  async #removeForGood(node: Node): Promise<Written<Node>> {
+    const { clock, store } = this.#options;
+    for (let attempt = 1; ; attempt += 1) {
+      const changes: Change[] = [{ kind: 'remove', table: 'node', id: node.id }];
+      const cluster = store.cluster();
+      if (cluster !== undefined) {
+        const nowMs = Math.floor(clock.wallMs());
+        const object = { ...cluster, removedNodes: withRemoved(cluster, node.id, nowMs) };
+        changes.push({ kind: 'update', table: 'cluster', object });
+      }
+      try {
+        return { object: node, version: await this.#propose(...changes) };
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || attempt >= REMOVE_ATTEMPTS) throw error;
+      }
+    }
   }
 
   // ---- cluster ---------------------------------------------------------------------------------
@@ -293,7 +338,7 @@ export class Writes {
   async updateCluster(
     version: number,
     spec: ClusterSpec,
-    rotate: RotateTokens,
+    rotate: Rotations,
   ): Promise<Written<Cluster>> {
     const { store, random } = this.#options;
     const cluster = store.cluster();
@@ -303,6 +348,13 @@ export class Writes {
     const object: Cluster = {
       ...cluster,
       spec,
+      rootRotation: await nextRotation({
+        cluster,
+        spec,
+        signingCaKey: rotate.signingCaKey,
+        nowMs: this.#options.clock.wallMs(),
+        random,
+      }),
       joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
       joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
     };
@@ -333,13 +385,26 @@ export class Writes {
     return object;
   }
 
+  /** What else changed since `version` (addresses, states) does not speak against a new spec. */
   #checkVersion(table: TableName, object: AnyObject, version: number): void {
-    if (object.version === version) return;
+    const least = 'specVersion' in object ? object.specVersion : object.version;
+    if (version >= least && version <= object.version) return;
     throw new SwarmError(
       'out_of_sequence',
       `update out of sequence: ${table} ${object.id} has changed meanwhile ` +
         `(it is at version ${object.version}, the request was made from ${version})`,
     );
+  }
+
+  /** Again when the object changed between the look and the write, and its spec did not. */
+  async #retried<T>(write: () => Promise<T>): Promise<T> {
+    for (let tries = 1; ; tries += 1) {
+      try {
+        return await write();
+      } catch (error) {
+        if (!hasCode(error, 'out_of_sequence') || tries === WRITE_TRIES) throw error;
+      }
+    }
   }
 
   async #put<T extends TableName>(change: {
@@ -357,10 +422,20 @@ export class Writes {
     return { object, version: await this.#propose(change) };
   }
 
-  async #propose(change: Change): Promise<number> {
-    const result = await this.#options.proposer.propose({ atomic: true, changes: [change] });
+  async #propose(...changes: readonly Change[]): Promise<number> {
+    const result = await this.#options.proposer.propose({ atomic: true, changes });
     const [rejected] = result.rejected;
     if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
     return result.version;
   }
+}
+
+function withRemoved(cluster: Cluster, nodeId: string, nowMs: number): Cluster['removedNodes'] {
+  // The lifetime may have been longer when its certificate was issued: at least the default.
+  const lifeMs = Math.max(
+    cluster.spec.certificateExpiryMs,
+    DEFAULT_CLUSTER_SPEC.certificateExpiryMs,
+  );
+  const known = cluster.removedNodes.filter(({ id, untilMs }) => untilMs > nowMs && id !== nodeId);
+  return [...known, { id: nodeId, untilMs: nowMs + lifeMs }].slice(-REMOVED_NODES_MAX);
 }

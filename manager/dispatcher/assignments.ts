@@ -22,7 +22,7 @@ import type {
   NetworkPeer,
 } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { DataTable, Network, Node, Service, Task } from '../../model/types.ts';
 import type { StoreEvent, View } from '../store/types.ts';
 
@@ -57,7 +57,7 @@ export function changesShared(event: StoreEvent): boolean {
 /** A running task with an error has turned unhealthy and is being stopped. */
 function serves(task: Task): boolean {
   const { state, error } = task.status;
-  return state === TaskState.RUNNING && error === '' && task.desiredState === TaskState.RUNNING;
+  return state === TaskState.RUNNING && error === '' && isWantedState(task.desiredState);
 }
 
 /** Sent to its node at all: placed, and once there also after it ended (its logs and history). */
@@ -349,7 +349,9 @@ function ingressOf(view: View): IngressAssignment {
       ports.push({
         protocol: port.protocol,
         publishedPort: port.publishedPort,
+        hostAddress: port.hostAddress,
         serviceId: service.id,
+        serviceName: service.spec.name,
         backends: ingressBackends(view, service.id, port.targetPort),
       });
     }

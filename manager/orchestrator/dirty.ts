@@ -6,7 +6,7 @@
 import { fitsPlacement } from '../../model/constraint.ts';
 import { sameValue } from '../../model/equal.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { Node, PortConfig, Service, Task } from '../../model/types.ts';
+import type { Node, PortConfig, Service, Task, TaskSpec } from '../../model/types.ts';
 
 /** `node`: where the task is, when it is anywhere. */
 export function isDirty(service: Service, task: Task, node: Node | undefined): boolean {
@@ -16,8 +16,16 @@ export function isDirty(service: Service, task: Task, node: Node | undefined): b
   }
   const wanted = service.spec.task;
   if (task.spec === wanted || sameValue(task.spec, wanted)) return false;
-  if (!sameValue({ ...task.spec, placement: wanted.placement }, wanted)) return true;
+  const have = { ...pulled(task, wanted), placement: wanted.placement };
+  if (!sameValue(have, wanted)) return true;
   return node !== undefined && !fitsPlacement(wanted.placement, node);
+}
+
+/** What opened the registry matters no more once the image is there. */
+function pulled({ spec, status }: Task, wanted: TaskSpec): TaskSpec {
+  if (status.state < TaskState.READY) return spec;
+  const { registryAuth } = wanted.container;
+  return { ...spec, container: { ...spec.container, registryAuth } };
 }
 
 function samePorts(wanted: readonly PortConfig[], have: readonly PortConfig[]): boolean {

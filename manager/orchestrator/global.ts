@@ -56,11 +56,11 @@ export class GlobalOrchestrator extends ServiceLoop {
   }
 }
 
-function mayKeep(service: Service, node: Node): boolean {
+export function mayKeep(service: Service, node: Node): boolean {
   if (node.state === 'down' || node.spec.availability === 'drain') return false;
   return fitsPlacement(service.spec.task.placement, node);
 }
 
-function mayStart(service: Service, node: Node): boolean {
+export function mayStart(service: Service, node: Node): boolean {
   return node.state === 'ready' && node.spec.availability === 'active' && mayKeep(service, node);
 }

@@ -71,7 +71,10 @@ function removeAll(view: View, tasks: readonly Task[]): readonly Change[] {
 function reapSlot(view: View, service: Service, tasks: Task[], keep: number): readonly Change[] {
   tasks.sort((left, right) => left.generation - right.generation);
   const newest = tasks[tasks.length - 1];
-  const abandoned = newest.desiredState === TaskState.REMOVE || isNodeGone(view, service, newest);
+  const abandoned =
+    newest.desiredState === TaskState.REMOVE ||
+    isNodeGone(view, service, newest) ||
+    isBeyondJob(service, newest);
   const isUpdating = service.update?.completedAtMs === 0;
   let excess = abandoned ? tasks.length : tasks.length - Math.max(keep, isUpdating ? 2 : 1);
   const changes: Change[] = [];
@@ -127,7 +130,15 @@ function nextOrphan(view: View, tasks: readonly Task[], nowMs: number): number |
 
 /** The slot of a global service whose node was removed from the cluster. */
 function isNodeGone(view: View, service: Service, newest: Task): boolean {
-  return service.spec.mode.kind === 'global' && view.get('node', newest.nodeId) === undefined;
+  const { kind } = service.spec.mode;
+  const isGlobal = kind === 'global' || kind === 'global-job';
+  return isGlobal && view.get('node', newest.nodeId) === undefined;
+}
+
+/** A job that is to complete fewer times than it did has no such slot any more. */
+function isBeyondJob(service: Service, newest: Task): boolean {
+  const { mode } = service.spec;
+  return mode.kind === 'replicated-job' && newest.slot > mode.totalCompletions;
 }
 
 /** No container is left: it has ended, or no node ever had it. */

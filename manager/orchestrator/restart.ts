@@ -14,7 +14,8 @@ export function mayRestart(tasks: readonly Task[]): boolean {
   const policy = newest.spec.restart;
   if (policy.condition === 'none') return false;
   const { state } = newest.status;
-  if (state === TaskState.COMPLETE && policy.condition === 'on-failure') return false;
+  const isDone = policy.condition === 'on-failure' || newest.jobIteration !== undefined;
+  if (state === TaskState.COMPLETE && isDone) return false;
   const failedOrDone =
     state === TaskState.COMPLETE || state === TaskState.FAILED || state === TaskState.REJECTED;
   if (!failedOrDone || policy.maxAttempts === 0) return true;

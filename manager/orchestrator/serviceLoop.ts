@@ -3,7 +3,7 @@
  * when each of them wants to be looked at again. The wake-ups are a memo of the last look, made
  * anew by the first pass of a leader; what counts is in the store.
  */
-import type { TableName } from '../../model/types.ts';
+import type { ServiceMode, TableName } from '../../model/types.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 
 export interface ServiceResult {
@@ -59,7 +59,7 @@ export function servicesOnNode(view: View, nodeId: string): Set<string> {
   return ids;
 }
 
-export function servicesOfMode(view: View, kind: 'replicated' | 'global'): Set<string> {
+export function servicesOfMode(view: View, kind: ServiceMode['kind']): Set<string> {
   const ids = new Set<string>();
   for (const service of view.all('service'))
     if (service.spec.mode.kind === kind) ids.add(service.id);

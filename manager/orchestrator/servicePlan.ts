@@ -11,7 +11,7 @@ import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
-import { endedByItself, isStopped, type Slot } from './slots.ts';
+import { endedByItself, isStopped, isWanted, type Slot } from './slots.ts';
 import { activeConfig, currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */
@@ -86,7 +86,7 @@ export class ServicePlan {
       const { newest } = slot;
       const failedHere = newest.specVersion === this.#service.specVersion && endedByItself(newest);
       this.#create(newest, slot, failedHere ? newest.spec.restart.delayMs : 0);
-      const stays = this.#startFirst ? runningOf(slot.live) : undefined;
+      const stays = runningOf(slot.live);
       for (const task of slot.live) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
     }
   }
@@ -126,8 +126,10 @@ export class ServicePlan {
       (other) => other.generation < task.generation && this.#isAwaited(slot, other),
     );
     for (const other of awaited) {
+      // One that has not been told to stop runs until its successor is ready.
+      if (isWanted(other) && slot.live.includes(other)) return;
       const graceMs = other.spec.container.stopGraceMs + PREDECESSOR_WAIT_MS;
-      const untilMs = task.createdAtMs + graceMs;
+      const untilMs = Math.max(task.createdAtMs, other.updatedAtMs) + graceMs;
       if (this.#nowMs >= untilMs) continue;
       this.#wake(untilMs);
       return;
@@ -136,14 +138,14 @@ export class ServicePlan {
   }
 
   /**
-   * One wanted task a slot, but for start-first, which a move to another node always is: there one
-   * runs on until the current one does.
+   * One task runs in a slot until its successor is ready to start; with start-first, which a move
+   * to another node always is, until that runs.
    */
   #retireOthers(slot: Slot, current: Task): void {
     const others = slot.live.filter((task) => task !== current);
     const startFirst = this.#startFirst || current.movedFrom !== '';
-    const waits = startFirst && current.status.state < TaskState.RUNNING;
-    const stays = waits ? runningOf(others) : undefined;
+    const until = startFirst ? TaskState.RUNNING : TaskState.READY;
+    const stays = current.status.state < until ? runningOf(others) : undefined;
     for (const task of others) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
   }
 

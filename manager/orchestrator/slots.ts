@@ -8,7 +8,7 @@
  * | finished | its newest task has ended and is not to be started again | nothing, or its update |
  * | empty | neither | a new task, after `delayMs` |
  */
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 import { mayRestart } from './restart.ts';
@@ -63,7 +63,7 @@ function assess(view: View, key: string, tasks: Task[]): Slot {
 }
 
 export function isWanted(task: Task): boolean {
-  return task.desiredState <= TaskState.RUNNING;
+  return isWantedState(task.desiredState);
 }
 
 /** Ended, and not because it was told to. */
@@ -73,7 +73,7 @@ export function endedByItself(task: Task): boolean {
 }
 
 /** Its node is there and is to run tasks; a task without a node has no reason to fall. */
-function hasNode(view: View, task: Task): boolean {
+export function hasNode(view: View, task: Task): boolean {
   if (task.nodeId === '') return true;
   const node = view.get('node', task.nodeId);
   if (node === undefined || node.state === 'down') return false;

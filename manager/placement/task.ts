@@ -12,8 +12,11 @@ export interface NewTask {
   readonly slot: number;
   readonly nodeId: string;
   readonly generation: number;
-  /** READY: prepared, but started only when raised to RUNNING. */
-  readonly desiredState: typeof TaskState.READY | typeof TaskState.RUNNING;
+  /** READY: prepared, but started only when raised to RUNNING, or to a job's COMPLETE. */
+  readonly desiredState:
+    | typeof TaskState.READY
+    | typeof TaskState.RUNNING
+    | typeof TaskState.COMPLETE;
   readonly notBeforeMs: number;
   /** The node it is to take its slot over from (start-first); absent unless it is moved. */
   readonly movedFrom?: string;

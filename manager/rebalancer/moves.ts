@@ -7,7 +7,7 @@
  */
 import { MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
 import { REBALANCE_LABEL } from '../../model/defaults.ts';
-import { isFailure, isTerminal, TaskState } from '../../model/taskState.ts';
+import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
 import type { View } from '../store/types.ts';
@@ -136,7 +136,7 @@ class Planner {
     if (movedAtMs === 0 || movedAtMs <= this.#askedAtMs) return 0;
     const untilMs = movedAtMs + HOLD_MS;
     const isOld = slot.some(
-      (task) => task.desiredState <= TaskState.RUNNING && task.createdAtMs < this.#newestCutoffMs,
+      (task) => isWantedState(task.desiredState) && task.createdAtMs < this.#newestCutoffMs,
     );
     if (untilMs > this.#nowMs && isOld) this.#again(untilMs);
     return untilMs;
@@ -242,7 +242,7 @@ function surveyOf(
   for (const slot of slots.values()) {
     slot.sort((left, right) => left.generation - right.generation);
     const wanted = slot.filter(
-      (task) => task.desiredState <= TaskState.RUNNING && !isTerminal(task.status.state),
+      (task) => isWantedState(task.desiredState) && !isTerminal(task.status.state),
     );
     const newest = wanted.at(-1);
     if (newest === undefined) continue;
@@ -283,7 +283,7 @@ function isHeard(view: View, task: Task): boolean {
 function standInOf(view: View, moved: Task): Task | undefined {
   for (const task of view.tasksOfService(moved.serviceId)) {
     if (task.slot !== moved.slot || task.generation >= moved.generation) continue;
-    if (task.desiredState > TaskState.RUNNING || isTerminal(task.status.state)) continue;
+    if (!isWantedState(task.desiredState) || isTerminal(task.status.state)) continue;
     if (task.nodeId === moved.movedFrom) return task;
   }
   return undefined;

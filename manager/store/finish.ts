@@ -39,7 +39,9 @@ export function finish(
   if (table === 'service') {
     return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
   }
-  if (table === 'node') return { ...finishNode(after as Node, stamp), ...base };
+  if (table === 'node') {
+    return { ...finishNode(before as Node | undefined, after as Node, stamp), ...base };
+  }
   if (table === 'secret' || table === 'config') {
     return { ...finishData(before as Secret | undefined, after as Secret), ...base };
   }
@@ -55,11 +57,15 @@ export function restored(contents: Contents, table: TableName, object: AnyObject
 /**
  * A node that is only in doubt keeps its time: it is not new, and may have been there all along.
  */
-function finishNode(after: Node, stamp: Stamp): Node {
-  const { state, spec, availableSinceMs } = after;
-  if (state === 'down' || spec.availability !== 'active') return { ...after, availableSinceMs: 0 };
-  if (state !== 'ready' || availableSinceMs > 0) return after;
-  return { ...after, availableSinceMs: stamp.atMs };
+function finishNode(before: Node | undefined, after: Node, stamp: Stamp): Node {
+  const isNewSpec = before === undefined || !sameValue(before.spec, after.spec);
+  const specVersion = isNewSpec ? stamp.version : before.specVersion;
+  return { ...after, specVersion, availableSinceMs: availableSince(after, stamp) };
+}
+
+function availableSince({ state, spec, availableSinceMs }: Node, stamp: Stamp): number {
+  if (state === 'down' || spec.availability !== 'active') return 0;
+  return state !== 'ready' || availableSinceMs > 0 ? availableSinceMs : stamp.atMs;
 }
 
 /**

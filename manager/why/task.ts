@@ -3,7 +3,13 @@
  * same filters and the same allocator that decide, and reads the rest from the records.
  */
 import { formatDuration } from '../../base/duration.ts';
-import { isFailure, isTerminal, TaskState, taskStateName } from '../../model/taskState.ts';
+import {
+  isFailure,
+  isTerminal,
+  isWantedState,
+  TaskState,
+  taskStateName,
+} from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
 import type { View } from '../store/types.ts';
@@ -52,7 +58,7 @@ export function whyTask(view: View, task: Task, nowMs: number): Reason | undefin
   const about = { taskId: task.id, subject: taskLabel(view, task) };
   const { state } = task.status;
   if (isTerminal(state)) return { ...about, ...ended(view, task) };
-  if (task.desiredState > TaskState.RUNNING) {
+  if (!isWantedState(task.desiredState)) {
     const text = `is being stopped on ${hostnameOf(view, task.nodeId)}${because(task)}`;
     return { ...about, kind: 'ended', text };
   }

@@ -4,7 +4,7 @@
  * they would say now.
  */
 import { formatAge } from '../../base/duration.ts';
-import { isFailure, isTerminal, TaskState } from '../../model/taskState.ts';
+import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
 import type { View } from '../store/types.ts';
@@ -64,7 +64,7 @@ function allText(count: number): string {
 }
 
 function isWanted(task: Task): boolean {
-  return task.desiredState <= TaskState.RUNNING && !isTerminal(task.status.state);
+  return isWantedState(task.desiredState) && !isTerminal(task.status.state);
 }
 
 /** Oldest generation first. */

@@ -157,14 +157,25 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     spec: clusterSpecToWire(cluster.spec),
     rootCaCertificate: cluster.rootCaCertificate,
     rootCaKey: cluster.rootCaKey,
+    ...(cluster.rootRotation === undefined ? {} : { rootRotation: cluster.rootRotation }),
     joinSecretWorker: cluster.joinSecretWorker,
     joinSecretManager: cluster.joinSecretManager,
     addressPools: [...cluster.addressPools],
     subnetSize: toU32(cluster.subnetSize, 'subnetSize'),
     vxlanPort: toU32(cluster.vxlanPort, 'vxlanPort'),
     removedRaftIds: cluster.removedRaftIds.map((id) => toU64(id, 'removedRaftIds')),
+    removedNodes: cluster.removedNodes.map(({ id, untilMs }) => ({
+      id,
+      untilMs: toU64(untilMs, 'untilMs'),
+    })),
     rebalanceAtMs: toU64(cluster.rebalanceAtMs, 'rebalanceAtMs'),
   };
+}
+
+function rotationFromWire(wire: WireCluster['rootRotation']): Cluster['rootRotation'] {
+  if (wire === undefined) return undefined;
+  const { certificate, privateKey, crossSigned } = wire;
+  return { certificate, privateKey, crossSigned };
 }
 
 function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
@@ -173,12 +184,17 @@ function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
     spec: clusterSpecFromWire(need(wire.spec, 'cluster.spec')),
     rootCaCertificate: wire.rootCaCertificate,
     rootCaKey: wire.rootCaKey,
+    rootRotation: rotationFromWire(wire.rootRotation),
     joinSecretWorker: wire.joinSecretWorker,
     joinSecretManager: wire.joinSecretManager,
     addressPools: wire.addressPools,
     subnetSize: wire.subnetSize,
     vxlanPort: wire.vxlanPort,
     removedRaftIds: wire.removedRaftIds.map((id) => fromU64(id, 'removedRaftIds')),
+    removedNodes: wire.removedNodes.map(({ id, untilMs }) => ({
+      id,
+      untilMs: fromU64(untilMs, 'untilMs'),
+    })),
     rebalanceAtMs: fromU64(wire.rebalanceAtMs, 'rebalanceAtMs'),
   };
 }
@@ -203,7 +219,9 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
         }),
     downSinceMs: toU64(node.downSinceMs, 'downSinceMs'),
     availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
+    specVersion: toU64(node.specVersion, 'specVersion'),
     certificateSerial: node.certificateSerial,
+    tls: node.tls,
   };
 }
 
@@ -227,7 +245,13 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
           },
     downSinceMs: fromU64(wire.downSinceMs, 'downSinceMs'),
     availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
+    specVersion: fromU64(wire.specVersion, 'specVersion'),
     certificateSerial: wire.certificateSerial,
+    tls: {
+      issuer: wire.tls?.issuer ?? '',
+      trust: wire.tls?.trust ?? '',
+      wantedIssuer: wire.tls?.wantedIssuer ?? '',
+    },
   };
 }
 

@@ -65,3 +65,21 @@ export function need<T>(value: T | undefined, field: string): T {
   if (value === undefined) throw new SwarmError('invalid', `${field} is missing`);
   return value;
 }
+
+/** A duration of whole nanoseconds, in ms: its whole milliseconds... */
+export function wholeMs(ms: number, field: string): bigint {
+  return toU64(Math.floor(ms + HALF_NANOSECOND_MS), field);
+}
+
+/** ...and the nanoseconds beyond them. */
+export function restNs(ms: number): number {
+  return Number.isInteger(ms) ? 0 : Math.round(ms * NANOSECONDS_PER_MS) % NANOSECONDS_PER_MS;
+}
+
+export function joinMs(ms: bigint, ns: number, field: string): number {
+  const whole = fromU64(ms, field);
+  return ns === 0 ? whole : (whole * NANOSECONDS_PER_MS + ns) / NANOSECONDS_PER_MS;
+}
+
+const NANOSECONDS_PER_MS = 1_000_000;
+const HALF_NANOSECOND_MS = 0.5e-6;

@@ -38,7 +38,9 @@ export class Attachments {
     return pipes.streams;
   }
 
-  /** To the shim that runs. SwarmError not_found when it does not, exhausted when it has too many. */
+  /**
+   * To the shim that runs. SwarmError not_found when it does not, exhausted when it has too many.
+   */
   async add(options: StreamOptions): Promise<Streams> {
     const pipes = openStreams(options);
     try {

@@ -9,15 +9,19 @@ import type { ContainerContext } from './context.ts';
 import { startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
 import { writeConfig } from './files.ts';
+import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
 import { readLogs } from './logs.ts';
+import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { parseSignal } from './signals.ts';
-import { buildExecSpec, type ContainerPaths, type LaunchSpec, LOG_DIR } from './spec.ts';
+import { buildExecSpec, buildSpec, type LaunchSpec } from './spec.ts';
 import type {
   Container,
   ContainerConfig,
+  ContainerResources,
   ContainerState,
   ContainerStats,
+  DetailedStats,
   Exec,
   ExecConfig,
   ExitRecord,
@@ -189,9 +193,25 @@ export class ManagedContainer implements Container {
   }
 
   async rename(name: string): Promise<void> {
-    const config = { ...this.config, name };
+    this.#configure({ ...this.config, name });
+  }
+
+  async update(resources: ContainerResources): Promise<void> {
+    const { cgroups, log } = this.#context;
+    if (this.#life.phase === 'removed') throw this.#life.notRunning();
+    const wanted = { ...this.config.resources, ...resources };
+    const config = { ...this.config, resources: wanted };
+    // Everything that can be wrong with it is found before anything is changed.
+    const spec = buildSpec(config, this.#paths, cgroups);
+    const isLive = this.#life.phase === 'running';
+    const notes = isLive ? cgroups.update(config.id, wanted) : spec.notes;
+    for (const note of notes) log.warn(note, { container: this.#life.shortId });
+    this.#configure(config);
+  }
+
+  #configure(config: ContainerConfig): void {
     writeConfig(this.#paths.dataDir, config);
-    this.#life.config = config;
+    this.#life.configure(config);
   }
 
   async processes(): Promise<readonly number[]> {
@@ -210,5 +230,16 @@ export class ManagedContainer implements Container {
   async stats(): Promise<ContainerStats> {
     this.#life.running();
     return this.#context.cgroups.stats(this.config.id);
+  }
+
+  async detailedStats(): Promise<DetailedStats> {
+    this.#life.running();
+    const networks = this.config.networkNamespace === 'host' ? {} : readLinks(this.pid);
+    return {
+      ...this.#context.cgroups.usage(this.config.id),
+      ...readProcessors(),
+      networks,
+      readAtMs: this.#context.clock.wallMs(),
+    };
   }
 }

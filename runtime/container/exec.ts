@@ -4,6 +4,7 @@
  * container or its shim is gone, which counts as killed). It is never asked for twice.
  */
 import { writeFileSync } from 'node:fs';
+import type { Readable } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import { close, createMemfd } from '../sys/libc.ts';
@@ -95,7 +96,9 @@ class RunningExec implements Exec {
   }
 
   async wait(): Promise<number> {
-    return (await this.#over).exitCode;
+    const { exitCode } = await this.#over;
+    await Promise.all([ended(this.streams.stdout), ended(this.streams.stderr)]);
+    return exitCode;
   }
 
   async kill(signal: string): Promise<void> {
@@ -105,4 +108,13 @@ class RunningExec implements Exec {
   async resize(rows: number, columns: number): Promise<void> {
     await this.#client.resize(rows, columns);
   }
+}
+
+/** What nobody listens to is not waited for. */
+async function ended(stream: Readable): Promise<void> {
+  if (stream.readableFlowing === null || stream.readableEnded || stream.destroyed) return;
+  await new Promise<void>((resolve) => {
+    stream.once('end', resolve);
+    stream.once('close', resolve);
+  });
 }

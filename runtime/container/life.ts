@@ -1,5 +1,6 @@
 /**
- * A container's life, and nothing that is asked of it besides. States, what is true in them, and the arrows:
+ * A container's life, and nothing that is asked of it besides. States, what is true in them, and
+ * the arrows:
  *   created   configured on disk, no process             start() -> starting
  *   starting  a shim was spawned, no word from it yet    shim: running -> running, exited -> exited
  *   running   its program was executed; the shim answers shim: exited -> exited; closed -> ending
@@ -26,8 +27,9 @@ import {
   readRecord,
   recordedStartMs,
 } from './files.ts';
+import type { ContainerPaths } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
-import { buildSpec, type ContainerPaths, type LaunchSpec } from './spec.ts';
+import { buildSpec, type LaunchSpec } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
 
 /** Far beyond any start that will still succeed. */
@@ -55,8 +57,7 @@ export interface LifeHooks {
 type Phase = 'created' | 'starting' | 'running' | 'ending' | 'exited' | 'removed';
 
 export class ContainerLife {
-  /** Replaced as a whole when it changes. */
-  config: ContainerConfig;
+  #config: ContainerConfig;
   /** Told on every change of state. */
   readonly changed = new Signal();
   readonly #context: ContainerContext;
@@ -84,12 +85,22 @@ export class ContainerLife {
     hooks: LifeHooks,
     spec?: LaunchSpec,
   ) {
-    this.config = config;
+    this.#config = config;
     this.#paths = paths;
     this.#context = context;
     this.#attachments = attachments;
     this.#hooks = hooks;
     this.#spec = spec;
+  }
+
+  get config(): ContainerConfig {
+    return this.#config;
+  }
+
+  /** What it is from its next start on. */
+  configure(config: ContainerConfig): void {
+    this.#config = config;
+    this.#spec = undefined;
   }
 
   get phase(): Phase {

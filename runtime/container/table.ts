@@ -18,7 +18,8 @@ import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
-import { buildSpec, containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './spec.ts';
+import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
+import { buildSpec } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
 const CONTAINERS = 'containers';

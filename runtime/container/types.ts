@@ -215,12 +215,47 @@ export interface Exec {
   readonly pid: number;
   readonly streams: Streams;
   /**
-   * Resolves with 0-255 (128+n when killed by signal n) once its output is in the streams, where
-   * it can still be read; 137 when the container ended with it.
+   * Resolves with 0-255 (128+n when killed by signal n) after its output has been read, as far as
+   * anyone listens to it; 137 when the container ended with it.
    */
   wait(): Promise<number>;
   kill(signal: string): Promise<void>;
   resize(rows: number, columns: number): Promise<void>;
+}
+
+/** `memoryBytes` is with page cache here. */
+export interface DetailedStats extends ContainerStats {
+  readonly readAtMs: number;
+  readonly systemCpuNs: number;
+  readonly onlineCpus: number;
+  readonly userCpuNs: number;
+  readonly kernelCpuNs: number;
+  readonly throttledPeriods: number;
+  readonly periods: number;
+  readonly throttledNs: number;
+  /** 0 = unlimited, then the host's memory counts. */
+  readonly memoryLimitBytes: number;
+  /** Page cache that can be dropped; Docker's client subtracts it. */
+  readonly memoryInactiveFileBytes: number;
+  readonly pidsLimit: number;
+  readonly blockReadBytes: number;
+  readonly blockWriteBytes: number;
+  /** By interface name, of the container's network namespace. */
+  readonly networks: Readonly<
+    Record<
+      string,
+      {
+        readonly rxBytes: number;
+        readonly rxPackets: number;
+        readonly rxErrors: number;
+        readonly rxDropped: number;
+        readonly txBytes: number;
+        readonly txPackets: number;
+        readonly txErrors: number;
+        readonly txDropped: number;
+      }
+    >
+  >;
 }
 
 export interface Container {
@@ -261,6 +296,9 @@ export interface Container {
   /** Of the container's terminal. */
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
+  /** Live limits; only the given ones change. Kept in config. SwarmError invalid as the kernel. */
+  update(resources: ContainerResources): Promise<void>;
+  detailedStats(): Promise<DetailedStats>;
   /** Host pids of every process in it. */
   processes(): Promise<readonly number[]>;
   /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
@@ -284,48 +322,11 @@ export interface FileChange {
   readonly kind: 'modified' | 'added' | 'deleted';
 }
 
-export interface DetailedStats extends ContainerStats {
-  readonly readAtMs: number;
-  readonly systemCpuNs: number;
-  readonly onlineCpus: number;
-  readonly userCpuNs: number;
-  readonly kernelCpuNs: number;
-  readonly throttledPeriods: number;
-  readonly periods: number;
-  readonly throttledNs: number;
-  /** 0 = unlimited, then the host's memory counts. */
-  readonly memoryLimitBytes: number;
-  /** Page cache that can be dropped; Docker's client subtracts it. */
-  readonly memoryInactiveFileBytes: number;
-  readonly pidsLimit: number;
-  readonly blockReadBytes: number;
-  readonly blockWriteBytes: number;
-  /** By interface name, of the container's network namespace. */
-  readonly networks: Readonly<
-    Record<
-      string,
-      {
-        readonly rxBytes: number;
-        readonly rxPackets: number;
-        readonly rxErrors: number;
-        readonly rxDropped: number;
-        readonly txBytes: number;
-        readonly txPackets: number;
-        readonly txErrors: number;
-        readonly txDropped: number;
-      }
-    >
-  >;
-}
-
 /**
  * What a container can besides: `start()` works again after an end (a restart: same id, writable
  * layer and logs kept; `exit` is undefined while it runs), and `paused` tells a frozen one.
  */
 export interface InteractiveContainer extends Container {
-  /** Live limits; only the given ones change. Kept in config. */
-  update(resources: ContainerResources): Promise<void>;
-  detailedStats(): Promise<DetailedStats>;
   /** Writable layer against the image. */
   changes(): Promise<readonly FileChange[]>;
   /** Follows links inside the container's root, never out of it. not_found with the path. */

@@ -24,7 +24,8 @@ const NOT_TLS = /EPROTO|ERR_SSL|ECONNRESET|HPE_/;
 /** A registry that is there answers a connection in far less, wherever it is. */
 const CONNECT_MS = 5000;
 /** Names that cannot be looked up, and ports nobody listens on, do not get better in a second. */
-const NOT_RETRIED = /^(ECONNREFUSED|ENOTFOUND|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|.*CERT.*)$/;
+const NOT_RETRIED =
+  /^(ECONNREFUSED|ENOTFOUND|EAI_AGAIN|ENETUNREACH|EHOSTUNREACH|ETIMEDOUT|.*CERT.*)$/;
 
 export interface SessionOptions {
   readonly clock: Clock;

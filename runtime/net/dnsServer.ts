@@ -120,6 +120,12 @@ function bindPair(port: number): BoundPair | undefined {
   return undefined;
 }
 
+/** The port to listen on (0 = a free one), or bound sockets for it that were kept. */
+export interface DnsSockets {
+  readonly port: number;
+  readonly kept?: { readonly udp: number; readonly tcp: number };
+}
+
 export interface DnsServerOptions {
   readonly clock: Clock;
   readonly random: Random;
@@ -157,13 +163,14 @@ export class DnsServer {
     this.#tcp.on('error', () => {}); // a failed accept: the asker tries again
   }
 
-  /** Listens in `namespace`, on `port` or (0) a free one. Throws SwarmError. */
+  /** Listens in `namespace`. Throws SwarmError. */
   static async open(
     namespace: NetworkNamespace,
-    port: number,
+    { port, kept }: DnsSockets,
     options: DnsServerOptions,
   ): Promise<DnsServer> {
     const pair = namespace.within(() => {
+      if (kept !== undefined) return { ...kept, port };
       if (port !== 0) return bindPair(port);
       for (let attempt = 0; attempt < PORT_TRIES; attempt += 1) {
         const found = bindPair(PORT_FIRST + options.random.below(PORT_COUNT));

@@ -62,6 +62,10 @@ function checkPeers(peers: readonly OverlayPeer[]): void {
   }
 }
 
+interface Mendable {
+  disturbed(): boolean;
+}
+
 export class NetworkEngine {
   readonly #options: HostNetworkOptions;
   readonly #log: Log;
@@ -75,6 +79,8 @@ export class NetworkEngine {
   /** Adopted, and not told of by this process yet: they go when nobody uses them. */
   readonly #unconfirmed = new Set<string>();
   readonly #attacher: Attacher;
+  /** What could not be mended the last time: tried again the next time. */
+  readonly #unmended = new WeakSet<Mendable>();
   #self: OverlayPeer | undefined;
   #ingress: IngressState | undefined;
 
@@ -334,17 +340,30 @@ export class NetworkEngine {
     this.#removeStrays();
   }
 
-  /** One part that cannot be mended does not keep the others from it. */
+  /** Compares everything with the kernel and mends it. */
   reconcile(): string[] {
+    return this.#mend(() => true);
+  }
+
+  /** The same for what somebody has touched since the last time; cheap when nobody has. */
+  watch(): string[] {
+    return this.#mend((part) => part.disturbed());
+  }
+
+  /** One part that cannot be mended does not keep the others from it. */
+  #mend(wanted: (part: Mendable) => boolean): string[] {
     const mended: string[] = [];
     const parts = [
-      () => this.#mendGateway(),
-      ...[...this.#overlays.values()].map((network) => () => network.mend()),
+      { part: this.#gateway, mend: () => this.#mendGateway() },
+      ...[...this.#overlays.values()].map((part) => ({ part, mend: () => part.mend() })),
     ];
-    for (const mend of parts) {
+    for (const { part, mend } of parts) {
       try {
+        if (!wanted(part) && !this.#unmended.has(part)) continue;
+        this.#unmended.delete(part);
         mended.push(...mend());
       } catch (error) {
+        this.#unmended.add(part);
         this.#log.error('network could not be mended', { reason: messageOf(error) });
       }
     }
@@ -383,6 +402,10 @@ export class NetworkEngine {
 
   endpoints(containerId: string): readonly Endpoint[] {
     return this.#attacher.endpoints(containerId);
+  }
+
+  rename(containerId: string, name: string): void {
+    this.#attacher.rename(containerId, name);
   }
 
   publish(containerId: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {

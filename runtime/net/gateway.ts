@@ -8,10 +8,15 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
-import { type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
+import {
+  enableIpv6,
+  hasIpv6Support,
+  type NamespaceDoor,
+  removeNamespace,
+  setNetSysctl,
+} from '../sys/netns.ts';
 import { addVeth, deleteLink, listAddresses, listLinks, setLink } from '../sys/rtnetlink.ts';
 import type { BridgeView } from './bridge.ts';
-import { enableIpv6 } from './bridges.ts';
 import { forgetChanged } from './conntrack.ts';
 import { type Forward, hostTables, udpServers } from './hostTable.ts';
 import {
@@ -39,7 +44,6 @@ import type { IngressState, OverlayPeer } from './types.ts';
 const UPLINK_MTU = 65_535;
 /** The host's interface says in its alias whose it is. */
 const ALIAS_PREFIX = 'tsswarm ';
-const IPV6_SYSCTLS = '/proc/sys/net/ipv6';
 const IPV6_INTERFACES = '/proc/sys/net/ipv6/conf';
 /** accept_ra: 1 = unless forwarding, 2 = also then. */
 const ACCEPT_RA = '1';
@@ -95,6 +99,7 @@ export class Gateway {
   #mtu = DEFAULT_MTU;
   #ingress: IngressState | undefined;
   #tunnel: Tunnel | undefined;
+  #usesIpv6 = false;
   #udpServers: Map<number, Set<string>> | undefined;
 
   constructor(options: GatewayOptions) {
@@ -204,7 +209,8 @@ export class Gateway {
   refresh(): void {
     const { host } = this.#options;
     const input = this.#input();
-    if (hasIpv6(input)) this.#ensureIpv6();
+    this.#usesIpv6 = hasIpv6(input);
+    if (this.#usesIpv6) this.#ensureIpv6();
     this.#space.applyFabric(gatewayFabric(input));
     this.#space.applyTables(gatewayTables(input));
     host.applyFabric(hostFabric(input));
@@ -231,7 +237,9 @@ export class Gateway {
 
   /** Somebody came to a bridge or left it. */
   refreshPorts(): void {
-    this.#space.applyFabric(gatewayFabric(this.#input()));
+    const input = this.#input();
+    this.#space.applyFabric(gatewayFabric(input));
+    this.#space.applyTables(gatewayTables(input));
   }
 
   /** Published ports of containers have changed. */
@@ -241,14 +249,11 @@ export class Gateway {
 
   /** True if anything had to be changed. */
   #ensureIpv6(): boolean {
-    if (!existsSync(IPV6_SYSCTLS)) {
-      throw new SwarmError('unsupported', 'this kernel has no IPv6: networks can have IPv4 only');
-    }
+    const enabled = enableIpv6(HOST_LINK);
     this.#space.namespace.within(() => {
       setNetSysctl('ipv6/conf/all/forwarding', 1);
       enableIpv6(UPLINK);
     });
-    const enabled = enableIpv6(HOST_LINK);
     return forwardIpv6() || enabled;
   }
 
@@ -287,6 +292,25 @@ export class Gateway {
     if (this.#ports.delete(containerId)) this.refreshPorts();
   }
 
+  /** Whether anything may have to be mended here or in the host's namespace. Cheap. */
+  disturbed(): boolean {
+    const space = this.#space.disturbed();
+    return this.#options.host.disturbed() || space || !this.#forwards();
+  }
+
+  /** Whether the host forwards, as it must. */
+  #forwards(): boolean {
+    const { host } = this.#options;
+    const names = ['ipv4/ip_forward'];
+    if (host.hasLink(HOST_LINK)) names.push(`ipv4/conf/${HOST_LINK}/route_localnet`);
+    if (this.#usesIpv6) names.push('ipv6/conf/all/forwarding');
+    try {
+      return names.every((name) => readFileSync(`/proc/sys/net/${name}`, 'utf8').trim() === '1');
+    } catch {
+      return false; // the interface has gone: mending says what there is to say
+    }
+  }
+
   /** `bridgePorts`: outer ends of containers on bridges. */
   mend(bridgePorts: readonly string[]): string[] {
     const { host } = this.#options;
@@ -303,7 +327,7 @@ export class Gateway {
       mended.push('ingress: tunnel device made again');
     }
     const forwarding = this.#ensureForwarding();
-    const forwarding6 = hasIpv6(this.#input()) && this.#ensureIpv6();
+    const forwarding6 = this.#usesIpv6 && this.#ensureIpv6();
     if (forwarding || forwarding6) mended.push('host: forwarding switched on again');
     const links = new Set([...bridgePorts, ...[...this.#ports.values()].map((port) => port.link)]);
     mended.push(...this.#space.sweep('gateway', links));
@@ -314,7 +338,7 @@ export class Gateway {
   remove(): void {
     const { host, path } = this.#options;
     host.nftables.run(removeTable('ip', HOST_TABLE));
-    if (existsSync(IPV6_SYSCTLS)) host.nftables.run(removeTable('ip6', HOST_TABLE));
+    if (hasIpv6Support()) host.nftables.run(removeTable('ip6', HOST_TABLE));
     host.netlink.request([deleteLink(HOST_LINK)]);
     this.close();
     removeNamespace(path);

@@ -50,8 +50,8 @@ export interface HostNetworkEnvironment {
 export async function openHostNetwork(
   options: HostNetworkOptions & HostNetworkEnvironment,
 ): Promise<HostNetwork> {
-  const { execRoot, dataRoot, self, vxlanPort, clock, log } = options;
-  const network = new WorkerHostNetwork({ execRoot, dataRoot, self, vxlanPort }, clock, log);
+  const { random: _, clock, log, ...settings } = options;
+  const network = new WorkerHostNetwork(settings, clock, log);
   try {
     await network.start();
   } catch (error) {
@@ -211,6 +211,10 @@ class WorkerHostNetwork implements HostNetwork {
 
   endpoints(containerId: string): readonly Endpoint[] {
     return this.#attached.get(containerId)?.endpoints ?? [];
+  }
+
+  async rename(containerId: string, newName: string): Promise<void> {
+    await this.#perform({ name: 'rename', containerId, newName });
   }
 
   async publish(

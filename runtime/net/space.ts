@@ -7,7 +7,8 @@
 import { SwarmError } from '../../base/errors.ts';
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
-import { deleteLink } from '../sys/rtnetlink.ts';
+import { deleteLink, listLinks, setLink } from '../sys/rtnetlink.ts';
+import { NO_INTERFACE, RouteWatch } from '../sys/rtwatch.ts';
 import { diffFabric, type Fabric, linkIndexes, readFabric, usesIpv6 } from './fabric.ts';
 import { Nftables } from './nftables.ts';
 import { diffTable, type NftTable, removeTable, replaceTable } from './table.ts';
@@ -36,12 +37,14 @@ export class Space {
   /** What was applied, by family and name; `listing` as the kernel showed it, '' = not looked. */
   readonly #tables = new Map<string, { table: NftTable; listing: string }>();
   #unclaimed: ReadonlySet<string> = new Set();
+  readonly #watch: RouteWatch;
   #generation = -1;
 
   constructor(namespace: NetworkNamespace, options: SpaceOptions) {
     this.namespace = namespace;
     this.#options = options;
     this.netlink = namespace.within(() => new NetlinkSocket(NETLINK_ROUTE));
+    this.#watch = namespace.within(() => new RouteWatch());
     this.nftables = new Nftables(namespace);
     this.refreshLinks();
   }
@@ -101,9 +104,26 @@ export class Space {
     this.#generation = unseen ? -1 : this.nftables.generation();
   }
 
+  /**
+   * Whether anybody, this process too, has changed anything of ours since the last call. Costs
+   * two system calls when nobody has.
+   */
+  disturbed(): boolean {
+    const changed = this.#watch.take();
+    if (changed === undefined) return true;
+    if (this.#tables.size > 0 && this.nftables.generation() !== this.#generation) return true;
+    if (changed.size === 0) return false;
+    if (changed.has(NO_INTERFACE) && this.#options.ownsRules) return true;
+    // Of a link that is gone only the number is left: as it was when last looked.
+    for (const [name, index] of this.#links) {
+      if (changed.has(index) && this.#options.owned(name)) return true;
+    }
+    return false;
+  }
+
   /** Compares the kernel with what was applied, mends it, and says what was wrong. */
   mend(what: string): string[] {
-    const mended: string[] = [];
+    const mended = this.#raise(what);
     const fabric = this.#fabric;
     if (fabric !== undefined) {
       const messages = diffFabric(this.#read(usesIpv6(fabric)), fabric, this.#links);
@@ -116,6 +136,15 @@ export class Space {
     }
     if (this.#mendTables()) mended.push(`${what}: nftables table restored`);
     return mended;
+  }
+
+  /** Brings links of ours up that somebody has taken down. */
+  #raise(what: string): string[] {
+    const down = listLinks(this.netlink)
+      .filter(({ name, up }) => !up && this.#options.owned(name))
+      .map(({ name }) => name);
+    this.netlink.request(down.map((name) => setLink(name, {})));
+    return down.map((name) => `${what}: interface ${name} brought up again`);
   }
 
   /**
@@ -157,6 +186,7 @@ export class Space {
 
   close(): void {
     this.netlink.close();
+    this.#watch.close();
     this.nftables.close();
     this.namespace.close();
   }

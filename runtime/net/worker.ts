@@ -41,6 +41,7 @@ export type Operation =
       readonly containerId: string;
       readonly ports: readonly PublishedPort[];
     }
+  | { readonly name: 'rename'; readonly containerId: string; readonly newName: string }
   | { readonly name: 'reconcile' }
   | { readonly name: 'prune'; readonly containerIds: readonly string[] }
   | { readonly name: 'remove' }
@@ -131,6 +132,8 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
       return engine.endpoints(operation.containerId);
     case 'publish':
       return engine.publish(operation.containerId, operation.ports);
+    case 'rename':
+      return engine.rename(operation.containerId, operation.newName);
     case 'reconcile':
       return engine.reconcile();
     case 'prune':
@@ -160,11 +163,30 @@ async function serve({ id, operation }: WorkerRequest): Promise<void> {
       random: new SystemRandom(),
       log: relayLog({}),
     });
-    tell({ kind: 'done', id, result: await perform(engine, operation) });
+    closed ||= operation.name === 'close' || operation.name === 'remove';
+    const result = await perform(engine, operation);
+    tell({ kind: 'done', id, result });
+    if (operation.name === 'start') watch();
   } catch (error) {
     if (!(error instanceof Error) || error.name === 'AssertionError') throw error;
     tell({ kind: 'failed', id, failure: failureOf(error) });
   }
+}
+
+/** A change that somebody else made is noticed within this time; see NetworkEngine.watch. */
+const WATCH_MS = 1000;
+const { watchMs = WATCH_MS } = workerData as HostNetworkOptions;
+const clock = new SystemClock();
+let closed = false;
+
+function watch(): void {
+  if (closed || watchMs === 0) return;
+  const mended = engine?.watch() ?? [];
+  const message = 'the host network was changed by others and has been mended';
+  if (mended.length > 0) relayLog({}).warn(message, { mended });
+  clock.afterIdle(watchMs, () => {
+    tail = tail.then(watch);
+  });
 }
 
 parentPort.on('message', (request: WorkerRequest) => {

@@ -65,6 +65,9 @@ enum mount_flag {
 	MOUNT_FILE = 2,     /* a missing target is made as an empty file */
 	MOUNT_TRUSTED = 4,  /* one of ours: the target's path may hold no symbolic link */
 	MOUNT_OPTIONAL = 8, /* left out when the kernel has no such file system */
+	MOUNT_PLAIN = 16,   /* a bind without the mounts below it */
+	MOUNT_SLAVE = 32,   /* a bind that receives what the host mounts below it */
+	MOUNT_SHARED = 64,  /* and that gives back what is mounted in the container */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */

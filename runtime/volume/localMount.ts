@@ -51,9 +51,7 @@ export interface LocalMount {
 }
 
 /** undefined without options. SwarmError invalid or unsupported names the option. */
-export function parseLocalMount(
-  options: Readonly<Record<string, string>>,
-): LocalMount | undefined {
+export function parseLocalMount(options: Readonly<Record<string, string>>): LocalMount | undefined {
   const names = Object.keys(options);
   if (names.length === 0) return undefined;
   const unknown = names.find((name) => !KNOWN.has(name));

@@ -79,6 +79,7 @@ const methods = {
       address: '10.99.0.11',
       port: 2377,
       describe: () => describeHost({ engineVersion: 'test' }),
+      tls: () => ({ issuer: '', trust: '' }),
       runtime: { containers, images, network, memoryFiles: new TmpfsFiles(roots.execRoot) },
       journal,
       dial: () => manager.link(),

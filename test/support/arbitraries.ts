@@ -33,6 +33,11 @@ const text = fc.string({ maxLength: 12 });
 const texts = fc.array(text, { maxLength: 3 });
 const u32 = fc.nat({ max: 0xffff_ffff });
 const whole = fc.maxSafeNat();
+/** Milliseconds that are whole nanoseconds. */
+const fine = fc.oneof(
+  whole,
+  fc.maxSafeNat().map((nanoseconds) => nanoseconds / 1e6),
+);
 const labels = fc.dictionary(
   fc.string({ maxLength: 8 }).filter((key) => key !== '__proto__'),
   text,
@@ -51,6 +56,8 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   snapshotInterval: whole,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
+  forceRotate: whole,
+  signingCaCertificate: text,
 });
 
 export const cluster: fc.Arbitrary<Cluster> = fc.record({
@@ -58,12 +65,16 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
+    nil: undefined,
+  }),
   joinSecretWorker: text,
   joinSecretManager: text,
   addressPools: texts,
   subnetSize: u32,
   vxlanPort: u32,
   removedRaftIds: fc.array(whole, { maxLength: 3 }),
+  removedNodes: fc.array(fc.record({ id: text, untilMs: whole }), { maxLength: 3 }),
   rebalanceAtMs: whole,
 });
 
@@ -106,7 +117,9 @@ export const node: fc.Arbitrary<Node> = fc.record({
   manager: fc.option(fc.record({ raftId: whole, address: text }), { nil: undefined }),
   downSinceMs: whole,
   availableSinceMs: whole,
+  specVersion: whole,
   certificateSerial: text,
+  tls: fc.record({ issuer: text, trust: text, wantedIssuer: text }),
 });
 
 const references = fc.array(
@@ -177,6 +190,7 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
   }),
   oomScoreAdj: fc.integer({ min: -1000, max: 1000 }),
   noNewPrivileges: fc.boolean(),
+  selinuxDisabled: fc.boolean(),
   seccomp: fc.constantFrom('default' as const, 'unconfined' as const),
   openStdin: fc.boolean(),
   registryAuth: text,
@@ -193,9 +207,9 @@ export const taskSpec: fc.Arbitrary<TaskSpec> = fc.record({
   }),
   restart: fc.record({
     condition: fc.constantFrom('none' as const, 'on-failure' as const, 'any' as const),
-    delayMs: whole,
+    delayMs: fine,
     maxAttempts: u32,
-    windowMs: whole,
+    windowMs: fine,
   }),
   placement: fc.record({
     constraints: texts,
@@ -213,9 +227,9 @@ export const taskSpec: fc.Arbitrary<TaskSpec> = fc.record({
 
 const updateConfig: fc.Arbitrary<UpdateConfig> = fc.record({
   parallelism: u32,
-  delayMs: whole,
+  delayMs: fine,
   failureAction: fc.constantFrom('pause', 'continue', 'rollback'),
-  monitorMs: whole,
+  monitorMs: fine,
   maxFailureRatio: fc.double({ min: 0, max: 1, noNaN: true }),
   order: fc.constantFrom('stop-first', 'start-first'),
   progressDeadlineMs: whole,

@@ -9,7 +9,7 @@ import { managerLoops } from '../../manager/loops.ts';
 import { byTable } from '../../manager/store/contents.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { ApplyResult, Change, DirtySet, Loop, StoreEvent } from '../../manager/store/types.ts';
-import { isTerminal, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { NodeState, Service, TableName, Tables, Task } from '../../model/types.ts';
 import { cluster, type NodeFields, node, type ServiceSpecFields, service } from './objects.ts';
 
@@ -34,8 +34,11 @@ export class ControlPlane {
   readonly silent = new Set<string>();
   /** Plays a change that was stale when it arrived: true drops it, and its loop looks again. */
   drops: (change: Change) => boolean = () => false;
-  /** What an agent does with a task it would start; 'fail' ends it, 'hang' leaves it STARTING. */
-  behaviour: (task: Task) => 'run' | 'fail' | 'complete' | 'reject' | 'hang' = () => 'run';
+  /**
+   * What an agent does with a task: 'pull' leaves it PREPARING, 'fail' ends it when it starts,
+   * 'hang' leaves it STARTING.
+   */
+  behaviour: (task: Task) => 'run' | 'fail' | 'complete' | 'reject' | 'pull' | 'hang' = () => 'run';
 
   constructor(options: ControlPlaneOptions = {}) {
     this.#ids = new Ids(new SeededRandom(options.seed ?? 1));
@@ -138,9 +141,10 @@ export class ControlPlane {
 
   #step(task: Task): TaskState {
     const { state } = task.status;
-    if (task.desiredState > TaskState.RUNNING) return TaskState.SHUTDOWN;
+    if (!isWantedState(task.desiredState)) return TaskState.SHUTDOWN;
     const behaviour = this.behaviour(task);
     if (state < TaskState.READY) {
+      if (behaviour === 'pull') return TaskState.PREPARING;
       return behaviour === 'reject' ? TaskState.REJECTED : TaskState.READY;
     }
     if (task.desiredState < TaskState.RUNNING) return state;
@@ -161,7 +165,9 @@ export class ControlPlane {
   update(name: string, change: (service: Service) => Partial<Service['spec']>): void {
     const before = this.service(name);
     const spec = { ...before.spec, ...change(before) };
-    const object = { ...before, spec, previousSpec: before.spec };
+    const { job } = before;
+    const next = job === undefined ? undefined : { ...job, iteration: job.iteration + 1 };
+    const object = { ...before, spec, previousSpec: before.spec, job: next };
     this.change({ kind: 'update', table: 'service', object });
   }
 
@@ -207,7 +213,7 @@ export class ControlPlane {
 
   /** Wanted tasks. */
   wanted(name: string): Task[] {
-    return this.tasks(name).filter((task) => task.desiredState <= TaskState.RUNNING);
+    return this.tasks(name).filter((task) => isWantedState(task.desiredState));
   }
 
   /** Tasks whose container runs, as far as the store knows, on nodes that answer. */

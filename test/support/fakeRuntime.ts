@@ -42,6 +42,8 @@ export class FakeContainer implements Container {
   resize = unasked;
   rename = unasked;
   processes = unasked;
+  update = unasked;
+  detailedStats = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
@@ -302,6 +304,7 @@ export class FakeNetwork implements HostNetwork {
   connect = unused;
   disconnect = unused;
   publish = unused;
+  rename = unused;
   bridges = (): readonly BridgeNetwork[] => [];
   endpoints = (): readonly Endpoint[] => [];
 

@@ -170,7 +170,11 @@ export class TestHost extends Place {
     this.execRoot = execRoot;
   }
 
-  async start(self: OverlayPeer | undefined = this.self): Promise<void> {
+  get driverPid(): number | undefined {
+    return this.#driver?.pid;
+  }
+
+  async start(self: OverlayPeer | undefined = this.self, watchMs = 0): Promise<void> {
     const driver = spawn('nsenter', [...this.enter, process.execPath, DRIVER], {
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
@@ -186,7 +190,8 @@ export class TestHost extends Place {
       this.#waiting.clear();
     });
     const { execRoot } = this;
-    await this.call('open', { execRoot, dataRoot: execRoot, self, vxlanPort: VXLAN_PORT });
+    const options = { execRoot, dataRoot: execRoot, self, vxlanPort: VXLAN_PORT, watchMs };
+    await this.call('open', options);
   }
 
   /** The daemon is gone at once; the namespaces stay. */

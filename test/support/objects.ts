@@ -9,8 +9,10 @@ import {
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
   DEFAULT_UPDATE_CONFIG,
+  NO_NODE_TLS,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
+import { isJob } from '../../model/job.ts';
 import type {
   Cluster,
   ClusterSpec,
@@ -36,12 +38,14 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     spec: { ...DEFAULT_CLUSTER_SPEC, ...spec },
     rootCaCertificate: '',
     rootCaKey: '',
+    rootRotation: undefined,
     joinSecretWorker: '',
     joinSecretManager: '',
     addressPools: ['10.0.0.0/8'],
     subnetSize: 24,
     vxlanPort: 4789,
     removedRaftIds: [],
+    removedNodes: [],
     rebalanceAtMs: 0,
     ...fields,
   };
@@ -65,7 +69,9 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     manager: undefined,
     downSinceMs: 0,
     availableSinceMs: 0,
+    specVersion: 0,
     certificateSerial: '',
+    tls: NO_NODE_TLS,
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
     description: {
@@ -155,18 +161,20 @@ export function serviceSpec(name: string, fields: ServiceSpecFields = {}): Servi
   };
 }
 
+const FIRST_RUN = { iteration: 0, lastExecutionMs: 0 };
+
 /** Its id is `<name>-id`. */
 export function service(name: string, fields: ServiceSpecFields = {}): Service {
   return {
     ...base(`${name}-id`),
     spec: serviceSpec(name, fields),
+    job: fields.mode !== undefined && isJob(fields.mode) ? FIRST_RUN : undefined,
     previousSpec: undefined,
     specVersion: 0,
     update: undefined,
     virtualAddresses: [],
     ports: [],
     allocatedVersion: 0,
-    job: undefined,
   };
 }
 

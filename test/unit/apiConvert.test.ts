@@ -18,7 +18,8 @@ import { fc } from '../support/properties.ts';
 const LONGEST_MS = 9_000_000_000;
 
 function ms(value: number): number {
-  return value % LONGEST_MS;
+  const short = value % LONGEST_MS;
+  return Math.round(short * 1e6) / 1e6;
 }
 
 /** What Docker's JSON can carry of a random specification. */
@@ -155,7 +156,6 @@ const UNBUILT: readonly (readonly [string, object])[] = [
   ['TaskTemplate.Resources.SwapBytes', task({ Resources: { SwapBytes: 1 } })],
   ['TaskTemplate.LogDriver.Name', task({ LogDriver: { Name: 'syslog' } })],
   ['TaskTemplate.Runtime', task({ Runtime: 'plugin' })],
-  ['TaskTemplate.Networks[0].DriverOpts.a', task({ Networks: [{ DriverOpts: { a: 'b' } }] })],
   [
     'EndpointSpec.Ports[0].Protocol',
     { TaskTemplate: IMAGE, EndpointSpec: { Ports: [{ Protocol: 'sctp', TargetPort: 1 }] } },
@@ -220,10 +220,10 @@ for (const [message, body] of WRONG) {
   });
 }
 
-test('only overlay networks can be created', () => {
-  assert.throws(() => networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'bridge' })), {
+test('only bridge and overlay networks can be created', () => {
+  assert.throws(() => networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'macvlan' })), {
     code: 'unsupported',
-    message: 'Driver: "bridge" networks cannot be created: use --driver overlay',
+    message: 'Driver: "macvlan" networks cannot be created: use --driver bridge or overlay',
   });
   const ipam = { Config: [{ Subnet: '10.5.0.0/16', Gateway: '10.5.0.1', IPRange: '' }] };
   const spec = networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'overlay', IPAM: ipam }));
@@ -306,6 +306,33 @@ test('jobs complete as often as they may run at once, unless it is said', () => 
   assert.deepEqual(mode({ GlobalJob: {} }), { kind: 'global-job' });
   const both = { TaskTemplate: IMAGE, Mode: { GlobalJob: {}, Global: {} } };
   assert.match(refused(both).message, /^Mode: give one of Global and GlobalJob/);
+});
+
+test('names of fields are found whatever their case, as Go reads them', () => {
+  const body = { tasktemplate: { ContainerSpec: { image: 'web' } }, Mode: { replicated: {} } };
+  assert.equal(serviceSpecFromDocker(overTheWire(body)).task.container.image, 'web');
+});
+
+test('a duration keeps its nanoseconds, and networks named beside the task their place', () => {
+  const body = {
+    TaskTemplate: { ...IMAGE, RestartPolicy: { Delay: 5 } },
+    Networks: [{ Target: 'n', DriverOpts: { a: 'b' } }],
+  };
+  const spec = serviceSpecFromDocker(overTheWire(body));
+  const shown = serviceSpecToDocker(spec) as {
+    TaskTemplate: { RestartPolicy: { Delay: number } };
+    Networks: object[];
+  };
+  assert.equal(shown.TaskTemplate.RestartPolicy.Delay, 5);
+  assert.deepEqual(shown.Networks, body.Networks);
+  assert.equal('Networks' in shown.TaskTemplate, false);
+});
+
+test('how to update is shown when it was asked for, or when defaults are', () => {
+  const spec = serviceSpecFromDocker(overTheWire({ TaskTemplate: IMAGE, UpdateConfig: {} }));
+  assert.equal('UpdateConfig' in serviceSpecToDocker(spec), true);
+  assert.equal('RollbackConfig' in serviceSpecToDocker(spec), false);
+  assert.equal('RollbackConfig' in serviceSpecToDocker(spec, true), true);
 });
 
 test('addresses of a service’s slots come by a driver option', () => {

@@ -239,7 +239,8 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
     [['join-token', 'boss'], /^tsswarm: unknown role "boss": use worker or manager$/],
     [['-H', 'ftp://x', 'node', 'ls'], /^tsswarm: "ftp:\/\/x" is no address of a daemon/],
     [['daemon', '--log-level', 'loud'], /loud/],
-    [['daemon', '-H', 'tcp://0.0.0.0:1'], /^tsswarm: cannot serve on "tcp:\/\/0\.0\.0\.0:1"/],
+    [['daemon', '-H', 'tcp://0.0.0.0:1'], /^tsswarm: API is accessible on tcp:\S+ without encr/],
+    [['daemon', '-H', 'fd://'], /^tsswarm: cannot serve on "fd:\/\/"/],
   ];
   for (const [args, message] of cases) {
     const { code, stdout, stderr } = await served.tsswarm(...args);

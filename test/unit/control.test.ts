@@ -103,6 +103,20 @@ test('a service changes neither its name nor its mode, and not from an old versi
   await assert.rejects(writes.updateService('no', 1, serviceSpec('web')), { code: 'not_found' });
 });
 
+test('what changed besides the specification does not speak against an update', async () => {
+  const { direct, writes } = scene();
+  const { object } = await writes.createService(serviceSpec('web'));
+  const status = { state: 'completed', startedAtMs: 1, completedAtMs: 2, message: '' } as const;
+  direct.change({ kind: 'update', table: 'service', object: { ...object, update: status } });
+  const { id, version } = object;
+  const labels = { a: 'b' };
+  const updated = await writes.updateService(id, version, serviceSpec('web', { labels }));
+  assert.deepEqual(updated.object.spec.labels, labels);
+  await assert.rejects(writes.updateService(id, version, serviceSpec('web')), {
+    code: 'out_of_sequence',
+  });
+});
+
 test('the last manager is not demoted, nor one whose loss would leave no quorum', async () => {
   const { direct, writes } = scene();
   const m1 = direct.store.get('node', 'm1');
@@ -126,6 +140,7 @@ test('a node is removed when down, or by force, and never while it is a manager'
   await assert.rejects(writes.removeNode('w1', false), /is not down/);
   await writes.removeNode('w1', true);
   assert.equal(direct.store.get('node', 'w1'), undefined);
+  assert.equal(direct.store.cluster()?.removedNodes[0].id, 'w1');
   direct.create('node', node('w2', 2, { state: 'down' }));
   await writes.removeNode('w2', false);
 });
@@ -134,7 +149,7 @@ test('rotating a token changes that secret and nothing else', async () => {
   const { direct, writes } = scene();
   const before = direct.store.cluster();
   assert(before !== undefined);
-  const rotate = { workerToken: false, managerToken: true };
+  const rotate = { workerToken: false, managerToken: true, signingCaKey: '' };
   const { object } = await writes.updateCluster(before.version, before.spec, rotate);
   assert.equal(object.joinSecretWorker, 'w');
   assert.match(object.joinSecretManager, /^[0-9a-z]{25}$/);

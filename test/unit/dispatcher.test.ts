@@ -97,6 +97,8 @@ function scene() {
       address: '',
       port: 2400,
       previousSessionId,
+      issuer: '',
+      trust: '',
     } as SessionRequest;
     const ended = handlers.session?.(
       request,
@@ -346,7 +348,12 @@ test('who may call what follows the table, on the store of the moment', () => {
   assert.equal(may(['m', 'manager'], 'Control', 'CreateService'), 'yes');
   assert.equal(may(['m', 'worker'], 'Control', 'CreateService'), 'forbidden', 'not yet renewed');
   assert.equal(may(['m', 'manager'], 'Raft', 'Messages'), 'yes');
-  assert.equal(may(['new', 'manager'], 'Raft', 'Messages'), 'yes', 'a leader we lag behind');
+  assert.equal(may(['new', 'manager'], 'Raft', 'Messages', lagging), 'yes', 'we lag behind it');
+  assert.equal(may(['new', 'manager'], 'Raft', 'Messages'), 'forbidden', 'a leader knows all');
+  const now = direct.store.cluster();
+  assert.ok(now !== undefined);
+  direct.update('cluster', { ...now, removedNodes: [{ id: 'old', untilMs: 1 }] });
+  assert.equal(may(['old', 'manager'], 'Raft', 'Messages', lagging), 'forbidden', 'removed');
   assert.equal(may(['new', 'worker'], 'Dispatcher', 'Session', lagging), 'not_leader');
   assert.equal(may(['new', 'worker'], 'Host', 'Ping', lagging), 'yes');
   assert.equal(may(['w', 'worker'], 'Unknown', 'X'), 'forbidden');

@@ -146,6 +146,7 @@ test('a rotated token no longer lets anyone in, the new one does', async () => {
   await m2.control.updateCluster(cluster.version, cluster.spec, {
     workerToken: true,
     managerToken: false,
+    signingCaKey: '',
   });
   const now = await m1.control.joinTokens();
   assert.notEqual(now.worker, before.worker);

@@ -39,6 +39,7 @@ before(async () => {
   });
   server.handle(CertificateAuthority, {
     getRootCertificate: async () => ({ certificatePem: 'pem', nowMs: 5n }),
+    issueCertificate: async ({ csrPem }) => ({ certificatePem: String(csrPem.length) }),
   });
   server.handle(Host, {
     ping: async (_request, context) => {
@@ -114,6 +115,15 @@ test('a caller without a certificate reaches only the certificate authority', as
     const session = client(Dispatcher, channel).session({});
     await assert.rejects(session[Symbol.asyncIterator]().next(), { code: 'unauthorized' });
   });
+});
+
+test('a caller without a certificate may send little, a node much', async () => {
+  const csrPem = 'x'.repeat(200_000);
+  const root: ChannelTrust = { kind: 'root', rootCertificate: worker.rootCertificate };
+  const issue = (trust: ChannelTrust) =>
+    using(trust, (channel) => client(CertificateAuthority, channel).issueCertificate({ csrPem }));
+  await assert.rejects(issue(root), { code: 'exhausted' });
+  assert.equal((await issue(asNode(worker))).certificatePem, '200000');
 });
 
 test('a certificate of another CA does not count, on either side', async () => {

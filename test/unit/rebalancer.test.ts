@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { HOLD_MS, planMoves, SETTLE_MS } from '../../manager/rebalancer/moves.ts';
 import { MOVE_LIMIT_MS, MOVES_AT_ONCE } from '../../manager/rebalancer/rebalancer.ts';
+import { DEFAULT_MOUNT } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
@@ -109,6 +110,7 @@ test('scaling leaves an uneven cluster alone until a user asks, then it is evene
 test('a service that is switched off, holds volumes, is global or being updated is not moved', () => {
   const plane = new ControlPlane({ nodes: 2 });
   const volume = {
+    ...DEFAULT_MOUNT,
     type: 'volume',
     source: 'data',
     target: '/data',

@@ -248,8 +248,8 @@ test('modes, updates and restarts', () => {
   assert.match(refusedService({ update }), /update-max-failure-ratio 2/);
   const rollback = { ...DEFAULT_UPDATE_CONFIG, failureAction: 'rollback' } as const;
   assert.match(refusedService({ rollback }), /rollback-failure-action "rollback": use pause or/);
-  const restart = { condition: 'any', delayMs: 0.5, maxAttempts: 0, windowMs: 0 } as const;
-  assert.match(refusedService({ task: { restart } }), /restart-delay 0.5ms: use a duration/);
+  const restart = { condition: 'any', delayMs: -0.5, maxAttempts: 0, windowMs: 0 } as const;
+  assert.match(refusedService({ task: { restart } }), /restart-delay -0.5ms: use a duration/);
   assert.match(
     refusedService({ mode: { kind: 'global' }, task: { placement: { maxReplicasPerNode: 1 } } }),
     /needs a replicated service/,

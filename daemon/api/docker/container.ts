@@ -87,11 +87,13 @@ function ulimitToDocker({ name, soft, hard }: Ulimit): object {
 }
 
 function privilegesToDocker(spec: ContainerSpec): object {
-  if (!spec.noNewPrivileges && spec.seccomp === 'default') return {};
+  const { noNewPrivileges, seccomp, selinuxDisabled } = spec;
+  if (!noNewPrivileges && seccomp === 'default' && !selinuxDisabled) return {};
   return {
     Privileges: {
-      ...(spec.seccomp === 'default' ? {} : { Seccomp: { Mode: spec.seccomp } }),
-      NoNewPrivileges: spec.noNewPrivileges,
+      ...(selinuxDisabled ? { SELinuxContext: { Disable: true } } : {}),
+      ...(seccomp === 'default' ? {} : { Seccomp: { Mode: seccomp } }),
+      NoNewPrivileges: noNewPrivileges,
     },
   };
 }
@@ -198,8 +200,12 @@ function ulimitFromDocker(fields: Fields): Ulimit {
   };
 }
 
-function privilegesFromDocker(fields: Fields): Pick<ContainerSpec, 'noNewPrivileges' | 'seccomp'> {
-  fields.refuse('CredentialSpec', 'SELinuxContext');
+function privilegesFromDocker(
+  fields: Fields,
+): Pick<ContainerSpec, 'noNewPrivileges' | 'seccomp' | 'selinuxDisabled'> {
+  fields.refuse('CredentialSpec');
+  const selinux = fields.objectOrEmpty('SELinuxContext');
+  selinux.refuse('User', 'Role', 'Type', 'Level');
   const seccomp = fields.objectOrEmpty('Seccomp');
   if (seccomp.text('Mode') === 'custom') seccomp.refused('Mode', 'use default or unconfined');
   seccomp.refuse('Profile');
@@ -207,6 +213,7 @@ function privilegesFromDocker(fields: Fields): Pick<ContainerSpec, 'noNewPrivile
   if (!['', 'default'].includes(appArmor.text('Mode'))) appArmor.refused('Mode', 'use default');
   return {
     noNewPrivileges: fields.flag('NoNewPrivileges'),
+    selinuxDisabled: selinux.flag('Disable'),
     seccomp: seccomp.choice('Mode', ['default', 'unconfined'], 'default'),
   };
 }

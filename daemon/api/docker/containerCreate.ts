@@ -8,8 +8,8 @@ import type { HealthCheck } from '../../../runtime/container/types.ts';
 import type { CreateRequest, RestartPolicy, StandaloneSpec } from '../../containers/types.ts';
 import { type Fields, isRecord } from '../fields.ts';
 import { readDurationMs } from './common.ts';
-import { hostFromDocker } from './hostConfig.ts';
 import { endpointsFromDocker, exposedFromDocker, portsFromDocker } from './containerNetwork.ts';
+import { hostFromDocker } from './hostConfig.ts';
 import { mountsFromDocker } from './mounts.ts';
 
 const LOG_FILES_MAX = 10_000;

@@ -1,9 +1,11 @@
-/** A container as Docker's JSON: GET /containers/{id}/json and the lines of GET /containers/json. */
+/**
+ * A container as Docker's JSON: GET /containers/{id}/json and the lines of GET /containers/json.
+ */
 import { formatAge } from '../../../base/duration.ts';
 import type { Image } from '../../../runtime/image/types.ts';
 import type { ContainerView, MountPoint } from '../../containers/types.ts';
 import { nanoseconds, timeOf } from './common.ts';
-import { networkSettingsToDocker, portListToDocker, endpointToDocker } from './containerNetwork.ts';
+import { endpointToDocker, networkSettingsToDocker, portListToDocker } from './containerNetwork.ts';
 import { HOST_CONFIG_DEFAULTS } from './hostConfig.ts';
 import { familiar } from './image.ts';
 
@@ -253,7 +255,8 @@ export function statusText(view: ContainerView, nowMs: number): string {
       return `Restarting (${view.exitCode}) ${sinceEnd} ago`;
     case 'exited':
       // One that could never be started has no end to count from.
-      if (view.finishedAtMs === 0) return view.error === '' ? 'Created' : `Exited (${view.exitCode})`;
+      if (view.finishedAtMs === 0)
+        return view.error === '' ? 'Created' : `Exited (${view.exitCode})`;
       return `Exited (${view.exitCode}) ${sinceEnd} ago`;
     case 'paused':
     case 'running': {

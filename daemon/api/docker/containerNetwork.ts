@@ -49,7 +49,8 @@ export function endpointFromDocker(fields: Fields): EndpointSpec {
 }
 
 function mac(fields: Fields, text: string): string {
-  if (/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(text)) return text.toLowerCase().replaceAll('-', ':');
+  if (/^([0-9a-f]{2}[:-]){5}[0-9a-f]{2}$/i.test(text))
+    return text.toLowerCase().replaceAll('-', ':');
   throw new SwarmError('invalid', `${fields.at('MacAddress')}: invalid MAC address: ${text}`);
 }
 
@@ -57,7 +58,8 @@ function mac(fields: Fields, text: string): string {
 export function exposedFromDocker(body: Fields): readonly string[] {
   const raw = body.raw('ExposedPorts');
   if (raw === undefined) return [];
-  if (!isRecord(raw)) throw new SwarmError('invalid', `${body.at('ExposedPorts')} must be an object`);
+  if (!isRecord(raw))
+    throw new SwarmError('invalid', `${body.at('ExposedPorts')} must be an object`);
   return Object.keys(raw).flatMap((text) => {
     const { first, last, protocol } = portRange(text, body.at('ExposedPorts'));
     return Array.from({ length: last - first + 1 }, (_, at) => `${first + at}/${protocol}`);
@@ -85,7 +87,8 @@ function portRange(
 export function portsFromDocker(host: Fields): readonly PortRequest[] {
   const raw = host.raw('PortBindings');
   if (raw === undefined) return [];
-  if (!isRecord(raw)) throw new SwarmError('invalid', `${host.at('PortBindings')} must be an object`);
+  if (!isRecord(raw))
+    throw new SwarmError('invalid', `${host.at('PortBindings')} must be an object`);
   const bindings = host.objectOrEmpty('PortBindings');
   return Object.keys(raw).flatMap((name) => {
     const { first, protocol } = portRange(name, bindings.path);
@@ -114,7 +117,12 @@ function hostPorts(binding: Fields | undefined): {
   const match = /^(\d+)(?:-(\d+))?$/.exec(text);
   const hostPortFirst = Number(match?.[1] ?? 0);
   const hostPortLast = Number(match?.[2] ?? hostPortFirst);
-  if (match === null || hostPortFirst < 1 || hostPortLast > PORT_MAX || hostPortLast < hostPortFirst) {
+  if (
+    match === null ||
+    hostPortFirst < 1 ||
+    hostPortLast > PORT_MAX ||
+    hostPortLast < hostPortFirst
+  ) {
     throw new SwarmError('invalid', `${binding?.at('HostPort')}: invalid port "${text}"`);
   }
   return { hostPortFirst, hostPortLast };

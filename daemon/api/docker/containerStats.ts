@@ -97,4 +97,3 @@ export function emptyStats(id: string, name: string): object {
     storage_stats: {},
   };
 }
-

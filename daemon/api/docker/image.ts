@@ -112,7 +112,7 @@ function lastComment(configuration: Json): string {
   return historyOf(configuration).at(-1)?.comment ?? '';
 }
 
-/** Newest first. Layers that no entry tells of (made by old tools) come as entries without words. */
+/** Newest first. Layers that no entry tells of (made by old tools) come without words. */
 export function imageHistory(
   image: Image,
   configuration: Json,

@@ -136,7 +136,10 @@ function mountFromDocker(fields: Fields): MountRequest {
     case 'tmpfs': {
       refuseOf(fields, 'BindOptions', 'VolumeOptions');
       if (source !== '') {
-        throw new SwarmError('invalid', 'invalid mount config for type "tmpfs": field Source must be empty');
+        throw new SwarmError(
+          'invalid',
+          'invalid mount config for type "tmpfs": field Source must be empty',
+        );
       }
       const options = fields.objectOrEmpty('TmpfsOptions');
       options.refuse('Options');

@@ -1,7 +1,7 @@
 /** A service as Docker's JSON, with its counts of tasks when they are asked for. */
 import { isDeepStrictEqual } from 'node:util';
 import type { View } from '../../../manager/store/types.ts';
-import { TaskState } from '../../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../../model/taskState.ts';
 import type { Service, Task } from '../../../model/types.ts';
 import { metaOf, timeOf } from './common.ts';
 import { portToDocker, serviceSpecToDocker } from './serviceSpec.ts';
@@ -12,15 +12,20 @@ export interface ServiceCounts {
   readonly CompletedTasks: number;
 }
 
-export function serviceToDocker(service: Service, counts?: ServiceCounts): object {
+/** With `defaults` also what its request said nothing of. */
+export function serviceToDocker(
+  service: Service,
+  counts?: ServiceCounts,
+  defaults = false,
+): object {
   const { update, spec } = service;
   const ports = service.ports.map(portToDocker);
   return {
     ...metaOf(service),
-    Spec: serviceSpecToDocker(spec),
+    Spec: serviceSpecToDocker(spec, defaults),
     ...(service.previousSpec === undefined
       ? {}
-      : { PreviousSpec: serviceSpecToDocker(service.previousSpec) }),
+      : { PreviousSpec: serviceSpecToDocker(service.previousSpec, defaults) }),
     Endpoint: {
       Spec: {
         Mode: spec.endpointMode,
@@ -58,24 +63,38 @@ export function serviceToDocker(service: Service, counts?: ServiceCounts): objec
   };
 }
 
-/** Running: on a node not down. Desired: replicas; for global, the tasks that should run. */
+/**
+ * Running: on a node not down. Desired: replicas; for global, the tasks that should run. A job's
+ * are those of its current iteration.
+ */
 export function countTasks(view: View, service: Service): ServiceCounts {
   let running = 0;
   let wanted = 0;
   let completed = 0;
   for (const task of view.tasksOfService(service.id)) {
+    if (task.jobIteration !== service.job?.iteration) continue;
     if (task.status.state === TaskState.COMPLETE) completed += 1;
-    if (task.desiredState !== TaskState.RUNNING && task.desiredState !== TaskState.READY) continue;
-    wanted += 1;
+    if (!isWantedState(task.desiredState)) continue;
+    if (service.job === undefined || !isTerminal(task.status.state)) wanted += 1;
     if (task.status.state !== TaskState.RUNNING) continue;
     if (view.get('node', task.nodeId)?.state !== 'down') running += 1;
   }
-  const { mode } = service.spec;
   return {
     RunningTasks: running,
-    DesiredTasks: mode.kind === 'replicated' ? mode.replicas : wanted,
+    DesiredTasks: desiredTasks(service, wanted),
     CompletedTasks: completed,
   };
+}
+
+function desiredTasks({ spec }: Service, wanted: number): number {
+  switch (spec.mode.kind) {
+    case 'replicated':
+      return spec.mode.replicas;
+    case 'replicated-job':
+      return Math.min(spec.mode.maxConcurrent, spec.mode.totalCompletions);
+    default:
+      return wanted;
+  }
 }
 
 /**
@@ -84,6 +103,7 @@ export function countTasks(view: View, service: Service): ServiceCounts {
  */
 export function isUpToDate(service: Service, task: Task): boolean {
   if (task.specVersion === service.specVersion) return true;
+  if (service.job !== undefined) return task.jobIteration === service.job.iteration;
   const { placement } = service.spec.task;
   return isDeepStrictEqual({ ...task.spec, placement }, service.spec.task);
 }

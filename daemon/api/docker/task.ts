@@ -17,7 +17,7 @@ export function taskToDocker(task: Task, view: View): object {
     ...(task.jobIteration === undefined ? {} : { JobIteration: { Index: task.jobIteration } }),
     ...genericToDocker(task.genericResources),
     ServiceID: task.serviceId,
-    ...(task.slot === 0 ? {} : { Slot: task.slot }),
+    ...slotToDocker(task),
     ...(task.nodeId === '' ? {} : { NodeID: task.nodeId }),
     Status: {
       Timestamp: timeOf(status.atMs),
@@ -47,6 +47,12 @@ export function taskToDocker(task: Task, view: View): object {
       ];
     }),
   };
+}
+
+/** Docker counts a job's slots from 0, which its JSON leaves out; its client relies on it. */
+function slotToDocker({ slot, jobIteration }: Task): object {
+  const number = jobIteration === undefined ? slot : slot - 1;
+  return number > 0 ? { Slot: number } : {};
 }
 
 /** 'web.1.<id>', or 'web.<node>.<id>' for a global service. */

@@ -16,8 +16,6 @@ export function volumeToDocker(
     Name: volume.name,
     Options: Object.keys(volume.options).length === 0 ? null : volume.options,
     Scope: 'local',
-    ...(usage === undefined
-      ? {}
-      : { UsageData: { RefCount: usage.users, Size: usage.sizeBytes } }),
+    ...(usage === undefined ? {} : { UsageData: { RefCount: usage.users, Size: usage.sizeBytes } }),
   };
 }

@@ -2,7 +2,8 @@
  * What moves images in and out of this host: pull, push, load, save, import, and the log-in to a
  * registry. Each answers with Docker's stream of progress lines.
  */
-import { messageOf, SwarmError } from '../../../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../../../base/errors.ts';
+import { credentialsOf } from '../../../runtime/image/credentials.ts';
 import { parsePlatform } from '../../../runtime/image/manifest.ts';
 import { parseReference } from '../../../runtime/image/reference.ts';
 import type { Image, Platform, PushedImage } from '../../../runtime/image/types.ts';
@@ -10,7 +11,7 @@ import { familiar } from '../docker/image.ts';
 import { type ApiRequest, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 import { JSON_STREAM, ProgressStream } from '../progress.ts';
-import { credentialsOf, registryAuthOf, registryOfServer } from '../registryAuth.ts';
+import { registryAuthOf, registryOfServer } from '../registryAuth.ts';
 
 export function addImageTransferRoutes(router: Router, parts: ApiParts): void {
   router.post('/auth', (request) => login(request, parts));
@@ -54,7 +55,8 @@ function platformOf(request: ApiRequest): Platform | undefined {
 async function login(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const body = await request.body();
   const server = registryOfServer(body.text('serveraddress'));
-  const auth = credentialsOf(body);
+  const names = ['username', 'password', 'auth', 'identitytoken', 'registrytoken'];
+  const auth = credentialsOf(Object.fromEntries(names.map((name) => [name, body.raw(name)])));
   if (auth === undefined) throw new SwarmError('invalid', 'username and password are missing');
   await parts.node.images.login(server, auth);
   return json({ Status: 'Login Succeeded', IdentityToken: '' });
@@ -222,11 +224,21 @@ async function inStream(
   try {
     await work(progress);
   } catch (error) {
-    if (!progress.started) throw error;
+    if (!progress.started) throw withDockerStatus(error);
     const message = messageOf(error);
     await progress.line({ errorDetail: { message }, error: message });
   }
   await progress.flushed();
   progress.end();
   return STREAMED;
+}
+
+/**
+ * Docker's daemon answers 404 or 500 where a registry refuses: to 401 its client would ask for a
+ * password on the terminal and wait.
+ */
+function withDockerStatus(error: unknown): unknown {
+  if (!hasCode(error, 'unauthorized')) return error;
+  const code = error.message.startsWith('pull access denied') ? 'not_found' : 'internal';
+  return new SwarmError(code, error.message, { cause: error });
 }

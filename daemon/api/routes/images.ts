@@ -34,8 +34,8 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
   router.get('/images/search', async (request) => {
     throw new SwarmError(
       'unsupported',
-      'searching registries is not supported by tsswarm: look for the image on the web page of its ' +
-        `registry (https://hub.docker.com/search?q=${encodeURIComponent(request.text('term'))}) ` +
+      'searching registries is not supported by tsswarm: look for the image on its ' +
+        `registry's web page (https://hub.docker.com/search?q=${encodeURIComponent(request.text('term'))}) ` +
         'and get it with: docker pull NAME',
     );
   });

@@ -30,6 +30,8 @@ export function clusterSpecToWire(spec: ClusterSpec): WireClusterSpec {
       'logEntriesForSlowFollowers',
     ),
     autoLockManagers: spec.autoLockManagers,
+    forceRotate: toU64(spec.forceRotate, 'forceRotate'),
+    signingCaCertificate: spec.signingCaCertificate,
   });
 }
 
@@ -46,6 +48,8 @@ export function clusterSpecFromWire(wire: WireClusterSpec): ClusterSpec {
       'logEntriesForSlowFollowers',
     ),
     autoLockManagers: wire.autoLockManagers,
+    forceRotate: fromU64(wire.forceRotate, 'forceRotate'),
+    signingCaCertificate: wire.signingCaCertificate,
   };
 }
 

@@ -116,6 +116,7 @@ export function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Co
     oomScoreAdj: toI32(spec.oomScoreAdj, 'oomScoreAdj'),
     noNewPrivileges: spec.noNewPrivileges,
     seccompUnconfined: spec.seccomp === 'unconfined',
+    selinuxDisabled: spec.selinuxDisabled,
     openStdin: spec.openStdin,
     registryAuth: spec.registryAuth,
   };
@@ -155,6 +156,7 @@ export function containerFromWire(wire: WireContainerSpec): ContainerSpec {
     })),
     oomScoreAdj: wire.oomScoreAdj,
     noNewPrivileges: wire.noNewPrivileges,
+    selinuxDisabled: wire.selinuxDisabled,
     seccomp: wire.seccompUnconfined ? 'unconfined' : 'default',
     openStdin: wire.openStdin,
     registryAuth: wire.registryAuth,

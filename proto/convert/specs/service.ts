@@ -39,9 +39,10 @@ import {
   type TaskSpec as WireTaskSpec,
   type UpdateConfig as WireUpdateConfig,
 } from '../../gen/tsswarm/v1/objects_pb.js';
-import { fromU64, need, toU32, toU64, word } from '../values.ts';
+import { fromU64, joinMs, need, restNs, toU32, toU64, wholeMs, word } from '../values.ts';
 import { containerFromWire, containerToWire } from './container.ts';
 
+const LEFT_OUT = ['update', 'rollback'] as const;
 const RESTART_CONDITIONS = ['none', 'on-failure', 'any'] as const;
 const FAILURE_ACTIONS = ['pause', 'continue', 'rollback'] as const;
 const UPDATE_ORDERS = ['stop-first', 'start-first'] as const;
@@ -68,18 +69,20 @@ function resourcesFromWire(wire: WireResources): Resources {
 function restartToWire(policy: RestartPolicy): MessageInitShape<typeof RestartPolicySchema> {
   return {
     condition: policy.condition,
-    delayMs: toU64(policy.delayMs, 'restart delayMs'),
+    delayMs: wholeMs(policy.delayMs, 'restart delayMs'),
+    delayNs: restNs(policy.delayMs),
     maxAttempts: toU32(policy.maxAttempts, 'maxAttempts'),
-    windowMs: toU64(policy.windowMs, 'windowMs'),
+    windowMs: wholeMs(policy.windowMs, 'windowMs'),
+    windowNs: restNs(policy.windowMs),
   };
 }
 
 function restartFromWire(wire: WireRestartPolicy): RestartPolicy {
   return {
     condition: word(wire.condition, RESTART_CONDITIONS, 'restart condition'),
-    delayMs: fromU64(wire.delayMs, 'restart delayMs'),
+    delayMs: joinMs(wire.delayMs, wire.delayNs, 'restart delayMs'),
     maxAttempts: wire.maxAttempts,
-    windowMs: fromU64(wire.windowMs, 'windowMs'),
+    windowMs: joinMs(wire.windowMs, wire.windowNs, 'windowMs'),
   };
 }
 
@@ -102,7 +105,9 @@ function placementFromWire(wire: WirePlacement): Placement {
 }
 
 function attachmentFromWire(wire: WireNetworkAttachmentSpec): NetworkAttachmentSpec {
-  return { target: wire.target, aliases: wire.aliases, addresses: wire.addresses };
+  const { target, aliases, addresses, driverOptions } = wire;
+  const some = Object.keys(driverOptions).length > 0;
+  return { target, aliases, addresses, ...(some ? { driverOptions } : {}) };
 }
 
 export function genericToWire(
@@ -154,9 +159,11 @@ export function taskSpecFromWire(wire: WireTaskSpec): TaskSpec {
 function updateConfigToWire(config: UpdateConfig): MessageInitShape<typeof UpdateConfigSchema> {
   return {
     parallelism: toU32(config.parallelism, 'parallelism'),
-    delayMs: toU64(config.delayMs, 'update delayMs'),
+    delayMs: wholeMs(config.delayMs, 'update delayMs'),
+    delayNs: restNs(config.delayMs),
     failureAction: config.failureAction,
-    monitorMs: toU64(config.monitorMs, 'monitorMs'),
+    monitorMs: wholeMs(config.monitorMs, 'monitorMs'),
+    monitorNs: restNs(config.monitorMs),
     maxFailureRatio: config.maxFailureRatio,
     order: config.order,
     progressDeadlineMs: toU64(config.progressDeadlineMs, 'progressDeadlineMs'),
@@ -166,9 +173,9 @@ function updateConfigToWire(config: UpdateConfig): MessageInitShape<typeof Updat
 function updateConfigFromWire(wire: WireUpdateConfig): UpdateConfig {
   return {
     parallelism: wire.parallelism,
-    delayMs: fromU64(wire.delayMs, 'update delayMs'),
+    delayMs: joinMs(wire.delayMs, wire.delayNs, 'update delayMs'),
     failureAction: word(wire.failureAction, FAILURE_ACTIONS, 'failure action'),
-    monitorMs: fromU64(wire.monitorMs, 'monitorMs'),
+    monitorMs: joinMs(wire.monitorMs, wire.monitorNs, 'monitorMs'),
     maxFailureRatio: wire.maxFailureRatio,
     order: word(wire.order, UPDATE_ORDERS, 'update order'),
     progressDeadlineMs:
@@ -243,6 +250,8 @@ export function serviceSpecToWire(spec: ServiceSpec): WireServiceSpec {
     rollback: updateConfigToWire(spec.rollback),
     endpointMode: spec.endpointMode,
     ports: spec.ports.map(portToWire),
+    networksOnService: spec.networksOnService === true,
+    leftOut: [...(spec.leftOut ?? [])],
   });
 }
 
@@ -256,5 +265,9 @@ export function serviceSpecFromWire(wire: WireServiceSpec): ServiceSpec {
     rollback: updateConfigFromWire(need(wire.rollback, 'service.rollback')),
     endpointMode: word(wire.endpointMode, ENDPOINT_MODES, 'endpoint mode'),
     ports: wire.ports.map(portFromWire),
+    ...(wire.networksOnService ? { networksOnService: true } : {}),
+    ...(wire.leftOut.length === 0
+      ? {}
+      : { leftOut: wire.leftOut.map((part) => word(part, LEFT_OUT, 'left out')) }),
   };
 }

@@ -22,6 +22,11 @@ const KEYS: Readonly<Record<string, readonly [flag: string, kind: Kind]>> = {
   labels: ['label', 'list'],
   'insecure-registries': ['insecureRegistry', 'list'],
   'registry-mirrors': ['registryMirror', 'list'],
+  tls: ['tls', 'flag'],
+  tlsverify: ['tlsverify', 'flag'],
+  tlscacert: ['tlscacert', 'text'],
+  tlscert: ['tlscert', 'text'],
+  tlskey: ['tlskey', 'text'],
   'max-concurrent-downloads': ['maxConcurrentDownloads', 'count'],
   'max-concurrent-uploads': ['maxConcurrentUploads', 'count'],
 };

@@ -1,0 +1,75 @@
+/** GET /containers/{id}/logs: what a container wrote, in Docker's wire form. */
+import { SwarmError } from '../../base/errors.ts';
+import type { InteractiveContainer, LogQuery, LogRecord } from '../../runtime/container/types.ts';
+import { type ApiRequest, type Reply, STREAMED } from './http.ts';
+import { frame, MULTIPLEXED_STREAM, RAW_STREAM } from './streams.ts';
+
+const NANOSECONDS_PER_SECOND = 1_000_000_000n;
+const NANOSECONDS_PER_MS = 1_000_000n;
+const NEWLINE = Buffer.from('\n');
+
+export async function sendContainerLogs(
+  request: ApiRequest,
+  container: InteractiveContainer,
+): Promise<Reply> {
+  const { tty = false, log } = container.config;
+  const query = queryOf(request);
+  if (log.driver === 'none') {
+    throw new SwarmError('unsupported', 'configured logging driver does not support reading');
+  }
+  const timestamps = request.flag('timestamps');
+  const out = request.stream(tty ? RAW_STREAM : MULTIPLEXED_STREAM);
+  for await (const record of container.logs(query)) {
+    const bytes = bytesOf(record, timestamps);
+    await out.write(tty ? bytes : frame(record.stream, bytes));
+  }
+  out.end();
+  return STREAMED;
+}
+
+function bytesOf(record: LogRecord, timestamps: boolean): Buffer {
+  const parts: Uint8Array[] = timestamps ? [Buffer.from(`${timestamp(record.timeNs)} `)] : [];
+  parts.push(record.data);
+  if (!record.partial) parts.push(NEWLINE);
+  return Buffer.concat(parts);
+}
+
+/** RFC 3339 with nine digits. */
+function timestamp(timeNs: bigint): string {
+  const seconds = Number(timeNs / NANOSECONDS_PER_SECOND);
+  const fraction = String(timeNs % NANOSECONDS_PER_SECOND).padStart(9, '0');
+  return `${new Date(seconds * 1000).toISOString().slice(0, 19)}.${fraction}Z`;
+}
+
+function queryOf(request: ApiRequest): LogQuery {
+  const stdout = request.flag('stdout');
+  const stderr = request.flag('stderr');
+  if (!stdout && !stderr) {
+    throw new SwarmError('invalid', 'Bad parameters: you must choose at least one stream');
+  }
+  const tail = request.text('tail');
+  const sinceNs = timeNs(request.text('since'), 'since');
+  const untilNs = timeNs(request.text('until'), 'until');
+  return {
+    follow: request.flag('follow'),
+    stdout,
+    stderr,
+    signal: request.signal,
+    // As Docker: what is no number means all of it.
+    ...(/^\d+$/.test(tail) ? { tail: Number(tail) } : {}),
+    ...(sinceNs > 0n ? { sinceNs } : {}),
+    ...(untilNs > 0n ? { untilNs } : {}),
+  };
+}
+
+/** 'seconds[.nanoseconds]' or RFC 3339; 0 when absent. */
+function timeNs(text: string, name: string): bigint {
+  if (text === '') return 0n;
+  const match = /^(\d+)(?:\.(\d{1,9}))?$/.exec(text);
+  if (match !== null) {
+    return BigInt(match[1]) * NANOSECONDS_PER_SECOND + BigInt((match[2] ?? '').padEnd(9, '0'));
+  }
+  const ms = Date.parse(text);
+  if (Number.isFinite(ms)) return BigInt(ms) * NANOSECONDS_PER_MS;
+  throw new SwarmError('invalid', `${name}: "${text}" is no time: use Unix seconds or RFC 3339`);
+}

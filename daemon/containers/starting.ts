@@ -1,0 +1,81 @@
+/**
+ * Starting and stopping one run of a container in Docker's words: the exit code and the message of
+ * a start that failed, a stop with another signal than the container's own, the events around a
+ * run. Holds no state.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import { parseSignal } from '../../runtime/container/signals.ts';
+import type { InteractiveContainer } from '../../runtime/container/types.ts';
+import type { HostContext } from './context.ts';
+import type { ContainerRecord } from './types.ts';
+
+/** As Docker's, when nothing better is known. */
+const UNKNOWN_EXIT_CODE = 128;
+
+/** Of a start that failed. */
+export function exitCodeOf(error: unknown): number {
+  const code = error instanceof SwarmError ? error.detail['exitCode'] : undefined;
+  return code === undefined ? UNKNOWN_EXIT_CODE : Number(code);
+}
+
+/** Docker's client finds its exit code (127, 126) in the words of the message. */
+const DOCKER_WORDS: Readonly<Record<number, string>> = {
+  126: 'permission denied',
+  127: 'executable file not found in $PATH',
+};
+
+export function startError(cause: unknown): unknown {
+  const words = DOCKER_WORDS[exitCodeOf(cause)];
+  if (words === undefined || !(cause instanceof SwarmError)) return cause;
+  const known = /no such file or directory|is a directory|permission denied|not found in \$PATH/;
+  if (known.test(cause.message)) return cause;
+  return new SwarmError(cause.code, `${cause.message}: ${words}`, {
+    cause,
+    detail: { ...cause.detail },
+  });
+}
+
+/** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */
+export async function stopWith(
+  context: Pick<HostContext, 'clock'>,
+  container: InteractiveContainer,
+  signal: string,
+  graceMs: number,
+): Promise<void> {
+  const own = container.config.stopSignal ?? 'SIGTERM';
+  if (parseSignal(own) === parseSignal(signal) && Number.isFinite(graceMs)) {
+    await container.stop(graceMs);
+    return;
+  }
+  await container.kill(signal).catch((error: unknown) => {
+    if (container.state === 'running') throw error;
+  });
+  if (!Number.isFinite(graceMs)) {
+    await container.wait();
+    return;
+  }
+  const late = new Promise<'late'>((resolve) => {
+    context.clock.afterIdle(graceMs, () => resolve('late'));
+  });
+  if ((await Promise.race([container.wait(), late])) === 'late') await container.stop(0);
+}
+
+/** What a run takes and gives back, as events: its networks, at its end its volumes. */
+export function emitRun(
+  context: HostContext,
+  record: ContainerRecord,
+  action: 'connect' | 'disconnect',
+): void {
+  const { events, networks } = context;
+  for (const networkId of Object.keys(record.networks)) {
+    const network = networks.find(networkId);
+    const name = network?.name ?? networkId;
+    const type = network?.driver ?? 'overlay';
+    events.emit('network', action, networkId, { container: record.id, name, type });
+  }
+  if (action === 'connect') return;
+  for (const { type, name } of record.mounts) {
+    if (type !== 'volume') continue;
+    events.emit('volume', 'unmount', name, { container: record.id, driver: 'local' });
+  }
+}

@@ -1,0 +1,54 @@
+/**
+ * Containers and volumes of a host for tests of the API: the real rooms over a fake runtime, in a
+ * directory that goes with the process.
+ */
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { SystemClock } from '../../base/clock.ts';
+import { SwarmError } from '../../base/errors.ts';
+import { Ids } from '../../base/id.ts';
+import { silentLog } from '../../base/log.ts';
+import { SeededRandom } from '../../base/random.ts';
+import { LocalContainers } from '../../daemon/containers/manager.ts';
+import { NodeTaskHosts } from '../../daemon/taskHosts.ts';
+import type { HostRooms, TaskHosts } from '../../daemon/types.ts';
+import type { View } from '../../manager/store/types.ts';
+import type { ImageStore } from '../../runtime/image/types.ts';
+import { openVolumeStore } from '../../runtime/volume/store.ts';
+import { FakeContainers, FakeNetwork } from './fakeRuntime.ts';
+
+export interface ScriptedHost extends HostRooms {
+  readonly fakes: { readonly containers: FakeContainers; readonly network: FakeNetwork };
+}
+
+/** Tasks as the store has them; no other host can be reached. */
+export function scriptedTaskHosts(view: View, ownNodeId: () => string): TaskHosts {
+  const channelTo = (address: string): never => {
+    throw new SwarmError('unavailable', `a scripted node reaches no other (${address})`);
+  };
+  return new NodeTaskHosts({ containers: () => [], ownNodeId, view: () => view, channelTo });
+}
+
+export function scriptedHost(images: ImageStore): ScriptedHost {
+  const directory = mkdtempSync(join(tmpdir(), 'tsswarm-host-'));
+  process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+  const clock = new SystemClock();
+  const random = new SeededRandom(11);
+  const ids = new Ids(random);
+  const fakes = { containers: new FakeContainers(), network: new FakeNetwork() };
+  const volumes = openVolumeStore({ dataRoot: directory, clock, ids, log: silentLog });
+  const containers = LocalContainers.make({
+    dataRoot: directory,
+    execRoot: directory,
+    clock,
+    random,
+    ids,
+    log: silentLog,
+    containers: fakes.containers,
+    images,
+    network: fakes.network,
+    volumes,
+  });
+  return { containers, volumes, fakes };
+}
