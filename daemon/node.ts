@@ -391,24 +391,27 @@ export class Node implements DaemonNode {
     await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
-    await this.#forget();
+    await this.#forget(force ? 0 : LEAVE_GRACE_MS);
     if (swarm === undefined) return;
     const { membership, credentials } = swarm;
     await sayLeft(this.#environment, membership, credentials);
   }
 
-  /** Ends what the swarm ran here and erases the identity. */
-  async #forget(): Promise<void> {
+  /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
+  async #forget(graceMs: number): Promise<void> {
     const { containers, memoryFiles, network } = this.#runtime;
     const standalone = containers.list().filter((each) => each.config.standalone === true);
-    for (const container of containers.list()) {
-      if (container.config.standalone === true) continue;
-      await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
-        // Removing it below kills what would not stop.
-        this.#environment.log.warn('container did not stop', { error: messageOf(error) });
-      });
+    const ends = containers.list().map(async (container) => {
+      if (container.config.standalone === true) return;
+      if (container.state === 'running' && graceMs > 0) {
+        await container.stop(graceMs).catch((error: unknown) => {
+          // Removing it below kills what would not stop.
+          this.#environment.log.warn('container did not stop', { error: messageOf(error) });
+        });
+      }
       await container.remove();
-    }
+    });
+    await Promise.all(ends);
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
     await network.prune(new Set(standalone.map((each) => each.config.id)));
     await network.setSelf(undefined);

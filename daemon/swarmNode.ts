@@ -32,8 +32,8 @@ import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
 import { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
-import { tunnelHandlers } from './tunnel.ts';
 import { TrustFollower } from './trustFollower.ts';
+import { tunnelHandlers } from './tunnel.ts';
 import type { TaskLogQuery } from './types.ts';
 
 /** Renewal, role and roots may each ask at once. */
