@@ -43,11 +43,10 @@ export function addServiceRoutes(router: Router, parts: ApiParts): void {
     return json({ ID: service.id, Warnings: null }, 201);
   });
   router.get('/services/{id}', async (request) => {
-    // A stored specification is complete, so `insertDefaults` changes nothing.
     const store = await controlOf(parts.node).read();
     const service = find(store, 'service', request.params.id);
     const counts = request.flag('status') ? countTasks(store, service) : undefined;
-    return json(serviceToDocker(service, counts));
+    return json(serviceToDocker(service, counts, request.flag('insertDefaults')));
   });
   router.post('/services/{id}/update', (request) => update(request, parts));
   router.delete('/services/{id}', async (request) => {
