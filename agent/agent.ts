@@ -10,7 +10,7 @@ import type { Log } from '../base/log.ts';
 import { Signal } from '../base/queue.ts';
 import type { Random } from '../base/random.ts';
 import type { SessionMessage, TaskStatusUpdate } from '../model/assignment.ts';
-import type { NodeDescription } from '../model/types.ts';
+import type { NodeDescription, NodeTls } from '../model/types.ts';
 import { ContainerExecutor, type HostRuntime } from './containerController.ts';
 import type { TaskLogQuery, TaskLogRecord } from './controller.ts';
 import type { Journal } from './journal.ts';
@@ -31,6 +31,8 @@ export interface AgentOptions {
   readonly address: string;
   readonly port: number;
   readonly describe: () => NodeDescription;
+  /** What the session tells of this node's credentials; '' where nothing is to be told. */
+  readonly tls: () => Pick<NodeTls, 'issuer' | 'trust'>;
   readonly runtime: HostRuntime;
   readonly journal: Journal;
   readonly dial: Dial;
@@ -80,6 +82,7 @@ export class Agent {
         description: options.describe(),
         address: options.address,
         port: options.port,
+        ...options.tls(),
       }),
       handlers: {
         up: (message, send) => {
@@ -140,6 +143,11 @@ export class Agent {
   /** See Session.setManagers. */
   setManagers(managers: readonly string[], leader = ''): void {
     this.#session.setManagers(managers, leader);
+  }
+
+  /** The credentials have changed: the session begins anew with them. */
+  reopen(): void {
+    this.#session.reopen();
   }
 
   statuses(): readonly TaskStatusUpdate[] {

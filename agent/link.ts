@@ -11,6 +11,9 @@ export interface SessionRequest {
   /** Underlay address of this host, and the port of its gRPC listener. */
   readonly address: string;
   readonly port: number;
+  /** Digests of this node's credentials: who issued its certificate, what it trusts. */
+  readonly issuer: string;
+  readonly trust: string;
   /** '' at first. */
   readonly previousSessionId: string;
 }

@@ -88,6 +88,7 @@ export class Session {
   #refusals = 0;
   #redirects = 0;
   #stopped = false;
+  #reopening = false;
   #running: Promise<void> | undefined;
 
   constructor(options: SessionOptions) {
@@ -128,6 +129,12 @@ export class Session {
     if (changed) this.#wake.emit();
   }
 
+  /** Begins the session anew at once, at the same manager: what it is opened with has changed. */
+  reopen(): void {
+    this.#reopening = this.#move !== undefined;
+    this.#move?.(new SwarmError('cancelled', 'the session begins anew'));
+  }
+
   async #run(): Promise<void> {
     while (!this.#stopped) {
       const address = this.#choose();
@@ -137,6 +144,10 @@ export class Session {
       }
       const error = await this.#serve(address);
       if (this.#stopped) return;
+      if (this.#reopening) {
+        this.#reopening = false;
+        continue;
+      }
       this.#failed(address, error);
       if (this.#redirected(address, error)) continue;
       this.#redirects = 0;

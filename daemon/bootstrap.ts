@@ -11,6 +11,7 @@ import {
   DEFAULT_CLUSTER_SPEC,
   DEFAULT_SUBNET_SIZE,
   DEFAULT_VXLAN_PORT,
+  NO_NODE_TLS,
 } from '../model/defaults.ts';
 import type { Cluster, Node, NodeDescription } from '../model/types.ts';
 import { validateAddressPools } from '../model/validate.ts';
@@ -61,6 +62,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     spec: DEFAULT_CLUSTER_SPEC,
     rootCaCertificate: root.certificate,
     rootCaKey: root.privateKey,
+    rootRotation: undefined,
     joinSecretWorker: newJoinSecret(random),
     joinSecretManager: newJoinSecret(random),
     addressPools: pools,
@@ -98,6 +100,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     availableSinceMs: 0,
     specVersion: 0,
     certificateSerial: issued.serial,
+    tls: NO_NODE_TLS,
   };
   return {
     membership: {

@@ -16,7 +16,8 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { messageOf, SwarmError } from '../base/errors.ts';
-import { isIssuedBy, isKeyOf, readCertificate } from '../manager/ca/x509.ts';
+import { isTrusted } from '../manager/ca/trust.ts';
+import { isKeyOf, readCertificate } from '../manager/ca/x509.ts';
 import type { NodeRole } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 
@@ -102,7 +103,7 @@ export class Identity {
     const rootCertificate = this.#read(ROOT, readCertificate);
     const privateKey = this.#read(KEY);
     let certificate = this.#read(CERTIFICATE, (pem) => {
-      if (!isIssuedBy(pem, rootCertificate)) {
+      if (!isTrusted(pem, rootCertificate)) {
         throw new SwarmError('corrupt', `it was not issued by ${ROOT} beside it`);
       }
     });

@@ -9,6 +9,7 @@
  * | manager | also Raft and the manager's services | #changeRole on a session that says worker |
  */
 
+import type { Duplex } from 'node:stream';
 import { Agent } from '../agent/agent.ts';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { Host as HostService } from '../agent/host.ts';
@@ -16,10 +17,13 @@ import { FileJournal } from '../agent/journal.ts';
 import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
 import { hasCode, SwarmError } from '../base/errors.ts';
+import { Serial } from '../base/queue.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
+import { tlsOf } from '../manager/ca/trust.ts';
 import type { Change } from '../manager/store/types.ts';
 import type { SessionMessage } from '../model/assignment.ts';
+import { sameValue } from '../model/equal.ts';
 import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials, PeerIdentity } from '../proto/credentials.ts';
 import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
@@ -28,7 +32,12 @@ import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
 import { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
+import { TrustFollower } from './trustFollower.ts';
+import { tunnelHandlers } from './tunnel.ts';
 import type { TaskLogQuery } from './types.ts';
+
+/** Renewal, role and roots may each ask at once. */
+const CREDENTIAL_WORK_MAX = 16;
 
 export interface SwarmNodeOptions {
   readonly environment: Environment;
@@ -40,6 +49,8 @@ export interface SwarmNodeOptions {
   readonly describe: () => NodeDescription;
   /** The store's first transaction, when this node founds the swarm. */
   readonly founding?: readonly Change[];
+  /** Serves what another manager asks of this host's API over a connection of its own. */
+  readonly acceptApi?: (connection: Duplex) => void;
   /** A user waits until this node has joined in the role it was given. */
   readonly joining?: boolean;
   /** Called once when the cluster says that this node was removed from it. */
@@ -52,6 +63,10 @@ export class SwarmNode {
   readonly #agent: Agent;
   readonly #renewal: Renewal;
   readonly #role: RoleFollower;
+  readonly #trust: TrustFollower;
+  /** What replaces the credentials, one at a time. */
+  readonly #credentialWork = new Serial(CREDENTIAL_WORK_MAX);
+  #lifetimeMs: number | undefined;
   #membership: Membership;
   #credentials: NodeCredentials;
   #manager: ManagerRole | undefined;
@@ -81,6 +96,7 @@ export class SwarmNode {
       address: membership.advertiseHost,
       port: membership.port,
       describe: options.describe,
+      tls: () => tlsOf(this.#credentials),
       runtime,
       journal: new FileJournal({
         directory: options.journalDirectory,
@@ -92,6 +108,16 @@ export class SwarmNode {
     this.#renewal = new Renewal({
       ...environment,
       current: () => this.#credentials.certificate,
+      lifetimeMs: () => this.#lifetimeMs,
+      renew: () => this.renewCertificate(),
+    });
+    this.#trust = new TrustFollower({
+      ...environment,
+      current: () => this.#credentials,
+      adopt: (roots) =>
+        this.#credentialWork.run(async () =>
+          this.#use({ ...this.#credentials, rootCertificate: roots }),
+        ),
       renew: () => this.renewCertificate(),
     });
     this.#role = new RoleFollower({
@@ -137,6 +163,7 @@ export class SwarmNode {
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#role.stop();
+    this.#trust.stop();
     this.#renewal.stop();
     await this.#manager?.stop();
     await this.#agent.stop();
@@ -153,6 +180,8 @@ export class SwarmNode {
       logs: (taskId, query, signal) => this.#agent.taskLogs(taskId, query, signal),
     });
     this.#server.handle(Host, hostHandlers(host));
+    const { acceptApi } = this.#options;
+    if (acceptApi !== undefined) this.#server.handle(Host, tunnelHandlers(acceptApi));
     await this.#server.listen({ host: listenHost, port, tls: this.#credentials });
     try {
       if (this.#membership.role === 'manager') await this.#resumeManager();
@@ -228,6 +257,10 @@ export class SwarmNode {
     const addresses = message.managers.map((manager) => manager.address);
     this.#managersAre(addresses, leader);
     this.#role.follow(message.role);
+    this.#trust.follow(message);
+    if (this.#lifetimeMs === message.certificateExpiryMs) return;
+    this.#lifetimeMs = message.certificateExpiryMs;
+    this.#renewal.poke();
   }
 
   /**
@@ -266,19 +299,30 @@ export class SwarmNode {
     this.#options.identity.eraseRaft();
   }
 
+  /** Kept first; managers hear of another issuer or other roots by a new session. */
+  #use(credentials: NodeCredentials): void {
+    const before = tlsOf(this.#credentials);
+    this.#options.identity.saveCredentials(credentials);
+    this.#credentials = credentials;
+    this.#server.setTls(credentials);
+    this.#manager?.credentialsChanged();
+    if (!sameValue(before, tlsOf(credentials))) this.#agent.reopen();
+  }
+
   /** A new certificate for the role that the cluster wants now, put to use at once. */
-  async renewCertificate(): Promise<void> {
-    const { environment, identity, onRemoved } = this.#options;
+  renewCertificate(): Promise<void> {
+    return this.#credentialWork.run(() => this.#renewCertificate());
+  }
+
+  async #renewCertificate(): Promise<void> {
+    const { environment, onRemoved } = this.#options;
     try {
       const renewed = await renewCertificate({
         clock: environment.clock,
         remoteAddresses: this.#membership.managers,
         credentials: this.#credentials,
       });
-      identity.saveCredentials(renewed.credentials);
-      this.#credentials = renewed.credentials;
-      this.#server.setTls(renewed.credentials);
-      this.#manager?.credentialsChanged();
+      this.#use(renewed.credentials);
     } catch (error) {
       if (error instanceof SwarmError && error.code === 'forbidden') onRemoved(error.message);
       throw error;

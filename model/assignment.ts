@@ -36,7 +36,10 @@ export interface IngressAssignment {
   readonly ports: readonly {
     readonly protocol: 'tcp' | 'udp';
     readonly publishedPort: number;
+    /** One address of the hosts; '' = all. */
+    readonly hostAddress: string;
     readonly serviceId: string;
+    readonly serviceName: string;
     readonly backends: readonly {
       readonly gatewayAddress: string;
       readonly targetPort: number;
@@ -82,7 +85,12 @@ export interface SessionMessage {
   readonly managers: readonly { readonly address: string; readonly isLeader: boolean }[];
   readonly heartbeatMs: number;
   readonly vxlanPort: Cluster['vxlanPort'];
+  /** All that the node is to trust, PEM. */
   readonly rootCaCertificate: string;
+  /** Digest of the key that should have signed the node's certificate; '' = whoever did. */
+  readonly wantedIssuer: string;
+  /** How long certificates last that are issued now. */
+  readonly certificateExpiryMs: number;
 }
 
 export interface TaskStatusUpdate {

@@ -3,6 +3,7 @@ import { DAY_MS, MINUTE_MS, SECOND_MS } from '../base/duration.ts';
 import type {
   ClusterSpec,
   MountSpec,
+  NodeTls,
   Placement,
   Resources,
   RestartPolicy,
@@ -37,9 +38,14 @@ export const DEFAULT_CLUSTER_SPEC: ClusterSpec = {
   heartbeatPeriodMs: 5 * SECOND_MS,
   certificateExpiryMs: 90 * DAY_MS,
   snapshotInterval: 10_000,
+  keepOldSnapshots: 0,
   logEntriesForSlowFollowers: 500,
   autoLockManagers: false,
+  forceRotate: 0,
+  signingCaCertificate: '',
 };
+
+export const NO_NODE_TLS: NodeTls = { issuer: '', trust: '', wantedIssuer: '' };
 
 export const DEFAULT_RESTART_POLICY: RestartPolicy = {
   condition: 'any',

@@ -4,9 +4,11 @@
  * are absent are ''; objects that are absent are undefined. Docker's JSON is made in daemon/api,
  * wire bytes in proto/convert; neither appears here.
  */
+import type { Cluster } from './clusterTypes.ts';
 import type { Config, FileReference, Secret } from './dataTypes.ts';
 import type { TaskState } from './taskState.ts';
 
+export type { Cluster, ClusterSpec, RemovedNode, RootRotation } from './clusterTypes.ts';
 export type { Config, DataSpec, DataTable, FileReference, Secret } from './dataTypes.ts';
 
 export type Labels = Readonly<Record<string, string>>;
@@ -20,46 +22,6 @@ export interface ObjectBase {
 }
 
 export type TableName = 'cluster' | 'node' | 'service' | 'task' | 'network' | 'secret' | 'config';
-
-// ---- cluster -----------------------------------------------------------------------------------
-
-export interface ClusterSpec {
-  readonly name: string;
-  readonly labels: Labels;
-  readonly taskHistoryLimit: number;
-  readonly heartbeatPeriodMs: number;
-  readonly certificateExpiryMs: number;
-  /** Raft entries between snapshots, and kept behind one for slow followers. */
-  readonly snapshotInterval: number;
-  readonly logEntriesForSlowFollowers: number;
-  readonly autoLockManagers: boolean;
-}
-
-export interface RemovedNode {
-  readonly id: string;
-  readonly untilMs: number;
-}
-
-/** There is exactly one, named 'default'. */
-export interface Cluster extends ObjectBase {
-  readonly spec: ClusterSpec;
-  /** PEM; the key is the reason why managers' disks and wire are trusted. */
-  readonly rootCaCertificate: string;
-  readonly rootCaKey: string;
-  /** Secrets of the join tokens (the part after the digest). */
-  readonly joinSecretWorker: string;
-  readonly joinSecretManager: string;
-  /** CIDR pools for overlay networks, and the size (prefix length) of what is cut from them. */
-  readonly addressPools: readonly string[];
-  readonly subnetSize: number;
-  readonly vxlanPort: number;
-  /** Raft ids of removed managers; they never come back. */
-  readonly removedRaftIds: readonly number[];
-  /** Removed nodes whose certificates may still be valid, and until when (Unix ms). */
-  readonly removedNodes: readonly RemovedNode[];
-  /** When a user last asked for the tasks to be spread anew; 0 never. */
-  readonly rebalanceAtMs: number;
-}
 
 // ---- node --------------------------------------------------------------------------------------
 
@@ -128,6 +90,17 @@ export interface Node extends ObjectBase {
   readonly specVersion: number;
   /** Serial number (hex) of the certificate issued last; '' before. */
   readonly certificateSerial: string;
+  readonly tls: NodeTls;
+}
+
+/** Digests of a node's credentials, hex; '' where not known. */
+export interface NodeTls {
+  /** Of the key that signed its certificate. */
+  readonly issuer: string;
+  /** Of the root certificates that it trusts. */
+  readonly trust: string;
+  /** Of the key that should sign it: it is asked for a new certificate when they differ. */
+  readonly wantedIssuer: string;
 }
 
 // ---- service -----------------------------------------------------------------------------------
@@ -338,6 +311,8 @@ export interface ServiceSpec {
   readonly ports: readonly PortConfig[];
   /** Its networks were named beside the task, as old clients do; they are shown there. */
   readonly networksOnService?: true;
+  /** What the request said nothing of: shown only to who asks for defaults. */
+  readonly leftOut?: readonly ('update' | 'rollback')[];
 }
 
 export type UpdateState =

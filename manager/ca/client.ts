@@ -14,7 +14,8 @@ import type { NodeCredentials } from '../../proto/credentials.ts';
 import { type ChannelTrust, type Client, client, RpcChannel } from '../../proto/rpc.ts';
 import { CertificateAuthority, type IssueCertificateResponse } from '../../proto/services.ts';
 import { checkRoot, parseToken } from './tokens.ts';
-import { createRequest, isIssuedBy, readCertificate } from './x509.ts';
+import { isTrusted, splitPem } from './trust.ts';
+import { createRequest, readCertificate } from './x509.ts';
 
 export const MAX_CLOCK_SKEW_MS = 30 * SECOND_MS;
 const CALL_TIMEOUT_MS = 15 * SECOND_MS;
@@ -243,14 +244,17 @@ function membershipOf(
   rootCertificate: string,
   address: string,
 ): Membership {
-  if (!isIssuedBy(answer.certificatePem, rootCertificate)) {
+  // While the root is being changed the managers say what to trust besides the one known here.
+  const trusted = answer.rootCertificatePem;
+  const known = splitPem(rootCertificate).some((pem) => splitPem(trusted).includes(pem));
+  if (!known || !isTrusted(answer.certificatePem, trusted)) {
     throw new SwarmError('unauthorized', `${address} answered with a certificate of another CA`);
   }
   return {
     nodeId: answer.nodeId,
     role: word(answer.role, ROLES, 'role'),
     clusterId: readCertificate(answer.certificatePem).clusterId,
-    credentials: { rootCertificate, certificate: answer.certificatePem, privateKey },
+    credentials: { rootCertificate: trusted, certificate: answer.certificatePem, privateKey },
     hostIndex: answer.hostIndex,
     vxlanPort: answer.vxlanPort,
   };

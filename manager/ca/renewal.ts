@@ -20,12 +20,13 @@ const JITTER = 0.1;
 
 /**
  * Unix ms: the middle of the certificate's life since it was made (it is dated back), moved by up
- * to a tenth of that either way.
+ * to a tenth of that either way. `lifetimeMs`: how long certificates last that are issued now, when
+ * that is less.
  */
-export function renewAtMs(certificatePem: string, random: Random): number {
+export function renewAtMs(certificatePem: string, random: Random, lifetimeMs = Infinity): number {
   const { notBeforeMs, notAfterMs } = readCertificate(certificatePem);
   const madeAtMs = notBeforeMs + BACKDATE_MS;
-  const lifeMs = notAfterMs - madeAtMs;
+  const lifeMs = Math.min(notAfterMs - madeAtMs, lifetimeMs);
   return Math.round(madeAtMs + lifeMs * (0.5 + JITTER * (random.float() * 2 - 1)));
 }
 
@@ -35,6 +36,8 @@ export interface RenewalOptions {
   readonly log: Log;
   /** The certificate in use now (PEM). */
   readonly current: () => string;
+  /** How long certificates last that are issued now; undefined while not known. */
+  readonly lifetimeMs: () => number | undefined;
   /** Gets a new one and puts it to use; rejects when that failed. */
   readonly renew: () => Promise<void>;
 }
@@ -46,6 +49,8 @@ export class Renewal {
   #stopped = false;
   #dueAtMs = 0;
   #certificate = '';
+  #lifetimeMs: number | undefined;
+  #isRenewing = false;
 
   constructor(options: RenewalOptions) {
     this.#options = options;
@@ -61,13 +66,22 @@ export class Renewal {
     this.#timer?.cancel();
   }
 
+  /** The certificate or how long one lasts may have changed. */
+  poke(): void {
+    if (this.#isRenewing || this.#timer === undefined) return;
+    this.#timer.cancel();
+    this.#check();
+  }
+
   #check(): void {
     if (this.#stopped) return;
     const { clock, random, current } = this.#options;
     const certificate = current();
-    if (certificate !== this.#certificate) {
+    const lifetimeMs = this.#options.lifetimeMs();
+    if (certificate !== this.#certificate || lifetimeMs !== this.#lifetimeMs) {
       this.#certificate = certificate;
-      this.#dueAtMs = renewAtMs(certificate, random);
+      this.#lifetimeMs = lifetimeMs;
+      this.#dueAtMs = renewAtMs(certificate, random, lifetimeMs);
     }
     const waitMs = this.#dueAtMs - clock.wallMs();
     if (waitMs > 0) {
@@ -80,6 +94,7 @@ export class Renewal {
   async #renew(): Promise<void> {
     const { clock, log, renew } = this.#options;
     let pauseMs = PAUSE_AFTER_MS;
+    this.#isRenewing = true;
     try {
       await renew();
       this.#retryMs = RETRY_FIRST_MS;
@@ -89,6 +104,7 @@ export class Renewal {
       this.#retryMs = Math.min(this.#retryMs * 2, RETRY_MOST_MS);
       log.warn('certificate renewal failed', { error: messageOf(error), retryInMs: pauseMs });
     }
+    this.#isRenewing = false;
     if (!this.#stopped) this.#timer = clock.afterIdle(pauseMs, () => this.#check());
   }
 }

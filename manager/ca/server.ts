@@ -10,6 +10,7 @@ import type { Ids } from '../../base/id.ts';
 import type { Log } from '../../base/log.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
+import { NO_NODE_TLS } from '../../model/defaults.ts';
 import type { Cluster, Node, NodeDescription, NodeRole } from '../../model/types.ts';
 import { AVAILABILITIES, descriptionFromWire, need, word } from '../../proto/convert.ts';
 import type { PeerIdentity } from '../../proto/credentials.ts';
@@ -24,6 +25,7 @@ import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
+import { signerOf, trustOf } from './trust.ts';
 import { issueCertificate } from './x509.ts';
 
 /** Joins wait for one another (each takes the next host index); a storm is told to come back. */
@@ -153,6 +155,7 @@ export class CertificateAuthorityServer {
         availableSinceMs: 0,
         specVersion: 0,
         certificateSerial: issued.serial,
+        tls: NO_NODE_TLS,
       };
       const kind = previous === undefined ? 'create' : 'update';
       try {
@@ -189,8 +192,9 @@ export class CertificateAuthorityServer {
 
   async #sign(csr: string, nodeId: string, role: NodeRole) {
     const cluster = this.#cluster();
-    return issueCertificate({
-      root: { certificate: cluster.rootCaCertificate, privateKey: cluster.rootCaKey },
+    const signer = signerOf(cluster);
+    const issued = await issueCertificate({
+      root: signer,
       csr,
       nodeId,
       role,
@@ -199,6 +203,7 @@ export class CertificateAuthorityServer {
       lifetimeMs: cluster.spec.certificateExpiryMs,
       random: this.#options.random,
     });
+    return { ...issued, certificate: `${issued.certificate}${signer.chain}` };
   }
 
   /** The serial is for people and audits; a lost race with a status change is tried again. */
@@ -227,7 +232,7 @@ export class CertificateAuthorityServer {
       nodeId: node.id,
       role,
       certificatePem,
-      rootCertificatePem: cluster.rootCaCertificate,
+      rootCertificatePem: trustOf(cluster),
       hostIndex: node.hostIndex,
       vxlanPort: cluster.vxlanPort,
     };

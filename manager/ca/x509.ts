@@ -3,7 +3,13 @@
  * certificate; ECDSA P-256 throughout. @peculiar/x509's only door, loaded when first used because
  * most processes never issue anything. It decides who gets what nowhere; see ca/server.
  */
-import { createHash, createPrivateKey, webcrypto, X509Certificate } from 'node:crypto';
+import {
+  createHash,
+  createPrivateKey,
+  type KeyObject,
+  webcrypto,
+  X509Certificate,
+} from 'node:crypto';
 import { DAY_MS, HOUR_MS } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
@@ -89,7 +95,8 @@ export async function createRoot(nowMs: number, random: Random): Promise<KeyedCe
     keys,
     signingAlgorithm: ALGORITHM,
     extensions: [
-      new x509.BasicConstraintsExtension(true, 0, true),
+      // One below it: the root that may take its place one day, cross-signed.
+      new x509.BasicConstraintsExtension(true, 1, true),
       new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
       await x509.SubjectKeyIdentifierExtension.create(keys.publicKey),
     ],
@@ -138,13 +145,7 @@ export async function issueCertificate(options: IssueOptions): Promise<IssuedCer
   const x509 = await library();
   const publicKey = await requestedKey(x509, options.csr);
   const root = new x509.X509Certificate(options.root.certificate);
-  const signingKey = await webcrypto.subtle.importKey(
-    'pkcs8',
-    derOf(options.root.privateKey, 'PRIVATE KEY'),
-    ALGORITHM,
-    false,
-    ['sign'],
-  );
+  const signingKey = await importSigningKey(options.root.privateKey);
   const serial = newSerial(options.random);
   const certificate = await x509.X509CertificateGenerator.create({
     serialNumber: serial,
@@ -157,7 +158,7 @@ export async function issueCertificate(options: IssueOptions): Promise<IssuedCer
     notBefore: new Date(options.nowMs - BACKDATE_MS),
     notAfter: new Date(options.nowMs + options.lifetimeMs),
     publicKey,
-    signingKey: signingKey as webcrypto.CryptoKey,
+    signingKey,
     signingAlgorithm: ALGORITHM,
     extensions: [
       new x509.BasicConstraintsExtension(false, undefined, true),
@@ -174,6 +175,74 @@ export async function issueCertificate(options: IssueOptions): Promise<IssuedCer
     ],
   });
   return { certificate: `${certificate.toString('pem')}\n`, serial };
+}
+
+async function importSigningKey(privateKeyPem: string): Promise<webcrypto.CryptoKey> {
+  const der = derOf(privateKeyPem, 'PRIVATE KEY');
+  const key = await webcrypto.subtle.importKey('pkcs8', der, ALGORITHM, false, ['sign']);
+  return key as webcrypto.CryptoKey;
+}
+
+/** `next`'s key under `old`'s signature: who trusts the old root alone trusts the new one by it. */
+export async function crossSign(
+  old: KeyedCertificate,
+  next: string,
+  nowMs: number,
+  random: Random,
+): Promise<string> {
+  const x509 = await library();
+  const issuer = new x509.X509Certificate(old.certificate);
+  const subject = new x509.X509Certificate(next);
+  const certificate = await x509.X509CertificateGenerator.create({
+    serialNumber: newSerial(random),
+    subject: subject.subject,
+    issuer: issuer.subject,
+    notBefore: new Date(nowMs - BACKDATE_MS),
+    notAfter: new Date(Math.min(subject.notAfter.getTime(), issuer.notAfter.getTime())),
+    publicKey: subject.publicKey,
+    signingKey: await importSigningKey(old.privateKey),
+    signingAlgorithm: ALGORITHM,
+    extensions: [
+      new x509.BasicConstraintsExtension(true, 0, true),
+      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign, true),
+      await x509.SubjectKeyIdentifierExtension.create(subject.publicKey),
+      await x509.AuthorityKeyIdentifierExtension.create(issuer.publicKey),
+    ],
+  });
+  return `${certificate.toString('pem')}\n`;
+}
+
+/**
+ * A root that a user gives, its key in the form that is kept. SwarmError invalid says what is wrong
+ * with the pair: not one certificate, no CA, expired, another's key, a key that is not ECDSA P-256.
+ */
+export function givenRoot(certificatePem: string, keyPem: string, nowMs: number): KeyedCertificate {
+  const wrong = (why: string): SwarmError => new SwarmError('invalid', `CAConfig: ${why}`);
+  const pems = certificatePem.match(/-----BEGIN CERTIFICATE-----/g) ?? [];
+  if (pems.length !== 1) throw wrong('SigningCACert must hold one certificate');
+  let certificate: X509Certificate;
+  let key: KeyObject;
+  try {
+    certificate = new X509Certificate(certificatePem);
+    key = createPrivateKey(keyPem);
+  } catch (error) {
+    throw wrong(`SigningCACert or SigningCAKey cannot be read: ${String(error)}`);
+  }
+  if (!certificate.ca) throw wrong('SigningCACert is not the certificate of a CA');
+  if (!certificate.checkPrivateKey(key)) {
+    throw wrong('SigningCAKey is not the key of SigningCACert');
+  }
+  if (!certificate.verify(certificate.publicKey)) {
+    throw wrong('SigningCACert is not self-signed: give a root certificate');
+  }
+  if (Date.parse(certificate.validTo) <= nowMs) throw wrong('SigningCACert has expired');
+  if (key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') {
+    throw wrong('SigningCAKey must be an ECDSA P-256 key');
+  }
+  return {
+    certificate: `${certificatePem.trim()}\n`,
+    privateKey: String(key.export({ type: 'pkcs8', format: 'pem' })),
+  };
 }
 
 async function requestedKey(x509: Library, csrPem: string): Promise<webcrypto.CryptoKey> {

@@ -42,8 +42,8 @@ import { type CallOptions, type Client, client, type RpcChannel } from '../../pr
 import { Control as ControlService, type ObjectResponse } from '../../proto/services.ts';
 import { joinTokens } from '../ca/tokens.ts';
 import type { Proposer, StoreReader } from '../store/types.ts';
-import type { Control, JoinTokens, RaftSummary } from './types.ts';
-import type { RotateTokens, Writes, Written } from './writes.ts';
+import type { Control, JoinTokens, RaftSummary, Rotations } from './types.ts';
+import type { Writes, Written } from './writes.ts';
 
 /** How long a write waits for somebody to lead. */
 const LEADER_WAIT_MS = 5000;
@@ -201,7 +201,7 @@ export class ManagerControl implements Control {
     );
   }
 
-  updateCluster(version: number, spec: ClusterSpec, rotate: RotateTokens): Promise<Cluster> {
+  updateCluster(version: number, spec: ClusterSpec, rotate: Rotations): Promise<Cluster> {
     return this.#write(
       'cluster',
       (writes) => writes.updateCluster(version, spec, rotate),
@@ -211,6 +211,7 @@ export class ManagerControl implements Control {
           spec: clusterSpecToWire(spec),
           rotateWorkerToken: rotate.workerToken,
           rotateManagerToken: rotate.managerToken,
+          signingCaKey: rotate.signingCaKey,
         };
         return remote.updateCluster(request, options);
       },

@@ -81,11 +81,12 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       return answer('node', await written);
     },
     removeNode: async ({ id, force }) => answer('node', await leading().removeNode(id, force)),
-    updateCluster: async ({ version, spec, rotateWorkerToken, rotateManagerToken }) => {
+    updateCluster: async ({ version, spec, ...request }) => {
       const wanted = clusterSpecFromWire(need(spec, 'spec'));
       const written = leading().updateCluster(fromU64(version, 'version'), wanted, {
-        workerToken: rotateWorkerToken,
-        managerToken: rotateManagerToken,
+        workerToken: request.rotateWorkerToken,
+        managerToken: request.rotateManagerToken,
+        signingCaKey: request.signingCaKey,
       });
       return answer('cluster', await written);
     },

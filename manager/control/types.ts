@@ -19,6 +19,16 @@ import type {
 } from '../../model/types.ts';
 import type { StoreReader } from '../store/types.ts';
 
+/** What a cluster update changes besides the specification. */
+export interface Rotations {
+  readonly workerToken: boolean;
+  readonly managerToken: boolean;
+  /** PEM; of the specification's signingCaCertificate, when that is new; else ''. */
+  readonly signingCaKey: string;
+}
+
+export const NO_ROTATION: Rotations = { workerToken: false, managerToken: false, signingCaKey: '' };
+
 export interface JoinTokens {
   readonly worker: string;
   readonly manager: string;
@@ -57,11 +67,7 @@ export interface Control {
   /** Refused ('conflict') unless down, or `force`; managers must be demoted first. */
   removeNode(id: string, force: boolean): Promise<void>;
 
-  updateCluster(
-    version: number,
-    spec: ClusterSpec,
-    rotate: { readonly workerToken: boolean; readonly managerToken: boolean },
-  ): Promise<Cluster>;
+  updateCluster(version: number, spec: ClusterSpec, rotate: Rotations): Promise<Cluster>;
   /** The tasks made until now may go to any node that makes the cluster evener. */
   rebalance(): Promise<Cluster>;
   joinTokens(): Promise<JoinTokens>;

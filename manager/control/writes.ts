@@ -34,19 +34,17 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
+import { checkCanHave } from './portChecks.ts';
+import type { Rotations } from './types.ts';
 
 /** An object as of `version`, the Raft index of the write. */
 export interface Written<T extends AnyObject> {
   readonly object: T;
   readonly version: number;
-}
-
-export interface RotateTokens {
-  readonly workerToken: boolean;
-  readonly managerToken: boolean;
 }
 
 export interface WritesOptions {
@@ -86,7 +84,7 @@ export class Writes {
   // ---- services --------------------------------------------------------------------------------
 
   async createService(request: ServiceSpec): Promise<Written<Service>> {
-    const spec = this.#checked(request);
+    const spec = this.#checked('', request);
     const object: Service = {
       ...FRESH,
       id: this.#options.ids.object(),
@@ -114,7 +112,7 @@ export class Writes {
     request: ServiceSpec,
   ): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
-    const spec = this.#checked(request);
+    const spec = this.#checked(id, request);
     if (spec.name !== service.spec.name) {
       throw new SwarmError('unsupported', 'a service cannot be renamed: create it anew');
     }
@@ -145,7 +143,7 @@ export class Writes {
     }
     const object: Service = {
       ...service,
-      spec: this.#checked(service.previousSpec),
+      spec: this.#checked(id, service.previousSpec),
       previousSpec: service.spec,
       job: this.#nextJob(service, service.previousSpec),
       update: {
@@ -170,7 +168,7 @@ export class Writes {
   }
 
   /** The spec, valid, with its networks, secrets and configs by id. */
-  #checked(spec: ServiceSpec): ServiceSpec {
+  #checked(id: string, spec: ServiceSpec): ServiceSpec {
     validateServiceSpec(spec);
     const seen = new Set<string>();
     const networks = spec.task.networks.map((attachment) => {
@@ -185,7 +183,9 @@ export class Writes {
       return { ...attachment, target };
     });
     const container = resolveReferences(this.#options.store, spec.task.container);
-    return { ...spec, task: { ...spec.task, container, networks } };
+    const resolved = { ...spec, task: { ...spec.task, container, networks } };
+    checkCanHave(this.#options.store, id, resolved);
+    return resolved;
   }
 
   #networkId(nameOrId: string): string {
@@ -341,7 +341,7 @@ export class Writes {
   async updateCluster(
     version: number,
     spec: ClusterSpec,
-    rotate: RotateTokens,
+    rotate: Rotations,
   ): Promise<Written<Cluster>> {
     const { store, random } = this.#options;
     const cluster = store.cluster();
@@ -351,6 +351,13 @@ export class Writes {
     const object: Cluster = {
       ...cluster,
       spec,
+      rootRotation: await nextRotation({
+        cluster,
+        spec,
+        signingCaKey: rotate.signingCaKey,
+        nowMs: this.#options.clock.wallMs(),
+        random,
+      }),
       joinSecretWorker: rotate.workerToken ? newJoinSecret(random) : cluster.joinSecretWorker,
       joinSecretManager: rotate.managerToken ? newJoinSecret(random) : cluster.joinSecretManager,
     };

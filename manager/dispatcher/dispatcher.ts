@@ -32,6 +32,7 @@ import type {
   UpdateTaskStatusRequest,
 } from '../../proto/services.ts';
 import { roleNow } from '../ca/server.ts';
+import { trustOf } from '../ca/trust.ts';
 import { hostAddress } from '../hostAddress.ts';
 import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
@@ -255,7 +256,9 @@ export class Dispatcher {
       managers: managers().map(({ address, isLeader }) => ({ address, isLeader })),
       heartbeatMs: HEARTBEAT_MS,
       vxlanPort: cluster.vxlanPort,
-      rootCaCertificate: cluster.rootCaCertificate,
+      rootCaCertificate: trustOf(cluster),
+      wantedIssuer: node.tls.wantedIssuer,
+      certificateExpiryMs: cluster.spec.certificateExpiryMs,
     };
   }
 
@@ -298,6 +301,7 @@ export class Dispatcher {
         port: request.port === 0 ? node.port : request.port,
         state: 'ready',
         stateMessage: '',
+        tls: { ...node.tls, issuer: request.issuer, trust: request.trust },
       };
       if (sameValue(node, object)) return;
       const change = { kind: 'update', table: 'node', object } as const;

@@ -157,6 +157,7 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
     spec: clusterSpecToWire(cluster.spec),
     rootCaCertificate: cluster.rootCaCertificate,
     rootCaKey: cluster.rootCaKey,
+    ...(cluster.rootRotation === undefined ? {} : { rootRotation: cluster.rootRotation }),
     joinSecretWorker: cluster.joinSecretWorker,
     joinSecretManager: cluster.joinSecretManager,
     addressPools: [...cluster.addressPools],
@@ -171,12 +172,19 @@ function clusterToWire(cluster: Cluster): MessageInitShape<typeof ClusterSchema>
   };
 }
 
+function rotationFromWire(wire: WireCluster['rootRotation']): Cluster['rootRotation'] {
+  if (wire === undefined) return undefined;
+  const { certificate, privateKey, crossSigned } = wire;
+  return { certificate, privateKey, crossSigned };
+}
+
 function clusterFromWire(base: ObjectBase, wire: WireCluster): Cluster {
   return {
     ...base,
     spec: clusterSpecFromWire(need(wire.spec, 'cluster.spec')),
     rootCaCertificate: wire.rootCaCertificate,
     rootCaKey: wire.rootCaKey,
+    rootRotation: rotationFromWire(wire.rootRotation),
     joinSecretWorker: wire.joinSecretWorker,
     joinSecretManager: wire.joinSecretManager,
     addressPools: wire.addressPools,
@@ -213,6 +221,7 @@ function nodeToWire(node: Node): MessageInitShape<typeof NodeSchema> {
     availableSinceMs: toU64(node.availableSinceMs, 'availableSinceMs'),
     specVersion: toU64(node.specVersion, 'specVersion'),
     certificateSerial: node.certificateSerial,
+    tls: node.tls,
   };
 }
 
@@ -238,6 +247,11 @@ function nodeFromWire(base: ObjectBase, wire: WireNode): Node {
     availableSinceMs: fromU64(wire.availableSinceMs, 'availableSinceMs'),
     specVersion: fromU64(wire.specVersion, 'specVersion'),
     certificateSerial: wire.certificateSerial,
+    tls: {
+      issuer: wire.tls?.issuer ?? '',
+      trust: wire.tls?.trust ?? '',
+      wantedIssuer: wire.tls?.wantedIssuer ?? '',
+    },
   };
 }
 

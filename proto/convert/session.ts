@@ -92,7 +92,9 @@ function ingressToWire(item: IngressAssignment): MessageInitShape<typeof Ingress
     ports: item.ports.map((port) => ({
       protocol: port.protocol,
       publishedPort: toU32(port.publishedPort, 'publishedPort'),
+      hostAddress: port.hostAddress,
       serviceId: port.serviceId,
+      serviceName: port.serviceName,
       backends: port.backends.map(({ gatewayAddress, targetPort, hostIndex }) => ({
         gatewayAddress,
         targetPort,
@@ -108,7 +110,9 @@ function ingressFromWire(wire: WireIngressAssignment): IngressAssignment {
     ports: wire.ports.map((port) => ({
       protocol: word(port.protocol, PROTOCOLS, 'protocol'),
       publishedPort: port.publishedPort,
+      hostAddress: port.hostAddress,
       serviceId: port.serviceId,
+      serviceName: port.serviceName,
       backends: port.backends.map(({ gatewayAddress, targetPort, hostIndex }) => ({
         gatewayAddress,
         targetPort,
@@ -186,6 +190,8 @@ export function sessionToWire(message: SessionMessage): WireSessionMessage {
     heartbeatMs: toU64(message.heartbeatMs, 'heartbeatMs'),
     vxlanPort: toU32(message.vxlanPort, 'vxlanPort'),
     rootCaCertificate: message.rootCaCertificate,
+    wantedIssuer: message.wantedIssuer,
+    certificateExpiryMs: toU64(message.certificateExpiryMs, 'certificateExpiryMs'),
   });
 }
 
@@ -199,6 +205,8 @@ export function sessionFromWire(wire: WireSessionMessage): SessionMessage {
     heartbeatMs: fromU64(wire.heartbeatMs, 'heartbeatMs'),
     vxlanPort: wire.vxlanPort,
     rootCaCertificate: wire.rootCaCertificate,
+    wantedIssuer: wire.wantedIssuer,
+    certificateExpiryMs: fromU64(wire.certificateExpiryMs, 'certificateExpiryMs'),
   };
 }
 

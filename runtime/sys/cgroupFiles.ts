@@ -1,4 +1,6 @@
-/** Reading the small files of control groups; synchronous, they are answered by the kernel at once. */
+/**
+ * Reading the small files of control groups; synchronous, they are answered by the kernel at once.
+ */
 import { readFileSync } from 'node:fs';
 
 export function readText(path: string): string {

@@ -1,6 +1,6 @@
 /**
- * What limits mean in each kind of hierarchy: which file takes which value. Works the values out and
- * writes them to a group that is there already; a new group's are written by the shim.
+ * What limits mean in each kind of hierarchy: which file takes which value. Works the values out
+ * and writes them to a group that is there already; a new group's are written by the shim.
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';

@@ -54,8 +54,11 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   heartbeatPeriodMs: whole,
   certificateExpiryMs: whole,
   snapshotInterval: whole,
+  keepOldSnapshots: u32,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
+  forceRotate: whole,
+  signingCaCertificate: text,
 });
 
 export const cluster: fc.Arbitrary<Cluster> = fc.record({
@@ -63,6 +66,9 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
+    nil: undefined,
+  }),
   joinSecretWorker: text,
   joinSecretManager: text,
   addressPools: texts,
@@ -114,6 +120,7 @@ export const node: fc.Arbitrary<Node> = fc.record({
   availableSinceMs: whole,
   specVersion: whole,
   certificateSerial: text,
+  tls: fc.record({ issuer: text, trust: text, wantedIssuer: text }),
 });
 
 const references = fc.array(
@@ -145,7 +152,7 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
       volume: fc.option(
         fc.record({
           labels: plainLabels,
-          driver: text,
+          driver: fc.constantFrom('', 'local'),
           driverOptions: plainLabels,
           noCopy: fc.boolean(),
         }),

@@ -9,6 +9,7 @@ import {
   DEFAULT_RESTART_POLICY,
   DEFAULT_STOP_GRACE_MS,
   DEFAULT_UPDATE_CONFIG,
+  NO_NODE_TLS,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
 import { isJob } from '../../model/job.ts';
@@ -37,6 +38,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     spec: { ...DEFAULT_CLUSTER_SPEC, ...spec },
     rootCaCertificate: '',
     rootCaKey: '',
+    rootRotation: undefined,
     joinSecretWorker: '',
     joinSecretManager: '',
     addressPools: ['10.0.0.0/8'],
@@ -69,6 +71,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
     availableSinceMs: 0,
     specVersion: 0,
     certificateSerial: '',
+    tls: NO_NODE_TLS,
     ...fields,
     spec: { name: '', labels: {}, role: 'worker', availability: 'active', ...fields.spec },
     description: {

@@ -104,6 +104,8 @@ export class ScriptedManager {
       heartbeatMs: this.heartbeatMs,
       vxlanPort: 4789,
       rootCaCertificate: '',
+      wantedIssuer: '',
+      certificateExpiryMs: 1,
     };
   }
 

@@ -19,7 +19,6 @@ import { newData, relabelled } from '../../manager/control/dataWrites.ts';
 import type { Control } from '../../manager/control/types.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
-import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type {
   Cluster,
@@ -40,7 +39,8 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
-import { scriptedHost } from './scriptedHost.ts';
+import { cluster, node } from './objects.ts';
+import { scriptedHost, scriptedTaskHosts } from './scriptedHost.ts';
 import { ScriptedImages } from './scriptedImages.ts';
 
 const BASE = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
@@ -50,6 +50,7 @@ export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
   readonly store = new Store();
   readonly images = new ScriptedImages();
+  readonly taskHosts = scriptedTaskHosts(this.store, () => this.localNode.nodeId);
   readonly host = scriptedHost(this.images);
   readonly inits: InitRequest[] = [];
   readonly joins: JoinRequest[] = [];
@@ -347,11 +348,8 @@ export class ScriptedNode implements DaemonNode, Control {
   }
 
   async rebalance(): Promise<Cluster> {
-    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
-    this.write({ kind: 'update', table: 'cluster', object });
     return this.store.cluster()!;
   }
-
   async joinTokens(): Promise<{ worker: string; manager: string }> {
     const cluster = this.store.cluster()!;
     const digest = 'd'.repeat(50);
@@ -453,50 +451,19 @@ export class ScriptedNode implements DaemonNode, Control {
 }
 
 function makeNode(id: string, hostname: string, index: number): Node {
+  const address = `10.99.0.${11 + index}`;
   return {
-    ...BASE,
-    id,
-    spec: { name: '', labels: {}, role: 'manager', availability: 'active' },
-    description: {
-      hostname,
-      os: 'linux',
-      architecture: 'x86_64',
-      kernel: '6.1.0',
-      nanoCpus: 2_000_000_000,
-      memoryBytes: 4 * GIB,
-      engineVersion: '0.1.0',
-      engineLabels: {},
-      machineId: '',
-      genericResources: [],
-    },
+    ...node(id, index + 1, {
+      spec: { role: 'manager' },
+      description: { hostname, nanoCpus: 2_000_000_000, memoryBytes: 4 * GIB },
+    }),
     role: 'manager',
-    state: 'ready',
-    stateMessage: '',
-    address: `10.99.0.${11 + index}`,
-    port: 2377,
-    hostIndex: index + 1,
-    manager: { raftId: index + 1, address: `10.99.0.${11 + index}:2377` },
-    downSinceMs: 0,
-    availableSinceMs: 0,
-    specVersion: 0,
-    certificateSerial: '',
+    address,
+    manager: { raftId: index + 1, address: `${address}:2377` },
   };
 }
 
 function makeCluster(id: string): Cluster {
-  return {
-    ...BASE,
-    id,
-    spec: DEFAULT_CLUSTER_SPEC,
-    rootCaCertificate: '',
-    rootCaKey: '',
-    joinSecretWorker: 'w'.repeat(25),
-    joinSecretManager: 'm'.repeat(25),
-    addressPools: ['10.0.0.0/8'],
-    subnetSize: 24,
-    vxlanPort: 4789,
-    removedRaftIds: [],
-    removedNodes: [],
-    rebalanceAtMs: 0,
-  };
+  const secrets = { joinSecretWorker: 'w'.repeat(25), joinSecretManager: 'm'.repeat(25) };
+  return { ...cluster({}, secrets), id };
 }

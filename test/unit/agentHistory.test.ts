@@ -108,6 +108,7 @@ class History {
       address: '10.99.0.11',
       port: 2377,
       describe: () => DESCRIPTION,
+      tls: () => ({ issuer: '', trust: '' }),
       runtime: this.runtime,
       journal: this.journal,
       dial: this.#dial,

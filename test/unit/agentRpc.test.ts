@@ -35,6 +35,8 @@ const SESSION: SessionMessage = {
   heartbeatMs: 400,
   vxlanPort: 4789,
   rootCaCertificate: 'pem',
+  wantedIssuer: '',
+  certificateExpiryMs: 1,
 };
 let server: RpcServer;
 let address: string;
@@ -98,7 +100,8 @@ function channelTo(to: string): RpcChannel {
 
 function request(previousSessionId: string): SessionRequest {
   const description = describeHost({ engineVersion: '0.1.0' });
-  return { description, address: '10.99.0.11', port: 2377, previousSessionId };
+  const tls = { issuer: 'i', trust: 't' };
+  return { description, address: '10.99.0.11', port: 2377, ...tls, previousSessionId };
 }
 
 test('a link carries session, heartbeat, assignments and statuses unchanged', async () => {

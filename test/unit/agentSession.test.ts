@@ -45,7 +45,13 @@ function setUp(...addresses: string[]) {
     random: new SeededRandom(1),
     log: silentLog,
     dial,
-    request: () => ({ description: DESCRIPTION, address: '10.99.0.11', port: 2377 }),
+    request: () => ({
+      description: DESCRIPTION,
+      address: '10.99.0.11',
+      port: 2377,
+      issuer: '',
+      trust: '',
+    }),
     handlers,
   });
   session.setManagers(addresses);

@@ -328,6 +328,13 @@ test('a duration keeps its nanoseconds, and networks named beside the task their
   assert.equal('Networks' in shown.TaskTemplate, false);
 });
 
+test('how to update is shown when it was asked for, or when defaults are', () => {
+  const spec = serviceSpecFromDocker(overTheWire({ TaskTemplate: IMAGE, UpdateConfig: {} }));
+  assert.equal('UpdateConfig' in serviceSpecToDocker(spec), true);
+  assert.equal('RollbackConfig' in serviceSpecToDocker(spec), false);
+  assert.equal('RollbackConfig' in serviceSpecToDocker(spec, true), true);
+});
+
 test('addresses of a service’s slots come by a driver option', () => {
   const Networks = [{ Target: 'n', DriverOpts: { 'tsswarm.address': '10.0.1.7, 10.0.1.8' } }];
   const spec = serviceSpecFromDocker(overTheWire(task({ Networks })));

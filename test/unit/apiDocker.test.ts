@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { issuerDigest, trustDigest } from '../../manager/ca/trust.ts';
 import { TestAuthority } from '../support/certificates.ts';
 import { dockerMajor, serveNode } from '../support/servedNode.ts';
 
@@ -32,6 +33,11 @@ test('docker node ls sees that all nodes have certificates of the root', { skip 
   const cluster = served.node.store.cluster()!;
   const object = { ...cluster, rootCaCertificate: root.certificate };
   served.node.write({ kind: 'update', table: 'cluster', object });
+  const tls = { issuer: issuerDigest(root.certificate), trust: trustDigest(root.certificate) };
+  for (const node of served.node.store.all('node')) {
+    const told = { ...node, tls: { ...node.tls, ...tls } };
+    served.node.write({ kind: 'update', table: 'node', object: told });
+  }
   const states = await docker('node', 'ls', '--format', '{{.TLSStatus}}');
   assert.equal(states, 'Ready\nReady\nReady\n');
 });

@@ -157,6 +157,7 @@ test('certificates of the shortest life are renewed in its middle, not without e
       clock,
       random: new SeededRandom(seed),
       log: silentLog,
+      lifetimeMs: () => undefined,
       current: () => certificate,
       renew: () => {
         tries.push(clock.nowMs() - startedMs);
@@ -188,6 +189,7 @@ test('a renewal that fails is tried again with growing pauses until it succeeds'
     clock,
     random: new SeededRandom(3),
     log: silentLog,
+    lifetimeMs: () => undefined,
     current: () => certificate,
     renew: async () => {
       tries.push(clock.nowMs());

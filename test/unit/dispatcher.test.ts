@@ -97,6 +97,8 @@ function scene() {
       address: '',
       port: 2400,
       previousSessionId,
+      issuer: '',
+      trust: '',
     } as SessionRequest;
     const ended = handlers.session?.(
       request,

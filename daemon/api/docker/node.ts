@@ -1,16 +1,16 @@
 /** A node, and its specification, as Docker's JSON. */
 
 import type { RaftSummary } from '../../../manager/control/types.ts';
-import type { Node, NodeSpec } from '../../../model/types.ts';
+import type { Cluster, Node, NodeSpec } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { metaOf } from './common.ts';
 import { genericToDocker } from './serviceSpec.ts';
-import { tlsInfo } from './swarm.ts';
+import { nodeTlsInfo } from './swarm.ts';
 
 export function nodeToDocker(
   node: Node,
   raft: RaftSummary | undefined,
-  rootCaCertificate: string,
+  cluster: Cluster | undefined,
 ): object {
   const member = raft?.managers.find((manager) => manager.nodeId === node.id);
   const { description } = node;
@@ -30,7 +30,7 @@ export function nodeToDocker(
         Labels: description.engineLabels,
         Plugins: [{ Type: 'Network', Name: 'overlay' }],
       },
-      TLSInfo: tlsInfo(rootCaCertificate),
+      TLSInfo: nodeTlsInfo(cluster, node.tls),
     },
     Status: {
       State: node.state,

@@ -1,8 +1,9 @@
 /** The cluster as Docker's JSON ('swarm inspect'), and its specification both ways. */
 import { X509Certificate } from 'node:crypto';
+import { issuerDigest, trustDigest, trustOf } from '../../../manager/ca/trust.ts';
 import type { JoinTokens } from '../../../manager/control/types.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../../model/defaults.ts';
-import type { Cluster, ClusterSpec } from '../../../model/types.ts';
+import type { Cluster, ClusterSpec, NodeTls } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { metaOf, nanoseconds, readDurationMs } from './common.ts';
 
@@ -14,8 +15,8 @@ export function clusterToDocker(cluster: Cluster): object {
   return {
     ...metaOf(cluster),
     Spec: clusterSpecToDocker(cluster.spec),
-    TLSInfo: tlsInfo(cluster.rootCaCertificate),
-    RootRotationInProgress: false,
+    TLSInfo: clusterTlsInfo(cluster),
+    RootRotationInProgress: cluster.rootRotation !== undefined,
     DefaultAddrPool: cluster.addressPools,
     SubnetSize: cluster.subnetSize,
     DataPathPort: cluster.vxlanPort,
@@ -29,19 +30,39 @@ export function swarmToDocker(cluster: Cluster, tokens: JoinTokens): object {
   };
 }
 
-/** Of the certificate seen last: every node of a list shows the same one. */
-let lastTlsInfo: { readonly certificate: string; readonly info: object } | undefined;
+/** While the root is being changed: still the old one, and the key that signs now. */
+function clusterTlsInfo(cluster: Cluster): object {
+  const { rootCaCertificate: root, rootRotation } = cluster;
+  if (root === '') return {};
+  return { TrustRoot: root, CertIssuerPublicKey: publicKeyOf(rootRotation?.certificate ?? root) };
+}
 
-/** Docker's clients compare a node's with the cluster's to tell whether it needs a new one. */
-export function tlsInfo(certificate: string): object {
-  if (certificate === '') return {};
-  if (lastTlsInfo?.certificate !== certificate) {
-    const key = new X509Certificate(certificate).publicKey;
-    const publicKey = key.export({ type: 'spki', format: 'der' }).toString('base64');
-    const info = { TrustRoot: certificate, CertIssuerPublicKey: publicKey };
-    lastTlsInfo = { certificate, info };
+/**
+ * Docker's clients compare a node's with the cluster's to tell whether it needs a new certificate.
+ * What a node has is known by digest; one that is neither the old nor the new is not shown.
+ */
+export function nodeTlsInfo(cluster: Cluster | undefined, { issuer, trust }: NodeTls): object {
+  if (cluster === undefined || cluster.rootCaCertificate === '') return {};
+  const { rootCaCertificate: root, rootRotation } = cluster;
+  const issuers = [root, ...(rootRotation === undefined ? [] : [rootRotation.certificate])];
+  const signer = issuers.find((each) => issuerDigest(each) === issuer);
+  const trusted = [root, trustOf(cluster)].find((each) => trustDigest(each) === trust);
+  return {
+    ...(trusted === undefined ? {} : { TrustRoot: trusted }),
+    ...(signer === undefined ? {} : { CertIssuerPublicKey: publicKeyOf(signer) }),
+  };
+}
+
+/** Of the certificate seen last: every node of a list shows the same one. */
+let last: { readonly certificate: string; readonly key: string } | undefined;
+
+function publicKeyOf(certificate: string): string {
+  if (last?.certificate !== certificate) {
+    const { publicKey } = new X509Certificate(certificate);
+    const key = publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
+    last = { certificate, key };
   }
-  return lastTlsInfo.info;
+  return last.key;
 }
 
 function clusterSpecToDocker(spec: ClusterSpec): object {
@@ -51,13 +72,17 @@ function clusterSpecToDocker(spec: ClusterSpec): object {
     Orchestration: { TaskHistoryRetentionLimit: spec.taskHistoryLimit },
     Raft: {
       SnapshotInterval: spec.snapshotInterval,
-      KeepOldSnapshots: 0,
+      KeepOldSnapshots: spec.keepOldSnapshots,
       LogEntriesForSlowFollowers: spec.logEntriesForSlowFollowers,
       ElectionTick: ELECTION_TICK,
       HeartbeatTick: HEARTBEAT_TICK,
     },
     Dispatcher: { HeartbeatPeriod: nanoseconds(spec.heartbeatPeriodMs) },
-    CAConfig: { NodeCertExpiry: nanoseconds(spec.certificateExpiryMs) },
+    CAConfig: {
+      NodeCertExpiry: nanoseconds(spec.certificateExpiryMs),
+      ...(spec.signingCaCertificate === '' ? {} : { SigningCACert: spec.signingCaCertificate }),
+      ...(spec.forceRotate === 0 ? {} : { ForceRotate: spec.forceRotate }),
+    },
     TaskDefaults: {},
     EncryptionConfig: { AutoLockManagers: spec.autoLockManagers },
   };
@@ -70,10 +95,9 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
   const raft = fields.objectOrEmpty('Raft');
   const ca = fields.objectOrEmpty('CAConfig');
   const dispatcher = fields.objectOrEmpty('Dispatcher');
-  raft.refuse('KeepOldSnapshots');
   if (![0, ELECTION_TICK].includes(raft.whole('ElectionTick', 0))) raft.refused('ElectionTick');
   if (![0, HEARTBEAT_TICK].includes(raft.whole('HeartbeatTick', 0))) raft.refused('HeartbeatTick');
-  ca.refuse('ExternalCAs', 'SigningCACert', 'SigningCAKey', 'ForceRotate');
+  ca.refuse('ExternalCAs');
   fields.refuse('TaskDefaults', 'EncryptionConfig');
   return {
     name: fields.text('Name') === '' ? defaults.name : fields.text('Name'),
@@ -82,9 +106,12 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
     heartbeatPeriodMs:
       readDurationMs(dispatcher, 'HeartbeatPeriod', 0) || defaults.heartbeatPeriodMs,
     certificateExpiryMs: readDurationMs(ca, 'NodeCertExpiry', 0) || defaults.certificateExpiryMs,
+    keepOldSnapshots: raft.whole('KeepOldSnapshots', 0),
     snapshotInterval: raft.whole('SnapshotInterval', 0) || defaults.snapshotInterval,
     logEntriesForSlowFollowers:
       raft.whole('LogEntriesForSlowFollowers', 0) || defaults.logEntriesForSlowFollowers,
     autoLockManagers: false,
+    forceRotate: ca.whole('ForceRotate', 0),
+    signingCaCertificate: ca.text('SigningCACert'),
   };
 }

@@ -13,7 +13,7 @@ export function addNodeRoutes(router: Router, parts: ApiParts): void {
     const control = controlOf(parts.node);
     const store = await control.read();
     const raft = control.raftStatus();
-    const certificate = store.cluster()?.rootCaCertificate ?? '';
+    const cluster = store.cluster();
     const out = [];
     for (const node of store.all('node')) {
       if (!filters.startsWith('id', node.id)) continue;
@@ -21,7 +21,7 @@ export function addNodeRoutes(router: Router, parts: ApiParts): void {
       if (!filters.is('role', node.role) || !filters.is('membership', 'accepted')) continue;
       if (!filters.labels('label', node.description.engineLabels)) continue;
       if (!filters.labels('node.label', node.spec.labels)) continue;
-      out.push(nodeToDocker(node, raft, certificate));
+      out.push(nodeToDocker(node, raft, cluster));
     }
     return json(out);
   });
@@ -29,8 +29,8 @@ export function addNodeRoutes(router: Router, parts: ApiParts): void {
     const control = controlOf(parts.node);
     const store = await control.read();
     const node = find(store, 'node', request.params.id);
-    const certificate = store.cluster()?.rootCaCertificate ?? '';
-    return json(nodeToDocker(node, control.raftStatus(), certificate));
+    const cluster = store.cluster();
+    return json(nodeToDocker(node, control.raftStatus(), cluster));
   });
   router.post('/nodes/{id}/update', async (request) => {
     const control = controlOf(parts.node);

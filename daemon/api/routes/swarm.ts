@@ -1,6 +1,7 @@
 /** /swarm: init, join, leave, inspect, update (join tokens rotate with it). */
 import { isDeepStrictEqual } from 'node:util';
 import { SwarmError } from '../../../base/errors.ts';
+import { NO_ROTATION } from '../../../manager/control/types.ts';
 import type { StoreReader } from '../../../manager/store/types.ts';
 import { DEFAULT_SUBNET_SIZE, DEFAULT_VXLAN_PORT } from '../../../model/defaults.ts';
 import type { Cluster } from '../../../model/types.ts';
@@ -55,7 +56,11 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
   const { node } = parts;
   refuseDataPath(body);
   body.refuse('AutoLockManagers');
-  const spec = clusterSpecFromDocker(body.objectOrEmpty('Spec'));
+  const wanted = body.objectOrEmpty('Spec');
+  // The founder makes the first root; another can take its place at any time.
+  const ca = wanted.objectOrEmpty('CAConfig');
+  ca.refuse('SigningCACert', 'SigningCAKey', 'ForceRotate');
+  const spec = clusterSpecFromDocker(wanted);
   validateClusterSpec(spec);
   const nodeId = await node.init({
     advertiseAddress: body.text('AdvertiseAddr'),
@@ -70,8 +75,7 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
     const control = node.control();
     const cluster = clusterOf(await control.read());
     if (!isDeepStrictEqual({ ...cluster.spec }, { ...spec })) {
-      const none = { workerToken: false, managerToken: false };
-      await control.updateCluster(cluster.version, spec, none);
+      await control.updateCluster(cluster.version, spec, NO_ROTATION);
     }
   }
   return json(nodeId);
@@ -96,13 +100,15 @@ async function join(parts: ApiParts, body: Fields): Promise<Reply> {
 async function update(parts: ApiParts, request: ApiRequest): Promise<Reply> {
   const control = controlOf(parts.node);
   const version = request.version();
-  const spec = clusterSpecFromDocker(await request.body());
+  const body = await request.body();
+  const spec = clusterSpecFromDocker(body);
   if (request.flag('rotateManagerUnlockKey')) {
     throw new SwarmError('unsupported', 'autolock is not supported: there is no unlock key');
   }
   await control.updateCluster(version, spec, {
     workerToken: request.flag('rotateWorkerToken'),
     managerToken: request.flag('rotateManagerToken'),
+    signingCaKey: body.objectOrEmpty('CAConfig').text('SigningCAKey'),
   });
   return empty();
 }

@@ -46,8 +46,8 @@ export interface RaftDisk {
   /** Writes a snapshot's file; it counts once its mark is appended. */
   writeSnapshot(meta: SnapshotMeta, chunks: AsyncIterable<Uint8Array>, own: boolean): Promise<void>;
   openSnapshot(id: EntryId): Promise<OpenSnapshot>;
-  /** Snapshots older than `keep` and segments with nothing above `index` may go. */
-  release(keep: EntryId, index: number): void;
+  /** Snapshots older than `keep`, but for the newest `old`, and segments up to `index` may go. */
+  release(keep: EntryId, index: number, old?: number): void;
   close(): Promise<void>;
 }
 
@@ -138,8 +138,8 @@ export class DiskStore implements RaftDisk {
     return SnapshotReader.open(this.#snapshots, id);
   }
 
-  release(keep: EntryId, index: number): void {
-    removeOlderSnapshots(this.#snapshots, keep);
+  release(keep: EntryId, index: number, old = 0): void {
+    removeOlderSnapshots(this.#snapshots, keep, old);
     this.#wal.purge(index);
   }
 

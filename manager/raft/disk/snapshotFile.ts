@@ -190,19 +190,29 @@ async function readExactly(
   return buffer;
 }
 
-/** At open: removes every snapshot but `keep`, and leftovers of unfinished ones. */
+/**
+ * At open: removes every snapshot but `keep` and older ones, which the user may want kept, and
+ * leftovers of unfinished ones.
+ */
 export function removeOtherSnapshots(directory: string, keep: EntryId): void {
   const kept = path.basename(snapshotPath(directory, keep));
   for (const name of fs.readdirSync(directory)) {
     if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
+    if (indexOf(name) < keep.index) continue;
     fs.rmSync(path.join(directory, name), { force: true });
   }
 }
 
-/** Later: only those before `keep`; a newer one has arrived and is about to be installed. */
-export function removeOlderSnapshots(directory: string, keep: EntryId): void {
-  for (const name of fs.readdirSync(directory)) {
-    const index = Number(PATTERN.exec(name)?.[1] ?? Number.POSITIVE_INFINITY);
-    if (index < keep.index) fs.rmSync(path.join(directory, name), { force: true });
-  }
+/**
+ * Later: only those before `keep`, and of those not the newest `old`; a newer one has arrived and is
+ * about to be installed.
+ */
+export function removeOlderSnapshots(directory: string, keep: EntryId, old: number): void {
+  const older = fs.readdirSync(directory).filter((name) => indexOf(name) < keep.index);
+  older.sort((left, right) => indexOf(right) - indexOf(left));
+  for (const name of older.slice(old)) fs.rmSync(path.join(directory, name), { force: true });
+}
+
+function indexOf(name: string): number {
+  return Number(PATTERN.exec(name)?.[1] ?? Number.POSITIVE_INFINITY);
 }
