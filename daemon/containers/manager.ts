@@ -63,6 +63,9 @@ export class LocalContainers {
       },
       forget: ({ id }) => this.#forget(id),
     };
+    options.images.onEvent(({ action, id, name }) => {
+      this.events.emit('image', action, id, { name });
+    });
   }
 
   /** The cluster's networks can be had from now on. */

@@ -9,10 +9,11 @@ import { MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
+import { activeConfig } from '../placement/order.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
 import { endedByItself, isStopped, isWanted, type Slot } from './slots.ts';
-import { activeConfig, currentTask, planUpdate } from './update.ts';
+import { currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */
 const PREDECESSOR_WAIT_MS = 60 * SECOND_MS;
@@ -102,7 +103,7 @@ export class ServicePlan {
       const { newest } = slot;
       const failedHere = newest.specVersion === this.#service.specVersion && endedByItself(newest);
       this.#create(newest, slot, failedHere ? newest.spec.restart.delayMs : 0);
-      const stays = runningOf(slot.live);
+      const stays = this.#mayOverlap(newest) ? runningOf(slot.live) : undefined;
       for (const task of slot.live) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
     }
   }
@@ -162,8 +163,15 @@ export class ServicePlan {
     const others = slot.live.filter((task) => task !== current);
     const startFirst = this.#startFirst || current.movedFrom !== '';
     const until = startFirst ? TaskState.RUNNING : TaskState.READY;
-    const stays = current.status.state < until ? runningOf(others) : undefined;
+    const waits = current.status.state < until && this.#mayOverlap(current);
+    const stays = waits ? runningOf(others) : undefined;
     for (const task of others) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
+  }
+
+  /** An address of a slot's own is its old task's until that has stopped. */
+  #mayOverlap({ slot }: Task): boolean {
+    const { networks } = this.#service.spec.task;
+    return networks.every(({ addresses }) => addresses[slot - 1] === undefined);
   }
 
   #wake(atMs: number | undefined): void {

@@ -64,10 +64,10 @@ test('a place has an address, is on the host that asked, runs, and is had once',
 test('an address that was asked for is given, and not to two', async () => {
   const wish = { ...WISH, address: '10.7.0.77' };
   assert.equal((await attachments.attach('c2', netId, wish)).address, '10.7.0.77');
-  await assert.rejects(attachments.attach('c3', netId, wish), /10\.7\.0\.77 is taken/);
+  await assert.rejects(attachments.attach('c3', netId, wish), /address 10\.7\.0\.77 .* is held/);
   await assert.rejects(
     attachments.attach('c3', netId, { ...WISH, address: '10.8.0.1' }),
-    /Could not attach to network att: .*no address for containers/,
+    /Could not attach to network att: address 10\.8\.0\.1 is not one/,
   );
   await until('the refused ones are gone', () => places().length === 2);
 });
