@@ -10,7 +10,7 @@ import type { InteractiveContainer } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { namespaceOf, networksOf } from './attachment.ts';
 import { connectContainer, disconnectContainer } from './connections.ts';
-import { type HostContext, interactive } from './context.ts';
+import type { HostContext } from './context.ts';
 import { LocalEvents } from './events.ts';
 import { Execs } from './execs.ts';
 import type { Managed } from './managed.ts';
@@ -100,7 +100,7 @@ export class LocalContainers {
       }
       const image = images.find(record.imageId);
       const exposed = image === undefined ? [] : exposedPorts(record.spec, image);
-      this.#keep(new StandaloneContainer(this.#context, record, interactive(container), exposed));
+      this.#keep(new StandaloneContainer(this.#context, record, container, exposed));
     }
     for (const container of containers.list()) {
       const { id, standalone } = container.config;
@@ -145,9 +145,7 @@ export class LocalContainers {
 
   /** Newest first, as Docker lists them. */
   list(): readonly Managed[] {
-    const all = this.#context.containers
-      .list()
-      .map((container) => this.#managed(interactive(container)));
+    const all = this.#context.containers.list().map((container) => this.#managed(container));
     return all.filter((each) => each !== undefined).toReversed();
   }
 
@@ -226,7 +224,7 @@ export class LocalContainers {
         mounts: containerMounts(mounts),
       });
       const exposed = exposedPorts(spec, image);
-      const made = new StandaloneContainer(this.#context, record, interactive(container), exposed);
+      const made = new StandaloneContainer(this.#context, record, container, exposed);
       this.#keep(made);
       made.emit('create');
       return made;
