@@ -23,7 +23,7 @@ const RETRY_MAX_MS = 5000;
 /** The network itself looks every second for what others changed; this compares all of it. */
 const RECONCILE_MS = 30_000;
 /** How long a starting container waits for a port that its predecessor still gives back. */
-const PORT_WAIT_MS = 3000;
+const PORT_WAIT_MS = 1000;
 const PORT_RETRY_MS = 50;
 /** A replacement often follows at once: what its predecessor used is kept that long. */
 const LINGER_MS = 2000;
@@ -171,8 +171,8 @@ export class Networks {
   }
 
   /**
-   * Ports of this host for the container, from the moment it starts: what it replaces has them
-   * until it has ended, and a little longer. SwarmError conflict names who has one.
+   * Ports of this host lead to the container, instead of those that did. What it replaces may have
+   * them a little longer than it lives. SwarmError conflict names who has one.
    */
   async publish(containerId: string, ports: readonly PublishedPort[]): Promise<void> {
     const deadlineMs = this.#clock.nowMs() + PORT_WAIT_MS;

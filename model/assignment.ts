@@ -36,7 +36,7 @@ export interface IngressAssignment {
   readonly ports: readonly {
     readonly protocol: 'tcp' | 'udp';
     readonly publishedPort: number;
-    /** '' = every address of every host. */
+    /** One address of the hosts; '' = all. */
     readonly hostAddress: string;
     readonly serviceId: string;
     readonly serviceName: string;

@@ -29,6 +29,8 @@ const PORT_MAX = 65_535;
 const REPLICAS_MAX = 1_000_000;
 /** Each one is a rule on every host and a part of every message that carries the service. */
 const PORTS_MAX = 1000;
+/** Each is as large as the whole state. */
+const KEPT_SNAPSHOTS_MAX = 1000;
 const HEARTBEAT_MIN_MS = SECOND_MS;
 const CERTIFICATE_MIN_MS = HOUR_MS;
 /** Smaller subnets have no room for a gateway, a virtual address and tasks. */
@@ -46,6 +48,20 @@ export function validateServiceSpec(spec: ServiceSpec): void {
   }
   validatePorts(spec);
   validateTaskSpec(spec.task);
+  validateAddresses(spec);
+}
+
+/** They belong to slots, and to one task of a slot at a time. */
+function validateAddresses({ task, mode, update, rollback }: ServiceSpec): void {
+  const own = task.networks.find(({ addresses }) => addresses.length > 0);
+  if (own === undefined) return;
+  const of = `addresses on network ${own.target}`;
+  if (mode.kind === 'global' || mode.kind === 'global-job') {
+    throw invalid(`${of}: a global service has no slots to give them to: leave them out`);
+  }
+  if (update.order === 'start-first' || rollback.order === 'start-first') {
+    throw invalid(`${of} need the order stop-first: two tasks cannot have one at the same time`);
+  }
 }
 
 function validateMode({ mode, task }: ServiceSpec): void {
@@ -196,6 +212,7 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   }
   checkLabels('cluster', spec.labels);
   checkWhole('task-history-limit', spec.taskHistoryLimit, 0, REPLICAS_MAX);
+  checkWhole('max-snapshots', spec.keepOldSnapshots, 0, KEPT_SNAPSHOTS_MAX);
   checkWhole('snapshot-interval', spec.snapshotInterval, 1, Number.MAX_SAFE_INTEGER);
   checkWhole(
     'log entries for slow followers',
@@ -208,9 +225,6 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   }
   if (!(spec.certificateExpiryMs >= CERTIFICATE_MIN_MS)) {
     throw invalid('cert-expiry is too short: use at least 1h');
-  }
-  if (spec.autoLockManagers) {
-    throw new SwarmError('unsupported', 'autolock is not built yet: leave it off');
   }
 }
 

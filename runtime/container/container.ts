@@ -89,8 +89,9 @@ export class ManagedContainer implements Container {
     return this.#life.exit;
   }
 
-  start(): Promise<void> {
-    return this.#life.start();
+  async start(): Promise<void> {
+    await this.#life.start();
+    this.#context.onStart(this);
   }
 
   wait(): Promise<ExitRecord> {

@@ -17,6 +17,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }
   reach: () => import('./reach.ts'),
   writes: () => import('./writes.ts'),
   pull: () => import('./pull.ts'),
+  overlay: () => import('./overlay.ts'),
   calm: () => import('./calm.ts'),
 };
 

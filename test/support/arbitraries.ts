@@ -54,6 +54,7 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   heartbeatPeriodMs: whole,
   certificateExpiryMs: whole,
   snapshotInterval: whole,
+  keepOldSnapshots: u32,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
   forceRotate: whole,
@@ -65,6 +66,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  unlockKey: text,
   rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
     nil: undefined,
   }),
@@ -151,7 +153,7 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
       volume: fc.option(
         fc.record({
           labels: plainLabels,
-          driver: text,
+          driver: fc.constantFrom('', 'local'),
           driverOptions: plainLabels,
           noCopy: fc.boolean(),
         }),

@@ -24,6 +24,7 @@ export function clusterSpecToWire(spec: ClusterSpec): WireClusterSpec {
     taskHistoryLimit: toU32(spec.taskHistoryLimit, 'taskHistoryLimit'),
     heartbeatPeriodMs: toU64(spec.heartbeatPeriodMs, 'heartbeatPeriodMs'),
     certificateExpiryMs: toU64(spec.certificateExpiryMs, 'certificateExpiryMs'),
+    keepOldSnapshots: toU32(spec.keepOldSnapshots, 'keepOldSnapshots'),
     snapshotInterval: toU64(spec.snapshotInterval, 'snapshotInterval'),
     logEntriesForSlowFollowers: toU64(
       spec.logEntriesForSlowFollowers,
@@ -42,6 +43,7 @@ export function clusterSpecFromWire(wire: WireClusterSpec): ClusterSpec {
     taskHistoryLimit: wire.taskHistoryLimit,
     heartbeatPeriodMs: fromU64(wire.heartbeatPeriodMs, 'heartbeatPeriodMs'),
     certificateExpiryMs: fromU64(wire.certificateExpiryMs, 'certificateExpiryMs'),
+    keepOldSnapshots: wire.keepOldSnapshots,
     snapshotInterval: fromU64(wire.snapshotInterval, 'snapshotInterval'),
     logEntriesForSlowFollowers: fromU64(
       wire.logEntriesForSlowFollowers,
