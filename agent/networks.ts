@@ -5,11 +5,16 @@
  */
 import { assert } from '../base/assert.ts';
 import type { Clock, Timer } from '../base/clock.ts';
-import { messageOf, SwarmError } from '../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Signal } from '../base/queue.ts';
 import type { IngressAssignment, NetworkAssignment } from '../model/assignment.ts';
-import type { Attachment, AttachRequest, HostNetwork } from '../runtime/net/types.ts';
+import type {
+  Attachment,
+  AttachRequest,
+  HostNetwork,
+  PublishedPort,
+} from '../runtime/net/types.ts';
 
 /** How long a task waits for a network that was assigned with it to be made on this host. */
 export const NETWORK_READY_MS = 10_000;
@@ -17,6 +22,9 @@ const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
 /** The network itself looks every second for what others changed; this compares all of it. */
 const RECONCILE_MS = 30_000;
+/** How long a starting container waits for a port that its predecessor still gives back. */
+const PORT_WAIT_MS = 1000;
+const PORT_RETRY_MS = 50;
 /** A replacement often follows at once: what its predecessor used is kept that long. */
 const LINGER_MS = 2000;
 
@@ -159,6 +167,24 @@ export class Networks {
     } catch (error) {
       this.#users.delete(request.containerId);
       throw error;
+    }
+  }
+
+  /**
+   * Ports of this host lead to the container, instead of those that did. What it replaces may have
+   * them a little longer than it lives. SwarmError conflict names who has one.
+   */
+  async publish(containerId: string, ports: readonly PublishedPort[]): Promise<void> {
+    const deadlineMs = this.#clock.nowMs() + PORT_WAIT_MS;
+    for (;;) {
+      try {
+        await this.#network.publish(containerId, ports);
+        return;
+      } catch (error) {
+        const isLate = this.#clock.nowMs() >= deadlineMs;
+        if (!hasCode(error, 'conflict') || isLate) throw error;
+      }
+      await this.#clock.sleep(PORT_RETRY_MS);
     }
   }
 

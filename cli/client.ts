@@ -3,6 +3,7 @@
  * Answers other than 2xx become a SwarmError with the daemon's own line.
  */
 import { request as httpRequest, type IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
 import { type ErrorCode, SwarmError } from '../base/errors.ts';
 
 export const DEFAULT_HOST = 'unix:///run/tsswarm/tsswarm.sock';
@@ -48,6 +49,13 @@ const CODES: Readonly<Record<number, ErrorCode>> = {
   507: 'exhausted',
 };
 
+export interface Hijacked {
+  readonly socket: Duplex;
+  readonly framed: boolean;
+}
+
+const RAW_STREAM = 'application/vnd.docker.raw-stream';
+
 export class ApiClient {
   readonly address: string;
   readonly #target: Target;
@@ -88,6 +96,41 @@ export class ApiClient {
     throw new SwarmError(CODES[status] ?? 'internal', messageIn(text, status));
   }
 
+  /**
+   * A request whose connection becomes a stream both ways (attach, exec). `framed`: output comes in
+   * frames that say which stream it is of.
+   */
+  hijack(path: string, options: RequestOptions = {}): Promise<Hijacked> {
+    return new Promise((resolve, reject) => {
+      const body = options.body === undefined ? '' : JSON.stringify(options.body);
+      const request = httpRequest({
+        ...this.#target,
+        method: 'POST',
+        path: `${prefixOf(path)}${path}${queryText(options.query)}`,
+        headers: {
+          Host: 'tsswarm',
+          Connection: 'Upgrade',
+          Upgrade: 'tcp',
+          'Content-Type': 'application/json',
+          'Content-Length': String(Buffer.byteLength(body)),
+        },
+      });
+      request.on('upgrade', (answer, socket, head) => {
+        if (head.length > 0) socket.unshift(head);
+        const framed = answer.headers['content-type'] !== RAW_STREAM;
+        resolve({ socket, framed });
+      });
+      request.on('response', (answer) => {
+        readAll(answer).then((text) => {
+          const status = answer.statusCode ?? 500;
+          reject(new SwarmError(CODES[status] ?? 'internal', messageIn(text, status)));
+        }, reject);
+      });
+      request.on('error', (error) => reject(this.#unreachable(error)));
+      request.end(body);
+    });
+  }
+
   #send(method: string, path: string, options: RequestOptions): Promise<IncomingMessage> {
     return new Promise((resolve, reject) => {
       const headers: Record<string, string> = { Host: 'tsswarm', ...options.headers };
@@ -96,13 +139,12 @@ export class ApiClient {
         headers['Content-Type'] = 'application/json';
         headers['Content-Length'] = String(Buffer.byteLength(body));
       }
-      if (options.upload !== undefined) headers['Content-Type'] = 'application/x-tar';
-      const prefix = path.startsWith('/tsswarm/') ? '' : API_PREFIX;
+      if (options.upload !== undefined) headers['Content-Type'] ??= 'application/x-tar';
       const request = httpRequest(
         {
           ...this.#target,
           method,
-          path: `${prefix}${path}${queryText(options.query)}`,
+          path: `${prefixOf(path)}${path}${queryText(options.query)}`,
           headers,
           signal: options.signal,
         },
@@ -137,6 +179,11 @@ export class ApiClient {
       { cause: error },
     );
   }
+}
+
+/** Our own paths have no version. */
+function prefixOf(path: string): string {
+  return path.startsWith('/tsswarm/') ? '' : API_PREFIX;
 }
 
 async function upload(

@@ -4,6 +4,7 @@
  * and end with status 1.
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from 'commander';
+import { SwarmError } from '../base/errors.ts';
 
 export type { Command };
 export { CommanderError, Option };
@@ -61,6 +62,15 @@ export function addCommand(parent: Command, usage: string, description: string):
   for (const argument of args) command.argument(argument);
   parent.addCommand(command);
   return command;
+}
+
+/** A flag that docker has and that cannot be had here: it says why, and what to do instead. */
+export function refused(command: Command, usage: string, why: string): void {
+  const option = new Option(usage, `not supported: ${why}`).hideHelp();
+  command.addOption(option);
+  command.on(`option:${option.name()}`, () => {
+    throw new SwarmError('unsupported', `${option.long} is not supported: ${why}`);
+  });
 }
 
 /** For options that may be given many times; the value is the list in order. */

@@ -12,6 +12,54 @@ export interface Group {
   readonly load: () => Promise<Register>;
 }
 
+/** Short forms of container's commands. */
+const CONTAINER_COMMANDS: readonly (readonly [string, string])[] = [
+  ['run', 'make a container and start it'],
+  ['exec', 'run a program in a container, or in a task or service on any host'],
+  ['logs', 'what a container (or a task on any host) wrote'],
+  ['cp', 'copy files from or to CONTAINER:PATH or TASK:PATH'],
+  ['stats', 'what containers (or tasks) use, as it changes'],
+  ['top', 'processes of a container or task'],
+  ['attach', 'be with a container that runs'],
+  ['create', 'make a container, not started'],
+  ['start', 'start containers'],
+  ['stop', 'end containers'],
+  ['restart', 'end containers and start them again'],
+  ['kill', 'send containers a signal'],
+  ['pause', 'hold containers still'],
+  ['unpause', 'let containers go on'],
+  ['wait', 'wait until containers end'],
+  ['rm', 'remove containers'],
+  ['rename', 'give a container another name'],
+  ['port', 'where its ports are published'],
+  ['diff', 'files that changed since it was made'],
+  ['export', 'a root file system as a tar'],
+];
+
+/** Short forms of image's commands. */
+const IMAGE_COMMANDS: readonly (readonly [string, string, ImageRegistrar])[] = [
+  ['pull', 'get an image from a registry', 'registerPull'],
+  ['push', 'send an image to a registry', 'registerPush'],
+  ['images', 'list images of this host', 'registerImages'],
+  ['rmi', 'remove images', 'registerRmi'],
+  ['save', 'write images to a tar', 'registerSave'],
+  ['load', 'load images from a tar', 'registerLoad'],
+  ['import', 'make an image of a root file system tar', 'registerImport'],
+  ['tag', 'give an image another name', 'registerTag'],
+  ['history', 'how an image was made', 'registerHistory'],
+];
+
+type ImageRegistrar =
+  | 'registerPull'
+  | 'registerPush'
+  | 'registerImages'
+  | 'registerRmi'
+  | 'registerSave'
+  | 'registerLoad'
+  | 'registerImport'
+  | 'registerTag'
+  | 'registerHistory';
+
 export const GROUPS: readonly Group[] = [
   {
     name: 'init',
@@ -34,6 +82,11 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./swarm.ts')).registerLeave,
   },
   {
+    name: 'swarm',
+    about: 'the swarm as a whole: its settings, certificates and lock',
+    load: async () => (await import('./swarmSettings.ts')).registerSwarm,
+  },
+  {
     name: 'node',
     about: 'the hosts of the swarm',
     load: async () => (await import('./node.ts')).registerNode,
@@ -49,6 +102,21 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./stack/commands.ts')).registerStack,
   },
   {
+    name: 'secret',
+    about: 'secrets that services get as files in memory',
+    load: async () => (await import('./data.ts')).registerSecret,
+  },
+  {
+    name: 'config',
+    about: 'configurations that services get as files',
+    load: async () => (await import('./data.ts')).registerConfig,
+  },
+  {
+    name: 'volume',
+    about: 'named volumes of this host',
+    load: async () => (await import('./volume.ts')).registerVolume,
+  },
+  {
     name: 'network',
     about: 'networks that span hosts',
     load: async () => (await import('./network.ts')).registerNetwork,
@@ -56,7 +124,47 @@ export const GROUPS: readonly Group[] = [
   {
     name: 'image',
     about: 'images on this host',
-    load: async () => (await import('./image.ts')).registerImage,
+    load: async () => (await import('./image/commands.ts')).registerImage,
+  },
+  {
+    name: 'container',
+    about: 'containers of this host',
+    load: async () => (await import('./container/commands.ts')).registerContainer,
+  },
+  {
+    name: 'ps',
+    about: 'list containers of this host',
+    load: async () => (await import('./container/commands.ts')).registerPs,
+  },
+  ...CONTAINER_COMMANDS.map(([name, about]) => ({
+    name,
+    about,
+    load: async () => (await import('./container/commands.ts')).BOTH[name],
+  })),
+  ...IMAGE_COMMANDS.map(([name, about, registrar]) => ({
+    name,
+    about,
+    load: async () => (await import('./image/commands.ts'))[registrar],
+  })),
+  {
+    name: 'login',
+    about: 'log in to a registry',
+    load: async () => (await import('./login.ts')).registerLogin,
+  },
+  {
+    name: 'logout',
+    about: 'forget what a registry is logged in to with',
+    load: async () => (await import('./login.ts')).registerLogout,
+  },
+  {
+    name: 'system',
+    about: 'the daemon: what it holds, events, clearing up',
+    load: async () => (await import('./systemGroup.ts')).registerSystem,
+  },
+  {
+    name: 'inspect',
+    about: 'details of anything, by name or id',
+    load: async () => (await import('./systemGroup.ts')).registerInspect,
   },
   {
     name: 'info',

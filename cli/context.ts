@@ -13,7 +13,7 @@ export interface Terminal {
   readonly isTty: boolean;
   readonly columns: number;
   readonly rows: number;
-  write(text: string): void;
+  write(text: string | Uint8Array): void;
 }
 
 export interface Context {

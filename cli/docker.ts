@@ -22,7 +22,12 @@ export interface NodeJson extends Meta {
     readonly Hostname: string;
     readonly Platform: { readonly Architecture: string; readonly OS: string };
     readonly Resources: { readonly NanoCPUs: number; readonly MemoryBytes: number };
-    readonly Engine: { readonly EngineVersion: string; readonly Labels?: LabelMap };
+    readonly Engine: {
+      readonly EngineVersion: string;
+      readonly Labels?: LabelMap;
+      readonly Plugins?: readonly { readonly Type: string; readonly Name: string }[];
+    };
+    readonly TLSInfo?: TlsInfoJson;
   };
   readonly Status: { readonly State: string; readonly Message?: string; readonly Addr: string };
   readonly ManagerStatus?: {
@@ -259,8 +264,30 @@ export interface ImageJson {
   readonly Size: number;
 }
 
+export interface SwarmSpecJson {
+  Orchestration?: { TaskHistoryRetentionLimit?: number };
+  Raft?: { SnapshotInterval?: number; KeepOldSnapshots?: number };
+  Dispatcher?: { HeartbeatPeriod?: number };
+  CAConfig?: {
+    NodeCertExpiry?: number;
+    ExternalCAs?: object[];
+    SigningCACert?: string;
+    SigningCAKey?: string;
+    ForceRotate?: number;
+  };
+  EncryptionConfig?: { AutoLockManagers?: boolean };
+}
+
+export interface TlsInfoJson {
+  readonly TrustRoot?: string;
+  readonly CertIssuerSubject?: string;
+  readonly CertIssuerPublicKey?: string;
+}
+
 export interface SwarmJson extends Meta {
-  readonly Spec: object;
+  readonly Spec: SwarmSpecJson;
+  readonly TLSInfo?: TlsInfoJson;
+  readonly RootRotationInProgress?: boolean;
   readonly JoinTokens: { readonly Worker: string; readonly Manager: string };
 }
 

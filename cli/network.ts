@@ -1,7 +1,8 @@
 /** network: overlay networks of the swarm, and the host's own. */
+import { BlockList, isIP } from 'node:net';
 import { SwarmError } from '../base/errors.ts';
 import { filtersText } from './client.ts';
-import { addCommand, type Command, collect } from './command.ts';
+import { addCommand, type Command, collect, refused } from './command.ts';
 import { forEachName, parseFilters, type Run } from './context.ts';
 import type { NetworkJson } from './docker.ts';
 import {
@@ -11,15 +12,22 @@ import {
   printList,
   printObjects,
 } from './output/list.ts';
+import { confirmPrune, printReclaimed } from './prune.ts';
 
 interface CreateFlags {
   readonly driver: string;
-  readonly subnet?: string;
-  readonly gateway?: string;
-  readonly ipRange?: string;
+  readonly subnet?: string[];
+  readonly gateway?: string[];
+  readonly ipRange?: string[];
+  readonly auxAddress?: string[];
+  readonly ipamDriver?: string;
+  readonly ipamOpt?: string[];
   readonly internal?: boolean;
   readonly attachable?: boolean;
+  readonly ingress?: boolean;
+  readonly ipv4?: boolean;
   readonly ipv6?: boolean;
+  readonly scope?: string;
   readonly label?: string[];
   readonly opt?: string[];
 }
@@ -27,26 +35,9 @@ interface CreateFlags {
 const ID_LENGTH = 12;
 
 export function registerNetwork(program: Command, run: Run): void {
-  const network = addCommand(program, 'network', 'networks that span hosts');
-  addCommand(network, 'create <name>', 'make an overlay network')
-    .option('-d, --driver <name>', 'only overlay', 'overlay')
-    .option('--subnet <cidr>', 'addresses of the network (default: from the swarm’s pools)')
-    .option('--gateway <address>', 'its gateway')
-    .option('--ip-range <cidr>', 'part of the subnet that tasks get addresses from')
-    .option('--internal', 'no way to the outside')
-    .option('--attachable', 'containers outside services may use it')
-    .option('--ipv6', 'also IPv6')
-    .option('--label <key=value>', 'may be repeated', collect)
-    .option('-o, --opt <key=value>', 'options of the driver; may be repeated', collect)
-    .action((name: string, flags: CreateFlags) =>
-      run(async (context) => {
-        const created = await context.client.post<{ Id: string }>(
-          '/networks/create',
-          networkJson(name, flags),
-        );
-        context.out.write(`${created.Id}\n`);
-      }),
-    );
+  const network = addCommand(program, 'network', 'networks that span hosts, and those of this one');
+  registerCreate(network, run);
+  registerUse(network, run);
   addCommand(network, 'ls', 'list them')
     .option('-f, --filter <key=value>', 'id, name, driver, scope, label, type', collect)
     .option('--format <template>', 'a Go template, "table ..." or "json"')
@@ -77,14 +68,111 @@ export function registerNetwork(program: Command, run: Run): void {
         printObjects(context, found, flags);
       }),
     );
-  addCommand(network, 'rm <network...>', 'remove networks').action((names: string[]) =>
-    run((context) =>
-      forEachName(context, names, async (name) => {
-        await context.client.delete(`/networks/${encodeURIComponent(name)}`);
-        context.out.write(`${name}\n`);
-      }),
-    ),
+  addCommand(network, 'rm <network...>', 'remove networks')
+    .alias('remove')
+    .option('-f, --force', 'no error when there is none')
+    .action((names: string[], flags: { force?: boolean }) =>
+      run((context) =>
+        forEachName(context, names, async (name) => {
+          try {
+            await context.client.delete(`/networks/${encodeURIComponent(name)}`);
+          } catch (error) {
+            const isGone = error instanceof SwarmError && error.code === 'not_found';
+            if (!isGone || flags.force !== true) throw error;
+          }
+          context.out.write(`${name}\n`);
+        }),
+      ),
+    );
+}
+
+function registerCreate(network: Command, run: Run): void {
+  const create = addCommand(network, 'create <name>', 'make a network')
+    .option('-d, --driver <name>', 'overlay, or bridge for this host alone', 'overlay')
+    .option('--subnet <cidr>', 'addresses of the network (default: from the pools)', collect)
+    .option('--gateway <address>', 'the gateway of a subnet', collect)
+    .option('--ip-range <cidr>', 'part of a subnet that addresses are taken from', collect)
+    .option('--aux-address <name=address>', 'an address that is never given', collect)
+    .option('--internal', 'no way to the outside')
+    .option('--attachable', 'containers outside services may use it')
+    .option('--ingress', 'the network of published ports')
+    .option('--ipv4', 'also IPv4, which is the default')
+    .option('--no-ipv4', 'without IPv4')
+    .option('--ipv6', 'also IPv6')
+    .option('--scope <word>', 'swarm, or local for this host alone')
+    .option('--ipam-driver <name>', 'only default')
+    .option('--ipam-opt <key=value>', 'options of the address driver', collect)
+    .option('--label <key=value>', 'may be repeated', collect)
+    .option('-o, --opt <key=value>', 'options of the driver; may be repeated', collect);
+  const why = 'write the settings of each network with its own create';
+  refused(create, '--config-from <network>', why);
+  refused(create, '--config-only', why);
+  create.action((name: string, flags: CreateFlags) =>
+    run(async (context) => {
+      const body = networkJson(name, flags);
+      const made = await context.client.post<{ Id: string; Warning?: string }>(
+        '/networks/create',
+        body,
+      );
+      if ((made.Warning ?? '') !== '') context.err.write(`warning: ${made.Warning}\n`);
+      context.out.write(`${made.Id}\n`);
+    }),
   );
+}
+
+interface ConnectFlags {
+  readonly alias?: string[];
+  readonly driverOpt?: string[];
+  readonly ip?: string;
+  readonly ip6?: string;
+  readonly gwPriority?: string;
+}
+
+function registerUse(network: Command, run: Run): void {
+  const connect = addCommand(network, 'connect <network> <container>', 'put a container on one')
+    .option('--alias <name>', 'a further name of it there; may be repeated', collect)
+    .option('--driver-opt <key=value>', 'options of the driver; may be repeated', collect)
+    .option('--gw-priority <number>', 'the network of the highest gives the way out')
+    .option('--ip <address>', 'its IPv4 address there')
+    .option('--ip6 <address>', 'its IPv6 address there');
+  refused(connect, '--link <container>', 'containers of a network find each other by name');
+  refused(connect, '--link-local-ip <address>', 'link-local addresses cannot be given');
+  connect.action((name: string, container: string, flags: ConnectFlags) =>
+    run(async (context) => {
+      await context.client.post(`/networks/${encodeURIComponent(name)}/connect`, {
+        Container: container,
+        EndpointConfig: {
+          IPAMConfig: { IPv4Address: flags.ip, IPv6Address: flags.ip6 },
+          Aliases: flags.alias,
+          DriverOpts: flags.driverOpt === undefined ? undefined : pairs(flags.driverOpt),
+          GwPriority: flags.gwPriority === undefined ? undefined : Number(flags.gwPriority),
+        },
+      });
+    }),
+  );
+  addCommand(network, 'disconnect <network> <container>', 'take a container off one')
+    .option('-f, --force', 'even if it does not run')
+    .action((name: string, container: string, flags: { force?: boolean }) =>
+      run(async (context) => {
+        const path = `/networks/${encodeURIComponent(name)}/disconnect`;
+        await context.client.post(path, { Container: container, Force: flags.force === true });
+      }),
+    );
+  addCommand(network, 'prune', 'remove networks that nothing uses')
+    .option('-f, --force', 'do not ask')
+    .option('--filter <key=value>', 'until, label', collect)
+    .action((flags: { force?: boolean; filter?: string[] }) =>
+      run(async (context) => {
+        const warning = 'This will remove all custom networks not used by at least one container.';
+        if (!(await confirmPrune(context, warning, flags.force))) return;
+        const done = await context.client.post<{ NetworksDeleted: string[] | null }>(
+          '/networks/prune',
+          undefined,
+          { filters: filtersText(parseFilters(flags.filter)) },
+        );
+        printReclaimed(context, 'Deleted Networks', done.NetworksDeleted);
+      }),
+    );
 }
 
 function columns(id: (item: NetworkJson) => string): Column<NetworkJson>[] {
@@ -99,20 +187,70 @@ function columns(id: (item: NetworkJson) => string): Column<NetworkJson>[] {
   ];
 }
 
-function networkJson(name: string, flags: CreateFlags): object {
-  if (flags.subnet === undefined && (flags.gateway ?? flags.ipRange) !== undefined) {
-    throw new SwarmError('invalid', '--gateway and --ip-range need a --subnet');
+interface Pool {
+  readonly Subnet: string;
+  Gateway?: string;
+  IPRange?: string;
+  AuxiliaryAddresses?: Record<string, string>;
+}
+
+function contains(subnet: string, address: string): boolean {
+  const [base, bits] = subnet.split('/');
+  const family = base.includes(':') ? 'ipv6' : 'ipv4';
+  const [plain] = address.split('/');
+  if (isIP(base) === 0 || isIP(plain) !== isIP(base)) return false;
+  const block = new BlockList();
+  block.addSubnet(base, Number(bits), family);
+  return block.check(plain, family);
+}
+
+/** Each gateway, range and address goes with the subnet that it is in. */
+function pools(flags: CreateFlags): Pool[] {
+  const all = (flags.subnet ?? [])
+    .flatMap((text) => text.split(','))
+    .map((Subnet): Pool => {
+      const [base, bits = ''] = Subnet.split('/');
+      if (isIP(base) === 0 || !/^\d+$/.test(bits)) {
+        throw new SwarmError('invalid', `--subnet: "${Subnet}" is no subnet: write 10.5.0.0/24`);
+      }
+      return { Subnet };
+    });
+  const poolOf = (flag: string, address: string): Pool => {
+    const pool = all.find((item) => contains(item.Subnet, address));
+    if (pool !== undefined) return pool;
+    if (all.length === 0) throw new SwarmError('invalid', `${flag} needs a --subnet`);
+    throw new SwarmError('invalid', `${flag}: "${address}" is in no --subnet`);
+  };
+  for (const gateway of flags.gateway ?? []) poolOf('--gateway', gateway).Gateway = gateway;
+  for (const range of flags.ipRange ?? []) poolOf('--ip-range', range).IPRange = range;
+  for (const [name, address] of Object.entries(pairs(flags.auxAddress ?? []))) {
+    const pool = poolOf('--aux-address', address);
+    pool.AuxiliaryAddresses = { ...pool.AuxiliaryAddresses, [name]: address };
   }
-  const pool = { Subnet: flags.subnet, Gateway: flags.gateway, IPRange: flags.ipRange };
+  return all;
+}
+
+function networkJson(name: string, flags: CreateFlags): object {
+  const Config = pools(flags);
+  const isPlain = Config.length === 0 && flags.ipamDriver === undefined;
   return {
     Name: name,
     Driver: flags.driver,
     Internal: flags.internal === true,
     Attachable: flags.attachable === true,
+    Ingress: flags.ingress === true,
+    EnableIPv4: flags.ipv4,
     EnableIPv6: flags.ipv6 === true,
+    Scope: flags.scope,
     Labels: pairs(flags.label ?? []),
     Options: pairs(flags.opt ?? []),
-    IPAM: flags.subnet === undefined ? undefined : { Config: [pool] },
+    IPAM: isPlain
+      ? undefined
+      : {
+          Driver: flags.ipamDriver ?? 'default',
+          Options: flags.ipamOpt === undefined ? undefined : pairs(flags.ipamOpt),
+          Config,
+        },
   };
 }
 

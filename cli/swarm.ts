@@ -4,6 +4,7 @@ import { SwarmError } from '../base/errors.ts';
 import { addCommand, type Command, collect, whole } from './command.ts';
 import type { Context, Run } from './context.ts';
 import type { InfoJson, SwarmJson } from './docker.ts';
+import { externalCas, printUnlockKey } from './swarmSettings.ts';
 
 interface InitFlags {
   readonly advertiseAddr?: string;
@@ -17,6 +18,10 @@ interface InitFlags {
   readonly certExpiry?: string;
   readonly dispatcherHeartbeat?: string;
   readonly snapshotInterval?: number;
+  readonly autolock?: boolean;
+  readonly dataPathAddr?: string;
+  readonly externalCa?: string[];
+  readonly maxSnapshots?: number;
 }
 
 const LISTEN = '0.0.0.0:2377';
@@ -29,6 +34,10 @@ export function registerInit(program: Command, run: Run): void {
     .option('--default-addr-pool <cidr>', 'pool for networks; may be repeated', collect)
     .option('--default-addr-pool-mask-length <bits>', 'size of each network', whole)
     .option('--data-path-port <port>', 'UDP port between hosts', whole)
+    .option('--autolock', 'a restarted manager wants an unlock key')
+    .option('--data-path-addr <address>', 'address or interface for traffic between containers')
+    .option('--external-ca <options>', 'who signs certificates instead', collect)
+    .option('--max-snapshots <count>', 'snapshots kept besides the newest', whole)
     .option('--force-new-cluster', 'not built yet: a new swarm from this manager’s state')
     .option('--task-history-limit <count>', 'ended tasks kept per slot', whole)
     .option('--cert-expiry <duration>', 'how long certificates of hosts last')
@@ -43,6 +52,7 @@ async function init(context: Context, flags: InitFlags): Promise<void> {
   const nodeId = await context.client.post<string>('/swarm/init', {
     ListenAddr: flags.listenAddr,
     AdvertiseAddr: flags.advertiseAddr ?? '',
+    DataPathAddr: flags.dataPathAddr,
     DataPathPort: flags.dataPathPort,
     DefaultAddrPool: flags.defaultAddrPool,
     SubnetSize: flags.defaultAddrPoolMaskLength,
@@ -50,9 +60,13 @@ async function init(context: Context, flags: InitFlags): Promise<void> {
     Availability: flags.availability,
     Spec: {
       Orchestration: { TaskHistoryRetentionLimit: flags.taskHistoryLimit },
-      Raft: { SnapshotInterval: flags.snapshotInterval },
+      Raft: { SnapshotInterval: flags.snapshotInterval, KeepOldSnapshots: flags.maxSnapshots },
       Dispatcher: { HeartbeatPeriod: nanoseconds(flags.dispatcherHeartbeat) },
-      CAConfig: { NodeCertExpiry: nanoseconds(flags.certExpiry) },
+      CAConfig: {
+        NodeCertExpiry: nanoseconds(flags.certExpiry),
+        ...(flags.externalCa === undefined ? {} : { ExternalCAs: externalCas(flags.externalCa) }),
+      },
+      ...(flags.autolock === true ? { EncryptionConfig: { AutoLockManagers: true } } : {}),
     },
   });
   context.out.write(`Swarm initialized: this host (${nodeId}) is now a manager.\n\n`);
@@ -63,6 +77,7 @@ async function init(context: Context, flags: InitFlags): Promise<void> {
   const swarm = await context.client.get<SwarmJson>('/swarm');
   await printJoin(context, 'worker', swarm.JoinTokens.Worker);
   context.out.write('To add another manager, run: tsswarm join-token manager\n');
+  if (flags.autolock === true) await printUnlockKey(context);
 }
 
 /** The line to run on another host. */
@@ -79,6 +94,7 @@ interface JoinFlags {
   readonly advertiseAddr?: string;
   readonly listenAddr: string;
   readonly availability: string;
+  readonly dataPathAddr?: string;
 }
 
 export function registerJoin(program: Command, run: Run): void {
@@ -87,6 +103,7 @@ export function registerJoin(program: Command, run: Run): void {
     .option('--advertise-addr <address>', 'address other hosts reach this one at, or its interface')
     .option('--listen-addr <address>', 'address to listen on', LISTEN)
     .option('--availability <word>', 'active, pause or drain', 'active')
+    .option('--data-path-addr <address>', 'address or interface for traffic between containers')
     .action((managers: string[], flags: JoinFlags) =>
       run(async (context) => {
         if (flags.token === undefined) {
@@ -99,6 +116,7 @@ export function registerJoin(program: Command, run: Run): void {
           ListenAddr: flags.listenAddr,
           AdvertiseAddr: flags.advertiseAddr ?? '',
           RemoteAddrs: managers,
+          DataPathAddr: flags.dataPathAddr,
           JoinToken: flags.token,
           Availability: flags.availability,
         });

@@ -67,6 +67,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     makeDirectories(dirname(address.path), 0o755);
     await api.listenUnix(address.path, { group: options.socketGroup });
   }
+  node.serveApi((connection) => api.accept(connection));
   notifySystemd('READY=1');
   log.info('the daemon is ready', { version: VERSION, api: addresses.map(addressText) });
   void missingFeatures().then((lines) => {

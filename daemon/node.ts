@@ -14,6 +14,7 @@
 
 import { rm } from 'node:fs/promises';
 import { join as joinPath } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { describeHost } from '../agent/describe.ts';
 import type { Timer } from '../base/clock.ts';
@@ -24,6 +25,7 @@ import { requestCertificate, withdrawJoin } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
 import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
+import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
 import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
 import { foundCluster } from './bootstrap.ts';
@@ -35,6 +37,7 @@ import { requireKernel } from './kernel.ts';
 import { parseUnlockKey } from './keyFile.ts';
 import { checkReachable } from './reachable.ts';
 import { SwarmNode, type SwarmNodeOptions } from './swarmNode.ts';
+import { NodeTaskHosts } from './taskHosts.ts';
 import { readTaskLogs } from './taskLogs.ts';
 import type {
   DaemonNode,
@@ -60,6 +63,7 @@ const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
   readonly version: string;
+  readonly taskHosts: NodeTaskHosts;
   readonly host: HostRooms;
   readonly #environment: Environment;
   readonly #options: DaemonOptions;
@@ -70,6 +74,7 @@ export class Node implements DaemonNode {
   #state: LocalState = 'inactive';
   #error = '';
   #waiting: Timer | undefined;
+  #acceptApi: ((connection: Duplex) => void) | undefined;
   #swarm: SwarmNode | undefined;
   #description: NodeDescription | undefined;
   #describedAtMs = 0;
@@ -86,6 +91,17 @@ export class Node implements DaemonNode {
     this.#runtime = runtime;
     this.host = host;
     this.#identity = new Identity(options.dataRoot, environment.random);
+    this.taskHosts = new NodeTaskHosts({
+      containers: () => runtime.containers.list(),
+      ownNodeId: () => this.#swarm?.membership.nodeId ?? '',
+      view: () => this.#swarm?.manager?.control.store,
+      channelTo: (address) => this.#connection(address),
+    });
+  }
+
+  /** Connections that other managers open to this host's API go to `accept` from now on. */
+  serveApi(accept: (connection: Duplex) => void): void {
+    this.#acceptApi = accept;
   }
 
   get images(): ImageStore {
@@ -236,6 +252,11 @@ export class Node implements DaemonNode {
     );
   }
 
+  #connection(address: string): RpcChannel {
+    if (this.#swarm !== undefined) return this.#swarm.channelTo(address);
+    throw new SwarmError('unavailable', 'this node is in no swarm any more');
+  }
+
   heartbeatAges(): ReadonlyMap<string, number> {
     return this.#swarm?.manager?.heartbeatAges() ?? new Map();
   }
@@ -266,6 +287,10 @@ export class Node implements DaemonNode {
       runtime: this.#runtime,
       journalDirectory: joinPath(this.#options.dataRoot, 'agent'),
       describe: () => this.#describe(),
+      acceptApi: (connection) => {
+        if (this.#acceptApi === undefined) connection.destroy();
+        else this.#acceptApi(connection);
+      },
       onRemoved: (reason) => this.#removed(reason),
     };
   }
@@ -390,24 +415,27 @@ export class Node implements DaemonNode {
     await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
-    await this.#forget();
+    await this.#forget(force ? 0 : LEAVE_GRACE_MS);
     if (swarm === undefined) return;
     const { membership, credentials } = swarm;
     await sayLeft(this.#environment, membership, credentials);
   }
 
-  /** Ends what the swarm ran here and erases the identity. */
-  async #forget(): Promise<void> {
+  /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
+  async #forget(graceMs: number): Promise<void> {
     const { containers, memoryFiles, network } = this.#runtime;
     const standalone = containers.list().filter((each) => each.config.standalone === true);
-    for (const container of containers.list()) {
-      if (container.config.standalone === true) continue;
-      await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
-        // Removing it below kills what would not stop.
-        this.#environment.log.warn('container did not stop', { error: messageOf(error) });
-      });
+    const ends = containers.list().map(async (container) => {
+      if (container.config.standalone === true) return;
+      if (container.state === 'running' && graceMs > 0) {
+        await container.stop(graceMs).catch((error: unknown) => {
+          // Removing it below kills what would not stop.
+          this.#environment.log.warn('container did not stop', { error: messageOf(error) });
+        });
+      }
       await container.remove();
-    }
+    });
+    await Promise.all(ends);
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
     await network.prune(new Set(standalone.map((each) => each.config.id)));
     await network.setSelf(undefined);

@@ -9,6 +9,7 @@
  * | manager | also Raft and the manager's services | #changeRole on a session that says worker |
  */
 
+import type { Duplex } from 'node:stream';
 import { Agent } from '../agent/agent.ts';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { Host as HostService } from '../agent/host.ts';
@@ -32,6 +33,7 @@ import type { Identity, Membership } from './identity.ts';
 import { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
 import { TrustFollower } from './trustFollower.ts';
+import { tunnelHandlers } from './tunnel.ts';
 import type { TaskLogQuery } from './types.ts';
 
 /** Renewal, role and roots may each ask at once. */
@@ -47,6 +49,8 @@ export interface SwarmNodeOptions {
   readonly describe: () => NodeDescription;
   /** The store's first transaction, when this node founds the swarm. */
   readonly founding?: readonly Change[];
+  /** Serves what another manager asks of this host's API over a connection of its own. */
+  readonly acceptApi?: (connection: Duplex) => void;
   /** A user waits until this node has joined in the role it was given. */
   readonly joining?: boolean;
   /** Called once when the cluster says that this node was removed from it. */
@@ -176,6 +180,8 @@ export class SwarmNode {
       logs: (taskId, query, signal) => this.#agent.taskLogs(taskId, query, signal),
     });
     this.#server.handle(Host, hostHandlers(host));
+    const { acceptApi } = this.#options;
+    if (acceptApi !== undefined) this.#server.handle(Host, tunnelHandlers(acceptApi));
     await this.#server.listen({ host: listenHost, port, tls: this.#credentials });
     try {
       if (this.#membership.role === 'manager') await this.#resumeManager();

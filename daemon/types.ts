@@ -2,6 +2,7 @@
  * What daemon/api serves: one node, in or out of a swarm. daemon/node implements it; the HTTP layer
  * turns it into Docker's JSON and never looks behind it.
  */
+import type { Duplex } from 'node:stream';
 import type { Control } from '../manager/control/types.ts';
 import type { NodeAvailability, NodeRole } from '../model/types.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
@@ -75,6 +76,33 @@ export interface TaskLogRecord {
   readonly data: Uint8Array;
 }
 
+/** A host that runs a task, and the task's container there. */
+export interface TaskHost {
+  readonly nodeId: string;
+  readonly hostname: string;
+  /** host:port of its gRPC listener. */
+  readonly address: string;
+  /** '' while it has none. */
+  readonly containerId: string;
+  readonly taskId: string;
+}
+
+/** Tasks wherever they run, for exec, cp, stats and the like. */
+export interface TaskHosts {
+  /**
+   * By task id (or a prefix), name ('web.1.<id>'), 'web.1', or a service whose running tasks are as
+   * good as each other. SwarmError not_found; conflict when it has no container (yet).
+   */
+  find(key: string): TaskHost;
+  /** Of a task on another host, by the container's id, a prefix of it, or its name. */
+  elsewhere(containerKey: string): TaskHost | undefined;
+  isOwn(host: TaskHost): boolean;
+  /** Whether it is the container of a task of this host. */
+  isTask(containerKey: string): boolean;
+  /** A connection to the host's API; it ends with a SwarmError that names the host. */
+  connect(host: TaskHost): Duplex;
+}
+
 /** What belongs to this host alone, in or out of a swarm. */
 export interface HostRooms {
   readonly containers: LocalContainers;
@@ -84,6 +112,7 @@ export interface HostRooms {
 export interface DaemonNode {
   readonly version: string;
   readonly images: ImageStore;
+  readonly taskHosts: TaskHosts;
   readonly host: HostRooms;
   local(): LocalNode;
   info(): HostInfo;
@@ -102,6 +131,6 @@ export interface DaemonNode {
     /** Ids of tasks to add as they come; it ends with `signal`. */
     later?: AsyncIterable<string>,
   ): AsyncIterable<TaskLogRecord>;
-  /** Age of the last heartbeat of each node as the leader knows it; empty elsewhere. */
+  /** Age of the last heartbeat of each node, as the leader told it; empty where it is not known. */
   heartbeatAges(): ReadonlyMap<string, number>;
 }

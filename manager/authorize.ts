@@ -7,7 +7,7 @@
  * | CertificateAuthority | anyone |
  * | Host.Ping, Host.ProbeOther | a node that exists, as far as this manager can know |
  * | Dispatcher, Raft.Leave | a node that exists |
- * | Host.TaskLogs | a manager |
+ * | Host.TaskLogs, Host.Api | a manager |
  * | Control, Raft.Join | a node that exists and should be a manager |
  * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now, |
  * | | or to be removed; the leader knows every node there is |
@@ -32,7 +32,7 @@ function ruleOf({ service, method }: MethodName): Rule {
     case Dispatcher.typeName:
       return 'node';
     case Host.typeName:
-      return method === 'TaskLogs' ? 'manager' : 'hearsay';
+      return method === 'TaskLogs' || method === 'Api' ? 'manager' : 'hearsay';
     case Raft.typeName:
       if (method === 'Leave') return 'node';
       return method === 'Join' ? 'manager' : 'raft';

@@ -36,7 +36,10 @@ export interface IngressAssignment {
   readonly ports: readonly {
     readonly protocol: 'tcp' | 'udp';
     readonly publishedPort: number;
+    /** One address of the hosts; '' = all. */
+    readonly hostAddress: string;
     readonly serviceId: string;
+    readonly serviceName: string;
     readonly backends: readonly {
       readonly gatewayAddress: string;
       readonly targetPort: number;

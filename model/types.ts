@@ -311,6 +311,8 @@ export interface ServiceSpec {
   readonly ports: readonly PortConfig[];
   /** Its networks were named beside the task, as old clients do; they are shown there. */
   readonly networksOnService?: true;
+  /** What the request said nothing of: shown only to who asks for defaults. */
+  readonly leftOut?: readonly ('update' | 'rollback')[];
 }
 
 export type UpdateState =

@@ -48,6 +48,20 @@ export function validateServiceSpec(spec: ServiceSpec): void {
   }
   validatePorts(spec);
   validateTaskSpec(spec.task);
+  validateAddresses(spec);
+}
+
+/** They belong to slots, and to one task of a slot at a time. */
+function validateAddresses({ task, mode, update, rollback }: ServiceSpec): void {
+  const own = task.networks.find(({ addresses }) => addresses.length > 0);
+  if (own === undefined) return;
+  const of = `addresses on network ${own.target}`;
+  if (mode.kind === 'global' || mode.kind === 'global-job') {
+    throw invalid(`${of}: a global service has no slots to give them to: leave them out`);
+  }
+  if (update.order === 'start-first' || rollback.order === 'start-first') {
+    throw invalid(`${of} need the order stop-first: two tasks cannot have one at the same time`);
+  }
 }
 
 function validateMode({ mode, task }: ServiceSpec): void {

@@ -1,6 +1,6 @@
 /**
- * --cap-add and --cap-drop, the same on create and update: what is added is not dropped and the other
- * way round, adding wins, ALL stands for all, and RESET forgets what was asked for before.
+ * --cap-add and --cap-drop, the same on create and update: what is added is not dropped and the
+ * other way round, adding wins, ALL stands for all, and RESET forgets what was asked for before.
  */
 import { type Command, collect } from '../command.ts';
 import type { ServiceSpecJson } from '../docker.ts';

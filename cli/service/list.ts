@@ -130,7 +130,7 @@ function pretty(service: ServiceJson): string {
     ['Update state', UpdateStatus?.State],
     ['Update message', UpdateStatus?.Message],
     ['Constraints', (Placement?.Constraints ?? []).join(', ')],
-    ['Update', `${update?.Parallelism} at a time, on failure ${update?.FailureAction}`],
+    ['Update', update && `${update.Parallelism} at a time, on failure ${update.FailureAction}`],
     ['Restart', RestartPolicy?.Condition],
     ['Image', ContainerSpec.Image],
     ['Command', (ContainerSpec.Command ?? []).join(' ')],

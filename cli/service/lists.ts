@@ -3,9 +3,8 @@
  * for each where its items live in the specification, how a text becomes items, and what makes two
  * items the same, so that adding replaces and removing finds.
  */
-import { readFileSync } from 'node:fs';
-import { SwarmError } from '../../base/errors.ts';
 import { type Command, collect } from '../command.ts';
+import { readLines } from '../container/envFile.ts';
 import type { GenericResourceJson, LabelMap, ServiceSpecJson } from '../docker.ts';
 import { addCapabilities, applyCapabilities } from './capabilities.ts';
 import { parseMount } from './mount.ts';
@@ -319,7 +318,8 @@ function add(flag: ListFlag, spec: ServiceSpecJson, values: readonly string[]): 
 
 /** Puts the lists of create's flags into a specification. */
 export function applyCreateLists(spec: ServiceSpecJson, options: Options): void {
-  for (const file of given(options, 'env-file')) add(LIST_FLAGS[0], spec, readEnvFile(file));
+  for (const file of given(options, 'env-file'))
+    add(LIST_FLAGS[0], spec, readLines(file, '--env-file'));
   for (const flag of LIST_FLAGS) {
     const values = given(options, flag.name);
     if (values.length > 0) add(flag, spec, values);
@@ -342,17 +342,4 @@ function remove(flag: ListFlag, spec: ServiceSpecJson, text: string): void {
   const isRemoved = flag.removed ?? ((item: unknown) => flag.key(item) === text);
   const kept = items.filter((item) => !isRemoved(item, text));
   if (kept.length < items.length) flag.set(spec, kept);
-}
-
-function readEnvFile(file: string): string[] {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (cause) {
-    throw new SwarmError('invalid', `--env-file ${file}: it cannot be read`, { cause });
-  }
-  return text
-    .split('\n')
-    .map((line) => line.trim())
-    .filter((line) => line !== '' && !line.startsWith('#'));
 }

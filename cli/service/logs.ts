@@ -67,23 +67,24 @@ export async function serviceLogs(context: Context, name: string, flags: LogFlag
     return;
   }
   const names = new Names(context, service, flags);
-  for await (const { isError, text } of frames(stream)) {
+  for await (const { isError, bytes } of frames(stream)) {
+    const text = bytes.toString('utf8');
     const line = flags.raw === true ? rawLine(text, flags) : await names.line(text);
     (isError ? context.err : context.out).write(line);
   }
 }
 
-async function* frames(
+/** The frames of a stream that carries standard output and error. */
+export async function* frames(
   stream: AsyncIterable<Uint8Array>,
-): AsyncGenerator<{ isError: boolean; text: string }> {
+): AsyncGenerator<{ isError: boolean; bytes: Buffer }> {
   let rest = Buffer.alloc(0);
   for await (const chunk of stream) {
     rest = rest.length === 0 ? Buffer.from(chunk) : Buffer.concat([rest, chunk]);
     while (rest.length >= FRAME_HEADER_BYTES) {
       const end = FRAME_HEADER_BYTES + rest.readUInt32BE(4);
       if (rest.length < end) break;
-      const text = rest.toString('utf8', FRAME_HEADER_BYTES, end);
-      yield { isError: rest[0] === STDERR, text };
+      yield { isError: rest[0] === STDERR, bytes: rest.subarray(FRAME_HEADER_BYTES, end) };
       rest = rest.subarray(end);
     }
   }

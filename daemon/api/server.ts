@@ -4,6 +4,7 @@
  * nothing.
  */
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import type { Clock } from '../../base/clock.ts';
@@ -18,6 +19,8 @@ import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
 import { listenTcp, listenUnix, tcpServer } from './listen.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { refuse } from './refuse.ts';
+import { isForTasks, RemoteTasks } from './remote.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
 import { addContainerFileRoutes } from './routes/containerFiles.ts';
 import { addContainerStreamRoutes } from './routes/containerStreams.ts';
@@ -55,6 +58,8 @@ export interface Api {
   listenUnix(path: string, options: { readonly group: string }): Promise<void>;
   /** Serves on TCP; the port. SwarmError unavailable when it cannot be had. */
   listenTcp(address: Extract<ApiAddress, { kind: 'tcp' }>): Promise<number>;
+  /** Serves a connection of another manager: what it may ask is about tasks of this host. */
+  accept(connection: Duplex): void;
   /** Stops listening and ends what is under way. */
   close(): Promise<void>;
 }
@@ -64,18 +69,31 @@ export function createApi(options: ApiOptions): Api {
   const servers: Server[] = [];
   const watchers = new WatchSockets(options);
   const turns = new Turns();
+  const remote = new RemoteTasks(options.node);
+  const here = (incoming: IncomingMessage, response: ServerResponse): void => {
+    void serve(router, options.log, incoming, response);
+  };
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
     turns.take(incoming, response, () => {
-      void serve(router, options.log, incoming, response);
+      if (!remote.take(incoming, response)) here(incoming, response);
     });
   };
   const prepare = (server: Server): void => {
     server.maxConnections = MAX_CONNECTIONS;
     server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+      if (remote.takeUpgrade(incoming, socket, head)) return;
       if (watchers.take(incoming, socket, head)) return;
       void serveUpgrade(router, options.log, incoming, socket, head);
     });
   };
+  const managers = createServer({ requestTimeout: 0 }, (incoming, response) => {
+    if (isForTasks(options.node, incoming.url ?? '')) here(incoming, response);
+    else void sendError(notForManagers(), options.log, incoming, response);
+  });
+  managers.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
+    if (!isForTasks(options.node, incoming.url ?? '')) refuse(socket, notForManagers());
+    else void serveUpgrade(router, options.log, incoming, socket, head);
+  });
   return {
     listenUnix: async (path, { group }) => {
       const server = createServer({ requestTimeout: 0 }, listener);
@@ -90,8 +108,13 @@ export function createApi(options: ApiOptions): Api {
       servers.push(server);
       return port;
     },
+    accept: (connection) => {
+      // Any duplex stream will do, as its documentation says; its types ask for a socket.
+      managers.emit('connection', connection as Socket);
+    },
     close: async () => {
       watchers.close();
+      managers.closeAllConnections();
       for (const server of servers.splice(0)) {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         server.closeAllConnections();
@@ -99,6 +122,10 @@ export function createApi(options: ApiOptions): Api {
       }
     },
   };
+}
+
+function notForManagers(): SwarmError {
+  return new SwarmError('not_found', 'no such container of a task on this host');
 }
 
 function routerOf(parts: ApiParts): Router {

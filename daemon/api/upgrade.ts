@@ -5,7 +5,7 @@
  * connection is closed.
  */
 import { type IncomingMessage, ServerResponse } from 'node:http';
-import { Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
@@ -53,7 +53,7 @@ export class UpgradedRequest extends ApiRequest {
   override takeConnection(contentType: string): Connection {
     this.#isTaken = true;
     const protocol = this.incoming.headers.upgrade ?? 'tcp';
-    if (this.#socket instanceof Socket) this.response.detachSocket(this.#socket);
+    this.response.detachSocket(asSocket(this.#socket));
     this.#socket.write(
       `HTTP/1.1 101 UPGRADED\r\nContent-Type: ${contentType}\r\n` +
         `Connection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`,
@@ -89,10 +89,15 @@ function nextChunk(socket: Duplex): Promise<Buffer> {
 export function responseOn(incoming: IncomingMessage, socket: Duplex): ServerResponse {
   const response = new ServerResponse(incoming);
   response.shouldKeepAlive = false;
-  if (socket instanceof Socket) response.assignSocket(socket);
+  response.assignSocket(asSocket(socket));
   response.on('finish', () => {
     socket.end();
     socket.resume();
   });
   return response;
+}
+
+/** A connection from another manager is a stream, not a socket; Node's own server takes both. */
+function asSocket(stream: Duplex): Socket {
+  return stream as Socket;
 }

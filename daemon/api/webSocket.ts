@@ -6,10 +6,11 @@ import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { WebSocket, WebSocketServer } from 'ws';
 import { KIB } from '../../base/bytes.ts';
-import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import { controlOf } from './find.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
+import { refuse } from './refuse.ts';
 
 /** What a watching page may send: nothing but control frames matter. */
 const MAX_INCOMING_BYTES = 4 * KIB;
@@ -79,14 +80,4 @@ function sent(client: WebSocket, text: string): Promise<void> {
     if (client.readyState !== WebSocket.OPEN) resolve();
     else client.send(text, (error) => (error ? reject(error) : resolve()));
   });
-}
-
-/** An HTTP answer on a connection that asked for an upgrade. */
-function refuse(socket: Duplex, error: unknown): void {
-  const status = error instanceof SwarmError ? httpStatus(error.code) : 500;
-  const body = `${JSON.stringify({ message: messageOf(error) })}\n`;
-  socket.end(
-    `HTTP/1.1 ${status} Refused\r\nContent-Type: application/json\r\n` +
-      `Content-Length: ${Buffer.byteLength(body)}\r\nConnection: close\r\n\r\n${body}`,
-  );
 }

@@ -9,18 +9,19 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { InteractiveContainer } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { namespaceOf, networksOf } from './attachment.ts';
+import { connectContainer, disconnectContainer } from './connections.ts';
 import { type HostContext, interactive } from './context.ts';
 import { LocalEvents } from './events.ts';
 import { Execs } from './execs.ts';
 import type { Managed } from './managed.ts';
 import { containerMounts, releaseVolumes, resolveMounts } from './mounts.ts';
 import { CONTAINER_NAME, makeName } from './names.ts';
-import { NetworkBook } from './networks.ts';
+import { type LocalNetwork, NetworkBook } from './networks.ts';
 import { exposedPorts, planStandalone } from './plan.ts';
 import { RecordFiles } from './records.ts';
 import { StandaloneContainer } from './standalone.ts';
 import { TaskContainer } from './taskContainer.ts';
-import type { ContainerRecord, CreateRequest, MountPoint } from './types.ts';
+import type { ContainerRecord, CreateRequest, EndpointSpec, MountPoint } from './types.ts';
 
 export type ManagerOptions = Omit<
   HostContext,
@@ -283,6 +284,24 @@ export class LocalContainers {
       this.#names.delete(name);
       throw error;
     }
+  }
+
+  /** Container by id or name. SwarmError forbidden, conflict. */
+  async connect(key: string, network: LocalNetwork, wish: EndpointSpec): Promise<void> {
+    await connectContainer(this.#context, this.#own(key), network, wish);
+  }
+
+  async disconnect(key: string, network: LocalNetwork, force: boolean): Promise<void> {
+    await disconnectContainer(this.#context, this.#own(key), network, force);
+  }
+
+  #own(key: string): StandaloneContainer {
+    const found = this.find(key);
+    if (found instanceof StandaloneContainer) return found;
+    throw new SwarmError(
+      'conflict',
+      `container ${found.name} belongs to a service: use tsswarm service update --network-add`,
+    );
   }
 
   /** Containers run on; nothing is started or removed any more. */

@@ -89,7 +89,7 @@ export class NetworkBook {
     const seed = `${hostname()}/${dataRoot}/${name}`;
     return {
       format: 1,
-      id: createHash('sha256').update(seed).digest('hex'),
+      id: bridge?.networkId ?? createHash('sha256').update(seed).digest('hex'),
       name,
       driver: name === 'none' ? 'null' : name,
       builtin: true,

@@ -14,7 +14,7 @@
  */
 import type { Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import { Serial, Signal } from '../../base/queue.ts';
+import { Serial } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
@@ -38,6 +38,7 @@ import type {
   RestartPolicy,
   WaitCondition,
 } from './types.ts';
+import { Waiters } from './waiters.ts';
 
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
@@ -48,9 +49,7 @@ export class StandaloneContainer implements Managed {
   readonly #context: HostContext;
   readonly #exposed: readonly string[];
   readonly #work = new Serial(MAX_WAITING);
-  readonly #exits = new Signal<ExitStatus>();
-  readonly #rests = new Signal<ExitStatus>();
-  readonly #gone = new Signal<ExitStatus>();
+  readonly #waiters = new Waiters();
   #record: ContainerRecord;
   #restartTimer: Timer | undefined;
   #lastDelayMs = 0;
@@ -96,14 +95,14 @@ export class StandaloneContainer implements Managed {
     const record = this.#record;
     const { exit } = container;
     const isRunning = container.state === 'running';
-    const failed = record.error !== '';
+    const exitCode = record.error === '' ? (exit?.exitCode ?? 0) : record.errorExitCode;
     return {
       container,
       status: this.status,
       createdAtMs: record.createdAtMs,
       startedAtMs: container.startedAtMs,
       finishedAtMs: exit?.finishedAtMs ?? 0,
-      exitCode: isRunning ? 0 : failed ? record.errorExitCode : (exit?.exitCode ?? 0),
+      exitCode: isRunning ? 0 : exitCode,
       error: record.error,
       oomKilled: exit?.oomKilled ?? false,
       restartCount: record.restartCount,
@@ -137,6 +136,10 @@ export class StandaloneContainer implements Managed {
     } else if (startsWithDaemon(this.#record.spec.restart, this.#endedAs(exit))) {
       await this.#work.run(() => this.#launch());
     }
+  }
+
+  changeNetworks(networks: ContainerRecord['networks']): void {
+    this.#save({ networks });
   }
 
   #save(changes: Partial<ContainerRecord>): void {
@@ -174,8 +177,12 @@ export class StandaloneContainer implements Managed {
     const context = this.#context;
     try {
       await readyMounts(context, this.id, this.#record.mounts);
-      const hostname = container.config.hostname;
-      const attached = await attachContainer(context, this.#record, hostname, this.#exposed);
+      const attached = await attachContainer(
+        context,
+        this.#record,
+        container.config.hostname,
+        this.#exposed,
+      );
       const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached };
       const { health: _, ...record } = this.#record;
       this.#record = record;
@@ -193,8 +200,7 @@ export class StandaloneContainer implements Managed {
     this.#watchHealth();
     const [rows, columns] = this.#record.spec.consoleSize;
     if (container.config.tty === true && rows > 0) {
-      // It may have ended within the moment; then there is no terminal to size.
-      container.resize(rows, columns).catch(() => {});
+      container.resize(rows, columns).catch(() => {}); // ended within the moment: no terminal
     }
   }
 
@@ -203,8 +209,8 @@ export class StandaloneContainer implements Managed {
     await detachContainer(this.#context, this.#record);
     this.#save({ error: messageOf(error), errorExitCode, startedBefore: true, ports: [] });
     const status = { exitCode: errorExitCode, error: messageOf(error) };
-    this.#exits.emit(status);
-    this.#rests.emit(status);
+    this.#waiters.tell('next-exit', status);
+    this.#waiters.tell('not-running', status);
     if (this.#record.spec.autoRemove) void this.#removeLater();
   }
 
@@ -259,8 +265,8 @@ export class StandaloneContainer implements Managed {
       : restartDelay(this.#record.spec.restart, this.#endedAs(exit));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
-    this.#exits.emit(status);
-    if (delayMs === undefined) this.#rests.emit(status);
+    this.#waiters.tell('next-exit', status);
+    if (delayMs === undefined) this.#waiters.tell('not-running', status);
     try {
       await released;
     } catch (error) {
@@ -311,7 +317,7 @@ export class StandaloneContainer implements Managed {
   async stop(graceMs = this.#ownGraceMs, signal = ''): Promise<boolean> {
     if (this.#cancelRestart()) {
       this.#save({ stoppedByUser: true });
-      this.#rests.emit({ exitCode: this.view().exitCode, error: '' });
+      this.#waiters.tell('not-running', { exitCode: this.view().exitCode, error: '' });
       return true;
     }
     const { container } = this;
@@ -459,8 +465,8 @@ export class StandaloneContainer implements Managed {
     await releaseVolumes(this.#context, this.id, this.#record.mounts, withVolumes);
     this.emit('destroy');
     const status = { exitCode: container.exit?.exitCode ?? exitCode, error: '' };
-    this.#rests.emit(status);
-    this.#gone.emit(status);
+    this.#waiters.tell('not-running', status);
+    this.#waiters.tell('removed', status);
   }
 
   wait(condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {
@@ -468,18 +474,7 @@ export class StandaloneContainer implements Managed {
       const { exitCode, error } = this.view();
       return Promise.resolve({ exitCode, error });
     }
-    const signals = { 'not-running': this.#rests, 'next-exit': this.#exits, removed: this.#gone };
-    return new Promise((resolve, reject) => {
-      const stop = signals[condition].listen((status) => {
-        stop();
-        resolve(status);
-      });
-      const leave = (): void => {
-        stop();
-        reject(new SwarmError('cancelled', 'the caller has gone'));
-      };
-      signal.addEventListener('abort', leave, { once: true });
-    });
+    return this.#waiters.wait(condition, signal);
   }
 
   async attach(options: { readonly stdin: boolean }): Promise<Streams> {

@@ -39,6 +39,7 @@ import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
+import { checkCanHave } from './portChecks.ts';
 import type { Rotations } from './types.ts';
 
 /** An object as of `version`, the Raft index of the write. */
@@ -84,7 +85,7 @@ export class Writes {
   // ---- services --------------------------------------------------------------------------------
 
   async createService(request: ServiceSpec): Promise<Written<Service>> {
-    const spec = this.#checked(request);
+    const spec = this.#checked('', request);
     const object: Service = {
       ...FRESH,
       id: this.#options.ids.object(),
@@ -112,7 +113,7 @@ export class Writes {
     request: ServiceSpec,
   ): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
-    const spec = this.#checked(request);
+    const spec = this.#checked(id, request);
     if (spec.name !== service.spec.name) {
       throw new SwarmError('unsupported', 'a service cannot be renamed: create it anew');
     }
@@ -143,7 +144,7 @@ export class Writes {
     }
     const object: Service = {
       ...service,
-      spec: this.#checked(service.previousSpec),
+      spec: this.#checked(id, service.previousSpec),
       previousSpec: service.spec,
       job: this.#nextJob(service, service.previousSpec),
       update: {
@@ -168,7 +169,7 @@ export class Writes {
   }
 
   /** The spec, valid, with its networks, secrets and configs by id. */
-  #checked(spec: ServiceSpec): ServiceSpec {
+  #checked(id: string, spec: ServiceSpec): ServiceSpec {
     validateServiceSpec(spec);
     const seen = new Set<string>();
     const networks = spec.task.networks.map((attachment) => {
@@ -183,7 +184,9 @@ export class Writes {
       return { ...attachment, target };
     });
     const container = resolveReferences(this.#options.store, spec.task.container);
-    return { ...spec, task: { ...spec.task, container, networks } };
+    const resolved = { ...spec, task: { ...spec.task, container, networks } };
+    checkCanHave(this.#options.store, id, resolved);
+    return resolved;
   }
 
   #networkId(nameOrId: string): string {

@@ -349,7 +349,9 @@ function ingressOf(view: View): IngressAssignment {
       ports.push({
         protocol: port.protocol,
         publishedPort: port.publishedPort,
+        hostAddress: port.hostAddress,
         serviceId: service.id,
+        serviceName: service.spec.name,
         backends: ingressBackends(view, service.id, port.targetPort),
       });
     }

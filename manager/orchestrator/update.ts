@@ -10,7 +10,8 @@
  * | paused, rollback_paused | too many failures; only a new specification goes on | apply (store) |
  * | completed, rollback_completed | all replaced and watched for the monitor period | begin |
  */
-import { TaskState } from '../../model/taskState.ts';
+import { formatDuration } from '../../base/duration.ts';
+import { TaskState, taskStateName } from '../../model/taskState.ts';
 import type {
   Service,
   ServiceSpec,
@@ -19,6 +20,7 @@ import type {
   UpdateState,
   UpdateStatus,
 } from '../../model/types.ts';
+import { activeConfig, isRollingBack } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
 import { isDirty } from './dirty.ts';
 import { obstacleTo } from './obstacle.ts';
@@ -33,15 +35,6 @@ export interface UpdatePlan {
 }
 
 const NOTHING: UpdatePlan = { replace: [], service: undefined, wakeAtMs: undefined };
-
-export function isRollingBack(service: Service): boolean {
-  return service.update?.state.startsWith('rollback') ?? false;
-}
-
-/** The settings that hold now: those of the rollback while one is under way. */
-export function activeConfig(service: Service): UpdateConfig {
-  return isRollingBack(service) ? service.spec.rollback : service.spec.update;
-}
 
 /** `slots`: those that are to stay (not the ones being scaled away). */
 export function planUpdate(
@@ -119,6 +112,8 @@ class Progress {
   readonly #nowMs: number;
   /** Slot -> the task of the new specification that ended too early there. */
   readonly #failed = new Map<string, Task>();
+  /** One of those that failed by not coming to run in time. */
+  #stuck: Task | undefined;
   wakeAtMs: number | undefined;
 
   constructor(
@@ -137,6 +132,32 @@ class Progress {
     for (const slot of slots) {
       const failed = slot.tasks.find((task) => this.#failedNow(task));
       if (failed !== undefined) this.#failed.set(slot.key, failed);
+    }
+    this.#standStill();
+  }
+
+  /** Slots whose new task has not come to run for too long count as failed, with the reason. */
+  #standStill(): void {
+    const { progressDeadlineMs, delayMs } = this.#config;
+    if (progressDeadlineMs === 0) return;
+    const waiting: { slot: Slot; task: Task }[] = [];
+    let sinceMs = this.#service.update?.startedAtMs ?? this.#nowMs;
+    for (const slot of this.#slots) {
+      const task = this.#current(slot);
+      if (task === undefined || !this.#isNew(task) || task.generation === 1) continue;
+      if (task.status.state < TaskState.RUNNING) waiting.push({ slot, task });
+      else sinceMs = Math.max(sinceMs, task.updatedAtMs + delayMs);
+    }
+    if (waiting.length === 0) return;
+    const dueMs = sinceMs + progressDeadlineMs;
+    if (this.#nowMs < dueMs) {
+      this.wakeAtMs = Math.min(this.wakeAtMs ?? dueMs, dueMs);
+      return;
+    }
+    for (const { slot, task } of waiting) {
+      if (this.#failed.has(slot.key)) continue;
+      this.#failed.set(slot.key, task);
+      this.#stuck ??= task;
     }
   }
 
@@ -168,7 +189,10 @@ class Progress {
     const total = new Set([...updated, ...this.#outdated]).size;
     if (this.#failed.size / total <= this.#config.maxFailureRatio) return undefined;
     const [task] = this.#failed.values();
-    const why = `due to failure or early termination of task ${task.id}`;
+    const why =
+      this.#stuck === undefined
+        ? `due to failure or early termination of task ${task.id}`
+        : stuckText(this.#stuck, this.#config.progressDeadlineMs);
     const back = isRollingBack(this.#service);
     const { previousSpec } = this.#service;
     let obstacle = '';
@@ -238,6 +262,16 @@ class Progress {
     this.wakeAtMs = Math.min(this.wakeAtMs ?? endMs, endMs);
     return true;
   }
+}
+
+/** 'because nothing came to run for 10m0s: task x is preparing: pulling' */
+function stuckText({ id, status }: Task, deadlineMs: number): string {
+  const { state, error, message } = status;
+  const said = error || message;
+  return (
+    `because nothing came to run for ${formatDuration(deadlineMs)}: task ${id} is ` +
+    `${taskStateName(state)}${said === '' ? '' : `: ${said}`}`
+  );
 }
 
 function compareTurn(left: Slot, right: Slot): number {

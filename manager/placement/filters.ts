@@ -10,7 +10,7 @@ import {
   parseConstraint,
 } from '../../model/constraint.ts';
 import type { Task } from '../../model/types.ts';
-import type { NodeInfo } from './nodeSet.ts';
+import { hostPorts, type NodeInfo } from './nodeSet.ts';
 
 /** undefined = the node will do; otherwise why not. */
 export type Check = (info: NodeInfo) => string | undefined;
@@ -41,6 +41,30 @@ const resources: Filter = {
       if (memoryBytes > 0 && info.freeMemoryBytes < memoryBytes) return 'insufficient memory';
       if (nanoCpus > 0 && info.freeNanoCpus < nanoCpus) return 'insufficient CPU';
       return undefined;
+    };
+  },
+};
+
+const generic: Filter = {
+  name: 'generic-resources',
+  prepare: (task) => {
+    const wanted = task.spec.genericResources;
+    if (wanted.length === 0) return undefined;
+    return (info) => {
+      const missing = wanted.find((item) => info.genericFor(item) === undefined);
+      return missing === undefined ? undefined : `insufficient ${missing.kind}`;
+    };
+  },
+};
+
+const ports: Filter = {
+  name: 'host-ports',
+  prepare: (task) => {
+    const wanted = hostPorts(task);
+    if (wanted.length === 0) return undefined;
+    return (info) => {
+      const taken = wanted.find((port) => info.isPortTaken(port));
+      return taken && `host port ${taken.publishedPort}/${taken.protocol} taken`;
     };
   },
 };
@@ -76,7 +100,15 @@ const maxReplicas: Filter = {
   },
 };
 
-export const FILTERS: readonly Filter[] = [ready, resources, constraints, platform, maxReplicas];
+export const FILTERS: readonly Filter[] = [
+  ready,
+  resources,
+  generic,
+  constraints,
+  platform,
+  ports,
+  maxReplicas,
+];
 
 export function checksFor(task: Task): readonly Check[] {
   return FILTERS.map((filter) => filter.prepare(task)).filter((check) => check !== undefined);

@@ -1,22 +1,27 @@
 /**
  * The nodes as the scheduler sees them in one pass: what is reserved on each, which tasks of which
- * service run there, what failed there lately. Made from a view and kept in step with the
- * placements of the same pass; forgotten after it.
+ * service run there, which of its own ports are taken, what failed there lately. Made from a view
+ * and kept in step with the placements of the same pass; forgotten after it.
  */
 import { MINUTE_MS } from '../../base/duration.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
-import type { Node, Task } from '../../model/types.ts';
+import type { GenericResource, Node, PortConfig, Task } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 
 /** Failures of a service version on a node within this time count against the node... */
 const FAILURE_WINDOW_MS = 5 * MINUTE_MS;
 /** ...once there are this many. */
 const FAILURES_THAT_COUNT = 5;
+const NO_RESOURCES: readonly GenericResource[] = [];
 
 export class NodeInfo {
   readonly node: Node;
   readonly #tasksByService = new Map<string, number>();
   readonly #failures = new Map<string, number>();
+  /** Published in mode host by tasks here; made when there is one. */
+  #hostPorts: PortConfig[] | undefined;
+  /** Given to tasks here; made when there is one. */
+  #given: GenericResource[] | undefined;
   freeNanoCpus: number;
   freeMemoryBytes: number;
   tasks = 0;
@@ -37,11 +42,25 @@ export class NodeInfo {
       }
       return;
     }
-    this.freeNanoCpus -= task.spec.reservations.nanoCpus;
-    this.freeMemoryBytes -= task.spec.reservations.memoryBytes;
+    this.#hold(task, 1);
+  }
+
+  /** A task that was added and has not ended, as if it were not there. */
+  takeOut(task: Task): void {
+    this.#hold(task, -1);
+  }
+
+  #hold(task: Task, sign: 1 | -1): void {
+    this.freeNanoCpus -= sign * task.spec.reservations.nanoCpus;
+    this.freeMemoryBytes -= sign * task.spec.reservations.memoryBytes;
+    const ports = hostPorts(task);
+    if (ports.length > 0) this.#hostPorts = changed(this.#hostPorts, ports, sign);
+    if (task.genericResources.length > 0) {
+      this.#given = changed(this.#given, task.genericResources, sign);
+    }
     if (!isWantedState(task.desiredState)) return;
-    this.tasks += 1;
-    this.#tasksByService.set(task.serviceId, this.tasksOf(task.serviceId) + 1);
+    this.tasks += sign;
+    this.#tasksByService.set(task.serviceId, this.tasksOf(task.serviceId) + sign);
   }
 
   tasksOf(serviceId: string): number {
@@ -50,9 +69,51 @@ export class NodeInfo {
 
   /** 0 unless the service version has failed here often and lately. */
   failuresOf(task: Task): number {
+    if (this.#failures.size === 0) return 0;
     const count = this.#failures.get(failureKey(task)) ?? 0;
     return count >= FAILURES_THAT_COUNT ? count : 0;
   }
+
+  /** Whether a task here, or about to be, listens where `port` wants to. */
+  isPortTaken(port: PortConfig): boolean {
+    return this.#hostPorts?.some((other) => collide(port, other)) ?? false;
+  }
+
+  /** Named units that nobody has, or an amount; undefined = the node has not enough of the kind. */
+  genericFor({ kind, amount }: GenericResource): readonly GenericResource[] | undefined {
+    const offered = this.node.description.genericResources.filter((item) => item.kind === kind);
+    const given = (this.#given ?? NO_RESOURCES).filter((item) => item.kind === kind);
+    const names = offered.filter(
+      ({ name }) => name !== '' && !given.some((other) => other.name === name),
+    );
+    if (names.length >= amount) return names.slice(0, amount);
+    const sum = (items: readonly GenericResource[]): number =>
+      items.reduce((total, item) => total + (item.name === '' ? item.amount : 0), 0);
+    return sum(offered) - sum(given) >= amount ? [{ kind, name: '', amount }] : undefined;
+  }
+}
+
+export function hostPorts(task: Task): readonly PortConfig[] {
+  return task.ports.filter((port) => port.publishMode === 'host' && port.publishedPort !== 0);
+}
+
+/** On one host; '' is every address. */
+export function collide(left: PortConfig, right: PortConfig): boolean {
+  return (
+    left.publishedPort === right.publishedPort &&
+    left.protocol === right.protocol &&
+    (left.hostAddress === '' || right.hostAddress === '' || left.hostAddress === right.hostAddress)
+  );
+}
+
+function changed<T>(list: readonly T[] | undefined, items: readonly T[], sign: 1 | -1): T[] {
+  if (sign === 1) return [...(list ?? []), ...items];
+  const left = [...(list ?? [])];
+  for (const item of items) {
+    const at = left.indexOf(item);
+    if (at >= 0) left.splice(at, 1);
+  }
+  return left;
 }
 
 function failureKey(task: Task): string {

@@ -1,18 +1,21 @@
 /**
- * Chooses nodes: PENDING tasks become ASSIGNED, in groups of one service version; those that fit
- * nowhere say why in status.error and are tried again when anything changes. Among suitable nodes:
- * even spread over the preferred labels, then few recent failures, few tasks of the service, few
- * tasks. A task with a node already (global) is only checked. Placed tasks are never moved.
+ * Chooses nodes: PENDING tasks become ASSIGNED, in groups of one service version (group.ts); those
+ * that fit nowhere say why in status.error and are tried again when anything changes. A task with a
+ * node already (global) is only checked. Placed tasks are never moved.
  */
-import { nodeValue } from '../../model/constraint.ts';
-import { isWantedState, TaskState } from '../../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
-import { type Check, checksFor, explain, refusal } from '../placement/filters.ts';
-import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
+import { nodeInfos } from '../placement/nodeSet.ts';
+import { activeConfig } from '../placement/order.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
+import { Group } from './group.ts';
 
-/** Nodes looked at for tasks placed in one pass: about 30 ms. What is left waits for the next. */
-const CHECKS_PER_PASS = 250_000;
+/**
+ * Work of one pass, counted in nodes looked at: about 30 ms. What is left waits for the next.
+ */
+const WORK_PER_PASS = 250_000;
+/** What a placement costs besides, in the same measure. */
+const WORK_PER_TASK = 25;
 
 export class Scheduler implements Loop {
   readonly name = 'scheduler';
@@ -25,16 +28,23 @@ export class Scheduler implements Loop {
     if (groups.size === 0) return { changes: [] };
     const nodes = nodeInfos(view, nowMs);
     const changes: Change[] = [];
-    const placesMax = Math.max(1, Math.floor(CHECKS_PER_PASS / Math.max(1, nodes.size)));
     const refused: string[] = [];
+    let work = 0;
     for (const tasks of groups.values()) {
+      if (work >= WORK_PER_PASS) {
+        for (const task of tasks) this.#waiting.add(task.id);
+        continue;
+      }
+      work += nodes.size;
       const group = new Group(tasks[0], nodes, nowMs);
+      const leaving = leavingOf(view, tasks);
       for (const task of tasks) {
-        if (changes.length >= placesMax) {
+        if (work >= WORK_PER_PASS) {
           this.#waiting.add(task.id);
           continue;
         }
-        const placed = group.place(task);
+        work += WORK_PER_TASK;
+        const placed = group.place(task, leaving(task));
         if (placed.status.state < TaskState.ASSIGNED) refused.push(task.id);
         if (placed !== task) changes.push({ kind: 'update', table: 'task', object: placed });
       }
@@ -64,101 +74,32 @@ export class Scheduler implements Loop {
   }
 }
 
-/** Tasks with one specification: what suits one suits all. */
-class Group {
-  readonly #nodes: ReadonlyMap<string, NodeInfo>;
-  readonly #checks: readonly Check[];
-  readonly #nowMs: number;
-  /** Why the last one fitted nowhere: within a pass no node gets emptier, so no other will fit. */
-  #refused = '';
-  /** Branch of the preference tree (values joined) -> tasks of the service in it. */
-  readonly #spread: readonly { readonly key: string; readonly counts: Map<string, number> }[];
+const NONE: readonly Task[] = [];
 
-  constructor(sample: Task, nodes: ReadonlyMap<string, NodeInfo>, nowMs: number) {
-    this.#nodes = nodes;
-    this.#checks = checksFor(sample);
-    this.#nowMs = nowMs;
-    this.#spread = sample.spec.placement.spreadOver.map((key) => ({ key, counts: new Map() }));
-    for (const info of nodes.values()) this.#count(info, info.tasksOf(sample.serviceId));
+/**
+ * Which placed tasks will have stopped before a task starts: with stop-first, those that hold its
+ * slot until it is READY.
+ */
+function leavingOf(view: View, tasks: readonly Task[]): (task: Task) => readonly Task[] {
+  const [{ serviceId }] = tasks;
+  const service = view.get('service', serviceId);
+  if (service === undefined || service.job !== undefined) return () => NONE;
+  if (activeConfig(service).order !== 'stop-first') return () => NONE;
+  if (tasks.every((task) => task.desiredState !== TaskState.READY)) return () => NONE;
+  const bySlot = new Map<string, Task[]>();
+  for (const other of view.tasksOfService(serviceId)) {
+    const { state } = other.status;
+    if (state < TaskState.ASSIGNED || isTerminal(state)) continue;
+    if (other.desiredState === TaskState.REMOVE) continue;
+    const key = slotOf(other);
+    const slot = bySlot.get(key);
+    if (slot === undefined) bySlot.set(key, [other]);
+    else slot.push(other);
   }
-
-  /** The task ASSIGNED, or with a new reason why not, or as it was. */
-  place(task: Task): Task {
-    const info = task.nodeId === '' ? this.#refused || this.#best(task) : this.#preassigned(task);
-    if (typeof info === 'string' && task.nodeId === '') this.#refused = info;
-    if (typeof info === 'string') {
-      if (task.status.error === info) return task;
-      const message = 'pending task scheduling';
-      return { ...task, status: { ...task.status, message, error: info } };
-    }
-    const phases = { ...task.status.phases, [TaskState.ASSIGNED]: this.#nowMs };
-    const placed: Task = {
-      ...task,
-      nodeId: info.node.id,
-      status: {
-        ...task.status,
-        state: TaskState.ASSIGNED,
-        atMs: this.#nowMs,
-        message: 'scheduler assigned task to node',
-        error: '',
-        phases,
-      },
-    };
-    info.add(placed, this.#nowMs);
-    this.#count(info, 1);
-    return placed;
-  }
-
-  #preassigned(task: Task): NodeInfo | string {
-    const info = this.#nodes.get(task.nodeId);
-    if (info === undefined) return explain([]);
-    const reason = refusal(this.#checks, info);
-    return reason === undefined ? info : explain([reason]);
-  }
-
-  #best(task: Task): NodeInfo | string {
-    let best: NodeInfo | undefined;
-    let bestRank: readonly number[] = [];
-    const reasons: string[] = [];
-    for (const info of this.#nodes.values()) {
-      const reason = refusal(this.#checks, info);
-      if (reason !== undefined) {
-        reasons.push(reason);
-        continue;
-      }
-      const rank = this.#rank(task, info);
-      if (best === undefined || compare(rank, bestRank) < 0) {
-        best = info;
-        bestRank = rank;
-      }
-    }
-    return best ?? explain(reasons);
-  }
-
-  /** Smaller is better, position by position. */
-  #rank(task: Task, info: NodeInfo): readonly number[] {
-    const rank: number[] = [];
-    let branch = '';
-    for (const { key, counts } of this.#spread) {
-      branch += `/${nodeValue(key, info.node)}`;
-      rank.push(counts.get(branch) ?? 0);
-    }
-    rank.push(info.failuresOf(task), info.tasksOf(task.serviceId), info.tasks);
-    return rank;
-  }
-
-  #count(info: NodeInfo, tasks: number): void {
-    let branch = '';
-    for (const { key, counts } of this.#spread) {
-      branch += `/${nodeValue(key, info.node)}`;
-      counts.set(branch, (counts.get(branch) ?? 0) + tasks);
-    }
-  }
+  return (task) =>
+    task.desiredState === TaskState.READY ? (bySlot.get(slotOf(task)) ?? NONE) : NONE;
 }
 
-function compare(left: readonly number[], right: readonly number[]): number {
-  for (let at = 0; at < left.length; at += 1) {
-    if (left[at] !== right[at]) return left[at] - right[at];
-  }
-  return 0;
+function slotOf(task: Task): string {
+  return task.slot > 0 ? String(task.slot) : task.nodeId;
 }

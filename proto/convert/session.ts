@@ -92,7 +92,9 @@ function ingressToWire(item: IngressAssignment): MessageInitShape<typeof Ingress
     ports: item.ports.map((port) => ({
       protocol: port.protocol,
       publishedPort: toU32(port.publishedPort, 'publishedPort'),
+      hostAddress: port.hostAddress,
       serviceId: port.serviceId,
+      serviceName: port.serviceName,
       backends: port.backends.map(({ gatewayAddress, targetPort, hostIndex }) => ({
         gatewayAddress,
         targetPort,
@@ -108,7 +110,9 @@ function ingressFromWire(wire: WireIngressAssignment): IngressAssignment {
     ports: wire.ports.map((port) => ({
       protocol: word(port.protocol, PROTOCOLS, 'protocol'),
       publishedPort: port.publishedPort,
+      hostAddress: port.hostAddress,
       serviceId: port.serviceId,
+      serviceName: port.serviceName,
       backends: port.backends.map(({ gatewayAddress, targetPort, hostIndex }) => ({
         gatewayAddress,
         targetPort,

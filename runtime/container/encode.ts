@@ -42,6 +42,7 @@ export const TAG = {
   rlimit: 27,
   oomScore: 28,
   drain: 29,
+  domain: 30,
 } as const;
 
 export type Tag = (typeof TAG)[keyof typeof TAG];

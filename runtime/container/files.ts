@@ -7,7 +7,7 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
 import { decodeExitRecord, encodeExitRecord } from './exitRecord.ts';
-import type { ContainerPaths } from './spec.ts';
+import type { ContainerPaths } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
 
 const EXIT_FILE = 'exit';

@@ -27,8 +27,9 @@ import {
   readRecord,
   recordedStartMs,
 } from './files.ts';
+import type { ContainerPaths } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
-import { buildSpec, type ContainerPaths, type LaunchSpec } from './spec.ts';
+import { buildSpec, type LaunchSpec } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
 
 /** Far beyond any start that will still succeed. */
@@ -38,6 +39,8 @@ const ADOPT_TIMEOUT_MS = 15_000;
 /** After SIGKILL, for the kernel to tear everything down. */
 const KILL_TIMEOUT_MS = 30_000;
 const REMOVE_GROUPS_TIMEOUT_MS = 10_000;
+/** Whoever copies files of it meanwhile is waited for this long. */
+const COPY_TIMEOUT_MS = 10_000;
 /** From a shim's last word to its end. */
 const SHIM_END_TIMEOUT_MS = 10_000;
 const POLL_MS = 5;
@@ -49,6 +52,8 @@ const SHORT_ID_LENGTH = 12;
 export const REMOVED_PREFIX = '.removed-';
 
 export interface LifeHooks {
+  /** Until nobody else has the container's layers mounted. */
+  beforeStart(): Promise<void>;
   onExit(): void;
   onRemoved(): void;
 }
@@ -56,8 +61,7 @@ export interface LifeHooks {
 type Phase = 'created' | 'starting' | 'running' | 'ending' | 'exited' | 'removed';
 
 export class ContainerLife {
-  /** Replaced as a whole when it changes. */
-  config: ContainerConfig;
+  #config: ContainerConfig;
   /** Told on every change of state. */
   readonly changed = new Signal();
   readonly #context: ContainerContext;
@@ -85,12 +89,22 @@ export class ContainerLife {
     hooks: LifeHooks,
     spec?: LaunchSpec,
   ) {
-    this.config = config;
+    this.#config = config;
     this.#paths = paths;
     this.#context = context;
     this.#attachments = attachments;
     this.#hooks = hooks;
     this.#spec = spec;
+  }
+
+  get config(): ContainerConfig {
+    return this.#config;
+  }
+
+  /** What it is from its next start on. */
+  configure(config: ContainerConfig): void {
+    this.#config = config;
+    this.#spec = undefined;
   }
 
   get phase(): Phase {
@@ -126,6 +140,12 @@ export class ContainerLife {
 
   async start(): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
+    await withDeadline(
+      this.#context.clock,
+      COPY_TIMEOUT_MS,
+      `copying files of container ${this.shortId}`,
+      this.#hooks.beforeStart(),
+    );
     if (this.#phase !== 'created') {
       throw new SwarmError('conflict', `container ${this.shortId} is running already`);
     }

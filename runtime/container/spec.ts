@@ -3,32 +3,20 @@
  * the configuration says, in the order the shim carries it out. Pure but for asking the host for
  * its cgroups' present values; starts nothing and writes nothing.
  */
-import { basename, join, normalize } from 'node:path';
+import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
-import type { CgroupHierarchy, CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
+import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
-import {
-  ATTR,
-  DEFAULT_DEVICE_RULES,
-  DEFAULT_DEVICES,
-  DEFAULT_LINKS,
-  DEFAULT_MOUNTS,
-  DEFAULT_PATH,
-  maskedPaths,
-  NETWORK_SYSCTLS,
-  READ_ONLY_PATHS,
-} from './profile.ts';
+import { newestLogNumber } from './logs.ts';
+import { type ContainerPaths, LOG_DIR } from './paths.ts';
+import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
+import { parseResourceLimit } from './resourceLimits.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
+import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
-
-export interface ContainerPaths {
-  /** Configuration, writable layer, logs. */
-  readonly dataDir: string;
-  /** Socket, pid, exit record. */
-  readonly execDir: string;
-}
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
@@ -43,30 +31,18 @@ const FLAG = {
   newNetns: 8,
   stdin: 16,
   stdinOnce: 32,
+  init: 64,
+  hostPid: 128,
+  hostIpc: 256,
+  hold: 512,
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
-const MOUNT = { bind: 1, file: 2, trusted: 4, optional: 8 } as const;
-const IN_PLACE = 1;
-const CHARACTER_DEVICE_0666 = 0o020666;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 const DEFAULT_LOG_FILES = 5;
-const FIRST_LOG_FILE = 1;
+const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
-
-/** Processors do not change while the daemon runs. */
-let hostMasks: readonly string[] | undefined;
-
-export const LOG_DIR = 'logs';
-export const UPPER_DIR = 'upper';
-export const WORK_DIR = 'work';
-
-export function containerPaths(dataRoot: string, execRoot: string, id: string): ContainerPaths {
-  return {
-    dataDir: join(dataRoot, 'containers', id),
-    execDir: join(execRoot, 'containers', id),
-  };
-}
+const OOM_SCORE_MAX = 1000;
 
 /** Everything the shim needs. SwarmError invalid names the field that cannot be. */
 export function buildSpec(
@@ -76,7 +52,8 @@ export function buildSpec(
 ): LaunchSpec {
   checkConfig(config);
   const writer = new SpecWriter();
-  const plan = cgroups.plan(config.id, config.resources, DEFAULT_DEVICE_RULES);
+  const devices = containerDevices(config);
+  const plan = cgroups.plan(config.id, config.resources, devices.rules);
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));
@@ -84,12 +61,13 @@ export function buildSpec(
     TAG.logLimits,
     BigInt(config.log.maxSizeBytes ?? DEFAULT_LOG_BYTES),
     config.log.maxFiles ?? DEFAULT_LOG_FILES,
-    FIRST_LOG_FILE,
+    newestLogNumber(join(paths.dataDir, LOG_DIR)),
+    LOG_FORMATS[config.log.driver ?? 'local'],
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);
   addNamespaces(writer, config);
-  addFileSystem(writer, config, paths, cgroups.hierarchies);
+  addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
   addProcess(writer, config);
   return { bytes: writer.finish(), notes: plan.notes };
 }
@@ -112,6 +90,10 @@ function checkConfig(config: ContainerConfig): void {
   }
   for (const mount of config.mounts) checkMount(mount);
   parseSignal(config.stopSignal ?? 'SIGTERM');
+  const score = config.oomScoreAdjust ?? 0;
+  if (score < -OOM_SCORE_MAX || score > OOM_SCORE_MAX) {
+    throw new SwarmError('invalid', `OOM score ${score} is out of range: -1000 to 1000`);
+  }
 }
 
 function checkMount(mount: ContainerMount): void {
@@ -151,16 +133,21 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.tty === true ? FLAG.tty : 0) |
       (config.openStdin === true ? FLAG.stdin : 0) |
       (config.stdinOnce === true ? FLAG.stdinOnce : 0) |
+      (config.init === true ? FLAG.init : 0) |
+      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0) |
+      (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
+      (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
       (network === 'new' ? FLAG.newNetns : 0),
   );
   if (typeof network === 'object') writer.add(TAG.netns, network.path);
   writer.add(TAG.hostname, config.hostname);
+  if ((config.domainName ?? '') !== '') writer.add(TAG.domain, config.domainName ?? '');
   const defaults = network === 'host' ? {} : NETWORK_SYSCTLS;
   for (const [name, value] of Object.entries(defaults)) {
     writer.add(TAG.sysctl, 1, sysctlPath(name), value);
   }
   for (const [name, value] of Object.entries(config.sysctls ?? {})) {
-    checkSysctl(name, network === 'host');
+    checkSysctl(name, network === 'host', config.ipcNamespace === 'host');
     writer.add(TAG.sysctl, 0, sysctlPath(name), value);
   }
 }
@@ -169,7 +156,7 @@ const IPC_SYSCTL =
   /^(kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+)$/;
 
 /** Only what belongs to the container's own namespaces may be set. */
-function checkSysctl(name: string, isHostNetwork: boolean): void {
+function checkSysctl(name: string, isHostNetwork: boolean, isHostIpc: boolean): void {
   const parts = sysctlPath(name).split('/');
   // '..' would lead from the container's own settings to the host's.
   if (parts.some((part) => part === '' || part === '.' || part === '..')) {
@@ -179,11 +166,13 @@ function checkSysctl(name: string, isHostNetwork: boolean): void {
     );
   }
   const isNetwork = parts[1] === 'net' && parts.length > 2;
-  if ((isNetwork && !isHostNetwork) || IPC_SYSCTL.test(parts.slice(1).join('.'))) return;
+  const isIpc = IPC_SYSCTL.test(parts.slice(1).join('.'));
+  if ((isNetwork && !isHostNetwork) || (isIpc && !isHostIpc)) return;
   throw new SwarmError(
     'invalid',
-    isNetwork
-      ? `sysctl "${name}" is the host's while the container is on the host's network`
+    isNetwork || isIpc
+      ? `sysctl "${name}" is the host's while the container shares the host's ` +
+          (isNetwork ? 'network' : 'IPC namespace')
       : `sysctl "${name}" is not kept apart by container and cannot be set`,
   );
 }
@@ -195,82 +184,6 @@ function sysctlPath(name: string): string {
   const usesSlashes = slash >= 0 && (dot < 0 || slash < dot);
   if (usesSlashes) return `sys/${name}`;
   return `sys/${name.replace(/[./]/g, (letter) => (letter === '.' ? '/' : '.'))}`;
-}
-
-function addFileSystem(
-  writer: SpecWriter,
-  config: ContainerConfig,
-  paths: ContainerPaths,
-  hierarchies: readonly CgroupHierarchy[],
-): void {
-  for (const layer of config.layers.toReversed()) writer.add(TAG.lower, layer);
-  writer.add(TAG.upper, join(paths.dataDir, UPPER_DIR), join(paths.dataDir, WORK_DIR));
-  for (const mount of DEFAULT_MOUNTS) {
-    const flags = MOUNT.trusted | (mount.optional === true ? MOUNT.optional : 0);
-    writer.add(TAG.mount, flags, mount.attributes, mount.target, mount.type, ...mount.options);
-  }
-  addCgroupMounts(writer, hierarchies);
-  for (const { path, major, minor } of DEFAULT_DEVICES) {
-    writer.add(TAG.device, CHARACTER_DEVICE_0666, major, minor, 0, 0, path);
-  }
-  for (const { target, path } of DEFAULT_LINKS) writer.add(TAG.symlink, target, path);
-  const files: [string, string | undefined][] = [
-    ['/etc/hosts', config.hostsFile],
-    ['/etc/hostname', config.hostnameFile],
-    ['/etc/resolv.conf', config.resolvConfFile],
-  ];
-  for (const [target, source] of files) {
-    if (source !== undefined) writer.add(TAG.mount, MOUNT.bind | MOUNT.file, 0, target, source);
-  }
-  for (const mount of parentsFirst(config.mounts)) addMount(writer, mount);
-  hostMasks ??= maskedPaths();
-  for (const path of hostMasks) writer.add(TAG.mask, path);
-  for (const path of READ_ONLY_PATHS) writer.add(TAG.readOnly, 0, path);
-}
-
-/** What is mounted deeper must come later, or it would be covered. */
-function parentsFirst(mounts: readonly ContainerMount[]): readonly ContainerMount[] {
-  const depth = (mount: ContainerMount): number =>
-    mount.target.split('/').filter((part) => part !== '').length;
-  return mounts.toSorted((left, right) => depth(left) - depth(right));
-}
-
-function addMount(writer: SpecWriter, mount: ContainerMount): void {
-  const readOnly = mount.readOnly === true ? ATTR.readOnly : 0;
-  if (mount.type === 'bind') {
-    writer.add(TAG.mount, MOUNT.bind, readOnly, mount.target, mount.source ?? '');
-    return;
-  }
-  const options = ['source=tmpfs'];
-  if (mount.sizeBytes !== undefined) options.push(`size=${mount.sizeBytes}`);
-  options.push(`mode=${(mount.mode ?? 0o1777).toString(8)}`);
-  const attributes = ATTR.noSuid | ATTR.noDev | ATTR.noExec | readOnly;
-  writer.add(TAG.mount, 0, attributes, mount.target, 'tmpfs', ...options);
-}
-
-/** The container's own groups, read-only, where programs look for their limits. */
-function addCgroupMounts(writer: SpecWriter, hierarchies: readonly CgroupHierarchy[]): void {
-  const root = '/sys/fs/cgroup';
-  const flags = MOUNT.trusted | MOUNT.optional;
-  const attributes = ATTR.noSuid | ATTR.noDev | ATTR.noExec;
-  const readOnly = attributes | ATTR.readOnly;
-  if (hierarchies.every((hierarchy) => hierarchy.version === 2)) {
-    writer.add(TAG.mount, flags, readOnly, root, 'cgroup2', 'source=cgroup');
-    return;
-  }
-  writer.add(TAG.mount, flags, attributes, root, 'tmpfs', 'source=tmpfs', 'mode=755');
-  for (const hierarchy of hierarchies) {
-    const target = join(root, basename(hierarchy.path));
-    const type = hierarchy.version === 2 ? 'cgroup2' : 'cgroup';
-    const options = hierarchy.version === 2 ? [] : hierarchy.controllers;
-    writer.add(TAG.mount, flags, readOnly, target, type, 'source=cgroup', ...options);
-    if (hierarchy.version === 1 && hierarchy.controllers.length > 1) {
-      for (const name of hierarchy.controllers) {
-        writer.add(TAG.symlink, basename(hierarchy.path), join(root, name));
-      }
-    }
-  }
-  writer.add(TAG.readOnly, IN_PLACE, root);
 }
 
 function addProcess(writer: SpecWriter, config: ContainerConfig): void {
@@ -302,12 +215,33 @@ function addPrivileges(
 ): void {
   for (const group of config.additionalGroups ?? []) writer.add(TAG.group, group);
   // The shim protects itself from the OOM killer; its container starts from nothing again.
-  writer.add(TAG.oomScore, 0);
-  const own = effectiveCapabilities(config.capabilityAdd ?? [], config.capabilityDrop ?? []);
+  writer.add(TAG.oomScore, config.oomScoreAdjust ?? 0);
+  for (const limit of config.resourceLimits ?? []) {
+    const { resource, soft, hard } = parseResourceLimit(limit);
+    writer.add(TAG.rlimit, resource, soft, hard);
+  }
+  const isPrivileged = config.privileged === true;
+  const own = effectiveCapabilities(
+    isPrivileged ? ['ALL'] : (config.capabilityAdd ?? []),
+    isPrivileged ? [] : (config.capabilityDrop ?? []),
+  );
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  writer.add(TAG.seccomp, seccompProgram(own));
+  if (!isPrivileged && config.seccomp !== 'unconfined') {
+    writer.add(TAG.seccomp, seccompProgram(own));
+  }
+}
+
+/** For looking into the container while it does not run: its layers and what is bound into it. */
+export function buildHoldSpec(config: ContainerConfig, paths: ContainerPaths): Uint8Array {
+  const writer = new SpecWriter();
+  // Any directory will do to mount on: the namespace is the holder's own.
+  writer.add(TAG.execDir, paths.dataDir);
+  writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
+  addLayers(writer, config, paths);
+  addBinds(writer, config.mounts);
+  return writer.finish();
 }
 
 /** For a further program in the running container. SwarmError invalid as for buildSpec. */

@@ -18,7 +18,8 @@ import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
-import { buildSpec, containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './spec.ts';
+import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
+import { buildSpec } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
 const CONTAINERS = 'containers';
@@ -42,6 +43,8 @@ export interface ContainerTableOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Told each time a container has been started: its shim is there and answers. */
+  readonly onStart?: (container: Container) => void;
   /** Told once for each container that ends while the table is open. */
   readonly onExit?: (container: Container) => void;
 }
@@ -100,6 +103,7 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      onStart: (container) => options.onStart?.(container),
       onExit: (container) => {
         if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
       },

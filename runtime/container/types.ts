@@ -223,6 +223,56 @@ export interface Exec {
   resize(rows: number, columns: number): Promise<void>;
 }
 
+/** `memoryBytes` is with page cache here. */
+export interface DetailedStats extends ContainerStats {
+  readonly readAtMs: number;
+  readonly systemCpuNs: number;
+  readonly onlineCpus: number;
+  readonly userCpuNs: number;
+  readonly kernelCpuNs: number;
+  readonly throttledPeriods: number;
+  readonly periods: number;
+  readonly throttledNs: number;
+  /** 0 = unlimited, then the host's memory counts. */
+  readonly memoryLimitBytes: number;
+  /** Page cache that can be dropped; Docker's client subtracts it. */
+  readonly memoryInactiveFileBytes: number;
+  readonly pidsLimit: number;
+  readonly blockReadBytes: number;
+  readonly blockWriteBytes: number;
+  /** By interface name, of the container's network namespace. */
+  readonly networks: Readonly<
+    Record<
+      string,
+      {
+        readonly rxBytes: number;
+        readonly rxPackets: number;
+        readonly rxErrors: number;
+        readonly rxDropped: number;
+        readonly txBytes: number;
+        readonly txPackets: number;
+        readonly txErrors: number;
+        readonly txDropped: number;
+      }
+    >
+  >;
+}
+
+export interface FileStat {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** st_mode. */
+  readonly mode: number;
+  readonly modifiedAtMs: number;
+  /** '' unless a symbolic link. */
+  readonly linkTarget: string;
+}
+
+export interface FileChange {
+  readonly path: string;
+  readonly kind: 'modified' | 'added' | 'deleted';
+}
+
 export interface Container {
   readonly config: ContainerConfig;
   readonly state: ContainerState;
@@ -261,88 +311,46 @@ export interface Container {
   /** Of the container's terminal. */
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
+  /**
+   * Live limits; only the given ones change. Kept in config. SwarmError invalid for what the kernel
+   * does not take.
+   */
+  update(resources: ContainerResources): Promise<void>;
+  detailedStats(): Promise<DetailedStats>;
+  /** Writable layer against the image. */
+  changes(): Promise<readonly FileChange[]>;
+  /**
+   * Links on the way lead where they lead inside the container; a link itself is told with where it
+   * ends ('dir/' and 'dir/.' mean what it leads to). SwarmError not_found with the path.
+   */
+  statPath(path: string): Promise<FileStat>;
+  /**
+   * A tar of the file or directory, named by its last component ('.' for 'dir/.'). Running or not;
+   * destroy the stream when it is not read to its end.
+   */
+  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }>;
+  /**
+   * Unpacks an uncompressed tar into the existing directory `path`. SwarmError not_found without
+   * it, forbidden where it is read-only, invalid for what the archive may not do. `copyUidGid`:
+   * everything belongs to the container's user.
+   */
+  writeArchive(
+    path: string,
+    tar: Readable,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void>;
+  /** The whole root as tar, without what is mounted in it. */
+  exportRoot(): Readable;
+  /** Bytes in the writable layer. */
+  writableBytes(): Promise<number>;
   /** Host pids of every process in it. */
   processes(): Promise<readonly number[]>;
   /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
   remove(): Promise<void>;
 }
 
-// ---- being built: what Container gains; the container room folds it into Container ------------
-
-export interface FileStat {
-  readonly name: string;
-  readonly sizeBytes: number;
-  /** st_mode. */
-  readonly mode: number;
-  readonly modifiedAtMs: number;
-  /** '' unless a symbolic link. */
-  readonly linkTarget: string;
-}
-
-export interface FileChange {
-  readonly path: string;
-  readonly kind: 'modified' | 'added' | 'deleted';
-}
-
-export interface DetailedStats extends ContainerStats {
-  readonly readAtMs: number;
-  readonly systemCpuNs: number;
-  readonly onlineCpus: number;
-  readonly userCpuNs: number;
-  readonly kernelCpuNs: number;
-  readonly throttledPeriods: number;
-  readonly periods: number;
-  readonly throttledNs: number;
-  /** 0 = unlimited, then the host's memory counts. */
-  readonly memoryLimitBytes: number;
-  /** Page cache that can be dropped; Docker's client subtracts it. */
-  readonly memoryInactiveFileBytes: number;
-  readonly pidsLimit: number;
-  readonly blockReadBytes: number;
-  readonly blockWriteBytes: number;
-  /** By interface name, of the container's network namespace. */
-  readonly networks: Readonly<
-    Record<
-      string,
-      {
-        readonly rxBytes: number;
-        readonly rxPackets: number;
-        readonly rxErrors: number;
-        readonly rxDropped: number;
-        readonly txBytes: number;
-        readonly txPackets: number;
-        readonly txErrors: number;
-        readonly txDropped: number;
-      }
-    >
-  >;
-}
-
-/**
- * What a container can besides: `start()` works again after an end (a restart: same id, writable
- * layer and logs kept; `exit` is undefined while it runs), and `paused` tells a frozen one.
- */
-export interface InteractiveContainer extends Container {
-  /** Live limits; only the given ones change. Kept in config. */
-  update(resources: ContainerResources): Promise<void>;
-  detailedStats(): Promise<DetailedStats>;
-  /** Writable layer against the image. */
-  changes(): Promise<readonly FileChange[]>;
-  /** Follows links inside the container's root, never out of it. not_found with the path. */
-  statPath(path: string): Promise<FileStat>;
-  /** A tar of the file or directory, named by its last component. Running or not. */
-  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }>;
-  /** Unpacks an uncompressed tar into the existing directory `path`. */
-  writeArchive(
-    path: string,
-    tar: Readable,
-    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
-  ): Promise<void>;
-  /** The whole root as tar. */
-  exportRoot(): Readable;
-  /** Bytes in the writable layer. */
-  writableBytes(): Promise<number>;
-}
+/** The same; the name that its users had while it was being built. */
+export type InteractiveContainer = Container;
 
 export interface ContainerTable {
   /** Writes the configuration and prepares directories; nothing runs yet. */

@@ -96,6 +96,12 @@ export function tunnelAddress(hostIndex: number): string {
   return `169.254.${hostIndex >> 8}.${hostIndex & 0xff}`;
 }
 
+/** A next hop for IPv6 inside the tunnels; canonical. */
+export function tunnelAddress6(hostIndex: number): string {
+  assertHostIndex(hostIndex);
+  return `fe80::7473:${hostIndex.toString(16)}`;
+}
+
 function hexByte(value: number): string {
   return value.toString(16).padStart(2, '0');
 }

@@ -10,6 +10,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { close } from '../sys/libc.ts';
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts';
 import {
   isNamespace,
@@ -21,13 +22,11 @@ import {
 import { gatewaySubnet } from './addresses.ts';
 import { DEFAULT_BRIDGE } from './bridge.ts';
 import type { Bridges } from './bridges.ts';
-import type { Transport } from './dns.ts';
-import { DnsServer, dnsTable, upstreamSocket } from './dnsServer.ts';
-import { DnsUpstream } from './dnsUpstream.ts';
+import { ContainerDns, type DnsSubject } from './containerDns.ts';
+import type { DnsServer, DnsSockets, KeptSockets } from './dnsServer.ts';
 import { removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
 import type { Forward } from './hostTable.ts';
-import { Nftables } from './nftables.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
 import {
   configurePlugs,
@@ -43,7 +42,6 @@ import {
 } from './plugs.ts';
 import type { Ports } from './ports.ts';
 import type { AttachmentRecord, Records } from './state.ts';
-import { createTable } from './table.ts';
 import type {
   Attachment,
   AttachRequest,
@@ -107,13 +105,13 @@ function addressesOf(plugs: readonly Plug[]): string[] {
 
 export class Attacher {
   readonly #options: AttacherOptions;
-  readonly #upstream: DnsUpstream;
+  readonly #dns: ContainerDns;
   readonly #held = new Map<string, Held>();
   readonly #zones: Zones;
 
   constructor(options: AttacherOptions) {
     this.#options = options;
-    this.#upstream = new DnsUpstream(options.clock, options.random);
+    this.#dns = new ContainerDns(options);
     const { overlays, bridges } = options;
     this.#zones = new Zones({ overlays, bridges, records: () => this.#records() });
   }
@@ -146,7 +144,8 @@ export class Attacher {
   }
 
   /** Serves what an earlier daemon attached; a record whose namespace is gone is dropped. */
-  async adopt(): Promise<void> {
+  async adopt(kept: readonly KeptSockets[]): Promise<void> {
+    const unused = new Map(kept.map((one) => [one.containerId, one]));
     const { records, log, namespacePath, overlays, bridges } = this.#options;
     for (const [containerId, record] of records.load(log)) {
       const path = namespacePath(containerId);
@@ -156,8 +155,13 @@ export class Attacher {
             kind === 'gateway' ||
             (kind === 'overlay' ? overlays.has(networkId) : bridges.find(networkId) !== undefined),
         );
-        if (isNamespace(path) && known) await this.#adoptOne(record, path);
-        else this.#forget(containerId);
+        if (isNamespace(path) && known) {
+          const sockets = { port: record.dnsPort, kept: unused.get(containerId) };
+          unused.delete(containerId);
+          await this.#adoptOne(record, path, sockets);
+        } else {
+          this.#forget(containerId);
+        }
       } catch (error) {
         log.error('container network could not be adopted', {
           containerId,
@@ -166,13 +170,20 @@ export class Attacher {
         this.#forget(containerId);
       }
     }
+    for (const { udp, tcp } of unused.values()) for (const fd of [udp, tcp]) close(fd);
   }
 
-  async #adoptOne(record: AttachmentRecord, path: string): Promise<void> {
+  /** Copies, for whoever keeps them open beyond this process. */
+  sockets(containerId: string): readonly number[] {
+    return this.#held.get(containerId)?.dns.copies() ?? [];
+  }
+
+  async #adoptOne(record: AttachmentRecord, path: string, sockets: DnsSockets): Promise<void> {
     const { containerId, name = '' } = record.request;
     const namespace = this.#options.door.open(path);
     try {
-      const dns = await this.#openDns(namespace, containerId, record.dnsPort, record.request);
+      const subject = this.#dnsSubject(record.request);
+      const dns = await this.#dns.adopt(namespace, subject, sockets);
       this.#held.set(containerId, { record, dns });
     } finally {
       namespace.close();
@@ -210,8 +221,7 @@ export class Attacher {
       configurePlugs(namespace, socket, plan.plugs, plan.plugs);
       const addresses = addressesOf(plan.plugs);
       const files = writeFiles(join(this.#options.filesRoot, containerId), request, addresses);
-      const dns = await this.#openDns(namespace, containerId, 0, request);
-      this.#redirectDns(namespace, dns.port);
+      const dns = await this.#dns.open(namespace, this.#dnsSubject(request));
       const way = plan.plugs.find((plug) => plug.kind === 'gateway');
       const gatewayAddress = way?.address ?? '';
       const attachment = { containerId, namespacePath: path, gatewayAddress, ports, ...files };
@@ -298,13 +308,22 @@ export class Attacher {
     network.addLocal({ ...plug, id: plug.endpointId });
   }
 
+  #isInternal(networkId: string): boolean {
+    const { overlays, bridges } = this.#options;
+    return (overlays.get(networkId)?.state ?? bridges.find(networkId))?.internal === true;
+  }
+
   #plugGateway(plan: Plan): void {
     const { gateway, self } = this.#options;
     const host = self();
     if (host === undefined) return;
     const subnet = gatewaySubnet(host.hostIndex);
     const { containerId, namespace, nonce, plugs } = plan;
-    const plug = plugGateway({ gateway, namespace, subnet, device: nextDevice(plugs), nonce });
+    const device = nextDevice(plugs);
+    const inboundOnly =
+      plugs.length > 0 && plugs.every(({ networkId }) => this.#isInternal(networkId));
+    const shared = { gateway, namespace, subnet, nonce };
+    const plug = plugGateway({ ...shared, inboundOnly, device });
     plugs.push(plug);
     gateway.addPort(containerId, plug);
   }
@@ -406,54 +425,36 @@ export class Attacher {
     return ports;
   }
 
-  #openDns(
-    namespace: NetworkNamespace,
-    containerId: string,
-    port: number,
-    request: AttachRequest,
-  ): Promise<DnsServer> {
-    const { clock, random } = this.#options;
-    return DnsServer.open(namespace, port, {
-      clock,
-      random,
-      upstream: this.#upstream,
+  #dnsSubject(request: AttachRequest): DnsSubject {
+    const { containerId } = request;
+    return {
+      namespacePath: this.#options.namespacePath(containerId),
+      servers: request.dns.servers,
       zones: () => {
         const record = this.#held.get(containerId)?.record;
         return record === undefined ? [] : this.#zones.of(record);
       },
       asksOutside: () => this.#asksOutside(containerId),
-      own: {
-        addresses: request.dns.servers,
-        open: (transport, server) => this.#openInside(request, transport, server),
-      },
-    });
+    };
   }
 
   /** What is on internal networks only must not tell the outside anything by asking names. */
   #asksOutside(containerId: string): boolean {
     const plugs = this.#held.get(containerId)?.record.plugs ?? [];
-    return plugs.some(({ kind, leadsOut, networkId }) => {
-      if (kind !== 'overlay') return leadsOut;
-      return this.#options.overlays.get(networkId)?.state.internal === false;
+    return plugs.some(({ kind, leadsOut, inboundOnly, networkId }) => {
+      if (kind !== 'overlay') return leadsOut && inboundOnly !== true;
+      return !this.#isInternal(networkId);
     });
   }
 
-  #openInside(request: AttachRequest, transport: Transport, server: string): number {
-    const namespace = this.#options.door.open(this.#options.namespacePath(request.containerId));
-    try {
-      return namespace.within(() => upstreamSocket(transport, server));
-    } finally {
-      namespace.close();
-    }
-  }
-
-  #redirectDns(namespace: NetworkNamespace, port: number): void {
-    const nftables = new Nftables(namespace);
-    try {
-      nftables.run(createTable(dnsTable(port)));
-    } finally {
-      nftables.close();
-    }
+  /** Its new name, on user bridges and for messages. */
+  rename(containerId: string, name: string): void {
+    const held = this.#require(containerId);
+    const { record } = held;
+    held.record = { ...record, request: { ...record.request, name } };
+    this.#options.ports.rename(containerId, name);
+    this.#zones.forget();
+    this.#options.records.save(containerId, held.record);
   }
 
   detach(containerId: string): void {

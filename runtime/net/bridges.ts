@@ -3,12 +3,11 @@
  * and on demand, with who is on each. The default one ('bridge') is always there. Addresses on them
  * are given out here. What they look like is in bridge.ts; the gateway applies it.
  */
-import { existsSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { canonicalAddress } from '../sys/ipAddress.ts';
-import { setNetSysctl } from '../sys/netns.ts';
+import { enableIpv6, hasIpv6Support, setNetSysctl } from '../sys/netns.ts';
 import { addBridge, deleteLink, isolatePort, setLink } from '../sys/rtnetlink.ts';
 import { endpointMac } from './addresses.ts';
 import {
@@ -29,7 +28,6 @@ import type { BridgeNetwork, EndpointRequest } from './types.ts';
 const ID_BYTES = 32;
 /** Bridges of one host: each is an interface and a row in every table. */
 const BRIDGES_MAX = 1024;
-const IPV6_SYSCTLS = '/proc/sys/net/ipv6';
 const MAC_ADDRESS = /^([0-9a-f]{2}:){5}[0-9a-f]{2}$/;
 const MULTICAST_BIT = 1;
 
@@ -251,15 +249,10 @@ export class Bridges {
 /** In the gateway's namespace: it answers at once for the gateway's address, the host's own. */
 function prepareBridge(link: string, isIpv6: boolean): void {
   setNetSysctl(`ipv4/neigh/${link}/proxy_delay`, 0);
-  if (!isIpv6 || !existsSync(IPV6_SYSCTLS)) return;
+  if (!isIpv6 || !hasIpv6Support()) return;
   setNetSysctl('ipv6/conf/all/forwarding', 1);
   setNetSysctl('ipv6/conf/default/forwarding', 1);
   enableIpv6(link);
   setNetSysctl(`ipv6/conf/${link}/proxy_ndp`, 1);
   setNetSysctl(`ipv6/neigh/${link}/proxy_delay`, 0);
-}
-
-/** The interface of the thread's namespace speaks IPv6; true if it did not. */
-export function enableIpv6(link: string): boolean {
-  return setNetSysctl(`ipv6/conf/${link}/disable_ipv6`, 0);
 }

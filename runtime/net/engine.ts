@@ -22,6 +22,7 @@ import {
 import { Attacher } from './attacher.ts';
 import type { Taken } from './bridge.ts';
 import { Bridges } from './bridges.ts';
+import type { KeptSockets } from './dnsServer.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
@@ -152,7 +153,7 @@ export class NetworkEngine {
   }
 
   /** Takes up what an earlier daemon left, and makes the kernel equal to it. */
-  async start(): Promise<void> {
+  async start(kept: readonly KeptSockets[]): Promise<void> {
     const ingress = this.#records.ingress.load(this.#log).get(INGRESS_RECORD)?.state;
     // Versions count within one process: whatever the new daemon says first is newer.
     this.#ingress = ingress === undefined ? undefined : { ...ingress, version: 0 };
@@ -168,7 +169,7 @@ export class NetworkEngine {
       this.#unconfirmed.add(networkId);
     }
     this.#bridges.ensureLinks(this.#gateway.space);
-    await this.#attacher.adopt();
+    await this.#attacher.adopt(kept);
     for (const network of this.#overlays.values()) {
       if (this.#self !== undefined) this.#adoptPart(network, this.#self);
     }
@@ -402,6 +403,20 @@ export class NetworkEngine {
 
   endpoints(containerId: string): readonly Endpoint[] {
     return this.#attacher.endpoints(containerId);
+  }
+
+  /** Containers that an earlier daemon attached, before they are adopted. */
+  recorded(): string[] {
+    return [...this.#records.attachments.load(this.#log).keys()];
+  }
+
+  /** Copies of a container's DNS sockets, the caller's to close; none when it has none. */
+  sockets(containerId: string): readonly number[] {
+    return this.#attacher.sockets(containerId);
+  }
+
+  rename(containerId: string, name: string): void {
+    this.#attacher.rename(containerId, name);
   }
 
   publish(containerId: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {

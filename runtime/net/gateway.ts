@@ -8,10 +8,15 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
-import { type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
+import {
+  enableIpv6,
+  hasIpv6Support,
+  type NamespaceDoor,
+  removeNamespace,
+  setNetSysctl,
+} from '../sys/netns.ts';
 import { addVeth, deleteLink, listAddresses, listLinks, setLink } from '../sys/rtnetlink.ts';
 import type { BridgeView } from './bridge.ts';
-import { enableIpv6 } from './bridges.ts';
 import { forgetChanged } from './conntrack.ts';
 import { type Forward, hostTables, udpServers } from './hostTable.ts';
 import {
@@ -39,7 +44,6 @@ import type { IngressState, OverlayPeer } from './types.ts';
 const UPLINK_MTU = 65_535;
 /** The host's interface says in its alias whose it is. */
 const ALIAS_PREFIX = 'tsswarm ';
-const IPV6_SYSCTLS = '/proc/sys/net/ipv6';
 const IPV6_INTERFACES = '/proc/sys/net/ipv6/conf';
 /** accept_ra: 1 = unless forwarding, 2 = also then. */
 const ACCEPT_RA = '1';
@@ -233,7 +237,9 @@ export class Gateway {
 
   /** Somebody came to a bridge or left it. */
   refreshPorts(): void {
-    this.#space.applyFabric(gatewayFabric(this.#input()));
+    const input = this.#input();
+    this.#space.applyFabric(gatewayFabric(input));
+    this.#space.applyTables(gatewayTables(input));
   }
 
   /** Published ports of containers have changed. */
@@ -243,14 +249,11 @@ export class Gateway {
 
   /** True if anything had to be changed. */
   #ensureIpv6(): boolean {
-    if (!existsSync(IPV6_SYSCTLS)) {
-      throw new SwarmError('unsupported', 'this kernel has no IPv6: networks can have IPv4 only');
-    }
+    const enabled = enableIpv6(HOST_LINK);
     this.#space.namespace.within(() => {
       setNetSysctl('ipv6/conf/all/forwarding', 1);
       enableIpv6(UPLINK);
     });
-    const enabled = enableIpv6(HOST_LINK);
     return forwardIpv6() || enabled;
   }
 
@@ -335,7 +338,7 @@ export class Gateway {
   remove(): void {
     const { host, path } = this.#options;
     host.nftables.run(removeTable('ip', HOST_TABLE));
-    if (existsSync(IPV6_SYSCTLS)) host.nftables.run(removeTable('ip6', HOST_TABLE));
+    if (hasIpv6Support()) host.nftables.run(removeTable('ip6', HOST_TABLE));
     host.netlink.request([deleteLink(HOST_LINK)]);
     this.close();
     removeNamespace(path);

@@ -46,6 +46,8 @@ export const GATEWAY_TABLE = 'tsswarm';
 export interface GatewayPort {
   readonly address: string;
   readonly link: string;
+  /** Nothing starts from there. */
+  readonly inboundOnly?: boolean;
 }
 
 /** What this host's gateway depends on. */
@@ -147,6 +149,7 @@ chain between {
 
 const GATEWAY_FIXED = `
 map senders { type ether_addr : mark; }
+set inbound { type ifname; }
 chain remember {
   type filter hook prerouting priority -150; policy accept;
   iifname "${INGRESS_LINK}" ct state new ct mark set ether saddr map @senders
@@ -155,6 +158,7 @@ chain remember {
 chain pass {
   type filter hook forward priority 0; policy accept;
   oifname "${INGRESS_LINK}" tcp flags syn / syn,rst tcp option maxseg size set rt mtu
+  iifname @inbound ct direction original drop
   iifname "${INGRESS_LINK}" ct direction original oifname "${UPLINK}" drop
   iifname "${GATEWAY_PREFIX}*" oifname "${INGRESS_LINK}" ct direction original drop
   iifname "${GATEWAY_PREFIX}*" oifname "${GATEWAY_PREFIX}*" drop
@@ -189,12 +193,18 @@ export function gatewayTables(input: GatewayInput): NftTable[] {
   for (const { hostIndex } of peersOf(input)) {
     if (hostIndex !== input.self?.hostIndex) senders.set(tunnelMac(hostIndex), `${hostIndex}`);
   }
+  const inbound = new Map<string, string>();
+  for (const { link, inboundOnly } of input.ports) if (inboundOnly) inbound.set(`"${link}"`, '');
   const shared = { name: GATEWAY_TABLE, chains: new Map() };
   const table: NftTable = {
     ...shared,
     family: 'ip',
     fixed: betweenBridges('ip', 'ipv4_addr') + GATEWAY_FIXED,
-    elements: new Map([['senders', senders], ...bridgeElements(input, false)]),
+    elements: new Map([
+      ['senders', senders],
+      ['inbound', inbound],
+      ...bridgeElements(input, false),
+    ]),
   };
   if (!hasIpv6(input)) return [table];
   const table6: NftTable = {

@@ -5,7 +5,7 @@
  * gateway's are local to the namespace. Containers' interfaces answer ARP by proxy.
  */
 import { createHash } from 'node:crypto';
-import { tunnelAddress, tunnelMac } from './addresses.ts';
+import { tunnelAddress, tunnelAddress6, tunnelMac } from './addresses.ts';
 import { type Fabric, FabricBuilder } from './fabric.ts';
 import type { OverlayPeer, OverlayState } from './types.ts';
 
@@ -19,6 +19,8 @@ export const VXLAN_OVERHEAD_BYTES = 50;
 export interface LocalEndpoint {
   readonly id: string;
   readonly address: string;
+  /** '' = none. */
+  readonly address6: string;
   /** The interface in the network's namespace whose other end the container holds. */
   readonly link: string;
   readonly macAddress: string;
@@ -35,10 +37,12 @@ export function tunnelPeers(
   link: string,
   self: OverlayPeer,
   peers: readonly OverlayPeer[],
+  withIpv6 = false,
 ): void {
   for (const peer of peers) {
     if (peer.hostIndex === self.hostIndex) continue;
     fabric.neighbour(link, tunnelAddress(peer.hostIndex), tunnelMac(peer.hostIndex));
+    if (withIpv6) fabric.neighbour(link, tunnelAddress6(peer.hostIndex), tunnelMac(peer.hostIndex));
     fabric.forward(link, tunnelMac(peer.hostIndex), peer.address);
   }
 }
@@ -55,14 +59,20 @@ export function overlayFabric(
 ): Fabric {
   const fabric = new FabricBuilder();
   const known = new Set(state.peers.map((peer) => peer.hostIndex));
+  const withIpv6 = Boolean(state.subnet6);
   fabric.address('lo', state.gateway);
+  if (state.gateway6) fabric.address('lo', state.gateway6);
   for (const service of state.services) {
     if (service.virtualAddress !== '') fabric.address('lo', service.virtualAddress);
+    if (service.virtualAddress6) fabric.address('lo', service.virtualAddress6);
   }
-  tunnelPeers(fabric, TUNNEL_LINK, self, state.peers);
+  tunnelPeers(fabric, TUNNEL_LINK, self, state.peers, withIpv6);
   for (const endpoint of local) {
     fabric.route(`${endpoint.address}/32`, endpoint.link);
     fabric.neighbour(endpoint.link, endpoint.address, endpoint.macAddress);
+    if (endpoint.address6 === '') continue;
+    fabric.route(endpoint.address6, endpoint.link);
+    fabric.neighbour(endpoint.link, endpoint.address6, endpoint.macAddress);
   }
   const attached = new Map(local.map((endpoint) => [endpoint.address, endpoint.id]));
   for (const endpoint of state.endpoints) {
@@ -71,6 +81,9 @@ export function overlayFabric(
     if (holder !== undefined && holder !== endpoint.id) continue;
     const gateway = tunnelAddress(endpoint.hostIndex);
     fabric.route(`${endpoint.address}/32`, TUNNEL_LINK, { gateway });
+    if (!withIpv6 || !endpoint.address6) continue;
+    const gateway6 = tunnelAddress6(endpoint.hostIndex);
+    fabric.route(endpoint.address6, TUNNEL_LINK, { gateway: gateway6 });
   }
   return fabric;
 }

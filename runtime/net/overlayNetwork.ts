@@ -4,14 +4,14 @@
  * difference. Removing it takes its interfaces away with the namespace.
  */
 
-import { type NamespaceDoor, removeNamespace } from '../sys/netns.ts';
+import { enableIpv6, type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
 import { deleteLink } from '../sys/rtnetlink.ts';
 import { forgetChanged } from './conntrack.ts';
 import { type LocalEndpoint, overlayFabric, TUNNEL_LINK } from './overlay.ts';
 import { makeTunnel, openRouter, type Tunnel, tunnelMtu } from './routers.ts';
 import type { Space } from './space.ts';
 import type { OverlayPeer, OverlayState } from './types.ts';
-import { overlayTable } from './vip.ts';
+import { overlayTables } from './vip.ts';
 
 export interface OverlayContext {
   readonly door: NamespaceDoor;
@@ -21,7 +21,12 @@ export interface OverlayContext {
 
 /** By virtual address. */
 function backendsOf(state: OverlayState): Map<string, Set<string>> {
-  return new Map(state.services.map((one) => [one.virtualAddress, new Set(one.backends)]));
+  const backends = new Map<string, Set<string>>();
+  for (const one of state.services) {
+    backends.set(one.virtualAddress, new Set(one.backends));
+    if (one.virtualAddress6) backends.set(one.virtualAddress6, new Set(one.backends6));
+  }
+  return backends;
 }
 
 export class OverlayNetwork {
@@ -80,8 +85,9 @@ export class OverlayNetwork {
     this.#self = self;
     this.#mtu = state.mtu > 0 ? state.mtu : tunnelMtu(this.#context.host, self);
     this.#ensureTunnel();
+    if (state.subnet6) this.#ensureIpv6();
     this.#applyFabric();
-    this.#space.applyTables([overlayTable(state)]);
+    this.#space.applyTables(overlayTables(state));
     const { namespace } = this.#space;
     forgetChanged(namespace, before, backendsOf(state), ({ destination }) => destination);
   }
@@ -95,6 +101,14 @@ export class OverlayNetwork {
     makeTunnel(host, this.#space, TUNNEL_LINK, wanted, this.mtu);
     this.#tunnel = wanted;
     this.#space.forgetFabric();
+  }
+
+  #ensureIpv6(): void {
+    this.#space.namespace.within(() => {
+      setNetSysctl('ipv6/conf/all/forwarding', 1);
+      setNetSysctl('ipv6/conf/default/forwarding', 1);
+      for (const link of ['lo', TUNNEL_LINK]) enableIpv6(link);
+    });
   }
 
   #applyFabric(): void {

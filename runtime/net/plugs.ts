@@ -5,9 +5,10 @@
  */
 import { existsSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
+import { canonicalAddress } from '../sys/ipAddress.ts';
 import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
-import { setNetSysctl } from '../sys/netns.ts';
+import { enableIpv6, setNetSysctl } from '../sys/netns.ts';
 import {
   addAddress,
   deleteLink,
@@ -20,14 +21,14 @@ import {
 } from '../sys/rtnetlink.ts';
 import { endpointMac, freeAddress, gatewayOf, parseSubnet, type Subnet } from './addresses.ts';
 import { BRIDGE_PREFIX, bridgeOptions } from './bridge.ts';
-import { type Bridges, checkedMac, enableIpv6 } from './bridges.ts';
+import { type Bridges, checkedMac } from './bridges.ts';
 import type { Gateway } from './gateway.ts';
 import { GATEWAY_PREFIX } from './ingress.ts';
 import { linkName, OVERLAY_PREFIX } from './overlay.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
 import { plugContainer } from './routers.ts';
 import type { Space } from './space.ts';
-import { parseRange } from './subnets.ts';
+import { formatRange, parseRange } from './subnets.ts';
 import type { AttachRequest, BridgeNetwork, Endpoint, EndpointRequest } from './types.ts';
 
 /** One interface of a container, as made. */
@@ -52,11 +53,17 @@ export interface Plug {
   readonly aliases: readonly string[];
   /** Whether the default route may go through it. */
   readonly leadsOut: boolean;
+  /** Only answers go that way: what is on internal networks alone publishes ports. */
+  readonly inboundOnly?: boolean;
 }
 
 const DEVICE_PREFIX = 'eth';
 const ALL_IPV4 = '0.0.0.0';
 const ALL_IPV6 = '::';
+const ONE_ADDRESS_6 = 128;
+/** IPv6 neighbours on an overlay are reached through this one, not by asking for each other. */
+const ROUTER_6 = 'fe80::1';
+const ROUTER_PREFIX_LENGTH = 64;
 const IPV6_LOOPBACK = '/proc/sys/net/ipv6/conf/lo';
 
 /** The lowest ethN that is free. */
@@ -121,11 +128,14 @@ export interface OverlayPlugOptions {
 export function plugOverlay(options: OverlayPlugOptions): Plug {
   const { network, namespace, request, device, nonce } = options;
   const { networkId, endpointId, address, aliases } = request;
+  const address6 = canonicalAddress(request.address6 ?? '');
   const link = linkName(OVERLAY_PREFIX, `${nonce} ${endpointId}`);
   const wanted = request.macAddress ?? '';
   const macAddress = wanted === '' ? endpointMac(address) : checkedMac(wanted);
   const { mtu, state } = network;
   plugContainer(network.space, link, namespace.fd, { name: device, mtu, macAddress });
+  const { subnet6 = '' } = state;
+  if (address6 !== '' && subnet6 !== '') nameRouter(network.space, link);
   return {
     kind: 'overlay',
     networkId,
@@ -136,8 +146,8 @@ export function plugOverlay(options: OverlayPlugOptions): Plug {
     address,
     prefixLength: parseSubnet(state.subnet).prefixLength,
     gateway: '',
-    address6: '',
-    prefixLength6: 0,
+    address6,
+    prefixLength6: address6 === '' ? 0 : parseRange(subnet6).prefixLength,
     gateway6: '',
     macAddress,
     aliases,
@@ -145,8 +155,16 @@ export function plugOverlay(options: OverlayPlugOptions): Plug {
   };
 }
 
+/** The router's end has the address by which the container finds the rest of its IPv6 subnet. */
+function nameRouter(space: Space, link: string): void {
+  space.namespace.within(() => enableIpv6(link));
+  space.netlink.request([addAddress(space.linkIndex(link), ROUTER_6, ROUTER_PREFIX_LENGTH)]);
+}
+
 export interface GatewayPlugOptions {
   readonly gateway: Gateway;
+  /** For published ports only. */
+  readonly inboundOnly: boolean;
   readonly namespace: NetworkNamespace;
   readonly subnet: Subnet;
   readonly device: string;
@@ -155,7 +173,7 @@ export interface GatewayPlugOptions {
 
 /** An interface on the host's gateway: the way out, and where published ports arrive. */
 export function plugGateway(options: GatewayPlugOptions): Plug {
-  const { gateway, namespace, subnet, device, nonce } = options;
+  const { gateway, inboundOnly, namespace, subnet, device, nonce } = options;
   const address = freeAddress(subnet, gateway.addressesInUse);
   const link = linkName(GATEWAY_PREFIX, nonce);
   const macAddress = endpointMac(address);
@@ -177,6 +195,7 @@ export function plugGateway(options: GatewayPlugOptions): Plug {
     macAddress,
     aliases: [],
     leadsOut: true,
+    inboundOnly,
   };
 }
 
@@ -214,7 +233,18 @@ export function configurePlugs(
     }
     messages.push(addAddress(index, plug.address, plug.prefixLength), setLink(plug.device, {}));
     if (plug.address6 === '') continue;
-    messages.push(addAddress(index, plug.address6, plug.prefixLength6));
+    if (plug.kind !== 'overlay') {
+      messages.push(addAddress(index, plug.address6, plug.prefixLength6));
+      continue;
+    }
+    const range = parseRange(`${plug.address6}/${plug.prefixLength6}`);
+    const [destination] = formatRange(range).split('/');
+    const { prefixLength } = range;
+    const via = { gateway: ROUTER_6, linkIndex: index, source: '', table: MAIN_TABLE };
+    messages.push(
+      addAddress(index, plug.address6, ONE_ADDRESS_6),
+      putRoute({ ...via, destination, prefixLength }),
+    );
   }
   messages.push(...defaultRoutes(all, indexes));
   socket.request(messages);

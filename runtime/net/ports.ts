@@ -235,6 +235,12 @@ export class Ports {
     this.#claims.set(owner.containerId, { owner, ports, sockets });
   }
 
+  rename(containerId: string, name: string): void {
+    const claim = this.#claims.get(containerId);
+    if (claim === undefined) return;
+    this.#claims.set(containerId, { ...claim, owner: { containerId, name } });
+  }
+
   release(containerId: string): void {
     for (const fd of this.#claims.get(containerId)?.sockets ?? []) close(fd);
     this.#claims.delete(containerId);

@@ -4,7 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
-import { isNamespace, type NamespaceDoor, setNetSysctl } from '../sys/netns.ts';
+import { hasIpv6Support, isNamespace, type NamespaceDoor, setNetSysctl } from '../sys/netns.ts';
 import {
   addVeth,
   addVxlan,
@@ -20,7 +20,6 @@ import type { OverlayPeer } from './types.ts';
 
 /** Where the underlay is not known yet. */
 export const DEFAULT_MTU = 1500;
-const IPV6_SYSCTLS = '/proc/sys/net/ipv6';
 const BRIDGE_SYSCTLS = '/proc/sys/net/bridge';
 
 /** Inside a new namespace of ours: it routes, trusts static entries and answers ARP by proxy. */
@@ -30,7 +29,7 @@ function prepareRouter(): void {
     setNetSysctl(`ipv4/conf/${scope}/rp_filter`, 0);
     setNetSysctl(`ipv4/conf/${scope}/send_redirects`, 0);
     setNetSysctl(`ipv4/conf/${scope}/accept_redirects`, 0);
-    if (existsSync(IPV6_SYSCTLS)) setNetSysctl(`ipv6/conf/${scope}/disable_ipv6`, 1);
+    if (hasIpv6Support()) setNetSysctl(`ipv6/conf/${scope}/disable_ipv6`, 1);
   }
   setNetSysctl('ipv4/conf/default/proxy_arp', 1);
   // What containers of one bridge say to each other is not for the rules of IP.
@@ -119,11 +118,15 @@ export function plugContainer(
   space.refreshLinks();
 }
 
-/** The MTU of the host's interface that has `address`. SwarmError invalid if none has. */
+/**
+ * The MTU of the host's interface that has `address`, as far as we can use it. SwarmError invalid
+ * if none has.
+ */
 export function underlayMtu(host: Space, address: string): number {
   const found = listAddresses(host.netlink).find((entry) => entry.address === address);
   const link = listLinks(host.netlink).find((entry) => entry.index === found?.index);
-  if (link !== undefined) return link.mtu;
+  // Loopback's own (65536) is more than a container's link takes, and no other host is met there.
+  if (link !== undefined) return link.name === 'lo' ? DEFAULT_MTU : link.mtu;
   throw new SwarmError(
     'invalid',
     `no interface of this host has the address ${address}, by which the other hosts know it`,

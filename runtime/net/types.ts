@@ -15,6 +15,8 @@ export interface OverlayEndpoint {
   /** Attachment (task) id. */
   readonly id: string;
   readonly address: string;
+  /** '' or absent = none. */
+  readonly address6?: string;
   readonly hostIndex: number;
 }
 
@@ -24,6 +26,9 @@ export interface OverlayService {
   readonly virtualAddress: string;
   /** Addresses of the endpoints in balance now (running, healthy, not draining). May be empty. */
   readonly backends: readonly string[];
+  /** The same of IPv6; '' or absent = none. */
+  readonly virtualAddress6?: string;
+  readonly backends6?: readonly string[];
 }
 
 /** A DNS name on this network and what it answers: addresses in no particular order. */
@@ -40,6 +45,9 @@ export interface OverlayState {
   /** CIDR, e.g. '10.0.1.0/24'. */
   readonly subnet: string;
   readonly gateway: string;
+  /** CIDR of a second, IPv6 subnet; '' or absent = none. */
+  readonly subnet6?: string;
+  readonly gateway6?: string;
   readonly internal: boolean;
   /** 0 = derive from the underlay. */
   readonly mtu: number;
@@ -143,6 +151,8 @@ export interface LocalNetworks {
   connect(containerId: string, endpoint: EndpointRequest): Promise<Endpoint>;
   disconnect(containerId: string, networkId: string): Promise<void>;
   endpoints(containerId: string): readonly Endpoint[];
+  /** AttachRequest.name from now on. */
+  rename(containerId: string, name: string): Promise<void>;
   /** conflict: 'port 8080/tcp is already taken by <container name | service name>'. */
   publish(containerId: string, ports: readonly PublishedPort[]): Promise<readonly PublishedPort[]>;
 }
@@ -156,10 +166,14 @@ export interface AttachRequest {
     readonly networkId: string;
     readonly endpointId: string;
     readonly address: string;
+    readonly address6?: string;
     readonly aliases: readonly string[];
     readonly macAddress?: string;
   }[];
-  /** An interface on the host's gateway bridge: default route, NAT, ingress. */
+  /**
+   * An interface on the host's gateway: default route, NAT, ingress. Where all overlays are
+   * internal it is for published ports only: nothing goes out that was not asked for.
+   */
   readonly gateway: boolean;
   /** An interface on the default bridge network ('bridge') instead of the gateway bridge. */
   readonly defaultBridge: boolean;
@@ -191,6 +205,17 @@ export interface Attachment {
   readonly resolvConfFile: string;
 }
 
+/**
+ * Keeps a container's DNS sockets open while no daemon runs: its supervisor holds copies, and gives
+ * copies back. Questions that are asked meanwhile wait and are answered late.
+ */
+export interface SocketKeeper {
+  /** Copies; the caller's stay the caller's. */
+  hold(containerId: string, fds: readonly number[]): Promise<void>;
+  /** The caller's from then on; none when nothing is held. */
+  take(containerId: string): Promise<readonly number[]>;
+}
+
 export interface HostNetworkOptions {
   readonly execRoot: string;
   readonly dataRoot: string;
@@ -211,6 +236,8 @@ export interface HostNetwork extends LocalNetworks {
   attach(request: AttachRequest): Promise<Attachment>;
   /** Idempotent. */
   detach(containerId: string): Promise<void>;
+  /** The container's supervisor runs: its sockets can be kept by it from now on. */
+  started(containerId: string): void;
   /** Attachments found on start (containers outlive the daemon), already served by DNS again. */
   attachments(): readonly Attachment[];
   /** Compares the kernel with what was applied and mends it; says what it mended. */

@@ -10,55 +10,74 @@ import type { OverlayState } from './types.ts';
 
 export const OVERLAY_TABLE = 'tsswarm';
 
-const FIXED = `
-map services { type ipv4_addr : verdict; }
-set empty { type ipv4_addr; }
-set backends { type ipv4_addr . ipv4_addr; }
+function fixed(family: 'ip' | 'ip6', type: string): string {
+  return `
+map services { type ${type} : verdict; }
+set empty { type ${type}; }
+set backends { type ${type} . ${type}; }
 chain refuse {
   type filter hook prerouting priority -110; policy accept;
-  ct state new ip daddr @empty meta l4proto tcp reject with tcp reset
-  ct state new ip daddr @empty meta l4proto udp reject
+  ct state new ${family} daddr @empty meta l4proto tcp reject with tcp reset
+  ct state new ${family} daddr @empty meta l4proto udp reject
 }
 chain choose {
   type nat hook prerouting priority -100; policy accept;
-  meta l4proto { tcp, udp, sctp } ip daddr vmap @services
+  meta l4proto { tcp, udp, sctp } ${family} daddr vmap @services
 }
 chain hairpin {
   type nat hook postrouting priority 100; policy accept;
-  ct status dnat ip saddr . ip daddr @backends snat to ct original ip daddr
+  ct status dnat ${family} saddr . ${family} daddr @backends snat to ct original ${family} daddr
 }
 `;
+}
 
 /** Object ids are [0-9a-z]; anything else cannot be part of a chain's name. */
 function chainOf(serviceId: string): string {
   return `svc_${serviceId.replace(/[^0-9A-Za-z_]/g, '_')}`;
 }
 
-export function overlayTable(state: OverlayState): NftTable {
+interface Balanced {
+  readonly serviceId: string;
+  readonly virtualAddress: string;
+  readonly backends: readonly string[];
+}
+
+function table(family: 'ip' | 'ip6', type: string, balanced: readonly Balanced[]): NftTable {
   const chains = new Map<string, string[]>();
   const services = new Map<string, string>();
   const empty = new Map<string, string>();
-  const backends = new Map<string, string>();
-  for (const service of state.services) {
-    if (service.virtualAddress === '') continue;
-    if (service.backends.length === 0) {
-      empty.set(service.virtualAddress, '');
+  const pairs = new Map<string, string>();
+  for (const { serviceId, virtualAddress, backends } of balanced) {
+    if (virtualAddress === '') continue;
+    if (backends.length === 0) {
+      empty.set(virtualAddress, '');
       continue;
     }
-    const chain = chainOf(service.serviceId);
-    chains.set(chain, [balance([...service.backends].sort())]);
-    services.set(service.virtualAddress, `jump ${chain}`);
-    for (const address of service.backends) backends.set(`${address} . ${address}`, '');
+    const chain = chainOf(serviceId);
+    chains.set(chain, [balance([...backends].sort())]);
+    services.set(virtualAddress, `jump ${chain}`);
+    for (const address of backends) pairs.set(`${address} . ${address}`, '');
   }
   return {
-    family: 'ip',
+    family,
     name: OVERLAY_TABLE,
-    fixed: FIXED,
+    fixed: fixed(family, type),
     chains,
     elements: new Map([
       ['services', services],
       ['empty', empty],
-      ['backends', backends],
+      ['backends', pairs],
     ]),
   };
+}
+
+export function overlayTables(state: OverlayState): NftTable[] {
+  const ipv4 = table('ip', 'ipv4_addr', state.services);
+  if (!state.subnet6) return [ipv4];
+  const services6 = state.services.map(({ serviceId, virtualAddress6 = '', backends6 = [] }) => ({
+    serviceId,
+    virtualAddress: virtualAddress6,
+    backends: backends6,
+  }));
+  return [ipv4, table('ip6', 'ipv6_addr', services6)];
 }

@@ -9,6 +9,7 @@ import { SystemClock } from '../../base/clock.ts';
 import { isErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log, LogFields } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
+import type { KeptSockets } from './dnsServer.ts';
 import { NetworkEngine } from './engine.ts';
 import type {
   Attachment,
@@ -25,7 +26,9 @@ import type {
 
 /** One operation, by name, with its argument. */
 export type Operation =
-  | { readonly name: 'start' }
+  | { readonly name: 'recorded' }
+  | { readonly name: 'start'; readonly kept: readonly KeptSockets[] }
+  | { readonly name: 'sockets'; readonly containerId: string }
   | { readonly name: 'setSelf'; readonly self: OverlayPeer | undefined }
   | { readonly name: 'applyOverlay'; readonly state: OverlayState }
   | { readonly name: 'removeOverlay'; readonly networkId: string }
@@ -41,6 +44,7 @@ export type Operation =
       readonly containerId: string;
       readonly ports: readonly PublishedPort[];
     }
+  | { readonly name: 'rename'; readonly containerId: string; readonly newName: string }
   | { readonly name: 'reconcile' }
   | { readonly name: 'prune'; readonly containerIds: readonly string[] }
   | { readonly name: 'remove' }
@@ -57,6 +61,8 @@ export interface Started {
   readonly bridges: readonly BridgeNetwork[];
   readonly attached: readonly Attached[];
 }
+
+export type { KeptSockets };
 
 export interface WorkerRequest {
   readonly id: number;
@@ -103,8 +109,12 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
     endpoints: engine.endpoints(attachment.containerId),
   });
   switch (operation.name) {
+    case 'recorded':
+      return engine.recorded();
+    case 'sockets':
+      return engine.sockets(operation.containerId);
     case 'start': {
-      await engine.start();
+      await engine.start(operation.kept);
       return { bridges: engine.bridges(), attached: engine.attachments().map(attached) };
     }
     case 'setSelf':
@@ -131,6 +141,8 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
       return engine.endpoints(operation.containerId);
     case 'publish':
       return engine.publish(operation.containerId, operation.ports);
+    case 'rename':
+      return engine.rename(operation.containerId, operation.newName);
     case 'reconcile':
       return engine.reconcile();
     case 'prune':

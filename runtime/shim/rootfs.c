@@ -15,6 +15,7 @@
 #define PROC_MAGIC 0x9fa0
 #define OVERLAY_OPTIONS_MAX 4096
 #define DETACHED_TRIES 2
+#define FOLLOWING_MAX 64
 
 static const uint64_t IN_ROOT = K_RESOLVE_IN_ROOT | K_RESOLVE_NO_MAGICLINKS;
 static const uint64_t IN_ROOT_PLAIN = K_RESOLVE_IN_ROOT | K_RESOLVE_NO_SYMLINKS;
@@ -223,6 +224,50 @@ out:;
 	return mounted;
 }
 
+/* The mounts that go on following the host's, in the specification's order; see open_following. */
+static int following[FOLLOWING_MAX];
+static size_t following_count, following_used;
+
+static int open_bind(const struct record *record)
+{
+	uint32_t flags = record_u32(record, 0);
+	const char *source = record_string(record, 8, 1);
+	if (source == NULL) {
+		errno = EINVAL;
+		return -1;
+	}
+	return k_open_tree(AT_FDCWD, source,
+			   K_OPEN_TREE_CLONE | O_CLOEXEC |
+				   (flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE));
+}
+
+/*
+ * Binds that are to see what is mounted below them on the host later (slave), or to show there what
+ * is mounted in the container (shared), are cloned while this namespace still follows the host's.
+ */
+static int open_following(const struct spec *spec, struct failure *failure)
+{
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, TAG_MOUNT, &record);) {
+		uint32_t flags = record_u32(&record, 0);
+		if (!(flags & (MOUNT_SLAVE | MOUNT_SHARED)))
+			continue;
+		if (following_count == FOLLOWING_MAX)
+			return fail(failure, 0, "too many mounts with propagation");
+		int fd = open_bind(&record);
+		unsigned recursive = flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE;
+		uint64_t how = flags & MOUNT_SHARED ? MS_SHARED : MS_SLAVE;
+		if (fd < 0 || k_mount_setattr(fd, "", K_AT_EMPTY_PATH | recursive, 0, how) < 0) {
+			fail(failure, errno, "cannot mount %s on %s",
+			     record_string(&record, 8, 1), record_string(&record, 8, 0));
+			close_fd(&fd);
+			return -1;
+		}
+		following[following_count++] = fd;
+	}
+	return 0;
+}
+
 static int make_mount(int root, const struct record *record, struct failure *failure)
 {
 	uint32_t flags = record_u32(record, 0), attributes = record_u32(record, 4);
@@ -231,10 +276,11 @@ static int make_mount(int root, const struct record *record, struct failure *fai
 		return fail(failure, 0, "a mount is malformed");
 	int from;
 	if (flags & MOUNT_BIND) {
-		from = k_open_tree(AT_FDCWD, source,
-				   K_OPEN_TREE_CLONE | K_AT_RECURSIVE | O_CLOEXEC);
+		from = flags & (MOUNT_SLAVE | MOUNT_SHARED) ? following[following_used++]
+							    : open_bind(record);
+		unsigned recursive = flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE;
 		if (from >= 0 && attributes != 0 &&
-		    k_mount_setattr(from, "", K_AT_EMPTY_PATH | K_AT_RECURSIVE, attributes, 0) < 0)
+		    k_mount_setattr(from, "", K_AT_EMPTY_PATH | recursive, attributes, 0) < 0)
 			close_fd(&from);
 	} else {
 		from = open_new(source, record, attributes);
@@ -272,6 +318,8 @@ static int make_node(int root, const struct record *record, struct failure *fail
 	if (parent < 0)
 		return fail(failure, errno, "cannot make the device %s", path);
 	int result = 0;
+	/* One outside of /dev is still there from an earlier run. */
+	(void)unlinkat(parent, name, 0);
 	if (mknodat(parent, name, (mode_t)record_u32(record, 0),
 		    makedev(record_u32(record, 4), record_u32(record, 8))) < 0 ||
 	    fchownat(parent, name, record_u32(record, 12), record_u32(record, 16),
@@ -395,6 +443,8 @@ static int open_null(struct failure *failure)
 
 int rootfs_build(const struct spec *spec, struct failure *failure)
 {
+	if (open_following(spec, failure) < 0)
+		return -1;
 	/* Nothing mounted here may show on the host, and nothing of the host's may arrive later. */
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
 		return fail(failure, errno, "cannot make the mount namespace private");

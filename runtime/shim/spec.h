@@ -52,6 +52,7 @@ enum spec_flag {
 	SPEC_INIT = 64,       /* a reaper as the first process */
 	SPEC_HOST_PID = 128,
 	SPEC_HOST_IPC = 256,
+	SPEC_HOLD = 512, /* only the file system, for as long as the daemon wants it */
 };
 
 enum cgroup_flag {
@@ -65,6 +66,9 @@ enum mount_flag {
 	MOUNT_FILE = 2,     /* a missing target is made as an empty file */
 	MOUNT_TRUSTED = 4,  /* one of ours: the target's path may hold no symbolic link */
 	MOUNT_OPTIONAL = 8, /* left out when the kernel has no such file system */
+	MOUNT_PLAIN = 16,   /* a bind without the mounts below it */
+	MOUNT_SLAVE = 32,   /* a bind that receives what the host mounts below it */
+	MOUNT_SHARED = 64,  /* and that gives back what is mounted in the container */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */

@@ -4,28 +4,21 @@
  * `<parent>/<id>` and shims in `<parent>/shims`, at the top and never below the daemon's own group.
  * On a hybrid host limits are v1's, while kill and freeze go through the v2 mount.
  */
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
+import { readKey, readText, readWords } from './cgroupFiles.ts';
+import {
+  applyWrites,
+  type CgroupLimits,
+  type CgroupWrite,
+  limitWrites,
+  normalise,
+  noteMissing,
+} from './cgroupLimits.ts';
+import { type CgroupUsage, readUsage } from './cgroupUsage.ts';
 import { type DeviceRule, deviceAllowLine, deviceProgram } from './deviceRules.ts';
 import type { MountEntry } from './mount.ts';
-
-/** What can be limited; the same fields as ContainerResources. */
-export interface CgroupLimits {
-  readonly memoryBytes?: number;
-  readonly memorySwapBytes?: number;
-  readonly nanoCpus?: number;
-  readonly cpuShares?: number;
-  readonly cpusetCpus?: string;
-  readonly pids?: number;
-}
 
 export interface CgroupHierarchy {
   readonly version: 1 | 2;
@@ -33,13 +26,6 @@ export interface CgroupHierarchy {
   readonly path: string;
   /** v1: of the mount, e.g. ['cpu', 'cpuacct'] or ['name=systemd']; v2: those it has to give. */
   readonly controllers: readonly string[];
-}
-
-export interface CgroupWrite {
-  readonly file: string;
-  readonly value: string;
-  /** Left out silently where the kernel has no such file (swap accounting off). */
-  readonly optional: boolean;
 }
 
 export interface CgroupGroup {
@@ -71,13 +57,6 @@ export type CgroupMode = 'v1' | 'hybrid' | 'v2';
 const V1_USED = ['cpu', 'cpuacct', 'cpuset', 'memory', 'devices', 'blkio', 'pids', 'name=systemd'];
 const V2_USED = ['cpu', 'cpuset', 'memory', 'pids', 'io'];
 const SHIMS = 'shims';
-const CPU_PERIOD_US = 100_000;
-/** The kernel's least quota. */
-const CPU_QUOTA_MIN_US = 1000;
-const SHARES_MIN = 2;
-const SHARES_MAX = 262_144;
-const WEIGHT_MAX = 10_000;
-const NANO = 1_000_000_000;
 
 /** The hierarchies among `mounts` that containers are put in. */
 export function findHierarchies(
@@ -102,14 +81,6 @@ export function findHierarchies(
   const hasV2 = found.some((hierarchy) => hierarchy.version === 2);
   // The v2 mount freezes and kills better, so a freezer hierarchy is used only without one.
   return found.filter((hierarchy) => !(hasV2 && hierarchy.controllers.join() === 'freezer'));
-}
-
-/** cpu.shares -> cpu.weight, as runc and crun convert (opencontainers/cgroups, utils.go). */
-export function cpuWeight(shares: number): number {
-  if (shares <= SHARES_MIN) return 1;
-  if (shares >= SHARES_MAX) return WEIGHT_MAX;
-  const log = Math.log2(shares);
-  return Math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34));
 }
 
 export class Cgroups {
@@ -151,9 +122,7 @@ export class Cgroups {
   plan(id: string, limits: CgroupLimits, devices: readonly DeviceRule[]): CgroupPlan {
     const notes: string[] = [];
     const wanted = normalise(limits, notes);
-    const has = (controller: string): boolean =>
-      this.hierarchies.some((hierarchy) => hierarchy.controllers.includes(controller));
-    noteMissing(wanted, has, notes);
+    noteMissing(wanted, (controller) => this.#has(controller), notes);
     const devicesByV1 = this.hierarchies.some(
       (hierarchy) => hierarchy.version === 1 && hierarchy.controllers.includes('devices'),
     );
@@ -164,11 +133,11 @@ export class Cgroups {
         memory: hierarchy.controllers.includes('memory'),
         freezer: hierarchy.version === 1 && hierarchy.controllers.includes('freezer'),
       };
-      if (hierarchy.version === 1) {
-        return { ...base, writes: this.#v1Writes(hierarchy, wanted, devices) };
+      const writes = limitWrites(hierarchy, join(hierarchy.path, this.#parent), wanted);
+      if (hierarchy.controllers.includes('devices') && hierarchy.version === 1) {
+        return { ...base, writes: [...writes, ...deviceWrites(devices)] };
       }
-      const writes = v2Writes(hierarchy.controllers, wanted);
-      return devicesByV1
+      return hierarchy.version === 1 || devicesByV1
         ? { ...base, writes }
         : { ...base, writes, deviceProgram: deviceProgram(devices) };
     });
@@ -179,46 +148,37 @@ export class Cgroups {
     return { groups, shims, notes };
   }
 
-  #v1Writes(
-    hierarchy: CgroupHierarchy,
-    limits: CgroupLimits,
-    devices: readonly DeviceRule[],
-  ): CgroupWrite[] {
-    const writes: CgroupWrite[] = [];
-    const has = (controller: string): boolean => hierarchy.controllers.includes(controller);
-    const write = (file: string, value: string | number, optional = false): void => {
-      writes.push({ file, value: String(value), optional });
-    };
-    if (has('memory') && limits.memoryBytes !== undefined) {
-      // A new group is unlimited, so this order keeps memory+swap at or above memory.
-      write('memory.limit_in_bytes', limits.memoryBytes);
-      write('memory.memsw.limit_in_bytes', limits.memorySwapBytes ?? -1, true);
-    }
-    if (has('cpu')) {
-      if (limits.cpuShares !== undefined) write('cpu.shares', limits.cpuShares);
-      if (limits.nanoCpus !== undefined) {
-        write('cpu.cfs_period_us', CPU_PERIOD_US);
-        write('cpu.cfs_quota_us', quotaUs(limits.nanoCpus));
-      }
-    }
-    if (has('cpuset')) {
-      const parent = join(hierarchy.path, this.#parent);
-      write('cpuset.cpus', limits.cpusetCpus ?? readText(join(parent, 'cpuset.cpus')));
-      write('cpuset.mems', readText(join(parent, 'cpuset.mems')));
-    }
-    if (has('pids') && limits.pids !== undefined) write('pids.max', limits.pids);
-    if (has('devices')) {
-      write('devices.deny', 'a');
-      for (const rule of devices) write('devices.allow', deviceAllowLine(rule));
-    }
-    return writes;
-  }
-
   #dirs(id: string): { readonly hierarchy: CgroupHierarchy; readonly dir: string }[] {
     return this.hierarchies.map((hierarchy) => ({
       hierarchy,
       dir: join(hierarchy.path, this.#parent, id),
     }));
+  }
+
+  /**
+   * Changes limits of container `id`, which runs: `limits` as they are to be then. SwarmError
+   * invalid when the kernel takes one of them not.
+   */
+  update(id: string, limits: CgroupLimits): readonly string[] {
+    const notes: string[] = [];
+    const wanted = normalise(limits, notes);
+    noteMissing(wanted, (controller) => this.#has(controller), notes);
+    for (const { hierarchy, dir } of this.#dirs(id)) {
+      if (!existsSync(dir)) throw new SwarmError('not_found', `container ${id} is not running`);
+      applyWrites(dir, limitWrites(hierarchy, join(hierarchy.path, this.#parent), wanted));
+    }
+    return notes;
+  }
+
+  /** All that is counted of container `id`. SwarmError not_found without a group. */
+  usage(id: string): CgroupUsage {
+    const dirs = this.#dirs(id).filter(({ dir }) => existsSync(dir));
+    if (dirs.length === 0) throw new SwarmError('not_found', `container ${id} is not running`);
+    return readUsage(dirs);
+  }
+
+  #has(controller: string): boolean {
+    return this.hierarchies.some((hierarchy) => hierarchy.controllers.includes(controller));
   }
 
   /** Usage now; zeros for what this host does not count. SwarmError not_found without a group. */
@@ -307,81 +267,6 @@ export class Cgroups {
   }
 }
 
-function normalise(limits: CgroupLimits, notes: string[]): CgroupLimits {
-  const wanted: { -readonly [K in keyof CgroupLimits]: CgroupLimits[K] } = { ...limits };
-  if (wanted.memoryBytes !== undefined && wanted.memorySwapBytes === undefined) {
-    wanted.memorySwapBytes = wanted.memoryBytes * 2; // Docker's default
-  }
-  const { memoryBytes, memorySwapBytes } = wanted;
-  const isBelow = memorySwapBytes !== undefined && memorySwapBytes >= 0;
-  if (memoryBytes !== undefined && isBelow && memorySwapBytes < memoryBytes) {
-    throw new SwarmError(
-      'invalid',
-      `memory+swap of ${memorySwapBytes} bytes is below the memory limit of ${memoryBytes}`,
-    );
-  }
-  if (wanted.cpuShares !== undefined) {
-    const shares = Math.min(SHARES_MAX, Math.max(SHARES_MIN, wanted.cpuShares));
-    if (shares !== wanted.cpuShares) {
-      notes.push(`cpu shares ${wanted.cpuShares} is out of range, ${shares} is used`);
-    }
-    wanted.cpuShares = shares;
-  }
-  const least = (CPU_QUOTA_MIN_US * NANO) / CPU_PERIOD_US;
-  if (wanted.nanoCpus !== undefined && wanted.nanoCpus < least) {
-    notes.push(`cpu limit ${wanted.nanoCpus / NANO} is below the least of ${least / NANO} cores`);
-    wanted.nanoCpus = least;
-  }
-  return wanted;
-}
-
-function noteMissing(
-  limits: CgroupLimits,
-  has: (controller: string) => boolean,
-  notes: string[],
-): void {
-  const needs: [keyof CgroupLimits, string, string][] = [
-    ['memoryBytes', 'memory', 'the memory limit'],
-    ['nanoCpus', 'cpu', 'the cpu limit'],
-    ['cpuShares', 'cpu', 'cpu shares'],
-    ['cpusetCpus', 'cpuset', 'the cpu set'],
-    ['pids', 'pids', 'the limit of processes'],
-  ];
-  for (const [field, controller, what] of needs) {
-    if (limits[field] !== undefined && !has(controller)) {
-      notes.push(`${what} has no effect: this host has no ${controller} cgroup controller`);
-    }
-  }
-}
-
-function quotaUs(nanoCpus: number): number {
-  return Math.round((nanoCpus * CPU_PERIOD_US) / NANO);
-}
-
-function v2Writes(controllers: readonly string[], limits: CgroupLimits): CgroupWrite[] {
-  const writes: CgroupWrite[] = [];
-  const write = (file: string, value: string | number, optional = false): void => {
-    writes.push({ file, value: String(value), optional });
-  };
-  const { memoryBytes, memorySwapBytes = -1 } = limits;
-  if (controllers.includes('memory') && memoryBytes !== undefined) {
-    write('memory.max', memoryBytes);
-    const swap = memorySwapBytes < 0 ? 'max' : memorySwapBytes - memoryBytes;
-    write('memory.swap.max', swap, true);
-  }
-  if (controllers.includes('cpu')) {
-    if (limits.cpuShares !== undefined) write('cpu.weight', cpuWeight(limits.cpuShares));
-    if (limits.nanoCpus !== undefined) {
-      write('cpu.max', `${quotaUs(limits.nanoCpus)} ${CPU_PERIOD_US}`);
-    }
-  }
-  if (controllers.includes('cpuset') && limits.cpusetCpus !== undefined) {
-    write('cpuset.cpus', limits.cpusetCpus);
-  }
-  if (controllers.includes('pids') && limits.pids !== undefined) write('pids.max', limits.pids);
-  return writes;
-}
-
 /** Passes every controller in use from `dir` to its children. */
 function enableControllers(dir: string, available: readonly string[]): void {
   const file = join(dir, 'cgroup.subtree_control');
@@ -409,6 +294,17 @@ function copyCpuset(from: string, to: string): void {
   }
 }
 
+function deviceWrites(devices: readonly DeviceRule[]): readonly CgroupWrite[] {
+  return [
+    { file: 'devices.deny', value: 'a', optional: false },
+    ...devices.map((rule) => ({
+      file: 'devices.allow',
+      value: deviceAllowLine(rule),
+      optional: false,
+    })),
+  ];
+}
+
 function removeGroup(dir: string): boolean {
   try {
     rmdirSync(dir);
@@ -428,27 +324,6 @@ function listDirectories(dir: string): readonly string[] {
   } catch {
     return []; // no such group: nothing in it
   }
-}
-
-function readText(path: string): string {
-  return readFileSync(path, 'utf8').trim();
-}
-
-/** The words of a file; none when it is not there. */
-function readWords(path: string): readonly string[] {
-  try {
-    return readText(path).split(/\s+/).filter(Boolean);
-  } catch {
-    return []; // not there (or gone meanwhile): nothing listed
-  }
-}
-
-/** A number of a "key value" file; 0 when the key is not there. */
-function readKey(path: string, key: string): number {
-  const line = readText(path)
-    .split('\n')
-    .find((candidate) => candidate.startsWith(`${key} `));
-  return line === undefined ? 0 : Number(line.slice(key.length + 1));
 }
 
 function signalQuietly(pid: number): void {

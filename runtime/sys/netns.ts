@@ -147,3 +147,16 @@ export function setNetSysctl(name: string, value: number): boolean {
     });
   }
 }
+
+/** Whether this kernel has IPv6 at all. */
+export function hasIpv6Support(): boolean {
+  return existsSync('/proc/sys/net/ipv6');
+}
+
+/** The interface of the calling thread's namespace speaks IPv6; false if it did. */
+export function enableIpv6(link: string): boolean {
+  if (!hasIpv6Support()) {
+    throw new SwarmError('unsupported', 'this kernel has no IPv6: networks can have IPv4 only');
+  }
+  return setNetSysctl(`ipv6/conf/${link}/disable_ipv6`, 0);
+}

@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
+import { SystemClock } from '../../base/clock.ts';
 import { SeededRandom } from '../../base/random.ts';
 import {
   buildImage,
@@ -28,6 +29,7 @@ import {
 import { until } from '../support/lab.ts';
 import { registryCommand } from '../support/registry.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
+import { TOP } from '../tidy/sources.ts';
 
 const PLAIN = '127.0.0.1:5000';
 const SAFE = '127.0.0.1:5001';
@@ -219,6 +221,91 @@ test('docker image prune takes dangling images, with -a all that are unused', as
   assert.deepEqual(readdirSync(join(host.dataRoot, 'image', 'layers')), []);
   const none = await host.tryDocker('rmi', 'web:1');
   assert.match(none.stderr, /[Nn]o such image: web:1/);
+});
+
+interface TaskRow {
+  readonly state: string;
+  readonly error: string;
+}
+
+async function tasksOf(service: string): Promise<TaskRow[]> {
+  const format = '{{json .CurrentState}} {{json .Error}}';
+  const rows = await host.docker('service', 'ps', '--no-trunc', '--format', format, service);
+  return rows
+    .split('\n')
+    .filter(Boolean)
+    .map((row) => {
+      const [state, error] = JSON.parse(`[${row.replace('" "', '","')}]`) as [string, string];
+      return { state, error };
+    });
+}
+
+test('a service pulls with the credentials of its creator, and says at once why it cannot', async () => {
+  const name = `${SAFE}/team/tsswarm:1`;
+  await host.docker('load', '-i', join(TOP, 'dist', 'images', 'web.tar'));
+  await host.docker('tag', 'tsswarm/web', name);
+  await host.docker('login', '-u', 'me', '-p', 'pw', SAFE);
+  await host.docker('push', '-q', name);
+  await host.docker('rmi', '-f', 'tsswarm/web', name);
+  await host.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
+  const create = ['service', 'create', '-d', '--restart-condition', 'none'];
+  const without = await host.tryDocker(...create, '--name', 'without', name);
+  assert.equal(without.code, 0, without.stderr);
+  const refused = await until('its task is rejected', 1500, async () =>
+    (await tasksOf('without')).find((task) => task.error !== ''),
+  );
+  assert.match(refused.state, /^Rejected/);
+  assert.match(refused.error, /No such image: .*no basic auth credentials/);
+
+  await host.docker(...create, '--name', 'with', '--with-registry-auth', name);
+  await until('it runs', 10_000, async () =>
+    (await tasksOf('with')).find((task) => task.state.startsWith('Running')),
+  );
+  const shown = await host.docker('service', 'inspect', 'with');
+  assert.match(shown, new RegExp(`"Image": "${name}@sha256:[0-9a-f]{64}"`));
+  assert.doesNotMatch(shown, /registryAuth|cHc|"pw"/i);
+  const [image] = (await host.docker('images', '-q', SAFE.concat('/team/tsswarm'))).split('\n');
+  assert.match(image, /^[0-9a-f]{12}$|^$/);
+
+  const absent = await host.tryDocker(...create, '--name', 'absent', `${PLAIN}/none:1`);
+  assert.match(absent.stderr, /image 127.0.0.1:5000\/none:1 could not be accessed on a registry/);
+  const why = await until('it is said why', 1500, async () =>
+    (await tasksOf('absent')).find((task) => task.error !== ''),
+  );
+  assert.match(why.error, /manifest for 127.0.0.1:5000\/none:1 not found: manifest unknown/);
+});
+
+test('service create does not wait for a registry that is away', async () => {
+  // An address that swallows what is sent to it, as a host behind a firewall does.
+  const away = '127.0.0.2:5000';
+  const rule =
+    'add table ip silent; add chain ip silent inward { type filter hook input priority 0; }; ';
+  const drop = await host.inside(
+    'nft',
+    `${rule} add rule ip silent inward ip daddr 127.0.0.2 drop`,
+  );
+  assert.equal(drop.code, 0, drop.stderr);
+  const clock = new SystemClock();
+  await host.docker('load', '-i', join(TOP, 'dist', 'images', 'web.tar'));
+  await host.docker('tag', 'tsswarm/web', `${away}/web:1`);
+  const create = ['service', 'create', '-d', '--restart-condition', 'none'];
+  let beganMs = clock.nowMs();
+  await host.docker(...create, '--name', 'here', `${away}/web:1`);
+  assert.ok(clock.nowMs() - beganMs < 1500, 'with the image here the wait is short');
+  await until('it runs', 5000, async () =>
+    (await tasksOf('here')).find((task) => task.state.startsWith('Running')),
+  );
+  beganMs = clock.nowMs();
+  const other = '127.0.0.3:5000';
+  await host.inside('nft', 'add rule ip silent inward ip daddr 127.0.0.3 drop');
+  const nowhere = await host.tryDocker(...create, '--name', 'nowhere', `${other}/web:1`);
+  assert.match(nowhere.stderr, /could not be accessed on a registry/);
+  assert.ok(clock.nowMs() - beganMs < 2500, 'nor is it long without');
+  const told = await until('it is said why', 3000, async () =>
+    (await tasksOf('nowhere')).find((task) => task.error !== ''),
+  );
+  assert.match(told.error, /cannot reach registry 127.0.0.3:5000: no connection within 0.9 s/);
+  await host.docker('swarm', 'leave', '--force');
 });
 
 test('the configuration file sets registries by the keys of daemon.json, and refuses others', async () => {

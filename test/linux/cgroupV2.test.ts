@@ -26,6 +26,10 @@ interface Report {
   readonly cpuWeight: string;
   readonly own: string;
   readonly stopped: number;
+  readonly exec: { readonly group: string; readonly output: string; readonly code: number };
+  readonly updatedCpuMax: string;
+  readonly memoryLimitBytes: number;
+  readonly frozen: boolean;
 }
 
 test('containers run and are limited on a kernel with cgroup v2 only', async () => {
@@ -46,6 +50,10 @@ test('containers run and are limited on a kernel with cgroup v2 only', async () 
     assert.equal(found.cpuWeight, '59');
     assert.match(found.own, /^\/tsswarm\//);
     assert.equal(found.stopped, 9);
+    assert.deepEqual(found.exec, { group: found.own, output: 'throughend of input\n', code: 7 });
+    assert.equal(found.updatedCpuMax, '25000 100000');
+    assert.equal(found.memoryLimitBytes, 32 << 20);
+    assert.equal(found.frozen, true);
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -72,7 +72,7 @@ test('a question from port 0 is dropped and the next one answered', async () => 
   const upstream = new DnsUpstream(clock, random);
   const shared = { clock, random, upstream, own: NOWHERE };
   const options = { ...shared, zones: () => [zone], asksOutside: () => true };
-  const server = await DnsServer.open(HERE, 0, options);
+  const server = await DnsServer.open(HERE, { port: 0 }, options);
   const asker = createSocket('udp4');
   try {
     sendFromPortZero(server.port, question('web'));

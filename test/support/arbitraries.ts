@@ -153,7 +153,7 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
       volume: fc.option(
         fc.record({
           labels: plainLabels,
-          driver: text,
+          driver: fc.constantFrom('', 'local'),
           driverOptions: plainLabels,
           noCopy: fc.boolean(),
         }),

@@ -34,8 +34,11 @@ export class ControlPlane {
   readonly silent = new Set<string>();
   /** Plays a change that was stale when it arrived: true drops it, and its loop looks again. */
   drops: (change: Change) => boolean = () => false;
-  /** What an agent does with a task it would start; 'fail' ends it, 'hang' leaves it STARTING. */
-  behaviour: (task: Task) => 'run' | 'fail' | 'complete' | 'reject' | 'hang' = () => 'run';
+  /**
+   * What an agent does with a task: 'pull' leaves it PREPARING, 'fail' ends it when it starts,
+   * 'hang' leaves it STARTING.
+   */
+  behaviour: (task: Task) => 'run' | 'fail' | 'complete' | 'reject' | 'pull' | 'hang' = () => 'run';
 
   constructor(options: ControlPlaneOptions = {}) {
     this.#ids = new Ids(new SeededRandom(options.seed ?? 1));
@@ -141,6 +144,7 @@ export class ControlPlane {
     if (!isWantedState(task.desiredState)) return TaskState.SHUTDOWN;
     const behaviour = this.behaviour(task);
     if (state < TaskState.READY) {
+      if (behaviour === 'pull') return TaskState.PREPARING;
       return behaviour === 'reject' ? TaskState.REJECTED : TaskState.READY;
     }
     if (task.desiredState < TaskState.RUNNING) return state;

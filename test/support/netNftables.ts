@@ -6,13 +6,13 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { Nftables } from '../../runtime/net/nftables.ts';
 import { replaceTable } from '../../runtime/net/table.ts';
 import type { OverlayState } from '../../runtime/net/types.ts';
-import { overlayTable } from '../../runtime/net/vip.ts';
+import { overlayTables } from '../../runtime/net/vip.ts';
 import { NamespaceDoor } from '../../runtime/sys/netns.ts';
 
 const services = [
   { serviceId: 's', virtualAddress: '10.0.0.9', backends: ['10.0.0.1', '10.0.0.2'] },
 ];
-const table = overlayTable({ services } as unknown as OverlayState);
+const table = overlayTables({ services } as unknown as OverlayState)[0];
 const door = new NamespaceDoor();
 /** Sockets that a process started now would get. */
 function inheritedSockets(): number {

@@ -6,17 +6,28 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemClock } from '../../base/clock.ts';
+import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { LocalContainers } from '../../daemon/containers/manager.ts';
-import type { HostRooms } from '../../daemon/types.ts';
+import { NodeTaskHosts } from '../../daemon/taskHosts.ts';
+import type { HostRooms, TaskHosts } from '../../daemon/types.ts';
+import type { View } from '../../manager/store/types.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
 import { openVolumeStore } from '../../runtime/volume/store.ts';
 import { FakeContainers, FakeNetwork } from './fakeRuntime.ts';
 
 export interface ScriptedHost extends HostRooms {
   readonly fakes: { readonly containers: FakeContainers; readonly network: FakeNetwork };
+}
+
+/** Tasks as the store has them; no other host can be reached. */
+export function scriptedTaskHosts(view: View, ownNodeId: () => string): TaskHosts {
+  const channelTo = (address: string): never => {
+    throw new SwarmError('unavailable', `a scripted node reaches no other (${address})`);
+  };
+  return new NodeTaskHosts({ containers: () => [], ownNodeId, view: () => view, channelTo });
 }
 
 export function scriptedHost(images: ImageStore): ScriptedHost {

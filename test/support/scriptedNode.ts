@@ -40,7 +40,7 @@ import {
   validateServiceSpec,
 } from '../../model/validate.ts';
 import { cluster, node } from './objects.ts';
-import { scriptedHost } from './scriptedHost.ts';
+import { scriptedHost, scriptedTaskHosts } from './scriptedHost.ts';
 import { ScriptedImages } from './scriptedImages.ts';
 
 const BASE = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
@@ -50,6 +50,7 @@ export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
   readonly store = new Store();
   readonly images = new ScriptedImages();
+  readonly taskHosts = scriptedTaskHosts(this.store, () => this.localNode.nodeId);
   readonly host = scriptedHost(this.images);
   readonly inits: InitRequest[] = [];
   readonly joins: JoinRequest[] = [];
@@ -351,11 +352,8 @@ export class ScriptedNode implements DaemonNode, Control {
   }
 
   async rebalance(): Promise<Cluster> {
-    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
-    this.write({ kind: 'update', table: 'cluster', object });
     return this.store.cluster()!;
   }
-
   async joinTokens(): Promise<{ worker: string; manager: string }> {
     const cluster = this.store.cluster()!;
     const digest = 'd'.repeat(50);

@@ -31,7 +31,12 @@ export interface ServedNode {
   readonly node: ScriptedNode;
   readonly socketPath: string;
   readonly directory: string;
-  call(method: string, path: string, body?: unknown): Promise<Answer>;
+  call(
+    method: string,
+    path: string,
+    body?: unknown,
+    headers?: Readonly<Record<string, string>>,
+  ): Promise<Answer>;
   docker(...args: string[]): Promise<Ran>;
   tsswarm(...args: string[]): Promise<Ran>;
   close(): Promise<void>;
@@ -52,7 +57,7 @@ export async function serveNode(node = new ScriptedNode()): Promise<ServedNode> 
     node,
     socketPath,
     directory,
-    call: (method, path, body) => call(socketPath, method, path, body),
+    call: (method, path, body, headers) => call(socketPath, method, path, body, headers),
     docker: (...args) => run('docker', args, env),
     tsswarm: (...args) => run(process.execPath, [MAIN, ...args], env),
     close: async () => {
@@ -78,9 +83,15 @@ export async function dockerMajor(): Promise<number> {
   return Number(/version (\d+)\./.exec(stdout)?.[1] ?? 0);
 }
 
-function call(socketPath: string, method: string, path: string, body: unknown): Promise<Answer> {
+function call(
+  socketPath: string,
+  method: string,
+  path: string,
+  body: unknown,
+  headers: Readonly<Record<string, string>> = {},
+): Promise<Answer> {
   return new Promise((resolve, reject) => {
-    const sent = request({ socketPath, method, path }, (answer) => {
+    const sent = request({ socketPath, method, path, headers }, (answer) => {
       const chunks: Buffer[] = [];
       answer.on('data', (chunk: Buffer) => chunks.push(chunk));
       answer.on('error', reject);

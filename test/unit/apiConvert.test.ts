@@ -220,10 +220,10 @@ for (const [message, body] of WRONG) {
   });
 }
 
-test('only overlay networks can be created', () => {
-  assert.throws(() => networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'bridge' })), {
+test('only bridge and overlay networks can be created', () => {
+  assert.throws(() => networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'macvlan' })), {
     code: 'unsupported',
-    message: 'Driver: "bridge" networks cannot be created: use --driver overlay',
+    message: 'Driver: "macvlan" networks cannot be created: use --driver bridge or overlay',
   });
   const ipam = { Config: [{ Subnet: '10.5.0.0/16', Gateway: '10.5.0.1', IPRange: '' }] };
   const spec = networkSpecFromDocker(overTheWire({ Name: 'a', Driver: 'overlay', IPAM: ipam }));
@@ -322,6 +322,13 @@ test('a duration keeps its nanoseconds, and networks named beside the task their
   assert.equal(shown.TaskTemplate.RestartPolicy.Delay, 5);
   assert.deepEqual(shown.Networks, body.Networks);
   assert.equal('Networks' in shown.TaskTemplate, false);
+});
+
+test('how to update is shown when it was asked for, or when defaults are', () => {
+  const spec = serviceSpecFromDocker(overTheWire({ TaskTemplate: IMAGE, UpdateConfig: {} }));
+  assert.equal('UpdateConfig' in serviceSpecToDocker(spec), true);
+  assert.equal('RollbackConfig' in serviceSpecToDocker(spec), false);
+  assert.equal('RollbackConfig' in serviceSpecToDocker(spec, true), true);
 });
 
 test('addresses of a service’s slots come by a driver option', () => {

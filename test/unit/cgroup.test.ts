@@ -4,7 +4,8 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { Cgroups, cpuWeight, findHierarchies } from '../../runtime/sys/cgroup.ts';
+import { Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
+import { cpuWeight } from '../../runtime/sys/cgroupLimits.ts';
 import { ANY } from '../../runtime/sys/deviceRules.ts';
 import type { MountEntry } from '../../runtime/sys/mount.ts';
 

@@ -174,7 +174,9 @@ test('a task told to stop leaves virtual address, names and ingress at once', ()
     {
       protocol: 'tcp',
       publishedPort: 8080,
+      hostAddress: '',
       serviceId: 'web-id',
+      serviceName: 'web',
       backends: [{ gatewayAddress: '172.18.0.2', targetPort: 80, hostIndex: 1 }],
     },
   ]);

@@ -14,6 +14,8 @@ const peers = [
 ];
 const [self] = peers;
 
+const local4 = { address6: '', macAddress: '02:42:0a:00:01:0b' };
+
 const state: OverlayState = {
   networkId: 'n1',
   name: 'app',
@@ -60,7 +62,7 @@ test('equal states need no message', () => {
 });
 
 test('an endpoint elsewhere is a route by its host, one here by its interface', () => {
-  const local = [{ id: 'a', address: '10.0.1.11', link: 'va', macAddress: '02:42:0a:00:01:0b' }];
+  const local = [{ id: 'a', address: '10.0.1.11', link: 'va', ...local4 }];
   assert.deepEqual(gatewaysOf(overlayFabric(state, self, local)), {
     '10.0.1.11/32': 'va',
     '10.0.1.12/32': '169.254.0.2 vx0',
@@ -72,15 +74,13 @@ test('an endpoint on a host that is no peer has no route', () => {
 });
 
 test('a local endpoint that the state puts elsewhere has moved', () => {
-  const local = [{ id: 'b', address: '10.0.1.12', link: 'vb', macAddress: '02:42:0a:00:01:0b' }];
+  const local = [{ id: 'b', address: '10.0.1.12', link: 'vb', ...local4 }];
   const moved = gatewaysOf(overlayFabric(state, self, local));
   assert.equal(moved['10.0.1.12/32'], '169.254.0.2 vx0');
 });
 
 test('a local endpoint with an address that the state still gives another is kept', () => {
-  const local = [
-    { id: 'newer', address: '10.0.1.12', link: 'vb', macAddress: '02:42:0a:00:01:0b' },
-  ];
+  const local = [{ id: 'newer', address: '10.0.1.12', link: 'vb', ...local4 }];
   assert.equal(gatewaysOf(overlayFabric(state, self, local))['10.0.1.12/32'], 'vb');
 });
 
@@ -109,7 +109,7 @@ test('a moved endpoint is one message; another host address is one too', () => {
 });
 
 test('what belongs to an interface that is gone needs no message', () => {
-  const local = [{ id: 'x', address: '10.0.1.50', link: 'vgone', macAddress: '02:42:0a:00:01:0b' }];
+  const local = [{ id: 'x', address: '10.0.1.50', link: 'vgone', ...local4 }];
   const before = overlayFabric(state, self, local);
   assert.deepEqual(said(before, overlayFabric(state, self, [])), []);
 });

@@ -11,7 +11,7 @@ import {
   replaceTable,
 } from '../../runtime/net/table.ts';
 import type { OverlayService, OverlayState } from '../../runtime/net/types.ts';
-import { overlayTable } from '../../runtime/net/vip.ts';
+import { overlayTables } from '../../runtime/net/vip.ts';
 
 function table(
   chains: Record<string, string[]>,
@@ -76,7 +76,7 @@ test('balancing over one target needs no numbers', () => {
 });
 
 function overlay(services: OverlayService[]): NftTable {
-  return overlayTable({ services } as unknown as OverlayState);
+  return overlayTables({ services } as unknown as OverlayState)[0];
 }
 
 test('a service is a chain; without backends it refuses; without address it is nothing', () => {

@@ -177,7 +177,9 @@ function checkSlot(plane: ControlPlane, service: Service, key: string, tasks: Ta
   const moves = wanted.some(({ movedFrom }) => movedFrom !== '');
   const most = service.spec.update.order === 'start-first' || moves ? 2 : 1;
   const where = `${service.spec.name}.${key}`;
-  assert.ok(wanted.length <= most, `${where} has ${wanted.length} wanted tasks`);
+  assert.ok(wanted.length <= 2, `${where} has ${wanted.length} wanted tasks`);
+  const raised = wanted.filter(({ desiredState }) => desiredState >= TaskState.RUNNING);
+  assert.ok(raised.length <= most, `${where} has ${raised.length} tasks that are to run`);
   const unheard = tasks.filter(({ nodeId }) => plane.store.get('node', nodeId)?.state === 'down');
   const waiting = tasks.filter(({ status }) => !isTerminal(status.state));
   const bound = DEFAULT_CLUSTER_SPEC.taskHistoryLimit + unheard.length + waiting.length + 1;

@@ -373,3 +373,89 @@ test('a global service is updated node by node', () => {
   assert.equal(most, 1);
   assert.deepEqual(images(plane), Array(3).fill('web:2'));
 });
+
+test('stop-first stops a task only once its successor could start at once', () => {
+  const plane = started(1, {});
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'pull' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  const [before, after] = plane.tasks('web');
+  assert.equal(before.desiredState, TaskState.RUNNING);
+  assert.equal(before.status.state, TaskState.RUNNING);
+  assert.equal(after.desiredState, TaskState.READY);
+  assert.equal(after.status.state, TaskState.PREPARING);
+  plane.advance(300_000);
+  assert.deepEqual(images(plane), ['web:1'], 'a long pull makes nothing stop');
+  plane.behaviour = () => 'run';
+  plane.settle();
+  assert.deepEqual(images(plane), ['web:2']);
+});
+
+test('a task that cannot be prepared leaves the one before it running', () => {
+  const plane = started(2, { failureAction: 'pause' });
+  plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'reject' : 'run');
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.advance(60_000);
+  assert.deepEqual(images(plane), ['web:1', 'web:1']);
+  assert.equal(plane.service('web').update?.state, 'paused');
+});
+
+test('on a full host stop-first replaces a task in its place', () => {
+  const plane = new ControlPlane({ nodes: 1 });
+  const reservations = { nanoCpus: 2e9, memoryBytes: 4 * 2 ** 30, pids: 0 };
+  const hostPort = { ...port(8080), publishMode: 'host' as const };
+  plane.create('web', { replicas: 1, task: { reservations }, ports: [hostPort] });
+  plane.create('db', { replicas: 1, task: { reservations } });
+  plane.settle();
+  assert.equal(images(plane).length, 1);
+  plane.update('web', withImage('web:2'));
+  const missing = watchMissing(plane, 1);
+  plane.settle(missing.check);
+  assert.deepEqual(images(plane), ['web:2']);
+  const [task] = plane.running('web');
+  assert.deepEqual(task.ports, [hostPort]);
+});
+
+test('a new task that fits nowhere leaves the old one, and the deadline ends the update', () => {
+  const plane = started(2, { progressDeadlineMs: 30_000, failureAction: 'pause' });
+  plane.update('web', ({ spec: { task } }) => ({
+    task: { ...task, reservations: { nanoCpus: 64e9, memoryBytes: 0, pids: 0 } },
+  }));
+  plane.settle();
+  plane.advance(29_000);
+  assert.equal(plane.service('web').update?.state, 'updating');
+  plane.advance(2_000);
+  const { update } = plane.service('web');
+  assert.equal(update?.state, 'paused');
+  assert.match(
+    update?.message ?? '',
+    /^update paused because nothing came to run for 30s: task \S+ is pending: no suitable node \(/,
+  );
+  assert.equal(plane.running('web').length, 2);
+});
+
+test('an update that stands still is rolled back where that is asked for', () => {
+  for (const order of ['stop-first', 'start-first'] as const) {
+    const plane = started(3, { progressDeadlineMs: 60_000, failureAction: 'rollback', order });
+    plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'hang' : 'run');
+    plane.update('web', withImage('web:2'));
+    plane.settle();
+    plane.advance(61_000);
+    plane.advance(60_000);
+    const { update, spec } = plane.service('web');
+    assert.equal(update?.state, 'rollback_completed');
+    assert.equal(spec.task.container.image, 'web:1');
+    assert.deepEqual(images(plane), Array(3).fill('web:1'));
+  }
+});
+
+test('the deadline counts from the last task that came to run, the delay aside', () => {
+  const plane = started(3, { progressDeadlineMs: 20_000, delayMs: 15_000 });
+  plane.update('web', withImage('web:2'));
+  plane.settle();
+  plane.advance(40_000);
+  assert.deepEqual(images(plane), Array(3).fill('web:2'));
+  plane.advance(60_000);
+  assert.equal(plane.service('web').update?.state, 'completed');
+});

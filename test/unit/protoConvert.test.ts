@@ -127,7 +127,9 @@ test('an assignment of tasks, networks and ingress comes back as it was', () => 
             {
               protocol: 'tcp',
               publishedPort: 8080,
+              hostAddress: '192.0.2.5',
               serviceId: 's1',
+              serviceName: 'web',
               backends: [{ gatewayAddress: '172.18.0.2', targetPort: 80, hostIndex: 2 }],
             },
           ],

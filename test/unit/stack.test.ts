@@ -208,7 +208,8 @@ test('keys that docker’s stacks pass over do what they say here', () => {
       group_add: [5], oom_score_adj: 5, dns_opt: ["ndots:1"], restart: on-failure:3,
       ports: ["127.0.0.1:81:80"], networks: {a: {ipv4_address: 10.0.0.5}},
       security_opt: [no-new-privileges]}}
-      networks: {a: }`.replaceAll('\n      ', '\n'),
+networks: {a: }
+`,
     ),
   ).get('w');
   const container = spec?.TaskTemplate.ContainerSpec;

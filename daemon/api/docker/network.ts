@@ -1,13 +1,10 @@
 /**
- * Networks as Docker's JSON: overlay networks of the cluster, and the three that every host has by
- * itself (bridge, host, none), which the store does not hold.
+ * Overlay networks of the cluster as Docker's JSON. Networks of one host are in localNetwork.ts.
  */
-import { createHash } from 'node:crypto';
 import { SwarmError } from '../../../base/errors.ts';
-import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
 import type { Network, NetworkSpec, Task } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
-import { timeOf, ZERO_TIME } from './common.ts';
+import { timeOf } from './common.ts';
 
 const VNI_OPTION = 'com.docker.network.driver.overlay.vxlanid_list';
 
@@ -87,29 +84,7 @@ export function attachedTasks(networkId: string, tasks: Iterable<Task>): Record<
   return out;
 }
 
-/** bridge, host and none of this host; ids are stable per host. */
-export function localNetworks(hostId: string): readonly DockerNetwork[] {
-  return NODE_LOCAL_NETWORKS.map((name) => ({
-    Name: name,
-    Id: createHash('sha256').update(`${hostId}/${name}`).digest('hex'),
-    Created: ZERO_TIME,
-    Scope: 'local',
-    Driver: name === 'none' ? 'null' : name,
-    EnableIPv4: true,
-    EnableIPv6: false,
-    IPAM: { Driver: 'default', Options: null, Config: [] },
-    Internal: false,
-    Attachable: false,
-    Ingress: false,
-    ConfigFrom: { Network: '' },
-    ConfigOnly: false,
-    Containers: {},
-    Options: {},
-    Labels: {},
-  }));
-}
-
-/** The body of POST /networks/create. */
+/** The body of POST /networks/create for one of the cluster's. */
 export function networkSpecFromDocker(body: Fields): NetworkSpec {
   const name = body.text('Name');
   if (name === '') throw new SwarmError('invalid', 'Name must not be empty: name the network');
@@ -117,7 +92,7 @@ export function networkSpecFromDocker(body: Fields): NetworkSpec {
   if (driver !== 'overlay' && driver !== '') {
     throw new SwarmError(
       'unsupported',
-      `Driver: "${driver}" networks cannot be created: use --driver overlay`,
+      `Driver: "${driver}" networks cannot be created: use --driver bridge or overlay`,
     );
   }
   const scope = body.text('Scope');

@@ -12,15 +12,20 @@ export interface ServiceCounts {
   readonly CompletedTasks: number;
 }
 
-export function serviceToDocker(service: Service, counts?: ServiceCounts): object {
+/** With `defaults` also what its request said nothing of. */
+export function serviceToDocker(
+  service: Service,
+  counts?: ServiceCounts,
+  defaults = false,
+): object {
   const { update, spec } = service;
   const ports = service.ports.map(portToDocker);
   return {
     ...metaOf(service),
-    Spec: serviceSpecToDocker(spec),
+    Spec: serviceSpecToDocker(spec, defaults),
     ...(service.previousSpec === undefined
       ? {}
-      : { PreviousSpec: serviceSpecToDocker(service.previousSpec) }),
+      : { PreviousSpec: serviceSpecToDocker(service.previousSpec, defaults) }),
     Endpoint: {
       Spec: {
         Mode: spec.endpointMode,

@@ -35,11 +35,18 @@ import { containerFromDocker, containerToDocker } from './container.ts';
 const DEADLINE_LABEL = 'tsswarm.update.progress-deadline';
 /** Driver option of a network attachment: addresses of slot 1, 2, ... with commas between. */
 const ADDRESS_OPTION = 'tsswarm.address';
+const PARTS = [
+  ['update', 'UpdateConfig'],
+  ['rollback', 'RollbackConfig'],
+] as const;
 const MODES = ['Replicated', 'Global', 'ReplicatedJob', 'GlobalJob'] as const;
 
 // ---- model -> Docker ---------------------------------------------------------------------------
 
-export function serviceSpecToDocker(spec: ServiceSpec): object {
+/** With `defaults` also what the request said nothing of. */
+export function serviceSpecToDocker(spec: ServiceSpec, defaults = false): object {
+  const shows = (part: 'update' | 'rollback'): boolean =>
+    !isJob(spec.mode) && (defaults || spec.leftOut?.includes(part) !== true);
   const older = spec.networksOnService === true ? spec.task.networks : [];
   const task = older.length === 0 ? spec.task : { ...spec.task, networks: [] };
   return {
@@ -48,12 +55,8 @@ export function serviceSpecToDocker(spec: ServiceSpec): object {
     TaskTemplate: taskSpecToDocker(task),
     ...(older.length === 0 ? {} : { Networks: older.map(attachmentToDocker) }),
     Mode: modeToDocker(spec.mode),
-    ...(isJob(spec.mode)
-      ? {}
-      : {
-          UpdateConfig: updateToDocker(spec.update, spec.labels),
-          RollbackConfig: updateToDocker(spec.rollback, spec.labels),
-        }),
+    ...(shows('update') ? { UpdateConfig: updateToDocker(spec.update, spec.labels) } : {}),
+    ...(shows('rollback') ? { RollbackConfig: updateToDocker(spec.rollback, spec.labels) } : {}),
     EndpointSpec: {
       Mode: spec.endpointMode,
       ...(spec.ports.length === 0 ? {} : { Ports: spec.ports.map(portToDocker) }),
@@ -92,7 +95,7 @@ export function taskSpecToDocker(task: TaskSpec): object {
       Condition: task.restart.condition,
       Delay: nanoseconds(task.restart.delayMs),
       MaxAttempts: task.restart.maxAttempts,
-      ...(task.restart.windowMs === 0 ? {} : { Window: nanoseconds(task.restart.windowMs) }),
+      Window: nanoseconds(task.restart.windowMs),
     },
     Placement: placementToDocker(task.placement),
     ...(task.networks.length === 0 ? {} : { Networks: task.networks.map(attachmentToDocker) }),
@@ -204,6 +207,9 @@ export function serviceSpecFromDocker(fields: Fields): ServiceSpec {
     }
   }
   const deadlineMs = deadlineFromLabel(labels, fields);
+  const leftOut = isJob(mode)
+    ? []
+    : PARTS.filter(([, name]) => !fields.has(name)).map(([part]) => part);
   return {
     name: fields.text('Name'),
     labels,
@@ -214,6 +220,7 @@ export function serviceSpecFromDocker(fields: Fields): ServiceSpec {
     endpointMode: endpoint.choice('Mode', ['vip', 'dnsrr'], 'vip'),
     ports: endpoint.objects('Ports').map(portFromDocker),
     ...(older.length === 0 ? {} : { networksOnService: true }),
+    ...(leftOut.length === 0 ? {} : { leftOut }),
   };
 }
 

@@ -3,6 +3,7 @@
  * registry. Each answers with Docker's stream of progress lines.
  */
 import { hasCode, messageOf, SwarmError } from '../../../base/errors.ts';
+import { credentialsOf } from '../../../runtime/image/credentials.ts';
 import { parsePlatform } from '../../../runtime/image/manifest.ts';
 import { parseReference } from '../../../runtime/image/reference.ts';
 import type { Image, Platform, PushedImage } from '../../../runtime/image/types.ts';
@@ -10,7 +11,7 @@ import { familiar } from '../docker/image.ts';
 import { type ApiRequest, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 import { JSON_STREAM, ProgressStream } from '../progress.ts';
-import { credentialsOf, registryAuthOf, registryOfServer } from '../registryAuth.ts';
+import { registryAuthOf, registryOfServer } from '../registryAuth.ts';
 
 export function addImageTransferRoutes(router: Router, parts: ApiParts): void {
   router.post('/auth', (request) => login(request, parts));
@@ -54,7 +55,8 @@ function platformOf(request: ApiRequest): Platform | undefined {
 async function login(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const body = await request.body();
   const server = registryOfServer(body.text('serveraddress'));
-  const auth = credentialsOf(body);
+  const names = ['username', 'password', 'auth', 'identitytoken', 'registrytoken'];
+  const auth = credentialsOf(Object.fromEntries(names.map((name) => [name, body.raw(name)])));
   if (auth === undefined) throw new SwarmError('invalid', 'username and password are missing');
   await parts.node.images.login(server, auth);
   return json({ Status: 'Login Succeeded', IdentityToken: '' });

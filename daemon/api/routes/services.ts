@@ -2,7 +2,7 @@
 
 import { SwarmError } from '../../../base/errors.ts';
 import type { Random } from '../../../base/random.ts';
-import type { ServiceSpec } from '../../../model/types.ts';
+import type { Service, ServiceSpec } from '../../../model/types.ts';
 import { parseReference } from '../../../runtime/image/reference.ts';
 import { countTasks, serviceToDocker } from '../docker/service.ts';
 import { serviceSpecFromDocker } from '../docker/serviceSpec.ts';
@@ -12,6 +12,7 @@ import { controlOf, find } from '../find.ts';
 import { type ApiRequest, empty, json, type Reply, type Router } from '../http.ts';
 import { sendServiceLogs } from '../logs.ts';
 import type { ApiParts } from '../parts.ts';
+import { registryAuthHeader } from '../registryAuth.ts';
 
 /** Enough that two services of one image hardly ever meet; a name taken is refused as any is. */
 const CHOSEN_LETTERS = 6;
@@ -36,17 +37,16 @@ export function addServiceRoutes(router: Router, parts: ApiParts): void {
   });
   router.post('/services/create', async (request) => {
     const control = controlOf(parts.node);
-    const asked = requestedSpec(await request.body());
+    const asked = requestedSpec(await request.body(), registryAuthHeader(request));
     const spec = asked.name === '' ? { ...asked, name: chosenName(asked, parts.random) } : asked;
     const service = await control.createService(spec);
     return json({ ID: service.id, Warnings: null }, 201);
   });
   router.get('/services/{id}', async (request) => {
-    // A stored specification is complete, so `insertDefaults` changes nothing.
     const store = await controlOf(parts.node).read();
     const service = find(store, 'service', request.params.id);
     const counts = request.flag('status') ? countTasks(store, service) : undefined;
-    return json(serviceToDocker(service, counts));
+    return json(serviceToDocker(service, counts, request.flag('insertDefaults')));
   });
   router.post('/services/{id}/update', (request) => update(request, parts));
   router.delete('/services/{id}', async (request) => {
@@ -63,10 +63,27 @@ export function addServiceRoutes(router: Router, parts: ApiParts): void {
 }
 
 /** The specification in a request. SwarmError invalid when its image cannot be a reference. */
-function requestedSpec(body: Fields): ServiceSpec {
+function requestedSpec(body: Fields, registryAuth: string): ServiceSpec {
   const spec = serviceSpecFromDocker(body);
   if (spec.task.container.image !== '') parseReference(spec.task.container.image);
-  return spec;
+  return withRegistryAuth(spec, registryAuth);
+}
+
+function withRegistryAuth(spec: ServiceSpec, registryAuth: string): ServiceSpec {
+  return { ...spec, task: { ...spec.task, container: { ...spec.task.container, registryAuth } } };
+}
+
+/** Credentials that an update without its own goes on with: those of now, or of before. */
+function earlierAuth(request: ApiRequest, service: Service): string {
+  const from = request.text('registryAuthFrom');
+  if (!['', 'spec', 'previous-spec'].includes(from)) {
+    throw new SwarmError('invalid', `registryAuthFrom=${from}: use spec or previous-spec`);
+  }
+  if (from !== 'previous-spec') return service.spec.task.container.registryAuth;
+  if (service.previousSpec === undefined) {
+    throw new SwarmError('invalid', 'registryAuthFrom=previous-spec: there is no previous spec');
+  }
+  return service.previousSpec.task.container.registryAuth;
 }
 
 /** A service may be left unnamed: 'web-k3xq' of the image 'tsswarm/web:1'. */
@@ -90,8 +107,10 @@ async function update(request: ApiRequest, parts: ApiParts): Promise<Reply> {
     await control.rollbackService(service.id, version);
     return json({ Warnings: null });
   }
-  const spec = requestedSpec(body);
+  const spec = requestedSpec(body, registryAuthHeader(request));
   const service = find(await control.read(), 'service', request.params.id);
-  await control.updateService(service.id, version, spec);
+  const given = spec.task.container.registryAuth !== '';
+  const whole = given ? spec : withRegistryAuth(spec, earlierAuth(request, service));
+  await control.updateService(service.id, version, whole);
   return json({ Warnings: null });
 }

@@ -42,6 +42,7 @@ import {
 import { fromU64, joinMs, need, restNs, toU32, toU64, wholeMs, word } from '../values.ts';
 import { containerFromWire, containerToWire } from './container.ts';
 
+const LEFT_OUT = ['update', 'rollback'] as const;
 const RESTART_CONDITIONS = ['none', 'on-failure', 'any'] as const;
 const FAILURE_ACTIONS = ['pause', 'continue', 'rollback'] as const;
 const UPDATE_ORDERS = ['stop-first', 'start-first'] as const;
@@ -250,6 +251,7 @@ export function serviceSpecToWire(spec: ServiceSpec): WireServiceSpec {
     endpointMode: spec.endpointMode,
     ports: spec.ports.map(portToWire),
     networksOnService: spec.networksOnService === true,
+    leftOut: [...(spec.leftOut ?? [])],
   });
 }
 
@@ -264,5 +266,8 @@ export function serviceSpecFromWire(wire: WireServiceSpec): ServiceSpec {
     endpointMode: word(wire.endpointMode, ENDPOINT_MODES, 'endpoint mode'),
     ports: wire.ports.map(portFromWire),
     ...(wire.networksOnService ? { networksOnService: true } : {}),
+    ...(wire.leftOut.length === 0
+      ? {}
+      : { leftOut: wire.leftOut.map((part) => word(part, LEFT_OUT, 'left out')) }),
   };
 }

@@ -74,10 +74,42 @@ async function main(): Promise<void> {
   const group = `/sys/fs/cgroup${own}`;
   const cpuMax = readFileSync(`${group}/cpu.max`, 'utf8').trim();
   const cpuWeight = readFileSync(`${group}/cpu.weight`, 'utf8').trim();
+  const exec = await limited.exec({
+    args: ['/bin/probe', 'copy', '7'],
+    env: [],
+    workingDir: '',
+    user: '',
+    tty: false,
+    privileged: false,
+    stdin: true,
+  });
+  const execGroup = readFileSync(`/proc/${exec.pid}/cgroup`, 'utf8').trim().replace(/^0::/, '');
+  exec.streams.stdin?.end('through');
+  let execOutput = '';
+  for await (const chunk of exec.streams.stdout) execOutput += String(chunk);
+  const execCode = await exec.wait();
+  await limited.update({ nanoCpus: 250_000_000, memoryBytes: 32 * MIB });
+  const updatedCpuMax = readFileSync(`${group}/cpu.max`, 'utf8').trim();
+  const stats = await limited.detailedStats();
+  await limited.pause();
+  const frozen = readFileSync(`${group}/cgroup.events`, 'utf8').includes('frozen 1');
   const stopped = await limited.stop(0);
   for (const container of table.list()) await container.remove();
   await table.close();
-  report({ plain, memory, enough, pids, cpuMax, cpuWeight, own, stopped: stopped.signal });
+  report({
+    plain,
+    memory,
+    enough,
+    pids,
+    cpuMax,
+    cpuWeight,
+    own,
+    stopped: stopped.signal,
+    exec: { group: execGroup, output: execOutput, code: execCode },
+    updatedCpuMax,
+    memoryLimitBytes: stats.memoryLimitBytes,
+    frozen,
+  });
 }
 
 main().catch((error: unknown) => {

@@ -1,0 +1,90 @@
+/**
+ * Putting a standalone container on one more network, or taking it off one, while it runs or
+ * before. What is changed holds for its next starts too.
+ */
+import { SwarmError } from '../../base/errors.ts';
+import { checkWish, endpointRequest, isOwn } from './attachment.ts';
+import type { HostContext } from './context.ts';
+import type { LocalNetwork } from './networks.ts';
+import type { StandaloneContainer } from './standalone.ts';
+import type { EndpointSpec } from './types.ts';
+
+/** SwarmError forbidden, conflict, invalid in Docker's words. */
+export async function connectContainer(
+  context: HostContext,
+  container: StandaloneContainer,
+  network: LocalNetwork,
+  wish: EndpointSpec,
+): Promise<void> {
+  const { record } = container;
+  mustBeOwn(container);
+  if (network.driver !== 'bridge') {
+    throw new SwarmError(
+      'forbidden',
+      'container cannot be disconnected from host network or connected to host network',
+    );
+  }
+  if (record.networks[network.id] !== undefined) {
+    throw new SwarmError(
+      'forbidden',
+      `endpoint with name ${container.name} already exists in network ${network.name}`,
+    );
+  }
+  checkWish(network, wish);
+  if (container.container.state === 'running') {
+    const request = endpointRequest(context.networks, network, record, wish);
+    await context.network.connect(record.id, request);
+  }
+  container.changeNetworks({ ...record.networks, [network.id]: wish });
+  emit(context, container, network, 'connect');
+}
+
+/** `force`: not being on it is no error. */
+export async function disconnectContainer(
+  context: HostContext,
+  container: StandaloneContainer,
+  network: LocalNetwork,
+  force: boolean,
+): Promise<void> {
+  const { record } = container;
+  mustBeOwn(container);
+  if (record.networks[network.id] === undefined) {
+    if (force) return;
+    throw new SwarmError(
+      'forbidden',
+      `container ${container.id} is not connected to network ${network.name}`,
+    );
+  }
+  if (container.container.state === 'running') {
+    await context.network.disconnect(record.id, context.networks.runtimeId(network));
+  }
+  const { [network.id]: _, ...rest } = record.networks;
+  container.changeNetworks(rest);
+  emit(context, container, network, 'disconnect');
+}
+
+function mustBeOwn(container: StandaloneContainer): void {
+  const { networkMode } = container.record.spec;
+  if (isOwn(networkMode)) return;
+  throw new SwarmError(
+    'forbidden',
+    networkMode === 'none'
+      ? 'container cannot be connected to multiple networks with one of the networks in private ' +
+          '(none) mode'
+      : 'container cannot be disconnected from host network or connected to host network',
+  );
+}
+
+function emit(
+  context: HostContext,
+  container: StandaloneContainer,
+  network: LocalNetwork,
+  action: 'connect' | 'disconnect',
+): void {
+  const { name, driver } = network;
+  context.events.emit('network', action, network.id, {
+    container: container.id,
+    name,
+    type: driver,
+  });
+}

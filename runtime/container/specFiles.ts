@@ -1,0 +1,168 @@
+/**
+ * The part of a launch specification that concerns the container's file system: layers, mounts,
+ * devices, links, covered paths. Says what is to be mounted; mounts nothing.
+ */
+import { existsSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import type { CgroupHierarchy } from '../sys/cgroup.ts';
+import type { DeviceNode } from './devices.ts';
+import { type SpecWriter, TAG } from './encode.ts';
+import { type ContainerPaths, UPPER_DIR, WORK_DIR } from './paths.ts';
+import { ATTR, DEFAULT_LINKS, DEFAULT_MOUNTS, maskedPaths, READ_ONLY_PATHS } from './profile.ts';
+import type { ContainerConfig, ContainerMount } from './types.ts';
+
+const MOUNT = {
+  bind: 1,
+  file: 2,
+  trusted: 4,
+  optional: 8,
+  plain: 16,
+  slave: 32,
+  shared: 64,
+} as const;
+const IN_PLACE = 1;
+
+/** Processors do not change while the daemon runs. */
+let hostMasks: readonly string[] | undefined;
+
+/** The topmost first, the writable one last. */
+export function addLayers(
+  writer: SpecWriter,
+  config: ContainerConfig,
+  paths: ContainerPaths,
+): void {
+  for (const layer of config.layers.toReversed()) writer.add(TAG.lower, layer);
+  writer.add(TAG.upper, join(paths.dataDir, UPPER_DIR), join(paths.dataDir, WORK_DIR));
+}
+
+/** Only what has a place on the host; each without what the host mounts later. */
+export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[]): void {
+  for (const mount of parentsFirst(mounts)) {
+    if (mount.type === 'bind') addMount(writer, { ...mount, propagation: 'rprivate' });
+  }
+}
+
+/** In the order the shim carries it out. */
+export function addFileSystem(
+  writer: SpecWriter,
+  config: ContainerConfig,
+  paths: ContainerPaths,
+  hierarchies: readonly CgroupHierarchy[],
+  devices: readonly DeviceNode[],
+): void {
+  addLayers(writer, config, paths);
+  const isPrivileged = config.privileged === true;
+  addDefaultMounts(writer, config, isPrivileged);
+  addCgroupMounts(writer, hierarchies, isPrivileged);
+  for (const { path, mode, major, minor, uid, gid } of devices) {
+    writer.add(TAG.device, mode, major, minor, uid, gid, path);
+  }
+  for (const { target, path } of DEFAULT_LINKS) writer.add(TAG.symlink, target, path);
+  const files: [string, string | undefined][] = [
+    ['/etc/hosts', config.hostsFile],
+    ['/etc/hostname', config.hostnameFile],
+    ['/etc/resolv.conf', config.resolvConfFile],
+  ];
+  for (const [target, source] of files) {
+    if (source !== undefined) writer.add(TAG.mount, MOUNT.bind | MOUNT.file, 0, target, source);
+  }
+  for (const mount of parentsFirst(config.mounts)) addMount(writer, mount);
+  if (isPrivileged || config.maskPaths === false) return;
+  hostMasks ??= maskedPaths();
+  for (const path of hostMasks) writer.add(TAG.mask, path);
+  for (const path of READ_ONLY_PATHS) writer.add(TAG.readOnly, 0, path);
+}
+
+/** What is mounted deeper must come later, or it would be covered. */
+function parentsFirst(mounts: readonly ContainerMount[]): readonly ContainerMount[] {
+  const depth = (mount: ContainerMount): number =>
+    mount.target.split('/').filter((part) => part !== '').length;
+  return mounts.toSorted((left, right) => depth(left) - depth(right));
+}
+
+const SHARED_MEMORY = '/dev/shm';
+const MESSAGE_QUEUES = '/dev/mqueue';
+
+function addDefaultMounts(
+  writer: SpecWriter,
+  config: ContainerConfig,
+  isPrivileged: boolean,
+): void {
+  const isHostIpc = config.ipcNamespace === 'host';
+  for (const mount of DEFAULT_MOUNTS) {
+    const { target, type } = mount;
+    // What the namespace shares, its file systems show: the host's own are bound.
+    if (isHostIpc && (target === SHARED_MEMORY || target === MESSAGE_QUEUES)) {
+      if (existsSync(target)) writer.add(TAG.mount, MOUNT.bind | MOUNT.trusted, 0, target, target);
+      continue;
+    }
+    const flags = MOUNT.trusted | (mount.optional === true ? MOUNT.optional : 0);
+    const isWritableSys = type === 'sysfs' && isPrivileged;
+    const attributes = isWritableSys ? mount.attributes & ~ATTR.readOnly : mount.attributes;
+    const size = target === SHARED_MEMORY ? config.shmSizeBytes : undefined;
+    const options =
+      size === undefined
+        ? mount.options
+        : mount.options.map((option) => (option.startsWith('size=') ? `size=${size}` : option));
+    writer.add(TAG.mount, flags, attributes, target, type, ...options);
+  }
+}
+
+function propagationFlags(mount: ContainerMount): number {
+  const plain = mount.nonRecursive === true ? MOUNT.plain : 0;
+  switch (mount.propagation) {
+    case 'shared':
+    case 'rshared':
+      return plain | MOUNT.shared;
+    case 'slave':
+    case 'rslave':
+      return plain | MOUNT.slave;
+    default:
+      return plain;
+  }
+}
+
+function addMount(writer: SpecWriter, mount: ContainerMount): void {
+  const readOnly = mount.readOnly === true ? ATTR.readOnly : 0;
+  if (mount.type === 'bind') {
+    const flags = MOUNT.bind | propagationFlags(mount);
+    writer.add(TAG.mount, flags, readOnly, mount.target, mount.source ?? '');
+    return;
+  }
+  const options = ['source=tmpfs'];
+  if (mount.sizeBytes !== undefined) options.push(`size=${mount.sizeBytes}`);
+  options.push(`mode=${(mount.mode ?? 0o1777).toString(8)}`);
+  const attributes = ATTR.noSuid | ATTR.noDev | ATTR.noExec | readOnly;
+  writer.add(TAG.mount, 0, attributes, mount.target, 'tmpfs', ...options);
+}
+
+/**
+ * The container's own groups, read-only unless privileged, where programs look for their limits.
+ */
+function addCgroupMounts(
+  writer: SpecWriter,
+  hierarchies: readonly CgroupHierarchy[],
+  isPrivileged: boolean,
+): void {
+  const root = '/sys/fs/cgroup';
+  const flags = MOUNT.trusted | MOUNT.optional;
+  const attributes = ATTR.noSuid | ATTR.noDev | ATTR.noExec;
+  const readOnly = isPrivileged ? attributes : attributes | ATTR.readOnly;
+  if (hierarchies.every((hierarchy) => hierarchy.version === 2)) {
+    writer.add(TAG.mount, flags, readOnly, root, 'cgroup2', 'source=cgroup');
+    return;
+  }
+  writer.add(TAG.mount, flags, attributes, root, 'tmpfs', 'source=tmpfs', 'mode=755');
+  for (const hierarchy of hierarchies) {
+    const target = join(root, basename(hierarchy.path));
+    const type = hierarchy.version === 2 ? 'cgroup2' : 'cgroup';
+    const options = hierarchy.version === 2 ? [] : hierarchy.controllers;
+    writer.add(TAG.mount, flags, readOnly, target, type, 'source=cgroup', ...options);
+    if (hierarchy.version === 1 && hierarchy.controllers.length > 1) {
+      for (const name of hierarchy.controllers) {
+        writer.add(TAG.symlink, basename(hierarchy.path), join(root, name));
+      }
+    }
+  }
+  if (!isPrivileged) writer.add(TAG.readOnly, IN_PLACE, root);
+}

@@ -1,0 +1,104 @@
+/**
+ * The network of a swarm as services meet it, on a lab of two hosts: ports published in mode host,
+ * who may have one, and what others take from a host.
+ */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import {
+  clock,
+  containerPid,
+  get,
+  lab,
+  loadImage,
+  raise,
+  until,
+  untilReady,
+  untilRunning,
+  WEB_IMAGE,
+} from '../support/lab.ts';
+import { startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
+
+const WAIT_MS = 20_000;
+const MEND_MS = 5000;
+/** A container's sockets are kept by its supervisor soon after its start. */
+const KEPT_MS = 1000;
+const DEAD_MS = 500;
+/** One question, repeated by nobody: it is answered or lost. */
+const RESOLVE = `
+const { Resolver } = require('dns').promises;
+const resolver = new Resolver({ timeout: 15000, tries: 1 });
+resolver.setServers(['127.0.0.11']);
+resolver.resolve4('db').then((all) => console.log(all[0]), (error) => console.log(error.code));
+`;
+const HOSTS = { h1: '10.99.0.11', h2: '10.99.0.12' } as const;
+
+async function docker(host: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await within(host, 'docker', ...args);
+  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
+before(async () => {
+  await raise(2, 1);
+  await loadImage('h1', 'h2');
+  await untilReady('h1', 2);
+});
+
+after(async () => {
+  await lab('down');
+});
+
+test('a port in mode host is published by each task on its own host', async () => {
+  const publish = ['--publish', 'published=8080,target=80,mode=host'];
+  const env = ['--env', 'TASK_NAME={{.Node.Hostname}}'];
+  const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'edge'];
+  await docker('h1', ...create, ...publish, ...env, WEB_IMAGE);
+  for (const [name, address] of Object.entries(HOSTS)) {
+    const url = `http://${address}:8080/`;
+    const answer = await until('edge answers', WAIT_MS, () => get('client', url));
+    assert.match(answer, new RegExp(`\\b${name}\\b`), `${address} is answered by its own task`);
+  }
+  assert.match(await get('h1', 'http://127.0.0.1:8080/'), /\bh1\b/);
+});
+
+test('an update hands the port over: the new task has it when the old one has ended', async () => {
+  await docker('h1', 'service', 'update', '--detach', '--env-add', 'TASK_NAME=second', 'edge');
+  for (const address of Object.values(HOSTS)) {
+    await until('the second answers', WAIT_MS, async () =>
+      /second/.test(await get('client', `http://${address}:8080/`)) ? true : undefined,
+    );
+  }
+  const said = await docker('h1', 'service', 'ps', '--no-trunc', '--format', '{{.Error}}', 'edge');
+  assert.doesNotMatch(said, /taken/);
+});
+
+test('what somebody takes from a host is mended within 5 s', async () => {
+  const address = HOSTS.h2;
+  await within('h2', 'nft', 'flush', 'ruleset');
+  await until('published again', MEND_MS, async () =>
+    /second/.test(await get('client', `http://${address}:8080/`)) ? true : undefined,
+  );
+});
+
+test('a name that is asked while the daemon is dead is answered by the next one', async () => {
+  await docker('h1', 'network', 'create', '--driver', 'overlay', 'back');
+  const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'db'];
+  await docker('h1', ...create, '--network', 'back', WEB_IMAGE);
+  const found = await untilRunning('h1', 'db', 2);
+  const task = found.find(({ node }) => node === 'h2');
+  assert.ok(task !== undefined);
+  const pid = String(await containerPid('h1', task.id));
+  const ask = (): Promise<string> =>
+    within('h2', 'nsenter', '-t', pid, '-n', process.execPath, '-e', RESOLVE).then(({ stdout }) =>
+      stdout.trim(),
+    );
+  await until('db is known', WAIT_MS, async () => (/^10\./.test(await ask()) ? true : undefined));
+  await clock.sleep(KEPT_MS);
+  for (const round of ['first', 'second']) {
+    await stopDaemonOf('h2');
+    const asked = ask();
+    assert.equal(await Promise.race([asked, clock.sleep(DEAD_MS)]), undefined, `${round}: waits`);
+    await startDaemonOf('h2');
+    assert.match(await asked, /^10\./, `${round}: answered, late`);
+  }
+});
