@@ -6,11 +6,11 @@
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { TableName } from '../../model/types.ts';
+import { activeConfig } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
 import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
 import { ServicePlan } from './servicePlan.ts';
 import { groupSlots, type Slot } from './slots.ts';
-import { activeConfig } from './update.ts';
 
 export class ReplicatedOrchestrator extends ServiceLoop {
   readonly name = 'replicated';
