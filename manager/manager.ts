@@ -59,6 +59,8 @@ export interface ManagerOptions {
   readonly server: RpcServer;
   /** A new connection to another manager ('manager'), or to any host; closed by who asked. */
   readonly channelTo: (address: string, role?: 'manager') => RpcChannel;
+  /** What the managers' keys on disk are to be sealed with (hex); '' = in the clear. */
+  readonly onUnlockKey: (unlockKey: string) => void;
   /** A broken invariant: the process must end. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -230,8 +232,10 @@ export class Manager {
   /** The cluster's settings of the log are this member's. */
   #followCluster(): void {
     const { store, raft } = this.#options;
-    const spec = store.cluster()?.spec;
-    if (spec === undefined) return;
+    const cluster = store.cluster();
+    if (cluster === undefined) return;
+    this.#options.onUnlockKey(cluster.unlockKey);
+    const { spec } = cluster;
     const { snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots } = spec;
     raft.keepEntries(snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots);
   }

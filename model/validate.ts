@@ -226,9 +226,6 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   if (!(spec.certificateExpiryMs >= CERTIFICATE_MIN_MS)) {
     throw invalid('cert-expiry is too short: use at least 1h');
   }
-  if (spec.autoLockManagers) {
-    throw new SwarmError('unsupported', 'autolock is not built yet: leave it off');
-  }
 }
 
 /** Pools and subnet size as `init --default-addr-pool` gives them. */

@@ -52,6 +52,9 @@ export class LocalContainers {
       attachable: undefined,
       forget: ({ id }) => this.#forget(id),
     };
+    options.images.onEvent(({ action, id, name }) => {
+      this.events.emit('image', action, id, { name });
+    });
   }
 
   /** With nothing taken up again. */

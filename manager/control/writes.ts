@@ -8,6 +8,7 @@ import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
+import { SEAL_KEY_BYTES } from '../../base/seal.ts';
 import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
@@ -351,6 +352,7 @@ export class Writes {
     const object: Cluster = {
       ...cluster,
       spec,
+      unlockKey: nextUnlockKey(cluster, spec, rotate.unlockKey, random),
       rootRotation: await nextRotation({
         cluster,
         spec,
@@ -431,6 +433,18 @@ export class Writes {
     if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
     return result.version;
   }
+}
+
+/** A key while managers are to be locked, another one when asked for; '' otherwise. */
+function nextUnlockKey(
+  { unlockKey }: Cluster,
+  { autoLockManagers }: ClusterSpec,
+  rotate: boolean,
+  random: Random,
+): string {
+  if (!autoLockManagers) return '';
+  if (unlockKey !== '' && !rotate) return unlockKey;
+  return Buffer.from(random.bytes(SEAL_KEY_BYTES)).toString('hex');
 }
 
 function withRemoved(cluster: Cluster, nodeId: string, nowMs: number): Cluster['removedNodes'] {

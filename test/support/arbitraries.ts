@@ -66,6 +66,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  unlockKey: text,
   rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
     nil: undefined,
   }),

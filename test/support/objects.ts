@@ -39,6 +39,7 @@ export function cluster(spec: Partial<ClusterSpec> = {}, fields: Partial<Cluster
     rootCaCertificate: '',
     rootCaKey: '',
     rootRotation: undefined,
+    unlockKey: '',
     joinSecretWorker: '',
     joinSecretManager: '',
     addressPools: ['10.0.0.0/8'],

@@ -229,13 +229,9 @@ test('an empty cluster specification is the default one', () => {
   assert.deepEqual(clusterSpecFromDocker(new Fields({})), DEFAULT_CLUSTER_SPEC);
 });
 
-test('autolock and an external CA are refused', () => {
-  for (const body of [
-    { EncryptionConfig: { AutoLockManagers: true } },
-    { CAConfig: { ExternalCAs: [{ URL: 'https://ca' }] } },
-  ]) {
-    assert.throws(() => clusterSpecFromDocker(new Fields(body)), { code: 'unsupported' });
-  }
+test('an external CA is refused', () => {
+  const body = { CAConfig: { ExternalCAs: [{ URL: 'https://ca' }] } };
+  assert.throws(() => clusterSpecFromDocker(new Fields(body)), { code: 'unsupported' });
 });
 
 test('architectures of images become those that nodes carry', () => {
