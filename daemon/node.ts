@@ -250,6 +250,7 @@ export class Node implements DaemonNode {
     if (swarm === undefined) return;
     yield* readTaskLogs(
       {
+        clock: this.#environment.clock,
         log: this.#environment.log,
         view: store,
         ownNodeId: swarm.membership.nodeId,
