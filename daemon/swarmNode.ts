@@ -221,6 +221,8 @@ export class SwarmNode {
       directory: identity.raftDirectory,
       membership: this.#membership,
       founding,
+      sealKey: identity.raftKey(),
+      onUnlockKey: (key) => identity.setLock(key === '' ? undefined : Buffer.from(key, 'hex')),
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
@@ -297,6 +299,7 @@ export class SwarmNode {
     await this.#manager?.stop();
     this.#manager = undefined;
     this.#options.identity.eraseRaft();
+    this.#options.identity.setLock(undefined);
   }
 
   /** Kept first; managers hear of another issuer or other roots by a new session. */

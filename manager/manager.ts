@@ -24,6 +24,7 @@ import {
 } from '../proto/services.ts';
 import { authorize } from './authorize.ts';
 import { CertificateAuthorityServer } from './ca/server.ts';
+import { Attachments } from './control/attachments.ts';
 import { ManagerControl } from './control/control.ts';
 import { controlHandlers } from './control/server.ts';
 import type { Control, RaftSummary } from './control/types.ts';
@@ -59,6 +60,8 @@ export interface ManagerOptions {
   readonly server: RpcServer;
   /** A new connection to another manager ('manager'), or to any host; closed by who asked. */
   readonly channelTo: (address: string, role?: 'manager') => RpcChannel;
+  /** What the managers' keys on disk are to be sealed with (hex); '' = in the clear. */
+  readonly onUnlockKey: (unlockKey: string) => void;
   /** A broken invariant: the process must end. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -75,6 +78,7 @@ export class Manager {
   readonly #writes: Writes;
   readonly #control: ManagerControl;
   readonly #picture: LeaderPicture;
+  readonly #attachments: Attachments;
   #withdraw: (() => void)[] = [];
   #watch: StoreWatch | undefined;
   #leads = false;
@@ -109,6 +113,7 @@ export class Manager {
       ...parts,
       cannotDemote: (raftId) => this.#roles.cannotDemote(raftId),
     });
+    this.#attachments = new Attachments(parts);
     this.#picture = new LeaderPicture(options.clock, () => this.#askLeader());
     this.#control = new ManagerControl({
       ...parts,
@@ -126,7 +131,10 @@ export class Manager {
     const { server, raft, transport, store } = this.#options;
     this.#withdraw = [
       server.handle(CertificateAuthority, this.#authority.handlers()),
-      server.handle(DispatcherService, this.#dispatcher.handlers()),
+      server.handle(DispatcherService, {
+        ...this.#dispatcher.handlers(),
+        ...this.#attachments.handlers(),
+      }),
       server.handle(Raft, {
         ...raftStreamHandlers((stream, kind) => transport.acceptStream(stream, kind)),
         ...this.#roles.handlers(),
@@ -230,8 +238,10 @@ export class Manager {
   /** The cluster's settings of the log are this member's. */
   #followCluster(): void {
     const { store, raft } = this.#options;
-    const spec = store.cluster()?.spec;
-    if (spec === undefined) return;
+    const cluster = store.cluster();
+    if (cluster === undefined) return;
+    this.#options.onUnlockKey(cluster.unlockKey);
+    const { spec } = cluster;
     const { snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots } = spec;
     raft.keepEntries(snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots);
   }

@@ -42,6 +42,8 @@ export interface Cluster extends ObjectBase {
   readonly rootCaCertificate: string;
   readonly rootCaKey: string;
   readonly rootRotation: RootRotation | undefined;
+  /** Hex; what the managers' keys on disk are sealed with; '' unless they are locked. */
+  readonly unlockKey: string;
   /** Secrets of the join tokens (the part after the digest). */
   readonly joinSecretWorker: string;
   readonly joinSecretManager: string;

@@ -231,7 +231,9 @@ export async function startAttached(
       detachKeys: options.detachKeys,
     },
   });
-  const ending = waitFor(context, id, options.removes ? 'removed' : 'next-exit');
+  const waiting = new AbortController();
+  const condition = options.removes ? 'removed' : 'next-exit';
+  const ending = waitFor(context, id, condition, waiting.signal);
   // Told below, when it is waited for.
   ending.catch(() => {});
   const stopPassing = options.sigProxy ? passSignals(context, path) : () => {};
@@ -251,15 +253,21 @@ export async function startAttached(
     if (how === 'ended') context.exitCode = await ending;
   } finally {
     stopPassing();
+    waiting.abort();
   }
 }
 
 /** The exit code, once it has ended. */
-export async function waitFor(context: Context, id: string, condition: string): Promise<number> {
+export async function waitFor(
+  context: Context,
+  id: string,
+  condition: string,
+  signal?: AbortSignal,
+): Promise<number> {
   const answer = await context.client.json<{
     StatusCode: number;
     Error?: { Message: string } | null;
-  }>('POST', `${pathOf(id)}/wait`, { query: { condition } });
+  }>('POST', `${pathOf(id)}/wait`, { query: { condition }, signal });
   const why = answer.Error?.Message ?? '';
   if (why !== '') throw new SwarmError('internal', why);
   return answer.StatusCode;
@@ -322,7 +330,8 @@ export async function attach(context: Context, name: string, flags: AttachFlags)
   const hijacked = await client.hijack(`${path}/attach`, {
     query: { stream: true, stdin, stdout: true, stderr: true, detachKeys },
   });
-  const ending = waitFor(context, found.Id, 'not-running');
+  const waiting = new AbortController();
+  const ending = waitFor(context, found.Id, 'not-running', waiting.signal);
   // Told below, when it is waited for; with --rm the container may be gone by then.
   ending.catch(() => {});
   const stopPassing = flags.sigProxy !== false && !Tty ? passSignals(context, path) : () => {};
@@ -334,5 +343,6 @@ export async function attach(context: Context, name: string, flags: AttachFlags)
     else context.err.write('read escape sequence\n');
   } finally {
     stopPassing();
+    waiting.abort();
   }
 }

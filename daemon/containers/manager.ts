@@ -21,7 +21,13 @@ import { exposedPorts, planStandalone } from './plan.ts';
 import { RecordFiles } from './records.ts';
 import { StandaloneContainer } from './standalone.ts';
 import { TaskContainer } from './taskContainer.ts';
-import type { ContainerRecord, CreateRequest, EndpointSpec, MountPoint } from './types.ts';
+import type {
+  AttachableNetworks,
+  ContainerRecord,
+  CreateRequest,
+  EndpointSpec,
+  MountPoint,
+} from './types.ts';
 
 export type ManagerOptions = Omit<
   HostContext,
@@ -38,23 +44,33 @@ export class LocalContainers {
   readonly #holds = new Map<string, () => void>();
   readonly #tasks = new WeakMap<InteractiveContainer, TaskContainer>();
 
+  readonly #swarm: { networks: AttachableNetworks | undefined } = { networks: undefined };
+
   private constructor(options: ManagerOptions) {
     const { dataRoot, clock, ids, log, network } = options;
     this.events = new LocalEvents(clock);
     this.execs = new Execs(ids, this.events);
     this.networks = new NetworkBook({ dataRoot, network, clock, ids, log, events: this.events });
+    const swarm = this.#swarm;
     this.#context = {
       ...options,
       networks: this.networks,
       events: this.events,
       execs: this.execs,
       records: new RecordFiles<ContainerRecord>(join(dataRoot, 'standalone'), log),
-      attachable: undefined,
+      get attachable() {
+        return swarm.networks;
+      },
       forget: ({ id }) => this.#forget(id),
     };
     options.images.onEvent(({ action, id, name }) => {
       this.events.emit('image', action, id, { name });
     });
+  }
+
+  /** The cluster's networks can be had from now on. */
+  useAttachable(networks: AttachableNetworks): void {
+    this.#swarm.networks = networks;
   }
 
   /** With nothing taken up again. */

@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import {
   api,
@@ -13,6 +14,7 @@ import {
   loadImage,
   outcome,
   raise,
+  readText,
   running,
   swarm,
   until,
@@ -20,7 +22,7 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { within } from '../support/labHosts.ts';
+import { layoutOf, within } from '../support/labHosts.ts';
 
 const OLDEST_CLIENT = 24;
 const found = await outcome('sh', ['-c', 'docker --version']);
@@ -145,4 +147,60 @@ test('daemons that start again have their place with the new root', { skip }, as
     await lab('start-daemon', host);
   }
   await untilReady('h1', 3);
+});
+
+test('the managers’ disks hold no secret and no key of the CA in the clear', { skip }, async () => {
+  const value = 'heron-parallax-5517';
+  await within('h1', 'sh', '-c', `printf ${value} | docker secret create hidden -`);
+  for (const host of ['h1', 'h2']) {
+    const { dataRoot } = layoutOf(host);
+    const { stdout } = await outcome('grep', ['-rlaF', '-e', value, '-e', 'CN=tsswarm', dataRoot]);
+    assert.equal(stdout.trim(), '', host);
+  }
+});
+
+test('a locked manager waits for the unlock key, and then has its place again', {
+  skip,
+}, async () => {
+  const said = await docker('h1', 'swarm', 'update', '--autolock');
+  const key = /SWMKEY-1-\S+/.exec(said)?.[0] ?? '';
+  assert.equal(await docker('h2', 'swarm', 'unlock-key', '-q'), key);
+  const keyFile = join(layoutOf('h2').dataRoot, 'swarm', 'node.key');
+  await until(
+    'h2 is locked',
+    10_000,
+    () => !readText(keyFile).includes('PRIVATE KEY') || undefined,
+  );
+  await lab('stop-daemon', 'h2');
+  await lab('start-daemon', 'h2');
+  const state = (): Promise<string> =>
+    docker('h2', 'info', '--format', '{{.Swarm.LocalNodeState}}');
+  assert.equal(await state(), 'locked');
+  const refused = await within('h2', 'docker', 'node', 'ls');
+  assert.match(refused.stderr, /Swarm is encrypted and needs to be unlocked/);
+  const unlock = (with_: string) =>
+    within('h2', 'sh', '-c', `echo '${with_}' | docker swarm unlock`);
+  const wrong = `${key.slice(0, -6)}AAAAAA`;
+  assert.match((await unlock(wrong)).stderr, /invalid key provided/);
+  assert.equal(await state(), 'locked');
+  assert.equal((await unlock(key)).code, 0);
+  assert.equal(await state(), 'active');
+  await untilReady('h2', 3);
+});
+
+test('a new unlock key takes the old one’s place, and none is needed after that', {
+  skip,
+}, async () => {
+  const before = await docker('h1', 'swarm', 'unlock-key', '-q');
+  const key = await docker('h1', 'swarm', 'unlock-key', '--rotate', '-q');
+  assert.notEqual(key, before);
+  const keyFile = join(layoutOf('h2').dataRoot, 'swarm', 'node.key');
+  const sealed = readText(keyFile);
+  await docker('h1', 'swarm', 'update', '--autolock=false');
+  await until('h2 is open', 10_000, () => readText(keyFile).includes('PRIVATE KEY') || undefined);
+  assert.doesNotMatch(sealed, /PRIVATE KEY/);
+  await lab('stop-daemon', 'h2');
+  await lab('start-daemon', 'h2');
+  assert.equal(await docker('h2', 'info', '--format', '{{.Swarm.LocalNodeState}}'), 'active');
+  await untilReady('h2', 3);
 });

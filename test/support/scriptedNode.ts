@@ -149,6 +149,10 @@ export class ScriptedNode implements DaemonNode, Control {
     this.localNode = { ...this.localNode, state: 'active', role: 'worker' };
   }
 
+  async unlock(): Promise<void> {
+    throw new SwarmError('conflict', 'swarm is not locked');
+  }
+
   async leave(force: boolean): Promise<void> {
     if (this.localNode.role === 'manager' && !force) {
       throw new SwarmError('unavailable', 'you are a manager: use --force to leave anyway');

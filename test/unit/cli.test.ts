@@ -234,7 +234,6 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
     [['network', 'create', '--subnet', '1.2.3', 'a'], /"1\.2\.3" is no subnet: write 10\.5/],
     [['network', 'create', '--config-only', 'a'], /^tsswarm: --config-only is not supported: /],
     [['run', '--gpus', 'all', 'web'], /^tsswarm: --gpus is not supported: name the devices with/],
-    [['run', '--restart', 'often', 'web'], /^tsswarm: --restart: "often" is none of no, always/],
     [['volume', 'create', '--type', 'block'], /^tsswarm: --type is not supported: cluster vol/],
     [['secret', 'create', 'a', '/nope'], /^tsswarm: \/nope: there is no such file$/],
     [['cp', 'a', 'b'], /^tsswarm: one side is a container and the other is not/],

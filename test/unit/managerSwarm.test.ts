@@ -160,6 +160,7 @@ test('a rotated token no longer lets anyone in, the new one does', async () => {
     workerToken: true,
     managerToken: false,
     signingCaKey: '',
+    unlockKey: false,
   });
   const now = await m1.control.joinTokens();
   assert.notEqual(now.worker, before.worker);

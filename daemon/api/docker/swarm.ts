@@ -98,7 +98,7 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
   if (![0, ELECTION_TICK].includes(raft.whole('ElectionTick', 0))) raft.refused('ElectionTick');
   if (![0, HEARTBEAT_TICK].includes(raft.whole('HeartbeatTick', 0))) raft.refused('HeartbeatTick');
   ca.refuse('ExternalCAs');
-  fields.refuse('TaskDefaults', 'EncryptionConfig');
+  fields.refuse('TaskDefaults');
   return {
     name: fields.text('Name') === '' ? defaults.name : fields.text('Name'),
     labels: fields.labels('Labels'),
@@ -110,7 +110,7 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
     snapshotInterval: raft.whole('SnapshotInterval', 0) || defaults.snapshotInterval,
     logEntriesForSlowFollowers:
       raft.whole('LogEntriesForSlowFollowers', 0) || defaults.logEntriesForSlowFollowers,
-    autoLockManagers: false,
+    autoLockManagers: fields.objectOrEmpty('EncryptionConfig').flag('AutoLockManagers'),
     forceRotate: ca.whole('ForceRotate', 0),
     signingCaCertificate: ca.text('SigningCACert'),
   };
