@@ -426,7 +426,7 @@ export class Node implements DaemonNode {
 
   /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
   async #forget(graceMs: number): Promise<void> {
-    const { containers, memoryFiles, network } = this.#runtime;
+    const { containers, memoryFiles, network, volumes } = this.#runtime;
     const standalone = containers.list().filter((each) => each.config.standalone === true);
     const ends = containers.list().map(async (container) => {
       if (container.config.standalone === true) return;
@@ -437,6 +437,7 @@ export class Node implements DaemonNode {
         });
       }
       await container.remove();
+      for (const { name } of volumes.list()) volumes.release(name, container.config.id);
     });
     await Promise.all(ends);
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);

@@ -113,7 +113,10 @@ const REFUSED: readonly (readonly [string, object])[] = [
   ['HostConfig.Links is not supported', { Links: ['a:b'] }],
   ['HostConfig.CgroupParent is not supported', { CgroupParent: '/x' }],
   ['HostConfig.DeviceRequests is not supported', { DeviceRequests: [{ Count: -1 }] }],
-  ['HostConfig.NetworkMode is not supported', { NetworkMode: 'container:a' }],
+  [
+    'conflicting options: dns and the network mode',
+    { NetworkMode: 'container:a', Dns: ['1.1.1.1'] },
+  ],
   ['HostConfig.UTSMode is not supported', { UTSMode: 'host' }],
   ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
   ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
