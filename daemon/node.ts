@@ -93,6 +93,9 @@ export class Node implements DaemonNode {
     this.host = host;
     this.#identity = new Identity(options.dataRoot, environment.random);
     const swarm = (): SwarmNode | undefined => this.#swarm;
+    host.containers.networks.useNames(
+      (networkId) => swarm()?.manager?.control.store.get('network', networkId)?.spec.name,
+    );
     host.containers.useAttachable(new SwarmAttachments({ ...environment, swarm }));
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),

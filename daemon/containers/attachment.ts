@@ -343,7 +343,7 @@ export function viewNetworks(
     const made = endpoints.find((endpoint) => endpoint.networkId === runtimeId);
     return {
       networkId,
-      networkName: local?.name ?? networkId,
+      networkName: local?.name ?? context.networks.nameOf(networkId),
       spec,
       endpointId: made?.endpointId ?? '',
       address: made?.address ?? '',

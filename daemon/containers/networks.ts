@@ -51,6 +51,7 @@ export class NetworkBook {
   readonly #options: NetworkBookOptions;
   readonly #files: RecordFiles<LocalNetwork>;
   readonly #networks = new Map<string, LocalNetwork>();
+  #names: (networkId: string) => string | undefined = () => undefined;
   /** Of the networks that need no bridge: the same for each start of the daemon. */
   readonly #fixedIds: Readonly<Record<Builtin, string>>;
 
@@ -110,6 +111,16 @@ export class NetworkBook {
 
   #defaultBridge(): BridgeNetwork | undefined {
     return this.#options.network.bridges().find((bridge) => bridge.name === 'bridge');
+  }
+
+  /** How networks of the cluster are called, as far as this host knows. */
+  useNames(names: (networkId: string) => string | undefined): void {
+    this.#names = names;
+  }
+
+  /** The name of a network that is none of this host's; its id when that is all there is. */
+  nameOf(networkId: string): string {
+    return this.#names(networkId) ?? networkId;
   }
 
   /** What runtime/net calls the network. */

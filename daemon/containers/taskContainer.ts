@@ -4,8 +4,10 @@
  * it differ from its service is refused with the way to do it.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { healthOf } from '../../runtime/container/health.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
 import type { InteractiveContainer, Streams } from '../../runtime/container/types.ts';
+import type { PublishedPort } from '../../runtime/net/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { stopWith } from './starting.ts';
@@ -48,7 +50,7 @@ export class TaskContainer implements Managed {
       error: exit?.error ?? '',
       oomKilled: exit?.oomKilled ?? false,
       restartCount: 0,
-      health: undefined,
+      health: healthOf(container),
       record: undefined,
       networkMode: config.networkNamespace === 'host' ? 'host' : 'default',
       networks: endpoints.map((endpoint) => {
@@ -56,12 +58,12 @@ export class TaskContainer implements Managed {
         return {
           ...endpoint,
           networkId: local?.id ?? endpoint.networkId,
-          networkName: local?.name ?? endpoint.networkId,
+          networkName: local?.name ?? this.#context.networks.nameOf(endpoint.networkId),
           spec: { aliases: [], address: '', address6: '', macAddress: '' },
           dnsNames: [],
         };
       }),
-      ports: [],
+      ports: container.state === 'running' ? this.#ports() : [],
       mounts: config.mounts.map((mount): MountPoint => {
         const { type, target, readOnly = false, propagation = 'rprivate' } = mount;
         const source = mount.source ?? '';
@@ -78,6 +80,12 @@ export class TaskContainer implements Managed {
       }),
       execIds: this.#context.execs.of(this.id),
     };
+  }
+
+  /** Those of this host that are its task's own (publish mode host). */
+  #ports(): readonly PublishedPort[] {
+    const attachments = this.#context.network.attachments();
+    return attachments.find((each) => each.containerId === this.id)?.ports ?? [];
   }
 
   get #status(): ContainerStatus {
