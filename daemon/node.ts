@@ -440,11 +440,14 @@ export class Node implements DaemonNode {
         });
       }
       await container.remove();
-      for (const { name } of volumes.list()) volumes.release(name, container.config.id);
     });
     await Promise.all(ends);
+    const kept = new Set(standalone.map((each) => each.config.id));
+    for (const { name } of volumes.list()) {
+      for (const user of volumes.users(name)) if (!kept.has(user)) volumes.release(name, user);
+    }
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
-    await network.prune(new Set(standalone.map((each) => each.config.id)));
+    await network.prune(kept);
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
     this.#identity.erase();

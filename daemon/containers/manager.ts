@@ -69,6 +69,17 @@ export class LocalContainers {
     });
   }
 
+  /** Something became of a container; what users made tells its own events. */
+  taskEvent(action: string, { config, exit }: Container): void {
+    if (config.standalone === true) return;
+    this.events.emit('container', action, config.id, {
+      ...config.labels,
+      image: config.image.reference,
+      name: config.name,
+      ...(action === 'die' ? { exitCode: String(exit?.exitCode ?? 0) } : {}),
+    });
+  }
+
   /** The cluster's networks can be had from now on. */
   useAttachable(networks: AttachableNetworks): void {
     this.#swarm.networks = networks;
