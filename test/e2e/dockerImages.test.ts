@@ -219,6 +219,12 @@ test('docker image prune takes dangling images, with -a all that are unused', as
   assert.match(await host.docker('image', 'prune', '-a', '-f', '--filter', 'until=240h'), /untagg/);
   assert.equal(await host.docker('images', '-aq'), '');
   assert.deepEqual(readdirSync(join(host.dataRoot, 'image', 'layers')), []);
+  const events = await host.docker(
+    ...['events', '--since', '1h', '--until', '0s', '--filter', 'type=image'],
+  );
+  for (const action of ['load', 'tag', 'push', 'pull', 'untag', 'delete', 'import', 'save']) {
+    assert.match(events, new RegExp(` image ${action} `), action);
+  }
   const none = await host.tryDocker('rmi', 'web:1');
   assert.match(none.stderr, /[Nn]o such image: web:1/);
 });
