@@ -67,8 +67,8 @@ async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   if (platform !== undefined && platform.architecture !== hostPlatform().architecture) {
     throw new SwarmError(
       'unsupported',
-      `platform: of an archive the images for ${hostPlatform().architecture} are loaded: pull the ` +
-        'other one from a registry instead',
+      `platform: of an archive the images for ${hostPlatform().architecture} are loaded: pull ` +
+        'the other one from a registry instead',
     );
   }
   const progress = new ProgressStream(request);
