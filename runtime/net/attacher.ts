@@ -19,6 +19,7 @@ import {
   removeNamespace,
   setNetSysctl,
 } from '../sys/netns.ts';
+import { disablePort } from '../sys/rtnetlink.ts';
 import { gatewaySubnet } from './addresses.ts';
 import { DEFAULT_BRIDGE } from './bridge.ts';
 import type { Bridges } from './bridges.ts';
@@ -479,10 +480,12 @@ export class Attacher {
 
   #undoPlugs(containerId: string, plugs: readonly Plug[]): void {
     const { overlays, bridges, gateway } = this.#options;
-    for (const { kind, networkId, endpointId } of plugs) {
+    for (const { kind, networkId, endpointId, link } of plugs) {
       if (kind === 'overlay') overlays.get(networkId)?.removeLocal(endpointId);
       if (kind === 'gateway') gateway.removePort(containerId);
-      if (kind === 'bridge') bridges.removePort(networkId, portKey(containerId, networkId));
+      if (kind !== 'bridge') continue;
+      bridges.removePort(networkId, portKey(containerId, networkId));
+      gateway.space.netlink.request([disablePort(link)]);
     }
     if (plugs.some((plug) => plug.kind === 'bridge')) gateway.refreshPorts();
   }

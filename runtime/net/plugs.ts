@@ -10,6 +10,7 @@ import { counterpart, formatRange, parseRange } from '../../base/ipRange.ts';
 import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
 import { enableIpv6, setNetSysctl } from '../sys/netns.ts';
+import { pointBridge } from '../sys/rtneighbour.ts';
 import {
   addAddress,
   deleteLink,
@@ -94,6 +95,8 @@ export function plugBridge(options: BridgePlugOptions): Plug {
   const master = space.linkIndex(bridgeOptions(network).link);
   const inside = { name: device, mtu, macAddress: port.macAddress };
   plugContainer(space, link, namespace.fd, inside, master);
+  // Who had the address last may have had the same MAC, and may not quite be gone.
+  space.netlink.request([pointBridge(space.linkIndex(link), port.macAddress)]);
   if (!bridges.optionsOf(network).icc) space.netlink.request([isolatePort(link)]);
   const ipv4 = network.subnets.find((one) => !one.subnet.includes(':'));
   const ipv6 = network.subnets.find((one) => one.subnet.includes(':'));

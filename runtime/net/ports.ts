@@ -35,6 +35,7 @@ const DYNAMIC_COUNT = 28_232;
 const DYNAMIC_TRIES = 500;
 /** One container's ports; each is a chain of its own. */
 const PORTS_MAX = 4096;
+const SHORT_ID_LENGTH = 12;
 const ANY_ADDRESS = '0.0.0.0';
 const ANY_ADDRESS_6 = '::';
 
@@ -208,11 +209,11 @@ export class Ports {
   /** '' = nobody of ours. */
   #taker(port: PublishedPort, mine: readonly PublishedPort[], owner: Owner): string {
     if (mine.some((other) => clash(port, other))) {
-      return `container ${owner.name || owner.containerId.slice(0, 12)} itself`;
+      return `container ${owner.name || owner.containerId.slice(0, SHORT_ID_LENGTH)} itself`;
     }
     for (const claim of this.#claims.values()) {
       if (!claim.ports.some((other) => clash(port, other))) continue;
-      return `container ${claim.owner.name || claim.owner.containerId.slice(0, 12)}`;
+      return `container ${claim.owner.name || claim.owner.containerId.slice(0, SHORT_ID_LENGTH)}`;
     }
     for (const other of this.#ingress()?.ports ?? []) {
       const isSame = other.protocol === port.protocol && other.publishedPort === port.hostPort;
@@ -220,6 +221,19 @@ export class Ports {
       return `service ${other.serviceName || other.serviceId}`;
     }
     return '';
+  }
+
+  /** Ports of services that lead to a container of this host instead, who had them before. */
+  contested(): string[] {
+    const claims = [...this.#claims.values()];
+    return (this.#ingress()?.ports ?? []).flatMap((port) => {
+      const { protocol, publishedPort: hostPort, hostAddress = '' } = port;
+      const wanted = { protocol, hostPort, hostAddress, containerPort: 0 };
+      const holder = claims.find(({ ports }) => ports.some((other) => clash(wanted, other)));
+      if (holder === undefined) return [];
+      const name = holder.owner.name || holder.owner.containerId.slice(0, SHORT_ID_LENGTH);
+      return `${hostPort}/${protocol} of ${port.serviceName || port.serviceId}: container ${name}`;
+    });
   }
 
   /** What an earlier daemon gave; a port that somebody took meanwhile is the container's still. */
