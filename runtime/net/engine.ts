@@ -97,7 +97,11 @@ export class NetworkEngine {
     });
     const record = this.#records.host.load(this.#log).get(HOST_RECORD);
     this.#self ??= record?.self ?? undefined;
-    this.#ports = new Ports(environment.random, () => this.#ingress);
+    this.#ports = new Ports(
+      environment.random,
+      () => this.#ingress,
+      (containerId) => this.#attacher.publishedAddress(containerId),
+    );
     this.#gateway = new Gateway({
       door: this.#door,
       host: this.#host,

@@ -21,6 +21,7 @@ import {
   socket,
   systemError,
 } from '../sys/libc.ts';
+import { Relay } from './relay.ts';
 import type { IngressState, PublishedPort } from './types.ts';
 
 const SOCK_DGRAM = 2;
@@ -49,6 +50,7 @@ interface Claim {
   readonly owner: Owner;
   readonly ports: readonly PublishedPort[];
   readonly sockets: readonly number[];
+  readonly relays: readonly Relay[];
 }
 
 function overlap(left: string, right: string): boolean {
@@ -76,7 +78,7 @@ function socketAddress(address: string, port: number): Uint8Array {
 
 /** A socket that has the port, or undefined where somebody else has it. */
 function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | undefined {
-  // Without an address: IPv4 only, so that who tries ::1 first is refused there and goes on.
+  // Without an address: IPv4; what comes by IPv6 is the relay's.
   const address = hostAddress === '' ? ANY_ADDRESS : hostAddress;
   const family = familyOf(address);
   const type = protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM;
@@ -141,13 +143,25 @@ function safeLink(path: string): string {
   }
 }
 
+function letGo({ sockets, relays }: Claim): void {
+  for (const fd of sockets) close(fd);
+  for (const relay of relays) relay.close();
+}
+
 export class Ports {
   readonly #random: Random;
   readonly #ingress: () => IngressState | undefined;
+  readonly #addressOf: (containerId: string) => string;
   readonly #claims = new Map<string, Claim>();
 
-  constructor(random: Random, ingress: () => IngressState | undefined) {
+  /** `addressOf`: where published ports of a container lead to, '' = nowhere now. */
+  constructor(
+    random: Random,
+    ingress: () => IngressState | undefined,
+    addressOf: (containerId: string) => string,
+  ) {
     this.#random = random;
+    this.#addressOf = addressOf;
     this.#ingress = ingress;
   }
 
@@ -161,7 +175,7 @@ export class Ports {
     }
     const before = this.#claims.get(owner.containerId);
     this.#claims.delete(owner.containerId);
-    for (const fd of before?.sockets ?? []) close(fd);
+    if (before !== undefined) letGo(before);
     const sockets: number[] = [];
     const ports: PublishedPort[] = [];
     try {
@@ -175,7 +189,7 @@ export class Ports {
       if (before !== undefined) this.adopt(before.owner, before.ports);
       throw error;
     }
-    if (ports.length > 0) this.#claims.set(owner.containerId, { owner, ports, sockets });
+    if (ports.length > 0) this.#take(owner, ports, sockets);
     return ports;
   }
 
@@ -246,7 +260,28 @@ export class Ports {
         return []; // its address is gone: the rules for it match nothing until it is back
       }
     });
-    this.#claims.set(owner.containerId, { owner, ports, sockets });
+    this.#take(owner, ports, sockets);
+  }
+
+  #take(owner: Owner, ports: readonly PublishedPort[], sockets: readonly number[]): void {
+    const relays = ports.flatMap((port) => this.#relay(owner.containerId, port) ?? []);
+    this.#claims.set(owner.containerId, { owner, ports, sockets, relays });
+  }
+
+  /** For what comes by IPv6; undefined where that is not wanted or somebody else has the port. */
+  #relay(containerId: string, port: PublishedPort): Relay | undefined {
+    const { protocol, hostAddress, containerPort } = port;
+    if (protocol !== 'tcp' || hostAddress !== '') return undefined;
+    try {
+      const fd = holdPort({ ...port, hostAddress: ANY_ADDRESS_6 });
+      if (fd === undefined) return undefined;
+      return new Relay(fd, () => {
+        const address = this.#addressOf(containerId);
+        return address === '' ? undefined : { address, port: containerPort };
+      });
+    } catch {
+      return undefined; // a host without IPv6
+    }
   }
 
   rename(containerId: string, name: string): void {
@@ -256,8 +291,9 @@ export class Ports {
   }
 
   release(containerId: string): void {
-    for (const fd of this.#claims.get(containerId)?.sockets ?? []) close(fd);
+    const claim = this.#claims.get(containerId);
     this.#claims.delete(containerId);
+    if (claim !== undefined) letGo(claim);
   }
 
   close(): void {
