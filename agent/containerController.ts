@@ -21,6 +21,7 @@ import { parseRegistryAuth } from '../runtime/image/credentials.ts';
 import type { Image, ImageStore } from '../runtime/image/types.ts';
 import type { Attachment, HostNetwork, PublishedPort } from '../runtime/net/types.ts';
 import type { VolumeStore } from '../runtime/volume/types.ts';
+import { AttachmentController, isAttachment } from './attachmentController.ts';
 import {
   exitOf,
   filesOf,
@@ -115,6 +116,7 @@ export class ContainerExecutor implements Executor {
   }
 
   controller(task: Task): Controller {
+    if (isAttachment(task)) return new AttachmentController(this.networks, task);
     return new ContainerController(this, task);
   }
 

@@ -83,11 +83,16 @@ export async function printTasks(
   const [services, nodes] = resolve
     ? await Promise.all([client.get<ServiceJson[]>('/services'), client.get<NodeJson[]>('/nodes')])
     : [[], []];
+  const jobs = new Set(
+    services.filter((item) => item.Spec.Mode?.ReplicatedJob !== undefined).map((item) => item.ID),
+  );
   const serviceNames = new Map(services.map((item) => [item.ID, item.Spec.Name]));
   const hostnames = new Map(nodes.map((item) => [item.ID, item.Description.Hostname]));
   const rows = tasks.map((task): Row => {
     const service = serviceNames.get(task.ServiceID) ?? task.ServiceID;
-    const name = `${service}.${task.Slot ?? task.NodeID ?? task.ID}`;
+    // The first slot of a job is 0, which the API leaves out.
+    const slot = task.Slot ?? (jobs.has(task.ServiceID) ? 0 : (task.NodeID ?? task.ID));
+    const name = `${service}.${slot}`;
     return { task, name, node: hostnames.get(task.NodeID ?? '') ?? task.NodeID ?? '' };
   });
   const collator = new Intl.Collator('en', { numeric: true });

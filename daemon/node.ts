@@ -28,6 +28,7 @@ import type { NodeCredentials } from '../proto/credentials.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
 import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
+import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { sayLeft } from './farewell.ts';
@@ -91,6 +92,8 @@ export class Node implements DaemonNode {
     this.#runtime = runtime;
     this.host = host;
     this.#identity = new Identity(options.dataRoot, environment.random);
+    const swarm = (): SwarmNode | undefined => this.#swarm;
+    host.containers.useAttachable(new SwarmAttachments({ ...environment, swarm }));
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
       ownNodeId: () => this.#swarm?.membership.nodeId ?? '',

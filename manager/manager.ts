@@ -24,6 +24,7 @@ import {
 } from '../proto/services.ts';
 import { authorize } from './authorize.ts';
 import { CertificateAuthorityServer } from './ca/server.ts';
+import { Attachments } from './control/attachments.ts';
 import { ManagerControl } from './control/control.ts';
 import { controlHandlers } from './control/server.ts';
 import type { Control, RaftSummary } from './control/types.ts';
@@ -77,6 +78,7 @@ export class Manager {
   readonly #writes: Writes;
   readonly #control: ManagerControl;
   readonly #picture: LeaderPicture;
+  readonly #attachments: Attachments;
   #withdraw: (() => void)[] = [];
   #watch: StoreWatch | undefined;
   #leads = false;
@@ -111,6 +113,7 @@ export class Manager {
       ...parts,
       cannotDemote: (raftId) => this.#roles.cannotDemote(raftId),
     });
+    this.#attachments = new Attachments(parts);
     this.#picture = new LeaderPicture(options.clock, () => this.#askLeader());
     this.#control = new ManagerControl({
       ...parts,
@@ -128,7 +131,10 @@ export class Manager {
     const { server, raft, transport, store } = this.#options;
     this.#withdraw = [
       server.handle(CertificateAuthority, this.#authority.handlers()),
-      server.handle(DispatcherService, this.#dispatcher.handlers()),
+      server.handle(DispatcherService, {
+        ...this.#dispatcher.handlers(),
+        ...this.#attachments.handlers(),
+      }),
       server.handle(Raft, {
         ...raftStreamHandlers((stream, kind) => transport.acceptStream(stream, kind)),
         ...this.#roles.handlers(),

@@ -15,6 +15,8 @@ export interface NetworkAssignment {
     readonly name: string;
     readonly internal: boolean;
     readonly mtu: number;
+    /** CIDR, '' = none; addresses in it follow from those of the IPv4 subnet. */
+    readonly subnet6: string;
   };
   readonly peers: readonly NetworkPeer[];
   readonly endpoints: readonly {

@@ -7,6 +7,7 @@
 
 import { HOUR_MS, SECOND_MS } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
+import { parseRange } from '../base/ipRange.ts';
 import { contains, overlaps, parseAddress, parseBlock, within } from './address.ts';
 import {
   checkDuration,
@@ -36,6 +37,8 @@ const CERTIFICATE_MIN_MS = HOUR_MS;
 /** Smaller subnets have no room for a gateway, a virtual address and tasks. */
 const SUBNET_PREFIX_MAX = 29;
 const SUBNET_PREFIX_MIN = 8;
+/** As many addresses as the widest IPv4 subnet has. */
+const SUBNET_6_PREFIX_MAX = 104;
 
 export function validateServiceSpec(spec: ServiceSpec): void {
   validateName('service', spec.name, SERVICE_NAME, NAME_LENGTH);
@@ -139,11 +142,20 @@ export function validateNetworkSpec(spec: NetworkSpec): void {
   if (spec.driver !== 'overlay') {
     throw invalid(`network driver "${String(spec.driver)}" is not known to managers: use overlay`);
   }
-  if (spec.ipv6) {
-    throw new SwarmError('unsupported', 'network ipv6 is not built yet: leave it off');
-  }
   for (const option of Object.keys(spec.options)) validateNetworkOption(option, spec);
   validateSubnet(spec);
+  validateSubnet6(spec);
+}
+
+function validateSubnet6({ ipv6, subnet6 }: NetworkSpec): void {
+  if (subnet6 === '') return;
+  if (!ipv6) throw invalid(`subnet ${subnet6} needs IPv6: add --ipv6`);
+  const range = parseRange(subnet6);
+  if (range.bits === 128 && range.prefixLength <= SUBNET_6_PREFIX_MAX) return;
+  throw invalid(
+    `subnet ${subnet6} cannot hold the network's addresses: use an IPv6 block of at least ` +
+      `/${SUBNET_6_PREFIX_MAX}, like fd00:9::/64`,
+  );
 }
 
 function validateNetworkOption(option: string, spec: NetworkSpec): void {

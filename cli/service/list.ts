@@ -24,8 +24,8 @@ function modeOf(service: ServiceJson): string {
 
 /** How many tasks of a job must end well. */
 function completionsOf({ Spec, ServiceStatus }: ServiceJson): number {
-  const done = ServiceStatus?.CompletedTasks ?? 0;
-  return Spec.Mode?.ReplicatedJob?.TotalCompletions ?? (ServiceStatus?.DesiredTasks ?? 0) + done;
+  const { DesiredTasks = 0, CompletedTasks = 0 } = ServiceStatus ?? {};
+  return Spec.Mode?.ReplicatedJob?.TotalCompletions ?? Math.max(DesiredTasks, CompletedTasks);
 }
 
 function replicasOf(service: ServiceJson): string {

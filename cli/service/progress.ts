@@ -33,6 +33,8 @@ interface Sight {
   readonly reason: string;
   /** Some have ended, the rest run, and the policy of restarts may leave it at that. */
   readonly ended: boolean;
+  /** A job: `running` are those that ended well. */
+  readonly isJob: boolean;
 }
 
 async function look(context: Context, id: string): Promise<Sight> {
@@ -43,6 +45,7 @@ async function look(context: Context, id: string): Promise<Sight> {
     client.get<TaskJson[]>('/tasks', { filters }),
     nodesDown(context),
   ]);
+  if (isJob(service)) return jobSight(service, tasks);
   const newest = new Map<string, TaskJson>();
   for (const task of tasks) {
     const slot = slotOf(task);
@@ -62,7 +65,45 @@ async function look(context: Context, id: string): Promise<Sight> {
     .sort(([left], [right]) => collator.compare(left, right));
   const running = tasks.filter((task) => isRunning(task, down)).length;
   const ended = hasEnded(service, shown, wanted);
-  return { service, tasks: shown, wanted, running, reason: reasonOf(tasks, shown), ended };
+  return {
+    service,
+    tasks: shown,
+    wanted,
+    running,
+    reason: reasonOf(tasks, shown),
+    ended,
+    isJob: false,
+  };
+}
+
+function isJob({ Spec }: ServiceJson): boolean {
+  return Spec.Mode?.ReplicatedJob !== undefined || Spec.Mode?.GlobalJob !== undefined;
+}
+
+/** A job is done when enough tasks of its present run have ended well. */
+function jobSight(service: ServiceJson, all: readonly TaskJson[]): Sight {
+  const iteration = service.JobStatus?.JobIteration.Index ?? 0;
+  const own = all.filter((task) => (task.JobIteration?.Index ?? 0) === iteration);
+  const newest = new Map<string, TaskJson>();
+  for (const task of own) {
+    const slot = service.Spec.Mode?.GlobalJob === undefined ? slotOf(task, '0') : slotOf(task);
+    const other = newest.get(slot);
+    const isLater = Date.parse(task.CreatedAt) >= Date.parse(other?.CreatedAt ?? task.CreatedAt);
+    if (isLater) newest.set(slot, task);
+  }
+  const collator = new Intl.Collator('en', { numeric: true });
+  const tasks = [...newest].sort(([left], [right]) => collator.compare(left, right));
+  const desired = service.ServiceStatus?.DesiredTasks ?? 0;
+  // A global job has one task on each host that it fits.
+  const onHosts = Math.max(desired, newest.size, 1);
+  const wanted = service.Spec.Mode?.ReplicatedJob?.TotalCompletions ?? onHosts;
+  const running = own.filter((task) => task.Status.State === 'complete').length;
+  const ended =
+    tasks.length > 0 &&
+    running < wanted &&
+    tasks.every(([, task]) => ENDED.has(task.Status.State)) &&
+    tasks.some(([, task]) => task.Status.State !== 'complete');
+  return { service, tasks, wanted, running, reason: reasonOf(own, tasks), ended, isJob: true };
 }
 
 function hasEnded(service: ServiceJson, shown: Sight['tasks'], wanted: number): boolean {
@@ -85,7 +126,11 @@ async function stuckText(context: Context, sight: Sight, reason: string): Promis
     nodesDown(context),
   ]);
   const alive = all.filter((task) => isRunning(task, down)).length;
-  const counts = `${alive} of ${wanted} tasks of ${service.Spec.Name} run`;
+  const { Name } = service.Spec;
+  const counts = sight.isJob
+    ? `${running} of ${wanted} tasks of the job ${Name} are complete`
+    : `${alive} of ${wanted} tasks of ${Name} run`;
+  if (sight.isJob) return `${counts}: ${reason}`;
   if (sight.ended) return `${counts}: ${reason} (the service is kept; ended tasks stay ended)`;
   const waiting = tasks.filter(
     ([, { Status }]) => Status.State !== 'running' && !ENDED.has(Status.State),
@@ -121,8 +166,8 @@ function reasonOf(all: readonly TaskJson[], shown: Sight['tasks']): string {
   return '';
 }
 
-function slotOf(task: TaskJson): string {
-  return task.Slot === undefined ? (task.NodeID ?? task.ID) : String(task.Slot);
+function slotOf(task: TaskJson, without = task.NodeID ?? task.ID): string {
+  return task.Slot === undefined ? without : String(task.Slot);
 }
 
 /**
@@ -202,8 +247,8 @@ export async function waitForService(
     const noneFits = complete && sight.wanted === 0 && isGlobal;
     if (complete && !noneFits) {
       steadySinceMs ??= nowMs;
-      if (nowMs - steadySinceMs >= (sight.wanted === 0 ? 0 : STEADY_MS)) {
-        painter.finish(`service ${Name} converged`);
+      if (sight.isJob || nowMs - steadySinceMs >= (sight.wanted === 0 ? 0 : STEADY_MS)) {
+        painter.finish(sight.isJob ? `job ${Name} complete` : `service ${Name} converged`);
         return;
       }
     } else {
@@ -255,6 +300,7 @@ function painterOf(context: Context, { quiet, named }: WaitOptions): Painter {
 }
 
 function overall(sight: Sight): string {
+  if (sight.isJob) return `job progress: ${sight.running} out of ${sight.wanted} complete`;
   return `overall progress: ${sight.running} out of ${sight.wanted} tasks`;
 }
 
@@ -284,7 +330,7 @@ const STEPS = [
 ];
 
 function bar(state: string): string {
-  const step = STEPS.indexOf(state);
+  const step = STEPS.indexOf(state === 'complete' ? 'running' : state);
   if (step < 0) return ' '.repeat(BAR_WIDTH + 2);
   const filled = Math.max(1, Math.round((BAR_WIDTH * (step + 1)) / STEPS.length));
   return `[${'='.repeat(filled - 1)}>${' '.repeat(BAR_WIDTH - filled)}]`;

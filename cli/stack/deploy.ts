@@ -226,7 +226,7 @@ async function putService(
     headers,
     query: {
       version: before.Version.Index,
-      registryAuthFrom: options.withRegistryAuth ? 'spec' : 'previous-spec',
+      registryAuthFrom: 'spec',
     },
   });
   return before.ID;

@@ -122,6 +122,7 @@ export class Pass {
 
   /** undefined = its service is not there any more, or not looked at yet: nothing to do. */
   task(task: Task): Outcome<Task> | undefined {
+    if (task.serviceId === '') return this.#attachment(task);
     const service = this.#view.get('service', task.serviceId);
     if (service === undefined) return undefined;
     const outcome = this.#services.get(service.id) ?? { object: service };
@@ -147,6 +148,27 @@ export class Pass {
       phases: { ...task.status.phases, [TaskState.PENDING]: this.#nowMs },
     };
     return { object: { ...task, networks, ports: outcome.object.ports, status } };
+  }
+
+  /** A place on a network has its node already: with its address it is whole. */
+  #attachment(task: Task): Outcome<Task> {
+    const networks: TaskNetwork[] = [];
+    for (const network of task.networks) {
+      const asked = task.spec.networks.find(({ target }) => target === network.networkId);
+      const [wanted] = asked?.addresses ?? [];
+      const given = this.#address(network.networkId, wanted);
+      if ('error' in given) return given;
+      networks.push({ ...network, address: given.object });
+    }
+    const status = {
+      ...task.status,
+      state: TaskState.ASSIGNED,
+      atMs: this.#nowMs,
+      message: 'attached to its node',
+      error: '',
+      phases: { ...task.status.phases, [TaskState.ASSIGNED]: this.#nowMs },
+    };
+    return { object: { ...task, networks, status } };
   }
 
   /** `wanted`: '' = any. */

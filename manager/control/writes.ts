@@ -3,15 +3,18 @@
  * make one atomic transaction, say what came of it. Followers send theirs here (control.ts). It
  * schedules and allocates nothing; loops do, once the change is applied.
  */
+
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
+import { parseRange, rangesOverlap } from '../../base/ipRange.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
 import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
+import { subnet6Of } from '../../model/subnet6.ts';
 import { isTerminal, isWantedState } from '../../model/taskState.ts';
 import type {
   AnyObject,
@@ -216,7 +219,22 @@ export class Writes {
       gateway: '',
       error: '',
     };
+    this.#checkSubnet6(object);
     return this.#put({ kind: 'create', table: 'network', object });
+  }
+
+  /** IPv6 subnets are not allocated: what would overlap another network is refused here. */
+  #checkSubnet6(network: Network): void {
+    const subnet6 = subnet6Of(network);
+    if (subnet6 === '') return;
+    for (const other of this.#options.store.all('network')) {
+      const taken = subnet6Of(other);
+      if (taken === '' || !rangesOverlap(parseRange(subnet6), parseRange(taken))) continue;
+      throw new SwarmError(
+        'conflict',
+        `subnet ${subnet6} overlaps network "${other.spec.name}" (${taken}): choose another one`,
+      );
+    }
   }
 
   async removeNetwork(id: string): Promise<Written<Network>> {

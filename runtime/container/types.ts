@@ -189,7 +189,7 @@ export interface Streams {
    * closes an exec's standard input; the container's only with stdinOnce; never a terminal.
    */
   readonly stdin: Writable | undefined;
-  /** An exec's ends only when its exit code is known. Read it: 1 MiB is kept, then it waits. */
+  /** An exec's ends only when its exit code is known. Read it: 512 KiB are kept, then it waits. */
   readonly stdout: Readable;
   readonly stderr: Readable;
   /** Lets go without touching the program. */

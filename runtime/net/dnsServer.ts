@@ -7,8 +7,8 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
+import { ipBytes } from '../../base/ipAddress.ts';
 import type { Random } from '../../base/random.ts';
-import { ipBytes } from '../sys/ipAddress.ts';
 import {
   bind,
   check,

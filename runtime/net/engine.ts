@@ -8,9 +8,10 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import { AF_INET, AF_INET6 } from '../../base/ipAddress.ts';
+import { parseRange } from '../../base/ipRange.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
 import { isNamespace, NamespaceDoor, removeNamespace } from '../sys/netns.ts';
 import { listReachable } from '../sys/rtnetlink.ts';
 import {
@@ -30,7 +31,6 @@ import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from
 import { Ports } from './ports.ts';
 import { Space } from './space.ts';
 import { type NetworkRecords, openBridgeRecords, openRecords, removeRecords } from './state.ts';
-import { parseRange } from './subnets.ts';
 import type {
   Attachment,
   AttachRequest,

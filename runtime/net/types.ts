@@ -166,6 +166,7 @@ export interface AttachRequest {
     readonly networkId: string;
     readonly endpointId: string;
     readonly address: string;
+    /** Absent: as far from the start of its subnet as `address` is. */
     readonly address6?: string;
     readonly aliases: readonly string[];
     readonly macAddress?: string;

@@ -252,6 +252,7 @@ static void reap(void)
 	cgroups_kill(&shim.groups);
 	shim.drain_until_ms = monotonic_ms() + spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	close_fd(&shim.pidfd);
+	streams_widen(&streams);
 }
 
 /* How long nothing may happen: until a drain ends. -1: for ever. */

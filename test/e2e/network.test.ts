@@ -80,6 +80,51 @@ test('what somebody takes from a host is mended within 5 s', async () => {
   );
 });
 
+test('an overlay with IPv6 gives addresses and names of both families to every task', async () => {
+  await docker(
+    'h1',
+    'network',
+    'create',
+    '-d',
+    'overlay',
+    '--ipv6',
+    '--subnet',
+    'fd77::/64',
+    'six',
+  );
+  const [shown] = JSON.parse(await docker('h1', 'network', 'inspect', 'six')) as [Shown];
+  assert.equal(shown.EnableIPv6, true);
+  assert.deepEqual(shown.IPAM.Config[1], { Subnet: 'fd77::/64', Gateway: 'fd77::1' });
+  const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'pair'];
+  await docker('h1', ...create, '--network', 'six', WEB_IMAGE);
+  const [one] = await untilRunning('h1', 'pair', 2);
+  const pid = String(await containerPid('h1', one.id));
+  const inside = (...words: string[]) => within(one.node, 'nsenter', '-t', pid, '-n', ...words);
+  const asked = await until('names of IPv6', WAIT_MS, async () => {
+    const { stdout } = await inside(process.execPath, '-e', RESOLVE_6);
+    const answers = stdout.trim().split(' ');
+    return answers.length === 2 ? answers : undefined;
+  });
+  for (const address of asked) {
+    assert.match(address, /^fd77::/);
+    const { code } = await inside('curl', '-s', '-m', '3', `http://[${address}]/`);
+    assert.equal(code, 0, `${address} answers`);
+  }
+  await docker('h1', 'service', 'rm', 'pair');
+});
+
+const RESOLVE_6 = `
+const { Resolver } = require('dns').promises;
+const resolver = new Resolver({ timeout: 3000, tries: 1 });
+resolver.setServers(['127.0.0.11']);
+resolver.resolve6('tasks.pair').then((all) => console.log(...all), () => {});
+`;
+
+interface Shown {
+  readonly EnableIPv6: boolean;
+  readonly IPAM: { readonly Config: readonly object[] };
+}
+
 test('a name that is asked while the daemon is dead is answered by the next one', async () => {
   await docker('h1', 'network', 'create', '--driver', 'overlay', 'back');
   const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'db'];

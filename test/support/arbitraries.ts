@@ -33,10 +33,10 @@ const text = fc.string({ maxLength: 12 });
 const texts = fc.array(text, { maxLength: 3 });
 const u32 = fc.nat({ max: 0xffff_ffff });
 const whole = fc.maxSafeNat();
-/** Milliseconds that are whole nanoseconds. */
+/** Milliseconds that are whole nanoseconds: below 49 days a number tells them apart. */
 const fine = fc.oneof(
   whole,
-  fc.maxSafeNat().map((nanoseconds) => nanoseconds / 1e6),
+  fc.maxSafeNat().map((nanoseconds) => (nanoseconds % 4e15) / 1e6),
 );
 const labels = fc.dictionary(
   fc.string({ maxLength: 8 }).filter((key) => key !== '__proto__'),
@@ -356,6 +356,7 @@ export const networkSpec: fc.Arbitrary<NetworkSpec> = fc.record({
   ipv6: fc.boolean(),
   subnet: text,
   gateway: text,
+  subnet6: text,
   range: text,
   options: plainLabels,
 });

@@ -192,6 +192,7 @@ export function network(name: string, spec: Partial<NetworkSpec> = {}): Network 
       ipv6: false,
       subnet: '',
       gateway: '',
+      subnet6: '',
       range: '',
       options: {},
       ...spec,

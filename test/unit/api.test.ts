@@ -74,7 +74,7 @@ test('API versions that are not served are refused with Docker’s words', async
 });
 
 test('an unknown endpoint is "page not found"', async () => {
-  for (const path of ['/v1.50/plugins', '/nope', '/v1.50/services/a/b/c']) {
+  for (const path of ['/v1.50/distribution', '/nope', '/v1.50/services/a/b/c']) {
     const answer = await call('GET', path);
     assert.equal(answer.status, 404);
     assert.deepEqual(answer.json(), { message: 'page not found' });

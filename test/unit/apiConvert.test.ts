@@ -147,12 +147,6 @@ const UNBUILT: readonly (readonly [string, object])[] = [
     'TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.Subpath',
     container({ Mounts: [{ Type: 'volume', VolumeOptions: { Subpath: 'a' } }] }),
   ],
-  [
-    'TaskTemplate.Resources.Reservations.GenericResources[0].NamedResourceSpec',
-    task({
-      Resources: { Reservations: { GenericResources: [{ NamedResourceSpec: { Kind: 'gpu' } }] } },
-    }),
-  ],
   ['TaskTemplate.Resources.SwapBytes', task({ Resources: { SwapBytes: 1 } })],
   ['TaskTemplate.LogDriver.Name', task({ LogDriver: { Name: 'syslog' } })],
   ['TaskTemplate.Runtime', task({ Runtime: 'plugin' })],
