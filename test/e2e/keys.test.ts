@@ -187,6 +187,8 @@ test('a locked manager waits for the unlock key, and then has its place again', 
   const wrong = `${key.slice(0, -6)}AAAAAA`;
   assert.match((await unlock(wrong)).stderr, /invalid key provided/);
   assert.equal(await state(), 'locked');
+  const left = await within('h2', 'docker', 'swarm', 'leave');
+  assert.match(left.stderr, /Swarm is encrypted and locked\. Please unlock it first/);
   assert.equal((await unlock(key)).code, 0);
   assert.equal(await state(), 'active');
   await untilReady('h2', 3);
