@@ -74,6 +74,7 @@ export class Node implements DaemonNode {
   readonly #requests = new Serial(MAX_WAITING_REQUESTS);
   #state: LocalState = 'inactive';
   #error = '';
+  readonly #attachments: SwarmAttachments;
   #waiting: Timer | undefined;
   #acceptApi: ((connection: Duplex) => void) | undefined;
   #swarm: SwarmNode | undefined;
@@ -93,10 +94,16 @@ export class Node implements DaemonNode {
     this.host = host;
     this.#identity = new Identity(options.dataRoot, environment.random);
     const swarm = (): SwarmNode | undefined => this.#swarm;
+    this.#attachments = new SwarmAttachments({
+      ...environment,
+      swarm,
+      isThere: (id) => (runtime.containers.get(id)?.state ?? 'exited') !== 'exited',
+    });
+    host.containers.useAttachable(this.#attachments);
+    this.#attachments.start();
     host.containers.networks.useNames(
       (networkId) => swarm()?.manager?.control.store.get('network', networkId)?.spec.name,
     );
-    host.containers.useAttachable(new SwarmAttachments({ ...environment, swarm }));
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
       ownNodeId: () => this.#swarm?.membership.nodeId ?? '',
@@ -168,6 +175,7 @@ export class Node implements DaemonNode {
 
   async close(): Promise<void> {
     this.#waiting?.cancel();
+    this.#attachments.stop();
     await this.#swarm?.stop();
   }
 
@@ -245,6 +253,7 @@ export class Node implements DaemonNode {
     if (swarm === undefined) return;
     yield* readTaskLogs(
       {
+        clock: this.#environment.clock,
         log: this.#environment.log,
         view: store,
         ownNodeId: swarm.membership.nodeId,
