@@ -228,7 +228,7 @@ function cpusFromDocker(host: Fields): number {
 export const HOST_CONFIG_DEFAULTS: Readonly<Record<string, unknown>> = {
   Binds: null,
   ContainerIDFile: '',
-  LogConfig: { Type: 'local', Config: {} },
+  LogConfig: { Type: 'json-file', Config: {} },
   NetworkMode: 'bridge',
   PortBindings: {},
   RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },
