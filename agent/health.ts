@@ -10,7 +10,7 @@ import {
   NO_HEALTH,
 } from '../runtime/container/health.ts';
 import { probeIn } from '../runtime/container/healthProbe.ts';
-import type { Container } from '../runtime/container/types.ts';
+import type { Container, InteractiveContainer } from '../runtime/container/types.ts';
 import type { HealthReport } from './controller.ts';
 
 /** A status is one line; what a probe wrote may be pages. */
@@ -28,7 +28,7 @@ export function watchHealth(
   const monitor = new HealthMonitor({
     clock,
     check,
-    exec: probeIn(container, check),
+    exec: probeIn(container as InteractiveContainer, check),
     onResult: (health, before) => {
       if (health.status === before.status) return;
       if (health.status === 'healthy') tell({ isHealthy: true, error: '' });

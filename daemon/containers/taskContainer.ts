@@ -5,7 +5,7 @@
  */
 import { SwarmError } from '../../base/errors.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
-import type { Container, Streams } from '../../runtime/container/types.ts';
+import type { InteractiveContainer, Streams } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { stopWith } from './starting.ts';
@@ -18,10 +18,10 @@ import type {
 } from './types.ts';
 
 export class TaskContainer implements Managed {
-  readonly container: Container;
+  readonly container: InteractiveContainer;
   readonly #context: HostContext;
 
-  constructor(context: HostContext, container: Container) {
+  constructor(context: HostContext, container: InteractiveContainer) {
     this.#context = context;
     this.container = container;
   }
