@@ -20,10 +20,10 @@ import type {
 } from './types.ts';
 
 export class TaskContainer implements Managed {
-  readonly container: Container;
+  readonly container: InteractiveContainer;
   readonly #context: HostContext;
 
-  constructor(context: HostContext, container: Container) {
+  constructor(context: HostContext, container: InteractiveContainer) {
     this.#context = context;
     this.container = container;
   }
