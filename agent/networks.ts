@@ -41,6 +41,11 @@ interface Held {
   retry: Timer | undefined;
 }
 
+/** What was assigned is applied within milliseconds; a stop does not wait for longer. */
+const LEAVE_WAIT_MS = 1000;
+/** The other hosts are told at the same time as this one; so much later they have done it. */
+const LEAVE_MARGIN_MS = 50;
+
 export interface NetworksOptions {
   readonly clock: Clock;
   readonly log: Log;
@@ -150,6 +155,23 @@ export class Networks {
         throw notReady(networkId, this.#held.get(networkId), error);
       });
     }
+  }
+
+  /**
+   * Before a task is stopped: what told this host so has taken it out of the balance as well, here
+   * and on every other host. Resolves when new connections go elsewhere.
+   */
+  async leaveBalance(): Promise<void> {
+    const untilMs = this.#clock.nowMs() + LEAVE_WAIT_MS;
+    const isApplying = (held: Held): boolean => held.reached < held.wanted && held.failures === 0;
+    while ([...this.#held.values()].some(isApplying)) {
+      const leftMs = untilMs - this.#clock.nowMs();
+      if (leftMs <= 0 || this.#stopped) return;
+      await this.#changed.next(this.#clock, leftMs).catch(() => {
+        // It took too long: the task is to stop all the same.
+      });
+    }
+    await this.#clock.sleep(LEAVE_MARGIN_MS);
   }
 
   async attach(request: AttachRequest): Promise<Attachment> {
