@@ -10,7 +10,7 @@ import type { Log } from '../base/log.ts';
 import { Signal } from '../base/queue.ts';
 import type { Random } from '../base/random.ts';
 import type { SessionMessage, TaskStatusUpdate } from '../model/assignment.ts';
-import type { NodeDescription, NodeTls } from '../model/types.ts';
+import type { NodeDescription, NodeTls, Task, TaskStatus } from '../model/types.ts';
 import { ContainerExecutor, type HostRuntime } from './containerController.ts';
 import type { TaskLogQuery, TaskLogRecord } from './controller.ts';
 import type { Journal } from './journal.ts';
@@ -152,6 +152,11 @@ export class Agent {
 
   statuses(): readonly TaskStatusUpdate[] {
     return this.#worker.statuses();
+  }
+
+  /** A task as this host holds it; undefined when it was not assigned here. */
+  taskHere(taskId: string): { readonly task: Task; readonly status: TaskStatus } | undefined {
+    return this.#worker.find(taskId);
   }
 
   /** Statuses that no manager has acknowledged yet. */

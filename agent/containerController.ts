@@ -7,20 +7,32 @@ import type { Clock } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
-import type { ContainerSpec, Task } from '../model/types.ts';
-import { effectiveCheck, mergeCheck } from '../runtime/container/health.ts';
+import type { MountSpec, Task } from '../model/types.ts';
+import { effectiveCheck } from '../runtime/container/health.ts';
 import type { MemoryFiles } from '../runtime/container/memoryFiles.ts';
 import type {
   Container,
   ContainerConfig,
+  ContainerMount,
   ContainerResources,
   ContainerTable,
-  ExitRecord,
-  NetworkNamespace,
 } from '../runtime/container/types.ts';
 import { parseRegistryAuth } from '../runtime/image/credentials.ts';
 import type { Image, ImageStore } from '../runtime/image/types.ts';
 import type { Attachment, HostNetwork, PublishedPort } from '../runtime/net/types.ts';
+import type { VolumeStore } from '../runtime/volume/types.ts';
+import { AttachmentController, isAttachment } from './attachmentController.ts';
+import {
+  exitOf,
+  filesOf,
+  gone,
+  healthOf,
+  hostEntry,
+  namespaceOf,
+  raceAbort,
+  settledValue,
+  withoutPrefix,
+} from './containerParts.ts';
 import {
   type ContainerPlan,
   type NetworkPlan,
@@ -43,18 +55,19 @@ import { watchHealth } from './health.ts';
 import type { Networks } from './networks.ts';
 import type { Secrets } from './secrets.ts';
 import type { TemplateContext } from './template.ts';
-import { resolveMounts } from './volumes.ts';
+import { TaskVolumes } from './volumes.ts';
 
 /** The rooms of the runtime an agent needs. */
 export interface HostRuntime {
   readonly containers: ContainerTable;
   readonly images: ImageStore;
   readonly network: HostNetwork;
+  readonly volumes: VolumeStore;
   readonly memoryFiles: MemoryFiles;
 }
 
 export interface ContainerExecutorOptions {
-  readonly runtime: Pick<HostRuntime, 'containers' | 'images'>;
+  readonly runtime: Pick<HostRuntime, 'containers' | 'images' | 'volumes'>;
   readonly networks: Networks;
   readonly secrets: Secrets;
   readonly clock: Clock;
@@ -76,6 +89,7 @@ export class ContainerExecutor implements Executor {
   readonly ids: Ids;
   readonly log: Log;
   readonly node: () => TemplateContext['node'];
+  readonly volumes: TaskVolumes;
   readonly #containers: ContainerTable;
   readonly #images: ImageStore;
   readonly #byTask = new Map<string, Container>();
@@ -91,15 +105,18 @@ export class ContainerExecutor implements Executor {
     this.node = options.node;
     this.#containers = options.runtime.containers;
     this.#images = options.runtime.images;
+    this.volumes = new TaskVolumes(options.runtime.volumes);
     for (const container of this.#containers.list()) {
       const taskId = container.config.labels[TASK_ID_LABEL];
       if (taskId === undefined || container.config.standalone === true) continue;
       this.#byTask.set(taskId, container);
       this.#hold(container.config);
     }
+    this.volumes.adopt(this.#byTask.values());
   }
 
   controller(task: Task): Controller {
+    if (isAttachment(task)) return new AttachmentController(this.networks, task);
     return new ContainerController(this, task);
   }
 
@@ -166,8 +183,15 @@ export class ContainerExecutor implements Executor {
     return raceAbort(pull, signal);
   }
 
-  layers(imageId: string): Promise<readonly string[]> {
-    return this.#images.layers(imageId);
+  /** What its root is made of: the image's layers, and what is mounted. */
+  async root(
+    containerId: string,
+    { id, config }: Image,
+    wanted: readonly MountSpec[],
+  ): Promise<{ layers: readonly string[]; mounts: readonly ContainerMount[] }> {
+    const layers = await this.#images.layers(id);
+    const image = { volumes: config.volumes, layers };
+    return { layers, mounts: await this.volumes.mounts(containerId, wanted, image) };
   }
 
   async createContainer(taskId: string, config: ContainerConfig): Promise<Container> {
@@ -187,6 +211,7 @@ export class ContainerExecutor implements Executor {
     if (container === undefined) return;
     await container.remove();
     this.secrets.release(container.config.id);
+    await this.volumes.release(container.config.id);
     if (typeof container.config.networkNamespace === 'object') {
       await this.networks.detach(container.config.id);
     }
@@ -259,10 +284,9 @@ class ContainerController implements Controller {
     const containerId = this.#executor.ids.container();
     const context = templateContext(this.#task, this.#executor.node());
     const plan = planContainer(this.#task, image.config, context, containerId);
-    const [attached, layers, mounts, files] = await Promise.allSettled([
+    const [attached, rooted, files] = await Promise.allSettled([
       this.#attach(containerId, plan, network),
-      this.#executor.layers(image.id),
-      resolveMounts(plan.mounts),
+      this.#executor.root(containerId, image, plan.mounts),
       this.#executor.secrets.mounts(containerId, spec, context, signal),
     ]);
     try {
@@ -271,8 +295,8 @@ class ContainerController implements Controller {
         ...this.#config(containerId, plan),
         image: { reference: spec.image, id: image.id },
         ...healthOf(image, spec),
-        layers: settledValue(layers),
-        mounts: [...settledValue(mounts), ...settledValue(files)],
+        layers: settledValue(rooted).layers,
+        mounts: [...settledValue(rooted).mounts, ...settledValue(files)],
         networkNamespace: namespaceOf(network, attachment),
         ...(attachment === undefined ? {} : filesOf(attachment)),
       };
@@ -282,6 +306,7 @@ class ContainerController implements Controller {
       return this.#prepared(container);
     } catch (error) {
       this.#executor.secrets.release(containerId);
+      await this.#executor.volumes.release(containerId);
       if (attached.status === 'fulfilled' && attached.value !== undefined) {
         await this.#executor.networks.detach(containerId);
       }
@@ -293,8 +318,7 @@ class ContainerController implements Controller {
     const container = this.#container();
     if (container === undefined) throw gone();
     if (container.state === 'created') {
-      const ports = hostPorts(this.#task);
-      if (ports.length > 0) await this.#executor.networks.publish(container.config.id, ports);
+      await this.#publish(container, this.#ports());
       await container.start();
     }
     const isChecked = effectiveCheck(container.config.healthCheck) !== undefined;
@@ -316,7 +340,28 @@ class ContainerController implements Controller {
   async shutdown(graceMs: number): Promise<Exit | undefined> {
     const container = this.#container();
     if (container === undefined || container.state === 'created') return undefined;
-    return exitOf(container.exit ?? (await container.stop(graceMs)));
+    const exit = exitOf(container.exit ?? (await container.stop(graceMs)));
+    // Whoever comes next in its slot may want the very same ports.
+    if (this.#ports().length > 0) await this.#publish(container, []);
+    return exit;
+  }
+
+  /** Ports of this host that are the task's own (publish mode host). */
+  #ports(): readonly PublishedPort[] {
+    return this.#task.ports
+      .filter(({ publishMode }) => publishMode === 'host')
+      .map(({ protocol, hostAddress, publishedPort, targetPort }) => ({
+        protocol,
+        hostAddress,
+        hostPort: publishedPort,
+        containerPort: targetPort,
+      }));
+  }
+
+  async #publish({ config }: Container, ports: readonly PublishedPort[]): Promise<void> {
+    // On the host's own network a program has the ports that it listens on.
+    if (this.#ports().length === 0 || typeof config.networkNamespace !== 'object') return;
+    await this.#executor.networks.publish(config.id, ports);
   }
 
   async release(): Promise<void> {
@@ -362,13 +407,13 @@ class ContainerController implements Controller {
     return networks.attach({
       containerId,
       hostname: plan.hostname,
+      name: plan.name,
       overlays: network.overlays.map((overlay) => ({
         networkId: overlay.networkId,
         endpointId: this.#task.id,
         address: withoutPrefix(overlay.address),
         aliases: overlay.aliases,
       })),
-      name: plan.name,
       gateway: !network.defaultBridge && (network.publishes || !internal),
       defaultBridge: network.defaultBridge,
       extraHosts: hosts.map(hostEntry),
@@ -413,67 +458,4 @@ class ContainerController implements Controller {
       ...(pids > 0 ? { pids } : {}),
     };
   }
-}
-
-function healthOf(image: Image, spec: ContainerSpec): Pick<ContainerConfig, 'healthCheck'> {
-  const healthCheck = mergeCheck(image.config.healthCheck, spec.healthCheck);
-  return healthCheck === undefined ? {} : { healthCheck };
-}
-
-/** Ports that the task publishes on its own host only. */
-function hostPorts(task: Task): PublishedPort[] {
-  return task.ports
-    .filter((port) => port.publishMode === 'host')
-    .map(({ protocol, hostAddress, publishedPort, targetPort }) => ({
-      protocol,
-      hostAddress,
-      hostPort: publishedPort,
-      containerPort: targetPort,
-    }));
-}
-
-function gone(): SwarmError {
-  return new SwarmError('not_found', 'its container is gone from this host');
-}
-
-function settledValue<T>(settled: PromiseSettledResult<T>): T {
-  if (settled.status === 'rejected') throw settled.reason;
-  return settled.value;
-}
-
-function exitOf(record: ExitRecord): Exit {
-  const { exitCode, oomKilled, error } = record;
-  return { exitCode, oomKilled, error: error ?? '' };
-}
-
-function namespaceOf(plan: NetworkPlan, attachment: Attachment | undefined): NetworkNamespace {
-  if (attachment !== undefined) return { path: attachment.namespacePath };
-  return plan.kind === 'host' ? 'host' : 'new';
-}
-
-function filesOf(attachment: Attachment) {
-  const { hostsFile, hostnameFile, resolvConfFile } = attachment;
-  return { hostsFile, hostnameFile, resolvConfFile };
-}
-
-function withoutPrefix(address: string): string {
-  return address.split('/')[0];
-}
-
-function hostEntry(entry: string): { name: string; address: string } {
-  const [address, name] = entry.trim().split(/\s+/);
-  if (name !== undefined) return { address, name };
-  throw new SwarmError('invalid', `host entry "${entry}": write it as "address name"`);
-}
-
-/** `work`'s outcome, or SwarmError cancelled as soon as `signal` fires; the work goes on. */
-function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const stop = (): void => {
-      reject(new SwarmError('cancelled', 'stopped while its image was pulled'));
-    };
-    if (signal.aborted) stop();
-    signal.addEventListener('abort', stop, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
-  });
 }

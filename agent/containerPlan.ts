@@ -6,7 +6,7 @@
 import { parseBytes } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 import { NODE_LOCAL_NETWORKS } from '../model/defaults.ts';
-import type { LogDriver, MountSpec, Task } from '../model/types.ts';
+import type { GenericResource, LogDriver, MountSpec, Task } from '../model/types.ts';
 import { expand, type TemplateContext } from './template.ts';
 
 /** The part of an image's configuration that a spec overrides. */
@@ -84,10 +84,10 @@ export function planContainer(
     name: taskName(task),
     labels: { ...spec.labels, ...systemLabels(task) },
     args: planArgs(task, image),
-    env: mergeEnv(
-      image.env,
-      spec.env.map((entry) => expand(entry, 'env', context)),
-    ),
+    env: mergeEnv(image.env, [
+      ...spec.env.map((entry) => expand(entry, 'env', context)),
+      ...resourceEnv(task.genericResources),
+    ]),
     workingDir: spec.workingDir || image.workingDir || '/',
     user: spec.user || image.user,
     hostname: hostname === '' ? containerId.slice(0, SHORT_ID_LENGTH) : hostname,
@@ -99,6 +99,19 @@ export function planContainer(
     stopSignal: spec.stopSignal || image.stopSignal,
     log: planLog(task),
   };
+}
+
+/** DOCKER_RESOURCE_GPU=name,name for named units, =amount for an amount, as Docker has it. */
+function resourceEnv(resources: readonly GenericResource[]): readonly string[] {
+  const values = new Map<string, string[]>();
+  for (const { kind, name, amount } of resources) {
+    const value = name === '' ? String(amount) : name;
+    values.set(kind, [...(values.get(kind) ?? []), value]);
+  }
+  return [...values].map(([kind, given]) => {
+    const variable = kind.toUpperCase().replace(/[^A-Z0-9]/g, '_');
+    return `DOCKER_RESOURCE_${variable}=${given.join(',')}`;
+  });
 }
 
 function systemLabels(task: Task): Record<string, string> {
@@ -173,9 +186,7 @@ export function planNetwork(task: Task): NetworkPlan {
   if (bare !== undefined) {
     throw new SwarmError('invalid', `the task has no address on network ${bare.networkId}`);
   }
-  const publishes =
-    task.ports.some((port) => port.publishMode === 'ingress') ||
-    (overlays.length > 0 && task.ports.length > 0);
+  const publishes = task.ports.length > 0;
   return {
     kind: 'attached',
     overlays,

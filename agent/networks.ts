@@ -6,6 +6,7 @@
 import { assert } from '../base/assert.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import { counterpart, firstAddress, parseRange } from '../base/ipRange.ts';
 import type { Log } from '../base/log.ts';
 import { Signal } from '../base/queue.ts';
 import type { IngressAssignment, NetworkAssignment } from '../model/assignment.ts';
@@ -23,7 +24,7 @@ const RETRY_MAX_MS = 5000;
 /** The network itself looks every second for what others changed; this compares all of it. */
 const RECONCILE_MS = 30_000;
 /** How long a starting container waits for a port that its predecessor still gives back. */
-const PORT_WAIT_MS = 3000;
+const PORT_WAIT_MS = 1000;
 const PORT_RETRY_MS = 50;
 /** A replacement often follows at once: what its predecessor used is kept that long. */
 const LINGER_MS = 2000;
@@ -94,15 +95,8 @@ export class Networks {
   apply(assignment: NetworkAssignment): void {
     const { id } = assignment.network;
     this.#version += 1;
-    const state = {
-      ...assignment.network,
-      networkId: id,
-      version: this.#version,
-      peers: assignment.peers,
-      endpoints: assignment.endpoints,
-      services: assignment.services,
-      names: assignment.names,
-    };
+    const version = this.#version;
+    const state = { ...assignment.network, networkId: id, version, ...withIpv6(assignment) };
     this.#assignments.set(id, assignment);
     this.#makeWay(assignment);
     this.#hold(id, async () => {
@@ -171,8 +165,8 @@ export class Networks {
   }
 
   /**
-   * Ports of this host for the container, from the moment it starts: what it replaces has them
-   * until it has ended, and a little longer. SwarmError conflict names who has one.
+   * Ports of this host lead to the container, instead of those that did. What it replaces may have
+   * them a little longer than it lives. SwarmError conflict names who has one.
    */
   async publish(containerId: string, ports: readonly PublishedPort[]): Promise<void> {
     const deadlineMs = this.#clock.nowMs() + PORT_WAIT_MS;
@@ -297,6 +291,27 @@ export class Networks {
         });
     });
   }
+}
+
+/** The assignment's addresses with those of IPv6 that go with them. */
+function withIpv6({ network, peers, endpoints, services, names }: NetworkAssignment) {
+  const { subnet, subnet6 } = network;
+  if (subnet6 === '') return { peers, endpoints, services, names };
+  const other = (address: string): string => counterpart(subnet, address, subnet6);
+  return {
+    gateway6: firstAddress(parseRange(subnet6)),
+    peers,
+    endpoints: endpoints.map((one) => ({ ...one, address6: other(one.address) })),
+    services: services.map((one) => ({
+      ...one,
+      virtualAddress6: other(one.virtualAddress),
+      backends6: one.backends.map(other),
+    })),
+    names: names.map(({ name, addresses }) => ({
+      name,
+      addresses: [...addresses, ...addresses.map(other)],
+    })),
+  };
 }
 
 function notReady(networkId: string, held: Held | undefined, cause?: unknown): SwarmError {

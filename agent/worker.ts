@@ -112,6 +112,11 @@ export class Worker {
     return [...this.#managers].map(([taskId, manager]) => ({ taskId, status: manager.status }));
   }
 
+  /** As this host holds it; undefined when it was not assigned here. */
+  find(taskId: string): { readonly task: Task; readonly status: TaskStatus } | undefined {
+    return this.#managers.get(taskId);
+  }
+
   /** Lets go of everything as it is; containers run on. */
   async close(): Promise<void> {
     const closing = Promise.all([...this.#managers.values()].map((manager) => manager.close()));

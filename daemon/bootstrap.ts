@@ -63,6 +63,7 @@ export async function foundCluster(options: FoundingOptions): Promise<Founding> 
     rootCaCertificate: root.certificate,
     rootCaKey: root.privateKey,
     rootRotation: undefined,
+    unlockKey: '',
     joinSecretWorker: newJoinSecret(random),
     joinSecretManager: newJoinSecret(random),
     addressPools: pools,

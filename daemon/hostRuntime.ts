@@ -2,11 +2,14 @@
 import path from 'node:path';
 import type { HostRuntime } from '../agent/containerController.ts';
 import { DEFAULT_VXLAN_PORT } from '../model/defaults.ts';
+import { holdDescriptors, takeDescriptors } from '../runtime/container/heldDescriptors.ts';
 import { TmpfsFiles } from '../runtime/container/memoryFiles.ts';
 import { openContainerTable } from '../runtime/container/table.ts';
+import type { Container } from '../runtime/container/types.ts';
 import type { RegistrySettings } from '../runtime/image/registryHosts.ts';
 import { openImageStore } from '../runtime/image/store.ts';
 import { openHostNetwork } from '../runtime/net/hostNetwork.ts';
+import type { HostNetwork } from '../runtime/net/types.ts';
 import { openVolumeStore } from '../runtime/volume/store.ts';
 import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
@@ -30,14 +33,19 @@ function registrySettings(options: DaemonOptions): RegistrySettings {
   };
 }
 
+/** What shims keep containers' DNS sockets under. */
+const DNS_SOCKETS = 'dns';
+
 export async function openHost(
   environment: Environment,
   options: DaemonOptions,
 ): Promise<OpenHost> {
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
+  let opened: HostNetwork | undefined;
+  const onStart = ({ config }: Container): void => opened?.started(config.id);
   const [containers, images, network] = await Promise.all([
-    openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random }),
+    openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random, onStart }),
     openImageStore({
       dataRoot,
       clock,
@@ -54,8 +62,13 @@ export async function openHost(
       random,
       self: undefined,
       vxlanPort: DEFAULT_VXLAN_PORT,
+      keeper: {
+        hold: (id, fds) => holdDescriptors(execRoot, id, DNS_SOCKETS, fds, clock),
+        take: (id) => takeDescriptors(execRoot, id, DNS_SOCKETS, clock),
+      },
     }),
   ]);
+  opened = network;
   const volumes = openVolumeStore({ dataRoot, clock, ids, log });
   const local = await LocalContainers.open({
     dataRoot,
@@ -70,7 +83,7 @@ export async function openHost(
     volumes,
   });
   return {
-    runtime: { containers, images, network, memoryFiles: new TmpfsFiles(execRoot) },
+    runtime: { containers, images, network, volumes, memoryFiles: new TmpfsFiles(execRoot) },
     rooms: { containers: local, volumes },
     close: async () => {
       local.close();

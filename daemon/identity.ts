@@ -1,7 +1,8 @@
 /**
  * What a node keeps of its membership: state.json and its certificate, key and root certificate
  * under <data root>/swarm. Written aside, synced and renamed, so that a crash leaves the old or the
- * new. Never the CA's key: that is in the replicated cluster object.
+ * new. Never the CA's key: that is in the replicated cluster object. While managers are locked the
+ * keys are sealed, and nothing here can be used before the unlock key was given.
  */
 import {
   closeSync,
@@ -16,10 +17,14 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { messageOf, SwarmError } from '../base/errors.ts';
+import type { Random } from '../base/random.ts';
+import { SEAL_KEY_BYTES } from '../base/seal.ts';
 import { isTrusted } from '../manager/ca/trust.ts';
 import { isKeyOf, readCertificate } from '../manager/ca/x509.ts';
+import { sameValue } from '../model/equal.ts';
 import type { NodeRole } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
+import { isSealed, keysText, type NodeKeys, readKeys } from './keyFile.ts';
 
 export interface Membership {
   readonly nodeId: string;
@@ -66,9 +71,13 @@ function writeDurably(path: string, text: string): void {
 
 export class Identity {
   readonly #directory: string;
+  readonly #random: Random;
+  /** The keys on disk are sealed with it; undefined while they are in the clear. */
+  #lockKey: Uint8Array | undefined;
 
-  constructor(dataRoot: string) {
+  constructor(dataRoot: string, random: Random) {
     this.#directory = join(dataRoot, 'swarm');
+    this.#random = random;
   }
 
   get raftDirectory(): string {
@@ -101,7 +110,7 @@ export class Identity {
   /** SwarmError corrupt, naming the file, when they are damaged or do not belong together. */
   credentials(): NodeCredentials {
     const rootCertificate = this.#read(ROOT, readCertificate);
-    const privateKey = this.#read(KEY);
+    const { privateKey } = this.#keys();
     let certificate = this.#read(CERTIFICATE, (pem) => {
       if (!isTrusted(pem, rootCertificate)) {
         throw new SwarmError('corrupt', `it was not issued by ${ROOT} beside it`);
@@ -128,8 +137,48 @@ export class Identity {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     writeDurably(this.#path(ROOT), credentials.rootCertificate);
     prepare(this.#path(CERTIFICATE), credentials.certificate);
-    writeDurably(this.#path(KEY), credentials.privateKey);
+    const raftKey = existsSync(this.#path(KEY)) ? this.#keys().raftKey : undefined;
+    this.#writeKeys({ privateKey: credentials.privateKey, raftKey });
     commit(this.#path(CERTIFICATE));
+  }
+
+  /** What Raft's files are sealed with; made, and kept, when there is none yet. */
+  raftKey(): Uint8Array {
+    const keys = this.#keys();
+    if (keys.raftKey !== undefined) return keys.raftKey;
+    const raftKey = this.#random.bytes(SEAL_KEY_BYTES);
+    this.#writeKeys({ ...keys, raftKey });
+    return raftKey;
+  }
+
+  /** The keys are sealed, and nobody has given the unlock key yet. */
+  get isLocked(): boolean {
+    const path = this.#path(KEY);
+    return this.#lockKey === undefined && existsSync(path) && isSealed(readFileSync(path, 'utf8'));
+  }
+
+  /** SwarmError invalid when it is not the key. */
+  unlock(lockKey: Uint8Array): void {
+    readKeys(readFileSync(this.#path(KEY), 'utf8'), lockKey, this.#random);
+    this.#lockKey = lockKey;
+  }
+
+  /** From now on the keys on disk are sealed with `lockKey`, or in the clear. */
+  setLock(lockKey: Uint8Array | undefined): void {
+    if (sameValue(lockKey, this.#lockKey)) return;
+    const keys = this.#keys();
+    this.#lockKey = lockKey;
+    this.#writeKeys(keys);
+  }
+
+  #keys(): NodeKeys {
+    return this.#check(KEY, () =>
+      readKeys(readFileSync(this.#path(KEY), 'utf8'), this.#lockKey, this.#random),
+    );
+  }
+
+  #writeKeys(keys: NodeKeys): void {
+    writeDurably(this.#path(KEY), keysText(keys, this.#lockKey, this.#random));
   }
 
   #path(name: string): string {
@@ -155,6 +204,7 @@ export class Identity {
   /** Forgets the swarm: membership, certificates and Raft's files. */
   erase(): void {
     rmSync(this.#directory, { recursive: true, force: true });
+    this.#lockKey = undefined;
   }
 
   /** Forgets Raft's files only: this node is no manager any more. */

@@ -32,6 +32,8 @@ export interface ManagerRoleOptions {
   readonly directory: string;
   readonly membership: Membership;
   readonly founding: readonly Change[] | undefined;
+  /** Raft's files are sealed with it. */
+  readonly sealKey: Uint8Array;
   readonly server: RpcServer;
   /** A new connection to a manager. */
   readonly channelTo: (address: string) => RpcChannel;
@@ -41,6 +43,8 @@ export interface ManagerRoleOptions {
   readonly remember: (raftId: number) => void;
   /** The managers changed, or who leads ('' = nobody known). */
   readonly onManagers: (addresses: readonly string[], leader: string) => void;
+  /** See Manager. */
+  readonly onUnlockKey: (unlockKey: string) => void;
   /** The group has taken this member out, perhaps while it was away. */
   readonly onRemoved: () => void;
 }
@@ -80,6 +84,7 @@ export class ManagerRole {
       stateMachine: replica,
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
+      sealKey: options.sealKey,
       onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
@@ -114,6 +119,7 @@ export class ManagerRole {
       server,
       channelTo: (address, role) =>
         role === 'manager' ? options.channelTo(address) : options.hostChannelTo(address),
+      onUnlockKey: options.onUnlockKey,
       onFatal: environment.fatal,
     });
     this.#manager.start();

@@ -8,6 +8,7 @@
  * | inactive | no identity on disk | init, join |
  * | pending | init or join under way | to active, or back to inactive with everything undone |
  * | active | identity on disk, SwarmNode runs | leave, #removed |
+ * | locked | identity on disk, its keys sealed | unlock, leave --force |
  * | error | identity on disk that cannot be used; `error` says why | leave --force |
  */
 
@@ -27,12 +28,14 @@ import type { NodeCredentials } from '../proto/credentials.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
 import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
+import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { sayLeft } from './farewell.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
+import { parseUnlockKey } from './keyFile.ts';
 import { checkReachable } from './reachable.ts';
 import { SwarmNode, type SwarmNodeOptions } from './swarmNode.ts';
 import { NodeTaskHosts } from './taskHosts.ts';
@@ -52,6 +55,10 @@ import type {
 const MAX_WAITING_REQUESTS = 4;
 const DEFAULT_PORT = 2377;
 const LEAVE_GRACE_MS = 10_000;
+/** Docker's words. */
+const LOCKED =
+  'Swarm is encrypted and needs to be unlocked before it can be used. ' +
+  'Please use "docker swarm unlock" to unlock it.';
 const DESCRIPTION_AGE_MS = 10_000;
 const ADDRESS_RETRY_MS = 2000;
 
@@ -84,7 +91,9 @@ export class Node implements DaemonNode {
     this.#options = options;
     this.#runtime = runtime;
     this.host = host;
-    this.#identity = new Identity(options.dataRoot);
+    this.#identity = new Identity(options.dataRoot, environment.random);
+    const swarm = (): SwarmNode | undefined => this.#swarm;
+    host.containers.useAttachable(new SwarmAttachments({ ...environment, swarm }));
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
       ownNodeId: () => this.#swarm?.membership.nodeId ?? '',
@@ -108,7 +117,11 @@ export class Node implements DaemonNode {
    */
   async resume(): Promise<void> {
     const membership = this.#identity.membership();
-    if (membership !== undefined) await this.#takePlace(membership);
+    if (membership === undefined) return;
+    if (!this.#identity.isLocked) return this.#takePlace(membership);
+    this.#state = 'locked';
+    this.#error = LOCKED;
+    this.#environment.log.warn('this manager is locked: give it the unlock key');
   }
 
   async #takePlace(membership: Membership): Promise<void> {
@@ -158,7 +171,8 @@ export class Node implements DaemonNode {
   local(): LocalNode {
     const swarm = this.#swarm;
     if (swarm === undefined) {
-      const nodeId = this.#state === 'error' ? (this.#identity.membership()?.nodeId ?? '') : '';
+      const isMember = ['error', 'locked'].includes(this.#state);
+      const nodeId = isMember ? (this.#identity.membership()?.nodeId ?? '') : '';
       const { state, error } = { state: this.#state, error: this.#error };
       return { state, error, nodeId, address: '', role: undefined, managers: [] };
     }
@@ -199,6 +213,10 @@ export class Node implements DaemonNode {
       "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster " +
         `state. Run this on a manager (${managers}), or promote this node there.`,
     );
+  }
+
+  unlock(unlockKey: string): Promise<void> {
+    return this.#requests.run(() => this.#unlock(unlockKey));
   }
 
   init(request: InitRequest): Promise<string> {
@@ -244,6 +262,15 @@ export class Node implements DaemonNode {
 
   heartbeatAges(): ReadonlyMap<string, number> {
     return this.#swarm?.manager?.heartbeatAges() ?? new Map();
+  }
+
+  async #unlock(unlockKey: string): Promise<void> {
+    const membership = this.#identity.membership();
+    if (this.#state !== 'locked' || membership === undefined) {
+      throw new SwarmError('conflict', 'swarm is not locked');
+    }
+    this.#identity.unlock(parseUnlockKey(unlockKey));
+    await this.#takePlace(membership);
   }
 
   #mustBeInactive(): void {
@@ -385,30 +412,33 @@ export class Node implements DaemonNode {
 
   async #leave(force: boolean): Promise<void> {
     const swarm = this.#swarm;
-    if (swarm === undefined && this.#state !== 'error') {
+    if (swarm === undefined && !['error', 'locked'].includes(this.#state)) {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
     await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
-    await this.#forget();
+    await this.#forget(force ? 0 : LEAVE_GRACE_MS);
     if (swarm === undefined) return;
     const { membership, credentials } = swarm;
     await sayLeft(this.#environment, membership, credentials);
   }
 
-  /** Ends what the swarm ran here and erases the identity. */
-  async #forget(): Promise<void> {
+  /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
+  async #forget(graceMs: number): Promise<void> {
     const { containers, memoryFiles, network } = this.#runtime;
     const standalone = containers.list().filter((each) => each.config.standalone === true);
-    for (const container of containers.list()) {
-      if (container.config.standalone === true) continue;
-      await container.stop(LEAVE_GRACE_MS).catch((error: unknown) => {
-        // Removing it below kills what would not stop.
-        this.#environment.log.warn('container did not stop', { error: messageOf(error) });
-      });
+    const ends = containers.list().map(async (container) => {
+      if (container.config.standalone === true) return;
+      if (container.state === 'running' && graceMs > 0) {
+        await container.stop(graceMs).catch((error: unknown) => {
+          // Removing it below kills what would not stop.
+          this.#environment.log.warn('container did not stop', { error: messageOf(error) });
+        });
+      }
       await container.remove();
-    }
+    });
+    await Promise.all(ends);
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
     await network.prune(new Set(standalone.map((each) => each.config.id)));
     await network.setSelf(undefined);

@@ -32,8 +32,8 @@ import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
 import { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
-import { tunnelHandlers } from './tunnel.ts';
 import { TrustFollower } from './trustFollower.ts';
+import { tunnelHandlers } from './tunnel.ts';
 import type { TaskLogQuery } from './types.ts';
 
 /** Renewal, role and roots may each ask at once. */
@@ -221,6 +221,8 @@ export class SwarmNode {
       directory: identity.raftDirectory,
       membership: this.#membership,
       founding,
+      sealKey: identity.raftKey(),
+      onUnlockKey: (key) => identity.setLock(key === '' ? undefined : Buffer.from(key, 'hex')),
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
       hostChannelTo: (address) => this.channelTo(address),
@@ -297,6 +299,7 @@ export class SwarmNode {
     await this.#manager?.stop();
     this.#manager = undefined;
     this.#options.identity.eraseRaft();
+    this.#options.identity.setLock(undefined);
   }
 
   /** Kept first; managers hear of another issuer or other roots by a new session. */

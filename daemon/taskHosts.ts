@@ -53,7 +53,8 @@ export class NodeTaskHosts implements TaskHosts {
     let found: Task | undefined;
     for (const task of view.all('task')) {
       const { containerId } = task.status;
-      if (containerId === '' || !containerId.startsWith(containerKey)) continue;
+      // Attachments name containers that are no task's.
+      if (task.serviceId === '' || !containerId.startsWith(containerKey)) continue;
       if (containerId === containerKey) return this.#ifElsewhere(view, task);
       if (found !== undefined) return undefined;
       found = task;

@@ -121,6 +121,8 @@ export interface DaemonNode {
   init(request: InitRequest): Promise<string>;
   join(request: JoinRequest): Promise<void>;
   leave(force: boolean): Promise<void>;
+  /** Takes its place again with the unlock key. SwarmError conflict when it is not locked. */
+  unlock(unlockKey: string): Promise<void>;
   /** Logs of tasks wherever they run, each in order; ends when all end (unless follow). */
   taskLogs(
     taskIds: readonly string[],
@@ -129,6 +131,6 @@ export interface DaemonNode {
     /** Ids of tasks to add as they come; it ends with `signal`. */
     later?: AsyncIterable<string>,
   ): AsyncIterable<TaskLogRecord>;
-  /** Age of the last heartbeat of each node as the leader knows it; empty elsewhere. */
+  /** Age of the last heartbeat of each node, as the leader told it; empty where it is not known. */
   heartbeatAges(): ReadonlyMap<string, number>;
 }

@@ -6,6 +6,7 @@
 import type { Ids } from '../base/id.ts';
 import { Allocator } from './allocator/allocator.ts';
 import { RootRotationLoop } from './ca/rotation.ts';
+import { AttachmentReaper } from './orchestrator/attachments.ts';
 import { ConstraintEnforcer } from './orchestrator/enforcer.ts';
 import { GlobalOrchestrator } from './orchestrator/global.ts';
 import { JobOrchestrator } from './orchestrator/jobs.ts';
@@ -25,6 +26,7 @@ export function managerLoops(ids: Ids): readonly Loop[] {
     new Allocator(),
     new Scheduler(),
     new Reaper(),
+    new AttachmentReaper(),
     new RootRotationLoop(),
     new Rebalancer(ids),
   ];

@@ -15,7 +15,7 @@ import type { Log } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
 import type { Node } from '../model/types.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
-import type { MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
+import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
 import {
   CertificateAuthority,
   Control as ControlService,
@@ -24,6 +24,7 @@ import {
 } from '../proto/services.ts';
 import { authorize } from './authorize.ts';
 import { CertificateAuthorityServer } from './ca/server.ts';
+import { Attachments } from './control/attachments.ts';
 import { ManagerControl } from './control/control.ts';
 import { controlHandlers } from './control/server.ts';
 import type { Control, RaftSummary } from './control/types.ts';
@@ -31,6 +32,7 @@ import { Writes } from './control/writes.ts';
 import { Dispatcher, type ManagerInfo } from './dispatcher/dispatcher.ts';
 import { HealthMonitor } from './health/monitor.ts';
 import { KeptChannels } from './keptChannels.ts';
+import { LeaderPicture, type LeaderView } from './leaderPicture.ts';
 import { LoopDriver } from './loop.ts';
 import { managerLoops } from './loops.ts';
 import type { RaftNode } from './raft/node.ts';
@@ -38,6 +40,9 @@ import type { StreamTransport } from './raft/transport.ts';
 import { raftStreamHandlers } from './raftLink.ts';
 import { Roles } from './roles.ts';
 import type { Proposer, StoreReader, StoreWatch } from './store/types.ts';
+
+/** What is asked for once a second is not waited for much longer. */
+const STATUS_TIMEOUT_MS = 2000;
 
 export interface ManagerOptions {
   /** The host's: certificates are dated by it. */
@@ -55,6 +60,8 @@ export interface ManagerOptions {
   readonly server: RpcServer;
   /** A new connection to another manager ('manager'), or to any host; closed by who asked. */
   readonly channelTo: (address: string, role?: 'manager') => RpcChannel;
+  /** What the managers' keys on disk are to be sealed with (hex); '' = in the clear. */
+  readonly onUnlockKey: (unlockKey: string) => void;
   /** A broken invariant: the process must end. */
   readonly onFatal: (error: unknown) => void;
 }
@@ -70,6 +77,8 @@ export class Manager {
   readonly #authority: CertificateAuthorityServer;
   readonly #writes: Writes;
   readonly #control: ManagerControl;
+  readonly #picture: LeaderPicture;
+  readonly #attachments: Attachments;
   #withdraw: (() => void)[] = [];
   #watch: StoreWatch | undefined;
   #leads = false;
@@ -104,6 +113,8 @@ export class Manager {
       ...parts,
       cannotDemote: (raftId) => this.#roles.cannotDemote(raftId),
     });
+    this.#attachments = new Attachments(parts);
+    this.#picture = new LeaderPicture(options.clock, () => this.#askLeader());
     this.#control = new ManagerControl({
       ...parts,
       writes: this.#writes,
@@ -120,7 +131,10 @@ export class Manager {
     const { server, raft, transport, store } = this.#options;
     this.#withdraw = [
       server.handle(CertificateAuthority, this.#authority.handlers()),
-      server.handle(DispatcherService, this.#dispatcher.handlers()),
+      server.handle(DispatcherService, {
+        ...this.#dispatcher.handlers(),
+        ...this.#attachments.handlers(),
+      }),
       server.handle(Raft, {
         ...raftStreamHandlers((stream, kind) => transport.acceptStream(stream, kind)),
         ...this.#roles.handlers(),
@@ -164,9 +178,25 @@ export class Manager {
     return this.#leads;
   }
 
-  /** Milliseconds since each node was heard from, by node id; empty unless this manager leads. */
+  /** Milliseconds since each node was heard from, by node id; a follower's as it was told last. */
   heartbeatAges(): ReadonlyMap<string, number> {
-    return this.#dispatcher.heartbeatAges();
+    return this.#leads ? this.#dispatcher.heartbeatAges() : this.#picture.look().heartbeatAges;
+  }
+
+  async #askLeader(): Promise<LeaderView> {
+    const address = this.#leaderAddress();
+    if (address === '') throw this.#notLeader();
+    const leader = client(ControlService, this.#channels.to(address, 'manager'));
+    const { heartbeats, members } = await leader.leaderStatus({}, { timeoutMs: STATUS_TIMEOUT_MS });
+    return {
+      heartbeatAges: new Map(heartbeats.map(({ nodeId, ageMs }) => [nodeId, Number(ageMs)])),
+      members: new Map(
+        members.map(({ raftId, reachable, lag }) => [
+          Number(raftId),
+          { reachable, lag: Number(lag) },
+        ]),
+      ),
+    };
   }
 
   /** For the RPC server: throws unless `peer` may call `method`. */
@@ -208,9 +238,12 @@ export class Manager {
   /** The cluster's settings of the log are this member's. */
   #followCluster(): void {
     const { store, raft } = this.#options;
-    const spec = store.cluster()?.spec;
-    if (spec !== undefined)
-      raft.keepEntries(spec.snapshotInterval, spec.logEntriesForSlowFollowers);
+    const cluster = store.cluster();
+    if (cluster === undefined) return;
+    this.#options.onUnlockKey(cluster.unlockKey);
+    const { spec } = cluster;
+    const { snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots } = spec;
+    raft.keepEntries(snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots);
   }
 
   /** Removed and demoted nodes lose their connections; role changes are acted on at once. */
@@ -295,6 +328,7 @@ export class Manager {
     const { raft } = this.#options;
     const status = raft.status();
     const leader = this.#nodeOfRaftId(status.leaderId ?? 0);
+    const told = this.#leads ? undefined : this.#picture.peek().members;
     return {
       term: status.term,
       leaderNodeId: leader?.id ?? '',
@@ -304,13 +338,14 @@ export class Manager {
         const node = this.#nodeOfRaftId(member.id);
         // A follower hears from the leader alone: of the others it knows what the leader wrote.
         const isThought = status.leaderId !== undefined && node?.state === 'ready';
+        const known = told?.get(member.id);
         return {
           raftId: member.id,
           nodeId: node?.id ?? '',
           address: member.address,
           isLeader: member.isLeader,
-          reachable: member.reachable ?? isThought,
-          lag: member.lag,
+          reachable: member.reachable ?? known?.reachable ?? isThought,
+          lag: member.lag ?? known?.lag,
         };
       }),
     };

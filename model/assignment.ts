@@ -15,6 +15,8 @@ export interface NetworkAssignment {
     readonly name: string;
     readonly internal: boolean;
     readonly mtu: number;
+    /** CIDR, '' = none; addresses in it follow from those of the IPv4 subnet. */
+    readonly subnet6: string;
   };
   readonly peers: readonly NetworkPeer[];
   readonly endpoints: readonly {
@@ -36,7 +38,7 @@ export interface IngressAssignment {
   readonly ports: readonly {
     readonly protocol: 'tcp' | 'udp';
     readonly publishedPort: number;
-    /** '' = every address of every host. */
+    /** One address of the hosts; '' = all. */
     readonly hostAddress: string;
     readonly serviceId: string;
     readonly serviceName: string;

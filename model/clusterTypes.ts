@@ -12,6 +12,8 @@ export interface ClusterSpec {
   readonly certificateExpiryMs: number;
   /** Raft entries between snapshots, and kept behind one for slow followers. */
   readonly snapshotInterval: number;
+  /** Snapshots kept on disk besides the newest. */
+  readonly keepOldSnapshots: number;
   readonly logEntriesForSlowFollowers: number;
   readonly autoLockManagers: boolean;
   /** Another number than before asks for a new root certificate. */
@@ -40,6 +42,8 @@ export interface Cluster extends ObjectBase {
   readonly rootCaCertificate: string;
   readonly rootCaKey: string;
   readonly rootRotation: RootRotation | undefined;
+  /** Hex; what the managers' keys on disk are sealed with; '' unless they are locked. */
+  readonly unlockKey: string;
   /** Secrets of the join tokens (the part after the digest). */
   readonly joinSecretWorker: string;
   readonly joinSecretManager: string;

@@ -38,6 +38,7 @@ export const DEFAULT_CLUSTER_SPEC: ClusterSpec = {
   heartbeatPeriodMs: 5 * SECOND_MS,
   certificateExpiryMs: 90 * DAY_MS,
   snapshotInterval: 10_000,
+  keepOldSnapshots: 0,
   logEntriesForSlowFollowers: 500,
   autoLockManagers: false,
   forceRotate: 0,

@@ -11,7 +11,7 @@ export interface LiveManager {
   readonly address: string;
   readonly isLeader: boolean;
   readonly reachable: boolean;
-  /** Entries behind the leader; null unless asked of the leader. */
+  /** Entries behind the leader; null where it is not known. */
   readonly lag: number | null;
 }
 
@@ -23,7 +23,7 @@ export interface LiveNode {
   readonly availability: NodeAvailability;
   readonly state: NodeState;
   readonly stateMessage: string;
-  /** null where it is not known: only the leader hears heartbeats. */
+  /** null where it is not known: the leader hears heartbeats, and tells other managers. */
   readonly heartbeatAgeMs: number | null;
   readonly runningTasks: number;
   /** Reserved by the tasks placed there, and what the host has. */

@@ -426,6 +426,8 @@ export interface NetworkSpec {
   /** CIDR; '' = cut from the cluster's pools. */
   readonly subnet: string;
   readonly gateway: string;
+  /** CIDR of the IPv6 subnet; '' = follows from the network's id. Only with `ipv6`. */
+  readonly subnet6: string;
   /** CIDR within subnet that addresses come from; '' = all of it. */
   readonly range: string;
   readonly options: Labels;

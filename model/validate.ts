@@ -7,6 +7,7 @@
 
 import { HOUR_MS, SECOND_MS } from '../base/duration.ts';
 import { SwarmError } from '../base/errors.ts';
+import { parseRange } from '../base/ipRange.ts';
 import { contains, overlaps, parseAddress, parseBlock, within } from './address.ts';
 import {
   checkDuration,
@@ -29,11 +30,15 @@ const PORT_MAX = 65_535;
 const REPLICAS_MAX = 1_000_000;
 /** Each one is a rule on every host and a part of every message that carries the service. */
 const PORTS_MAX = 1000;
+/** Each is as large as the whole state. */
+const KEPT_SNAPSHOTS_MAX = 1000;
 const HEARTBEAT_MIN_MS = SECOND_MS;
 const CERTIFICATE_MIN_MS = HOUR_MS;
 /** Smaller subnets have no room for a gateway, a virtual address and tasks. */
 const SUBNET_PREFIX_MAX = 29;
 const SUBNET_PREFIX_MIN = 8;
+/** As many addresses as the widest IPv4 subnet has. */
+const SUBNET_6_PREFIX_MAX = 104;
 
 export function validateServiceSpec(spec: ServiceSpec): void {
   validateName('service', spec.name, SERVICE_NAME, NAME_LENGTH);
@@ -46,6 +51,20 @@ export function validateServiceSpec(spec: ServiceSpec): void {
   }
   validatePorts(spec);
   validateTaskSpec(spec.task);
+  validateAddresses(spec);
+}
+
+/** They belong to slots, and to one task of a slot at a time. */
+function validateAddresses({ task, mode, update, rollback }: ServiceSpec): void {
+  const own = task.networks.find(({ addresses }) => addresses.length > 0);
+  if (own === undefined) return;
+  const of = `addresses on network ${own.target}`;
+  if (mode.kind === 'global' || mode.kind === 'global-job') {
+    throw invalid(`${of}: a global service has no slots to give them to: leave them out`);
+  }
+  if (update.order === 'start-first' || rollback.order === 'start-first') {
+    throw invalid(`${of} need the order stop-first: two tasks cannot have one at the same time`);
+  }
 }
 
 function validateMode({ mode, task }: ServiceSpec): void {
@@ -123,11 +142,20 @@ export function validateNetworkSpec(spec: NetworkSpec): void {
   if (spec.driver !== 'overlay') {
     throw invalid(`network driver "${String(spec.driver)}" is not known to managers: use overlay`);
   }
-  if (spec.ipv6) {
-    throw new SwarmError('unsupported', 'network ipv6 is not built yet: leave it off');
-  }
   for (const option of Object.keys(spec.options)) validateNetworkOption(option, spec);
   validateSubnet(spec);
+  validateSubnet6(spec);
+}
+
+function validateSubnet6({ ipv6, subnet6 }: NetworkSpec): void {
+  if (subnet6 === '') return;
+  if (!ipv6) throw invalid(`subnet ${subnet6} needs IPv6: add --ipv6`);
+  const range = parseRange(subnet6);
+  if (range.bits === 128 && range.prefixLength <= SUBNET_6_PREFIX_MAX) return;
+  throw invalid(
+    `subnet ${subnet6} cannot hold the network's addresses: use an IPv6 block of at least ` +
+      `/${SUBNET_6_PREFIX_MAX}, like fd00:9::/64`,
+  );
 }
 
 function validateNetworkOption(option: string, spec: NetworkSpec): void {
@@ -196,6 +224,7 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   }
   checkLabels('cluster', spec.labels);
   checkWhole('task-history-limit', spec.taskHistoryLimit, 0, REPLICAS_MAX);
+  checkWhole('max-snapshots', spec.keepOldSnapshots, 0, KEPT_SNAPSHOTS_MAX);
   checkWhole('snapshot-interval', spec.snapshotInterval, 1, Number.MAX_SAFE_INTEGER);
   checkWhole(
     'log entries for slow followers',
@@ -208,9 +237,6 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   }
   if (!(spec.certificateExpiryMs >= CERTIFICATE_MIN_MS)) {
     throw invalid('cert-expiry is too short: use at least 1h');
-  }
-  if (spec.autoLockManagers) {
-    throw new SwarmError('unsupported', 'autolock is not built yet: leave it off');
   }
 }
 

@@ -47,13 +47,15 @@ export function validateTaskSpec(spec: TaskSpec): void {
 }
 
 function validateGeneric(resources: readonly GenericResource[]): void {
-  const kinds = new Set<string>();
-  for (const { kind, amount } of resources) {
+  const wanted = new Set<string>();
+  for (const { kind, name, amount } of resources) {
     if (!GENERIC_KIND.test(kind)) {
       throw invalid(`invalid generic resource "${kind}": use letters, digits, '_', '-' and '.'`);
     }
-    if (kinds.has(kind)) throw invalid(`generic resource ${kind} is asked for twice: once will do`);
-    kinds.add(kind);
+    const what = name === '' ? kind : `${kind}=${name}`;
+    if (wanted.has(what))
+      throw invalid(`generic resource ${what} is asked for twice: once will do`);
+    wanted.add(what);
     checkWhole(`amount of generic resource ${kind}`, amount, 1, COUNT_MAX);
   }
 }

@@ -1,12 +1,14 @@
 /**
- * Changes of the store as Docker's events (scope swarm: service, node, network, secret, config).
- * Tasks are not Docker events; /tsswarm/watch shows them.
+ * Docker's events: changes of the store (scope swarm: service, node, network, secret, config) and
+ * what happens to this host's own objects (scope local). Tasks are not Docker events;
+ * /tsswarm/watch shows them.
  */
 import type { Clock } from '../../base/clock.ts';
-import type { StoreEvent, StoreReader } from '../../manager/store/types.ts';
+import type { StoreEvent, StoreReader, StoreWatch } from '../../manager/store/types.ts';
 import type { Config, Network, Node, Secret, Service } from '../../model/types.ts';
+import type { LocalEvent, LocalEvents } from '../containers/events.ts';
 import type { Filters } from './filters.ts';
-import { follow, watchFrom } from './follow.ts';
+import { BATCH_EVENTS, changed, watchFrom } from './follow.ts';
 
 export const EVENT_FILTERS: readonly string[] = [
   'scope',
@@ -35,41 +37,125 @@ export interface DockerEvent {
   readonly Type: string;
   readonly Action: string;
   readonly Actor: { readonly ID: string; readonly Attributes: Readonly<Record<string, string>> };
-  readonly scope: 'swarm';
+  readonly scope: 'swarm' | 'local';
+  readonly status?: string;
+  readonly id?: string;
+  readonly from?: string;
   readonly time: number;
   readonly timeNano: number;
 }
 
+/** Where events come from: the cluster's store on a manager, and always this host. */
+export interface EventSources {
+  readonly store: StoreReader | undefined;
+  readonly local: LocalEvents;
+}
+
+/** Waiting for a slow reader; beyond it the oldest of this host are lost to him. */
+const WAITING_MAX = 4096;
+
+/** What is remembered from `sinceMs` on, by time; then what comes, until `untilMs` or abort. */
 export async function* eventsOf(
-  store: StoreReader,
+  sources: EventSources,
   query: EventQuery,
   clock: Clock,
   signal: AbortSignal,
 ): AsyncGenerator<DockerEvent> {
-  const watch = watchFrom(store, query.sinceMs !== undefined);
-  for await (const change of follow(watch, clock, signal, query.untilMs)) {
-    if (query.sinceMs !== undefined && change.atMs < query.sinceMs) continue;
-    const event = dockerEvent(change);
-    if (event !== undefined && matches(event, query.filters)) yield event;
+  const { store, local } = sources;
+  const isAsked = (event: DockerEvent): boolean => isWithin(event, query);
+  const waiting: DockerEvent[] = [];
+  let wake = (): void => {};
+  const stop = local.listen((event) => {
+    waiting.push(localToDocker(event));
+    if (waiting.length > WAITING_MAX) waiting.shift();
+    wake();
+  });
+  const watch = store === undefined ? undefined : watchFrom(store, query.sinceMs !== undefined);
+  try {
+    const past = query.sinceMs === undefined ? [] : local.past().map(localToDocker);
+    past.push(...taken(watch));
+    yield* past.sort((left, right) => left.timeNano - right.timeNano).filter(isAsked);
+    while (!signal.aborted) {
+      const now = [...waiting.splice(0), ...taken(watch)];
+      yield* now.filter(isAsked);
+      if (now.length > 0) continue;
+      const leftMs = query.untilMs === undefined ? undefined : query.untilMs - clock.wallMs();
+      if (leftMs !== undefined && leftMs <= 0) return;
+      const turn = new AbortController();
+      wake = () => turn.abort();
+      await changed(watch, clock, AbortSignal.any([signal, turn.signal]), leftMs);
+    }
+  } finally {
+    stop();
+    watch?.close();
   }
+}
+
+/** All that the watch has now. */
+function taken(watch: StoreWatch | undefined): DockerEvent[] {
+  const out: DockerEvent[] = [];
+  for (let events = watch?.take(BATCH_EVENTS) ?? []; events.length > 0; ) {
+    for (const change of events) {
+      const event = dockerEvent(change);
+      if (event !== undefined) out.push(event);
+    }
+    events = watch?.take(BATCH_EVENTS) ?? [];
+  }
+  return out;
+}
+
+function isWithin(event: DockerEvent, { sinceMs, untilMs, filters }: EventQuery): boolean {
+  const atMs = event.timeNano / NANOSECONDS_PER_MS;
+  if (sinceMs !== undefined && atMs < sinceMs) return false;
+  if (untilMs !== undefined && atMs > untilMs) return false;
+  return matches(event, filters);
+}
+
+export function localToDocker(event: LocalEvent): DockerEvent {
+  const { type, action, id, attributes, atMs, extraNs } = event;
+  const isOld = type === 'container' || type === 'image';
+  return {
+    // Fields of older clients.
+    ...(isOld ? { status: action, id, from: attributes['image'] ?? '' } : {}),
+    Type: type,
+    Action: action,
+    Actor: { ID: id, Attributes: attributes },
+    scope: 'local',
+    time: Math.floor(atMs / 1000),
+    timeNano: atMs * NANOSECONDS_PER_MS + extraNs,
+  };
 }
 
 function matches(event: DockerEvent, filters: Filters): boolean {
   const { ID, Attributes } = event.Actor;
+  const isNamed = (value: string): boolean => value === Attributes['name'] || ID.startsWith(value);
   const names = (type: string): boolean =>
-    !filters.has(type) ||
-    (event.Type === type &&
-      filters.some(type, (value) => value === Attributes.name || ID.startsWith(value)));
-  const absent = ['container', 'image', 'volume', 'daemon', 'plugin'];
+    !filters.has(type) || (event.Type === type && filters.some(type, isNamed));
+  // An image is meant by its own events and by those of containers made from it.
+  const isOfImage =
+    names('image') ||
+    (event.Type === 'container' && filters.some('image', (name) => name === Attributes['image']));
   return (
     filters.is('scope', event.scope) &&
     filters.is('type', event.Type) &&
-    filters.is('event', event.Action) &&
-    ['service', 'node', 'network', 'secret', 'config'].every(names) &&
-    !absent.some((type) => filters.has(type)) &&
+    filters.some('event', (name) => event.Action === name || event.Action.startsWith(`${name}:`)) &&
+    NAMED_TYPES.every(names) &&
+    isOfImage &&
     filters.labels('label', Attributes)
   );
 }
+
+const NAMED_TYPES: readonly string[] = [
+  'service',
+  'node',
+  'network',
+  'secret',
+  'config',
+  'container',
+  'volume',
+  'daemon',
+  'plugin',
+];
 
 const ACTIONS = { create: 'create', update: 'update', remove: 'remove' } as const;
 const NANOSECONDS_PER_MS = 1_000_000;

@@ -11,7 +11,8 @@ import type { DaemonNode } from '../types.ts';
 /** SwarmError not_manager, in the node's own words, unless it is a manager. */
 export function controlOf(node: DaemonNode): Control {
   const local = node.local();
-  if (local.state === 'error') throw new SwarmError('not_manager', local.error);
+  if (local.state === 'error' || local.state === 'locked')
+    throw new SwarmError('not_manager', local.error);
   return node.control();
 }
 

@@ -6,7 +6,7 @@ import type { Clock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
 import type { StoreEvent, StoreReader, StoreWatch } from '../../manager/store/types.ts';
 
-const BATCH_EVENTS = 256;
+export const BATCH_EVENTS = 256;
 
 /**
  * How far back a reader of the past looks: everything, else so many versions. A ring that holds
@@ -56,19 +56,19 @@ export async function* follow(
 
 /** Resolves when there is something new, the caller has gone, or `limitMs` have passed. */
 export function changed(
-  watch: StoreWatch,
+  watch: StoreWatch | undefined,
   clock: Clock,
   signal: AbortSignal,
   limitMs?: number,
 ): Promise<void> {
   return new Promise((resolve) => {
     const done = (): void => {
-      stop();
+      stop?.();
       timer?.cancel();
       signal.removeEventListener('abort', done);
       resolve();
     };
-    const stop = watch.onEvents(done);
+    const stop = watch?.onEvents(done);
     const timer = limitMs === undefined ? undefined : clock.afterIdle(limitMs, done);
     signal.addEventListener('abort', done);
     if (signal.aborted) done();

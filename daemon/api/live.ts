@@ -58,7 +58,11 @@ function stateMessage(node: DaemonNode, control: Control, clock: Clock): LiveMes
 }
 
 function isCurrent(task: Task): boolean {
-  return isWantedState(task.desiredState) && task.status.state <= TaskState.RUNNING;
+  return (
+    task.serviceId !== '' &&
+    isWantedState(task.desiredState) &&
+    task.status.state <= TaskState.RUNNING
+  );
 }
 
 interface NodeSums {
@@ -71,7 +75,8 @@ interface NodeSums {
 function sumsByNode(store: View): Map<string, NodeSums> {
   const sums = new Map<string, NodeSums>();
   for (const task of store.all('task')) {
-    if (task.nodeId === '' || task.status.state > TaskState.RUNNING) continue;
+    if (task.serviceId === '' || task.nodeId === '' || task.status.state > TaskState.RUNNING)
+      continue;
     let sum = sums.get(task.nodeId);
     if (sum === undefined) {
       sum = { runningTasks: 0, reservedNanoCpus: 0, reservedMemoryBytes: 0 };
@@ -156,7 +161,7 @@ function* messagesOf(event: StoreEvent, store: View): Generator<LiveMessage> {
   const { atMs } = event;
   if (event.table === 'task') {
     const task = (event.after ?? event.before) as Task | undefined;
-    if (task === undefined) return;
+    if (task === undefined || task.serviceId === '') return;
     const before = event.before as Task | undefined;
     yield {
       type: 'task',

@@ -200,8 +200,9 @@ async function attachOverlay(
   if (context.attachable === undefined) {
     throw new SwarmError('not_found', `network ${networkId} not found`);
   }
-  const attached = await context.attachable.attach(record.id, networkId, wish);
-  return { networkId, ...attached, aliases: [...wish.aliases, record.name] };
+  const aliases = [...wish.aliases, record.name];
+  const attached = await context.attachable.attach(record.id, networkId, { ...wish, aliases });
+  return { networkId, ...attached, aliases };
 }
 
 function extraHost(entry: string, networks: NetworkBook): { name: string; address: string } {

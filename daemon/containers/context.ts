@@ -3,11 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Ids } from '../../base/id.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import type {
-  Container,
-  ContainerTable,
-  InteractiveContainer,
-} from '../../runtime/container/types.ts';
+import type { ContainerTable } from '../../runtime/container/types.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
 import type { HostNetwork } from '../../runtime/net/types.ts';
 import type { VolumeStore } from '../../runtime/volume/types.ts';
@@ -34,9 +30,4 @@ export interface HostContext {
   readonly attachable: AttachableNetworks | undefined;
   /** Its container is gone. */
   forget(container: { readonly id: string }): void;
-}
-
-/** The runtime's containers do all that the API asks of one. */
-export function interactive(container: Container): InteractiveContainer {
-  return container as InteractiveContainer;
 }

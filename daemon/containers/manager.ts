@@ -10,7 +10,7 @@ import type { InteractiveContainer } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { namespaceOf, networksOf } from './attachment.ts';
 import { connectContainer, disconnectContainer } from './connections.ts';
-import { type HostContext, interactive } from './context.ts';
+import type { HostContext } from './context.ts';
 import { LocalEvents } from './events.ts';
 import { Execs } from './execs.ts';
 import type { Managed } from './managed.ts';
@@ -21,7 +21,13 @@ import { exposedPorts, planStandalone } from './plan.ts';
 import { RecordFiles } from './records.ts';
 import { StandaloneContainer } from './standalone.ts';
 import { TaskContainer } from './taskContainer.ts';
-import type { ContainerRecord, CreateRequest, EndpointSpec, MountPoint } from './types.ts';
+import type {
+  AttachableNetworks,
+  ContainerRecord,
+  CreateRequest,
+  EndpointSpec,
+  MountPoint,
+} from './types.ts';
 
 export type ManagerOptions = Omit<
   HostContext,
@@ -38,20 +44,33 @@ export class LocalContainers {
   readonly #holds = new Map<string, () => void>();
   readonly #tasks = new WeakMap<InteractiveContainer, TaskContainer>();
 
+  readonly #swarm: { networks: AttachableNetworks | undefined } = { networks: undefined };
+
   private constructor(options: ManagerOptions) {
     const { dataRoot, clock, ids, log, network } = options;
     this.events = new LocalEvents(clock);
     this.execs = new Execs(ids, this.events);
     this.networks = new NetworkBook({ dataRoot, network, clock, ids, log, events: this.events });
+    const swarm = this.#swarm;
     this.#context = {
       ...options,
       networks: this.networks,
       events: this.events,
       execs: this.execs,
       records: new RecordFiles<ContainerRecord>(join(dataRoot, 'standalone'), log),
-      attachable: undefined,
+      get attachable() {
+        return swarm.networks;
+      },
       forget: ({ id }) => this.#forget(id),
     };
+    options.images.onEvent(({ action, id, name }) => {
+      this.events.emit('image', action, id, { name });
+    });
+  }
+
+  /** The cluster's networks can be had from now on. */
+  useAttachable(networks: AttachableNetworks): void {
+    this.#swarm.networks = networks;
   }
 
   /** With nothing taken up again. */
@@ -81,7 +100,7 @@ export class LocalContainers {
       }
       const image = images.find(record.imageId);
       const exposed = image === undefined ? [] : exposedPorts(record.spec, image);
-      this.#keep(new StandaloneContainer(this.#context, record, interactive(container), exposed));
+      this.#keep(new StandaloneContainer(this.#context, record, container, exposed));
     }
     for (const container of containers.list()) {
       const { id, standalone } = container.config;
@@ -126,9 +145,7 @@ export class LocalContainers {
 
   /** Newest first, as Docker lists them. */
   list(): readonly Managed[] {
-    const all = this.#context.containers
-      .list()
-      .map((container) => this.#managed(interactive(container)));
+    const all = this.#context.containers.list().map((container) => this.#managed(container));
     return all.filter((each) => each !== undefined).toReversed();
   }
 
@@ -207,7 +224,7 @@ export class LocalContainers {
         mounts: containerMounts(mounts),
       });
       const exposed = exposedPorts(spec, image);
-      const made = new StandaloneContainer(this.#context, record, interactive(container), exposed);
+      const made = new StandaloneContainer(this.#context, record, container, exposed);
       this.#keep(made);
       made.emit('create');
       return made;

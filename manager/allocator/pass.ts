@@ -77,7 +77,7 @@ export class Pass {
     const kept = keptPorts(service);
     const ports: PortConfig[] = [];
     for (const port of service.spec.ports) {
-      if (port.publishMode !== 'ingress' || port.publishedPort !== 0) {
+      if (port.publishedPort !== 0) {
         ports.push(port);
         continue;
       }
@@ -114,7 +114,6 @@ export class Pass {
     this.#ports = new Set();
     for (const service of this.#view.all('service')) {
       for (const port of [...service.spec.ports, ...service.ports]) {
-        if (port.publishMode !== 'ingress') continue;
         this.#ports.add(`${port.protocol}/${port.publishedPort}`);
       }
     }
@@ -123,6 +122,7 @@ export class Pass {
 
   /** undefined = its service is not there any more, or not looked at yet: nothing to do. */
   task(task: Task): Outcome<Task> | undefined {
+    if (task.serviceId === '') return this.#attachment(task);
     const service = this.#view.get('service', task.serviceId);
     if (service === undefined) return undefined;
     const outcome = this.#services.get(service.id) ?? { object: service };
@@ -132,7 +132,7 @@ export class Pass {
     for (const network of task.networks) {
       const given = NODE_LOCAL_NETWORKS.includes(network.networkId)
         ? { object: '' }
-        : this.#address(network.networkId);
+        : this.#address(network.networkId, staticAddress(task, network.networkId));
       if ('error' in given) {
         this.#release(networks, []);
         return given;
@@ -150,13 +150,36 @@ export class Pass {
     return { object: { ...task, networks, ports: outcome.object.ports, status } };
   }
 
-  #address(networkId: string): Outcome<string> {
+  /** A place on a network has its node already: with its address it is whole. */
+  #attachment(task: Task): Outcome<Task> {
+    const networks: TaskNetwork[] = [];
+    for (const network of task.networks) {
+      const asked = task.spec.networks.find(({ target }) => target === network.networkId);
+      const [wanted] = asked?.addresses ?? [];
+      const given = this.#address(network.networkId, wanted);
+      if ('error' in given) return given;
+      networks.push({ ...network, address: given.object });
+    }
+    const status = {
+      ...task.status,
+      state: TaskState.ASSIGNED,
+      atMs: this.#nowMs,
+      message: 'attached to its node',
+      error: '',
+      phases: { ...task.status.phases, [TaskState.ASSIGNED]: this.#nowMs },
+    };
+    return { object: { ...task, networks, status } };
+  }
+
+  /** `wanted`: '' = any. */
+  #address(networkId: string, wanted = ''): Outcome<string> {
     const network = this.#networks.get(networkId) ?? this.#view.get('network', networkId);
     if (network === undefined) return { error: `network ${networkId} not found: create it` };
     const { name } = network.spec;
     if (network.vni === 0) {
       return { error: `network "${name}" cannot be used: ${network.error || 'not ready yet'}` };
     }
+    if (wanted !== '') return claimed(this.#space(network).claim(wanted), wanted, network);
     const address = this.#space(network).take();
     if (address !== undefined) return { object: address };
     return {
@@ -198,6 +221,9 @@ export class Pass {
         spaces.get(networkId)?.hold(address);
         spaces.get(networkId)?.given(address, service.createdAtMs);
       }
+      for (const { target, addresses } of service.spec.task.networks) {
+        for (const address of addresses) spaces.get(target)?.reserve(address);
+      }
     }
     for (const task of this.#view.all('task')) {
       for (const { networkId, address } of task.networks) {
@@ -210,6 +236,22 @@ export class Pass {
   }
 }
 
+/** What the task's slot asks for on a network; '' = any. */
+function staticAddress({ spec, slot }: Task, networkId: string): string {
+  const attachment = spec.networks.find(({ target }) => target === networkId);
+  return attachment?.addresses[slot - 1] ?? '';
+}
+
+function claimed(address: string, wanted: string, { subnet, spec }: Network): Outcome<string> {
+  if (address === 'outside') {
+    return { error: `address ${wanted} is not one of network "${spec.name}" (${subnet})` };
+  }
+  if (address === 'held') {
+    return { error: `address ${wanted} of network "${spec.name}" is held by another task` };
+  }
+  return { object: address };
+}
+
 /** 'tcp/80' -> the dynamic port a service had for it, so that an update does not move it. */
 function keptPorts(service: Service): ReadonlyMap<string, number> {
   const key = (port: PortConfig, number: number): string => `${port.protocol}/${number}`;
@@ -217,7 +259,6 @@ function keptPorts(service: Service): ReadonlyMap<string, number> {
   const kept = new Map<string, number>();
   for (const had of service.ports) {
     const isDynamic =
-      had.publishMode === 'ingress' &&
       had.publishedPort >= DYNAMIC_PORT_FIRST &&
       had.publishedPort <= DYNAMIC_PORT_LAST &&
       !fixed.has(key(had, had.publishedPort));

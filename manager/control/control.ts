@@ -212,6 +212,7 @@ export class ManagerControl implements Control {
           rotateWorkerToken: rotate.workerToken,
           rotateManagerToken: rotate.managerToken,
           signingCaKey: rotate.signingCaKey,
+          rotateUnlockKey: rotate.unlockKey,
         };
         return remote.updateCluster(request, options);
       },

@@ -87,6 +87,7 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
         workerToken: request.rotateWorkerToken,
         managerToken: request.rotateManagerToken,
         signingCaKey: request.signingCaKey,
+        unlockKey: request.rotateUnlockKey,
       });
       return answer('cluster', await written);
     },

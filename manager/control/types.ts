@@ -25,9 +25,15 @@ export interface Rotations {
   readonly managerToken: boolean;
   /** PEM; of the specification's signingCaCertificate, when that is new; else ''. */
   readonly signingCaKey: string;
+  readonly unlockKey: boolean;
 }
 
-export const NO_ROTATION: Rotations = { workerToken: false, managerToken: false, signingCaKey: '' };
+export const NO_ROTATION: Rotations = {
+  workerToken: false,
+  managerToken: false,
+  signingCaKey: '',
+  unlockKey: false,
+};
 
 export interface JoinTokens {
   readonly worker: string;

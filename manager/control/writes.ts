@@ -3,14 +3,18 @@
  * make one atomic transaction, say what came of it. Followers send theirs here (control.ts). It
  * schedules and allocates nothing; loops do, once the change is applied.
  */
+
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
+import { parseRange, rangesOverlap } from '../../base/ipRange.ts';
 import { Serial } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
+import { SEAL_KEY_BYTES } from '../../base/seal.ts';
 import { DEFAULT_CLUSTER_SPEC, NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
 import { isJob } from '../../model/job.ts';
+import { subnet6Of } from '../../model/subnet6.ts';
 import { isTerminal, isWantedState } from '../../model/taskState.ts';
 import type {
   AnyObject,
@@ -38,6 +42,7 @@ import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
+import { checkCanHave } from './portChecks.ts';
 import type { Rotations } from './types.ts';
 
 /** An object as of `version`, the Raft index of the write. */
@@ -83,7 +88,7 @@ export class Writes {
   // ---- services --------------------------------------------------------------------------------
 
   async createService(request: ServiceSpec): Promise<Written<Service>> {
-    const spec = this.#checked(request);
+    const spec = this.#checked('', request);
     const object: Service = {
       ...FRESH,
       id: this.#options.ids.object(),
@@ -111,7 +116,7 @@ export class Writes {
     request: ServiceSpec,
   ): Promise<Written<Service>> {
     const service = this.#at('service', id, version);
-    const spec = this.#checked(request);
+    const spec = this.#checked(id, request);
     if (spec.name !== service.spec.name) {
       throw new SwarmError('unsupported', 'a service cannot be renamed: create it anew');
     }
@@ -142,7 +147,7 @@ export class Writes {
     }
     const object: Service = {
       ...service,
-      spec: this.#checked(service.previousSpec),
+      spec: this.#checked(id, service.previousSpec),
       previousSpec: service.spec,
       job: this.#nextJob(service, service.previousSpec),
       update: {
@@ -167,7 +172,7 @@ export class Writes {
   }
 
   /** The spec, valid, with its networks, secrets and configs by id. */
-  #checked(spec: ServiceSpec): ServiceSpec {
+  #checked(id: string, spec: ServiceSpec): ServiceSpec {
     validateServiceSpec(spec);
     const seen = new Set<string>();
     const networks = spec.task.networks.map((attachment) => {
@@ -182,7 +187,9 @@ export class Writes {
       return { ...attachment, target };
     });
     const container = resolveReferences(this.#options.store, spec.task.container);
-    return { ...spec, task: { ...spec.task, container, networks } };
+    const resolved = { ...spec, task: { ...spec.task, container, networks } };
+    checkCanHave(this.#options.store, id, resolved);
+    return resolved;
   }
 
   #networkId(nameOrId: string): string {
@@ -212,7 +219,22 @@ export class Writes {
       gateway: '',
       error: '',
     };
+    this.#checkSubnet6(object);
     return this.#put({ kind: 'create', table: 'network', object });
+  }
+
+  /** IPv6 subnets are not allocated: what would overlap another network is refused here. */
+  #checkSubnet6(network: Network): void {
+    const subnet6 = subnet6Of(network);
+    if (subnet6 === '') return;
+    for (const other of this.#options.store.all('network')) {
+      const taken = subnet6Of(other);
+      if (taken === '' || !rangesOverlap(parseRange(subnet6), parseRange(taken))) continue;
+      throw new SwarmError(
+        'conflict',
+        `subnet ${subnet6} overlaps network "${other.spec.name}" (${taken}): choose another one`,
+      );
+    }
   }
 
   async removeNetwork(id: string): Promise<Written<Network>> {
@@ -348,6 +370,7 @@ export class Writes {
     const object: Cluster = {
       ...cluster,
       spec,
+      unlockKey: nextUnlockKey(cluster, spec, rotate.unlockKey, random),
       rootRotation: await nextRotation({
         cluster,
         spec,
@@ -428,6 +451,18 @@ export class Writes {
     if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
     return result.version;
   }
+}
+
+/** A key while managers are to be locked, another one when asked for; '' otherwise. */
+function nextUnlockKey(
+  { unlockKey }: Cluster,
+  { autoLockManagers }: ClusterSpec,
+  rotate: boolean,
+  random: Random,
+): string {
+  if (!autoLockManagers) return '';
+  if (unlockKey !== '' && !rotate) return unlockKey;
+  return Buffer.from(random.bytes(SEAL_KEY_BYTES)).toString('hex');
 }
 
 function withRemoved(cluster: Cluster, nodeId: string, nowMs: number): Cluster['removedNodes'] {

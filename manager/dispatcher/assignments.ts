@@ -22,6 +22,7 @@ import type {
   NetworkPeer,
 } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
+import { subnet6Of } from '../../model/subnet6.ts';
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { DataTable, Network, Node, Service, Task } from '../../model/types.ts';
 import type { StoreEvent, View } from '../store/types.ts';
@@ -256,6 +257,7 @@ function networkAssignment(
       name: network.spec.name,
       vni: network.vni,
       subnet: network.subnet,
+      subnet6: subnet6Of(network),
       gateway: network.gateway,
       internal: network.spec.internal,
       mtu: Number(network.spec.options[MTU_OPTION] ?? 0),

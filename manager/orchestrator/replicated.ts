@@ -6,6 +6,7 @@
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { TableName } from '../../model/types.ts';
+import { activeConfig } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
 import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
 import { ServicePlan } from './servicePlan.ts';
@@ -34,7 +35,8 @@ export class ReplicatedOrchestrator extends ServiceLoop {
     if (service?.spec.mode.kind !== 'replicated') return { changes: [] };
     const { replicas } = service.spec.mode;
     const plan = new ServicePlan(view, service, this.#ids, nowMs);
-    const slots = groupSlots(view, serviceId);
+    const startFirst = activeConfig(service).order === 'start-first';
+    const slots = groupSlots(view, serviceId, startFirst);
     const occupied = [...slots.values()].filter((slot) => slot.state !== 'empty');
     const extra = new Set(pickExtra(occupied, occupied.length - replicas));
     const places = emptyPlaces(slots, replicas - occupied.length);

@@ -5,17 +5,21 @@
  * at most one change, and its desired state only ever moves forward.
  */
 
-import { SECOND_MS } from '../../base/duration.ts';
+import { MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
+import { activeConfig } from '../placement/order.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
 import { endedByItself, isStopped, isWanted, type Slot } from './slots.ts';
-import { activeConfig, currentTask, planUpdate } from './update.ts';
+import { currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */
 const PREDECESSOR_WAIT_MS = 60 * SECOND_MS;
+
+/** A drained node is to be empty at last, whether or not its tasks' successors run. */
+const DRAIN_WAIT_MS = 5 * MINUTE_MS;
 
 /** Where a task belongs: slot number, or 0 and a node. */
 export interface Place {
@@ -57,10 +61,23 @@ export class ServicePlan {
   /** Looks after what is in the slot already. */
   tend(slot: Slot): void {
     for (const task of slot.fallen) this.#desire(task, TaskState.SHUTDOWN);
+    const isReplaced = slot.live.some((task) => task.status.state === TaskState.RUNNING);
+    for (const task of slot.leaving) {
+      if (isReplaced || this.#hasWaited(slot, task)) this.#desire(task, TaskState.SHUTDOWN);
+    }
     if (slot.live.length === 0) return;
     const current = currentTask(this.#view, this.#service, slot);
     this.#retireOthers(slot, current);
     if (current.desiredState === TaskState.READY) this.#raise(slot, current);
+  }
+
+  /** Whether a task on a drained node has run on for long enough without a successor. */
+  #hasWaited(slot: Slot, task: Task): boolean {
+    const next = slot.tasks.find((other) => other.generation > task.generation);
+    if (next === undefined) return false;
+    const untilMs = next.createdAtMs + DRAIN_WAIT_MS;
+    if (this.#nowMs < untilMs) this.#wake(untilMs);
+    return this.#nowMs >= untilMs;
   }
 
   /** All of its tasks go, its history too, and are forgotten once they have stopped. */
@@ -86,7 +103,7 @@ export class ServicePlan {
       const { newest } = slot;
       const failedHere = newest.specVersion === this.#service.specVersion && endedByItself(newest);
       this.#create(newest, slot, failedHere ? newest.spec.restart.delayMs : 0);
-      const stays = runningOf(slot.live);
+      const stays = this.#mayOverlap(newest) ? runningOf(slot.live) : undefined;
       for (const task of slot.live) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
     }
   }
@@ -114,6 +131,7 @@ export class ServicePlan {
   /** Whether a successor must wait for `task` to stop. */
   #isAwaited(slot: Slot, task: Task): boolean {
     if (task.desiredState === TaskState.REMOVE || isStopped(this.#view, task)) return false;
+    if (slot.leaving.includes(task)) return false;
     return !(this.#startFirst && slot.live.includes(task));
   }
 
@@ -145,8 +163,15 @@ export class ServicePlan {
     const others = slot.live.filter((task) => task !== current);
     const startFirst = this.#startFirst || current.movedFrom !== '';
     const until = startFirst ? TaskState.RUNNING : TaskState.READY;
-    const stays = current.status.state < until ? runningOf(others) : undefined;
+    const waits = current.status.state < until && this.#mayOverlap(current);
+    const stays = waits ? runningOf(others) : undefined;
     for (const task of others) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
+  }
+
+  /** An address of a slot's own is its old task's until that has stopped. */
+  #mayOverlap({ slot }: Task): boolean {
+    const { networks } = this.#service.spec.task;
+    return networks.every(({ addresses }) => addresses[slot - 1] === undefined);
   }
 
   #wake(atMs: number | undefined): void {

@@ -23,6 +23,8 @@ export interface Slot {
   readonly live: readonly Task[];
   /** Wanted, but ended or on a node that is down, drained or gone: to be let go. */
   readonly fallen: readonly Task[];
+  /** Running on a drained node, where the service is start-first: until a successor runs. */
+  readonly leaving: readonly Task[];
   readonly state: 'live' | 'finished' | 'empty';
   /** For an empty slot: how long its next task waits before it starts. */
   readonly delayMs: number;
@@ -32,7 +34,8 @@ export function slotKey(task: Task): string {
   return task.slot > 0 ? String(task.slot) : task.nodeId;
 }
 
-export function groupSlots(view: View, serviceId: string): Map<string, Slot> {
+/** `startFirst`: a task on a drained node runs on until its successor does. */
+export function groupSlots(view: View, serviceId: string, startFirst = false): Map<string, Slot> {
   const groups = new Map<string, Task[]>();
   for (const task of view.tasksOfService(serviceId)) {
     const key = slotKey(task);
@@ -41,23 +44,29 @@ export function groupSlots(view: View, serviceId: string): Map<string, Slot> {
     else group.push(task);
   }
   const slots = new Map<string, Slot>();
-  for (const [key, tasks] of groups) slots.set(key, assess(view, key, tasks));
+  for (const [key, tasks] of groups) slots.set(key, assess(view, key, tasks, startFirst));
   return slots;
 }
 
-function assess(view: View, key: string, tasks: Task[]): Slot {
+function assess(view: View, key: string, tasks: Task[], startFirst: boolean): Slot {
   tasks.sort((left, right) => left.generation - right.generation);
   const newest = tasks[tasks.length - 1];
   const live: Task[] = [];
   const fallen: Task[] = [];
+  const leaving: Task[] = [];
   for (const task of tasks) {
     if (!isWanted(task)) continue;
     const runs = !isTerminal(task.status.state) && hasNode(view, task);
-    (runs ? live : fallen).push(task);
+    if (runs) live.push(task);
+    else if (startFirst && isOnDrained(view, task)) leaving.push(task);
+    else fallen.push(task);
   }
-  const base = { key, tasks, newest, live, fallen };
+  const base = { key, tasks, newest, live, fallen, leaving };
   if (live.length > 0) return { ...base, state: 'live', delayMs: 0 };
-  if (!mayRestart(tasks)) return { ...base, state: 'finished', delayMs: 0 };
+  if (!mayRestart(tasks)) {
+    // No successor will come.
+    return { ...base, fallen: [...fallen, ...leaving], leaving: [], state: 'finished', delayMs: 0 };
+  }
   const delayMs = endedByItself(newest) ? newest.spec.restart.delayMs : 0;
   return { ...base, state: 'empty', delayMs };
 }
@@ -78,6 +87,13 @@ export function hasNode(view: View, task: Task): boolean {
   const node = view.get('node', task.nodeId);
   if (node === undefined || node.state === 'down') return false;
   return node.spec.availability !== 'drain';
+}
+
+/** Runs on a node that is drained but answers. */
+function isOnDrained(view: View, task: Task): boolean {
+  if (task.status.state !== TaskState.RUNNING) return false;
+  const node = view.get('node', task.nodeId);
+  return node !== undefined && node.state !== 'down' && node.spec.availability === 'drain';
 }
 
 /** No container of it can be running: it ended, never reached a node, or its node is lost. */

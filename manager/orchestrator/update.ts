@@ -20,6 +20,7 @@ import type {
   UpdateState,
   UpdateStatus,
 } from '../../model/types.ts';
+import { activeConfig, isRollingBack } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
 import { isDirty } from './dirty.ts';
 import { obstacleTo } from './obstacle.ts';
@@ -34,15 +35,6 @@ export interface UpdatePlan {
 }
 
 const NOTHING: UpdatePlan = { replace: [], service: undefined, wakeAtMs: undefined };
-
-export function isRollingBack(service: Service): boolean {
-  return service.update?.state.startsWith('rollback') ?? false;
-}
-
-/** The settings that hold now: those of the rollback while one is under way. */
-export function activeConfig(service: Service): UpdateConfig {
-  return isRollingBack(service) ? service.spec.rollback : service.spec.update;
-}
 
 /** `slots`: those that are to stay (not the ones being scaled away). */
 export function planUpdate(

@@ -51,8 +51,8 @@ const generic: Filter = {
     const wanted = task.spec.genericResources;
     if (wanted.length === 0) return undefined;
     return (info) => {
-      const missing = wanted.find((item) => info.genericFor(item) === undefined);
-      return missing === undefined ? undefined : `insufficient ${missing.kind}`;
+      const given = info.genericsFor(wanted);
+      return typeof given === 'string' ? `insufficient ${given}` : undefined;
     };
   },
 };

@@ -58,7 +58,8 @@ export class NodeInfo {
     if (task.genericResources.length > 0) {
       this.#given = changed(this.#given, task.genericResources, sign);
     }
-    if (!isWantedState(task.desiredState)) return;
+    // A place on a network is no work.
+    if (!isWantedState(task.desiredState) || task.serviceId === '') return;
     this.tasks += sign;
     this.#tasksByService.set(task.serviceId, this.tasksOf(task.serviceId) + sign);
   }
@@ -79,14 +80,35 @@ export class NodeInfo {
     return this.#hostPorts?.some((other) => collide(port, other)) ?? false;
   }
 
-  /** Named units that nobody has, or an amount; undefined = the node has not enough of the kind. */
-  genericFor({ kind, amount }: GenericResource): readonly GenericResource[] | undefined {
+  /**
+   * What a task that wants all of `wanted` would get: the named units it asks for, else named ones
+   * that nobody has, else an amount. The kind of which the node has not enough, otherwise.
+   */
+  genericsFor(wanted: readonly GenericResource[]): readonly GenericResource[] | string {
+    const got: GenericResource[] = [];
+    // Named ones first, so that none is given away as one of an amount.
+    for (const item of [...wanted].sort(
+      (left, right) => Number(left.name === '') - Number(right.name === ''),
+    )) {
+      const found = this.#genericFor(item, got);
+      if (found === undefined) return item.kind;
+      got.push(...found);
+    }
+    return got;
+  }
+
+  #genericFor(
+    { kind, name, amount }: GenericResource,
+    got: readonly GenericResource[],
+  ): readonly GenericResource[] | undefined {
     const offered = this.node.description.genericResources.filter((item) => item.kind === kind);
-    const given = (this.#given ?? NO_RESOURCES).filter((item) => item.kind === kind);
-    const names = offered.filter(
-      ({ name }) => name !== '' && !given.some((other) => other.name === name),
+    const given = [...(this.#given ?? NO_RESOURCES), ...got].filter((item) => item.kind === kind);
+    const free = offered.filter(
+      (item) => item.name !== '' && !given.some((other) => other.name === item.name),
     );
-    if (names.length >= amount) return names.slice(0, amount);
+    if (name !== '')
+      return free.some((item) => item.name === name) ? [{ kind, name, amount: 1 }] : undefined;
+    if (free.length >= amount) return free.slice(0, amount);
     const sum = (items: readonly GenericResource[]): number =>
       items.reduce((total, item) => total + (item.name === '' ? item.amount : 0), 0);
     return sum(offered) - sum(given) >= amount ? [{ kind, name: '', amount }] : undefined;

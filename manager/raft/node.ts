@@ -410,8 +410,8 @@ export class RaftNode {
   }
 
   /** Entries between snapshots from now on, and entries kept behind one. */
-  keepEntries(between: number, behind: number): void {
-    this.#snapshots.keep(between, behind);
+  keepEntries(between: number, behind: number, oldSnapshots = 0): void {
+    this.#snapshots.keep(between, behind, oldSnapshots);
   }
 
   /** Resolves when another member leads. Default: the most up-to-date one that answers. */

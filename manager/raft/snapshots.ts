@@ -37,6 +37,7 @@ export class Snapshots {
   readonly #host: SnapshotHost;
   #entries: number;
   #trailing = TRAILING_ENTRIES;
+  #old = 0;
   #taking: Promise<void> | undefined = undefined;
   #retryAtMs = 0;
   readonly #sending = new Map<number, Promise<void>>();
@@ -48,8 +49,9 @@ export class Snapshots {
     this.#entries = everyEntries;
   }
 
-  /** From now on: `entries` between snapshots, `trailing` kept behind one. */
-  keep(entries: number, trailing: number): void {
+  /** From now on: `entries` between snapshots, `trailing` kept behind one, and `old` older ones. */
+  keep(entries: number, trailing: number, old: number): void {
+    this.#old = old;
     this.#entries = entries;
     this.#trailing = trailing;
   }
@@ -103,7 +105,7 @@ export class Snapshots {
     const trailing = memory.bytes > SNAPSHOT_LOG_BYTES ? 0 : this.#trailing;
     const until = Math.max(0, snapshot.index - trailing);
     memory.compact(until);
-    disk.release(snapshot, until);
+    disk.release(snapshot, until, this.#old);
   }
 
   send(message: Message): void {

@@ -28,9 +28,11 @@ export async function openState(
   options: RaftNodeOptions,
   onFatal: (error: Error) => void,
 ): Promise<OpenState> {
-  const { dir, id, clock, log } = options;
+  const { dir, id, clock, log, random, sealKey } = options;
+  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, random } };
   const disk =
-    options.disk ?? (await DiskStore.open({ directory: dir, nodeId: id, clock, log, onFatal }));
+    options.disk ??
+    (await DiskStore.open({ directory: dir, nodeId: id, clock, log, onFatal, ...seal }));
   try {
     const memory = await loadLog(disk, options);
     const table = new MemberTable();

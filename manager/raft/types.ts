@@ -119,6 +119,8 @@ export interface RaftNodeOptions {
   readonly onFatal: (error: Error) => void;
   /** Tests and the simulator bring their own; default: a DiskStore on `dir`. */
   readonly disk?: RaftDisk;
+  /** The member's files are sealed with it; in the clear without. */
+  readonly sealKey?: Uint8Array;
   /** Entries between snapshots; default 10,000. */
   readonly snapshotEntries?: number;
 }

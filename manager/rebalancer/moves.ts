@@ -218,6 +218,8 @@ function mayMove(service: Service): boolean {
   if (word === 'off' || word === 'false') return false;
   const { update } = service;
   if (update !== undefined && update.completedAtMs === 0) return false;
+  // An address of its own is the old task's until that has stopped, and a move starts first.
+  if (task.networks.some(({ addresses }) => addresses.length > 0)) return false;
   const holdsHost = task.container.mounts.some(({ type }) => type !== 'tmpfs');
   return !holdsHost || word === 'on' || word === 'true';
 }

@@ -5,6 +5,7 @@
  * rank of a node: tasks of the service in its branch at each level, recent failures, tasks of the
  * service, all tasks; then the order of the nodes. Decides nothing beyond one pass.
  */
+import { assert } from '../../base/assert.ts';
 import { nodeValue } from '../../model/constraint.ts';
 import { isWantedState, TaskState } from '../../model/taskState.ts';
 import type { GenericResource, Task } from '../../model/types.ts';
@@ -164,7 +165,9 @@ export class Group {
 }
 
 function given(task: Task, info: NodeInfo): readonly GenericResource[] {
-  return task.spec.genericResources.flatMap((wanted) => info.genericFor(wanted) ?? []);
+  const given = info.genericsFor(task.spec.genericResources);
+  assert(typeof given !== 'string', 'a task was placed where a resource is missing', { given });
+  return given;
 }
 
 function count(leaf: Branch, tasks: number): void {

@@ -5,8 +5,8 @@
  */
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
-import { activeConfig } from '../orchestrator/update.ts';
 import { nodeInfos } from '../placement/nodeSet.ts';
+import { activeConfig } from '../placement/order.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 import { Group } from './group.ts';
 

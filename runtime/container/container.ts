@@ -3,16 +3,20 @@
  * asked of it meanwhile. Keeps no state of its own.
  */
 import { join } from 'node:path';
+import type { Readable } from 'node:stream';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import { Attachments } from './attachments.ts';
+import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
 import { startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
 import { writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
+import { FRAMES, JSON_LINES } from './logFormats.ts';
 import { readLogs } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
+import { RootAccess } from './rootAccess.ts';
 import { parseSignal } from './signals.ts';
 import { buildExecSpec, buildSpec, type LaunchSpec } from './spec.ts';
 import type {
@@ -25,6 +29,8 @@ import type {
   Exec,
   ExecConfig,
   ExitRecord,
+  FileChange,
+  FileStat,
   LogQuery,
   LogRecord,
   Streams,
@@ -38,6 +44,7 @@ export class ManagedContainer implements Container {
   readonly #context: ContainerContext;
   readonly #paths: ContainerPaths;
   readonly #attachments: Attachments;
+  readonly #files: ContainerFiles;
 
   constructor(
     config: ContainerConfig,
@@ -48,11 +55,14 @@ export class ManagedContainer implements Container {
     this.#paths = paths;
     this.#context = context;
     this.#attachments = new Attachments(paths.execDir, context.clock, config.id.slice(0, 12));
+    const access = new RootAccess(context);
     const hooks = {
+      beforeStart: () => access.idle(),
       onExit: () => context.onExit(this),
       onRemoved: () => context.onRemoved(this),
     };
     this.#life = new ContainerLife(config, paths, context, this.#attachments, hooks, spec);
+    this.#files = new ContainerFiles(this.#life, paths, access);
   }
 
   get config(): ContainerConfig {
@@ -79,8 +89,9 @@ export class ManagedContainer implements Container {
     return this.#life.exit;
   }
 
-  start(): Promise<void> {
-    return this.#life.start();
+  async start(): Promise<void> {
+    await this.#life.start();
+    this.#context.onStart(this);
   }
 
   wait(): Promise<ExitRecord> {
@@ -214,14 +225,47 @@ export class ManagedContainer implements Container {
     this.#life.configure(config);
   }
 
+  changes(): Promise<readonly FileChange[]> {
+    return this.#files.changes();
+  }
+
+  statPath(path: string): Promise<FileStat> {
+    return this.#files.stat(path);
+  }
+
+  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }> {
+    return this.#files.read(path);
+  }
+
+  writeArchive(
+    path: string,
+    tar: Readable,
+    options: Parameters<Container['writeArchive']>[2],
+  ): Promise<void> {
+    return this.#files.write(path, tar, options);
+  }
+
+  exportRoot(): Readable {
+    return this.#files.exportRoot();
+  }
+
+  writableBytes(): Promise<number> {
+    return this.#files.writableBytes();
+  }
+
   async processes(): Promise<readonly number[]> {
     this.#life.running();
     return this.#context.cgroups.pids(this.config.id);
   }
 
   logs(query: LogQuery): AsyncIterable<LogRecord> {
+    const { driver = 'local' } = this.config.log;
+    if (driver === 'none') {
+      throw new SwarmError('unsupported', 'configured logging driver does not support reading');
+    }
     return readLogs(join(this.#paths.dataDir, LOG_DIR), query, {
       clock: this.#context.clock,
+      format: driver === 'local' ? FRAMES : JSON_LINES,
       isOver: () => this.exit !== undefined || this.#life.phase === 'removed',
       changed: this.#life.changed,
     });

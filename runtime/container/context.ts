@@ -11,6 +11,7 @@ export interface ContainerContext {
   /** The shim's sealed executable. */
   readonly shimFd: number;
   readonly nullFd: number;
+  onStart(container: Container): void;
   onExit(container: Container): void;
   onRemoved(container: Container): void;
 }

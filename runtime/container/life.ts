@@ -39,6 +39,8 @@ const ADOPT_TIMEOUT_MS = 15_000;
 /** After SIGKILL, for the kernel to tear everything down. */
 const KILL_TIMEOUT_MS = 30_000;
 const REMOVE_GROUPS_TIMEOUT_MS = 10_000;
+/** Whoever copies files of it meanwhile is waited for this long. */
+const COPY_TIMEOUT_MS = 10_000;
 /** From a shim's last word to its end. */
 const SHIM_END_TIMEOUT_MS = 10_000;
 const POLL_MS = 5;
@@ -50,6 +52,8 @@ const SHORT_ID_LENGTH = 12;
 export const REMOVED_PREFIX = '.removed-';
 
 export interface LifeHooks {
+  /** Until nobody else has the container's layers mounted. */
+  beforeStart(): Promise<void>;
   onExit(): void;
   onRemoved(): void;
 }
@@ -136,6 +140,12 @@ export class ContainerLife {
 
   async start(): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
+    await withDeadline(
+      this.#context.clock,
+      COPY_TIMEOUT_MS,
+      `copying files of container ${this.shortId}`,
+      this.#hooks.beforeStart(),
+    );
     if (this.#phase !== 'created') {
       throw new SwarmError('conflict', `container ${this.shortId} is running already`);
     }

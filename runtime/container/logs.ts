@@ -1,28 +1,21 @@
 /**
- * Reads a container's log while the shim writes it: numbered files of frames (format in
- * runtime/shim/log.h), the highest number being written, old ones vanishing. Memory is bounded by
- * one window whatever the log's size. Writes nothing; a torn last frame counts as not yet there.
+ * Reads a container's log while the shim writes it: numbered files of records (logFormats.ts), the
+ * highest number being written, old ones vanishing. Memory is bounded by one window whatever the
+ * log's size. Writes nothing; a torn last record counts as not yet there.
  */
-import { type FSWatcher, watch } from 'node:fs';
+import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs';
 import { type FileHandle, open, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import type { Signal } from '../../base/queue.ts';
+import type { LogFormat } from './logFormats.ts';
 import type { LogQuery, LogRecord } from './types.ts';
 
-const HEADER_BYTES = 16;
-const TRAILER_BYTES = 4;
-const EXTRA_BYTES = HEADER_BYTES + TRAILER_BYTES;
-const VERSION = 1;
-const STREAMS = ['stdout', 'stderr'] as const;
-const FLAG_PARTIAL = 1;
-/** The shim's line buffer: no frame holds more. */
-const DATA_MAX_BYTES = 16 * 1024;
-const WINDOW_BYTES = 64 * 1024;
 /** Where the kernel gives no more inotify watches, a followed log is looked at this often. */
 const LOOK_AGAIN_MS = 500;
 
 export interface LogSource {
+  readonly format: LogFormat;
   readonly clock: Clock;
   /** Nothing more will be written. */
   isOver(): boolean;
@@ -30,46 +23,21 @@ export interface LogSource {
   readonly changed: Signal;
 }
 
-/** One record as the shim frames it; for tests that play the shim. */
-export function encodeLogRecord(record: LogRecord): Uint8Array {
-  const length = record.data.length;
-  const frame = Buffer.alloc(EXTRA_BYTES + length);
-  frame.writeUInt32LE(length, 0);
-  frame.writeUInt8(VERSION, 4);
-  frame.writeUInt8(STREAMS.indexOf(record.stream) + 1, 5);
-  frame.writeUInt8(record.partial ? FLAG_PARTIAL : 0, 6);
-  frame.writeBigUInt64LE(record.timeNs, 8);
-  frame.set(record.data, HEADER_BYTES);
-  frame.writeUInt32LE(length, HEADER_BYTES + length);
-  return frame;
+/** The number of the file that was written last; 1 before there is one. */
+export function newestLogNumber(dir: string): number {
+  return existsSync(dir) ? (numbersAmong(readdirSync(dir)).at(-1) ?? 1) : 1;
 }
 
 export function logFileName(number: number): string {
   return `${String(number).padStart(8, '0')}.log`;
 }
 
-/** The whole frame at `at`; undefined when it is not (yet) all there or no frame. */
-function frameAt(bytes: Buffer, at: number): { record: LogRecord; next: number } | undefined {
-  if (at + EXTRA_BYTES > bytes.length) return undefined;
-  const length = bytes.readUInt32LE(at);
-  const next = at + EXTRA_BYTES + length;
-  if (length > DATA_MAX_BYTES || next > bytes.length) return undefined;
-  const stream = STREAMS[bytes[at + 5] - 1];
-  if (bytes[at + 4] !== VERSION || stream === undefined) return undefined;
-  if (bytes.readUInt32LE(next - TRAILER_BYTES) !== length) return undefined;
-  const record: LogRecord = {
-    timeNs: bytes.readBigUInt64LE(at + 8),
-    stream,
-    // Copied: the window is used again.
-    data: Uint8Array.prototype.slice.call(bytes, at + HEADER_BYTES, next - TRAILER_BYTES),
-    partial: (bytes[at + 6] & FLAG_PARTIAL) !== 0,
-  };
-  return { record, next };
+async function listNumbers(dir: string): Promise<number[]> {
+  return numbersAmong((await readdir(dir).catch(ignoreMissing)) ?? []);
 }
 
-async function listNumbers(dir: string): Promise<number[]> {
-  const names = await readdir(dir).catch(ignoreMissing);
-  return (names ?? [])
+function numbersAmong(names: readonly string[]): number[] {
+  return names
     .filter((name) => /^\d+\.log$/.test(name))
     .map((name) => Number.parseInt(name, 10))
     .sort((left, right) => left - right);
@@ -85,26 +53,36 @@ interface Position {
   readonly offset: number;
 }
 
-/** The frames of one file from an offset on, and how far they went. */
+/** The records of one file from an offset on, and how far they went. */
 class FileReader {
   readonly #file: FileHandle;
-  readonly #window = Buffer.alloc(WINDOW_BYTES);
+  readonly #format: LogFormat;
+  readonly #window: Buffer;
   #offset: number;
 
-  constructor(file: FileHandle, offset: number) {
+  constructor(file: FileHandle, format: LogFormat, offset: number) {
     this.#file = file;
+    this.#format = format;
+    this.#window = Buffer.alloc(format.windowBytes);
     this.#offset = offset;
   }
 
-  /** The next frames, as many as one window holds; none at the present end (or a torn frame). */
-  async next(): Promise<readonly LogRecord[]> {
-    const { bytesRead } = await this.#file.read(this.#window, 0, WINDOW_BYTES, this.#offset);
+  /** Up to where it has read. */
+  get offset(): number {
+    return this.#offset;
+  }
+
+  /** The next records, as many as one window holds; none at the present end (or a torn one). */
+  async next(endOffset: number): Promise<readonly LogRecord[]> {
+    const wanted = Math.min(this.#window.length, endOffset - this.#offset);
+    if (wanted <= 0) return [];
+    const { bytesRead } = await this.#file.read(this.#window, 0, wanted, this.#offset);
     const bytes = this.#window.subarray(0, bytesRead);
     const records: LogRecord[] = [];
     let at = 0;
-    for (let frame = frameAt(bytes, at); frame !== undefined; frame = frameAt(bytes, at)) {
-      records.push(frame.record);
-      at = frame.next;
+    for (let found = this.#format.at(bytes, at); found; found = this.#format.at(bytes, at)) {
+      records.push(found.record);
+      at = found.next;
     }
     this.#offset += at;
     return records;
@@ -114,6 +92,7 @@ class FileReader {
 /** Where reading must start to give the last `count` records that `accept` takes. */
 async function findTail(
   dir: string,
+  format: LogFormat,
   count: number,
   accept: (record: LogRecord) => boolean,
 ): Promise<Position | undefined> {
@@ -123,24 +102,24 @@ async function findTail(
     const file = await open(join(dir, logFileName(number))).catch(ignoreMissing);
     if (file === undefined) break; // rotated away: nothing older is there either
     try {
-      let end = await lastWholeEnd(file);
+      let end = await lastWholeEnd(file, format);
       start ??= { number, offset: end };
       while (end > 0 && wanted > 0) {
-        const windowStart = Math.max(0, end - WINDOW_BYTES);
+        const windowStart = Math.max(0, end - format.windowBytes);
         const window = Buffer.alloc(end - windowStart);
         await file.read(window, 0, window.length, windowStart);
         for (let at = window.length; wanted > 0; ) {
-          const from = at < EXTRA_BYTES ? -1 : at - EXTRA_BYTES - window.readUInt32LE(at - 4);
-          const frame = from < 0 ? undefined : frameAt(window, from);
-          if (frame === undefined) break;
-          if (accept(frame.record)) {
+          const from = format.startBefore(window, at, windowStart === 0);
+          const found = from < 0 ? undefined : format.at(window, from);
+          if (found === undefined) break;
+          if (accept(found.record)) {
             wanted -= 1;
             start = { number, offset: windowStart + from };
           }
           at = from;
           end = windowStart + from;
         }
-        // A window without a frame at its end: damaged there (a power failure); it starts after.
+        // A window without a record at its end: damaged there (a power failure); it starts after.
         if (end === windowStart + window.length) return start;
       }
     } finally {
@@ -151,24 +130,17 @@ async function findTail(
   return start;
 }
 
-/** The end of the last whole frame: the file's, unless the shim is just writing one. */
-async function lastWholeEnd(file: FileHandle): Promise<number> {
+/** The end of the last whole record: the file's, unless the shim is just writing one. */
+async function lastWholeEnd(file: FileHandle, format: LogFormat): Promise<number> {
   const { size } = await file.stat();
-  const window = Buffer.alloc(Math.min(size, DATA_MAX_BYTES + EXTRA_BYTES));
+  if (size === 0) return 0;
+  const window = Buffer.alloc(Math.min(size, format.windowBytes));
   await file.read(window, 0, window.length, size - window.length);
-  const length = window.length < EXTRA_BYTES ? -1 : window.readUInt32LE(window.length - 4);
-  const from = window.length - EXTRA_BYTES - length;
-  const isWhole = length >= 0 && from >= 0 && frameAt(window, from)?.next === window.length;
-  if (isWhole || size === 0) return size;
-  const reader = Buffer.alloc(WINDOW_BYTES);
-  for (let end = 0; ; ) {
-    const { bytesRead } = await file.read(reader, 0, WINDOW_BYTES, end);
-    const bytes = reader.subarray(0, bytesRead);
-    let at = 0;
-    for (let frame = frameAt(bytes, at); frame; frame = frameAt(bytes, at)) at = frame.next;
-    if (at === 0) return end;
-    end += at;
-  }
+  const from = format.startBefore(window, window.length, window.length === size);
+  if (from >= 0 && format.at(window, from)?.next === window.length) return size;
+  const reader = new FileReader(file, format, 0);
+  while ((await reader.next(size)).length > 0);
+  return reader.offset;
 }
 
 /** Wakes a reader that waits for more: the directory changed, the container ended, or abort. */
@@ -239,8 +211,9 @@ export async function* readLogs(
     (query.untilNs === undefined || record.timeNs <= query.untilNs);
   const waker = query.follow === true ? new Waker(dir, source, query.signal) : undefined;
   try {
+    const count = Math.max(0, query.tail ?? 0);
     const start =
-      query.tail === undefined ? undefined : await findTail(dir, Math.max(0, query.tail), accept);
+      query.tail === undefined ? undefined : await findTail(dir, source.format, count, accept);
     for await (const record of readFrom(dir, start, source, waker, query.signal)) {
       if (query.untilNs !== undefined && record.timeNs > query.untilNs) return;
       if (accept(record)) yield record;
@@ -288,16 +261,17 @@ async function* readFile(
   const file = await open(join(dir, logFileName(number))).catch(ignoreMissing);
   if (file === undefined) return;
   try {
-    const reader = new FileReader(file, offset);
+    const reader = new FileReader(file, source.format, offset);
     // Without follow, what is written after this point is left out.
-    let bytesLeft = waker === undefined ? (await file.stat()).size - offset : Infinity;
+    const end = waker === undefined ? (await file.stat()).size : Infinity;
     for (;;) {
       // Asked before reading: what was written before the end is then surely read.
       const isLast = source.isOver() || (await listNumbers(dir)).some((other) => other > number);
-      for (let records = await reader.next(); records.length > 0; records = await reader.next()) {
+      for (;;) {
+        const records = await reader.next(end);
+        if (records.length === 0) break;
         for (const record of records) {
-          bytesLeft -= record.data.length + EXTRA_BYTES;
-          if (bytesLeft < 0 || signal?.aborted === true) return;
+          if (signal?.aborted === true) return;
           yield record;
         }
       }

@@ -9,12 +9,13 @@ import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { parseResourceLimit } from './resourceLimits.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
-import { addFileSystem } from './specFiles.ts';
+import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
 
 export interface LaunchSpec {
@@ -33,11 +34,12 @@ const FLAG = {
   init: 64,
   hostPid: 128,
   hostIpc: 256,
+  hold: 512,
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 const DEFAULT_LOG_FILES = 5;
-const FIRST_LOG_FILE = 1;
+const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
 const OOM_SCORE_MAX = 1000;
@@ -59,7 +61,8 @@ export function buildSpec(
     TAG.logLimits,
     BigInt(config.log.maxSizeBytes ?? DEFAULT_LOG_BYTES),
     config.log.maxFiles ?? DEFAULT_LOG_FILES,
-    FIRST_LOG_FILE,
+    newestLogNumber(join(paths.dataDir, LOG_DIR)),
+    LOG_FORMATS[config.log.driver ?? 'local'],
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);
@@ -228,6 +231,17 @@ function addPrivileges(
   if (!isPrivileged && config.seccomp !== 'unconfined') {
     writer.add(TAG.seccomp, seccompProgram(own));
   }
+}
+
+/** For looking into the container while it does not run: its layers and what is bound into it. */
+export function buildHoldSpec(config: ContainerConfig, paths: ContainerPaths): Uint8Array {
+  const writer = new SpecWriter();
+  // Any directory will do to mount on: the namespace is the holder's own.
+  writer.add(TAG.execDir, paths.dataDir);
+  writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
+  addLayers(writer, config, paths);
+  addBinds(writer, config.mounts);
+  return writer.finish();
 }
 
 /** For a further program in the running container. SwarmError invalid as for buildSpec. */

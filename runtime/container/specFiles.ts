@@ -25,6 +25,23 @@ const IN_PLACE = 1;
 /** Processors do not change while the daemon runs. */
 let hostMasks: readonly string[] | undefined;
 
+/** The topmost first, the writable one last. */
+export function addLayers(
+  writer: SpecWriter,
+  config: ContainerConfig,
+  paths: ContainerPaths,
+): void {
+  for (const layer of config.layers.toReversed()) writer.add(TAG.lower, layer);
+  writer.add(TAG.upper, join(paths.dataDir, UPPER_DIR), join(paths.dataDir, WORK_DIR));
+}
+
+/** Only what has a place on the host; each without what the host mounts later. */
+export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[]): void {
+  for (const mount of parentsFirst(mounts)) {
+    if (mount.type === 'bind') addMount(writer, { ...mount, propagation: 'rprivate' });
+  }
+}
+
 /** In the order the shim carries it out. */
 export function addFileSystem(
   writer: SpecWriter,
@@ -33,8 +50,7 @@ export function addFileSystem(
   hierarchies: readonly CgroupHierarchy[],
   devices: readonly DeviceNode[],
 ): void {
-  for (const layer of config.layers.toReversed()) writer.add(TAG.lower, layer);
-  writer.add(TAG.upper, join(paths.dataDir, UPPER_DIR), join(paths.dataDir, WORK_DIR));
+  addLayers(writer, config, paths);
   const isPrivileged = config.privileged === true;
   addDefaultMounts(writer, config, isPrivileged);
   addCgroupMounts(writer, hierarchies, isPrivileged);

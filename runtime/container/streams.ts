@@ -8,8 +8,11 @@ import { Readable, type Writable } from 'node:stream';
 import { close, makePipe } from '../sys/libc.ts';
 import type { Streams } from './types.ts';
 
-/** What Docker keeps for a client that does not read. */
-const CAPACITY_BYTES = 1024 * 1024;
+/**
+ * For a client that does not read; Docker keeps 1 MB. As much again is kept free for what a program
+ * leaves when it ends (streams.h).
+ */
+const CAPACITY_BYTES = 512 * 1024;
 const STDIN = 1;
 const STDOUT = 2;
 const STDERR = 4;

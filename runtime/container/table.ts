@@ -43,6 +43,8 @@ export interface ContainerTableOptions {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Told each time a container has been started: its shim is there and answers. */
+  readonly onStart?: (container: Container) => void;
   /** Told once for each container that ends while the table is open. */
   readonly onExit?: (container: Container) => void;
 }
@@ -101,6 +103,7 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      onStart: (container) => options.onStart?.(container),
       onExit: (container) => {
         if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
       },

@@ -189,7 +189,7 @@ export interface Streams {
    * closes an exec's standard input; the container's only with stdinOnce; never a terminal.
    */
   readonly stdin: Writable | undefined;
-  /** An exec's ends only when its exit code is known. Read it: 1 MiB is kept, then it waits. */
+  /** An exec's ends only when its exit code is known. Read it: 512 KiB are kept, then it waits. */
   readonly stdout: Readable;
   readonly stderr: Readable;
   /** Lets go without touching the program. */
@@ -258,6 +258,21 @@ export interface DetailedStats extends ContainerStats {
   >;
 }
 
+export interface FileStat {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** st_mode. */
+  readonly mode: number;
+  readonly modifiedAtMs: number;
+  /** '' unless a symbolic link. */
+  readonly linkTarget: string;
+}
+
+export interface FileChange {
+  readonly path: string;
+  readonly kind: 'modified' | 'added' | 'deleted';
+}
+
 export interface Container {
   readonly config: ContainerConfig;
   readonly state: ContainerState;
@@ -296,54 +311,46 @@ export interface Container {
   /** Of the container's terminal. */
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
-  /** Live limits; only the given ones change. Kept in config. SwarmError invalid as the kernel. */
+  /**
+   * Live limits; only the given ones change. Kept in config. SwarmError invalid for what the kernel
+   * does not take.
+   */
   update(resources: ContainerResources): Promise<void>;
   detailedStats(): Promise<DetailedStats>;
+  /** Writable layer against the image. */
+  changes(): Promise<readonly FileChange[]>;
+  /**
+   * Links on the way lead where they lead inside the container; a link itself is told with where it
+   * ends ('dir/' and 'dir/.' mean what it leads to). SwarmError not_found with the path.
+   */
+  statPath(path: string): Promise<FileStat>;
+  /**
+   * A tar of the file or directory, named by its last component ('.' for 'dir/.'). Running or not;
+   * destroy the stream when it is not read to its end.
+   */
+  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }>;
+  /**
+   * Unpacks an uncompressed tar into the existing directory `path`. SwarmError not_found without
+   * it, forbidden where it is read-only, invalid for what the archive may not do. `copyUidGid`:
+   * everything belongs to the container's user.
+   */
+  writeArchive(
+    path: string,
+    tar: Readable,
+    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
+  ): Promise<void>;
+  /** The whole root as tar, without what is mounted in it. */
+  exportRoot(): Readable;
+  /** Bytes in the writable layer. */
+  writableBytes(): Promise<number>;
   /** Host pids of every process in it. */
   processes(): Promise<readonly number[]>;
   /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
   remove(): Promise<void>;
 }
 
-// ---- being built: what Container gains; the container room folds it into Container ------------
-
-export interface FileStat {
-  readonly name: string;
-  readonly sizeBytes: number;
-  /** st_mode. */
-  readonly mode: number;
-  readonly modifiedAtMs: number;
-  /** '' unless a symbolic link. */
-  readonly linkTarget: string;
-}
-
-export interface FileChange {
-  readonly path: string;
-  readonly kind: 'modified' | 'added' | 'deleted';
-}
-
-/**
- * What a container can besides: `start()` works again after an end (a restart: same id, writable
- * layer and logs kept; `exit` is undefined while it runs), and `paused` tells a frozen one.
- */
-export interface InteractiveContainer extends Container {
-  /** Writable layer against the image. */
-  changes(): Promise<readonly FileChange[]>;
-  /** Follows links inside the container's root, never out of it. not_found with the path. */
-  statPath(path: string): Promise<FileStat>;
-  /** A tar of the file or directory, named by its last component. Running or not. */
-  readArchive(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }>;
-  /** Unpacks an uncompressed tar into the existing directory `path`. */
-  writeArchive(
-    path: string,
-    tar: Readable,
-    options: { readonly noOverwriteDirNonDir: boolean; readonly copyUidGid: boolean },
-  ): Promise<void>;
-  /** The whole root as tar. */
-  exportRoot(): Readable;
-  /** Bytes in the writable layer. */
-  writableBytes(): Promise<number>;
-}
+/** The same; the name that its users had while it was being built. */
+export type InteractiveContainer = Container;
 
 export interface ContainerTable {
   /** Writes the configuration and prepares directories; nothing runs yet. */

@@ -85,7 +85,7 @@ export class Arrivals {
       const [layer] = files;
       await blobs.adopt(layer.path, layer.digest);
       // The newest file's time, not now: the same file system is the same image on every host.
-      const facts = await layers.ensure(layer.digest, blobs.path(layer.digest));
+      const facts = await layers.ensure(layer.digest, blobs.path(layer.digest), false);
       const config = importConfig(layer.digest, facts.newestMs, changes);
       const id = await blobs.put(config);
       const manifest = await blobs.put(
@@ -119,14 +119,21 @@ export class Arrivals {
     }
   }
 
-  /** Unpacks what is missing and names the images, all of them or none. */
-  async addAll(arrived: readonly Arrived[], tell: Tell, signal?: AbortSignal): Promise<Image[]> {
-    const { blobs, layers, catalog, clock } = this.#parts;
+  /**
+   * Unpacks what is missing and names the images, all of them or none. With `unsyncedBoot` they are
+   * noted as not on disk yet; else they are.
+   */
+  async addAll(
+    arrived: readonly Arrived[],
+    tell: Tell,
+    more: { readonly signal?: AbortSignal | undefined; readonly unsyncedBoot?: string } = {},
+  ): Promise<Image[]> {
+    const { blobs, layers, catalog, clock, jobs, directory } = this.#parts;
     const records: ImageRecord[] = [];
     for (const image of arrived) {
       const { config, diffIds } = parseConfig(await blobs.readDocument(image.id));
       const layerBlobs = image.layers.map((layer) => layer.digest);
-      await this.unpackAll(diffIds, layerBlobs, tell, signal);
+      await this.unpackAll(diffIds, layerBlobs, tell, { signal: more.signal, durable: false });
       const sizes = diffIds.map((diffId) => layers.facts(diffId)?.sizeBytes ?? 0);
       records.push({
         id: image.id,
@@ -141,15 +148,18 @@ export class Arrivals {
         doomed: false,
       });
     }
+    if (more.unsyncedBoot === undefined) await jobs.sync(directory);
     await catalog.change((draft) => {
       records.forEach((record, at) => {
         const { tags } = arrived[at];
+        const isNew = !draft.images.has(record.id);
         const isNamed = tags.some((tag) => draft.tags.get(tag) !== record.id);
         const merged = mergeRecord(draft.images.get(record.id), record);
         const taggedAtMs = isNamed ? clock.wallMs() : merged.taggedAtMs;
         draft.images.set(record.id, {
           ...merged,
           ...(taggedAtMs === undefined ? {} : { taggedAtMs }),
+          ...(isNew && more.unsyncedBoot !== undefined ? { unsyncedBoot: more.unsyncedBoot } : {}),
         });
         for (const tag of tags) draft.tags.set(tag, record.id);
       });
@@ -161,15 +171,15 @@ export class Arrivals {
     diffIds: readonly string[],
     blobs: readonly string[],
     tell: Tell,
-    signal?: AbortSignal,
+    more: { readonly signal?: AbortSignal | undefined; readonly durable: boolean },
   ): Promise<void> {
     const missing = diffIds
       .map((diffId, at) => ({ diffId, digest: blobs[at] }))
       .filter(({ diffId }) => this.#parts.layers.facts(diffId) === undefined);
     const outcomes = await Promise.allSettled(
       missing.map(async ({ diffId, digest }) => {
-        if (signal?.aborted === true) throw new SwarmError('cancelled', 'it was cancelled');
-        await this.unpack(diffId, digest, tell);
+        if (more.signal?.aborted === true) throw new SwarmError('cancelled', 'it was cancelled');
+        await this.unpack(diffId, digest, tell, more.durable);
       }),
     );
     for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
@@ -181,7 +191,7 @@ export class Arrivals {
     return layers.facts(diffId) !== undefined && (await blobs.has(digest));
   }
 
-  async unpack(diffId: string, digest: string, tell: Tell): Promise<void> {
+  async unpack(diffId: string, digest: string, tell: Tell, durable: boolean): Promise<void> {
     const { blobs, layers } = this.#parts;
     const id = shortId(digest);
     if (layers.facts(diffId) === undefined) {
@@ -190,7 +200,7 @@ export class Arrivals {
         throw new SwarmError('corrupt', `${blobs.path(digest)} is missing: get the image again`);
       }
       tell({ id, status: 'Extracting', currentBytes: 0, totalBytes });
-      await layers.ensure(diffId, blobs.path(digest), (currentBytes) =>
+      await layers.ensure(diffId, blobs.path(digest), durable, (currentBytes) =>
         tell({ id, status: 'Extracting', currentBytes, totalBytes }),
       );
     }

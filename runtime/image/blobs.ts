@@ -1,18 +1,21 @@
 /**
  * The content store: blobs/sha256/<hex>, each file exactly the bytes of its name. A blob arrives in
- * ingest/, is synchronised and checked by size and digest, and only then renamed into place; so a
- * blob that is there is whole. ingest/ is emptied on opening. Which blobs are kept is the store's
- * decision, not this file's.
+ * ingest/, is checked by size and digest, and only then renamed into place. It is on disk once the
+ * file system was synchronised, which the store sees to before it relies on that. ingest/ is emptied
+ * on opening. Which blobs are kept is the store's decision, not this file's.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
-import { diskError, emptyDirectory, ensureDirectory, syncDirectory } from './disk.ts';
+import { diskError, emptyDirectory, ensureDirectory } from './disk.ts';
 import { hexOf } from './reference.ts';
 
 /** Manifests and configurations; the registries' own bound on manifests is 4 MiB. */
 export const MAX_DOCUMENT_BYTES = 4 * 1024 * 1024;
+
+/** Written at a time: each write is a way to another thread and back. */
+const GATHERED_BYTES = 1024 * 1024;
 
 export class BlobStore {
   readonly #directory: string;
@@ -73,11 +76,10 @@ export class BlobStore {
     return { directory, remove: () => rm(directory, { recursive: true, force: true }) };
   }
 
-  /** Takes over a synchronised file of scratch(), whose digest was computed when it was written. */
+  /** Takes over a file of scratch(), whose digest was computed when it was written. */
   async adopt(file: string, digest: string): Promise<void> {
     if (await this.has(digest)) return;
     await rename(file, this.path(digest));
-    await syncDirectory(this.#directory);
   }
 
   /** Stores a small blob; returns its digest. */
@@ -127,6 +129,10 @@ export class BlobWriter {
   readonly #handle: Awaited<ReturnType<typeof open>>;
   #hash: Hash = createHash('sha256');
   #doneBytes = 0;
+  /** Taken in and not yet given to the kernel. */
+  #gathered: Uint8Array[] = [];
+  #gatheredBytes = 0;
+  #writing: Promise<void> = Promise.resolve();
   #open = true;
 
   private constructor(
@@ -163,21 +169,45 @@ export class BlobWriter {
         `blob ${digest} is longer than the ${sizeBytes} bytes promised`,
       );
     }
+    this.#hash.update(chunk);
+    this.#doneBytes += chunk.byteLength;
+    this.#gathered.push(chunk);
+    this.#gatheredBytes += chunk.byteLength;
+    if (this.#gatheredBytes < GATHERED_BYTES) return;
+    // The last write has to end before the next: at most two are in memory.
+    await this.#writing;
+    this.#flush();
+  }
+
+  /** Begins to write what was gathered; its failure is the next wait's. */
+  #flush(): void {
+    const chunks = this.#gathered;
+    const at = this.#doneBytes - this.#gatheredBytes;
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
+    if (chunks.length === 0) return;
+    this.#writing = this.#write(chunks, at);
+    this.#writing.catch(() => {}); // told by the wait for it
+  }
+
+  async #write(chunks: readonly Uint8Array[], from: number): Promise<void> {
+    const bytes = chunks.length === 1 ? chunks[0] : Buffer.concat(chunks);
     try {
-      for (let at = 0; at < chunk.byteLength; ) {
-        const left = chunk.byteLength - at;
-        const { bytesWritten } = await this.#handle.write(chunk, at, left, this.#doneBytes + at);
+      for (let at = 0; at < bytes.byteLength; ) {
+        const left = bytes.byteLength - at;
+        const { bytesWritten } = await this.#handle.write(bytes, at, left, from + at);
         at += bytesWritten;
       }
     } catch (error) {
       throw diskError(error, path.dirname(this.#target));
     }
-    this.#hash.update(chunk);
-    this.#doneBytes += chunk.byteLength;
   }
 
   /** Starts again from nothing. */
   async restart(): Promise<void> {
+    await this.#writing;
+    this.#gathered = [];
+    this.#gatheredBytes = 0;
     await this.#handle.truncate(0);
     this.#hash = createHash('sha256');
     this.#doneBytes = 0;
@@ -186,6 +216,9 @@ export class BlobWriter {
   /** Checks size and digest and puts the blob in place. SwarmError corrupt when they differ. */
   async commit(): Promise<void> {
     const { digest, sizeBytes } = this.#expected;
+    await this.#writing;
+    this.#flush();
+    await this.#writing;
     if (this.#doneBytes !== sizeBytes) {
       throw new SwarmError(
         'corrupt',
@@ -197,9 +230,7 @@ export class BlobWriter {
       throw new SwarmError('corrupt', `blob ${digest} arrived with other content (${found})`);
     }
     try {
-      await this.#handle.sync();
       await rename(this.#file, this.#target);
-      await syncDirectory(path.dirname(this.#target));
     } catch (error) {
       throw diskError(error, path.dirname(this.#target));
     }
@@ -209,6 +240,7 @@ export class BlobWriter {
   /** Closes, and removes what was not committed. Idempotent. */
   async abandon(): Promise<void> {
     if (!this.#open) return;
+    await this.#writing.catch(() => {}); // what it failed with was told already
     await this.#close();
     await rm(this.#file, { force: true });
   }

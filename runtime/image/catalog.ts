@@ -41,6 +41,8 @@ export interface ImageRecord {
   readonly doomed: boolean;
   /** When it last got a name; not known of images from before this was noted. */
   readonly taggedAtMs?: number;
+  /** The boot it was pulled in, as long as it may not be on disk yet; absent when it is. */
+  readonly unsyncedBoot?: string;
 }
 
 export interface CatalogState {

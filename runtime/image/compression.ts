@@ -14,6 +14,8 @@ const GZIP_MAGIC = Buffer.from([0x1f, 0x8b, 0x08]);
 const ZSTD_MAGIC = 0xfd2fb528;
 const ZSTD_SKIPPABLE_MAGIC = 0x184d2a50; // to ...5f
 export const MAGIC_BYTES = 4;
+/** Given out at a time: with less the way between threads costs more than the inflating. */
+const GUNZIP_BYTES = 256 * 1024;
 /** Fed to fzstd at a time: a block of 4 bytes may grow to 128 KiB, so at most 16 MiB at once. */
 const ZSTD_SLICE_BYTES = 512;
 /**
@@ -55,7 +57,7 @@ export async function* decompress(source: AsyncIterable<Uint8Array>): AsyncGener
     }
   }
   try {
-    if (kind === 'gzip') yield* through(watched(), zlib.createGunzip());
+    if (kind === 'gzip') yield* through(watched(), zlib.createGunzip({ chunkSize: GUNZIP_BYTES }));
     else yield* zstd(watched());
   } catch (error) {
     if (sourceFailure !== undefined) throw sourceFailure.error;

@@ -26,7 +26,9 @@ export function parseRegistryAuth(text: string): RegistryAuth | undefined {
   return credentialsOf(json as Readonly<Record<string, unknown>>);
 }
 
-/** From AuthConfig's fields; `auth` is 'user:password' in base64, as configuration files have it. */
+/**
+ * From AuthConfig's fields; `auth` is 'user:password' in base64, as configuration files have it.
+ */
 export function credentialsOf(fields: Readonly<Record<string, unknown>>): RegistryAuth | undefined {
   const text = (name: string): string => {
     const value = fields[name];

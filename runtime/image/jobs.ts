@@ -16,7 +16,15 @@ export interface UnpackJob {
   readonly blobPath: string;
   /** Must be the digest of the uncompressed bytes. */
   readonly diffId: string;
-  /** Made by the job: gets fs/ and layer.json; synchronised to disk when the job is done. */
+  /** Made by the job: gets fs/ and layer.json. */
+  readonly directory: string;
+  /** Whether it is on disk when the job is done; else a `sync` has to follow. */
+  readonly durable: boolean;
+}
+
+/** Brings all that was written to the file system of `directory` to its disk. */
+export interface SyncJob {
+  readonly kind: 'sync';
   readonly directory: string;
 }
 
@@ -50,7 +58,9 @@ export interface Ingested {
   readonly links: readonly (readonly [string, string])[];
 }
 
-export type Job = UnpackJob | IngestJob;
+export type Job = UnpackJob | IngestJob | SyncJob;
+
+export type JobResult = LayerFacts | Ingested | true;
 
 /** Main to thread. */
 export type Order =
@@ -60,7 +70,7 @@ export type Order =
 
 /** Thread to main. */
 export type Report =
-  | { readonly id: number; readonly result: LayerFacts | Ingested }
+  | { readonly id: number; readonly result: JobResult }
   | { readonly id: number; readonly error: { readonly code: string; readonly message: string } }
   | { readonly id: number; readonly taken: true }
   | { readonly id: number; readonly currentBytes: number };
@@ -75,7 +85,7 @@ const THREAD_HEAP_MIB = 256;
 const MAX_THREADS = 4;
 
 interface Pending {
-  resolve(result: LayerFacts | Ingested): void;
+  resolve(result: JobResult): void;
   reject(error: unknown): void;
   onProgress: (currentBytes: number) => void;
   taken: () => void;
@@ -101,10 +111,10 @@ class Thread {
     job: Job,
     onProgress: (currentBytes: number) => void,
     taken: () => void = () => {},
-  ): { id: number; done: Promise<LayerFacts | Ingested> } {
+  ): { id: number; done: Promise<JobResult> } {
     this.#lastId += 1;
     const id = this.#lastId;
-    const done = new Promise<LayerFacts | Ingested>((resolve, reject) => {
+    const done = new Promise<JobResult>((resolve, reject) => {
       this.#pending.set(id, { resolve, reject, onProgress, taken });
     });
     this.#idle?.cancel();
@@ -196,6 +206,10 @@ export class Jobs {
       const { done } = this.#threads[at].start(job, onProgress);
       return (await done) as LayerFacts;
     });
+  }
+
+  async sync(directory: string): Promise<void> {
+    await this.#leastBusy().start({ kind: 'sync', directory }, () => {}).done;
   }
 
   /** Feeds `source` to the thread. Errors of `source` pass through unchanged. */

@@ -1,8 +1,9 @@
 /**
  * Unpacked layers, one directory per uncompressed digest, shared by all images and containers that
  * have the layer: layers/<hex>/fs is an overlay lower directory, layers/<hex>/layer.json its facts.
- * A layer is unpacked into layers/.new-<n> by the worker thread and renamed when it is whole and on
- * disk; whiteouts concern lower layers only, so a layer's directory is the same under any image.
+ * A layer is unpacked into layers/.new-<n> by the worker thread and renamed when it is whole;
+ * whiteouts concern lower layers only, so a layer's directory is the same under any image. Who asks
+ * says whether it must be on disk then, or sees to that later.
  */
 import { readdir, readFile, rename, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -56,13 +57,14 @@ export class LayerStore {
   ensure(
     diffId: string,
     blobPath: string,
+    durable: boolean,
     onProgress: (currentBytes: number) => void = () => {},
   ): Promise<LayerFacts> {
     const there = this.#facts.get(diffId);
     if (there !== undefined) return Promise.resolve(there);
     let running = this.#underWay.get(diffId);
     if (running === undefined) {
-      running = this.#unpack(diffId, blobPath, onProgress).finally(() =>
+      running = this.#unpack(diffId, blobPath, durable, onProgress).finally(() =>
         this.#underWay.delete(diffId),
       );
       this.#underWay.set(diffId, running);
@@ -85,16 +87,17 @@ export class LayerStore {
   async #unpack(
     diffId: string,
     blobPath: string,
+    durable: boolean,
     onProgress: (currentBytes: number) => void,
   ): Promise<LayerFacts> {
     const directory = this.#temporary();
     try {
       const facts = await this.#jobs.unpack(
-        { kind: 'unpack', blobPath, diffId, directory },
+        { kind: 'unpack', blobPath, diffId, directory, durable },
         onProgress,
       );
       await rename(directory, path.join(this.#directory, hexOf(diffId)));
-      await syncDirectory(this.#directory);
+      if (durable) await syncDirectory(this.#directory);
       this.#facts.set(diffId, facts);
       return facts;
     } catch (error) {

@@ -11,6 +11,8 @@ import { DEFAULT_DOMAIN, familiarReference } from './reference.ts';
 import { MAX_FRUITLESS, RegistrySession, type SessionOptions } from './registrySession.ts';
 
 const ACCEPT = [OCI_INDEX, DOCKER_INDEX, OCI_MANIFEST, DOCKER_MANIFEST].join(', ');
+/** A fast network would otherwise keep this thread from everything else for milliseconds. */
+const TURN_BYTES = 256 * 1024;
 const MAX_TAG_PAGES = 100;
 /** `pull --all-tags` of more was not meant. */
 const MAX_TAGS = 10_000;
@@ -137,6 +139,7 @@ export class Registry {
     const continues = String(response.headers['content-range'] ?? '').startsWith(`bytes ${from}-`);
     if (from > 0 && !(response.status === 206 && continues)) await writer.restart();
     const { body } = response;
+    let turnEnd = from + TURN_BYTES;
     try {
       for (;;) {
         const next = await nextChunk(body, response);
@@ -144,6 +147,9 @@ export class Registry {
         if (next === undefined) break;
         await writer.append(next);
         onProgress(writer.doneBytes);
+        if (writer.doneBytes < turnEnd) continue;
+        turnEnd = writer.doneBytes + TURN_BYTES;
+        await new Promise<void>((resolve) => setImmediate(resolve));
       }
     } finally {
       body.destroy();

@@ -48,6 +48,7 @@ import type {
   ResolveOptions,
   TransferOptions,
 } from './types.ts';
+import { Unsynced } from './unsynced.ts';
 import { freedBy, imageUsage } from './usage.ts';
 
 export interface ImageStoreOptions {
@@ -78,7 +79,9 @@ export async function openImageStore(options: ImageStoreOptions): Promise<ImageS
   const blobs = await BlobStore.open(directory);
   const jobs = new Jobs(options.clock);
   const layers = await LayerStore.open(directory, jobs, options.log);
-  const store = new Store(directory, options, catalog, blobs, layers, jobs);
+  const unsynced = new Unsynced(directory, catalog, jobs, options.log);
+  await unsynced.dropLost();
+  const store = new Store(directory, options, catalog, blobs, layers, jobs, unsynced);
   await store.sweep();
   return store;
 }
@@ -96,6 +99,7 @@ class Store implements ImageStore {
   readonly #remote: RemoteImages;
   readonly #leases = new Leases();
   readonly #events = new Signal<ImageEvent>();
+  readonly #unsynced: Unsynced;
   /** Image id -> containers that use it. */
   readonly #holds = new Map<string, Set<string>>();
 
@@ -106,7 +110,9 @@ class Store implements ImageStore {
     blobs: BlobStore,
     layers: LayerStore,
     jobs: Jobs,
+    unsynced: Unsynced,
   ) {
+    this.#unsynced = unsynced;
     this.#directory = directory;
     this.#options = options;
     this.#log = options.log;
@@ -120,7 +126,7 @@ class Store implements ImageStore {
     this.#puller = new Puller({
       blobs,
       parallel: options.parallelDownloads || PARALLEL_DOWNLOADS,
-      unpack: (diffId, digest, tell) => this.#arrivals.unpack(diffId, digest, tell),
+      unpack: (diffId, digest, tell) => this.#arrivals.unpack(diffId, digest, tell, false),
       isReady: (diffId, digest) => this.#arrivals.isReady(diffId, digest),
     });
   }
@@ -141,7 +147,9 @@ class Store implements ImageStore {
     const record = this.#record(imageId);
     if (record.diffIds.some((diffId) => this.#layers.facts(diffId) === undefined)) {
       const { diffIds, layers } = record;
-      await this.#leases.during(() => this.#arrivals.unpackAll(diffIds, layers, () => {}));
+      await this.#leases.during(() =>
+        this.#arrivals.unpackAll(diffIds, layers, () => {}, { durable: true }),
+      );
     }
     const hiding = record.diffIds.findLastIndex(
       (diffId) => this.#layers.facts(diffId)?.opaqueRoot === true,
@@ -196,7 +204,11 @@ class Store implements ImageStore {
         tags: reference.digest === undefined ? [fullTag(reference)] : [],
         pulledAs: [`${repositoryOf(reference)}@${pulled.root}`],
       };
-      const [added] = await this.#arrivals.addAll([arrived], () => {}, options.signal);
+      const [added] = await this.#arrivals.addAll([arrived], () => {}, {
+        signal: options.signal,
+        unsyncedBoot: this.#unsynced.boot,
+      });
+      this.#unsynced.syncSoon();
       end(pulled.root, before?.id !== added.id);
       return added;
     });
@@ -382,8 +394,9 @@ class Store implements ImageStore {
     };
   }
 
-  close(): Promise<void> {
-    return this.#jobs.close();
+  async close(): Promise<void> {
+    await this.#jobs.close();
+    await this.#unsynced.ended();
   }
 
   /** Removes what the catalog does not name, when nothing is arriving. */

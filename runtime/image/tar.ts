@@ -43,6 +43,9 @@ export interface TarEntry {
 const MAX_XATTR_BYTES = 1024 * 1024;
 const MAX_NAME_BYTES = 4096; // PATH_MAX
 const MODE_BITS = 0o7777;
+const HEADER_BYTES = 512;
+/** Of an archive being written, before its reader has taken them. */
+const MAX_AHEAD_BYTES = 1024 * 1024;
 const XATTR_KEY = 'SCHILY.xattr.';
 
 interface RawHeader {
@@ -286,9 +289,20 @@ export async function* writeTar(
   inputs: Iterable<TarInput> | AsyncIterable<TarInput>,
 ): AsyncGenerator<Uint8Array> {
   const writer = pack() as unknown as Packer;
+  let aheadBytes = 0;
+  let wake = (): void => {};
   const feed = async (): Promise<void> => {
     try {
-      for await (const input of inputs) await writeEntry(writer, input);
+      for await (const input of inputs) {
+        await writeEntry(writer, input);
+        aheadBytes += HEADER_BYTES + (input.body instanceof Uint8Array ? input.body.byteLength : 0);
+        // Entries without a streamed body are taken however slowly the archive is read.
+        while (aheadBytes > MAX_AHEAD_BYTES && !writer.destroyed) {
+          await new Promise<void>((resolve) => {
+            wake = resolve;
+          });
+        }
+      }
       writer.finalize();
     } catch (error) {
       writer.destroy(error instanceof Error ? error : new Error(messageOf(error)));
@@ -296,10 +310,15 @@ export async function* writeTar(
   };
   const fed = feed();
   try {
-    yield* writer;
+    for await (const chunk of writer) {
+      yield chunk;
+      aheadBytes = Math.max(0, aheadBytes - chunk.byteLength);
+      wake();
+    }
     await fed;
   } finally {
     if (!writer.destroyed) writer.destroy();
+    wake();
   }
 }
 

@@ -16,6 +16,7 @@ import type {
   IngestedFile,
   IngestJob,
   Job,
+  JobResult,
   LayerFacts,
   Order,
   Report,
@@ -64,14 +65,34 @@ port.on('message', (order: Order) => {
 
 async function run(id: number, job: Job): Promise<void> {
   try {
-    const result = job.kind === 'unpack' ? await unpack(id, job) : await ingest(id, job);
-    report({ id, result });
+    report({ id, result: await resultOf(id, job) });
   } catch (error) {
     const told = diskError(error, job.directory);
     const code = told instanceof SwarmError ? told.code : 'internal';
     report({ id, error: { code, message: messageOf(told) } });
   } finally {
     feeds.delete(id);
+  }
+}
+
+function resultOf(id: number, job: Job): Promise<JobResult> {
+  switch (job.kind) {
+    case 'unpack':
+      return unpack(id, job);
+    case 'ingest':
+      return ingest(id, job);
+    case 'sync':
+      syncFileSystem(job.directory);
+      return Promise.resolve(true);
+  }
+}
+
+function syncFileSystem(directory: string): void {
+  const fd = fs.openSync(directory, 'r');
+  try {
+    check(syncfs(fd), `write ${directory} to disk`);
+  } finally {
+    fs.closeSync(fd);
   }
 }
 
@@ -126,12 +147,7 @@ async function unpack(id: number, job: UnpackJob): Promise<LayerFacts> {
     opaqueRoot: unpacker.opaqueRoot,
   };
   fs.writeFileSync(`${job.directory}/layer.json`, JSON.stringify(facts));
-  const fd = fs.openSync(job.directory, 'r');
-  try {
-    check(syncfs(fd), 'write the layer to disk');
-  } finally {
-    fs.closeSync(fd);
-  }
+  if (job.durable) syncFileSystem(job.directory);
   return facts;
 }
 
@@ -190,7 +206,6 @@ async function writeFile(
       }
       sizeBytes += chunk.byteLength;
     }
-    fs.fsyncSync(fd);
   } finally {
     fs.closeSync(fd);
   }

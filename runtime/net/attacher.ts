@@ -10,6 +10,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { close } from '../sys/libc.ts';
 import { NETLINK_ROUTE, NetlinkSocket } from '../sys/netlink.ts';
 import {
   isNamespace,
@@ -22,7 +23,7 @@ import { gatewaySubnet } from './addresses.ts';
 import { DEFAULT_BRIDGE } from './bridge.ts';
 import type { Bridges } from './bridges.ts';
 import { ContainerDns, type DnsSubject } from './containerDns.ts';
-import type { DnsServer } from './dnsServer.ts';
+import type { DnsServer, DnsSockets, KeptSockets } from './dnsServer.ts';
 import { removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
 import type { Forward } from './hostTable.ts';
@@ -143,7 +144,8 @@ export class Attacher {
   }
 
   /** Serves what an earlier daemon attached; a record whose namespace is gone is dropped. */
-  async adopt(): Promise<void> {
+  async adopt(kept: readonly KeptSockets[]): Promise<void> {
+    const unused = new Map(kept.map((one) => [one.containerId, one]));
     const { records, log, namespacePath, overlays, bridges } = this.#options;
     for (const [containerId, record] of records.load(log)) {
       const path = namespacePath(containerId);
@@ -153,8 +155,13 @@ export class Attacher {
             kind === 'gateway' ||
             (kind === 'overlay' ? overlays.has(networkId) : bridges.find(networkId) !== undefined),
         );
-        if (isNamespace(path) && known) await this.#adoptOne(record, path);
-        else this.#forget(containerId);
+        if (isNamespace(path) && known) {
+          const sockets = { port: record.dnsPort, kept: unused.get(containerId) };
+          unused.delete(containerId);
+          await this.#adoptOne(record, path, sockets);
+        } else {
+          this.#forget(containerId);
+        }
       } catch (error) {
         log.error('container network could not be adopted', {
           containerId,
@@ -163,14 +170,20 @@ export class Attacher {
         this.#forget(containerId);
       }
     }
+    for (const { udp, tcp } of unused.values()) for (const fd of [udp, tcp]) close(fd);
   }
 
-  async #adoptOne(record: AttachmentRecord, path: string): Promise<void> {
+  /** Copies, for whoever keeps them open beyond this process. */
+  sockets(containerId: string): readonly number[] {
+    return this.#held.get(containerId)?.dns.copies() ?? [];
+  }
+
+  async #adoptOne(record: AttachmentRecord, path: string, sockets: DnsSockets): Promise<void> {
     const { containerId, name = '' } = record.request;
     const namespace = this.#options.door.open(path);
     try {
       const subject = this.#dnsSubject(record.request);
-      const dns = await this.#dns.adopt(namespace, subject, { port: record.dnsPort });
+      const dns = await this.#dns.adopt(namespace, subject, sockets);
       this.#held.set(containerId, { record, dns });
     } finally {
       namespace.close();

@@ -5,9 +5,6 @@
  * is shut in the gateway's table.
  */
 import { SwarmError } from '../../base/errors.ts';
-import { endpointMac } from './addresses.ts';
-import type { FabricBuilder } from './fabric.ts';
-import { linkName } from './overlay.ts';
 import {
   checkedAddress,
   choosePool,
@@ -18,7 +15,10 @@ import {
   parseRange,
   rangeCovers,
   rangesOverlap,
-} from './subnets.ts';
+} from '../../base/ipRange.ts';
+import { endpointMac } from './addresses.ts';
+import type { FabricBuilder } from './fabric.ts';
+import { linkName } from './overlay.ts';
 import type { BridgeNetwork } from './types.ts';
 
 export const DEFAULT_BRIDGE = 'bridge';

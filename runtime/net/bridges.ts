@@ -4,9 +4,10 @@
  * are given out here. What they look like is in bridge.ts; the gateway applies it.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { canonicalAddress } from '../../base/ipAddress.ts';
+import { checkedAddress, freeIn, parseRange, uniqueLocalSubnet } from '../../base/ipRange.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import { canonicalAddress } from '../sys/ipAddress.ts';
 import { enableIpv6, hasIpv6Support, setNetSysctl } from '../sys/netns.ts';
 import { addBridge, deleteLink, isolatePort, setLink } from '../sys/rtnetlink.ts';
 import { endpointMac } from './addresses.ts';
@@ -22,7 +23,6 @@ import {
 } from './bridge.ts';
 import type { Space } from './space.ts';
 import type { BridgeRecord, Records } from './state.ts';
-import { addressText, checkedAddress, freeIn, parseRange } from './subnets.ts';
 import type { BridgeNetwork, EndpointRequest } from './types.ts';
 
 const ID_BYTES = 32;
@@ -74,7 +74,7 @@ export class Bridges {
     const network = fillBridge(
       { networkId, name: DEFAULT_BRIDGE, subnets: [], internal: false, options: {} },
       this.#allTaken(taken()),
-      this.#randomIpv6(),
+      uniqueLocalSubnet(networkId),
     );
     records.save(networkId, { format: 1, network });
     this.#held.set(networkId, { network, ports: new Map() });
@@ -110,14 +110,6 @@ export class Bridges {
     return { networks: [...ours, ...others.networks], routes: others.routes };
   }
 
-  /** A /64 of a random unique local /48 (RFC 4193). */
-  #randomIpv6(): string {
-    const bytes = Buffer.alloc(16);
-    bytes[0] = 0xfd;
-    bytes.set(this.#options.random.bytes(5), 1);
-    return `${addressText(BigInt(`0x${bytes.toString('hex')}`), 128)}/64`;
-  }
-
   create(wanted: BridgeNetwork, space: Space): BridgeNetwork {
     const { networkId, name } = wanted;
     if (this.#held.has(networkId)) {
@@ -134,7 +126,7 @@ export class Bridges {
       throw new SwarmError('conflict', `networks have same bridge name: ${link} is another's`);
     }
     const taken = this.#allTaken(this.#options.taken());
-    const network = fillBridge(wanted, taken, this.#randomIpv6());
+    const network = fillBridge(wanted, taken, uniqueLocalSubnet(networkId));
     this.#held.set(networkId, { network, ports: new Map() });
     try {
       this.ensureLinks(space);

@@ -4,7 +4,7 @@
  * this: its connections end with the container.
  */
 import { SwarmError } from '../../base/errors.ts';
-import { ipText } from '../sys/ipAddress.ts';
+import { ipText } from '../../base/ipAddress.ts';
 import {
   decodeAttributes,
   NETLINK_NETFILTER,

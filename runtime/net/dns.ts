@@ -5,8 +5,8 @@
  * This file is dns-packet's only door.
  */
 import dnsPacket, { type Answer, type Packet } from 'dns-packet';
+import { ipText } from '../../base/ipAddress.ts';
 import type { Random } from '../../base/random.ts';
-import { ipText } from '../sys/ipAddress.ts';
 import type { OverlayName } from './types.ts';
 
 /** Short: an answer must not outlive its task by much. */

@@ -7,8 +7,8 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
+import { ipBytes } from '../../base/ipAddress.ts';
 import type { Random } from '../../base/random.ts';
-import { ipBytes } from '../sys/ipAddress.ts';
 import {
   bind,
   check,
@@ -35,6 +35,7 @@ const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
 const EADDRINUSE = 98;
 const EINPROGRESS = 115;
+const F_DUPFD_CLOEXEC = 1030;
 const DNS_PORT = 53;
 const PORT_FIRST = 32_768;
 const PORT_COUNT = 28_000;
@@ -49,6 +50,11 @@ const TCP_MESSAGE_BYTES = 65_537;
 const connect = define<(fd: number, address: Uint8Array, length: number) => number>(
   '',
   'int connect(int fd, const void *address, unsigned int length)',
+);
+
+const duplicate = define<(fd: number, command: number, least: number) => number>(
+  '',
+  'int fcntl(int fd, int command, int least)',
 );
 
 export const DNS_TABLE = 'tsswarm_dns';
@@ -120,10 +126,17 @@ function bindPair(port: number): BoundPair | undefined {
   return undefined;
 }
 
+/** Sockets that were kept open while no daemon ran. */
+export interface KeptSockets {
+  readonly containerId: string;
+  readonly udp: number;
+  readonly tcp: number;
+}
+
 /** The port to listen on (0 = a free one), or bound sockets for it that were kept. */
 export interface DnsSockets {
   readonly port: number;
-  readonly kept?: { readonly udp: number; readonly tcp: number };
+  readonly kept?: KeptSockets | undefined;
 }
 
 export interface DnsServerOptions {
@@ -143,6 +156,7 @@ export class DnsServer {
   readonly #options: DnsServerOptions;
   readonly #udp: UdpSocket;
   readonly #tcp: Server;
+  readonly #pair: BoundPair;
   readonly #connections = new Set<Socket>();
   #open = true;
   #relayed = 0;
@@ -150,6 +164,7 @@ export class DnsServer {
   private constructor(options: DnsServerOptions, pair: BoundPair) {
     this.#options = options;
     this.port = pair.port;
+    this.#pair = pair;
     this.#udp = createSocket('udp4');
     this.#tcp = createServer((connection) => this.#serve(connection));
     this.#tcp.maxConnections = TCP_CONNECTIONS_MAX;
@@ -170,7 +185,7 @@ export class DnsServer {
     options: DnsServerOptions,
   ): Promise<DnsServer> {
     const pair = namespace.within(() => {
-      if (kept !== undefined) return { ...kept, port };
+      if (kept !== undefined) return { udp: kept.udp, tcp: kept.tcp, port };
       if (port !== 0) return bindPair(port);
       for (let attempt = 0; attempt < PORT_TRIES; attempt += 1) {
         const found = bindPair(PORT_FIRST + options.random.below(PORT_COUNT));
@@ -187,6 +202,14 @@ export class DnsServer {
       new Promise<void>((resolve) => server.#tcp.listen({ fd: pair.tcp }, resolve)),
     ]);
     return server;
+  }
+
+  /** Copies of its sockets, the caller's to close; none once it is closed. */
+  copies(): readonly number[] {
+    if (!this.#open) return [];
+    return [this.#pair.udp, this.#pair.tcp].map((fd) =>
+      check(duplicate(fd, F_DUPFD_CLOEXEC, 0), 'cannot copy a DNS socket'),
+    );
   }
 
   async #answer(

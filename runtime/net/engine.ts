@@ -8,9 +8,10 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import { AF_INET, AF_INET6 } from '../../base/ipAddress.ts';
+import { parseRange } from '../../base/ipRange.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
-import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
 import { isNamespace, NamespaceDoor, removeNamespace } from '../sys/netns.ts';
 import { listReachable } from '../sys/rtnetlink.ts';
 import {
@@ -22,6 +23,7 @@ import {
 import { Attacher } from './attacher.ts';
 import type { Taken } from './bridge.ts';
 import { Bridges } from './bridges.ts';
+import type { KeptSockets } from './dnsServer.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
@@ -29,7 +31,6 @@ import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from
 import { Ports } from './ports.ts';
 import { Space } from './space.ts';
 import { type NetworkRecords, openBridgeRecords, openRecords, removeRecords } from './state.ts';
-import { parseRange } from './subnets.ts';
 import type {
   Attachment,
   AttachRequest,
@@ -152,7 +153,7 @@ export class NetworkEngine {
   }
 
   /** Takes up what an earlier daemon left, and makes the kernel equal to it. */
-  async start(): Promise<void> {
+  async start(kept: readonly KeptSockets[]): Promise<void> {
     const ingress = this.#records.ingress.load(this.#log).get(INGRESS_RECORD)?.state;
     // Versions count within one process: whatever the new daemon says first is newer.
     this.#ingress = ingress === undefined ? undefined : { ...ingress, version: 0 };
@@ -168,7 +169,7 @@ export class NetworkEngine {
       this.#unconfirmed.add(networkId);
     }
     this.#bridges.ensureLinks(this.#gateway.space);
-    await this.#attacher.adopt();
+    await this.#attacher.adopt(kept);
     for (const network of this.#overlays.values()) {
       if (this.#self !== undefined) this.#adoptPart(network, this.#self);
     }
@@ -402,6 +403,16 @@ export class NetworkEngine {
 
   endpoints(containerId: string): readonly Endpoint[] {
     return this.#attacher.endpoints(containerId);
+  }
+
+  /** Containers that an earlier daemon attached, before they are adopted. */
+  recorded(): string[] {
+    return [...this.#records.attachments.load(this.#log).keys()];
+  }
+
+  /** Copies of a container's DNS sockets, the caller's to close; none when it has none. */
+  sockets(containerId: string): readonly number[] {
+    return this.#attacher.sockets(containerId);
   }
 
   rename(containerId: string, name: string): void {

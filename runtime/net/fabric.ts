@@ -4,7 +4,7 @@
  * in, kernel messages out, ordered so that nothing points at what is not there yet. `readFabric`
  * takes the kernel's state in the same form, which is how reconcile and adoption work.
  */
-import { AF_INET, AF_INET6, addressBits, canonicalAddress } from '../sys/ipAddress.ts';
+import { AF_INET, AF_INET6, addressBits, canonicalAddress } from '../../base/ipAddress.ts';
 import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import {
   addRule,

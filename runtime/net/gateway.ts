@@ -7,7 +7,7 @@
 
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
-import { AF_INET, AF_INET6 } from '../sys/ipAddress.ts';
+import { AF_INET, AF_INET6 } from '../../base/ipAddress.ts';
 import {
   enableIpv6,
   hasIpv6Support,

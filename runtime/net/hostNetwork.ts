@@ -2,10 +2,11 @@
  * The front of the host's network: starts the network worker thread, hands it one operation after
  * another and gives back its answers. It holds no state but the lists of attachments and bridges.
  */
+import { closeSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
 import { AssertionError } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
-import { isErrorCode, SwarmError } from '../../base/errors.ts';
+import { isErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { withDeadline } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
@@ -21,8 +22,16 @@ import type {
   OverlayPeer,
   OverlayState,
   PublishedPort,
+  SocketKeeper,
 } from './types.ts';
-import type { Attached, Operation, Started, WorkerFailure, WorkerMessage } from './worker.ts';
+import type {
+  Attached,
+  KeptSockets,
+  Operation,
+  Started,
+  WorkerFailure,
+  WorkerMessage,
+} from './worker.ts';
 
 /** An operation takes milliseconds; one that takes this long will not end. */
 const OPERATION_TIMEOUT_MS = 30_000;
@@ -31,6 +40,10 @@ const WAITING_MAX = 10_000;
 
 /** The worker makes little garbage; V8's default would let it keep 6 MiB more. */
 const WORKER_YOUNG_MIB = 4;
+
+/** UDP and TCP. */
+const SOCKETS_KEPT = 2;
+const KEEP_DELAY_MS = 300;
 
 interface Waiting {
   readonly resolve: (result: unknown) => void;
@@ -41,6 +54,8 @@ export interface HostNetworkEnvironment {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
+  /** Without one, names are refused while no daemon runs. */
+  readonly keeper?: SocketKeeper;
 }
 
 /**
@@ -50,8 +65,8 @@ export interface HostNetworkEnvironment {
 export async function openHostNetwork(
   options: HostNetworkOptions & HostNetworkEnvironment,
 ): Promise<HostNetwork> {
-  const { random: _, clock, log, ...settings } = options;
-  const network = new WorkerHostNetwork(settings, clock, log);
+  const { random: _, clock, log, keeper, ...settings } = options;
+  const network = new WorkerHostNetwork(settings, clock, log, keeper);
   try {
     await network.start();
   } catch (error) {
@@ -82,15 +97,17 @@ class WorkerHostNetwork implements HostNetwork {
   readonly #worker: Worker;
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #keeper: SocketKeeper | undefined;
   readonly #waiting = new Map<number, Waiting>();
   readonly #attached = new Map<string, Attached>();
   readonly #bridges = new Map<string, BridgeNetwork>();
   #nextId = 1;
   #closed = false;
 
-  constructor(options: HostNetworkOptions, clock: Clock, log: Log) {
+  constructor(options: HostNetworkOptions, clock: Clock, log: Log, keeper?: SocketKeeper) {
     this.#clock = clock;
     this.#log = log;
+    this.#keeper = keeper;
     const file = import.meta.url.endsWith('.ts') ? './worker.ts' : './worker.js';
     this.#worker = new Worker(new URL(file, import.meta.url), {
       workerData: options,
@@ -139,9 +156,55 @@ class WorkerHostNetwork implements HostNetwork {
   }
 
   async start(): Promise<void> {
-    const { attached, bridges } = (await this.#perform({ name: 'start' })) as Started;
+    const kept = await this.#takeSockets();
+    const { attached, bridges } = (await this.#perform({ name: 'start', kept })) as Started;
     for (const one of attached) this.#attached.set(one.attachment.containerId, one);
     for (const bridge of bridges) this.#bridges.set(bridge.networkId, bridge);
+    const known = new Set(kept.map((one) => one.containerId));
+    for (const id of this.#attached.keys()) if (!known.has(id)) this.started(id);
+  }
+
+  /** What supervisors keep for containers that outlived an earlier daemon. */
+  async #takeSockets(): Promise<KeptSockets[]> {
+    const keeper = this.#keeper;
+    if (keeper === undefined) return [];
+    const containerIds = (await this.#perform({ name: 'recorded' })) as readonly string[];
+    const kept = await Promise.all(
+      containerIds.map(async (containerId) => {
+        try {
+          const fds = await keeper.take(containerId);
+          if (fds.length === SOCKETS_KEPT) return { containerId, udp: fds[0], tcp: fds[1] };
+          for (const fd of fds) closeSync(fd);
+        } catch (error) {
+          // Its port is bound anew; if it has ended, nobody asks.
+          this.#log.debug('no sockets were kept', { containerId, reason: messageOf(error) });
+        }
+        return undefined;
+      }),
+    );
+    return kept.filter((one) => one !== undefined);
+  }
+
+  started(containerId: string): void {
+    const keeper = this.#keeper;
+    if (keeper === undefined || !this.#attached.has(containerId)) return;
+    // Many containers live for less than that, and need nobody to keep anything.
+    this.#clock.afterIdle(KEEP_DELAY_MS, () => {
+      this.#keepSockets(keeper, containerId).catch((error: unknown) => {
+        const reason = messageOf(error);
+        this.#log.debug('names are refused while no daemon runs', { containerId, reason });
+      });
+    });
+  }
+
+  async #keepSockets(keeper: SocketKeeper, containerId: string): Promise<void> {
+    if (this.#closed || !this.#attached.has(containerId)) return;
+    const fds = (await this.#perform({ name: 'sockets', containerId })) as readonly number[];
+    try {
+      if (fds.length > 0) await keeper.hold(containerId, fds);
+    } finally {
+      for (const fd of fds) closeSync(fd);
+    }
   }
 
   async setSelf(self: OverlayPeer | undefined): Promise<void> {

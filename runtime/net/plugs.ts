@@ -5,7 +5,8 @@
  */
 import { existsSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
-import { canonicalAddress } from '../sys/ipAddress.ts';
+import { canonicalAddress } from '../../base/ipAddress.ts';
+import { counterpart, formatRange, parseRange } from '../../base/ipRange.ts';
 import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
 import { enableIpv6, setNetSysctl } from '../sys/netns.ts';
@@ -28,7 +29,6 @@ import { linkName, OVERLAY_PREFIX } from './overlay.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
 import { plugContainer } from './routers.ts';
 import type { Space } from './space.ts';
-import { formatRange, parseRange } from './subnets.ts';
 import type { AttachRequest, BridgeNetwork, Endpoint, EndpointRequest } from './types.ts';
 
 /** One interface of a container, as made. */
@@ -128,14 +128,16 @@ export interface OverlayPlugOptions {
 export function plugOverlay(options: OverlayPlugOptions): Plug {
   const { network, namespace, request, device, nonce } = options;
   const { networkId, endpointId, address, aliases } = request;
-  const address6 = canonicalAddress(request.address6 ?? '');
+  const { state } = network;
+  const { subnet6 = '' } = state;
+  const given = request.address6 || counterpart(state.subnet, address, subnet6);
+  const address6 = subnet6 === '' ? '' : canonicalAddress(given);
   const link = linkName(OVERLAY_PREFIX, `${nonce} ${endpointId}`);
   const wanted = request.macAddress ?? '';
   const macAddress = wanted === '' ? endpointMac(address) : checkedMac(wanted);
-  const { mtu, state } = network;
+  const { mtu } = network;
   plugContainer(network.space, link, namespace.fd, { name: device, mtu, macAddress });
-  const { subnet6 = '' } = state;
-  if (address6 !== '' && subnet6 !== '') nameRouter(network.space, link);
+  if (address6 !== '') nameRouter(network.space, link);
   return {
     kind: 'overlay',
     networkId,

@@ -6,8 +6,8 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
+import { AF_INET, AF_INET6, familyOf, ipBytes } from '../../base/ipAddress.ts';
 import type { Random } from '../../base/random.ts';
-import { AF_INET, AF_INET6, familyOf, ipBytes } from '../sys/ipAddress.ts';
 import {
   bind,
   close,

@@ -118,7 +118,10 @@ export function plugContainer(
   space.refreshLinks();
 }
 
-/** The MTU of the host's interface that has `address`, as far as we can use it. SwarmError invalid if none has. */
+/**
+ * The MTU of the host's interface that has `address`, as far as we can use it. SwarmError invalid
+ * if none has.
+ */
 export function underlayMtu(host: Space, address: string): number {
   const found = listAddresses(host.netlink).find((entry) => entry.address === address);
   const link = listLinks(host.netlink).find((entry) => entry.index === found?.index);

@@ -166,6 +166,7 @@ export interface AttachRequest {
     readonly networkId: string;
     readonly endpointId: string;
     readonly address: string;
+    /** Absent: as far from the start of its subnet as `address` is. */
     readonly address6?: string;
     readonly aliases: readonly string[];
     readonly macAddress?: string;
@@ -205,6 +206,17 @@ export interface Attachment {
   readonly resolvConfFile: string;
 }
 
+/**
+ * Keeps a container's DNS sockets open while no daemon runs: its supervisor holds copies, and gives
+ * copies back. Questions that are asked meanwhile wait and are answered late.
+ */
+export interface SocketKeeper {
+  /** Copies; the caller's stay the caller's. */
+  hold(containerId: string, fds: readonly number[]): Promise<void>;
+  /** The caller's from then on; none when nothing is held. */
+  take(containerId: string): Promise<readonly number[]>;
+}
+
 export interface HostNetworkOptions {
   readonly execRoot: string;
   readonly dataRoot: string;
@@ -225,6 +237,8 @@ export interface HostNetwork extends LocalNetworks {
   attach(request: AttachRequest): Promise<Attachment>;
   /** Idempotent. */
   detach(containerId: string): Promise<void>;
+  /** The container's supervisor runs: its sockets can be kept by it from now on. */
+  started(containerId: string): void;
   /** Attachments found on start (containers outlive the daemon), already served by DNS again. */
   attachments(): readonly Attachment[];
   /** Compares the kernel with what was applied and mends it; says what it mended. */

@@ -9,6 +9,7 @@ import { SystemClock } from '../../base/clock.ts';
 import { isErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log, LogFields } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
+import type { KeptSockets } from './dnsServer.ts';
 import { NetworkEngine } from './engine.ts';
 import type {
   Attachment,
@@ -25,7 +26,9 @@ import type {
 
 /** One operation, by name, with its argument. */
 export type Operation =
-  | { readonly name: 'start' }
+  | { readonly name: 'recorded' }
+  | { readonly name: 'start'; readonly kept: readonly KeptSockets[] }
+  | { readonly name: 'sockets'; readonly containerId: string }
   | { readonly name: 'setSelf'; readonly self: OverlayPeer | undefined }
   | { readonly name: 'applyOverlay'; readonly state: OverlayState }
   | { readonly name: 'removeOverlay'; readonly networkId: string }
@@ -58,6 +61,8 @@ export interface Started {
   readonly bridges: readonly BridgeNetwork[];
   readonly attached: readonly Attached[];
 }
+
+export type { KeptSockets };
 
 export interface WorkerRequest {
   readonly id: number;
@@ -104,8 +109,12 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
     endpoints: engine.endpoints(attachment.containerId),
   });
   switch (operation.name) {
+    case 'recorded':
+      return engine.recorded();
+    case 'sockets':
+      return engine.sockets(operation.containerId);
     case 'start': {
-      await engine.start();
+      await engine.start(operation.kept);
       return { bridges: engine.bridges(), attached: engine.attachments().map(attached) };
     }
     case 'setSelf':

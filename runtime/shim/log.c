@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "json.h"
+
 #define FRAME_VERSION 1
 #define FRAME_PARTIAL 1
 #define LOG_FILE_MODE 0640
@@ -27,9 +29,13 @@ static int open_file(struct log *log)
 	return log->fd < 0 ? -1 : 0;
 }
 
-/* Whether the file ends with a whole frame: after a power failure it may not. */
-static int ends_whole(int fd, uint64_t size)
+/* Whether the file ends with a whole record: after a power failure it may not. */
+static int ends_whole(int fd, enum log_format format, uint64_t size)
 {
+	if (format == LOG_JSON) {
+		char last;
+		return pread(fd, &last, 1, (off_t)(size - 1)) == 1 && last == '\n';
+	}
 	uint8_t header[LOG_FRAME_HEADER_BYTES], trailer[4];
 	if (size < LOG_FRAME_EXTRA_BYTES ||
 	    pread(fd, trailer, sizeof trailer, (off_t)(size - sizeof trailer)) != sizeof trailer)
@@ -50,7 +56,7 @@ static int open_first(struct log *log)
 	if (log->fd < 0)
 		return open_file(log);
 	if (fstat(log->fd, &status) == 0 &&
-	    (status.st_size == 0 || ends_whole(log->fd, (uint64_t)status.st_size))) {
+	    (status.st_size == 0 || ends_whole(log->fd, log->format, (uint64_t)status.st_size))) {
 		log->file_bytes = (uint64_t)status.st_size;
 		return 0;
 	}
@@ -103,20 +109,11 @@ static void rotate(struct log *log)
 	}
 }
 
-static void put_frame(struct log *log, enum log_stream stream, uint64_t now, int partial,
-		      const uint8_t *head, size_t head_bytes, const uint8_t *tail,
-		      size_t tail_bytes)
+static size_t put_frame(uint8_t *at, enum log_stream stream, uint64_t now, int partial,
+			const uint8_t *head, size_t head_bytes, const uint8_t *tail,
+			size_t tail_bytes)
 {
 	uint32_t length = (uint32_t)(head_bytes + tail_bytes);
-	size_t frame = length + LOG_FRAME_EXTRA_BYTES;
-	uint64_t filled = log->file_bytes + log->out_used;
-	if (filled > 0 && filled + frame > log->max_bytes) {
-		flush(log, 1);
-		rotate(log);
-	} else if (log->out_used + frame > sizeof log->out) {
-		flush(log, 1);
-	}
-	uint8_t *at = log->out + log->out_used;
 	put_u32(at, length);
 	at[4] = FRAME_VERSION;
 	at[5] = (uint8_t)(stream + 1);
@@ -126,7 +123,37 @@ static void put_frame(struct log *log, enum log_stream stream, uint64_t now, int
 	memcpy(at + LOG_FRAME_HEADER_BYTES, head, head_bytes);
 	memcpy(at + LOG_FRAME_HEADER_BYTES + head_bytes, tail, tail_bytes);
 	put_u32(at + LOG_FRAME_HEADER_BYTES + length, length);
-	log->out_used += frame;
+	return length + LOG_FRAME_EXTRA_BYTES;
+}
+
+/* What is in the stream's line buffer, then `tail`: one record. */
+static void put_record(struct log *log, enum log_stream stream, uint64_t now, int partial,
+		       const uint8_t *tail, size_t tail_bytes)
+{
+	uint8_t *line = log->line[stream];
+	size_t head_bytes = log->line_used[stream], length = head_bytes + tail_bytes, size;
+	size_t most = log->format == LOG_JSON ? JSON_RECORD_MAX(length)
+					      : length + LOG_FRAME_EXTRA_BYTES;
+	if (log->out_used + most > sizeof log->out)
+		flush(log, 1);
+	uint64_t filled = log->file_bytes + log->out_used;
+	uint8_t *at = log->out + log->out_used;
+	if (log->format == LOG_JSON) {
+		/* In one piece: a character may lie across. */
+		if (head_bytes > 0)
+			memcpy(line + head_bytes, tail, tail_bytes);
+		size = json_record(at, stream == LOG_STDOUT ? "stdout" : "stderr", now, partial,
+				   head_bytes > 0 ? line : tail, length);
+	} else {
+		size = put_frame(at, stream, now, partial, line, head_bytes, tail, tail_bytes);
+	}
+	log->line_used[stream] = 0;
+	if (filled > 0 && filled + size > log->max_bytes) {
+		flush(log, 1);
+		rotate(log);
+		memmove(log->out, at, size);
+	}
+	log->out_used += size;
 }
 
 void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size_t length)
@@ -140,15 +167,13 @@ void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size
 		const uint8_t *newline = memchr(data, '\n', look);
 		if (newline != NULL) {
 			size_t part = (size_t)(newline - data);
-			put_frame(log, stream, now, 0, line, *used, data, part);
-			*used = 0;
+			put_record(log, stream, now, 0, data, part);
 			data += part + 1;
 			length -= part + 1;
 		} else if (look == room && length > room) {
 			/* The line is longer than the buffer; a newline right after it ends it. */
 			int goes_on = data[room] != '\n';
-			put_frame(log, stream, now, goes_on, line, *used, data, room);
-			*used = 0;
+			put_record(log, stream, now, goes_on, data, room);
 			data += room + (goes_on ? 0 : 1);
 			length -= room + (goes_on ? 0 : 1);
 		} else {
@@ -165,8 +190,7 @@ void log_end(struct log *log, enum log_stream stream)
 {
 	if (log->line_used[stream] == 0)
 		return;
-	put_frame(log, stream, realtime_ns(), 0, log->line[stream], log->line_used[stream],
-		  (const uint8_t *)"", 0);
-	log->line_used[stream] = 0;
+	/* JSON tells that the newline is missing; a frame has no way to. */
+	put_record(log, stream, realtime_ns(), log->format == LOG_JSON, (const uint8_t *)"", 0);
 	flush(log, 1);
 }

@@ -1,10 +1,11 @@
 /*
- * The container's log, written by the shim alone: numbered files of frames in one directory, the
- * highest number being written. A frame is u32 length, u8 version (1), u8 stream (1 stdout,
+ * The container's log, written by the shim alone: numbered files of records in one directory, the
+ * highest number being written. A record is a line of Docker's JSON (json-file, see json.h), or a
+ * frame: u32 length, u8 version (1), u8 stream (1 stdout,
  * 2 stderr), u8 flags (1 = the line goes on), u8 0, u64 Unix nanoseconds, the data, u32 length
  * again; little-endian. A line without its newline is one frame, or several of 16 KiB. Files never
- * grow beyond the limit unless one frame does, and only the newest few are kept. When the disk is
- * full, frames are dropped, never torn, and the container runs on.
+ * grow beyond the limit unless one record does, and only the newest few are kept. When the disk is
+ * full, records are dropped, never torn, and the container runs on.
  */
 #ifndef TSSWARM_LOG_H
 #define TSSWARM_LOG_H
@@ -12,14 +13,18 @@
 #include "util.h"
 
 #define LOG_LINE_BYTES (16u << 10)
-#define LOG_OUT_BYTES (64u << 10)
+/* More than what is read at once, and than one line with every byte written as six. */
+#define LOG_OUT_BYTES (176u << 10)
 #define LOG_FRAME_HEADER_BYTES 16u
 #define LOG_FRAME_EXTRA_BYTES (LOG_FRAME_HEADER_BYTES + 4u)
+
+enum log_format { LOG_FRAMES = 0, LOG_JSON = 1, LOG_NONE = 2 };
 
 enum log_stream { LOG_STDOUT = 0, LOG_STDERR = 1, LOG_STREAMS = 2 };
 
 struct log {
 	int dir, fd;
+	enum log_format format;
 	uint64_t number, file_bytes, max_bytes, dropped_frames;
 	uint32_t max_files;
 	size_t out_used, line_used[LOG_STREAMS];
@@ -27,7 +32,7 @@ struct log {
 	uint8_t out[LOG_OUT_BYTES];
 };
 
-/* Opens file `number` in `dir`, or goes on in it. */
+/* Opens file `number` in `dir`, or goes on in it. `format` is set before. */
 int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_files,
 	     uint32_t number, struct failure *failure);
 /* Logs what was read from a stream; whole lines are in the file when it returns. */

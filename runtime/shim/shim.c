@@ -29,6 +29,7 @@
 #include "exec.h"
 #include "kernel.h"
 #include "log.h"
+#include "rootfs.h"
 #include "spec.h"
 #include "streams.h"
 
@@ -251,6 +252,7 @@ static void reap(void)
 	cgroups_kill(&shim.groups);
 	shim.drain_until_ms = monotonic_ms() + spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	close_fd(&shim.pidfd);
+	streams_widen(&streams);
 }
 
 /* How long nothing may happen: until a drain ends. -1: for ever. */
@@ -408,6 +410,11 @@ static int open_container_log(struct failure *failure)
 		max_bytes = record_u64(&record, 0);
 		max_files = record_u32(&record, 8);
 		number = record_u32(&record, 12);
+		container_log.format = (enum log_format)record_u32(&record, 16);
+	}
+	if (container_log.format == LOG_NONE) {
+		streams.log = NULL;
+		return 0;
 	}
 	return log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes,
 			max_files, number, failure);
@@ -429,6 +436,31 @@ static void prepare_process(void)
 	setsid();
 }
 
+/*
+ * The file system of a container that does not run, in a mount namespace of this process, until
+ * descriptor 4 ends. One byte says that it is there; anything else is the reason why not.
+ */
+static int hold_root(void)
+{
+	int root = -1, flags = fcntl(LISTEN_FD, F_GETFL);
+	(void)fcntl(LISTEN_FD, F_SETFL, flags & ~O_NONBLOCK); /* cannot fail on an open one */
+	if (unshare(CLONE_NEWNS) < 0)
+		fail(&shim.failure, errno, "cannot make a mount namespace");
+	else
+		root = rootfs_build(&shim.spec, &shim.failure);
+	if (root < 0 || rootfs_enter(root, &shim.failure) < 0 ||
+	    ((spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_READONLY_ROOT) &&
+	     rootfs_protect(root, &shim.failure) < 0)) {
+		(void)write_all(LISTEN_FD, shim.failure.text, strlen(shim.failure.text));
+		return 1; /* whether or not anyone heard */
+	}
+	char byte = '\n';
+	if (write_all(LISTEN_FD, &byte, 1) == 0)
+		while (read(LISTEN_FD, &byte, 1) < 0 && errno == EINTR)
+			continue;
+	return 0;
+}
+
 int main(void)
 {
 	prepare_process();
@@ -437,6 +469,8 @@ int main(void)
 	container_log.fd = container_log.dir = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 		return 2; /* without a specification there is nowhere to say why */
+	if (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_HOLD)
+		return hold_root();
 	/* May fork; the parent is then gone. */
 	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
 	const char *exec_dir = spec_string(&shim.spec, TAG_EXEC_DIR, "");

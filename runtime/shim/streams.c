@@ -84,6 +84,16 @@ int streams_attach(struct streams *streams, int in, int out, int err)
 	return EAGAIN;
 }
 
+void streams_widen(const struct streams *streams)
+{
+	for (size_t i = 0; i < streams->client_count; i++)
+		for (int stream = 0; stream < LOG_STREAMS; stream++)
+			if (streams->clients[i].out[stream] >= 0)
+				/* Where the host allows less, a slow client loses the last bytes. */
+				(void)fcntl(streams->clients[i].out[stream], F_SETPIPE_SZ,
+					    STREAM_PIPE_BYTES);
+}
+
 static int is_pending(const struct streams *streams, const struct stream_client *client, int stream)
 {
 	return client->out[stream] >= 0 && client->sent[stream] < streams->filled[stream];

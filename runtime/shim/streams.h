@@ -13,6 +13,8 @@
 #include "log.h"
 
 #define STREAM_CHUNK_BYTES (64u << 10)
+/* A client's pipe at the end; made by the daemon with half of it. */
+#define STREAM_PIPE_BYTES (1 << 20)
 #define STREAM_INPUT_BYTES 4096u
 /* Attached to the container at the same time. */
 #define STREAM_CLIENTS_MAX 16
@@ -50,6 +52,11 @@ int streams_attach(struct streams *streams, int in, int out, int err);
 size_t streams_poll(const struct streams *streams, struct pollfd *polls);
 /* Does what the entries filled before call for. */
 void streams_turn(struct streams *streams, const struct pollfd *polls);
+/*
+ * The program has ended: clients get room for what is left of its output, so that the end waits for
+ * no slow one and none loses the last of it.
+ */
+void streams_widen(const struct streams *streams);
 /* Output may still come, or a client has not taken all of it. */
 int streams_busy(const struct streams *streams);
 /* A client is the reason why output is not read. */

@@ -216,6 +216,18 @@ export const recv = define<(fd: number, data: Uint8Array, length: number, flags:
   'long recv(int fd, void *data, size_t length, int flags)',
 );
 
+const socketpair = define<
+  (family: number, type: number, protocol: number, ends: Int32Array) => number
+>('', 'int socketpair(int family, int type, int protocol, _Out_ int *ends)');
+
+/** Two connected unix stream sockets, close-on-exec and non-blocking. */
+export function makeSocketPair(): readonly [number, number] {
+  const ends = new Int32Array(2);
+  const type = SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK;
+  check(socketpair(AF_UNIX, type, 0, ends), 'cannot make a pair of sockets');
+  return [ends[0], ends[1]];
+}
+
 const UNIX_PATH_MAX = 107;
 
 /** A struct sockaddr_un for `path` (at most 107 bytes). */
@@ -437,4 +449,16 @@ const waitpid = define<(pid: number, status: Int32Array, options: number) => num
 /** Collects our child `pid` if it has ended (or is no child of ours); false while it runs. */
 export function reap(pid: number): boolean {
   return waitpid(pid, new Int32Array(1), WNOHANG) !== 0;
+}
+
+const mknodRaw = define<(path: string, mode: number, device: number) => number>(
+  '',
+  'int mknod(const char *path, unsigned int mode, unsigned long device)',
+);
+
+/** mknod(2); throws SwarmError internal. */
+export function makeNode(path: string, mode: number, major: number, minor: number): void {
+  const high = BigInt(major & 0xfffff000) * 2n ** 32n + BigInt(minor >>> 8) * 2n ** 20n;
+  const device = Number(high + BigInt(major & 0xfff) * 256n + BigInt(minor & 0xff));
+  check(mknodRaw(path, mode, device), 'cannot make a device node');
 }

@@ -4,7 +4,7 @@
  * functions decode what a dump returned.
  */
 
-import { AF_INET, AF_INET6, familyOf, ipBytes, ipText } from './ipAddress.ts';
+import { AF_INET, AF_INET6, familyOf, ipBytes, ipText } from '../../base/ipAddress.ts';
 import {
   decodeAttributes,
   type NetlinkMessage,

@@ -5,7 +5,7 @@
  * families; an address's text says which.
  */
 
-import { AF_INET, AF_INET6, familyOf, ipBytes, ipText } from './ipAddress.ts';
+import { AF_INET, AF_INET6, familyOf, ipBytes, ipText } from '../../base/ipAddress.ts';
 import {
   type Attribute,
   attributeText,

@@ -3,7 +3,7 @@
  * whoever makes them. Looked at now and then, without waiting; nothing is decoded beyond which
  * interface a message is about.
  */
-import { AF_INET, AF_INET6 } from './ipAddress.ts';
+import { AF_INET, AF_INET6 } from '../../base/ipAddress.ts';
 import { bind, check, close, errno, recv, SOCK_CLOEXEC, SOCK_NONBLOCK, socket } from './libc.ts';
 import { decodeAttributes, NETLINK_ROUTE } from './netlink.ts';
 

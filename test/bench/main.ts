@@ -16,7 +16,9 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }
   command: () => import('./command.ts'),
   reach: () => import('./reach.ts'),
   writes: () => import('./writes.ts'),
+  containers: () => import('./containers.ts'),
   pull: () => import('./pull.ts'),
+  overlay: () => import('./overlay.ts'),
   calm: () => import('./calm.ts'),
 };
 

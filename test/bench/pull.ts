@@ -192,12 +192,12 @@ async function fillRegistry(work: string): Promise<void> {
   rmSync(layout, { recursive: true });
 }
 
-/** Stuff that gzip makes a bit less than half of, as of programs and texts. */
+/** Stuff that gzip makes a bit more than half of, as of programs and texts. */
 function makeStock(random: SeededRandom): Buffer {
-  const words = Array.from({ length: 3000 }, () => random.bytes(2 + random.below(9)));
+  const words = Array.from({ length: 2000 }, () => random.bytes(4 + random.below(24)));
   const pieces: Uint8Array[] = [];
   for (let bytes = 0; bytes < 24 * MIB; ) {
-    const piece = random.below(5) === 0 ? random.bytes(24) : words[random.below(words.length)];
+    const piece = random.below(6) === 0 ? random.bytes(12) : words[random.below(words.length)];
     pieces.push(piece);
     bytes += piece.byteLength;
   }

@@ -134,7 +134,7 @@ function flipByte(file: string, offset: number): void {
 test('an expired certificate is told with the way back in', async () => {
   await stopDaemonOf('h4');
   const certificate = readFileSync(state('h4', 'node.crt'), 'utf8');
-  const expired = await expiredCopy(certificate, state('h1', 'raft', 'wal'), clock.wallMs());
+  const expired = await expiredCopy(certificate, layoutOf('h1').dataRoot, clock.wallMs());
   writeFileSync(state('h4', 'node.crt'), expired.certificate);
   writeFileSync(state('h4', 'node.key'), expired.privateKey);
   await startDaemonOf('h4');

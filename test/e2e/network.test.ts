@@ -4,11 +4,32 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { get, lab, loadImage, raise, until, untilReady, WEB_IMAGE } from '../support/lab.ts';
-import { within } from '../support/labHosts.ts';
+import {
+  clock,
+  containerPid,
+  get,
+  lab,
+  loadImage,
+  raise,
+  until,
+  untilReady,
+  untilRunning,
+  WEB_IMAGE,
+} from '../support/lab.ts';
+import { startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
 
 const WAIT_MS = 20_000;
 const MEND_MS = 5000;
+/** A container's sockets are kept by its supervisor soon after its start. */
+const KEPT_MS = 1000;
+const DEAD_MS = 500;
+/** One question, repeated by nobody: it is answered or lost. */
+const RESOLVE = `
+const { Resolver } = require('dns').promises;
+const resolver = new Resolver({ timeout: 15000, tries: 1 });
+resolver.setServers(['127.0.0.11']);
+resolver.resolve4('db').then((all) => console.log(all[0]), (error) => console.log(error.code));
+`;
 const HOSTS = { h1: '10.99.0.11', h2: '10.99.0.12' } as const;
 
 async function docker(host: string, ...args: string[]): Promise<string> {
@@ -57,4 +78,72 @@ test('what somebody takes from a host is mended within 5 s', async () => {
   await until('published again', MEND_MS, async () =>
     /second/.test(await get('client', `http://${address}:8080/`)) ? true : undefined,
   );
+});
+
+test('an overlay with IPv6 gives addresses and names of both families to every task', async () => {
+  await docker(
+    'h1',
+    'network',
+    'create',
+    '-d',
+    'overlay',
+    '--ipv6',
+    '--subnet',
+    'fd77::/64',
+    'six',
+  );
+  const [shown] = JSON.parse(await docker('h1', 'network', 'inspect', 'six')) as [Shown];
+  assert.equal(shown.EnableIPv6, true);
+  assert.deepEqual(shown.IPAM.Config[1], { Subnet: 'fd77::/64', Gateway: 'fd77::1' });
+  const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'pair'];
+  await docker('h1', ...create, '--network', 'six', WEB_IMAGE);
+  const [one] = await untilRunning('h1', 'pair', 2);
+  const pid = String(await containerPid('h1', one.id));
+  const inside = (...words: string[]) => within(one.node, 'nsenter', '-t', pid, '-n', ...words);
+  const asked = await until('names of IPv6', WAIT_MS, async () => {
+    const { stdout } = await inside(process.execPath, '-e', RESOLVE_6);
+    const answers = stdout.trim().split(' ');
+    return answers.length === 2 ? answers : undefined;
+  });
+  for (const address of asked) {
+    assert.match(address, /^fd77::/);
+    const { code } = await inside('curl', '-s', '-m', '3', `http://[${address}]/`);
+    assert.equal(code, 0, `${address} answers`);
+  }
+  await docker('h1', 'service', 'rm', 'pair');
+});
+
+const RESOLVE_6 = `
+const { Resolver } = require('dns').promises;
+const resolver = new Resolver({ timeout: 3000, tries: 1 });
+resolver.setServers(['127.0.0.11']);
+resolver.resolve6('tasks.pair').then((all) => console.log(...all), () => {});
+`;
+
+interface Shown {
+  readonly EnableIPv6: boolean;
+  readonly IPAM: { readonly Config: readonly object[] };
+}
+
+test('a name that is asked while the daemon is dead is answered by the next one', async () => {
+  await docker('h1', 'network', 'create', '--driver', 'overlay', 'back');
+  const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'db'];
+  await docker('h1', ...create, '--network', 'back', WEB_IMAGE);
+  const found = await untilRunning('h1', 'db', 2);
+  const task = found.find(({ node }) => node === 'h2');
+  assert.ok(task !== undefined);
+  const pid = String(await containerPid('h1', task.id));
+  const ask = (): Promise<string> =>
+    within('h2', 'nsenter', '-t', pid, '-n', process.execPath, '-e', RESOLVE).then(({ stdout }) =>
+      stdout.trim(),
+    );
+  await until('db is known', WAIT_MS, async () => (/^10\./.test(await ask()) ? true : undefined));
+  await clock.sleep(KEPT_MS);
+  for (const round of ['first', 'second']) {
+    await stopDaemonOf('h2');
+    const asked = ask();
+    assert.equal(await Promise.race([asked, clock.sleep(DEAD_MS)]), undefined, `${round}: waits`);
+    await startDaemonOf('h2');
+    assert.match(await asked, /^10\./, `${round}: answered, late`);
+  }
 });

@@ -202,6 +202,16 @@ test('a client that does not read makes the container wait, until it reads or go
   await container.remove();
 });
 
+test('a client that reads late has all of the output of a container that has ended', async () => {
+  const container = await table.create(host.config(['/bin/probe', 'lines', '8600', '60']));
+  const late = await container.attach({ stdin: false });
+  await container.start();
+  assert.equal((await container.wait()).exitCode, 0);
+  await host.options.clock.sleep(50);
+  assert.equal(await text(late.stdout), await logText(container));
+  await container.remove();
+});
+
 test('standard input reaches the container, over a restart of the daemon, until it is closed', async () => {
   const options = { openStdin: true, stdinOnce: true };
   let container = await run(['copy', '3'], options);

@@ -1,6 +1,6 @@
 /** Containers' output: streams, long lines, rotation, following while the shim writes. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readdirSync, statSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import type { ContainerTable, LogRecord } from '../../runtime/container/types.ts';
@@ -161,4 +161,65 @@ test('a full disk drops whole records of output, and the container runs on', asy
   } finally {
     unmount(root);
   }
+});
+
+test("json-file writes Docker's lines, and they are read back, cut and followed alike", async () => {
+  const log = { driver: 'json-file' } as const;
+  const args = ['echo', 'a "b" \\ <c> & d\t\u0001 ü€😀', '\u007f'];
+  const { container } = await runToEnd(table, host.config(['/bin/probe', ...args], { log }));
+  const [name] = readdirSync(logDir(container.config.id));
+  const text = readFileSync(join(logDir(container.config.id), name), 'utf8');
+  const line = JSON.parse(text) as { log: string; stream: string; time: string };
+  assert.equal(line.log, `${args.slice(1).join(' ')}\n`);
+  assert.equal(line.stream, 'stdout');
+  assert.match(text, /\\u003cc\\u003e \\u0026/);
+  const timeMs = Date.parse(line.time);
+  assert(
+    timeMs >= container.startedAtMs - 50 && timeMs <= (container.exit?.finishedAtMs ?? 0) + 50,
+  );
+  assert.match(line.time, /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z$/);
+  for await (const record of container.logs({})) {
+    assert.equal(record.timeNs / 1_000_000n, BigInt(timeMs));
+    assert.equal(Buffer.from(record.data).toString(), args.slice(1).join(' '));
+  }
+  const bytes = await runToEnd(
+    table,
+    host.config(['/bin/probe', 'echo', Buffer.from([0x61, 0xff, 0x62]).toString('latin1')], {
+      log,
+    }),
+  );
+  assert.equal(bytes.output, 'aÿb\n');
+  const long = await runToEnd(table, host.config(['/bin/probe', 'lines', '3', '40000'], { log }));
+  assert.equal(long.output, numberedLines(3, 40_000));
+  const limits = { ...log, maxSizeBytes: 64 * 1024, maxFiles: 3 };
+  const many = await runToEnd(
+    table,
+    host.config(['/bin/probe', 'lines', '5000', '60'], { log: limits }),
+  );
+  const dir = logDir(many.container.config.id);
+  assert.equal(readdirSync(dir).length, 3);
+  for (const file of readdirSync(dir)) assert(statSync(join(dir, file)).size <= 64 * 1024);
+  assert(numberedLines(5000, 60).endsWith(many.output) && many.output.length > 60_000);
+  assert.equal(
+    await logText(many.container, { tail: 1200 }),
+    numberedLines(5000, 60).split('\n').slice(3800).join('\n'),
+  );
+  await many.container.start();
+  await many.container.wait();
+  assert.equal(readdirSync(dir).length, 3);
+  assert.match(await logText(many.container, { tail: 1 }), /^00004999 /);
+});
+
+test('without a log nothing is written, and attached clients still get the output', async () => {
+  const container = await table.create(
+    host.config(['/bin/probe', 'echo', 'hello'], { log: { driver: 'none' } }),
+  );
+  const client = await container.attach({ stdin: false });
+  await container.start();
+  let text = '';
+  for await (const chunk of client.stdout) text += String(chunk);
+  assert.equal(text, 'hello\n');
+  assert.equal((await container.wait()).exitCode, 0);
+  assert.deepEqual(readdirSync(logDir(container.config.id)), []);
+  assert.throws(() => container.logs({}), /does not support reading/);
 });

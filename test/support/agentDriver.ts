@@ -23,6 +23,7 @@ import type { ContainerTable } from '../../runtime/container/types.ts';
 import { openImageStore } from '../../runtime/image/store.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
 import { openHostNetwork } from '../../runtime/net/hostNetwork.ts';
+import { openVolumeStore } from '../../runtime/volume/store.ts';
 import { ScriptedManager } from './scriptedManager.ts';
 
 export interface DriverRoots {
@@ -80,7 +81,13 @@ const methods = {
       port: 2377,
       describe: () => describeHost({ engineVersion: 'test' }),
       tls: () => ({ issuer: '', trust: '' }),
-      runtime: { containers, images, network, memoryFiles: new TmpfsFiles(roots.execRoot) },
+      runtime: {
+        containers,
+        images,
+        network,
+        volumes: openVolumeStore({ dataRoot: roots.dataRoot, clock, ids: new Ids(random), log }),
+        memoryFiles: new TmpfsFiles(roots.execRoot),
+      },
       journal,
       dial: () => manager.link(),
     });

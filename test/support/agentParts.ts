@@ -112,6 +112,7 @@ export function overlay(id: string, more: { internal?: boolean } = {}): NetworkA
       gateway: '10.0.1.1',
       name: id,
       internal: more.internal ?? false,
+      subnet6: '',
       mtu: 0,
     },
     peers: [],

@@ -33,10 +33,10 @@ const text = fc.string({ maxLength: 12 });
 const texts = fc.array(text, { maxLength: 3 });
 const u32 = fc.nat({ max: 0xffff_ffff });
 const whole = fc.maxSafeNat();
-/** Milliseconds that are whole nanoseconds. */
+/** Milliseconds that are whole nanoseconds: below 49 days a number tells them apart. */
 const fine = fc.oneof(
   whole,
-  fc.maxSafeNat().map((nanoseconds) => nanoseconds / 1e6),
+  fc.maxSafeNat().map((nanoseconds) => (nanoseconds % 4e15) / 1e6),
 );
 const labels = fc.dictionary(
   fc.string({ maxLength: 8 }).filter((key) => key !== '__proto__'),
@@ -54,6 +54,7 @@ export const clusterSpec: fc.Arbitrary<ClusterSpec> = fc.record({
   heartbeatPeriodMs: whole,
   certificateExpiryMs: whole,
   snapshotInterval: whole,
+  keepOldSnapshots: u32,
   logEntriesForSlowFollowers: whole,
   autoLockManagers: fc.boolean(),
   forceRotate: whole,
@@ -65,6 +66,7 @@ export const cluster: fc.Arbitrary<Cluster> = fc.record({
   spec: clusterSpec,
   rootCaCertificate: text,
   rootCaKey: text,
+  unlockKey: text,
   rootRotation: fc.option(fc.record({ certificate: text, privateKey: text, crossSigned: text }), {
     nil: undefined,
   }),
@@ -151,7 +153,7 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
       volume: fc.option(
         fc.record({
           labels: plainLabels,
-          driver: text,
+          driver: fc.constantFrom('', 'local'),
           driverOptions: plainLabels,
           noCopy: fc.boolean(),
         }),
@@ -354,6 +356,7 @@ export const networkSpec: fc.Arbitrary<NetworkSpec> = fc.record({
   ipv6: fc.boolean(),
   subnet: text,
   gateway: text,
+  subnet6: text,
   range: text,
   options: plainLabels,
 });

@@ -4,8 +4,11 @@
  * Used on labs only.
  */
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { DAY_MS } from '../../base/duration.ts';
 import { SystemRandom } from '../../base/random.ts';
+import { Seal } from '../../base/seal.ts';
+import { Identity } from '../../daemon/identity.ts';
 import {
   createRequest,
   issueCertificate,
@@ -17,14 +20,14 @@ import { decodeLogEntry } from '../../proto/convert.ts';
 
 export async function expiredCopy(
   certificatePem: string,
-  walDirectory: string,
+  dataRoot: string,
   nowMs: number,
 ): Promise<{ certificate: string; privateKey: string }> {
   const { nodeId, role, clusterId } = readCertificate(certificatePem);
   assert.ok(role !== undefined);
   const { csr, privateKey } = await createRequest();
   const { certificate } = await issueCertificate({
-    root: rootOf(walDirectory),
+    root: rootOf(dataRoot),
     csr,
     nodeId,
     role,
@@ -36,8 +39,12 @@ export async function expiredCopy(
   return { certificate, privateKey };
 }
 
-function rootOf(walDirectory: string): KeyedCertificate {
-  for (const { data, type } of recoverWal(walDirectory)?.entries ?? []) {
+function rootOf(dataRoot: string): KeyedCertificate {
+  const random = new SystemRandom();
+  const identity = new Identity(dataRoot, random);
+  const walDirectory = join(identity.raftDirectory, 'wal');
+  const seal = new Seal(identity.raftKey(), random);
+  for (const { data, type } of recoverWal(walDirectory, seal)?.entries ?? []) {
     if (type !== 'normal' || data.length === 0) continue;
     for (const change of decodeLogEntry(data).changes) {
       if (change.kind === 'remove' || change.table !== 'cluster') continue;

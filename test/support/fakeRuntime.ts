@@ -24,7 +24,9 @@ import type {
   IngressState,
   OverlayPeer,
   OverlayState,
+  PublishedPort,
 } from '../../runtime/net/types.ts';
+import type { CopyUp, Volume, VolumeRequest, VolumeStore } from '../../runtime/volume/types.ts';
 
 const FIRST_PID = 1000;
 
@@ -44,6 +46,12 @@ export class FakeContainer implements Container {
   processes = unasked;
   update = unasked;
   detailedStats = unasked;
+  changes = unasked;
+  statPath = unasked;
+  readArchive = unasked;
+  writeArchive = unasked;
+  exportRoot = unasked;
+  writableBytes = unasked;
   readonly config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
@@ -243,6 +251,7 @@ export class FakeNetwork implements HostNetwork {
   readonly attached = new Map<string, AttachRequest>();
   /** What happened, in order. */
   readonly calls: string[] = [];
+  readonly published = new Map<string, readonly PublishedPort[]>();
   failOverlay = 0;
 
   async setSelf(self: OverlayPeer | undefined): Promise<void> {
@@ -303,8 +312,17 @@ export class FakeNetwork implements HostNetwork {
   removeBridge = unused;
   connect = unused;
   disconnect = unused;
-  publish = unused;
   rename = unused;
+  started = (): void => {};
+
+  async publish(
+    containerId: string,
+    ports: readonly PublishedPort[],
+  ): Promise<readonly PublishedPort[]> {
+    this.published.set(containerId, ports);
+    return ports;
+  }
+
   bridges = (): readonly BridgeNetwork[] => [];
   endpoints = (): readonly Endpoint[] => [];
 
@@ -318,6 +336,61 @@ export class FakeNetwork implements HostNetwork {
       resolvConfFile: '/run/resolv.conf',
     };
   }
+}
+
+export class FakeVolumes implements VolumeStore {
+  readonly known = new Map<string, Volume>();
+  readonly held = new Map<string, Set<string>>();
+  readonly filled: string[] = [];
+
+  async create({ name, labels, options }: VolumeRequest): Promise<Volume> {
+    const named = name === '' ? `anonymous${this.known.size}` : name;
+    const found = this.known.get(named);
+    if (found !== undefined) return found;
+    const volume: Volume = {
+      name: named,
+      driver: 'local',
+      labels,
+      options,
+      createdAtMs: 0,
+      mountpoint: `/volumes/${named}`,
+      anonymous: name === '',
+    };
+    this.known.set(named, volume);
+    return volume;
+  }
+
+  get(name: string): Volume | undefined {
+    return this.known.get(name);
+  }
+
+  list(): readonly Volume[] {
+    return [...this.known.values()];
+  }
+
+  async remove(name: string): Promise<void> {
+    this.known.delete(name);
+  }
+
+  hold(name: string, containerId: string): void {
+    this.held.set(name, new Set([...this.users(name), containerId]));
+  }
+
+  release(name: string, containerId: string): void {
+    this.held.get(name)?.delete(containerId);
+  }
+
+  users(name: string): readonly string[] {
+    return [...(this.held.get(name) ?? [])];
+  }
+
+  async mount(): Promise<void> {}
+
+  async fill(name: string, { path }: CopyUp): Promise<void> {
+    this.filled.push(`${name} ${path}`);
+  }
+
+  sizeBytes = unused;
 }
 
 export class FakeMemoryFiles implements MemoryFiles {
@@ -345,6 +418,7 @@ export interface FakeRuntime {
   readonly containers: FakeContainers;
   readonly images: FakeImages;
   readonly network: FakeNetwork;
+  readonly volumes: FakeVolumes;
   readonly memoryFiles: FakeMemoryFiles;
 }
 
@@ -355,6 +429,7 @@ export function fakeRuntime(): FakeRuntime {
     containers: new FakeContainers(),
     images,
     network: new FakeNetwork(),
+    volumes: new FakeVolumes(),
     memoryFiles: new FakeMemoryFiles(),
   };
 }

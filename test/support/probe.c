@@ -258,13 +258,13 @@ int main(int argc, char **argv)
 		return number;
 	}
 	if (strcmp(command, "size") == 0) {
-		struct winsize size = {0};
-		signal(SIGWINCH, on_signal);
+		struct winsize size = {0}, before = {0};
 		for (int i = 0; i < number; i++) {
-			while (!got_signal)
-				pause();
-			got_signal = 0;
-			ioctl(0, TIOCGWINSZ, &size);
+			while (memcmp(&size, &before, sizeof size) == 0) {
+				usleep(2000);
+				ioctl(0, TIOCGWINSZ, &size);
+			}
+			before = size;
 			printf("%d rows %d columns\n", size.ws_row, size.ws_col);
 		}
 		return 0;

@@ -149,6 +149,10 @@ export class ScriptedNode implements DaemonNode, Control {
     this.localNode = { ...this.localNode, state: 'active', role: 'worker' };
   }
 
+  async unlock(): Promise<void> {
+    throw new SwarmError('conflict', 'swarm is not locked');
+  }
+
   async leave(force: boolean): Promise<void> {
     if (this.localNode.role === 'manager' && !force) {
       throw new SwarmError('unavailable', 'you are a manager: use --force to leave anyway');
@@ -348,11 +352,8 @@ export class ScriptedNode implements DaemonNode, Control {
   }
 
   async rebalance(): Promise<Cluster> {
-    const object = { ...this.store.cluster()!, rebalanceAtMs: Date.now() };
-    this.write({ kind: 'update', table: 'cluster', object });
     return this.store.cluster()!;
   }
-
   async joinTokens(): Promise<{ worker: string; manager: string }> {
     const cluster = this.store.cluster()!;
     const digest = 'd'.repeat(50);

@@ -84,7 +84,7 @@ export class TestNode {
     this.runtime.images.add('web:1');
     this.machineId = `machine-${name}`;
     this.directory = directory;
-    this.identity = new Identity(directory);
+    this.identity = new Identity(directory, new SystemRandom());
   }
 
   description(): NodeDescription {

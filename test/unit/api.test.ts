@@ -74,7 +74,7 @@ test('API versions that are not served are refused with Docker’s words', async
 });
 
 test('an unknown endpoint is "page not found"', async () => {
-  for (const path of ['/v1.50/plugins', '/nope', '/v1.50/services/a/b/c']) {
+  for (const path of ['/v1.50/distribution', '/nope', '/v1.50/services/a/b/c']) {
     const answer = await call('GET', path);
     assert.equal(answer.status, 404);
     assert.deepEqual(answer.json(), { message: 'page not found' });
@@ -114,7 +114,7 @@ test('a wrong request gets one line that names the field, and changes nothing', 
     ['POST', '/auth', {}, 400, /^username and password are missing$/],
     ['POST', '/auth', { username: 'me', password: 'no' }, 401, /^login attempt to .* failed$/],
     ['GET', '/images/search?term=web', undefined, 501, /docker pull NAME$/],
-    ['GET', '/swarm/unlockkey', undefined, 501, /autolock is not supported/],
+    ['POST', '/swarm/unlock', { UnlockKey: 'x' }, 409, /^swarm is not locked$/],
     ['GET', '/services/absent/logs?stdout=1', undefined, 404, /^service absent not found$/],
     ['POST', '/swarm/join', { JoinToken: 'x' }, 400, /^RemoteAddrs is empty/],
     ['POST', '/swarm/update?version=0', { Raft: { ElectionTick: 3 } }, 501, /^Raft\.ElectionTick/],

@@ -147,12 +147,6 @@ const UNBUILT: readonly (readonly [string, object])[] = [
     'TaskTemplate.ContainerSpec.Mounts[0].VolumeOptions.Subpath',
     container({ Mounts: [{ Type: 'volume', VolumeOptions: { Subpath: 'a' } }] }),
   ],
-  [
-    'TaskTemplate.Resources.Reservations.GenericResources[0].NamedResourceSpec',
-    task({
-      Resources: { Reservations: { GenericResources: [{ NamedResourceSpec: { Kind: 'gpu' } }] } },
-    }),
-  ],
   ['TaskTemplate.Resources.SwapBytes', task({ Resources: { SwapBytes: 1 } })],
   ['TaskTemplate.LogDriver.Name', task({ LogDriver: { Name: 'syslog' } })],
   ['TaskTemplate.Runtime', task({ Runtime: 'plugin' })],
@@ -235,13 +229,9 @@ test('an empty cluster specification is the default one', () => {
   assert.deepEqual(clusterSpecFromDocker(new Fields({})), DEFAULT_CLUSTER_SPEC);
 });
 
-test('autolock and an external CA are refused', () => {
-  for (const body of [
-    { EncryptionConfig: { AutoLockManagers: true } },
-    { CAConfig: { ExternalCAs: [{ URL: 'https://ca' }] } },
-  ]) {
-    assert.throws(() => clusterSpecFromDocker(new Fields(body)), { code: 'unsupported' });
-  }
+test('an external CA is refused', () => {
+  const body = { CAConfig: { ExternalCAs: [{ URL: 'https://ca' }] } };
+  assert.throws(() => clusterSpecFromDocker(new Fields(body)), { code: 'unsupported' });
 });
 
 test('architectures of images become those that nodes carry', () => {

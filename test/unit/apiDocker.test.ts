@@ -154,8 +154,9 @@ test('docker swarm join-token, update, leave', { skip }, async () => {
   await docker('swarm', 'join-token', '--rotate', '-q', 'worker');
   await docker('swarm', 'update', '--task-history-limit', '2');
   assert.equal(served.node.store.cluster()?.spec.taskHistoryLimit, 2);
-  const locked = await served.docker('swarm', 'update', '--autolock');
-  assert.match(locked.stderr, /EncryptionConfig is not supported by tsswarm/);
+  const external = ['--external-ca', 'protocol=cfssl,url=https://ca.example'];
+  const foreign = await served.docker('swarm', 'update', ...external);
+  assert.match(foreign.stderr, /CAConfig\.ExternalCAs is not supported by tsswarm/);
   const events = ['events', '--since', '1', '--until', '1700000900', '-f', 'type=network'];
   assert.match(await docker(...events), /network create \S+ \(name=front, type=overlay\)/);
   const refused = await served.docker('swarm', 'leave');

@@ -13,7 +13,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { Signal } from '../../base/queue.ts';
-import { encodeLogRecord, logFileName, readLogs } from '../../runtime/container/logs.ts';
+import { encodeLogRecord, FRAMES } from '../../runtime/container/logFormats.ts';
+import { logFileName, readLogs } from '../../runtime/container/logs.ts';
 import type { LogQuery, LogRecord } from '../../runtime/container/types.ts';
 
 class Writer {
@@ -45,6 +46,7 @@ class Writer {
   read(query: LogQuery = {}): AsyncGenerator<LogRecord> {
     return readLogs(this.dir, query, {
       clock: new SystemClock(),
+      format: FRAMES,
       isOver: () => this.isOver,
       changed: this.changed,
     });

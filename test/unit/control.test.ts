@@ -149,7 +149,7 @@ test('rotating a token changes that secret and nothing else', async () => {
   const { direct, writes } = scene();
   const before = direct.store.cluster();
   assert(before !== undefined);
-  const rotate = { workerToken: false, managerToken: true, signingCaKey: '' };
+  const rotate = { workerToken: false, managerToken: true, signingCaKey: '', unlockKey: false };
   const { object } = await writes.updateCluster(before.version, before.spec, rotate);
   assert.equal(object.joinSecretWorker, 'w');
   assert.match(object.joinSecretManager, /^[0-9a-z]{25}$/);

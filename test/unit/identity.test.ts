@@ -7,8 +7,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
+import { SystemRandom } from '../../base/random.ts';
 import { checkOwnAddress } from '../../daemon/addresses.ts';
 import { Identity } from '../../daemon/identity.ts';
+import { parseUnlockKey, unlockKeyText } from '../../daemon/keyFile.ts';
 import { checkSkew, MAX_CLOCK_SKEW_MS } from '../../manager/ca/client.ts';
 import { TestAuthority } from '../support/certificates.ts';
 
@@ -20,7 +22,8 @@ const second = await authority.node('n1', 'manager', NOW_MS);
 function scene(t: { after(done: () => void): void }) {
   const root = mkdtempSync(join(tmpdir(), 'tsswarm-identity-'));
   t.after(() => rmSync(root, { recursive: true }));
-  return { identity: new Identity(root), file: (name: string) => join(root, 'swarm', name) };
+  const again = (): Identity => new Identity(root, new SystemRandom());
+  return { identity: again(), again, file: (name: string) => join(root, 'swarm', name) };
 }
 
 function refusedBy(name: string): (error: unknown) => boolean {
@@ -79,6 +82,40 @@ test('each damaged file is named', async (t) => {
   }
   rmSync(file('node.key'));
   assert.throws(() => identity.credentials(), refusedBy('node.key'));
+});
+
+test('while it is locked, no key stands on disk and only the unlock key opens them', (t) => {
+  const { identity, file, again } = scene(t);
+  identity.saveCredentials(first);
+  const raftKey = identity.raftKey();
+  const lockKey = new SystemRandom().bytes(32);
+  identity.setLock(lockKey);
+  const text = readFileSync(file('node.key'), 'utf8');
+  assert.doesNotMatch(text, /PRIVATE KEY/);
+  assert.ok(!text.includes(Buffer.from(raftKey).toString('base64')));
+  identity.saveCredentials(second);
+  const next = again();
+  assert.equal(next.isLocked, true);
+  assert.throws(() => next.unlock(new SystemRandom().bytes(32)), /invalid key provided/);
+  assert.equal(next.isLocked, true);
+  next.unlock(lockKey);
+  assert.equal(next.isLocked, false);
+  assert.deepEqual(next.credentials(), second);
+  assert.deepEqual(Buffer.from(next.raftKey()), Buffer.from(raftKey));
+  next.setLock(undefined);
+  assert.equal(again().isLocked, false);
+  assert.deepEqual(again().credentials(), second);
+});
+
+test('an unlock key is shown and read as Docker does', () => {
+  const hex = Buffer.from(new SystemRandom().bytes(32)).toString('hex');
+  const text = unlockKeyText(hex);
+  assert.match(text, /^SWMKEY-1-[A-Za-z0-9+/]{43}$/);
+  assert.equal(Buffer.from(parseUnlockKey(` ${text}\n`)).toString('hex'), hex);
+  assert.equal(unlockKeyText(''), '');
+  for (const bad of ['', 'SWMKEY-1-', text.slice(1), text.slice(0, -4)]) {
+    assert.throws(() => parseUnlockKey(bad), /not an unlock key/);
+  }
 });
 
 test('an address that is not this host’s is refused with both ways out', () => {

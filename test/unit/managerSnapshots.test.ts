@@ -24,7 +24,7 @@ test('a snapshot interval set for the cluster holds on every manager', async () 
     const cluster = (await control.read()).cluster();
     assert.ok(cluster);
     const spec = { ...cluster.spec, snapshotInterval: 20, logEntriesForSlowFollowers: 5 };
-    const rotate = { workerToken: false, managerToken: false, signingCaKey: '' };
+    const rotate = { workerToken: false, managerToken: false, signingCaKey: '', unlockKey: false };
     await control.updateCluster(cluster.version, spec, rotate);
     for (let at = 0; at < 25; at += 1) await control.createNetwork(network(`n${at}`).spec);
     await until('each has taken one', () => [m1, m2].every((each) => snapshots(each) > 0));

@@ -62,6 +62,19 @@ test('a founder, two managers and a worker become a swarm of four ready nodes', 
   assert(status.managers.every(({ nodeId }) => nodeId !== ''));
 });
 
+test('a follower shows what only the leader knows: heartbeat ages and how far others are', async () => {
+  const leader = await swarm.leader();
+  const follower = [m1, m2, m3].find((node) => node !== leader) ?? m1;
+  const heard = await until('the ages as a follower tells them', () => {
+    const ages = follower.swarmNode.manager?.heartbeatAges();
+    return ages !== undefined && ages.size === 4 && ages;
+  });
+  assert.deepEqual([...heard.keys()].sort(), [m1, m2, m3, w1].map(({ id }) => id).sort());
+  for (const ageMs of heard.values()) assert.ok(ageMs >= 0 && ageMs < 20_000, `${ageMs} ms`);
+  const { managers } = follower.control.raftStatus();
+  for (const { lag, isLeader } of managers) if (!isLeader) assert.equal(typeof lag, 'number');
+});
+
 test('a service created through a follower runs on every host, its network too', async () => {
   const follower = (await swarm.leader()) === m2 ? m3 : m2;
   const overlay = await follower.control.createNetwork(network('front').spec);
@@ -147,6 +160,7 @@ test('a rotated token no longer lets anyone in, the new one does', async () => {
     workerToken: true,
     managerToken: false,
     signingCaKey: '',
+    unlockKey: false,
   });
   const now = await m1.control.joinTokens();
   assert.notEqual(now.worker, before.worker);

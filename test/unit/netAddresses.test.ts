@@ -1,6 +1,14 @@
 /** Addresses that follow from a host's index: unique, in range, and refused when out of it. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { canonicalAddress } from '../../base/ipAddress.ts';
+import {
+  counterpart,
+  freeIn,
+  parseRange,
+  rangesOverlap,
+  uniqueLocalSubnet,
+} from '../../base/ipRange.ts';
 import {
   addressToNumber,
   endpointMac,
@@ -18,9 +26,7 @@ import {
   tunnelMac,
 } from '../../runtime/net/addresses.ts';
 import { fillBridge, type Taken } from '../../runtime/net/bridge.ts';
-import { freeIn, parseRange, rangesOverlap } from '../../runtime/net/subnets.ts';
 import type { BridgeNetwork } from '../../runtime/net/types.ts';
-import { canonicalAddress } from '../../runtime/sys/ipAddress.ts';
 import { fc } from '../support/properties.ts';
 
 test('an address survives the way to a number and back', () => {
@@ -186,6 +192,13 @@ test('the lowest free address of a range is given, never its first, last or a ta
     freeIn(parseRange('fd00::/64'), parseRange('fd00::/64'), new Set(['fd00::1'])),
     'fd00::2',
   );
+});
+
+test('an IPv6 address goes with each IPv4 one of the same network', () => {
+  assert.equal(counterpart('10.0.1.0/24', '10.0.1.17', 'fd00:9::/64'), 'fd00:9::11');
+  assert.equal(counterpart('10.0.1.0/24', '10.0.1.17', ''), '');
+  assert.match(uniqueLocalSubnet('a'), /^fd[0-9a-f:]+::\/64$/);
+  assert.notEqual(uniqueLocalSubnet('a'), uniqueLocalSubnet('b'));
 });
 
 test('an IPv6 address has one text', () => {

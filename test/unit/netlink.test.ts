@@ -1,7 +1,7 @@
 /** Netlink attributes as bytes, and messages as values. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ipBytes, ipText } from '../../runtime/sys/ipAddress.ts';
+import { ipBytes, ipText } from '../../base/ipAddress.ts';
 import {
   attributeText,
   be16,

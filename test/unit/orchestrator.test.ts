@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
 import { network } from '../support/objects.ts';
@@ -89,6 +90,36 @@ test('draining a node moves its tasks, each after the old one has stopped', () =
   plane.settle();
   assert.equal(plane.running('web').length, 3);
   assert.ok(plane.running('web').every(({ nodeId }) => nodeId !== 'h1'));
+});
+
+test('draining a node loses no capacity where the order is start-first', () => {
+  const plane = new ControlPlane();
+  plane.create('web', { replicas: 6, update: { ...DEFAULT_UPDATE_CONFIG, order: 'start-first' } });
+  plane.settle();
+  plane.setNode('h1', { spec: { availability: 'drain' } });
+  plane.settle(() => {
+    const slots = new Set(plane.running('web').map(({ slot }) => slot));
+    assert.equal(slots.size, 6, 'a slot without a running task');
+  });
+  const running = plane.running('web');
+  assert.equal(running.length, 6);
+  assert.ok(running.every(({ nodeId }) => nodeId !== 'h1'));
+});
+
+test('where nothing else can take it, a drained node is empty after five minutes', () => {
+  const plane = new ControlPlane({ nodes: 1 });
+  plane.create('web', { replicas: 2, update: { ...DEFAULT_UPDATE_CONFIG, order: 'start-first' } });
+  plane.settle();
+  plane.setNode('h1', { spec: { availability: 'drain' } });
+  plane.settle();
+  plane.advance(5 * 60_000 - 1);
+  assert.equal(plane.running('web').length, 2);
+  plane.advance(1);
+  assert.equal(plane.running('web').length, 0);
+  assert.equal(plane.wanted('web').length, 2);
+  plane.setNode('h1', { spec: { availability: 'active' } });
+  plane.settle();
+  assert.equal(plane.running('web').length, 2);
 });
 
 test('a drained node that is activated again gets new tasks but none are moved', () => {

@@ -111,6 +111,7 @@ test('an assignment of tasks, networks and ingress comes back as it was', () => 
             subnet: '10.0.1.0/24',
             gateway: '10.0.1.1',
             internal: true,
+            subnet6: 'fd00:1::/64',
             mtu: 0,
           },
           peers: [{ hostIndex: 2, address: '10.99.0.12' }],

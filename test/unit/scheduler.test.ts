@@ -61,6 +61,23 @@ test('a task that fits nowhere says why, node by node, and is placed once it fit
   assert.equal(plane.running('big')[0].status.error, '');
 });
 
+test('named resources go to whom asked for them, others of the kind to the rest', () => {
+  const plane = new ControlPlane({ nodes: 1 });
+  const gpu = (name: string, amount = 1) => ({ kind: 'gpu', name, amount });
+  plane.setNode('h1', {
+    description: { genericResources: ['a', 'b', 'c'].map((name) => gpu(name)) },
+  });
+  plane.create('both', { task: { genericResources: [gpu('', 1), gpu('a')] } });
+  plane.create('one', { task: { genericResources: [gpu('a')] } });
+  plane.create('last', { task: { genericResources: [gpu('', 1)] } });
+  plane.settle();
+  const given = (name: string): string[] =>
+    plane.running(name).flatMap((task) => task.genericResources.map((item) => item.name));
+  assert.deepEqual(given('both').sort(), ['a', 'b']);
+  assert.deepEqual(given('last'), ['c']);
+  assert.equal(reason(plane, 'one'), 'no suitable node (insufficient gpu on 1 node)');
+});
+
 test('an explanation is written only when it changes', () => {
   const plane = new ControlPlane({ nodes: 1 });
   plane.create('big', { task: { reservations: reserve({ nanoCpus: 99e9 }) } });

@@ -264,7 +264,9 @@ test('subnets', () => {
   const subnet = '10.9.0.0/24';
   assert.match(refusedNetwork({ subnet, gateway: '10.8.0.1' }), /use a host address of/);
   assert.match(refusedNetwork({ subnet, range: '10.8.0.0/28' }), /use a block within/);
-  assert.match(refusedNetwork({ ipv6: true }), /not built yet/);
+  assert.match(refusedNetwork({ subnet6: 'fd00::/64' }), /add --ipv6/);
+  assert.match(refusedNetwork({ ipv6: true, subnet6: 'fd00::/120' }), /at least \/104/);
+  assert.match(refusedNetwork({ ipv6: true, subnet6: '10.1.0.0/16' }), /IPv6 block/);
   assert.match(refusedNetwork({ options: { encrypted: '' } }), /option encrypted is not built/);
 });
 

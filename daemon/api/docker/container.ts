@@ -221,6 +221,7 @@ function privilegesFromDocker(
 function volumeFromDocker(fields: Fields): VolumeOptions {
   fields.refuse('Subpath');
   const driver = fields.objectOrEmpty('DriverConfig');
+  if (!['', 'local'].includes(driver.text('Name'))) driver.refused('Name', 'use local');
   return {
     labels: fields.labels('Labels'),
     driver: driver.text('Name'),

@@ -1,4 +1,5 @@
 /** Figures of a running container in Docker's JSON, one sample with the one before it. */
+import { totalmem } from 'node:os';
 import type { DetailedStats } from '../../../runtime/container/types.ts';
 
 function time(ms: number): string {
@@ -25,7 +26,7 @@ export function statsToDocker(
     precpu_stats: before === undefined ? EMPTY_CPU : cpu(before),
     memory_stats: {
       usage: now.memoryBytes,
-      limit: now.memoryLimitBytes,
+      limit: now.memoryLimitBytes || totalmem(),
       stats: { inactive_file: now.memoryInactiveFileBytes },
     },
     blkio_stats: {

@@ -35,15 +35,17 @@ function goArchitecture(machine: string): string {
 
 export function infoToDocker(node: DaemonNode, clock: Clock): object {
   const info = node.info();
-  const { running, stopped } = info.containers;
+  const statuses = node.host.containers.list().map((each) => each.view().status);
+  const count = (...wanted: string[]): number =>
+    statuses.filter((status) => wanted.includes(status)).length;
   return {
     ID: info.id,
     Name: info.hostname,
     ServerVersion: node.version,
-    Containers: running + stopped,
-    ContainersRunning: running,
-    ContainersPaused: 0,
-    ContainersStopped: stopped,
+    Containers: statuses.length,
+    ContainersRunning: count('running', 'restarting'),
+    ContainersPaused: count('paused'),
+    ContainersStopped: count('created', 'exited', 'removing', 'dead'),
     Images: node.images.list().length,
     Driver: 'overlay',
     DriverStatus: [],
@@ -52,7 +54,7 @@ export function infoToDocker(node: DaemonNode, clock: Clock): object {
       Volume: ['local'],
       Network: ['bridge', 'host', 'null', 'overlay'],
       Authorization: null,
-      Log: ['local'],
+      Log: ['json-file', 'local', 'none'],
     },
     LoggingDriver: 'local',
     ...kernelFacts(info),

@@ -2,6 +2,9 @@
  * Overlay networks of the cluster as Docker's JSON. Networks of one host are in localNetwork.ts.
  */
 import { SwarmError } from '../../../base/errors.ts';
+import { canonicalAddress } from '../../../base/ipAddress.ts';
+import { firstAddress, parseRange } from '../../../base/ipRange.ts';
+import { address6Of, subnet6Of } from '../../../model/subnet6.ts';
 import type { Network, NetworkSpec, Task } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { timeOf } from './common.ts';
@@ -24,6 +27,11 @@ export function networkToDocker(network: Network): DockerNetwork {
     ...(spec.range === '' ? {} : { IPRange: spec.range }),
     Gateway: network.gateway === '' ? spec.gateway : network.gateway,
   };
+  const subnet6 = subnet6Of(network);
+  const pools = [
+    ...(pool.Subnet === '' ? [] : [pool]),
+    ...(subnet6 === '' ? [] : [{ Subnet: subnet6, Gateway: firstAddress(parseRange(subnet6)) }]),
+  ];
   return {
     Name: spec.name,
     Id: network.id,
@@ -32,7 +40,7 @@ export function networkToDocker(network: Network): DockerNetwork {
     Driver: spec.driver,
     EnableIPv4: true,
     EnableIPv6: spec.ipv6,
-    IPAM: { Driver: 'default', Options: null, Config: pool.Subnet === '' ? [] : [pool] },
+    IPAM: { Driver: 'default', Options: null, Config: pools },
     Internal: spec.internal,
     Attachable: spec.attachable,
     Ingress: false,
@@ -68,20 +76,24 @@ export function attachedNetworkToDocker(network: Network): object {
 }
 
 /** Containers of an inspected network, keyed by container as Docker does. */
-export function attachedTasks(networkId: string, tasks: Iterable<Task>): Record<string, object> {
+export function attachedTasks(network: Network, tasks: Iterable<Task>): Record<string, object> {
   const out: Record<string, object> = {};
   for (const task of tasks) {
-    const attachment = task.networks.find((item) => item.networkId === networkId);
+    const attachment = task.networks.find((item) => item.networkId === network.id);
     if (attachment === undefined || task.status.containerId === '') continue;
     out[task.status.containerId] = {
       Name: `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`,
       EndpointID: task.id,
       MacAddress: '',
       IPv4Address: attachment.address,
-      IPv6Address: '',
+      IPv6Address: withLength(address6Of(network, attachment.address), subnet6Of(network)),
     };
   }
   return out;
+}
+
+function withLength(address: string, subnet: string): string {
+  return address === '' ? '' : `${address}/${parseRange(subnet).prefixLength}`;
 }
 
 /** The body of POST /networks/create for one of the cluster's. */
@@ -104,9 +116,19 @@ export function networkSpecFromDocker(body: Fields): NetworkSpec {
   const ipam = body.objectOrEmpty('IPAM');
   ipam.refuse('Options');
   if (!['', 'default'].includes(ipam.text('Driver'))) ipam.refused('Driver', 'use default');
-  const pools = ipam.objects('Config');
-  if (pools.length > 1) ipam.refused('Config[1]', 'give one subnet');
-  pools[0]?.refuse('AuxiliaryAddresses', 'AuxAddress');
+  const given = ipam.objects('Config');
+  for (const pool of given) pool.refuse('AuxiliaryAddresses', 'AuxAddress');
+  const pools = given.filter((pool) => !pool.text('Subnet').includes(':'));
+  const pools6 = given.filter((pool) => pool.text('Subnet').includes(':'));
+  if (pools.length > 1 || pools6.length > 1) {
+    ipam.refused('Config', 'give one subnet of each address family');
+  }
+  pools6[0]?.refuse('IPRange');
+  const subnet6 = pools6[0]?.text('Subnet') ?? '';
+  const gateway6 = pools6[0]?.text('Gateway') ?? '';
+  if (gateway6 !== '' && canonicalAddress(gateway6) !== firstAddress(parseRange(subnet6))) {
+    pools6[0].refused('Gateway', 'it is the first address of an IPv6 subnet');
+  }
   return {
     name,
     labels: body.labels('Labels'),
@@ -115,6 +137,7 @@ export function networkSpecFromDocker(body: Fields): NetworkSpec {
     attachable: body.flag('Attachable'),
     ipv6: body.flag('EnableIPv6'),
     subnet: pools[0]?.text('Subnet') ?? '',
+    subnet6,
     gateway: pools[0]?.text('Gateway') ?? '',
     range: pools[0]?.text('IPRange') ?? '',
     options: body.labels('Options'),

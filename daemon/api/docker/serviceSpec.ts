@@ -308,7 +308,10 @@ function attachmentFromDocker(fields: Fields): NetworkAttachmentSpec {
 
 function genericFromDocker(fields: Fields): readonly GenericResource[] {
   return fields.objects('GenericResources').map((item) => {
-    item.refuse('NamedResourceSpec');
+    const named = item.object('NamedResourceSpec');
+    if (named !== undefined) {
+      return { kind: named.text('Kind'), name: named.text('Value'), amount: 1 };
+    }
     const amount = item.objectOrEmpty('DiscreteResourceSpec');
     return { kind: amount.text('Kind'), name: '', amount: amount.whole('Value', 0) };
   });

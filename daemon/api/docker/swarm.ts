@@ -72,7 +72,7 @@ function clusterSpecToDocker(spec: ClusterSpec): object {
     Orchestration: { TaskHistoryRetentionLimit: spec.taskHistoryLimit },
     Raft: {
       SnapshotInterval: spec.snapshotInterval,
-      KeepOldSnapshots: 0,
+      KeepOldSnapshots: spec.keepOldSnapshots,
       LogEntriesForSlowFollowers: spec.logEntriesForSlowFollowers,
       ElectionTick: ELECTION_TICK,
       HeartbeatTick: HEARTBEAT_TICK,
@@ -95,11 +95,10 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
   const raft = fields.objectOrEmpty('Raft');
   const ca = fields.objectOrEmpty('CAConfig');
   const dispatcher = fields.objectOrEmpty('Dispatcher');
-  raft.refuse('KeepOldSnapshots');
   if (![0, ELECTION_TICK].includes(raft.whole('ElectionTick', 0))) raft.refused('ElectionTick');
   if (![0, HEARTBEAT_TICK].includes(raft.whole('HeartbeatTick', 0))) raft.refused('HeartbeatTick');
   ca.refuse('ExternalCAs');
-  fields.refuse('TaskDefaults', 'EncryptionConfig');
+  fields.refuse('TaskDefaults');
   return {
     name: fields.text('Name') === '' ? defaults.name : fields.text('Name'),
     labels: fields.labels('Labels'),
@@ -107,10 +106,11 @@ export function clusterSpecFromDocker(fields: Fields): ClusterSpec {
     heartbeatPeriodMs:
       readDurationMs(dispatcher, 'HeartbeatPeriod', 0) || defaults.heartbeatPeriodMs,
     certificateExpiryMs: readDurationMs(ca, 'NodeCertExpiry', 0) || defaults.certificateExpiryMs,
+    keepOldSnapshots: raft.whole('KeepOldSnapshots', 0),
     snapshotInterval: raft.whole('SnapshotInterval', 0) || defaults.snapshotInterval,
     logEntriesForSlowFollowers:
       raft.whole('LogEntriesForSlowFollowers', 0) || defaults.logEntriesForSlowFollowers,
-    autoLockManagers: false,
+    autoLockManagers: fields.objectOrEmpty('EncryptionConfig').flag('AutoLockManagers'),
     forceRotate: ca.whole('ForceRotate', 0),
     signingCaCertificate: ca.text('SigningCACert'),
   };

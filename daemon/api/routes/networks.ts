@@ -122,7 +122,7 @@ async function inspect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const { nodeId } = parts.node.local();
   const tasks = request.flag('verbose') ? store.all('task') : store.tasksOfNode(nodeId);
-  return json({ ...networkToDocker(network), Containers: attachedTasks(network.id, tasks) });
+  return json({ ...networkToDocker(network), Containers: attachedTasks(network, tasks) });
 }
 
 async function remove(request: ApiRequest, parts: ApiParts): Promise<Reply> {

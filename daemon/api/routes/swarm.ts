@@ -6,6 +6,7 @@ import type { StoreReader } from '../../../manager/store/types.ts';
 import { DEFAULT_SUBNET_SIZE, DEFAULT_VXLAN_PORT } from '../../../model/defaults.ts';
 import type { Cluster } from '../../../model/types.ts';
 import { validateClusterSpec } from '../../../model/validate.ts';
+import { unlockKeyText } from '../../keyFile.ts';
 import { clusterSpecFromDocker, swarmToDocker } from '../docker/swarm.ts';
 import type { Fields } from '../fields.ts';
 import { controlOf } from '../find.ts';
@@ -28,14 +29,14 @@ export function addSwarmRoutes(router: Router, parts: ApiParts): void {
     return empty();
   });
   router.post('/swarm/update', (request) => update(parts, request));
-  const locked = async (): Promise<Reply> => {
-    throw new SwarmError(
-      'unsupported',
-      'managers are not locked: autolock is not supported, so there is no unlock key',
-    );
-  };
-  router.get('/swarm/unlockkey', locked);
-  router.post('/swarm/unlock', locked);
+  router.get('/swarm/unlockkey', async () => {
+    const cluster = clusterOf(await controlOf(node).read());
+    return json({ UnlockKey: unlockKeyText(cluster.unlockKey) });
+  });
+  router.post('/swarm/unlock', async (request) => {
+    await node.unlock((await request.body()).text('UnlockKey'));
+    return empty();
+  });
 }
 
 function clusterOf(store: StoreReader): Cluster {
@@ -55,12 +56,13 @@ function refuseDataPath(body: Fields): void {
 async function init(parts: ApiParts, body: Fields): Promise<Reply> {
   const { node } = parts;
   refuseDataPath(body);
-  body.refuse('AutoLockManagers');
   const wanted = body.objectOrEmpty('Spec');
   // The founder makes the first root; another can take its place at any time.
   const ca = wanted.objectOrEmpty('CAConfig');
   ca.refuse('SigningCACert', 'SigningCAKey', 'ForceRotate');
-  const spec = clusterSpecFromDocker(wanted);
+  const asked = clusterSpecFromDocker(wanted);
+  const autoLockManagers = asked.autoLockManagers || body.flag('AutoLockManagers');
+  const spec = { ...asked, autoLockManagers };
   validateClusterSpec(spec);
   const nodeId = await node.init({
     advertiseAddress: body.text('AdvertiseAddr'),
@@ -71,7 +73,7 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
     vxlanPort: body.whole('DataPathPort', 0) || DEFAULT_VXLAN_PORT,
     forceNewCluster: body.flag('ForceNewCluster'),
   });
-  if (body.has('Spec') && !body.flag('ForceNewCluster')) {
+  if ((body.has('Spec') || autoLockManagers) && !body.flag('ForceNewCluster')) {
     const control = node.control();
     const cluster = clusterOf(await control.read());
     if (!isDeepStrictEqual({ ...cluster.spec }, { ...spec })) {
@@ -102,13 +104,11 @@ async function update(parts: ApiParts, request: ApiRequest): Promise<Reply> {
   const version = request.version();
   const body = await request.body();
   const spec = clusterSpecFromDocker(body);
-  if (request.flag('rotateManagerUnlockKey')) {
-    throw new SwarmError('unsupported', 'autolock is not supported: there is no unlock key');
-  }
   await control.updateCluster(version, spec, {
     workerToken: request.flag('rotateWorkerToken'),
     managerToken: request.flag('rotateManagerToken'),
     signingCaKey: body.objectOrEmpty('CAConfig').text('SigningCAKey'),
+    unlockKey: request.flag('rotateManagerUnlockKey'),
   });
   return empty();
 }

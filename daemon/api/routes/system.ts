@@ -3,7 +3,7 @@ import { SwarmError } from '../../../base/errors.ts';
 import { API_VERSION, infoToDocker, swarmHeader, versionToDocker } from '../docker/info.ts';
 import { EVENT_FILTERS, type EventQuery, eventsOf } from '../events.ts';
 import { Filters } from '../filters.ts';
-import { controlIfManager, controlOf } from '../find.ts';
+import { controlIfManager } from '../find.ts';
 import { type ApiRequest, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 
@@ -44,14 +44,17 @@ function readTime(text: string, name: string): number | undefined {
 }
 
 async function events(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  const control = controlOf(parts.node);
+  const sources = {
+    store: controlIfManager(parts.node)?.store,
+    local: parts.node.host.containers.events,
+  };
   const query: EventQuery = {
     sinceMs: readTime(request.text('since'), 'since'),
     untilMs: readTime(request.text('until'), 'until'),
     filters: Filters.parse(request.query.get('filters'), EVENT_FILTERS),
   };
   const out = request.stream('application/json');
-  for await (const event of eventsOf(control.store, query, parts.clock, request.signal)) {
+  for await (const event of eventsOf(sources, query, parts.clock, request.signal)) {
     await out.line(event);
   }
   out.end();

@@ -67,6 +67,8 @@ function* selected(store: View, filters: Filters): Generator<Task> {
   const services = resolved(store, 'service', filters);
   const nodes = resolved(store, 'node', filters);
   for (const task of candidates(store, services, nodes)) {
+    // A place on a network, for a container that is no task's.
+    if (task.serviceId === '') continue;
     if (services !== undefined && !services.has(task.serviceId)) continue;
     if (nodes !== undefined && !nodes.has(task.nodeId)) continue;
     if (!filters.startsWith('id', task.id)) continue;

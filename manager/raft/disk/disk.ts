@@ -9,6 +9,8 @@ import type { Clock } from '../../../base/clock.ts';
 import { SwarmError } from '../../../base/errors.ts';
 import type { Log } from '../../../base/log.ts';
 import type { Signal } from '../../../base/queue.ts';
+import type { Random } from '../../../base/random.ts';
+import { Seal } from '../../../base/seal.ts';
 import type { Entry, EntryId, HardState, SnapshotMeta } from '../core/types.ts';
 import { recoverWal, type WalState } from './recovery.ts';
 import { DEFAULT_SEGMENT_BYTES, syncDirectory } from './segmentWriter.ts';
@@ -46,8 +48,8 @@ export interface RaftDisk {
   /** Writes a snapshot's file; it counts once its mark is appended. */
   writeSnapshot(meta: SnapshotMeta, chunks: AsyncIterable<Uint8Array>, own: boolean): Promise<void>;
   openSnapshot(id: EntryId): Promise<OpenSnapshot>;
-  /** Snapshots older than `keep` and segments with nothing above `index` may go. */
-  release(keep: EntryId, index: number): void;
+  /** Snapshots older than `keep`, but for the newest `old`, and segments up to `index` may go. */
+  release(keep: EntryId, index: number, old?: number): void;
   close(): Promise<void>;
 }
 
@@ -59,14 +61,18 @@ export interface DiskOptions {
   readonly onFatal: (error: SwarmError) => void;
   /** Default 16 MiB; tests use less. */
   readonly segmentBytes?: number;
+  /** What is written is sealed with it, and what is sealed is read with it. */
+  readonly seal?: { readonly key: Uint8Array; readonly random: Random };
 }
 
 export class DiskStore implements RaftDisk {
   readonly recovered: Recovered;
   readonly #wal: Wal;
   readonly #snapshots: string;
+  readonly #seal: Seal | undefined;
 
-  private constructor(recovered: Recovered, wal: Wal, snapshots: string) {
+  private constructor(recovered: Recovered, wal: Wal, snapshots: string, seal: Seal | undefined) {
+    this.#seal = seal;
     this.recovered = recovered;
     this.#wal = wal;
     this.#snapshots = snapshots;
@@ -80,7 +86,9 @@ export class DiskStore implements RaftDisk {
       fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
     }
     syncDirectory(options.directory);
-    const state = recoverWal(walDirectory);
+    const { seal: given } = options;
+    const seal = given === undefined ? undefined : new Seal(given.key, given.random);
+    const state = recoverWal(walDirectory, seal);
     if (state !== undefined && state.nodeId !== options.nodeId) {
       throw new SwarmError(
         'corrupt',
@@ -92,7 +100,7 @@ export class DiskStore implements RaftDisk {
     if (state?.tornCopy !== undefined) {
       options.log.warn('raft log: dropped a torn last batch, copy kept', { file: state.tornCopy });
     }
-    const recovered = await recoveredFrom(state, snapshots);
+    const recovered = await recoveredFrom(state, snapshots, seal);
     const wal = new Wal({
       start: {
         directory: walDirectory,
@@ -100,6 +108,7 @@ export class DiskStore implements RaftDisk {
         segments: state?.segments ?? existingEmpty(walDirectory),
         endOffset: state?.endOffset ?? 0,
         nextSequence: state?.nextSequence ?? 1,
+        sealKey: given?.key,
       },
       state: {
         nodeId: options.nodeId,
@@ -111,7 +120,7 @@ export class DiskStore implements RaftDisk {
       clock: options.clock,
       onFatal: options.onFatal,
     });
-    return new DiskStore(recovered, wal, snapshots);
+    return new DiskStore(recovered, wal, snapshots, seal);
   }
 
   get full(): boolean {
@@ -131,15 +140,16 @@ export class DiskStore implements RaftDisk {
     chunks: AsyncIterable<Uint8Array>,
     own: boolean,
   ): Promise<void> {
-    return writeSnapshot(this.#snapshots, meta, chunks, own ? 'own.part' : 'received.part');
+    const name = own ? 'own.part' : 'received.part';
+    return writeSnapshot(this.#snapshots, meta, chunks, name, this.#seal);
   }
 
   openSnapshot(id: EntryId): Promise<OpenSnapshot> {
-    return SnapshotReader.open(this.#snapshots, id);
+    return SnapshotReader.open(this.#snapshots, id, this.#seal);
   }
 
-  release(keep: EntryId, index: number): void {
-    removeOlderSnapshots(this.#snapshots, keep);
+  release(keep: EntryId, index: number, old = 0): void {
+    removeOlderSnapshots(this.#snapshots, keep, old);
     this.#wal.purge(index);
   }
 
@@ -154,7 +164,11 @@ function existingEmpty(walDirectory: string): { number: number; maxIndex: number
   return found.map((name) => ({ number: Number.parseInt(name, 10), maxIndex: 0 }));
 }
 
-async function recoveredFrom(state: WalState | undefined, snapshots: string): Promise<Recovered> {
+async function recoveredFrom(
+  state: WalState | undefined,
+  snapshots: string,
+  seal: Seal | undefined,
+): Promise<Recovered> {
   const none: EntryId = { index: 0, term: 0 };
   if (state === undefined) {
     removeOtherSnapshots(snapshots, none);
@@ -164,7 +178,7 @@ async function recoveredFrom(state: WalState | undefined, snapshots: string): Pr
   const { hardState, base, entries } = state;
   let snapshot: SnapshotMeta | undefined;
   if (state.snapshot.index > 0) {
-    const reader = await SnapshotReader.open(snapshots, state.snapshot);
+    const reader = await SnapshotReader.open(snapshots, state.snapshot, seal);
     snapshot = reader.meta;
     await reader.close();
   }

@@ -10,6 +10,7 @@
 import { crc32 } from 'node:zlib';
 import { assert } from '../../../base/assert.ts';
 import { MIB } from '../../../base/bytes.ts';
+import type { Seal } from '../../../base/seal.ts';
 
 export const FRAME_HEADER_BYTES = 32;
 export const FRAME_ALIGN_BYTES = 32;
@@ -18,7 +19,7 @@ export const SECTOR_BYTES = 512;
 export const MAX_FRAME_BYTES = 8 * MIB;
 const MAGIC = 0x4c575354; // "TSWL"
 const VERSION = 1;
-/** Set on bodies sealed with a key; this version of the program reads unsealed bodies only. */
+/** Set on bodies sealed with the member's key (base/seal), bound to the frame's sequence. */
 export const FLAG_SEALED = 1;
 const TWO_TO_32 = 4_294_967_296;
 
@@ -35,17 +36,26 @@ export function alignFrame(offset: number): number {
   return Math.ceil(offset / FRAME_ALIGN_BYTES) * FRAME_ALIGN_BYTES;
 }
 
-/** Bytes a frame with this body takes in a segment. */
+/** Bytes a frame with this body, as it stands on disk, takes in a segment. */
 export function frameBytes(bodyBytes: number): number {
   return alignFrame(FRAME_HEADER_BYTES + bodyBytes);
 }
 
+/** What a sealed body is bound to. */
+export function framePlace(sequence: number): Uint8Array {
+  const place = Buffer.alloc(8);
+  place.writeBigUInt64LE(BigInt(sequence));
+  return place;
+}
+
 /** A frame to be written at `offset` (a multiple of 32) of its segment. */
 export function buildFrame(
-  bodies: readonly Uint8Array[],
+  plain: readonly Uint8Array[],
   sequence: number,
   offset: number,
+  seal?: Seal,
 ): Buffer {
+  const bodies = seal === undefined ? plain : [seal.seal(plain, framePlace(sequence))];
   assert(offset % FRAME_ALIGN_BYTES === 0, 'wal: unaligned frame', { offset });
   let bodyBytes = 0;
   for (const body of bodies) bodyBytes += body.length;
@@ -58,7 +68,7 @@ export function buildFrame(
   }
   frame.writeUInt32LE(MAGIC, 0);
   frame[4] = VERSION;
-  frame[5] = 0;
+  frame[5] = seal === undefined ? 0 : FLAG_SEALED;
   frame.writeUInt16LE(countZeroSectors(frame, offset, FRAME_HEADER_BYTES + bodyBytes), 6);
   frame.writeUInt32LE(bodyBytes, 8);
   frame.writeUInt32LE(crc32(frame.subarray(FRAME_HEADER_BYTES, at)), 12);

@@ -8,6 +8,7 @@
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { SwarmError } from '../../../base/errors.ts';
+import type { Seal } from '../../../base/seal.ts';
 import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
 import {
@@ -18,6 +19,7 @@ import {
   FRAME_HEADER_BYTES,
   type FrameHeader,
   frameBytes,
+  framePlace,
   readBody,
   readHeader,
   supportedVersion,
@@ -63,8 +65,8 @@ export function damage(file: string, offset: number, why: string): SwarmError {
   });
 }
 
-/** Undefined when the directory holds no log. Throws SwarmError corrupt. */
-export function recoverWal(directory: string): WalState | undefined {
+/** Undefined when there is no log. `seal` opens what is sealed. Throws SwarmError corrupt. */
+export function recoverWal(directory: string, seal?: Seal): WalState | undefined {
   const numbers = fs
     .readdirSync(directory)
     .map((name) => SEGMENT_PATTERN.exec(name))
@@ -78,7 +80,7 @@ export function recoverWal(directory: string): WalState | undefined {
     if (at > 0 && number !== numbers[at - 1] + 1) {
       throw damage(file, 0, `segment ${numbers[at - 1] + 1} before it is missing`);
     }
-    readSegment(file, number, at === numbers.length - 1, replay);
+    readSegment(file, number, at === numbers.length - 1, replay, seal);
   }
   return replay.finish(path.join(directory, segmentName(numbers[numbers.length - 1])));
 }
@@ -176,7 +178,13 @@ class Replay {
   }
 }
 
-function readSegment(file: string, number: number, isLast: boolean, replay: Replay): void {
+function readSegment(
+  file: string,
+  number: number,
+  isLast: boolean,
+  replay: Replay,
+  seal: Seal | undefined,
+): void {
   const bytes = fs.readFileSync(file);
   replay.segments.push({ number, maxIndex: 0 });
   let offset = 0;
@@ -192,7 +200,7 @@ function readSegment(file: string, number: number, isLast: boolean, replay: Repl
       break;
     }
     checkFrame(file, offset, header, replay);
-    takeBody(file, offset, body, replay);
+    takeBody(file, offset, plainBody(file, offset, header, body, seal), replay);
     replay.nextSequence = header.sequence + 1;
     offset += frameBytes(header.bodyBytes);
   }
@@ -204,13 +212,24 @@ function checkFrame(file: string, offset: number, header: FrameHeader, replay: R
   if (!supportedVersion(header)) {
     throw damage(file, offset, `frame version ${header.version} is not known to this program`);
   }
-  if ((header.flags & FLAG_SEALED) !== 0) {
-    throw damage(file, offset, 'the frame is sealed and this program has no key for it');
-  }
   const expected = replay.nextSequence;
   if (expected !== undefined && header.sequence !== expected) {
     throw damage(file, offset, `frame ${header.sequence} where ${expected} belongs`);
   }
+}
+
+function plainBody(
+  file: string,
+  offset: number,
+  header: FrameHeader,
+  body: Uint8Array,
+  seal: Seal | undefined,
+): Uint8Array {
+  if ((header.flags & FLAG_SEALED) === 0) return body;
+  if (seal === undefined) throw damage(file, offset, 'the frame is sealed, and there is no key');
+  const plain = seal.open(body, framePlace(header.sequence));
+  if (plain !== undefined) return plain;
+  throw damage(file, offset, 'the frame was sealed with another key than this member has');
 }
 
 function takeBody(file: string, offset: number, body: Uint8Array, replay: Replay): void {

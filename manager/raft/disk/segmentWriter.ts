@@ -8,6 +8,8 @@ import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { assert } from '../../../base/assert.ts';
 import { MIB } from '../../../base/bytes.ts';
+import type { Random } from '../../../base/random.ts';
+import { SEAL_BYTES, Seal } from '../../../base/seal.ts';
 import { buildFrame, frameBytes, MAX_FRAME_BYTES } from './frame.ts';
 import { type SegmentInfo, SPARE_NAME, segmentName } from './recovery.ts';
 
@@ -22,6 +24,8 @@ export interface WriterStart {
   readonly segments: readonly SegmentInfo[];
   readonly endOffset: number;
   readonly nextSequence: number;
+  /** Frames are sealed with it; undefined = in the clear. */
+  readonly sealKey: Uint8Array | undefined;
 }
 
 export interface WriterBatch {
@@ -36,6 +40,7 @@ export class SegmentWriter {
   readonly #directory: string;
   readonly #segmentBytes: number;
   readonly #segments: SegmentInfo[];
+  readonly #seal: Seal | undefined;
   #handle: number | undefined;
   #offset: number;
   #capacity = 0;
@@ -44,7 +49,9 @@ export class SegmentWriter {
   #making: Promise<boolean> | undefined = undefined;
   #closed = false;
 
-  constructor(start: WriterStart) {
+  constructor(start: WriterStart, random: Random) {
+    const { sealKey } = start;
+    this.#seal = sealKey === undefined ? undefined : new Seal(sealKey, random);
     this.#directory = start.directory;
     this.#segmentBytes = start.segmentBytes;
     this.#segments = start.segments.map((segment) => ({ ...segment }));
@@ -83,7 +90,9 @@ export class SegmentWriter {
   #fitsCurrent(batch: WriterBatch): boolean {
     if (this.#handle === undefined) return false;
     const head = this.#offset === 0 ? batch.head.length : 0;
-    return this.#offset + frameBytes(batch.body.length + head) <= this.#capacity;
+    const sealBytes = this.#seal === undefined ? 0 : SEAL_BYTES;
+    const bodyBytes = batch.body.length + head + sealBytes;
+    return this.#offset + frameBytes(bodyBytes) <= this.#capacity;
   }
 
   /** Durable when it returns. Any error thrown leaves the log unknown: the process has to end. */
@@ -91,7 +100,7 @@ export class SegmentWriter {
     if (!this.#fitsCurrent(batch)) this.#rotate();
     assert(this.#handle !== undefined, 'wal: no open segment');
     const bodies = this.#offset === 0 ? [batch.head, batch.body] : [batch.body];
-    const frame = buildFrame(bodies, this.#sequence, this.#offset);
+    const frame = buildFrame(bodies, this.#sequence, this.#offset, this.#seal);
     assert(this.#offset + frame.length <= this.#capacity, 'wal: batch exceeds a segment', {
       bytes: frame.length,
     });

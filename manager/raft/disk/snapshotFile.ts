@@ -12,6 +12,7 @@ import * as path from 'node:path';
 import { crc32 } from 'node:zlib';
 import { MIB } from '../../../base/bytes.ts';
 import { SwarmError } from '../../../base/errors.ts';
+import { SEAL_BYTES, type Seal } from '../../../base/seal.ts';
 import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
@@ -39,12 +40,13 @@ export async function writeSnapshot(
   meta: SnapshotMeta,
   chunks: AsyncIterable<Uint8Array>,
   unfinishedName: string,
+  seal?: Seal,
 ): Promise<void> {
   const unfinished = path.join(directory, unfinishedName);
   try {
     const handle = await fs.promises.open(unfinished, 'w', 0o600);
     try {
-      await writeAll(handle, meta, chunks);
+      await writeAll(handle, meta, chunks, seal);
       await handle.sync();
     } finally {
       await handle.close();
@@ -64,6 +66,7 @@ async function writeAll(
   handle: fs.promises.FileHandle,
   meta: SnapshotMeta,
   chunks: AsyncIterable<Uint8Array>,
+  seal: Seal | undefined,
 ): Promise<void> {
   const out = new ByteWriter();
   writeSnapshotMeta(out, meta);
@@ -71,14 +74,18 @@ async function writeAll(
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeUInt32LE(MAGIC, 0);
   head[4] = VERSION;
+  head[5] = seal === undefined ? 0 : FLAG_SEALED;
   head.writeUInt32LE(metaBytes.length, 8);
   head.writeUInt32LE(crc32(metaBytes), 12);
   await handle.writev([head, metaBytes]);
   let total = 0;
   let crcOfCrcs = 0;
+  let number = 0;
   for await (const chunk of chunks) {
     for (let at = 0; at < chunk.length; at += MAX_CHUNK_BYTES) {
-      const part = chunk.subarray(at, at + MAX_CHUNK_BYTES);
+      const plain = chunk.subarray(at, at + MAX_CHUNK_BYTES);
+      const part = seal === undefined ? plain : seal.seal([plain], chunkPlace(meta, number));
+      number += 1;
       const chunkHead = Buffer.alloc(CHUNK_HEAD_BYTES);
       chunkHead.writeUInt32LE(part.length, 0);
       chunkHead.writeUInt32LE(crc32(part), 4);
@@ -91,11 +98,18 @@ async function writeAll(
   await handle.writev([end]);
 }
 
+/** What a sealed chunk is bound to: its snapshot and its place in it. */
+function chunkPlace(id: EntryId, number: number): Uint8Array {
+  return new ByteWriter(24).u64(id.index).u64(id.term).u64(number).take();
+}
+
 /** An open snapshot; close it. Reading checks everything as it goes. */
 export class SnapshotReader {
   readonly meta: SnapshotMeta;
   readonly #handle: fs.promises.FileHandle;
   readonly #file: string;
+  /** Opens the chunks; undefined where they are in the clear. */
+  readonly #seal: Seal | undefined;
   #at: number;
 
   private constructor(
@@ -103,7 +117,9 @@ export class SnapshotReader {
     file: string,
     meta: SnapshotMeta,
     at: number,
+    seal: Seal | undefined,
   ) {
+    this.#seal = seal;
     this.#handle = handle;
     this.#file = file;
     this.meta = meta;
@@ -111,7 +127,7 @@ export class SnapshotReader {
   }
 
   /** Throws SwarmError corrupt, also when the file is missing. */
-  static async open(directory: string, id: EntryId): Promise<SnapshotReader> {
+  static async open(directory: string, id: EntryId, seal?: Seal): Promise<SnapshotReader> {
     const file = snapshotPath(directory, id);
     let handle: fs.promises.FileHandle;
     try {
@@ -124,7 +140,8 @@ export class SnapshotReader {
       const head = await readExactly(handle, file, 0, HEAD_BYTES);
       if (head.readUInt32LE(0) !== MAGIC) throw damage(file, 0, 'this is no snapshot');
       if (head[4] !== VERSION) throw damage(file, 4, `snapshot version ${head[4]} is not known`);
-      if ((head[5] & FLAG_SEALED) !== 0) throw damage(file, 5, 'sealed, and there is no key');
+      const isSealed = (head[5] & FLAG_SEALED) !== 0;
+      if (isSealed && seal === undefined) throw damage(file, 5, 'sealed, and there is no key');
       const length = head.readUInt32LE(8);
       if (length > MAX_META_BYTES) throw damage(file, 8, 'a damaged header');
       const metaBytes = await readExactly(handle, file, HEAD_BYTES, length);
@@ -135,7 +152,8 @@ export class SnapshotReader {
       if (meta.index !== id.index || meta.term !== id.term) {
         throw damage(file, HEAD_BYTES, `it is snapshot ${meta.index} of term ${meta.term}`);
       }
-      return new SnapshotReader(handle, file, meta, HEAD_BYTES + length);
+      const opens = isSealed ? seal : undefined;
+      return new SnapshotReader(handle, file, meta, HEAD_BYTES + length, opens);
     } catch (error) {
       await handle.close();
       throw error;
@@ -146,7 +164,7 @@ export class SnapshotReader {
   async *chunks(): AsyncGenerator<Uint8Array> {
     let total = 0;
     let crcOfCrcs = 0;
-    for (;;) {
+    for (let number = 0; ; number += 1) {
       const head = await readExactly(this.#handle, this.#file, this.#at, CHUNK_HEAD_BYTES);
       const length = head.readUInt32LE(0);
       const crc = head.readUInt32LE(4);
@@ -158,14 +176,21 @@ export class SnapshotReader {
         }
         return;
       }
-      if (length > MAX_CHUNK_BYTES) throw damage(this.#file, this.#at, 'a damaged chunk');
+      if (length > MAX_CHUNK_BYTES + SEAL_BYTES)
+        throw damage(this.#file, this.#at, 'a damaged chunk');
       const start = this.#at + CHUNK_HEAD_BYTES;
       const bytes = await readExactly(this.#handle, this.#file, start, length);
       if (crc32(bytes) !== crc) throw damage(this.#file, start, 'a damaged chunk');
       crcOfCrcs = crc32(head, crcOfCrcs);
       total += length;
       this.#at = start + length;
-      yield bytes;
+      if (this.#seal === undefined) {
+        yield bytes;
+        continue;
+      }
+      const plain = this.#seal.open(bytes, chunkPlace(this.meta, number));
+      if (plain === undefined) throw damage(this.#file, start, 'a chunk sealed with another key');
+      yield plain;
     }
   }
 
@@ -190,19 +215,29 @@ async function readExactly(
   return buffer;
 }
 
-/** At open: removes every snapshot but `keep`, and leftovers of unfinished ones. */
+/**
+ * At open: removes every snapshot but `keep` and older ones, which the user may want kept, and
+ * leftovers of unfinished ones.
+ */
 export function removeOtherSnapshots(directory: string, keep: EntryId): void {
   const kept = path.basename(snapshotPath(directory, keep));
   for (const name of fs.readdirSync(directory)) {
     if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
+    if (indexOf(name) < keep.index) continue;
     fs.rmSync(path.join(directory, name), { force: true });
   }
 }
 
-/** Later: only those before `keep`; a newer one has arrived and is about to be installed. */
-export function removeOlderSnapshots(directory: string, keep: EntryId): void {
-  for (const name of fs.readdirSync(directory)) {
-    const index = Number(PATTERN.exec(name)?.[1] ?? Number.POSITIVE_INFINITY);
-    if (index < keep.index) fs.rmSync(path.join(directory, name), { force: true });
-  }
+/**
+ * Later: only those before `keep`, and of those not the newest `old`; one that is newer has arrived
+ * and is about to be installed.
+ */
+export function removeOlderSnapshots(directory: string, keep: EntryId, old: number): void {
+  const older = fs.readdirSync(directory).filter((name) => indexOf(name) < keep.index);
+  older.sort((left, right) => indexOf(right) - indexOf(left));
+  for (const name of older.slice(old)) fs.rmSync(path.join(directory, name), { force: true });
+}
+
+function indexOf(name: string): number {
+  return Number(PATTERN.exec(name)?.[1] ?? Number.POSITIVE_INFINITY);
 }

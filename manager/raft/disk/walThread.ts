@@ -6,6 +6,7 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../../../base/assert.ts';
 import { messageOf } from '../../../base/errors.ts';
+import { SystemRandom } from '../../../base/random.ts';
 import { SegmentWriter, type WriterBatch, type WriterStart } from './segmentWriter.ts';
 
 export type ThreadRequest =
@@ -23,7 +24,7 @@ export type ThreadReply =
 if (parentPort !== null) serve(parentPort, workerData as WriterStart);
 
 function serve(port: NonNullable<typeof parentPort>, start: WriterStart): void {
-  const writer = new SegmentWriter(start);
+  const writer = new SegmentWriter(start, new SystemRandom());
   let waiting: WriterBatch | undefined;
   let failed = false;
   const reply = (message: ThreadReply): void => port.postMessage(message);

@@ -24,6 +24,7 @@ export function clusterSpecToWire(spec: ClusterSpec): WireClusterSpec {
     taskHistoryLimit: toU32(spec.taskHistoryLimit, 'taskHistoryLimit'),
     heartbeatPeriodMs: toU64(spec.heartbeatPeriodMs, 'heartbeatPeriodMs'),
     certificateExpiryMs: toU64(spec.certificateExpiryMs, 'certificateExpiryMs'),
+    keepOldSnapshots: toU32(spec.keepOldSnapshots, 'keepOldSnapshots'),
     snapshotInterval: toU64(spec.snapshotInterval, 'snapshotInterval'),
     logEntriesForSlowFollowers: toU64(
       spec.logEntriesForSlowFollowers,
@@ -42,6 +43,7 @@ export function clusterSpecFromWire(wire: WireClusterSpec): ClusterSpec {
     taskHistoryLimit: wire.taskHistoryLimit,
     heartbeatPeriodMs: fromU64(wire.heartbeatPeriodMs, 'heartbeatPeriodMs'),
     certificateExpiryMs: fromU64(wire.certificateExpiryMs, 'certificateExpiryMs'),
+    keepOldSnapshots: wire.keepOldSnapshots,
     snapshotInterval: fromU64(wire.snapshotInterval, 'snapshotInterval'),
     logEntriesForSlowFollowers: fromU64(
       wire.logEntriesForSlowFollowers,
@@ -80,6 +82,7 @@ export function networkSpecToWire(spec: NetworkSpec): WireNetworkSpec {
     attachable: spec.attachable,
     ipv6: spec.ipv6,
     subnet: spec.subnet,
+    subnet6: spec.subnet6,
     gateway: spec.gateway,
     range: spec.range,
     options: spec.options,
@@ -95,6 +98,7 @@ export function networkSpecFromWire(wire: WireNetworkSpec): NetworkSpec {
     attachable: wire.attachable,
     ipv6: wire.ipv6,
     subnet: wire.subnet,
+    subnet6: wire.subnet6,
     gateway: wire.gateway,
     range: wire.range,
     options: wire.options,

@@ -11,6 +11,8 @@ import { test } from 'node:test';
 import { SystemClock } from '../../../base/clock.ts';
 import { hasCode, SwarmError } from '../../../base/errors.ts';
 import { silentLog } from '../../../base/log.ts';
+import { SystemRandom } from '../../../base/random.ts';
+import { SEAL_BYTES, SEAL_KEY_BYTES, Seal } from '../../../base/seal.ts';
 import { ByteWriter } from '../../../manager/raft/bytes.ts';
 import { EMPTY_CONF_STATE, type Entry } from '../../../manager/raft/core/types.ts';
 import { DiskStore } from '../../../manager/raft/disk/disk.ts';
@@ -59,26 +61,42 @@ function body(entries: readonly Entry[], term = 1): Uint8Array {
   return out.take();
 }
 
+const random = new SystemRandom();
+/** Of the frames that the tests below write and read; undefined = in the clear. */
+let sealKey: Uint8Array | undefined;
+
+function sealBytes(): number {
+  return sealKey === undefined ? 0 : SEAL_BYTES;
+}
+
+/** The same with frames in the clear and sealed. */
+function testBoth(name: string, run: () => Promise<void>): void {
+  test(name, run);
+  test(`${name}, also when it is sealed`, async () => {
+    sealKey = random.bytes(SEAL_KEY_BYTES);
+    try {
+      await run();
+    } finally {
+      sealKey = undefined;
+    }
+  });
+}
+
 /** Writes batches of entries of the given sizes; returns the end offset of each frame. */
 async function writeBatches(
   directory: string,
   sizes: readonly number[],
   segmentBytes = 32_768,
 ): Promise<number[]> {
-  const writer = new SegmentWriter({
-    directory,
-    segmentBytes,
-    segments: [],
-    endOffset: 0,
-    nextSequence: 1,
-  });
+  const start = { directory, segmentBytes, segments: [], endOffset: 0, nextSequence: 1, sealKey };
+  const writer = new SegmentWriter(start, random);
   const ends: number[] = [];
   let end = 0;
   for (const [at, size] of sizes.entries()) {
     const batch = { head: HEAD, body: body([entry(at + 1, size)]), maxIndex: at + 1 };
     if (!writer.fits(batch)) await writer.makeSpare();
     writer.write(batch);
-    end += frameBytes(batch.body.length + (at === 0 ? HEAD.length : 0));
+    end += frameBytes(batch.body.length + (at === 0 ? HEAD.length : 0) + sealBytes());
     ends.push(end);
   }
   await writer.close();
@@ -86,14 +104,15 @@ async function writeBatches(
 }
 
 function recover(directory: string): WalState {
-  const state = recoverWal(directory);
+  const seal = sealKey === undefined ? undefined : new Seal(sealKey, random);
+  const state = recoverWal(directory, seal);
   assert.ok(state !== undefined);
   return state;
 }
 
 const first = (directory: string): string => path.join(directory, segmentName(1));
 
-test('cut at every byte of its end, a log comes back to the last whole batch', () =>
+testBoth('cut at every byte of its end, a log comes back to the last whole batch', () =>
   inDirectory(async (directory) => {
     const ends = await writeBatches(directory, [40, 700, 30, 1300]);
     const whole = fs.readFileSync(first(directory));
@@ -102,14 +121,16 @@ test('cut at every byte of its end, a log comes back to the last whole batch', (
       fs.writeFileSync(first(directory), whole.subarray(0, cut));
       const state = recover(directory);
       // A cut inside the padding leaves the batch whole.
-      const complete = cut >= third + FRAME_HEADER_BYTES + body([entry(4, 1300)]).length;
+      const length = body([entry(4, 1300)]).length + sealBytes();
+      const complete = cut >= third + FRAME_HEADER_BYTES + length;
       assert.equal(state.entries.length, complete ? 4 : 3, `cut at ${cut}`);
       assert.deepEqual(Uint8Array.from(state.entries[2].data), entry(3, 30).data);
       fs.rmSync(`${first(directory)}.torn`, { force: true });
     }
-  }));
+  }),
+);
 
-test('a batch of which any sectors were never written is dropped and a copy of it kept', () =>
+testBoth('a batch of which any sectors were never written is dropped and a copy of it kept', () =>
   inDirectory(async (directory) => {
     const ends = await writeBatches(directory, [40, 700, 3000]);
     const whole = fs.readFileSync(first(directory));
@@ -137,9 +158,10 @@ test('a batch of which any sectors were never written is dropped and a copy of i
       fs.rmSync(`${first(directory)}.torn`, { force: true });
       assert.equal(recover(directory).tornCopy, undefined, 'repaired once and for all');
     }
-  }));
+  }),
+);
 
-test('a flipped bit anywhere in what was written is refused, naming file and offset', () =>
+testBoth('a flipped bit anywhere in what was written is refused, naming file and offset', () =>
   inDirectory(async (directory) => {
     const ends = await writeBatches(directory, [40, 600, 30]);
     const whole = fs.readFileSync(first(directory));
@@ -161,7 +183,8 @@ test('a flipped bit anywhere in what was written is refused, naming file and off
       }
     }
     assert.ok(refused > ends[2] * 0.9);
-  }));
+  }),
+);
 
 test('damage before the last batch is never taken for a torn write', () =>
   inDirectory(async (directory) => {
@@ -189,13 +212,18 @@ test('a missing segment, and a damaged end of one that is not the last, are refu
     );
   }));
 
-async function openDisk(directory: string, segmentBytes = 65_536): Promise<DiskStore> {
+async function openDisk(
+  directory: string,
+  segmentBytes = 65_536,
+  key?: Uint8Array,
+): Promise<DiskStore> {
   return DiskStore.open({
     directory,
     nodeId: NODE,
     clock: new SystemClock(),
     log: silentLog,
     segmentBytes,
+    ...(key === undefined ? {} : { seal: { key, random } }),
     onFatal: (error) => {
       throw error;
     },
@@ -296,6 +324,68 @@ function damageSnapshot(directory: string): void {
   bytes[bytes.indexOf('two')] ^= 1;
   fs.writeFileSync(file, bytes);
 }
+
+test('a sealed log and its snapshot show nothing without the key, and all with it', () =>
+  inDirectory(async (directory) => {
+    const key = random.bytes(SEAL_KEY_BYTES);
+    // What was written in the clear before stays readable.
+    let disk = await openDisk(directory);
+    await append(disk, [entry(1, 100)]);
+    await disk.close();
+    disk = await openDisk(directory, 65_536, key);
+    const word = 'quince-telegraph-77';
+    const data = Buffer.from(word);
+    const words = Array.from({ length: 40 }, (_, at) => ({ ...entry(at + 2, 1), data }));
+    await append(disk, words);
+    const meta = { index: 20, term: 1, confState: EMPTY_CONF_STATE, data: Buffer.from('members') };
+    async function* chunks(): AsyncGenerator<Uint8Array> {
+      yield Buffer.from(word);
+      yield Buffer.from(`${word} again`);
+    }
+    await disk.writeSnapshot(meta, chunks(), true);
+    await new Promise<void>((done) => {
+      const mark = { entries: [], hardState: undefined, installs: false, sync: true, done };
+      disk.append({ ...mark, snapshot: meta });
+    });
+    await disk.close();
+    for (const room of ['wal', 'snap']) {
+      for (const name of fs.readdirSync(path.join(directory, room))) {
+        assert.ok(!fs.readFileSync(path.join(directory, room, name)).includes(word), name);
+      }
+    }
+    disk = await openDisk(directory, 65_536, key);
+    assert.equal(Buffer.from(disk.recovered.entries.at(-1)?.data ?? []).toString(), word);
+    const reader = await disk.openSnapshot(meta);
+    const read: string[] = [];
+    for await (const chunk of reader.chunks()) read.push(Buffer.from(chunk).toString());
+    assert.deepEqual(read, [word, `${word} again`]);
+    await reader.close();
+    await disk.close();
+    await assert.rejects(openDisk(directory), /the frame is sealed, and there is no key/);
+    const other = random.bytes(SEAL_KEY_BYTES);
+    await assert.rejects(openDisk(directory, 65_536, other), /sealed with another key/);
+  }));
+
+test('so many older snapshots are kept as is asked for', () =>
+  inDirectory(async (directory) => {
+    const disk = await openDisk(directory);
+    await append(
+      disk,
+      [1, 2, 3, 4].map((index) => entry(index, 10)),
+    );
+    async function* nothing(): AsyncGenerator<Uint8Array> {}
+    const id = (index: number) => ({ index, term: 1 });
+    for (const index of [1, 2, 3, 4]) {
+      const meta = { ...id(index), confState: EMPTY_CONF_STATE, data: Buffer.from('') };
+      await disk.writeSnapshot(meta, nothing(), true);
+    }
+    const kept = () => fs.readdirSync(path.join(directory, 'snap')).map((name) => Number(name[15]));
+    disk.release(id(4), 0, 2);
+    assert.deepEqual(kept().sort(), [2, 3, 4]);
+    disk.release(id(4), 0);
+    assert.deepEqual(kept(), [4]);
+    await disk.close();
+  }));
 
 test('a snapshot whose mark never reached the log does not count', () =>
   inDirectory(async (directory) => {

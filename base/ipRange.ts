@@ -1,10 +1,11 @@
 /**
- * Address ranges of both families and what may be given out of them; pure. Used for the networks
- * that this host chooses addresses of itself (bridges); what follows from a host's index is in
- * addresses.ts, what managers give out is theirs.
+ * Address ranges of both families and what may be given out of them; pure. Who has
+ * which address is known by those who give them out: managers for the cluster's networks, a host
+ * for its own.
  */
-import { SwarmError } from '../../base/errors.ts';
-import { addressBits, canonicalAddress, ipBytes, ipText } from '../sys/ipAddress.ts';
+import { createHash } from 'node:crypto';
+import { SwarmError } from './errors.ts';
+import { addressBits, canonicalAddress, ipBytes, ipText } from './ipAddress.ts';
 
 export interface IpRange {
   readonly bits: 32 | 128;
@@ -17,6 +18,10 @@ export const LOCAL_POOLS: readonly string[] = [
   ...Array.from({ length: 15 }, (_, at) => `172.${17 + at}.0.0/16`),
   ...Array.from({ length: 16 }, (_, at) => `192.168.${16 * at}.0/20`),
 ];
+const UNIQUE_LOCAL = 0xfd;
+/** 40 bits of the network's own and 16 of the subnet's. */
+const UNIQUE_LOCAL_BYTES = 7;
+const SUBNET_6_PREFIX_LENGTH = 64;
 /** Candidates looked at for one address: more are taken only in ranges nobody fills. */
 const SEARCH_MAX = 1 << 20;
 
@@ -106,6 +111,26 @@ export function choosePool(pools: readonly string[], taken: readonly IpRange[]):
     'all predefined address pools have been fully subnetted: every one overlaps a route of this ' +
       'host or another network; give --subnet, or remove networks that are not used',
   );
+}
+
+/** A /64 of the unique local range (RFC 4193) that follows from `seed`: the same for the same. */
+export function uniqueLocalSubnet(seed: string): string {
+  const digest = createHash('sha256').update(seed).digest();
+  const bytes = Buffer.alloc(16);
+  bytes[0] = UNIQUE_LOCAL;
+  digest.copy(bytes, 1, 0, UNIQUE_LOCAL_BYTES);
+  return `${ipText(bytes)}/${SUBNET_6_PREFIX_LENGTH}`;
+}
+
+/**
+ * The IPv6 address that goes with an IPv4 one of the same network: as far from the start of its
+ * subnet. '' where there is no IPv6 subnet.
+ */
+export function counterpart(subnet: string, address: string, subnet6: string): string {
+  if (subnet6 === '' || address === '') return '';
+  const range = parseRange(subnet6);
+  const offset = addressValue(address) - parseRange(subnet).base;
+  return addressText(range.base + offset, range.bits);
 }
 
 /** SwarmError invalid unless it is an address of a host in `subnet`; canonical. */

@@ -4,7 +4,7 @@
  * Whether an address may be used for something is not decided here.
  */
 import { isIPv4, isIPv6 } from 'node:net';
-import { SwarmError } from '../../base/errors.ts';
+import { SwarmError } from './errors.ts';
 
 export const AF_INET = 2;
 export const AF_INET6 = 10;

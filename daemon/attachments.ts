@@ -1,0 +1,145 @@
+/**
+ * The cluster's attachable networks for this host's own containers: asks the leader for a place on
+ * one (a worker may, too), waits until this host holds it, and gives it back. A place that cannot
+ * be given back now is tried again; those of containers that are gone are found at the next start.
+ */
+import type { Clock } from '../base/clock.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { isTerminal, TaskState } from '../model/taskState.ts';
+import { type Client, client, type RpcChannel } from '../proto/rpc.ts';
+import { Dispatcher } from '../proto/services.ts';
+import { askLeader } from './askLeader.ts';
+import type { AttachableNetworks, EndpointSpec } from './containers/types.ts';
+import type { SwarmNode } from './swarmNode.ts';
+
+const CALL_TIMEOUT_MS = 10_000;
+/** Until the network is made on this host: the agent's own bound, and the way to it. */
+const READY_WAIT_MS = 15_000;
+const READY_POLL_MS = 10;
+const RETRY_MS = 5000;
+/** What the leader says of the request itself; asking another manager changes nothing. */
+const FINAL_CODES = ['not_found', 'forbidden', 'invalid', 'exhausted'] as const;
+
+export interface SwarmAttachmentsOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** undefined outside a swarm. */
+  readonly swarm: () => SwarmNode | undefined;
+}
+
+type Leader = Client<typeof Dispatcher>;
+
+export class SwarmAttachments implements AttachableNetworks {
+  readonly #options: SwarmAttachmentsOptions;
+  /** '<container>/<network>' that were to be given back, and could not. */
+  readonly #owed = new Set<string>();
+
+  constructor(options: SwarmAttachmentsOptions) {
+    this.#options = options;
+  }
+
+  async find(
+    nameOrId: string,
+  ): Promise<{ readonly id: string; readonly name: string } | undefined> {
+    const swarm = this.#options.swarm();
+    if (swarm === undefined) return undefined;
+    try {
+      const ask = (leader: Leader) =>
+        leader.findNetwork({ key: nameOrId }, { timeoutMs: CALL_TIMEOUT_MS });
+      const { id, name } = await this.#ask(swarm, ask);
+      return { id, name };
+    } catch (error) {
+      if (hasCode(error, 'not_found')) return undefined;
+      throw error;
+    }
+  }
+
+  async attach(
+    containerId: string,
+    networkId: string,
+    wanted: EndpointSpec,
+  ): Promise<{ readonly endpointId: string; readonly address: string }> {
+    const swarm = this.#options.swarm();
+    if (swarm === undefined) {
+      throw new SwarmError('not_found', `network ${networkId} not found: this host left its swarm`);
+    }
+    this.#owed.delete(`${containerId}/${networkId}`);
+    const { aliases, address } = wanted;
+    const { taskId } = await this.#ask(swarm, (leader) =>
+      leader.attachNetwork(
+        { containerId, networkId, aliases: [...aliases], address },
+        { timeoutMs: CALL_TIMEOUT_MS },
+      ),
+    );
+    try {
+      return { endpointId: taskId, address: await this.#untilHeld(swarm, taskId) };
+    } catch (error) {
+      await this.detach(containerId, networkId);
+      throw error;
+    }
+  }
+
+  async detach(containerId: string, networkId: string): Promise<void> {
+    const swarm = this.#options.swarm();
+    if (swarm === undefined) return;
+    const key = `${containerId}/${networkId}`;
+    try {
+      await this.#ask(swarm, (leader) =>
+        leader.detachNetwork({ containerId, networkId }, { timeoutMs: CALL_TIMEOUT_MS }),
+      );
+      this.#owed.delete(key);
+    } catch (error) {
+      const { clock, log } = this.#options;
+      log.warn('a network cannot be given back yet', { error: messageOf(error) });
+      this.#owed.add(key);
+      clock.afterIdle(RETRY_MS, () => {
+        // Taken anew meanwhile: then it is not owed any more.
+        if (this.#owed.has(key)) void this.detach(containerId, networkId);
+      });
+    }
+  }
+
+  /** The address without prefix length, once the agent holds the network with it. */
+  async #untilHeld(swarm: SwarmNode, taskId: string): Promise<string> {
+    const { clock } = this.#options;
+    const untilMs = clock.nowMs() + READY_WAIT_MS;
+    while (clock.nowMs() < untilMs) {
+      const held = swarm.agent.taskHere(taskId);
+      if (held?.status.state === TaskState.RUNNING) return bare(held.task.networks[0].address);
+      if (held !== undefined && isTerminal(held.status.state)) {
+        throw new SwarmError('unavailable', held.status.error || 'the attachment was taken back');
+      }
+      await clock.sleep(READY_POLL_MS);
+    }
+    throw new SwarmError(
+      'timeout',
+      'the network has not come to this host in time: are the managers reached?',
+    );
+  }
+
+  async #ask<T>(swarm: SwarmNode, call: (leader: Leader) => Promise<T>): Promise<T> {
+    const channelTo = (address: string): RpcChannel => swarm.channelTo(address, 'manager');
+    const { managers } = swarm.membership;
+    const asked = await askLeader(this.#options.clock, managers, channelTo, async (channel) => {
+      try {
+        return { answer: await call(client(Dispatcher, channel)) };
+      } catch (error) {
+        if (isFinal(error)) return { error };
+        throw error;
+      }
+    });
+    if ('error' in asked) throw asked.error;
+    return asked.answer;
+  }
+}
+
+/** The leader's own word, not the way to it. */
+function isFinal(error: unknown): boolean {
+  if (hasCode(error, 'unavailable')) return messageOf(error).startsWith('Could not attach');
+  return FINAL_CODES.some((code) => hasCode(error, code));
+}
+
+function bare(address: string): string {
+  return address.split('/', 1)[0];
+}

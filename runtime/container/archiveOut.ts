@@ -1,0 +1,168 @@
+/**
+ * Files of a container as a tar stream, for `cp` out of it and `export`. Walks one directory at a
+ * time, every step asynchronous, so that nothing else waits; memory is bounded by the depth of the
+ * tree. Extended attributes and sockets are left out.
+ */
+import { constants, type Stats } from 'node:fs';
+import { lstat, open, readdir, readlink } from 'node:fs/promises';
+import { posix } from 'node:path';
+import type { TarInput } from '../image/tar.ts';
+import { cleanPath, type Directory, type InsideRoot } from './insideRoot.ts';
+import type { FileStat } from './types.ts';
+
+const READ_BYTES = 256 * 1024;
+/** Files with several names that are remembered; beyond it, each name gets a copy. */
+const LINKS_MAX = 1_000_000;
+
+/** Of the file itself; a link says where it leads in the end. */
+export async function statInside(root: InsideRoot, path: string): Promise<FileStat> {
+  // 'dir/' and 'dir/.' mean what a link leads to, as in Docker.
+  const isInside = /(^|\/)\.?$/.test(path) && cleanPath(path) !== '/';
+  const at = isInside ? await root.follow(path, readlink) : cleanPath(path);
+  const stat = await root.lstat(at);
+  return {
+    name: /(^|\/)\.$/.test(path) ? '.' : posix.basename(cleanPath(path)) || '/',
+    sizeBytes: stat.size,
+    mode: stat.mode,
+    modifiedAtMs: stat.mtimeMs,
+    linkTarget: stat.isSymbolicLink() ? await root.follow(path, readlink) : '',
+  };
+}
+
+export interface WalkOptions {
+  /** Names in the archive begin with it; '' for the contents alone. */
+  readonly prefix: string;
+  /** Absolute paths in the container that are given empty: other file systems. */
+  readonly covered?: ReadonlySet<string>;
+}
+
+/** The file or directory `path` and all below it. */
+export async function* walkInside(
+  root: InsideRoot,
+  path: string,
+  options: WalkOptions,
+): AsyncGenerator<TarInput> {
+  const isInside = /(^|\/)\.?$/.test(path);
+  const at = isInside ? await root.follow(path, readlink) : cleanPath(path);
+  const { directory, name } = root.parent(at);
+  try {
+    const walk = new Walk(options.covered ?? new Set());
+    yield* walk.entry(directory, name, at, options.prefix);
+  } finally {
+    directory.close();
+  }
+}
+
+class Walk {
+  readonly #covered: ReadonlySet<string>;
+  readonly #links = new Map<string, string>();
+
+  constructor(covered: ReadonlySet<string>) {
+    this.#covered = covered;
+  }
+
+  async *entry(
+    parent: Directory,
+    name: string,
+    path: string,
+    archived: string,
+  ): AsyncGenerator<TarInput> {
+    const stat = await lstatOrNone(parent.child(name));
+    if (stat === undefined) return; // removed while we walk
+    const common = {
+      mode: stat.mode & 0o7777,
+      uid: stat.uid,
+      gid: stat.gid,
+      mtimeMs: stat.mtimeMs,
+    };
+    const isCovered = path !== '/' && this.#covered.has(path);
+    if (stat.isDirectory()) {
+      if (archived !== '') yield { ...common, name: `${archived}/`, type: 'directory' };
+      if (!isCovered) yield* this.#contents(parent, name, path, archived);
+    } else if (stat.isFile()) {
+      if (isCovered) yield { ...common, name: archived };
+      else yield* this.#file(parent, name, stat, { ...common, name: archived });
+    } else if (stat.isSymbolicLink()) {
+      const linkName = await readlink(parent.child(name));
+      yield { ...common, name: archived, type: 'symlink', linkName };
+    } else if (stat.isFIFO()) {
+      yield { ...common, name: archived, type: 'fifo' };
+    } else if (stat.isCharacterDevice() || stat.isBlockDevice()) {
+      yield {
+        ...common,
+        name: archived,
+        type: stat.isBlockDevice() ? 'block-device' : 'character-device',
+        deviceMajor: (stat.rdev >>> 8) & 0xfff,
+        deviceMinor: (stat.rdev & 0xff) | ((stat.rdev >>> 12) & 0xfff00),
+      };
+    }
+  }
+
+  async *#contents(
+    parent: Directory,
+    name: string,
+    path: string,
+    archived: string,
+  ): AsyncGenerator<TarInput> {
+    const directory = parent.enter(name);
+    try {
+      for (const child of (await readdir(directory.path)).sort()) {
+        const inner = archived === '' ? child : `${archived}/${child}`;
+        yield* this.entry(directory, child, posix.join(path, child), inner);
+      }
+    } finally {
+      directory.close();
+    }
+  }
+
+  async *#file(
+    parent: Directory,
+    name: string,
+    stat: Stats,
+    header: TarInput,
+  ): AsyncGenerator<TarInput> {
+    if (stat.nlink > 1) {
+      const key = `${stat.dev}:${stat.ino}`;
+      const first = this.#links.get(key);
+      if (first !== undefined) {
+        yield { ...header, type: 'link', linkName: first };
+        return;
+      }
+      if (this.#links.size < LINKS_MAX) this.#links.set(key, header.name);
+    }
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const file = await open(parent.child(name), flags).catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT' || error.code === 'ELOOP') return undefined; // replaced meanwhile
+      throw error;
+    });
+    if (file === undefined) return;
+    try {
+      const now = await file.stat();
+      if (!now.isFile()) return;
+      yield { ...header, body: { sizeBytes: now.size, chunks: readExactly(file, now.size) } };
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+/** A file that shrinks meanwhile is filled up with zeros: the header has promised its size. */
+async function* readExactly(
+  file: Awaited<ReturnType<typeof open>>,
+  sizeBytes: number,
+): AsyncGenerator<Uint8Array> {
+  for (let at = 0; at < sizeBytes; ) {
+    const buffer = Buffer.alloc(Math.min(READ_BYTES, sizeBytes - at));
+    const { bytesRead } = await file.read(buffer, 0, buffer.length, at);
+    const part = bytesRead === 0 ? buffer : buffer.subarray(0, bytesRead);
+    at += part.length;
+    yield part;
+  }
+}
+
+async function lstatOrNone(path: string): Promise<Stats | undefined> {
+  return await lstat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+}

@@ -1,0 +1,159 @@
+/**
+ * Everything that is done with a container's files from outside: looked at, copied out and in,
+ * exported, compared with the image. Running or not; while it runs, what is mounted in it shows.
+ */
+import { constants, readFileSync } from 'node:fs';
+import { open, readlink } from 'node:fs/promises';
+import { join } from 'node:path';
+import { Readable } from 'node:stream';
+import { SwarmError } from '../../base/errors.ts';
+import { writeTar } from '../image/tar.ts';
+import { parseMountInfo } from '../sys/mount.ts';
+import { unpackInside } from './archiveIn.ts';
+import { statInside, walkInside } from './archiveOut.ts';
+import type { InsideRoot } from './insideRoot.ts';
+import { layerChanges, treeBytes } from './layerDiff.ts';
+import type { ContainerLife } from './life.ts';
+import { type ContainerPaths, UPPER_DIR } from './paths.ts';
+import type { OpenRoot, RootAccess } from './rootAccess.ts';
+import { buildHoldSpec } from './spec.ts';
+import type { Container, FileChange, FileStat } from './types.ts';
+
+const START_TIMEOUT_MS = 60_000;
+/** As the shim reads of it (user.c). */
+const ACCOUNTS_MAX_BYTES = 256 * 1024;
+
+type WriteOptions = Parameters<Container['writeArchive']>[2];
+
+export class ContainerFiles {
+  readonly #life: ContainerLife;
+  readonly #paths: ContainerPaths;
+  readonly #access: RootAccess;
+
+  constructor(life: ContainerLife, paths: ContainerPaths, access: RootAccess) {
+    this.#life = life;
+    this.#paths = paths;
+    this.#access = access;
+  }
+
+  async stat(path: string): Promise<FileStat> {
+    return await this.#with(({ root }) => statInside(root, path));
+  }
+
+  async read(path: string): Promise<{ readonly stat: FileStat; readonly tar: Readable }> {
+    const open = await this.#open();
+    try {
+      const stat = await statInside(open.root, path);
+      const prefix = stat.name === '/' ? '.' : stat.name;
+      return { stat, tar: Readable.from(archive(open, path, { prefix }), { objectMode: false }) };
+    } catch (error) {
+      open.close();
+      throw error;
+    }
+  }
+
+  async write(path: string, tar: Readable, options: WriteOptions): Promise<void> {
+    await this.#with(async ({ root }) => {
+      const owner = options.copyUidGid ? await this.#owner(root) : undefined;
+      const { noOverwriteDirNonDir } = options;
+      await unpackInside(root, path, tar, {
+        noOverwriteDirNonDir,
+        ...(owner === undefined ? {} : { owner }),
+      });
+    });
+  }
+
+  /** Without what is mounted in it. */
+  exportRoot(): Readable {
+    const open = (): Promise<OpenRoot> => this.#open();
+    async function* whole(): AsyncGenerator<Uint8Array> {
+      const opened = await open();
+      yield* archive(opened, '/', { prefix: '', covered: mountPoints(opened.pid) });
+    }
+    return Readable.from(whole(), { objectMode: false });
+  }
+
+  async changes(): Promise<readonly FileChange[]> {
+    return await layerChanges(join(this.#paths.dataDir, UPPER_DIR), this.#life.config.layers);
+  }
+
+  async writableBytes(): Promise<number> {
+    return await treeBytes(join(this.#paths.dataDir, UPPER_DIR));
+  }
+
+  async #with<T>(work: (open: OpenRoot) => Promise<T>): Promise<T> {
+    const open = await this.#open();
+    try {
+      return await work(open);
+    } finally {
+      open.close();
+    }
+  }
+
+  async #open(): Promise<OpenRoot> {
+    const life = this.#life;
+    const what = `container ${life.shortId} to start or end`;
+    const isBetween = (): boolean => life.phase === 'starting' || life.phase === 'ending';
+    await life.until(() => !isBetween(), START_TIMEOUT_MS, what);
+    if (life.phase === 'removed') {
+      throw new SwarmError('not_found', `container ${life.shortId} was removed`);
+    }
+    const pid = life.pid;
+    if (pid !== 0) return this.#access.openRunning(pid, () => life.pid === pid);
+    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths));
+  }
+
+  /**
+   * Who the container's program is, by its own accounts; nobody else than the archive says: root.
+   */
+  async #owner(root: InsideRoot): Promise<{ uid: number; gid: number } | undefined> {
+    const [user, group] = this.#life.config.user.split(':');
+    if (user === '') return undefined;
+    const accounts = (await readSmall(root, '/etc/passwd'))
+      .split('\n')
+      .map((line) => line.split(':'));
+    const account = accounts.find(([name, , uid]) => name === user || uid === user);
+    const groups = (await readSmall(root, '/etc/group')).split('\n').map((line) => line.split(':'));
+    const named = groups.find(([name]) => name === group);
+    const uid = Number(account?.[2] ?? user);
+    const gid = Number(named?.[2] ?? group ?? account?.[3] ?? 0);
+    if (Number.isInteger(uid) && Number.isInteger(gid)) return { uid, gid };
+    throw new SwarmError('invalid', `unable to find user ${this.#life.config.user}`);
+  }
+}
+
+async function* archive(
+  open: OpenRoot,
+  path: string,
+  options: Parameters<typeof walkInside>[2],
+): AsyncGenerator<Uint8Array> {
+  try {
+    yield* writeTar(walkInside(open.root, path, options));
+  } finally {
+    open.close();
+  }
+}
+
+function mountPoints(pid: number): ReadonlySet<string> {
+  const mounts = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
+  return new Set(mounts.map(({ mountPoint }) => mountPoint));
+}
+
+/** The head of a regular file, '' when there is none. */
+async function readSmall(root: InsideRoot, path: string): Promise<string> {
+  const { directory, name } = root.parent(await root.follow(path, readlink));
+  try {
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+    const file = await open(directory.child(name), flags).catch(() => undefined);
+    if (file === undefined) return ''; // no such file, or none that can be read as one
+    try {
+      if (!(await file.stat()).isFile()) return '';
+      const { buffer, bytesRead } = await file.read(Buffer.alloc(ACCOUNTS_MAX_BYTES), 0);
+      return buffer.toString('utf8', 0, bytesRead);
+    } finally {
+      await file.close();
+    }
+  } finally {
+    directory.close();
+  }
+}
