@@ -1,6 +1,7 @@
 /**
- * Stacks on real hosts: `tsswarm stack` from a Compose file to tasks that answer, and what is true on
- * the hosts after each step. The docker client sees the same stacks. One lab of two hosts, in order.
+ * Stacks on real hosts: `tsswarm stack` from a Compose file to tasks that answer, and what is true
+ * on the hosts after each step. The docker client sees the same stacks. One lab of two hosts, in
+ * order.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';

@@ -69,16 +69,17 @@ export async function recordingDaemon(
 interface Item {
   readonly SecretName?: string;
   readonly ConfigName?: string;
+  readonly Subnet?: string;
   readonly PublishedPort?: number;
   readonly TargetPort?: number;
 }
 
-/** Secrets, configs and ports of a range are sent in any order. */
+/** Secrets, configs, subnets and ports of a range are sent in any order. */
 function byFileName(left: unknown, right: unknown): number {
   const nameOf = (item: unknown): string => {
-    const { SecretName, ConfigName, PublishedPort, TargetPort } = (item ?? {}) as Item;
+    const { SecretName, ConfigName, Subnet, PublishedPort, TargetPort } = (item ?? {}) as Item;
     const port = TargetPort === undefined ? '' : `${PublishedPort ?? ''} ${TargetPort}`;
-    return SecretName ?? ConfigName ?? port;
+    return SecretName ?? ConfigName ?? Subnet ?? port;
   };
   return nameOf(left) < nameOf(right) ? -1 : nameOf(left) > nameOf(right) ? 1 : 0;
 }
