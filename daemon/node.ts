@@ -101,6 +101,9 @@ export class Node implements DaemonNode {
     });
     host.containers.useAttachable(this.#attachments);
     this.#attachments.start();
+    host.containers.networks.useNames(
+      (networkId) => swarm()?.manager?.control.store.get('network', networkId)?.spec.name,
+    );
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
       ownNodeId: () => this.#swarm?.membership.nodeId ?? '',
@@ -424,6 +427,13 @@ export class Node implements DaemonNode {
     if (swarm === undefined && !['error', 'locked'].includes(this.#state)) {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
+    if (this.#state === 'locked' && !force) {
+      throw new SwarmError(
+        'unavailable',
+        'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this ' +
+          'message.',
+      );
+    }
     await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
@@ -435,7 +445,7 @@ export class Node implements DaemonNode {
 
   /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
   async #forget(graceMs: number): Promise<void> {
-    const { containers, memoryFiles, network } = this.#runtime;
+    const { containers, memoryFiles, network, volumes } = this.#runtime;
     const standalone = containers.list().filter((each) => each.config.standalone === true);
     const ends = containers.list().map(async (container) => {
       if (container.config.standalone === true) return;
@@ -448,8 +458,12 @@ export class Node implements DaemonNode {
       await container.remove();
     });
     await Promise.all(ends);
+    const kept = new Set(standalone.map((each) => each.config.id));
+    for (const { name } of volumes.list()) {
+      for (const user of volumes.users(name)) if (!kept.has(user)) volumes.release(name, user);
+    }
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
-    await network.prune(new Set(standalone.map((each) => each.config.id)));
+    await network.prune(kept);
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
     this.#identity.erase();
