@@ -20,10 +20,10 @@ import type {
 } from './types.ts';
 
 export class TaskContainer implements Managed {
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   readonly #context: HostContext;
 
-  constructor(context: HostContext, container: InteractiveContainer) {
+  constructor(context: HostContext, container: Container) {
     this.#context = context;
     this.container = container;
   }
