@@ -124,8 +124,7 @@ export class StandaloneContainer implements Managed {
   async adopt(): Promise<void> {
     if (this.container.state === 'running') {
       this.#watch();
-      const sinceStartMs = this.#context.clock.wallMs() - this.container.startedAtMs;
-      this.#watchHealth(this.#record.health, sinceStartMs);
+      if (!this.container.paused) this.#watchHealthAgain();
       return;
     }
     const { exit } = this.container;
@@ -211,7 +210,7 @@ export class StandaloneContainer implements Managed {
     const status = { exitCode: errorExitCode, error: messageOf(error) };
     this.#waiters.tell('next-exit', status);
     this.#waiters.tell('not-running', status);
-    if (this.#record.spec.autoRemove) void this.#removeLater();
+    void this.#removeLater();
   }
 
   #watch(): void {
@@ -225,6 +224,11 @@ export class StandaloneContainer implements Managed {
         });
       },
     );
+  }
+
+  #watchHealthAgain(): void {
+    const sinceStartMs = this.#context.clock.wallMs() - this.container.startedAtMs;
+    this.#watchHealth(this.#record.health, sinceStartMs);
   }
 
   #watchHealth(known?: Health, sinceStartMs = 0): void {
@@ -275,7 +279,7 @@ export class StandaloneContainer implements Managed {
         error: messageOf(error),
       });
     }
-    if (delayMs === undefined && this.#record.spec.autoRemove) await this.#removeLater();
+    if (delayMs === undefined) await this.#removeLater();
   }
 
   /** What only a running container holds. */
@@ -376,6 +380,8 @@ export class StandaloneContainer implements Managed {
       throw new SwarmError('conflict', `container ${this.id} is already paused`);
     }
     await this.container.pause();
+    // No probe runs in it now, and that is no sign of bad health.
+    this.#monitor?.stop();
     this.emit('pause');
   }
 
@@ -384,6 +390,7 @@ export class StandaloneContainer implements Managed {
       throw new SwarmError('conflict', `Container ${this.id} is not paused`);
     }
     await this.container.resume();
+    this.#watchHealthAgain();
     this.emit('unpause');
   }
 
@@ -413,7 +420,9 @@ export class StandaloneContainer implements Managed {
     this.emit('update');
   }
 
+  /** What was made to go with its end goes. */
   async #removeLater(): Promise<void> {
+    if (!this.#record.spec.autoRemove || this.#isRemoving) return;
     try {
       await this.remove({ force: true, volumes: true });
     } catch (error) {
