@@ -28,7 +28,7 @@ import { attachContainer, detachContainer, forgetFiles, viewNetworks } from './a
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
-import { restartDelay, startsWithDaemon } from './restart.ts';
+import { endedAs, restartDelay, startsWithDaemon } from './restart.ts';
 import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
 import type {
   ContainerRecord,
@@ -132,7 +132,9 @@ export class StandaloneContainer implements Managed {
     await this.#work.run(() => detachContainer(this.#context, this.#record));
     if (this.#record.spec.autoRemove) {
       await this.remove({ force: true, volumes: true });
-    } else if (startsWithDaemon(this.#record.spec.restart, this.#endedAs(exit))) {
+    } else if (
+      startsWithDaemon(this.#record.spec.restart, endedAs(exit, this.#record, this.#lastDelayMs))
+    ) {
       await this.#work.run(() => this.#launch());
     }
   }
@@ -246,16 +248,6 @@ export class StandaloneContainer implements Managed {
     this.#monitor.start(known, sinceStartMs);
   }
 
-  #endedAs(exit: ExitRecord) {
-    return {
-      exitCode: exit.exitCode,
-      ranMs: exit.startedAtMs === 0 ? 0 : exit.finishedAtMs - exit.startedAtMs,
-      stoppedByUser: this.#record.stoppedByUser,
-      restartCount: this.#record.restartCount,
-      lastDelayMs: this.#lastDelayMs,
-    };
-  }
-
   async #ended(exit: ExitRecord): Promise<void> {
     if (this.#isClosed || this.#isAwaited) return;
     this.#isAwaited = true;
@@ -266,7 +258,7 @@ export class StandaloneContainer implements Managed {
     this.emit('die', { exitCode: String(exit.exitCode), execDuration: String(ranS) });
     const delayMs = this.#isRemoving
       ? undefined
-      : restartDelay(this.#record.spec.restart, this.#endedAs(exit));
+      : restartDelay(this.#record.spec.restart, endedAs(exit, this.#record, this.#lastDelayMs));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
     this.#waiters.tell('next-exit', status);
