@@ -427,6 +427,13 @@ export class Node implements DaemonNode {
     if (swarm === undefined && !['error', 'locked'].includes(this.#state)) {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
+    if (this.#state === 'locked' && !force) {
+      throw new SwarmError(
+        'unavailable',
+        'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this ' +
+          'message.',
+      );
+    }
     await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
