@@ -200,22 +200,25 @@ export class Networks {
     return found;
   }
 
-  isAttached(containerId: string): boolean 
+  isAttached(containerId: string): boolean {
     return this.#network.attachments().some((one) => one.containerId === containerId);
+  }
 
   /** Removes what is attached for others than `containerIds`; before anything new is attached. */
-  async sweep(containerIds: readonly string[]): Promise<void> 
+  async sweep(containerIds: readonly string[]): Promise<void> {
     try {
       await this.#network.prune(new Set(containerIds));
     } catch (error) {
       // What is left over takes addresses on this host only; the next start tries again.
       this.#log.warn('left over attachments stay', { error: messageOf(error) });
     }
+  }
 
-  async detach(containerId: string): Promise<void> 
+  async detach(containerId: string): Promise<void> {
     await this.#network.detach(containerId);
     this.#users.delete(containerId);
     this.#removeUnused();
+  }
 
   #removeUnused(): void {
     if (this.#overdue.size === 0) return;
