@@ -185,7 +185,7 @@ function tmpfsFromText(path: string, text: string): MountRequest {
     else if (!TMPFS_DEFAULTS.has(word)) {
       throw new SwarmError(
         'unsupported',
-        `HostConfig.Tmpfs.${path}: the option ${word} is not supported: use size, mode, exec and ro`,
+        `HostConfig.Tmpfs.${path}: the option ${word} is not supported: use size, mode, exec, ro`,
       );
     }
   }
