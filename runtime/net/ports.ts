@@ -11,6 +11,7 @@ import type { Random } from '../../base/random.ts';
 import {
   bind,
   close,
+  define,
   errno,
   errnoText,
   listen,
@@ -27,6 +28,7 @@ import type { IngressState, PublishedPort } from './types.ts';
 const SOCK_DGRAM = 2;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SHUT_RD = 0;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 const EADDRINUSE = 98;
@@ -39,6 +41,8 @@ const PORTS_MAX = 4096;
 const SHORT_ID_LENGTH = 12;
 const ANY_ADDRESS = '0.0.0.0';
 const ANY_ADDRESS_6 = '::';
+
+const shutdown = define<(fd: number, how: number) => number>('', 'int shutdown(int fd, int how)');
 
 interface Owner {
   readonly containerId: string;
@@ -76,8 +80,22 @@ function socketAddress(address: string, port: number): Uint8Array {
   return bytes;
 }
 
-/** A socket that has the port, or undefined where somebody else has it. */
-function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | undefined {
+/**
+ * Closed, but bound: having listened, and allowing no reuse any more, it keeps others from the port
+ * as a listener would.
+ */
+function stopListening(fd: number): void {
+  const zero = Buffer.alloc(4);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, zero, zero.length);
+  shutdown(fd, SHUT_RD);
+}
+
+/**
+ * A socket that has the port, or undefined where somebody else has it. A TCP one that is not to
+ * listen refuses connections; they come to it only while the rules are gone.
+ */
+function holdPort(port: PublishedPort, isListening = false): number | undefined {
+  const { protocol, hostAddress, hostPort } = port;
   // Without an address: IPv4; what comes by IPv6 is the relay's.
   const address = hostAddress === '' ? ANY_ADDRESS : hostAddress;
   const family = familyOf(address);
@@ -90,7 +108,10 @@ function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | 
   const where = socketAddress(address, hostPort);
   let code = bind(fd, where, where.length) < 0 ? errno() : 0;
   if (code === 0 && type === SOCK_STREAM && listen(fd, 0) < 0) code = errno();
-  if (code === 0) return fd;
+  if (code === 0) {
+    if (type === SOCK_STREAM && !isListening) stopListening(fd);
+    return fd;
+  }
   close(fd);
   if (code === EADDRINUSE) return undefined;
   throw new SwarmError(
@@ -273,7 +294,7 @@ export class Ports {
     const { protocol, hostAddress, containerPort } = port;
     if (protocol !== 'tcp' || hostAddress !== '') return undefined;
     try {
-      const fd = holdPort({ ...port, hostAddress: ANY_ADDRESS_6 });
+      const fd = holdPort({ ...port, hostAddress: ANY_ADDRESS_6 }, true);
       if (fd === undefined) return undefined;
       return new Relay(fd, () => {
         const address = this.#addressOf(containerId);

@@ -128,6 +128,10 @@ test('a port that a process listens on is refused, and a published one is refuse
   const web = await run('web', [port()]);
   const script = 'require("net").createServer().on("error",e=>console.log(e.code)).listen(8080)';
   assert.match(await host.run(process.execPath, '-e', script), /EADDRINUSE/);
+  await host.run('nft', 'flush', 'ruleset');
+  assert.deepEqual(await underlay.client.get(host.address, 8080), [{ error: 'ECONNREFUSED' }]);
+  await host.call('reconcile');
+  assert.equal((await underlay.client.get(host.address, 8080))[0].name, 'web');
   await gone(web);
 });
 
