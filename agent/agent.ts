@@ -93,6 +93,7 @@ export class Agent {
         },
         message: (message) => this.#told(message),
         assignment: (message) => this.#worker.apply(message),
+        settled: () => this.#networks.settled(),
         down: () => {
           this.#reporter.close();
           this.#worker.sessionLost();

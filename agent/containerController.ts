@@ -340,19 +340,10 @@ class ContainerController implements Controller {
   async shutdown(graceMs: number): Promise<Exit | undefined> {
     const container = this.#container();
     if (container === undefined || container.state === 'created') return undefined;
-    if (container.state === 'running' && this.#isBalanced()) {
-      await this.#executor.networks.leaveBalance();
-    }
     const exit = exitOf(container.exit ?? (await container.stop(graceMs)));
     // Whoever comes next in its slot may want the very same ports.
     if (this.#ports().length > 0) await this.#publish(container, []);
     return exit;
-  }
-
-  /** Others may reach it by its service's address or ports. */
-  #isBalanced(): boolean {
-    const { networks, ports } = this.#task;
-    return networks.some(({ address }) => address !== '') || ports.length > 0;
   }
 
   /** Ports of this host that are the task's own (publish mode host). */

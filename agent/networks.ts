@@ -21,6 +21,8 @@ import type {
 export const NETWORK_READY_MS = 10_000;
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
+/** Who asks does not wait for longer. */
+const SETTLE_MS = 1000;
 /** The network itself looks every second for what others changed; this compares all of it. */
 const RECONCILE_MS = 30_000;
 /** How long a starting container waits for a port that its predecessor still gives back. */
@@ -40,11 +42,6 @@ interface Held {
   error: string;
   retry: Timer | undefined;
 }
-
-/** What was assigned is applied within milliseconds; a stop does not wait for longer. */
-const LEAVE_WAIT_MS = 1000;
-/** The other hosts are told at the same time as this one; so much later they have done it. */
-const LEAVE_MARGIN_MS = 50;
 
 export interface NetworksOptions {
   readonly clock: Clock;
@@ -157,21 +154,13 @@ export class Networks {
     }
   }
 
-  /**
-   * Before a task is stopped: what told this host so has taken it out of the balance as well, here
-   * and on every other host. Resolves when new connections go elsewhere.
-   */
-  async leaveBalance(): Promise<void> {
-    const untilMs = this.#clock.nowMs() + LEAVE_WAIT_MS;
-    const isApplying = (held: Held): boolean => held.reached < held.wanted && held.failures === 0;
-    while ([...this.#held.values()].some(isApplying)) {
-      const leftMs = untilMs - this.#clock.nowMs();
-      if (leftMs <= 0 || this.#stopped) return;
-      await this.#changed.next(this.#clock, leftMs).catch(() => {
-        // It took too long: the task is to stop all the same.
-      });
+  /** Resolves once everything told before is in the kernel. SwarmError timeout. */
+  async settled(): Promise<void> {
+    const aims = [...this.#held.values()].map((held) => ({ held, aim: held.wanted }));
+    const deadlineMs = this.#clock.nowMs() + SETTLE_MS;
+    while (aims.some(({ held, aim }) => held.reached < aim)) {
+      await this.#changed.next(this.#clock, Math.max(0, deadlineMs - this.#clock.nowMs()));
     }
-    await this.#clock.sleep(LEAVE_MARGIN_MS);
   }
 
   async attach(request: AttachRequest): Promise<Attachment> {

@@ -6,11 +6,7 @@
 import { SwarmError } from '../../base/errors.ts';
 import { healthOf } from '../../runtime/container/health.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
-import type {
-  ContainerMount,
-  InteractiveContainer,
-  Streams,
-} from '../../runtime/container/types.ts';
+import type { Container, ContainerMount, Streams } from '../../runtime/container/types.ts';
 import type { PublishedPort } from '../../runtime/net/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
@@ -24,10 +20,10 @@ import type {
 } from './types.ts';
 
 export class TaskContainer implements Managed {
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   readonly #context: HostContext;
 
-  constructor(context: HostContext, container: InteractiveContainer) {
+  constructor(context: HostContext, container: Container) {
     this.#context = context;
     this.container = container;
   }
