@@ -17,6 +17,7 @@ import { SystemRandom } from '../../base/random.ts';
 import { ApiClient } from '../../cli/client.ts';
 import { type Api, createApi } from '../../daemon/api/server.ts';
 import { apiAddresses, NO_TLS_FLAGS, type TlsFlags } from '../../daemon/apiAddresses.ts';
+import { parseConfig } from '../../daemon/configFile.ts';
 import { ScriptedNode } from '../support/scriptedNode.ts';
 import { certificates, type TlsFiles } from '../support/tlsFiles.ts';
 
@@ -145,4 +146,12 @@ test('flags say where the API is served, and what is not safe is refused', () =>
   for (const [host, given, line] of refused) {
     assert.throws(() => apiAddresses([host], given), line, host);
   }
+});
+
+test('the configuration file says the same as the flags', () => {
+  const file = { hosts: ['unix:///run/a.sock', 'tcp://:2376'], tlsverify: true, tlscacert: '/ca' };
+  const read = (json: object) => parseConfig(JSON.stringify(json), 'daemon.json', () => false);
+  const { hosts, ...tls } = file;
+  assert.deepEqual(read(file), { host: hosts, ...tls });
+  assert.throws(() => read({ tlsverify: 'yes' }), /tlsverify must be true or false/);
 });
