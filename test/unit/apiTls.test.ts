@@ -15,9 +15,9 @@ import { SystemClock } from '../../base/clock.ts';
 import { silentLog } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { ApiClient } from '../../cli/client.ts';
+import { parseConfig } from '../../cli/configFile.ts';
 import { type Api, createApi } from '../../daemon/api/server.ts';
 import { apiAddresses, NO_TLS_FLAGS, type TlsFlags } from '../../daemon/apiAddresses.ts';
-import { parseConfig } from '../../daemon/configFile.ts';
 import { ScriptedNode } from '../support/scriptedNode.ts';
 import { certificates, type TlsFiles } from '../support/tlsFiles.ts';
 
