@@ -39,15 +39,15 @@ export function parseConstraint(text: string): Constraint {
     if (key === 'node.ip' && blockOf(value) === undefined) {
       throw new SwarmError(
         'invalid',
-        `invalid constraint "${text}": write an address like 192.0.2.7 or a block like 192.0.2.0/24`,
+        `invalid constraint "${text}": write an address or a block, like 192.0.2.7 or 192.0.2.0/24`,
       );
     }
     if (key !== undefined) return { key, equal: operator === '==', value };
   }
   throw new SwarmError(
     'invalid',
-    `invalid constraint "${text}": use node.id, node.hostname, node.ip, node.role, node.platform.os, ` +
-      'node.platform.arch, node.labels.* or engine.labels.* with == or !=',
+    `invalid constraint "${text}": use node.id, node.hostname, node.ip, node.role, ` +
+      'node.platform.os, node.platform.arch, node.labels.* or engine.labels.* with == or !=',
   );
 }
 
