@@ -39,6 +39,7 @@ export function registerNetwork(program: Command, run: Run): void {
   registerCreate(network, run);
   registerUse(network, run);
   addCommand(network, 'ls', 'list them')
+    .alias('list')
     .option('-f, --filter <key=value>', 'id, name, driver, scope, label, type', collect)
     .option('--format <template>', 'a Go template, "table ..." or "json"')
     .option('--no-trunc', 'nothing is cut')

@@ -22,6 +22,7 @@ interface ListFlags extends ListOptions {
 export function registerNode(program: Command, run: Run): void {
   const node = addCommand(program, 'node', 'the hosts of the swarm');
   addCommand(node, 'ls', 'list them')
+    .alias('list')
     .option('-f, --filter <key=value>', 'id, name, label, role, membership, node.label', collect)
     .option('--format <template>', 'a Go template, "table ..." or "json"')
     .option('-q, --quiet', 'only ids')
@@ -80,6 +81,7 @@ function registerRoles(node: Command, run: Run): void {
       );
   }
   addCommand(node, 'rm <node...>', 'forget hosts that are down')
+    .alias('remove')
     .option('-f, --force', 'even if they are not down')
     .action((names: string[], flags: { force?: boolean }) =>
       run((context) =>
@@ -112,6 +114,12 @@ function columns(selfId: string): Column<NodeJson>[] {
       header: 'ENGINE VERSION',
       field: 'EngineVersion',
       value: (node) => node.Description.Engine.EngineVersion,
+    },
+    {
+      header: 'TLS STATUS',
+      field: 'TLSStatus',
+      hidden: true,
+      value: (node) => (node.Description.TLSInfo === undefined ? 'Unknown' : 'Ready'),
     },
     { header: 'SELF', field: 'Self', hidden: true, value: (node) => String(node.ID === selfId) },
   ];
@@ -167,12 +175,17 @@ async function inspect(
 
 const NANO = 1_000_000_000;
 
+function labelsText(labels: Readonly<Record<string, string>> = {}): string {
+  return Object.entries(labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(', ');
+}
+
 function pretty(node: NodeJson): string {
   const { Description, Spec, Status, ManagerStatus } = node;
-  const labels = Object.entries(Spec.Labels).map(([key, value]) => `${key}=${value}`);
   return prettyText([
     ['ID', node.ID],
-    ['Labels', labels.join(', ')],
+    ['Labels', labelsText(Spec.Labels)],
     ['Hostname', Description.Hostname],
     ['Joined at', node.CreatedAt],
     ['State', titled(Status.State)],
@@ -186,6 +199,14 @@ function pretty(node: NodeJson): string {
     ['CPUs', Description.Resources.NanoCPUs / NANO],
     ['Memory', formatBytes(Description.Resources.MemoryBytes)],
     ['Engine version', Description.Engine.EngineVersion],
+    ['Engine labels', labelsText(Description.Engine.Labels)],
+    [
+      'Plugins',
+      (Description.Engine.Plugins ?? []).map((one) => `${one.Type}/${one.Name}`).join(' '),
+    ],
+    ['Issuer subject', Description.TLSInfo?.CertIssuerSubject],
+    ['Issuer public key', Description.TLSInfo?.CertIssuerPublicKey],
+    ['Root certificate', Description.TLSInfo?.TrustRoot?.trimEnd().replaceAll('\n', '\n  ')],
   ]);
 }
 

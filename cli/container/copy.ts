@@ -42,7 +42,7 @@ export async function copy(
   if ((source.container === '') === (target.container === '')) {
     throw new SwarmError(
       'invalid',
-      'one side is a container and the other is not: write CONTAINER:PATH PATH, or PATH CONTAINER:PATH',
+      'one side is a container and the other is not: CONTAINER:PATH PATH, or PATH CONTAINER:PATH',
     );
   }
   if (source.container !== '') await copyOut(context, source, target.path, flags);

@@ -1,19 +1,31 @@
 /**
- * The part of Go's text/template that people use in --format: fields, pipes, range, if/else/end,
- * and the functions json, upper, lower, title, join, split, len, index, println, eq, ne, not, and,
- * or. Values print as Go prints them: [a b], map[k:v], <no value>.
+ * Go's text/template as people use it in --format: fields, variables, pipes, parentheses, range,
+ * with, if / else if / else, define-free, and the functions of functions.ts. Values print as Go
+ * prints them: [a b], map[k:v], <no value>.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { callFunction, goText, isFunction, truthy } from './functions.ts';
 
-type Render = (dot: unknown) => string;
-type Evaluate = (dot: unknown) => unknown;
+export { goText } from './functions.ts';
+
+/** The dot, '$' and variables. */
+interface Scope {
+  readonly dot: unknown;
+  readonly root: unknown;
+  readonly variables: Map<string, unknown>;
+}
+
+type Render = (scope: Scope) => string;
+type Evaluate = (scope: Scope) => unknown;
 
 /** `fields`: the names it may use, where they are known; SwarmError invalid for others. */
-export function compileTemplate(source: string, fields?: readonly string[]): Render {
+export function compileTemplate(
+  source: string,
+  fields?: readonly string[],
+): (dot: unknown) => string {
   const parser = new Parser(withEscapes(source), fields);
   const render = parser.block([]);
-  if (parser.stopped !== '') throw bad(source, `unexpected {{${parser.stopped}}}`);
-  return render;
+  return (dot) => render({ dot, root: dot, variables: new Map() });
 }
 
 function bad(source: string, why: string): SwarmError {
@@ -25,13 +37,16 @@ function withEscapes(source: string): string {
   return source.replaceAll('\\t', '\t').replaceAll('\\n', '\n');
 }
 
+const TOKEN = /"(?:[^"\\]|\\.)*"|`[^`]*`|:=|\(|\)|\||,|\$[\w.]*|[^\s()|,]+/g;
+
 class Parser {
   readonly #source: string;
-  readonly #fields: readonly string[] | undefined;
+  /** Fields of the dot itself; unknown inside range and with. */
+  #fields: readonly string[] | undefined;
   readonly #parts: string[];
   #at = 0;
-  /** The keyword ('else', 'end') that ended the last block, '' at the end of the text. */
-  stopped = '';
+  /** The action that ended the last block: 'end', 'else', 'else if ...'; '' at the end. */
+  #stopped = '';
 
   constructor(source: string, fields: readonly string[] | undefined) {
     this.#source = source;
@@ -45,77 +60,127 @@ class Parser {
 
   block(stops: readonly string[]): Render {
     const renders: Render[] = [];
-    for (; this.#at < this.#parts.length; this.#at += 1) {
+    while (this.#at < this.#parts.length) {
       const part = this.#parts[this.#at];
-      if (this.#at % 2 === 0) {
+      const isText = this.#at % 2 === 0;
+      this.#at += 1;
+      if (isText) {
         if (part.includes('{{')) throw bad(this.#source, 'an action is not closed with }}');
         if (part !== '') renders.push(() => part);
         continue;
       }
       const action = part.trim();
+      if (action.startsWith('/*')) continue;
       const [keyword] = action.split(/\s+/, 1);
       if (keyword === 'end' || keyword === 'else') {
         if (!stops.includes(keyword)) throw bad(this.#source, `unexpected {{${keyword}}}`);
-        this.stopped = keyword;
-        this.#at += 1;
+        this.#stopped = action;
         return joined(renders);
       }
-      if (keyword === 'range' || keyword === 'if') {
-        this.#at += 1;
+      if (keyword === 'range' || keyword === 'if' || keyword === 'with') {
         renders.push(this.#control(keyword, action.slice(keyword.length)));
-        this.#at -= 1;
-      } else {
-        const evaluate = pipeline(this.#source, action, this.#fields);
-        renders.push((dot) => goText(evaluate(dot)));
-      }
+      } else renders.push(this.#action(action));
     }
     if (stops.length > 0) throw bad(this.#source, 'an {{end}} is missing');
-    this.stopped = '';
     return joined(renders);
   }
 
-  #control(keyword: 'range' | 'if', condition: string): Render {
-    const evaluate = pipeline(this.#source, condition, this.#fields);
-    const body = this.block(['else', 'end']);
-    let otherwise: Render = () => '';
-    if (this.stopped === 'else') otherwise = this.block(['end']);
-    this.stopped = '';
-    if (keyword === 'if') {
-      return (dot) => (truthy(evaluate(dot)) ? body(dot) : otherwise(dot));
+  #action(action: string): Render {
+    const tokens: string[] = [...(action.match(TOKEN) ?? [])];
+    if (tokens[1] === ':=' || tokens[1] === '=') {
+      const evaluate = pipeline(this.#source, tokens.slice(2), this.#fields);
+      return (scope) => {
+        scope.variables.set(tokens[0], evaluate(scope));
+        return '';
+      };
     }
-    return (dot) => {
-      const value = evaluate(dot);
-      const items = typeof value === 'object' && value !== null ? Object.values(value) : [];
-      return items.length === 0 ? otherwise(dot) : items.map((item) => body(item)).join('');
+    const evaluate = pipeline(this.#source, tokens, this.#fields);
+    return (scope) => goText(evaluate(scope));
+  }
+
+  #control(keyword: 'range' | 'if' | 'with', condition: string): Render {
+    const tokens: string[] = [...(condition.match(TOKEN) ?? [])];
+    const assign = tokens.indexOf(':=');
+    const names = tokens.slice(0, Math.max(assign, 0)).filter((token) => token !== ',');
+    const evaluate = pipeline(this.#source, tokens.slice(assign + 1), this.#fields);
+    const outer = this.#fields;
+    if (keyword !== 'if') this.#fields = undefined;
+    const body = this.block(['else', 'end']);
+    this.#fields = outer;
+    const otherwise = this.#otherwise();
+    if (keyword === 'range') return (scope) => ranged(scope, evaluate, names, body, otherwise);
+    return (scope) => {
+      const value = evaluate(scope);
+      if (!truthy(value)) return otherwise(scope);
+      const variables = new Map(scope.variables);
+      if (names.length > 0) variables.set(names[0], value);
+      return body({ ...scope, variables, dot: keyword === 'with' ? value : scope.dot });
     };
+  }
+
+  #otherwise(): Render {
+    const stopped = this.#stopped;
+    if (stopped === 'end') return () => '';
+    const match = /^else\s+(if|with)\b(.*)$/s.exec(stopped);
+    // 'else if' opens a block that the same {{end}} closes.
+    if (match !== null) return this.#control(match[1] as 'if' | 'with', match[2]);
+    return this.block(['end']);
   }
 }
 
+function ranged(
+  scope: Scope,
+  evaluate: Evaluate,
+  names: readonly string[],
+  body: Render,
+  otherwise: Render,
+): string {
+  const value = evaluate(scope);
+  const isList = Array.isArray(value);
+  const entries: [unknown, unknown][] =
+    typeof value !== 'object' || value === null
+      ? []
+      : Object.entries(value).map(([key, item]) => [isList ? Number(key) : key, item]);
+  // Go goes through maps by their sorted keys.
+  if (!isList) entries.sort(([left], [right]) => (String(left) < String(right) ? -1 : 1));
+  if (entries.length === 0) return otherwise(scope);
+  return entries
+    .map(([key, item]) => {
+      const variables = new Map(scope.variables);
+      if (names.length === 1) variables.set(names[0], item);
+      else if (names.length === 2) variables.set(names[0], key).set(names[1], item);
+      return body({ ...scope, variables, dot: item });
+    })
+    .join('');
+}
+
 function joined(renders: readonly Render[]): Render {
-  return (dot) => renders.map((render) => render(dot)).join('');
+  return (scope) => renders.map((render) => render(scope)).join('');
 }
 
-function truthy(value: unknown): boolean {
-  if (Array.isArray(value)) return value.length > 0;
-  if (typeof value === 'object' && value !== null) return Object.keys(value).length > 0;
-  return Boolean(value);
-}
-
-const TOKEN = /"(?:[^"\\]|\\.)*"|`[^`]*`|\(|\)|\||[^\s()|]+/g;
-
-function pipeline(source: string, text: string, fields?: readonly string[]): Evaluate {
-  const tokens = text.match(TOKEN) ?? [];
+function pipeline(
+  source: string,
+  tokens: readonly string[],
+  fields: readonly string[] | undefined,
+): Evaluate {
   let at = 0;
+
+  function parenthesized(): Evaluate {
+    const inner = pipe();
+    if (tokens[at] !== ')') throw bad(source, 'a ) is missing');
+    at += 1;
+    const after = tokens[at];
+    // '(index .List 0).Name'
+    if (after?.startsWith('.') !== true || after === '.') return inner;
+    at += 1;
+    const path = after.slice(1).split('.');
+    return (scope) => field(inner(scope), path);
+  }
 
   function operand(): Evaluate {
     const token = tokens[at];
     at += 1;
-    if (token === '(') {
-      const inner = pipe();
-      if (tokens[at] !== ')') throw bad(source, 'a ) is missing');
-      at += 1;
-      return inner;
-    }
+    if (token === '(') return parenthesized();
     if (token.startsWith('"')) {
       const value: unknown = JSON.parse(token);
       return () => value;
@@ -123,27 +188,36 @@ function pipeline(source: string, text: string, fields?: readonly string[]): Eva
     if (token.startsWith('`')) return () => token.slice(1, -1);
     if (/^-?\d+(\.\d+)?$/.test(token)) return () => Number(token);
     if (token === 'true' || token === 'false') return () => token === 'true';
-    if (token === '.' || token === '$') return (dot) => dot;
+    if (token === 'nil') return () => null;
+    if (token === '.') return ({ dot }) => dot;
+    if (token.startsWith('$')) {
+      const [name, ...path] = token.split('.');
+      return ({ root, variables }) => field(name === '$' ? root : variables.get(name), path);
+    }
     if (token.startsWith('.')) {
       const path = token.slice(1).split('.');
       if (fields !== undefined && !fields.includes(path[0])) {
         throw bad(source, `${token} is unknown: use .${fields.join(', .')}`);
       }
-      return (dot) => field(dot, path);
+      return ({ dot }) => field(dot, path);
     }
+    if (isFunction(token)) return () => callFunction(token, []);
     throw bad(source, `"${token}" is not known`);
   }
 
   function command(piped: Evaluate | undefined): Evaluate {
     if (at >= tokens.length) throw bad(source, 'an action is empty');
     const name = tokens[at];
-    if (!Object.hasOwn(FUNCTIONS, name)) return operand();
+    if (!isFunction(name)) return operand();
     at += 1;
     const args: Evaluate[] = [];
     while (at < tokens.length && tokens[at] !== '|' && tokens[at] !== ')') args.push(operand());
     if (piped !== undefined) args.push(piped);
-    const call = FUNCTIONS[name];
-    return (dot) => call(...args.map((arg) => arg(dot)));
+    return (scope) =>
+      callFunction(
+        name,
+        args.map((arg) => arg(scope)),
+      );
   }
 
   function pipe(): Evaluate {
@@ -167,37 +241,4 @@ function field(dot: unknown, path: readonly string[]): unknown {
     value = Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined;
   }
   return value;
-}
-
-function at(value: unknown, key: unknown): unknown {
-  return field(value, [String(key)]);
-}
-
-const FUNCTIONS: Readonly<Record<string, (...args: unknown[]) => unknown>> = {
-  json: (value) => JSON.stringify(value ?? null),
-  upper: (value) => goText(value).toUpperCase(),
-  lower: (value) => goText(value).toLowerCase(),
-  title: (value) => goText(value).replace(/\b\p{L}/gu, (letter) => letter.toUpperCase()),
-  join: (list, separator) => (Array.isArray(list) ? list.map(goText).join(String(separator)) : ''),
-  split: (value, separator) => goText(value).split(String(separator)),
-  len: (value) => (typeof value === 'string' ? value.length : Object.keys(value ?? {}).length),
-  index: (value, ...keys) => keys.reduce((item: unknown, key) => at(item, key), value),
-  println: (...values) => `${values.map(goText).join(' ')}\n`,
-  eq: (first, ...others) => others.some((other) => other === first),
-  ne: (first, second) => first !== second,
-  not: (value) => !truthy(value),
-  and: (...values) => values.find((value) => !truthy(value)) ?? values[values.length - 1],
-  or: (...values) => values.find(truthy) ?? values[values.length - 1],
-};
-
-/** As Go's %v prints it. */
-export function goText(value: unknown): string {
-  if (value === undefined) return '<no value>';
-  if (value === null) return '<nil>';
-  if (Array.isArray(value)) return `[${value.map(goText).join(' ')}]`;
-  if (typeof value === 'object') {
-    const entries = Object.entries(value).map(([key, item]) => `${key}:${goText(item)}`);
-    return `map[${entries.sort().join(' ')}]`;
-  }
-  return String(value);
 }

@@ -65,6 +65,7 @@ function registerWrites(service: Command, run: Run): void {
       run((context) => scaleServices(context, pairs, flags.detach === true)),
     );
   addCommand(service, 'rm <service...>', 'stop services and forget them')
+    .alias('remove')
     .option('-d, --detach', 'do not wait until their tasks have stopped')
     .action((names: string[], flags: { detach?: boolean }) =>
       run((context) => removeServices(context, names, flags.detach === true)),
@@ -73,6 +74,7 @@ function registerWrites(service: Command, run: Run): void {
 
 function registerReads(service: Command, run: Run): void {
   addCommand(service, 'ls', 'list them')
+    .alias('list')
     .option('-f, --filter <key=value>', 'id, name, label, mode', collect)
     .option('--format <template>', 'a Go template, "table ..." or "json"')
     .option('-q, --quiet', 'only ids')

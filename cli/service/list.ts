@@ -1,21 +1,19 @@
 /** service ls and inspect. */
-import { formatBytes } from '../../base/bytes.ts';
 import { filtersText } from '../client.ts';
 import { type Context, forEachName, parseFilters } from '../context.ts';
-import type { PortJson, ResourcesJson, ServiceJson } from '../docker.ts';
+import type { PortJson, ServiceJson } from '../docker.ts';
 import {
   type Column,
   type InspectFlags,
   type ListOptions,
-  prettyText,
   printList,
   printObjects,
 } from '../output/list.ts';
+import { networkNames, prettyService } from './pretty.ts';
 
 const ID_LENGTH = 12;
-const NANO = 1_000_000_000;
 
-function modeOf(service: ServiceJson): string {
+export function modeOf(service: ServiceJson): string {
   const { Global, ReplicatedJob, GlobalJob } = service.Spec.Mode ?? {};
   if (ReplicatedJob !== undefined) return 'replicated job';
   if (GlobalJob !== undefined) return 'global job';
@@ -44,8 +42,8 @@ function shortImage(image: string): string {
   return image.replace(/@sha256:[0-9a-f]+$/, '');
 }
 
-function portText(port: PortJson): string {
-  return `*:${port.PublishedPort ?? 0}->${port.TargetPort}/${port.Protocol}`;
+export function portText(port: PortJson): string {
+  return `${port.HostIP ?? '*'}:${port.PublishedPort ?? 0}->${port.TargetPort}/${port.Protocol}`;
 }
 
 const COLUMNS: readonly Column<ServiceJson>[] = [
@@ -102,48 +100,9 @@ export async function inspectServices(
     printObjects(context, services, flags);
     return;
   }
-  for (const service of services) context.out.write(`${pretty(service)}\n`);
-}
-
-function resourcesText(resources: ResourcesJson | undefined): string {
-  const parts = [];
-  if (resources?.NanoCPUs !== undefined) parts.push(`${resources.NanoCPUs / NANO} CPUs`);
-  if (resources?.MemoryBytes !== undefined) parts.push(formatBytes(resources.MemoryBytes));
-  if (resources?.Pids !== undefined) parts.push(`${resources.Pids} processes`);
-  return parts.join(', ');
-}
-
-function pretty(service: ServiceJson): string {
-  const { Spec, UpdateStatus, Endpoint } = service;
-  const { ContainerSpec, Placement, RestartPolicy, Resources } = Spec.TaskTemplate;
-  const labels = Object.entries(Spec.Labels ?? {}).map(([key, value]) => `${key}=${value}`);
-  const update = Spec.UpdateConfig;
-  const mounts = (ContainerSpec.Mounts ?? []).map(
-    (mount) => `${mount.Type} ${mount.Source ?? ''} -> ${mount.Target}`,
-  );
-  return prettyText([
-    ['ID', service.ID],
-    ['Name', Spec.Name],
-    ['Labels', labels.join(', ')],
-    ['Service mode', modeOf(service)],
-    ['Replicas', Spec.Mode?.Replicated?.Replicas],
-    ['Update state', UpdateStatus?.State],
-    ['Update message', UpdateStatus?.Message],
-    ['Constraints', (Placement?.Constraints ?? []).join(', ')],
-    ['Update', update && `${update.Parallelism} at a time, on failure ${update.FailureAction}`],
-    ['Restart', RestartPolicy?.Condition],
-    ['Image', ContainerSpec.Image],
-    ['Command', (ContainerSpec.Command ?? []).join(' ')],
-    ['Args', (ContainerSpec.Args ?? []).join(' ')],
-    ['Environment', (ContainerSpec.Env ?? []).join(' ')],
-    ['User', ContainerSpec.User],
-    ['Working directory', ContainerSpec.Dir],
-    ['Mounts', mounts.join(', ')],
-    ['Limits', resourcesText(Resources?.Limits)],
-    ['Reservations', resourcesText(Resources?.Reservations)],
-    ['Networks', (Spec.TaskTemplate.Networks ?? []).map((item) => item.Target).join(', ')],
-    ['Endpoint mode', Spec.EndpointSpec?.Mode],
-    ['Ports', (Endpoint.Ports ?? []).map(portText).join(', ')],
-    ['Addresses', (Endpoint.VirtualIPs ?? []).map((item) => item.Addr).join(', ')],
-  ]);
+  const nowMs = context.clock.wallMs();
+  for (const service of services) {
+    const networks = await networkNames(context, service);
+    context.out.write(`${prettyService(service, networks, nowMs)}\n`);
+  }
 }

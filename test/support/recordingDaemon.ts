@@ -40,6 +40,7 @@ export async function recordingDaemon(
       const body: unknown = text === '' ? undefined : JSON.parse(text);
       recorded.push({ method: request.method ?? '', path: url, body });
       response.setHeader('Api-Version', '1.50');
+      response.setHeader('Ostype', 'linux');
       response.setHeader('Content-Type', 'application/json');
       ids += 1;
       const answer = answerFor(request.method ?? '', path, query, answers, ids);
@@ -65,11 +66,20 @@ export async function recordingDaemon(
   };
 }
 
-/** Secrets and configs are sent in any order. */
+interface Item {
+  readonly SecretName?: string;
+  readonly ConfigName?: string;
+  readonly Subnet?: string;
+  readonly PublishedPort?: number;
+  readonly TargetPort?: number;
+}
+
+/** Secrets, configs, subnets and ports of a range are sent in any order. */
 function byFileName(left: unknown, right: unknown): number {
   const nameOf = (item: unknown): string => {
-    const { SecretName, ConfigName } = (item ?? {}) as Record<string, string | undefined>;
-    return SecretName ?? ConfigName ?? '';
+    const { SecretName, ConfigName, Subnet, PublishedPort, TargetPort } = (item ?? {}) as Item;
+    const port = TargetPort === undefined ? '' : `${PublishedPort ?? ''} ${TargetPort}`;
+    return SecretName ?? ConfigName ?? Subnet ?? port;
   };
   return nameOf(left) < nameOf(right) ? -1 : nameOf(left) > nameOf(right) ? 1 : 0;
 }

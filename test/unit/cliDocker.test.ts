@@ -142,3 +142,92 @@ test('every flag of service update sends what docker sends', { skip }, async () 
   await update('--update-parallelism', '3', '--rollback-parallelism', '4', '--log-driver', 'none');
   await update('--entrypoint', 'a b', '--endpoint-mode', 'dnsrr', '--publish-rm', '80');
 });
+
+/** Each value of an object by its path. */
+function flat(value: unknown, path = ''): [string, string][] {
+  if (typeof value !== 'object' || value === null) return [[path, JSON.stringify(value)]];
+  return Object.entries(value).flatMap(([key, item]) => flat(item, `${path}.${key}`));
+}
+
+/** What flags change in the request that makes a container, beside what is sent without them. */
+async function madeBy(command: readonly string[], flags: readonly string[]): Promise<object> {
+  const [file, ...before] = command;
+  const send = async (more: readonly string[]): Promise<Map<string, string>> => {
+    daemon.take();
+    const ran = await run(file, [...before, 'create', ...more, 'web:1', 'serve'], daemon.env);
+    assert.equal(ran.code, 0, `${file} create ${more.join(' ')}: ${ran.stderr}`);
+    const sent = daemon.take().find((item) => item.path.startsWith('/containers/create'));
+    return new Map([['?', sent?.path ?? ''], ...flat(sent?.body)]);
+  };
+  const plain = await send([]);
+  const all = [...(await send(flags))].filter(([path, value]) => plain.get(path) !== value);
+  const told = all.filter(([, value]) => !['null', '""', 'false', '0'].includes(value));
+  return Object.fromEntries(told.sort(([left], [right]) => (left < right ? -1 : 1)));
+}
+
+test('the flags of run and create change what docker’s change', { skip }, async () => {
+  const cases: readonly (readonly string[])[] = [
+    ['--name', 'nn', '-e', 'A=1', '-e', 'A=2', '-l', 'a=b', '-w', '/w', '-u', 'u:g', '-h', 'host'],
+    ['-p', '8080:80', '-p', '127.0.0.1::81/udp', '-p', '9000-9001:90-91', '--expose', '70', '-P'],
+    ['-p', '9000-9005:90', '--read-only', '--init', '--privileged', '--rm'],
+    [
+      '-v',
+      'vol:/v',
+      '-v',
+      '/a:/b:ro',
+      '-v',
+      '/anon',
+      '--volumes-from',
+      'other',
+      '--tmpfs',
+      '/t:ro',
+    ],
+    ['--mount', 'type=volume,src=x,dst=/x,volume-nocopy', '--mount', 'type=tmpfs,dst=/y'],
+    ['--mount', 'type=bind,src=/x,dst=/x,bind-propagation=rslave,ro'],
+    ['--cpus', '1.5', '-m', '64m', '--memory-swap', '-1', '--memory-reservation', '32m'],
+    ['-c', '512', '--cpu-period', '1000', '--cpu-quota', '500', '--cpuset-cpus', '0'],
+    ['--pids-limit', '5', '--shm-size', '1m', '--oom-score-adj', '7', '--ulimit', 'nofile=1:2'],
+    [
+      '--restart',
+      'on-failure:3',
+      '--stop-signal',
+      'INT',
+      '--stop-timeout',
+      '4',
+      '--sysctl',
+      'net.a=b',
+    ],
+    ['--network', 'front', '--network-alias', 'w', '--ip', '10.0.0.5', '--dns', '1.1.1.1'],
+    ['--network', 'name=front,alias=w,ip=10.0.0.6', '--network', 'a'],
+    ['--network', 'host', '--pid', 'host', '--ipc', 'host', '--uts', 'host', '--cgroupns', 'host'],
+    ['--add-host', 'x:1.2.3.4', '--dns-search', 's', '--dns-option', 'o', '--group-add', '5'],
+    ['--cap-add', 'NET_ADMIN', '--cap-drop', 'ALL', '--security-opt', 'no-new-privileges'],
+    ['--device', '/dev/null:/dev/x:r', '--log-driver', 'json-file', '--log-opt', 'max-size=1m'],
+    ['--health-cmd', 'x y', '--health-interval', '2s', '--health-retries', '4', '-i', '-t'],
+    ['--no-healthcheck', '--entrypoint', '/e', '--domainname', 'd', '--platform', 'linux/amd64'],
+  ];
+  for (const flags of cases) {
+    assert.deepEqual(
+      await madeBy([process.execPath, MAIN], flags),
+      await madeBy(['docker'], flags),
+      flags.join(' '),
+    );
+  }
+});
+
+test('secrets, configs, volumes, networks and the swarm are asked for as docker asks', {
+  skip,
+}, async () => {
+  const file = join(daemon.directory, 'content');
+  writeFileSync(file, 'hush');
+  await same('secret', 'create', '-l', 'a=b', '--template-driver', 'golang', 's', file);
+  await same('config', 'create', '-l', 'a=b', 'c', file);
+  await same('volume', 'create', '-o', 'type=nfs', '--label', 'a=b', 'v');
+  await same(
+    ...['network', 'create', '-d', 'overlay', '--subnet', '10.5.0.0/24', '--subnet', 'fd00::/64'],
+    ...['--gateway', '10.5.0.1', '--gateway', 'fd00::1', '--ip-range', '10.5.0.128/25'],
+    ...['--aux-address', 'x=10.5.0.9', '--attachable', '--internal', '--ipv6', '-o', 'a=b'],
+    ...['--label', 'l=m', '--scope', 'swarm', 'n'],
+  );
+  await same('network', 'disconnect', '-f', 'front', 'box');
+});

@@ -35,6 +35,18 @@ const TEMPLATES: readonly (readonly [string, string])[] = [
   ['a {{- .Name -}} b', 'awebb'],
   ['{{println .Name}}', 'web\n'],
   ['{{.Name}}\\t|', 'web\t|'],
+  ['{{range $k, $v := .Labels}}{{$k}}={{$v}};{{end}}', 'a=1;b=2;'],
+  ['{{range $i, $v := .List}}{{$i}}{{$v}}{{end}}', '0x1y'],
+  ['{{with .Inner}}{{.Deep.Count}}{{$.Name}}{{end}}', '3web'],
+  ['{{with .Nope}}x{{else}}none{{end}}', 'none'],
+  ['{{if eq .Name "a"}}a{{else if eq .Name "web"}}w{{else}}o{{end}}', 'w'],
+  ['{{$n := .Name}}{{range .List}}{{$n}}{{.}} {{end}}', 'webx weby '],
+  ['{{printf "%-5s|%05d|%q|%.2f" .Name 42 "a" 1.5}}', 'web  |00042|"a"|1.50'],
+  ['{{truncate .Name 2}}{{pad .Name 1 1}}|{{slice .Name 1}}', 'we web |eb'],
+  ['{{if and (gt 3 2) (le 2 2) (not false)}}y{{end}}', 'y'],
+  ['{{/* nothing */}}{{(index .Inner "Deep").Count}}', '3'],
+  ['{{.Name | printf "%s!" | upper}}', 'WEB!'],
+  ['{{$.Inner.Deep.Count}}', '3'],
 ];
 
 for (const [source, wanted] of TEMPLATES) {
