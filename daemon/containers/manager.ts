@@ -6,8 +6,7 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import type { InteractiveContainer } from '../../runtime/container/types.ts';
-import type { Container } from '../../runtime/container/types.ts';
+import type { Container, InteractiveContainer } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { isShared, namespaceOf, networksOf, shareNetwork } from './attachment.ts';
 import { connectContainer, disconnectContainer } from './connections.ts';
