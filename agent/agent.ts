@@ -11,6 +11,7 @@ import { Signal } from '../base/queue.ts';
 import type { Random } from '../base/random.ts';
 import type { SessionMessage, TaskStatusUpdate } from '../model/assignment.ts';
 import type { NodeDescription, NodeTls, Task, TaskStatus } from '../model/types.ts';
+import { isAttachment } from './attachmentController.ts';
 import { ContainerExecutor, type HostRuntime } from './containerController.ts';
 import type { TaskLogQuery, TaskLogRecord } from './controller.ts';
 import type { Journal } from './journal.ts';
@@ -92,6 +93,7 @@ export class Agent {
         },
         message: (message) => this.#told(message),
         assignment: (message) => this.#worker.apply(message),
+        settled: () => this.#networks.settled(),
         down: () => {
           this.#reporter.close();
           this.#worker.sessionLost();
@@ -157,6 +159,11 @@ export class Agent {
   /** A task as this host holds it; undefined when it was not assigned here. */
   taskHere(taskId: string): { readonly task: Task; readonly status: TaskStatus } | undefined {
     return this.#worker.find(taskId);
+  }
+
+  /** Places on networks that this host has for containers of its own. */
+  attachments(): readonly Task[] {
+    return this.#worker.tasks().filter(isAttachment);
   }
 
   /** Statuses that no manager has acknowledged yet. */

@@ -8,6 +8,7 @@ import {
   type Health,
   HealthMonitor,
   NO_HEALTH,
+  noteHealth,
 } from '../runtime/container/health.ts';
 import { probeIn } from '../runtime/container/healthProbe.ts';
 import type { Container, InteractiveContainer } from '../runtime/container/types.ts';
@@ -30,12 +31,14 @@ export function watchHealth(
     check,
     exec: probeIn(container as InteractiveContainer, check),
     onResult: (health, before) => {
+      noteHealth(container, health);
       if (health.status === before.status) return;
       if (health.status === 'healthy') tell({ isHealthy: true, error: '' });
       if (health.status === 'unhealthy') tell({ isHealthy: false, error: reasonOf(health) });
     },
   });
   const known: Health = wasHealthy ? { ...NO_HEALTH, status: 'healthy' } : NO_HEALTH;
+  noteHealth(container, known);
   monitor.start(known, Math.max(0, clock.wallMs() - container.startedAtMs));
   return () => monitor.stop();
 }

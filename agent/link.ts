@@ -24,6 +24,8 @@ export interface Link {
   /** The period until the next one. */
   heartbeat(sessionId: string, deadlineMs: number): Promise<{ readonly periodMs: number }>;
   assignments(sessionId: string, signal: AbortSignal): AsyncIterable<AssignmentMessage>;
+  /** The networks are as the message `sequence` wants them. */
+  applied(sessionId: string, sequence: number, deadlineMs: number): Promise<void>;
   updateTaskStatus(
     sessionId: string,
     updates: readonly TaskStatusUpdate[],

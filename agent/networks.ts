@@ -21,6 +21,8 @@ import type {
 export const NETWORK_READY_MS = 10_000;
 const RETRY_FIRST_MS = 100;
 const RETRY_MAX_MS = 5000;
+/** Who asks does not wait for longer. */
+const SETTLE_MS = 1000;
 /** The network itself looks every second for what others changed; this compares all of it. */
 const RECONCILE_MS = 30_000;
 /** How long a starting container waits for a port that its predecessor still gives back. */
@@ -149,6 +151,15 @@ export class Networks {
       await this.#changed.next(this.#clock, leftMs).catch((error: unknown) => {
         throw notReady(networkId, this.#held.get(networkId), error);
       });
+    }
+  }
+
+  /** Resolves once everything told before is in the kernel. SwarmError timeout. */
+  async settled(): Promise<void> {
+    const aims = [...this.#held.values()].map((held) => ({ held, aim: held.wanted }));
+    const deadlineMs = this.#clock.nowMs() + SETTLE_MS;
+    while (aims.some(({ held, aim }) => held.reached < aim)) {
+      await this.#changed.next(this.#clock, Math.max(0, deadlineMs - this.#clock.nowMs()));
     }
   }
 

@@ -43,6 +43,11 @@ class RpcLink implements Link {
     for await (const message of messages) yield assignmentFromWire(message);
   }
 
+  async applied(sessionId: string, sequence: number, deadlineMs: number): Promise<void> {
+    const request = { sessionId, sequence: BigInt(sequence) };
+    await this.#dispatcher.applied(request, { timeoutMs: deadlineMs });
+  }
+
   async updateTaskStatus(
     sessionId: string,
     updates: readonly TaskStatusUpdate[],

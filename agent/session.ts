@@ -26,6 +26,8 @@ export interface SessionHandlers {
   message(message: SessionMessage): void;
   /** False: it does not build on what is held; the stream is opened anew. */
   assignment(message: AssignmentMessage): boolean;
+  /** Resolves once the networks are as the last assignment wants them. */
+  settled(): Promise<void>;
   down(reason: string): void;
   /** A manager says that this node may not come (removed, copied, no valid certificate). */
   refused(error: SwarmError): void;
@@ -57,6 +59,8 @@ const REDIRECTS = 3;
 const FAILED_RECENTLY_MS = 1000;
 /** One that answered nothing has its next turn so much later than one that refused. */
 const SILENT_PENALTY_MS = 3000;
+/** Nobody waits for longer. */
+const CONFIRM_DEADLINE_MS = 1000;
 export const HEARTBEAT_FAILURES = 3;
 /** Of the period; three of them and the pauses between stay below the detector's patience. */
 const HEARTBEAT_DEADLINE_SHARE = 0.6;
@@ -297,10 +301,21 @@ export class Session {
         if (signal.aborted) break;
         fits = this.#handlers.assignment(message);
         if (!fits) break;
+        if (message.confirm) void this.#confirm(link, sessionId, message.resultsIn);
       }
       if (signal.aborted) throw new SwarmError('cancelled', 'the session has ended');
       if (fits) throw new SwarmError('unavailable', 'the manager ended the assignments');
       await this.#clock.sleep(RESYNC_DELAY_MS);
+    }
+  }
+
+  /** Tasks elsewhere may be stopped once nobody connects to them from here; bounded over there. */
+  async #confirm(link: Link, sessionId: string, sequence: number): Promise<void> {
+    try {
+      await this.#handlers.settled();
+      await link.applied(sessionId, sequence, CONFIRM_DEADLINE_MS);
+    } catch (error) {
+      this.#log.debug('networks are not confirmed', { sequence, error: messageOf(error) });
     }
   }
 

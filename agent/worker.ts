@@ -117,6 +117,11 @@ export class Worker {
     return this.#managers.get(taskId);
   }
 
+  /** All that are assigned here and not forgotten yet. */
+  tasks(): readonly Task[] {
+    return [...this.#managers.values()].map(({ task }) => task);
+  }
+
   /** Lets go of everything as it is; containers run on. */
   async close(): Promise<void> {
     const closing = Promise.all([...this.#managers.values()].map((manager) => manager.close()));

@@ -1,9 +1,9 @@
 /**
  * The cluster's attachable networks for this host's own containers: asks the leader for a place on
  * one (a worker may, too), waits until this host holds it, and gives it back. A place that cannot
- * be given back now is tried again; those of containers that are gone are found at the next start.
+ * be given back now is tried again; those of containers that ended unseen are found by looking.
  */
-import type { Clock } from '../base/clock.ts';
+import type { Clock, Timer } from '../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { isTerminal, TaskState } from '../model/taskState.ts';
@@ -18,6 +18,8 @@ const CALL_TIMEOUT_MS = 10_000;
 const READY_WAIT_MS = 15_000;
 const READY_POLL_MS = 10;
 const RETRY_MS = 5000;
+/** A place whose container is missed twice in a row at this distance is given back. */
+const SWEEP_MS = 30_000;
 /** What the leader says of the request itself; asking another manager changes nothing. */
 const FINAL_CODES = ['not_found', 'forbidden', 'invalid', 'exhausted'] as const;
 
@@ -26,6 +28,8 @@ export interface SwarmAttachmentsOptions {
   readonly log: Log;
   /** undefined outside a swarm. */
   readonly swarm: () => SwarmNode | undefined;
+  /** Whether the container is there and has not ended. */
+  readonly isThere: (containerId: string) => boolean;
 }
 
 type Leader = Client<typeof Dispatcher>;
@@ -35,8 +39,36 @@ export class SwarmAttachments implements AttachableNetworks {
   /** '<container>/<network>' that were to be given back, and could not. */
   readonly #owed = new Set<string>();
 
+  /** Places whose container was missed when last looked at. */
+  #missed = new Set<string>();
+  #timer: Timer | undefined;
+
   constructor(options: SwarmAttachmentsOptions) {
     this.#options = options;
+  }
+
+  /** Gives back, from now on, what containers that ended unseen have left. */
+  start(): void {
+    this.#timer = this.#options.clock.afterIdle(SWEEP_MS, () => {
+      this.sweep();
+      this.start();
+    });
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+  }
+
+  sweep(): void {
+    const missed = new Set<string>();
+    for (const { status, networks } of this.#options.swarm()?.agent.attachments() ?? []) {
+      const { containerId } = status;
+      if (isTerminal(status.state) || this.#options.isThere(containerId)) continue;
+      missed.add(containerId);
+      if (!this.#missed.has(containerId)) continue;
+      for (const { networkId } of networks) void this.detach(containerId, networkId);
+    }
+    this.#missed = missed;
   }
 
   async find(

@@ -43,9 +43,19 @@ export async function openHost(
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
   let opened: HostNetwork | undefined;
-  const onStart = ({ config }: Container): void => opened?.started(config.id);
+  let local: LocalContainers | undefined;
+  const told = (action: string) => (container: Container) => local?.taskEvent(action, container);
+  const hooks = {
+    onCreate: told('create'),
+    onStart: (container: Container): void => {
+      opened?.started(container.config.id);
+      local?.taskEvent('start', container);
+    },
+    onExit: told('die'),
+    onRemove: told('destroy'),
+  };
   const [containers, images, network] = await Promise.all([
-    openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random, onStart }),
+    openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks }),
     openImageStore({
       dataRoot,
       clock,
@@ -70,7 +80,7 @@ export async function openHost(
   ]);
   opened = network;
   const volumes = openVolumeStore({ dataRoot, clock, ids, log });
-  const local = await LocalContainers.open({
+  const all = await LocalContainers.open({
     dataRoot,
     execRoot,
     clock,
@@ -82,11 +92,12 @@ export async function openHost(
     network,
     volumes,
   });
+  local = all;
   return {
     runtime: { containers, images, network, volumes, memoryFiles: new TmpfsFiles(execRoot) },
-    rooms: { containers: local, volumes },
+    rooms: { containers: all, volumes },
     close: async () => {
-      local.close();
+      all.close();
       await network.close();
       await containers.close();
       await images.close();

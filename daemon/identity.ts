@@ -112,6 +112,7 @@ export class Identity {
     const rootCertificate = this.#read(ROOT, readCertificate);
     const { privateKey } = this.#keys();
     let certificate = this.#read(CERTIFICATE, (pem) => {
+      readCertificate(pem);
       if (!isTrusted(pem, rootCertificate)) {
         throw new SwarmError('corrupt', `it was not issued by ${ROOT} beside it`);
       }

@@ -74,6 +74,7 @@ export class Node implements DaemonNode {
   readonly #requests = new Serial(MAX_WAITING_REQUESTS);
   #state: LocalState = 'inactive';
   #error = '';
+  readonly #attachments: SwarmAttachments;
   #waiting: Timer | undefined;
   #acceptApi: ((connection: Duplex) => void) | undefined;
   #swarm: SwarmNode | undefined;
@@ -93,7 +94,16 @@ export class Node implements DaemonNode {
     this.host = host;
     this.#identity = new Identity(options.dataRoot, environment.random);
     const swarm = (): SwarmNode | undefined => this.#swarm;
-    host.containers.useAttachable(new SwarmAttachments({ ...environment, swarm }));
+    this.#attachments = new SwarmAttachments({
+      ...environment,
+      swarm,
+      isThere: (id) => (runtime.containers.get(id)?.state ?? 'exited') !== 'exited',
+    });
+    host.containers.useAttachable(this.#attachments);
+    this.#attachments.start();
+    host.containers.networks.useNames(
+      (networkId) => swarm()?.manager?.control.store.get('network', networkId)?.spec.name,
+    );
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
       ownNodeId: () => this.#swarm?.membership.nodeId ?? '',
@@ -165,6 +175,7 @@ export class Node implements DaemonNode {
 
   async close(): Promise<void> {
     this.#waiting?.cancel();
+    this.#attachments.stop();
     await this.#swarm?.stop();
   }
 
@@ -242,6 +253,7 @@ export class Node implements DaemonNode {
     if (swarm === undefined) return;
     yield* readTaskLogs(
       {
+        clock: this.#environment.clock,
         log: this.#environment.log,
         view: store,
         ownNodeId: swarm.membership.nodeId,
@@ -415,6 +427,13 @@ export class Node implements DaemonNode {
     if (swarm === undefined && !['error', 'locked'].includes(this.#state)) {
       throw new SwarmError('unavailable', 'This node is not part of a swarm.');
     }
+    if (this.#state === 'locked' && !force) {
+      throw new SwarmError(
+        'unavailable',
+        'Swarm is encrypted and locked. Please unlock it first or use `--force` to ignore this ' +
+          'message.',
+      );
+    }
     await swarm?.leave(force);
     await swarm?.stop();
     this.#swarm = undefined;
@@ -426,7 +445,7 @@ export class Node implements DaemonNode {
 
   /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
   async #forget(graceMs: number): Promise<void> {
-    const { containers, memoryFiles, network } = this.#runtime;
+    const { containers, memoryFiles, network, volumes } = this.#runtime;
     const standalone = containers.list().filter((each) => each.config.standalone === true);
     const ends = containers.list().map(async (container) => {
       if (container.config.standalone === true) return;
@@ -439,8 +458,12 @@ export class Node implements DaemonNode {
       await container.remove();
     });
     await Promise.all(ends);
+    const kept = new Set(standalone.map((each) => each.config.id));
+    for (const { name } of volumes.list()) {
+      for (const user of volumes.users(name)) if (!kept.has(user)) volumes.release(name, user);
+    }
     for (const id of memoryFiles.ids()) memoryFiles.drop(id);
-    await network.prune(new Set(standalone.map((each) => each.config.id)));
+    await network.prune(kept);
     await network.setSelf(undefined);
     await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
     this.#identity.erase();

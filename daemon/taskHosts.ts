@@ -5,7 +5,7 @@
 import type { Duplex } from 'node:stream';
 import { SwarmError } from '../base/errors.ts';
 import type { View } from '../manager/store/types.ts';
-import { isTerminal, TaskState } from '../model/taskState.ts';
+import { isTerminal, isWantedState, TaskState } from '../model/taskState.ts';
 import type { Service, Task } from '../model/types.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { Container } from '../runtime/container/types.ts';
@@ -169,6 +169,6 @@ function rank(task: Task, ownNodeId: string): number {
   const { state } = task.status;
   if (isTerminal(state)) return -1;
   const runs = state === TaskState.RUNNING ? 4 : 0;
-  const wanted = task.desiredState <= TaskState.RUNNING ? 2 : 0;
+  const wanted = isWantedState(task.desiredState) ? 2 : 0;
   return runs + wanted + (task.nodeId === ownNodeId ? 1 : 0);
 }

@@ -1,21 +1,26 @@
 /**
  * Logs of tasks wherever they run: one stream per task, from this host's agent or over gRPC from
- * the task's host, handed on as they come. Order holds within a task. A host that cannot be reached
- * ends its tasks' streams with an error only when nothing else is left to tell.
+ * the task's host, merged by time. A host that cannot be reached ends its tasks' streams with an
+ * error only when nothing else is left to tell.
  */
+import type { Clock } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { View } from '../manager/store/types.ts';
 import { client, type RpcChannel } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
+import { Merge } from './merge.ts';
 import type { TaskLogQuery, TaskLogRecord } from './types.ts';
 
 /** Streams open at a time for one request. */
 const MAX_TASKS = 500;
-/** Records waiting for the reader before the streams are held back. */
-const MAX_WAITING = 1024;
+/** A record waits so long for an older one of a host that has not answered yet... */
+const HOLD_MS = 2000;
+/** ...or, when what is written now is followed, for what other tasks wrote at the same time. */
+const FOLLOW_HOLD_MS = 100;
 
 export interface TaskLogSources {
+  readonly clock: Clock;
   readonly log: Log;
   readonly view: View;
   readonly ownNodeId: string;
@@ -38,29 +43,18 @@ export async function* readTaskLogs(
   if (taskIds.length > MAX_TASKS) {
     throw new SwarmError('exhausted', `logs of more than ${MAX_TASKS} tasks: name fewer`);
   }
-  const waiting: TaskLogRecord[] = [];
   const ended = new AbortController();
   const stop = AbortSignal.any([signal, ended.signal]);
-  let open = taskIds.length;
-  let told = 0;
+  const merge = new Merge<TaskLogRecord>(sources.clock, query.follow ? FOLLOW_HOLD_MS : HOLD_MS);
   const failures: string[] = [];
-  let wake: () => void = () => {};
-  let heldBack: (() => void)[] = [];
-  const letGo = (): void => {
-    const held = heldBack;
-    heldBack = [];
-    for (const resume of held) resume();
-  };
+  let told = 0;
 
   const pump = async (taskId: string, asked: TaskLogQuery): Promise<void> => {
+    const stream = merge.open();
     try {
       for await (const record of one(sources, taskId, asked, stop)) {
-        waiting.push(record);
         told += 1;
-        wake();
-        if (waiting.length >= MAX_WAITING) {
-          await new Promise<void>((resolve) => heldBack.push(resolve));
-        }
+        await stream.push(record);
         if (stop.aborted) break;
       }
     } catch (error) {
@@ -69,55 +63,36 @@ export async function* readTaskLogs(
         failures.push(messageOf(error));
       }
     } finally {
-      open -= 1;
-      wake();
+      stream.end();
     }
   };
   for (const taskId of taskIds) void pump(taskId, query);
   const addLater = async (ids: AsyncIterable<string>): Promise<void> => {
+    const isMore = merge.keepOpen();
     try {
       for await (const taskId of ids) {
-        if (open > MAX_TASKS) {
+        if (merge.size > MAX_TASKS) {
           sources.log.warn('too many tasks are followed; one more is left out', { taskId });
           continue;
         }
-        open += 1;
         // All that it writes is new to this reader.
         void pump(taskId, { ...query, tail: -1 });
       }
     } catch (error) {
       sources.log.warn('new tasks are no longer followed', { error: messageOf(error) });
     } finally {
-      open -= 1;
-      wake();
+      isMore.end();
     }
   };
-  if (later !== undefined) {
-    open += 1;
-    void addLater(later);
-  }
-  const onAbort = (): void => wake();
-  signal.addEventListener('abort', onAbort);
+  if (later !== undefined) void addLater(later);
   try {
-    while (!signal.aborted) {
-      const record = waiting.shift();
-      if (record !== undefined) {
-        yield record;
-        if (waiting.length === 0) letGo();
-        continue;
-      }
-      if (open === 0) break;
-      await new Promise<void>((resolve) => {
-        wake = resolve;
-      });
-    }
+    yield* merge.read(signal);
     if (told === 0 && failures.length > 0 && failures.length === taskIds.length) {
       throw new SwarmError('unavailable', failures[0]);
     }
   } finally {
-    signal.removeEventListener('abort', onAbort);
     ended.abort();
-    letGo();
+    merge.close();
   }
 }
 

@@ -44,6 +44,8 @@ import type { Proposer, StoreReader, StoreWatch } from './store/types.ts';
 /** What is asked for once a second is not waited for much longer. */
 const STATUS_TIMEOUT_MS = 2000;
 
+const CURRENT_RETRY_MS = 1000;
+
 export interface ManagerOptions {
   /** The host's: certificates are dated by it. */
   readonly clock: Clock;
@@ -81,6 +83,9 @@ export class Manager {
   readonly #attachments: Attachments;
   #withdraw: (() => void)[] = [];
   #watch: StoreWatch | undefined;
+  /** All that the cluster had decided when this manager started is known here. */
+  #isCurrent = false;
+  #isStopped = false;
   #leads = false;
   /** Raft id of whoever led last, other than this manager. */
   #formerLeader = 0;
@@ -153,6 +158,23 @@ export class Manager {
       raft.onLeaderReady(() => this.#lead()),
     ];
     this.#followStore(store.watch());
+    void this.#becomeCurrent();
+  }
+
+  /** A log read back tells of locks and keys that were changed since: they are not obeyed. */
+  async #becomeCurrent(): Promise<void> {
+    const { proposer, clock } = this.#options;
+    while (!this.#isStopped && !this.#isCurrent) {
+      try {
+        await proposer.barrier();
+        this.#isCurrent = true;
+      } catch (error) {
+        if (!(error instanceof SwarmError)) throw error;
+        // Nobody leads, or it lags: nothing is sealed anew meanwhile.
+        await clock.sleep(CURRENT_RETRY_MS);
+      }
+    }
+    if (!this.#isStopped) this.#followCluster();
   }
 
   /** Stops serving; the Raft member is its owner's to stop, before or after. */
@@ -162,6 +184,7 @@ export class Manager {
     this.#withdraw = [];
     this.#watch?.close();
     this.#watch = undefined;
+    this.#isStopped = true;
     this.#channels.close();
   }
 
@@ -240,7 +263,7 @@ export class Manager {
     const { store, raft } = this.#options;
     const cluster = store.cluster();
     if (cluster === undefined) return;
-    this.#options.onUnlockKey(cluster.unlockKey);
+    if (this.#isCurrent) this.#options.onUnlockKey(cluster.unlockKey);
     const { spec } = cluster;
     const { snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots } = spec;
     raft.keepEntries(snapshotInterval, logEntriesForSlowFollowers, keepOldSnapshots);

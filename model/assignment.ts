@@ -74,6 +74,8 @@ export interface AssignmentMessage {
   readonly update: readonly AssignmentItem[];
   /** Keys of items to forget. */
   readonly remove: readonly string[];
+  /** The agent says so once its networks are as they are here. */
+  readonly confirm: boolean;
 }
 
 /** What the manager tells an agent besides assignments, over its session. */

@@ -1,6 +1,6 @@
 /** GET /containers/{id}/logs: what a container wrote, in Docker's wire form. */
 import { SwarmError } from '../../base/errors.ts';
-import type { InteractiveContainer, LogQuery, LogRecord } from '../../runtime/container/types.ts';
+import type { Container, LogQuery, LogRecord } from '../../runtime/container/types.ts';
 import { type ApiRequest, type Reply, STREAMED } from './http.ts';
 import { frame, MULTIPLEXED_STREAM, RAW_STREAM } from './streams.ts';
 
@@ -8,10 +8,7 @@ const NANOSECONDS_PER_SECOND = 1_000_000_000n;
 const NANOSECONDS_PER_MS = 1_000_000n;
 const NEWLINE = Buffer.from('\n');
 
-export async function sendContainerLogs(
-  request: ApiRequest,
-  container: InteractiveContainer,
-): Promise<Reply> {
+export async function sendContainerLogs(request: ApiRequest, container: Container): Promise<Reply> {
   const { tty = false, log } = container.config;
   const query = queryOf(request);
   if (log.driver === 'none') {

@@ -53,6 +53,11 @@ export class Fields {
     return this.raw(name) !== undefined;
   }
 
+  /** Absent, or Go's zero value. */
+  isEmpty(name: string): boolean {
+    return isEmpty(this.raw(name));
+  }
+
   text(name: string, fallback = ''): string {
     const value = this.raw(name);
     if (value === undefined) return fallback;

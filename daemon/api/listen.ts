@@ -34,6 +34,8 @@ export function tcpServer(files: ApiTls | undefined, listener: RequestListener, 
       rejectUnauthorized: true,
       minVersion: 'TLSv1.2',
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
+      // A client that attaches ends its side when it has nothing to send, and reads on.
+      allowHalfOpen: true,
       requestTimeout: 0,
     },
     listener,

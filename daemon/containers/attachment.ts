@@ -5,7 +5,7 @@
  */
 import { assert } from '../../base/assert.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
-import type { NetworkNamespace } from '../../runtime/container/types.ts';
+import type { Container, ContainerTable, NetworkNamespace } from '../../runtime/container/types.ts';
 import { attachmentPaths } from '../../runtime/net/paths.ts';
 import type {
   AttachRequest,
@@ -27,6 +27,7 @@ import type {
 
 export interface AttachmentContext {
   readonly execRoot: string;
+  readonly containers: ContainerTable;
   readonly network: HostNetwork;
   readonly networks: NetworkBook;
   readonly attachable: AttachableNetworks | undefined;
@@ -46,6 +47,7 @@ export async function networksOf(
   spec: StandaloneSpec,
 ): Promise<Readonly<Record<string, EndpointSpec>>> {
   const { networkMode, endpoints } = spec;
+  if (isShared(networkMode)) return {};
   const wishes = new Map<string, EndpointSpec>();
   const names = Object.keys(endpoints).map((name) => (name === 'default' ? 'bridge' : name));
   for (const name of new Set([networkMode, ...names])) {
@@ -92,21 +94,38 @@ export function checkWish(network: LocalNetwork | undefined, wish: EndpointSpec)
   }
 }
 
+const SHARED = 'container:';
+
+/** The network is another container's. */
+export function isShared(networkMode: string): boolean {
+  return networkMode.startsWith(SHARED);
+}
+
+/** It has a network that is attached and detached with it. */
 export function isOwn(networkMode: string): boolean {
-  return networkMode !== 'host' && networkMode !== 'none';
+  return networkMode !== 'host' && networkMode !== 'none' && !isShared(networkMode);
+}
+
+/** Of a container that shares it; SwarmError conflict unless the other has one to share. */
+export function shareNetwork(other: Container): Network {
+  const { networkNamespace, hostsFile, hostnameFile, resolvConfFile } = other.config;
+  const files = { hostsFile, hostnameFile, resolvConfFile };
+  if (networkNamespace !== 'new') return { networkNamespace, ...files };
+  throw new SwarmError(
+    'conflict',
+    `container ${other.config.name} has no network to share: run it on one (not none)`,
+  );
+}
+
+interface Network {
+  readonly networkNamespace: NetworkNamespace;
+  readonly hostsFile: string | undefined;
+  readonly hostnameFile: string | undefined;
+  readonly resolvConfFile: string | undefined;
 }
 
 /** What the runtime's configuration says of the network, known before it is attached. */
-export function namespaceOf(
-  execRoot: string,
-  containerId: string,
-  networkMode: string,
-): {
-  readonly networkNamespace: NetworkNamespace;
-  readonly hostsFile: string;
-  readonly hostnameFile: string;
-  readonly resolvConfFile: string;
-} {
+export function namespaceOf(execRoot: string, containerId: string, networkMode: string): Network {
   if (!isOwn(networkMode)) {
     const networkNamespace = networkMode === 'host' ? 'host' : 'new';
     return { networkNamespace, ...hostFilePaths(execRoot, containerId) };
@@ -130,6 +149,10 @@ export async function attachContainer(
 ): Promise<readonly PublishedPortView[]> {
   const { network, networks, execRoot } = context;
   const { spec, id } = record;
+  if (isShared(spec.networkMode)) {
+    mustRun(context, spec.networkMode.slice(SHARED.length));
+    return [];
+  }
   const extraHosts = spec.extraHosts.map((entry) => extraHost(entry, networks));
   if (!isOwn(spec.networkMode)) {
     const lines = extraHosts.map(({ name, address }) => `${address}\t${name}`);
@@ -157,6 +180,14 @@ export async function attachContainer(
     dns: { servers: spec.dnsServers, search: spec.dnsSearch, options: spec.dnsOptions },
   };
   return attachWithPorts(network, request, wantedPorts(spec, exposed));
+}
+
+function mustRun({ containers }: AttachmentContext, containerId: string): void {
+  if (containers.get(containerId)?.state === 'running') return;
+  throw new SwarmError(
+    'conflict',
+    `cannot join network of a non running container: ${containerId}: start it first`,
+  );
 }
 
 /** The network it was run with first: it gives the default route. */
@@ -312,7 +343,7 @@ export function viewNetworks(
     const made = endpoints.find((endpoint) => endpoint.networkId === runtimeId);
     return {
       networkId,
-      networkName: local?.name ?? networkId,
+      networkName: local?.name ?? context.networks.nameOf(networkId),
       spec,
       endpointId: made?.endpointId ?? '',
       address: made?.address ?? '',

@@ -3,7 +3,7 @@
  * before. What is changed holds for its next starts too.
  */
 import { SwarmError } from '../../base/errors.ts';
-import { checkWish, endpointRequest, isOwn } from './attachment.ts';
+import { checkWish, endpointRequest, isOwn, isShared } from './attachment.ts';
 import type { HostContext } from './context.ts';
 import type { LocalNetwork } from './networks.ts';
 import type { StandaloneContainer } from './standalone.ts';
@@ -66,6 +66,13 @@ export async function disconnectContainer(
 function mustBeOwn(container: StandaloneContainer): void {
   const { networkMode } = container.record.spec;
   if (isOwn(networkMode)) return;
+  if (isShared(networkMode)) {
+    throw new SwarmError(
+      'forbidden',
+      'container sharing network namespace with another container or host cannot be connected to ' +
+        'any other network',
+    );
+  }
   throw new SwarmError(
     'forbidden',
     networkMode === 'none'

@@ -4,7 +4,7 @@
  */
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
-import type { Exec, ExecConfig, InteractiveContainer } from '../../runtime/container/types.ts';
+import type { Container, Exec, ExecConfig } from '../../runtime/container/types.ts';
 import type { LocalEvents } from './events.ts';
 
 /** Finished ones that can still be asked for their exit code. */
@@ -16,7 +16,7 @@ const CANNOT_RUN = 126;
 
 export interface ExecRecord {
   readonly id: string;
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   readonly config: ExecConfig;
   readonly detachKeys: string;
   readonly openStdout: boolean;
@@ -40,7 +40,7 @@ export class Execs {
   }
 
   /** SwarmError conflict unless its container runs. */
-  create(container: InteractiveContainer, request: ExecRequest): string {
+  create(container: Container, request: ExecRequest): string {
     mustRun(container);
     this.#drop('created', WAITING_MAX);
     const id = this.#ids.container();
@@ -140,7 +140,7 @@ export class Execs {
   }
 }
 
-function mustRun(container: InteractiveContainer): void {
+function mustRun(container: Container): void {
   const { id } = container.config;
   if (container.state !== 'running') {
     throw new SwarmError('conflict', `container ${id} is not running`);

@@ -1,15 +1,11 @@
 /** What can be done to any container of this host, a user's or a task's. */
-import type {
-  ContainerResources,
-  InteractiveContainer,
-  Streams,
-} from '../../runtime/container/types.ts';
+import type { Container, ContainerResources, Streams } from '../../runtime/container/types.ts';
 import type { ContainerView, ExitStatus, RestartPolicy, WaitCondition } from './types.ts';
 
 export interface Managed {
   readonly id: string;
   readonly name: string;
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   view(): ContainerView;
   /** False when it runs already. SwarmError with detail.exitCode as Container.start. */
   start(): Promise<boolean>;

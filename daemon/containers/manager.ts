@@ -7,8 +7,9 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { InteractiveContainer } from '../../runtime/container/types.ts';
+import type { Container } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
-import { namespaceOf, networksOf } from './attachment.ts';
+import { isShared, namespaceOf, networksOf, shareNetwork } from './attachment.ts';
 import { connectContainer, disconnectContainer } from './connections.ts';
 import type { HostContext } from './context.ts';
 import { LocalEvents } from './events.ts';
@@ -27,6 +28,7 @@ import type {
   CreateRequest,
   EndpointSpec,
   MountPoint,
+  StandaloneSpec,
 } from './types.ts';
 
 export type ManagerOptions = Omit<
@@ -65,6 +67,17 @@ export class LocalContainers {
     };
     options.images.onEvent(({ action, id, name }) => {
       this.events.emit('image', action, id, { name });
+    });
+  }
+
+  /** Something became of a container; what users made tells its own events. */
+  taskEvent(action: string, { config, exit }: Container): void {
+    if (config.standalone === true) return;
+    this.events.emit('container', action, config.id, {
+      ...config.labels,
+      image: config.image.reference,
+      name: config.name,
+      ...(action === 'die' ? { exitCode: String(exit?.exitCode ?? 0) } : {}),
     });
   }
 
@@ -184,7 +197,7 @@ export class LocalContainers {
 
   async create(request: CreateRequest): Promise<StandaloneContainer> {
     const { images, ids, random, containers, clock, execRoot, records } = this.#context;
-    const { spec } = request;
+    const { spec, shared } = this.#sharing(request.spec);
     const image = images.find(spec.image);
     if (image === undefined) {
       throw new SwarmError('not_found', `No such image: ${withTag(spec.image)}`);
@@ -219,7 +232,9 @@ export class LocalContainers {
       records.save(record);
       const container = await containers.create({
         ...planned,
-        ...namespaceOf(execRoot, id, spec.networkMode),
+        ...(shared === undefined
+          ? namespaceOf(execRoot, id, spec.networkMode)
+          : shareNetwork(shared)),
         layers,
         mounts: containerMounts(mounts),
       });
@@ -234,6 +249,20 @@ export class LocalContainers {
       await releaseVolumes(this.#context, id, mounts, true);
       throw error;
     }
+  }
+
+  /** The container whose network it is to share, if any; it has that one's hostname, too. */
+  #sharing(spec: StandaloneSpec): {
+    readonly spec: StandaloneSpec;
+    readonly shared: Container | undefined;
+  } {
+    if (!isShared(spec.networkMode)) return { spec, shared: undefined };
+    if (spec.hostname !== '') {
+      throw new SwarmError('invalid', 'conflicting options: hostname and the network mode');
+    }
+    const shared = this.find(spec.networkMode.slice(spec.networkMode.indexOf(':') + 1)).container;
+    const { id, hostname: name } = shared.config;
+    return { spec: { ...spec, networkMode: `container:${id}`, hostname: name }, shared };
   }
 
   #mountInput(id: string, request: CreateRequest, image: Image, layers: readonly string[]) {

@@ -51,9 +51,15 @@ export class NetworkBook {
   readonly #options: NetworkBookOptions;
   readonly #files: RecordFiles<LocalNetwork>;
   readonly #networks = new Map<string, LocalNetwork>();
+  #names: (networkId: string) => string | undefined = () => undefined;
+  /** Of the networks that need no bridge: the same for each start of the daemon. */
+  readonly #fixedIds: Readonly<Record<Builtin, string>>;
 
   constructor(options: NetworkBookOptions) {
     this.#options = options;
+    const idOf = (name: string): string =>
+      createHash('sha256').update(`${hostname()}/${options.dataRoot}/${name}`).digest('hex');
+    this.#fixedIds = { bridge: idOf('bridge'), host: idOf('host'), none: idOf('none') };
     this.#files = new RecordFiles(join(options.dataRoot, 'networks'), options.log);
     for (const record of this.#files.load()) this.#networks.set(record.id, record);
   }
@@ -73,6 +79,8 @@ export class NetworkBook {
 
   /** By id, name, or a prefix of the id that fits no other; SwarmError invalid when several fit. */
   find(key: string): LocalNetwork | undefined {
+    const known = this.#networks.get(key);
+    if (known !== undefined) return known;
     const all = this.list();
     const exact = all.find((each) => each.id === key) ?? all.find((each) => each.name === key);
     if (exact !== undefined || key === '') return exact;
@@ -84,12 +92,10 @@ export class NetworkBook {
   }
 
   #builtin(name: Builtin): LocalNetwork {
-    const { dataRoot } = this.#options;
     const bridge = name === 'bridge' ? this.#defaultBridge() : undefined;
-    const seed = `${hostname()}/${dataRoot}/${name}`;
     return {
       format: 1,
-      id: bridge?.networkId ?? createHash('sha256').update(seed).digest('hex'),
+      id: bridge?.networkId ?? this.#fixedIds[name],
       name,
       driver: name === 'none' ? 'null' : name,
       builtin: true,
@@ -105,6 +111,16 @@ export class NetworkBook {
 
   #defaultBridge(): BridgeNetwork | undefined {
     return this.#options.network.bridges().find((bridge) => bridge.name === 'bridge');
+  }
+
+  /** How networks of the cluster are called, as far as this host knows. */
+  useNames(names: (networkId: string) => string | undefined): void {
+    this.#names = names;
+  }
+
+  /** The name of a network that is none of this host's; its id when that is all there is. */
+  nameOf(networkId: string): string {
+    return this.#names(networkId) ?? networkId;
   }
 
   /** What runtime/net calls the network. */

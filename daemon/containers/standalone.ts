@@ -19,9 +19,9 @@ import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/h
 import { probeIn } from '../../runtime/container/healthProbe.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
 import type {
+  Container,
   ContainerResources,
   ExitRecord,
-  InteractiveContainer,
   Streams,
 } from '../../runtime/container/types.ts';
 import { attachContainer, detachContainer, forgetFiles, viewNetworks } from './attachment.ts';
@@ -45,7 +45,7 @@ const MAX_WAITING = 64;
 const SIGKILL = 9;
 
 export class StandaloneContainer implements Managed {
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   readonly #context: HostContext;
   readonly #exposed: readonly string[];
   readonly #work = new Serial(MAX_WAITING);
@@ -62,7 +62,7 @@ export class StandaloneContainer implements Managed {
   constructor(
     context: HostContext,
     record: ContainerRecord,
-    container: InteractiveContainer,
+    container: Container,
     exposed: readonly string[],
   ) {
     this.#context = context;

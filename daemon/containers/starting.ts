@@ -5,7 +5,7 @@
  */
 import { SwarmError } from '../../base/errors.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
-import type { InteractiveContainer } from '../../runtime/container/types.ts';
+import type { Container } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
 import type { ContainerRecord } from './types.ts';
 
@@ -38,7 +38,7 @@ export function startError(cause: unknown): unknown {
 /** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */
 export async function stopWith(
   context: Pick<HostContext, 'clock'>,
-  container: InteractiveContainer,
+  container: Container,
   signal: string,
   graceMs: number,
 ): Promise<void> {

@@ -4,8 +4,10 @@
  * it differ from its service is refused with the way to do it.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { healthOf } from '../../runtime/container/health.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
-import type { InteractiveContainer, Streams } from '../../runtime/container/types.ts';
+import type { Container, ContainerMount, Streams } from '../../runtime/container/types.ts';
+import type { PublishedPort } from '../../runtime/net/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { stopWith } from './starting.ts';
@@ -18,10 +20,10 @@ import type {
 } from './types.ts';
 
 export class TaskContainer implements Managed {
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   readonly #context: HostContext;
 
-  constructor(context: HostContext, container: InteractiveContainer) {
+  constructor(context: HostContext, container: Container) {
     this.#context = context;
     this.container = container;
   }
@@ -48,7 +50,7 @@ export class TaskContainer implements Managed {
       error: exit?.error ?? '',
       oomKilled: exit?.oomKilled ?? false,
       restartCount: 0,
-      health: undefined,
+      health: healthOf(container),
       record: undefined,
       networkMode: config.networkNamespace === 'host' ? 'host' : 'default',
       networks: endpoints.map((endpoint) => {
@@ -56,28 +58,33 @@ export class TaskContainer implements Managed {
         return {
           ...endpoint,
           networkId: local?.id ?? endpoint.networkId,
-          networkName: local?.name ?? endpoint.networkId,
+          networkName: local?.name ?? this.#context.networks.nameOf(endpoint.networkId),
           spec: { aliases: [], address: '', address6: '', macAddress: '' },
           dnsNames: [],
         };
       }),
-      ports: [],
-      mounts: config.mounts.map((mount): MountPoint => {
-        const { type, target, readOnly = false, propagation = 'rprivate' } = mount;
-        const source = mount.source ?? '';
-        return {
-          type,
-          source,
-          target,
-          readOnly,
-          name: '',
-          mode: '',
-          propagation: type === 'bind' ? propagation : '',
-          anonymous: false,
-        };
-      }),
+      ports: container.state === 'running' ? this.#ports() : [],
+      mounts: config.mounts.map((mount) => this.#mountPoint(mount)),
       execIds: this.#context.execs.of(this.id),
     };
+  }
+
+  #mountPoint(mount: ContainerMount): MountPoint {
+    const { type, target, source = '', readOnly = false, propagation = 'rprivate' } = mount;
+    const common = { source, target, readOnly, mode: '' };
+    const volume = this.#context.volumes.list().find((each) => each.mountpoint === source);
+    if (volume !== undefined) {
+      const { name, anonymous } = volume;
+      return { ...common, type: 'volume', name, propagation: '', anonymous };
+    }
+    const shown = type === 'bind' ? propagation : '';
+    return { ...common, type, name: '', propagation: shown, anonymous: false };
+  }
+
+  /** Those of this host that are its task's own (publish mode host). */
+  #ports(): readonly PublishedPort[] {
+    const attachments = this.#context.network.attachments();
+    return attachments.find((each) => each.containerId === this.id)?.ports ?? [];
   }
 
   get #status(): ContainerStatus {
@@ -153,7 +160,11 @@ export class TaskContainer implements Managed {
       );
     }
     await this.container.remove();
-    this.#emit('destroy');
+    const { volumes } = this.#context;
+    for (const { name, anonymous } of volumes.list()) {
+      // The agent takes those that were made for it alone, when it finds it gone.
+      if (!anonymous) volumes.release(name, this.id);
+    }
   }
 
   async wait(_condition: WaitCondition, signal: AbortSignal): Promise<ExitStatus> {

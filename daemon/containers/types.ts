@@ -5,10 +5,10 @@
  */
 import type { Health } from '../../runtime/container/health.ts';
 import type {
+  Container,
   ContainerConfig,
   ContainerResources,
   HealthCheck,
-  InteractiveContainer,
 } from '../../runtime/container/types.ts';
 
 export interface RestartPolicy {
@@ -203,7 +203,7 @@ export interface ContainerNetwork {
 
 /** All that the API says of one container, whoever made it. */
 export interface ContainerView {
-  readonly container: InteractiveContainer;
+  readonly container: Container;
   readonly status: ContainerStatus;
   readonly createdAtMs: number;
   readonly finishedAtMs: number;

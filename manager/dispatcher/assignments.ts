@@ -133,6 +133,19 @@ export function* inBatches({ update, remove }: Difference): Generator<Difference
   if (first || batch.length > 0) yield take();
 }
 
+/** Whether what is not a task is the same: shared parts keep their identity while unchanged. */
+export function sameNetworks(sent: AssignmentSet, now: AssignmentSet): boolean {
+  let count = 0;
+  for (const [key, item] of now) {
+    if (item.kind !== 'network' && item.kind !== 'ingress') continue;
+    count += 1;
+    if (sent.get(key) !== item) return false;
+  }
+  for (const item of sent.values())
+    if (item.kind === 'network' || item.kind === 'ingress') count -= 1;
+  return count === 0;
+}
+
 /** The parts that nodes share, made once for all of them; unchanged ones keep their identity. */
 export class SharedAssignments {
   #networks = new Map<string, AssignmentItem>();

@@ -43,7 +43,9 @@ import {
   difference,
   inBatches,
   SharedAssignments,
+  sameNetworks,
 } from './assignments.ts';
+import { Leaving } from './leaving.ts';
 import { Pulse } from './pulse.ts';
 import { StatusBatcher } from './statuses.ts';
 
@@ -93,6 +95,10 @@ class Session {
   /** One for each assignments stream: an agent may open a new one before the old has ended. */
   readonly streams = new Set<Pulse>();
   wanted: AssignmentSet = NOTHING;
+  /** The state of networks that `wanted` is of; grows. */
+  networksAt = 0;
+  /** Messages that brought such a state, until the agent says that it has applied them. */
+  unconfirmed: { readonly sequence: number; readonly networksAt: number }[] = [];
   heardAtMs: number;
   ended: SwarmError | undefined;
 
@@ -121,6 +127,8 @@ export class Dispatcher {
   /** By node id. */
   readonly #sessions = new Map<string, Session>();
   readonly #dirtyNodes = new Set<string>();
+  readonly #leaving: Leaving;
+  #networksAt = 0;
   #sharedDirty = true;
   #watch: StoreWatch | undefined;
   #flushTimer: Timer | undefined;
@@ -130,6 +138,10 @@ export class Dispatcher {
     this.#options = options;
     const { clock, store, proposer } = options;
     this.#statuses = new StatusBatcher({ clock, view: store, proposer });
+    this.#leaving = new Leaving(clock, (nodeId) => {
+      this.#dirtyNodes.add(nodeId);
+      this.#flushTimer ??= clock.after(0, () => this.#flush());
+    });
   }
 
   /** This manager leads and has applied an entry of its own term. Idempotent. */
@@ -151,6 +163,7 @@ export class Dispatcher {
     for (const session of this.#sessions.values()) session.end(this.#options.notLeader());
     this.#sessions.clear();
     this.#dirtyNodes.clear();
+    this.#leaving.clear();
   }
 
   /** Milliseconds since each node with a session was heard from. */
@@ -178,6 +191,10 @@ export class Dispatcher {
       },
       assignments: ({ sessionId }, send, context) =>
         this.#serveAssignments(this.#sessionOf(sessionId, context), send, context),
+      applied: async ({ sessionId, sequence }, context) => {
+        this.#confirm(this.#sessionOf(sessionId, context), Number(sequence));
+        return {};
+      },
       updateTaskStatus: (request, context) => this.#updateStatuses(request, context),
       leave: async (_request, context) => {
         const { nodeId } = need(context.peer, 'the caller');
@@ -239,6 +256,7 @@ export class Dispatcher {
     if (this.#sessions.get(session.nodeId) !== session) return;
     this.#sessions.delete(session.nodeId);
     if (!this.#active) return;
+    this.#leaving.gone(session.nodeId);
     this.#options.log.info('session ended', { nodeId: session.nodeId, sessionId: session.id });
     this.#options.sessions.broken(session.nodeId, reason);
   }
@@ -362,21 +380,42 @@ export class Dispatcher {
     this.#flush();
     let sent: AssignmentSet = NOTHING;
     let sequence = 0;
+    let confirmedAt = 0;
+    session.unconfirmed = [];
     while (session.ended === undefined && !context.signal.aborted) {
-      const { wanted } = session;
+      const { wanted, networksAt } = session;
       const changed = difference(sent, wanted);
       if (sequence === 0 || changed.update.length > 0 || changed.remove.length > 0) {
-        for (const { update, remove } of inBatches(changed)) {
+        const batches = [...inBatches(changed)];
+        for (const [at, { update, remove }] of batches.entries()) {
           const type = sequence === 0 ? 'complete' : 'incremental';
-          const message = { type, appliesTo: sequence, resultsIn: sequence + 1, update, remove };
+          const confirm = at === batches.length - 1 && networksAt > confirmedAt;
+          const appliesTo = sequence;
           sequence += 1;
-          await send(assignmentToWire(message as Parameters<typeof assignmentToWire>[0]));
+          if (confirm) session.unconfirmed.push({ sequence, networksAt });
+          const message = {
+            type,
+            appliesTo,
+            resultsIn: sequence,
+            update,
+            remove,
+            confirm,
+          } as const;
+          await send(assignmentToWire(message));
         }
+        confirmedAt = networksAt;
       }
       sent = wanted;
       if (session.wanted === wanted) await pulse.wait();
     }
     if (session.ended !== undefined) throw session.ended;
+  }
+
+  #confirm(session: Session, sequence: number): void {
+    const reached = session.unconfirmed.filter((each) => each.sequence <= sequence);
+    session.unconfirmed = session.unconfirmed.slice(reached.length);
+    const last = reached.at(-1);
+    if (last !== undefined) this.#leaving.confirmed(session.nodeId, last.networksAt);
   }
 
   #openWatch(): void {
@@ -428,9 +467,19 @@ export class Dispatcher {
     const everyone = this.#sharedDirty;
     if (everyone) this.#shared.refresh(store);
     this.#sharedDirty = false;
+    const next = new Map<Session, AssignmentSet>();
+    const told = new Map<string, number>();
     for (const session of this.#sessions.values()) {
       if (!everyone && !this.#dirtyNodes.has(session.nodeId)) continue;
-      session.wanted = this.#shared.itemsOf(store, session.nodeId);
+      const items = this.#shared.itemsOf(store, session.nodeId);
+      next.set(session, items);
+      if (session.streams.size === 0 || sameNetworks(session.wanted, items)) continue;
+      this.#networksAt += 1;
+      session.networksAt = this.#networksAt;
+      told.set(session.nodeId, session.networksAt);
+    }
+    for (const [session, items] of next) {
+      session.wanted = this.#leaving.hold(session.nodeId, session.wanted, items, told);
       session.pokeStreams();
     }
     this.#dirtyNodes.clear();

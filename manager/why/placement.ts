@@ -4,6 +4,7 @@
  */
 import { formatBytes } from '../../base/bytes.ts';
 import { meetsConstraint, parseConstraint } from '../../model/constraint.ts';
+import { isTerminal } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { FILTERS } from '../placement/filters.ts';
 import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
@@ -58,7 +59,7 @@ export function lookAtPlacement(view: View, task: Task, nowMs: number): Placemen
       filter,
       reason,
       nodes: infos.map(hostname).sort(),
-      detail: detailOf(task, filter, infos),
+      detail: detailOf(view, task, filter, infos),
     }));
   return { refusals, suitable: suitable.sort() };
 }
@@ -78,7 +79,7 @@ function hostname({ node }: NodeInfo): string {
   return node.description.hostname || node.id;
 }
 
-function detailOf(task: Task, filter: string, infos: readonly NodeInfo[]): string {
+function detailOf(view: View, task: Task, filter: string, infos: readonly NodeInfo[]): string {
   const { reservations, placement } = task.spec;
   switch (filter) {
     case 'resources': {
@@ -96,6 +97,15 @@ function detailOf(task: Task, filter: string, infos: readonly NodeInfo[]): strin
       }
       return parts.join(', ');
     }
+    case 'generic-resources':
+      return task.spec.genericResources
+        .map(({ kind, amount }) => `${amount} ${kind} wanted`)
+        .join(', ');
+    case 'host-ports':
+      return infos
+        .slice(0, NAMES_SAID)
+        .map((info) => `${hostname(info)}: ${holdersOf(view, task, info)}`)
+        .join('; ');
     case 'constraints':
       return placement.constraints.filter((text) => isMissed(text, infos)).join(', ');
     case 'max-replicas':
@@ -123,4 +133,23 @@ function isMissed(text: string, infos: readonly NodeInfo[]): boolean {
 
 function cores(nanoCpus: number): string {
   return String(Number((nanoCpus / 1e9).toFixed(2)));
+}
+
+/** Who has the host's ports that the task wants: 'web.1'. */
+function holdersOf(view: View, task: Task, info: NodeInfo): string {
+  const wanted = task.ports.filter(({ publishMode }) => publishMode === 'host');
+  const names = new Set<string>();
+  for (const other of view.tasksOfNode(info.node.id)) {
+    if (isTerminal(other.status.state)) continue;
+    const isHolder = other.ports.some((port) =>
+      wanted.some(
+        ({ publishedPort, protocol }) =>
+          port.publishMode === 'host' &&
+          port.publishedPort === publishedPort &&
+          port.protocol === protocol,
+      ),
+    );
+    if (isHolder) names.add(`${other.serviceName}.${other.slot || hostname(info)}`);
+  }
+  return [...names].join(', ');
 }

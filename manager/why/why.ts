@@ -38,24 +38,36 @@ export function whyOfTask(view: View, task: Task, nowMs: number): Why {
 export function whyOfService(view: View, service: Service, nowMs: number): Why {
   const slots = slotsOf(view, service);
   const reasons: Reason[] = [...serviceReasons(view, service, nowMs)];
+  const isJob = service.job !== undefined;
   let running = 0;
+  let complete = 0;
   for (const tasks of slots.values()) {
+    if (isJob && tasks.some(({ status }) => status.state === TaskState.COMPLETE)) {
+      complete += 1;
+      continue;
+    }
     const wanted = tasks.filter(isWanted);
     if (wanted.some(({ status }) => status.state === TaskState.RUNNING)) running += 1;
     reasons.push(...slotReasons(view, tasks, wanted, nowMs));
   }
-  const { mode } = service.spec;
-  const all = mode.kind === 'replicated' ? mode.replicas : slots.size;
+  const all = allOf(service, slots.size);
+  const done = `${complete} of ${all} tasks are complete, ${running} run`;
   const more = reasons.length - REASONS_MAX;
   return {
     kind: 'service',
     id: service.id,
     name: service.spec.name,
     summary:
-      (running === all ? allText(all) : `${running} of ${all} tasks run`) +
+      (isJob ? done : running === all ? allText(all) : `${running} of ${all} tasks run`) +
       (more > 0 ? `; ${more} more reasons are left out` : ''),
     reasons: reasons.slice(0, REASONS_MAX),
   };
+}
+
+/** How many tasks are to run, or to complete. */
+function allOf({ spec: { mode } }: Service, slots: number): number {
+  if (mode.kind === 'replicated') return mode.replicas;
+  return mode.kind === 'replicated-job' ? mode.totalCompletions : slots;
 }
 
 function allText(count: number): string {
@@ -72,6 +84,8 @@ function slotsOf(view: View, service: Service): ReadonlyMap<string, Task[]> {
   const slots = new Map<string, Task[]>();
   for (const task of view.tasksOfService(service.id)) {
     if (task.desiredState === TaskState.REMOVE) continue;
+    // What a job ran before it was asked to run anew is the past.
+    if (service.job !== undefined && task.jobIteration !== service.job.iteration) continue;
     const key = task.slot > 0 ? String(task.slot) : task.nodeId;
     const slot = slots.get(key);
     if (slot === undefined) slots.set(key, [task]);

@@ -169,6 +169,7 @@ export function assignmentToWire(message: AssignmentMessage): WireAssignmentMess
     resultsIn: toU64(message.resultsIn, 'resultsIn'),
     update: message.update.map(itemToWire),
     remove: [...message.remove],
+    confirm: message.confirm,
   });
 }
 
@@ -179,6 +180,7 @@ export function assignmentFromWire(wire: WireAssignmentMessage): AssignmentMessa
     resultsIn: fromU64(wire.resultsIn, 'resultsIn'),
     update: wire.update.map(itemFromWire),
     remove: wire.remove,
+    confirm: wire.confirm,
   };
 }
 

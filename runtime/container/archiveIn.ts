@@ -16,11 +16,16 @@ const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | con
 const O_PATH = 0o10000000;
 const KIND_BITS = { 'character-device': 0o020000, 'block-device': 0o060000, fifo: 0o010000 };
 
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 export interface UnpackOptions {
   /** Refuses a file in a directory's place and the other way round. */
   readonly noOverwriteDirNonDir: boolean;
   /** Everything belongs to it, whatever the archive says. */
-  readonly owner?: { readonly uid: number; readonly gid: number };
+  readonly owner?: Owner;
 }
 
 /** SwarmError not_found when `path` is no directory, forbidden on a read-only file system. */
@@ -70,9 +75,10 @@ async function place(
     const there = await lstat(directory.child(name)).catch(ignoreMissing);
     const keeps = there?.isDirectory() === true && header.type === 'directory';
     if (there !== undefined && !keeps) await clear(directory, name, there, header, options);
-    await make(root, base, directory, name, entry, keeps);
     const owner = options.owner ?? header;
-    if (header.type !== 'link') await adorn(directory, name, header, owner);
+    await make(root, base, directory, name, entry, owner, keeps);
+    const isDone = header.type === 'link' || header.type === 'file';
+    if (!isDone) await adorn(directory, name, header, owner);
     if (header.type === 'directory') times.set(path, header.mtimeMs);
   } finally {
     directory.close();
@@ -104,6 +110,7 @@ async function make(
   directory: Directory,
   name: string,
   entry: TarEntry,
+  owner: Owner,
   keeps: boolean,
 ): Promise<void> {
   const { header } = entry;
@@ -116,6 +123,9 @@ async function make(
       const file = await open(path, NEW_FILE, 0o600);
       try {
         for await (const chunk of entry.body) await file.writeFile(chunk);
+        await file.chown(owner.uid, owner.gid);
+        await file.chmod(header.mode);
+        await file.utimes(header.mtimeMs / 1000, header.mtimeMs / 1000);
       } finally {
         await file.close();
       }
@@ -145,7 +155,7 @@ async function adorn(
   directory: Directory,
   name: string,
   header: TarHeader,
-  owner: { readonly uid: number; readonly gid: number },
+  owner: Owner,
 ): Promise<void> {
   const path = directory.child(name);
   await lchown(path, owner.uid, owner.gid);

@@ -6,10 +6,13 @@
 import { constants, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink } from 'node:fs/promises';
 import { posix } from 'node:path';
+import { SwarmError } from '../../base/errors.ts';
 import type { TarInput } from '../image/tar.ts';
 import { cleanPath, type Directory, type InsideRoot } from './insideRoot.ts';
 import type { FileStat } from './types.ts';
 
+/** What Node makes of bytes that are no UTF-8. */
+const NO_UTF8 = '\ufffd';
 const READ_BYTES = 256 * 1024;
 /** Files with several names that are remembered; beyond it, each name gets a copy. */
 const LINKS_MAX = 1_000_000;
@@ -68,7 +71,10 @@ class Walk {
     archived: string,
   ): AsyncGenerator<TarInput> {
     const stat = await lstatOrNone(parent.child(name));
-    if (stat === undefined) return; // removed while we walk
+    if (stat === undefined) {
+      if (!name.includes(NO_UTF8)) return; // removed while we walk
+      throw new SwarmError('unsupported', `${path} has a name that is not UTF-8: rename it first`);
+    }
     const common = {
       mode: stat.mode & 0o7777,
       uid: stat.uid,

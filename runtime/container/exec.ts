@@ -7,12 +7,16 @@ import { writeFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import type { Clock } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
+import { withDeadline } from '../../base/queue.ts';
 import { close, createMemfd } from '../sys/libc.ts';
-import { KILLED_EXIT_CODE } from './exitRecord.ts';
+import { KILLED_EXIT_CODE, SIGKILL } from './exitRecord.ts';
 import { ShimClient, TYPE } from './shimClient.ts';
 import { parseSignal } from './signals.ts';
 import { openStreams } from './streams.ts';
 import type { Exec, ExecConfig, Streams } from './types.ts';
+
+/** Far beyond any start that will still succeed. */
+const START_TIMEOUT_MS = 60_000;
 
 export interface ExecPlace {
   readonly execDir: string;
@@ -61,7 +65,15 @@ export async function startExec(
       client.close();
       throw error;
     });
-    const pid = await Promise.race([started, over.then((outcome) => failure(outcome))]);
+    const pid = await withDeadline(
+      place.clock,
+      START_TIMEOUT_MS,
+      `a program in container ${place.shortId} to start`,
+      Promise.race([started, over.then((outcome) => failure(outcome))]),
+    ).catch((error: unknown) => {
+      if (hasCode(error, 'timeout')) abandon(client);
+      throw error;
+    });
     return new RunningExec(pid, pipes.streams, client, over);
   } catch (error) {
     pipes.streams.close();
@@ -71,6 +83,16 @@ export async function startExec(
     close(specFd);
     pipes.handOver();
   }
+}
+
+/** It hangs, e.g. in a file system that does not answer. */
+function abandon(client: ShimClient): void {
+  client
+    .kill(SIGKILL)
+    .catch(() => {
+      // it has just ended, or its shim hangs as well: nobody waits for either
+    })
+    .finally(() => client.close());
 }
 
 /** It ended before it was executed. */

@@ -11,7 +11,7 @@
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SECOND_MS } from '../../base/duration.ts';
 import { messageOf } from '../../base/errors.ts';
-import type { HealthCheck } from './types.ts';
+import type { Container, HealthCheck } from './types.ts';
 
 export type HealthStatus = 'starting' | 'healthy' | 'unhealthy';
 
@@ -99,6 +99,18 @@ export function probeArgs(
   shell: readonly string[] = ['/bin/sh', '-c'],
 ): readonly string[] {
   return check.test[0] === 'CMD-SHELL' ? [...shell, ...check.test.slice(1)] : check.test.slice(1);
+}
+
+const known = new WeakMap<Container, Health>();
+
+/** What is known of a container whose checks run here; undefined when none do. */
+export function healthOf(container: Container): Health | undefined {
+  return known.get(container);
+}
+
+/** For those who show it; whoever runs the checks notes each result. */
+export function noteHealth(container: Container, health: Health): void {
+  known.set(container, health);
 }
 
 export interface HealthMonitorOptions {

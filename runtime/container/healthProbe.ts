@@ -4,11 +4,11 @@
  */
 import type { Readable } from 'node:stream';
 import { OUTPUT_MAX_BYTES, probeArgs } from './health.ts';
-import type { HealthCheck, InteractiveContainer } from './types.ts';
+import type { Container, HealthCheck } from './types.ts';
 
 /** For HealthMonitorOptions.exec. */
 export function probeIn(
-  container: Pick<InteractiveContainer, 'exec'>,
+  container: Pick<Container, 'exec'>,
   check: HealthCheck,
   shell?: readonly string[],
 ): (signal: AbortSignal) => Promise<{ exitCode: number; output: string }> {

@@ -8,7 +8,7 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { createConnection, Socket } from 'node:net';
 import { basename } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { type ErrorCode, hasCode, SwarmError } from '../../base/errors.ts';
 import { withDeadline } from '../../base/queue.ts';
 import {
   AF_UNIX,
@@ -42,6 +42,13 @@ const MESSAGE_MAX_BYTES = 64 * 1024;
 const REPLY_TIMEOUT_MS = 10_000;
 const NANOSECONDS_PER_MS = 1_000_000n;
 const FLAG_FROZEN = 1;
+/** What the shim means by them. */
+const CODES: Readonly<Record<string, ErrorCode>> = {
+  ESRCH: 'not_found',
+  EAGAIN: 'exhausted',
+  EBUSY: 'conflict',
+  ENOTTY: 'invalid',
+};
 
 export const TYPE = {
   kill: 1,
@@ -255,11 +262,9 @@ export class ShimClient {
     if (code === undefined) throw new SwarmError('not_found', `cannot ${what}: it has ended`);
     if (code === 0) return;
     const name = errnoName(code);
-    throw new SwarmError(
-      name === 'ESRCH' ? 'not_found' : name === 'EAGAIN' ? 'exhausted' : 'internal',
-      `cannot ${what}: ${errnoText(code)}`,
-      { detail: { errno: name } },
-    );
+    throw new SwarmError(CODES[name] ?? 'internal', `cannot ${what}: ${errnoText(code)}`, {
+      detail: { errno: name },
+    });
   }
 
   #take(data: Buffer): void {

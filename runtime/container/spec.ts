@@ -12,7 +12,7 @@ import { SpecWriter, TAG } from './encode.ts';
 import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
-import { parseResourceLimit } from './resourceLimits.ts';
+import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
@@ -69,7 +69,8 @@ export function buildSpec(
   addNamespaces(writer, config);
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
   addProcess(writer, config);
-  return { bytes: writer.finish(), notes: plan.notes };
+  const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
+  return { bytes: writer.finish(), notes: [...plan.notes, ...cut] };
 }
 
 function checkConfig(config: ContainerConfig): void {

@@ -9,7 +9,8 @@ import { close, makePipe } from '../sys/libc.ts';
 import type { Streams } from './types.ts';
 
 /**
- * For a client that does not read; Docker keeps 1 MB. As much again is kept free for what a program
+ * For a client that does not read (half of it, if the output comes in small pieces: the kernel
+ * counts pages); Docker keeps 1 MB. As much again is kept free for what a program
  * leaves when it ends (streams.h).
  */
 const CAPACITY_BYTES = 512 * 1024;

@@ -47,6 +47,8 @@ export interface ContainerTableOptions {
   readonly onStart?: (container: Container) => void;
   /** Told once for each container that ends while the table is open. */
   readonly onExit?: (container: Container) => void;
+  readonly onCreate?: (container: Container) => void;
+  readonly onRemove?: (container: Container) => void;
 }
 
 const DEFAULT_SHIM = fileURLToPath(new URL('../shim/tsswarm-shim', import.meta.url));
@@ -107,7 +109,10 @@ class Table implements ContainerTable {
       onExit: (container) => {
         if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
       },
-      onRemoved: (container) => this.#containers.delete(container.config.id),
+      onRemoved: (container) => {
+        this.#containers.delete(container.config.id);
+        options.onRemove?.(container);
+      },
     };
   }
 
@@ -132,6 +137,7 @@ class Table implements ContainerTable {
     }
     const container = new ManagedContainer(config, paths, this.#context, spec);
     this.#containers.set(config.id, container);
+    this.#options.onCreate?.(container);
     return container;
   }
 

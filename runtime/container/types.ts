@@ -349,7 +349,7 @@ export interface Container {
   remove(): Promise<void>;
 }
 
-/** The same; the name that its users had while it was being built. */
+/** The same; the name that some of its users still have. */
 export type InteractiveContainer = Container;
 
 export interface ContainerTable {

@@ -78,6 +78,7 @@ export class Arrivals {
     tar: AsyncIterable<Uint8Array>,
     tags: readonly string[],
     changes: readonly string[],
+    comment: string,
   ): Promise<Image> {
     const { blobs, layers } = this.#parts;
     importConfig(`sha256:${'0'.repeat(64)}`, 0, changes); // refuses bad changes before the work
@@ -86,7 +87,7 @@ export class Arrivals {
       await blobs.adopt(layer.path, layer.digest);
       // The newest file's time, not now: the same file system is the same image on every host.
       const facts = await layers.ensure(layer.digest, blobs.path(layer.digest), false);
-      const config = importConfig(layer.digest, facts.newestMs, changes);
+      const config = importConfig(layer.digest, facts.newestMs, changes, comment);
       const id = await blobs.put(config);
       const manifest = await blobs.put(
         writeManifest({ digest: id, sizeBytes: config.byteLength }, [{ ...layer, gzip: false }]),

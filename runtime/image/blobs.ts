@@ -1,8 +1,8 @@
 /**
  * The content store: blobs/sha256/<hex>, each file exactly the bytes of its name. A blob arrives in
  * ingest/, is checked by size and digest, and only then renamed into place. It is on disk once the
- * file system was synchronised, which the store sees to before it relies on that. ingest/ is emptied
- * on opening. Which blobs are kept is the store's decision, not this file's.
+ * file system was synchronised, which the store sees to before it relies on that. ingest/ is
+ * emptied on opening. Which blobs are kept is the store's decision, not this file's.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { mkdir, open, readdir, readFile, rename, rm, stat } from 'node:fs/promises';

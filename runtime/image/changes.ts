@@ -1,7 +1,9 @@
 /**
  * The configuration of an image made by `image import`: the Dockerfile lines that concern only it
- * (CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR). Pure; builds nothing.
+ * (CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR).
+ * Pure; builds nothing.
  */
+import { msToNanoseconds, parseDuration } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { hostPlatform } from './manifest.ts';
 
@@ -12,11 +14,23 @@ interface Inner {
   Entrypoint?: string[];
   Env?: string[];
   ExposedPorts?: Record<string, object>;
+  Healthcheck?: Healthcheck;
   Labels?: Record<string, string>;
+  OnBuild?: string[];
   StopSignal?: string;
   User?: string;
   Volumes?: Record<string, object>;
   WorkingDir?: string;
+}
+
+/** Times in nanoseconds. */
+interface Healthcheck {
+  Test: string[];
+  Interval?: number;
+  Timeout?: number;
+  StartPeriod?: number;
+  StartInterval?: number;
+  Retries?: number;
 }
 
 function refuse(line: string, why: string): SwarmError {
@@ -28,6 +42,7 @@ export function importConfig(
   diffId: string,
   createdMs: number,
   changes: readonly string[],
+  comment = '',
 ): Buffer {
   if (changes.length > MAX_CHANGES) {
     throw new SwarmError('invalid', `more than ${MAX_CHANGES} changes: put some together`);
@@ -40,7 +55,7 @@ export function importConfig(
       architecture: platform.architecture,
       config: inner,
       created: new Date(createdMs).toISOString(),
-      history: [{ created: new Date(createdMs).toISOString(), comment: 'imported' }],
+      history: [{ created: new Date(createdMs).toISOString(), comment: comment || 'imported' }],
       os: platform.os,
       rootfs: { diff_ids: [diffId], type: 'layers' },
     }),
@@ -67,6 +82,12 @@ function apply(inner: Inner, line: string): void {
     case 'EXPOSE':
       inner.ExposedPorts = { ...inner.ExposedPorts, ...ports(line, rest) };
       return;
+    case 'HEALTHCHECK':
+      inner.Healthcheck = healthcheck(line, rest);
+      return;
+    case 'ONBUILD':
+      inner.OnBuild = [...(inner.OnBuild ?? []), rest];
+      return;
     case 'LABEL':
       inner.Labels = { ...inner.Labels, ...Object.fromEntries(pairs(line, rest)) };
       return;
@@ -87,8 +108,8 @@ function apply(inner: Inner, line: string): void {
     default:
       throw refuse(
         line,
-        'only CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME and ' +
-          'WORKDIR can be changed',
+        'only CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, ' +
+          'VOLUME and WORKDIR can be changed',
       );
   }
 }
@@ -107,6 +128,35 @@ function command(line: string, rest: string): string[] {
   }
   return list;
 }
+
+const HEALTH_TIMES = {
+  interval: 'Interval',
+  timeout: 'Timeout',
+  'start-period': 'StartPeriod',
+  'start-interval': 'StartInterval',
+} as const;
+
+/** '--interval=5s CMD curl ...', '--retries=2 CMD ["/probe"]' or 'NONE'. */
+function healthcheck(line: string, rest: string): Healthcheck {
+  const found: Omit<Healthcheck, 'Test'> = {};
+  let left = rest;
+  for (let flag = FLAG.exec(left); flag !== null; flag = FLAG.exec(left)) {
+    const [whole, name, value] = flag;
+    left = left.slice(whole.length);
+    const time = HEALTH_TIMES[name as keyof typeof HEALTH_TIMES];
+    if (time !== undefined) found[time] = msToNanoseconds(parseDuration(value));
+    else if (name === 'retries' && /^\d+$/.test(value)) found.Retries = Number(value);
+    else throw refuse(line, `no flag of a health check: --${name}=${value}`);
+  }
+  if (left.toUpperCase() === 'NONE') return { Test: ['NONE'] };
+  const match = /^CMD\s+(.+)$/is.exec(left);
+  if (match === null) throw refuse(line, 'write HEALTHCHECK CMD command, or HEALTHCHECK NONE');
+  const probe = match[1].trim();
+  const test = probe.startsWith('[') ? ['CMD', ...command(line, probe)] : ['CMD-SHELL', probe];
+  return { Test: test, ...found };
+}
+
+const FLAG = /^--([a-z-]+)=(\S+)\s+/;
 
 /** 'a=1 b="two words"', or the old form 'a two words'. */
 function pairs(line: string, rest: string): [string, string][] {

@@ -9,7 +9,6 @@ import { Worker } from 'node:worker_threads';
 import { assert } from '../../base/assert.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { type ErrorCode, isErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
-import { Serial } from '../../base/queue.ts';
 
 export interface UnpackJob {
   readonly kind: 'unpack';
@@ -191,21 +190,35 @@ class Thread {
 
 export class Jobs {
   readonly #threads: readonly Thread[];
-  readonly #unpacking: Serial[];
+  /** Threads that unpack nothing, and those who wait for one. */
+  readonly #free: Thread[];
+  readonly #waiting: ((thread: Thread) => void)[] = [];
 
   constructor(clock: Clock) {
     const count = Math.min(availableParallelism(), MAX_THREADS);
     this.#threads = Array.from({ length: count }, () => new Thread(clock));
-    this.#unpacking = this.#threads.map(() => new Serial(MAX_WAITING));
+    this.#free = [...this.#threads];
   }
 
-  unpack(job: UnpackJob, onProgress: (currentBytes: number) => void): Promise<LayerFacts> {
-    const lanes = this.#unpacking.map((lane) => lane.waiting);
-    const at = lanes.indexOf(Math.min(...lanes));
-    return this.#unpacking[at].run(async () => {
-      const { done } = this.#threads[at].start(job, onProgress);
-      return (await done) as LayerFacts;
-    });
+  async unpack(job: UnpackJob, onProgress: (currentBytes: number) => void): Promise<LayerFacts> {
+    const thread = await this.#claim();
+    try {
+      return (await thread.start(job, onProgress).done) as LayerFacts;
+    } finally {
+      const next = this.#waiting.shift();
+      if (next === undefined) this.#free.push(thread);
+      else next(thread);
+    }
+  }
+
+  #claim(): Promise<Thread> {
+    const free = this.#free.shift();
+    if (free !== undefined) return Promise.resolve(free);
+    if (this.#waiting.length >= MAX_WAITING) {
+      const why = `more than ${MAX_WAITING} layers are waiting to be unpacked; try later`;
+      return Promise.reject(new SwarmError('exhausted', why));
+    }
+    return new Promise((resolve) => this.#waiting.push(resolve));
   }
 
   async sync(directory: string): Promise<void> {

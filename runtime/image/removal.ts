@@ -29,7 +29,7 @@ export interface RemovalPlan {
 
 export function noSuchImage(text: string): SwarmError {
   const name = isDigest(text) ? text : `${text}${/[:@]/.test(text) ? '' : ':latest'}`;
-  return new SwarmError('not_found', `no such image: ${name}: list images with: tsswarm image ls`);
+  return new SwarmError('not_found', `No such image: ${name}`);
 }
 
 /** `users`: containers that use the image. SwarmError not_found or conflict. */

@@ -171,10 +171,11 @@ class Store implements ImageStore {
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes: readonly string[] = [],
+    comment = '',
   ): Promise<Image> {
     const image = await this.#arrive(async () => {
       const tags = reference === '' ? [] : [fullTag(tagOnly(reference))];
-      return this.#arrivals.import(tar, tags, changes);
+      return this.#arrivals.import(tar, tags, changes, comment);
     });
     this.#tell('import', image.id, image.tags[0] ?? image.id);
     return image;
@@ -381,6 +382,7 @@ class Store implements ImageStore {
       const tag = this.#catalog.tagsOf(record.id).find((name) => isNamed(name, text));
       return { record, tags: tag === undefined ? [] : [tag] };
     });
+    for (const [at, { record }] of images.entries()) this.#tell('save', record.id, references[at]);
     return saveArchive(this.#blobs, images);
   }
 

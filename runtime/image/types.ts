@@ -124,7 +124,7 @@ export interface ImageEvent {
 
 /**
  * All references accept Docker's short forms ('web', 'web:1', 'host:5000/a/b@sha256:...', id or id
- * prefix). Bad ones: SwarmError 'invalid'. Unknown: 'not_found' "no such image: ...".
+ * prefix). Bad ones: SwarmError 'invalid'. Unknown: 'not_found' "No such image: ...".
  */
 export interface ImageStore {
   list(): readonly Image[];
@@ -141,6 +141,7 @@ export interface ImageStore {
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes?: readonly string[],
+    comment?: string,
   ): Promise<Image>;
   pull(reference: string, options?: PullOptions): Promise<Image>;
   /** Tags of a repository in its registry. */

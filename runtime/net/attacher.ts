@@ -4,7 +4,6 @@
  * container its interfaces go with the namespace, never one by one. A container that outlived an
  * earlier daemon is adopted from its record.
  */
-import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
@@ -17,8 +16,8 @@ import {
   type NamespaceDoor,
   type NetworkNamespace,
   removeNamespace,
-  setNetSysctl,
 } from '../sys/netns.ts';
+import { disablePort } from '../sys/rtnetlink.ts';
 import { gatewaySubnet } from './addresses.ts';
 import { DEFAULT_BRIDGE } from './bridge.ts';
 import type { Bridges } from './bridges.ts';
@@ -36,6 +35,7 @@ import {
   plugBridge,
   plugGateway,
   plugOverlay,
+  prepareContainer,
   toEndpoint,
   unplug,
   wayOut,
@@ -84,15 +84,6 @@ interface Held {
 
 const NONCE_BYTES = 8;
 const CONTAINER_ID = /^[0-9a-f]{12,64}$/;
-const IPV6_DEFAULTS = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
-
-/** Inside a container's new namespace: as Docker sets it. */
-function prepareContainer(): NetlinkSocket {
-  setNetSysctl('ipv4/ip_unprivileged_port_start', 0);
-  writeFileSync('/proc/sys/net/ipv4/ping_group_range', '0 2147483647');
-  if (existsSync(IPV6_DEFAULTS)) writeFileSync(IPV6_DEFAULTS, '1');
-  return new NetlinkSocket(NETLINK_ROUTE);
-}
 
 /** An endpoint of a container on a bridge, among the bridge's ports. */
 function portKey(containerId: string, networkId: string): string {
@@ -131,6 +122,11 @@ export class Attacher {
   endpoints(containerId: string): readonly Endpoint[] {
     const plugs = this.#held.get(containerId)?.record.plugs ?? [];
     return plugs.filter((plug) => plug.kind !== 'gateway').map(toEndpoint);
+  }
+
+  /** Where a container's published ports lead to, '' = nowhere. */
+  publishedAddress(containerId: string): string {
+    return wayOut(this.#held.get(containerId)?.record.plugs ?? [])?.address ?? '';
   }
 
   /** Published ports with where they lead to: the way out of their container. */
@@ -479,10 +475,12 @@ export class Attacher {
 
   #undoPlugs(containerId: string, plugs: readonly Plug[]): void {
     const { overlays, bridges, gateway } = this.#options;
-    for (const { kind, networkId, endpointId } of plugs) {
+    for (const { kind, networkId, endpointId, link } of plugs) {
       if (kind === 'overlay') overlays.get(networkId)?.removeLocal(endpointId);
       if (kind === 'gateway') gateway.removePort(containerId);
-      if (kind === 'bridge') bridges.removePort(networkId, portKey(containerId, networkId));
+      if (kind !== 'bridge') continue;
+      bridges.removePort(networkId, portKey(containerId, networkId));
+      gateway.space.netlink.request([disablePort(link)]);
     }
     if (plugs.some((plug) => plug.kind === 'bridge')) gateway.refreshPorts();
   }

@@ -82,6 +82,7 @@ export class NetworkEngine {
   readonly #attacher: Attacher;
   /** What could not be mended the last time: tried again the next time. */
   readonly #unmended = new WeakSet<Mendable>();
+  #contested: ReadonlySet<string> = new Set();
   #self: OverlayPeer | undefined;
   #ingress: IngressState | undefined;
 
@@ -96,7 +97,11 @@ export class NetworkEngine {
     });
     const record = this.#records.host.load(this.#log).get(HOST_RECORD);
     this.#self ??= record?.self ?? undefined;
-    this.#ports = new Ports(environment.random, () => this.#ingress);
+    this.#ports = new Ports(
+      environment.random,
+      () => this.#ingress,
+      (containerId) => this.#attacher.publishedAddress(containerId),
+    );
     this.#gateway = new Gateway({
       door: this.#door,
       host: this.#host,
@@ -319,6 +324,16 @@ export class NetworkEngine {
     this.#ingress = state;
     this.#records.ingress.save(INGRESS_RECORD, { format: 1, state });
     this.#applyGateway();
+    this.#warnOfContested();
+  }
+
+  /** Once for each, as long as it is so. */
+  #warnOfContested(): void {
+    const contested = new Set(this.#ports.contested());
+    const fresh = [...contested].filter((one) => !this.#contested.has(one));
+    this.#contested = contested;
+    const message = "ports of services lead to this host's own containers, which had them before";
+    if (fresh.length > 0) this.#log.warn(message, { ports: fresh });
   }
 
   attach(request: AttachRequest): Promise<Attachment> {

@@ -3,13 +3,14 @@
  * container's, given addresses, and the default route through the one that leads out. Who gets
  * which address was decided before.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { canonicalAddress } from '../../base/ipAddress.ts';
 import { counterpart, formatRange, parseRange } from '../../base/ipRange.ts';
-import type { NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
+import { NETLINK_ROUTE, type NetlinkMessage, NetlinkSocket } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
 import { enableIpv6, setNetSysctl } from '../sys/netns.ts';
+import { pointBridge } from '../sys/rtneighbour.ts';
 import {
   addAddress,
   deleteLink,
@@ -64,7 +65,16 @@ const ONE_ADDRESS_6 = 128;
 /** IPv6 neighbours on an overlay are reached through this one, not by asking for each other. */
 const ROUTER_6 = 'fe80::1';
 const ROUTER_PREFIX_LENGTH = 64;
+const IPV6_DEFAULTS = '/proc/sys/net/ipv6/conf/default/disable_ipv6';
 const IPV6_LOOPBACK = '/proc/sys/net/ipv6/conf/lo';
+
+/** Inside a container's new namespace: as Docker sets it. */
+export function prepareContainer(): NetlinkSocket {
+  setNetSysctl('ipv4/ip_unprivileged_port_start', 0);
+  writeFileSync('/proc/sys/net/ipv4/ping_group_range', '0 2147483647');
+  if (existsSync(IPV6_DEFAULTS)) writeFileSync(IPV6_DEFAULTS, '1');
+  return new NetlinkSocket(NETLINK_ROUTE);
+}
 
 /** The lowest ethN that is free. */
 export function nextDevice(plugs: readonly Plug[]): string {
@@ -94,6 +104,8 @@ export function plugBridge(options: BridgePlugOptions): Plug {
   const master = space.linkIndex(bridgeOptions(network).link);
   const inside = { name: device, mtu, macAddress: port.macAddress };
   plugContainer(space, link, namespace.fd, inside, master);
+  // Who had the address last may have had the same MAC, and may not quite be gone.
+  space.netlink.request([pointBridge(space.linkIndex(link), port.macAddress)]);
   if (!bridges.optionsOf(network).icc) space.netlink.request([isolatePort(link)]);
   const ipv4 = network.subnets.find((one) => !one.subnet.includes(':'));
   const ipv6 = network.subnets.find((one) => one.subnet.includes(':'));

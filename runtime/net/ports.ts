@@ -21,6 +21,7 @@ import {
   socket,
   systemError,
 } from '../sys/libc.ts';
+import { Relay } from './relay.ts';
 import type { IngressState, PublishedPort } from './types.ts';
 
 const SOCK_DGRAM = 2;
@@ -35,6 +36,7 @@ const DYNAMIC_COUNT = 28_232;
 const DYNAMIC_TRIES = 500;
 /** One container's ports; each is a chain of its own. */
 const PORTS_MAX = 4096;
+const SHORT_ID_LENGTH = 12;
 const ANY_ADDRESS = '0.0.0.0';
 const ANY_ADDRESS_6 = '::';
 
@@ -48,6 +50,7 @@ interface Claim {
   readonly owner: Owner;
   readonly ports: readonly PublishedPort[];
   readonly sockets: readonly number[];
+  readonly relays: readonly Relay[];
 }
 
 function overlap(left: string, right: string): boolean {
@@ -75,7 +78,7 @@ function socketAddress(address: string, port: number): Uint8Array {
 
 /** A socket that has the port, or undefined where somebody else has it. */
 function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | undefined {
-  // Without an address: IPv4 only, so that who tries ::1 first is refused there and goes on.
+  // Without an address: IPv4; what comes by IPv6 is the relay's.
   const address = hostAddress === '' ? ANY_ADDRESS : hostAddress;
   const family = familyOf(address);
   const type = protocol === 'udp' ? SOCK_DGRAM : SOCK_STREAM;
@@ -140,13 +143,25 @@ function safeLink(path: string): string {
   }
 }
 
+function letGo({ sockets, relays }: Claim): void {
+  for (const fd of sockets) close(fd);
+  for (const relay of relays) relay.close();
+}
+
 export class Ports {
   readonly #random: Random;
   readonly #ingress: () => IngressState | undefined;
+  readonly #addressOf: (containerId: string) => string;
   readonly #claims = new Map<string, Claim>();
 
-  constructor(random: Random, ingress: () => IngressState | undefined) {
+  /** `addressOf`: where published ports of a container lead to, '' = nowhere now. */
+  constructor(
+    random: Random,
+    ingress: () => IngressState | undefined,
+    addressOf: (containerId: string) => string,
+  ) {
     this.#random = random;
+    this.#addressOf = addressOf;
     this.#ingress = ingress;
   }
 
@@ -160,7 +175,7 @@ export class Ports {
     }
     const before = this.#claims.get(owner.containerId);
     this.#claims.delete(owner.containerId);
-    for (const fd of before?.sockets ?? []) close(fd);
+    if (before !== undefined) letGo(before);
     const sockets: number[] = [];
     const ports: PublishedPort[] = [];
     try {
@@ -174,7 +189,7 @@ export class Ports {
       if (before !== undefined) this.adopt(before.owner, before.ports);
       throw error;
     }
-    if (ports.length > 0) this.#claims.set(owner.containerId, { owner, ports, sockets });
+    if (ports.length > 0) this.#take(owner, ports, sockets);
     return ports;
   }
 
@@ -208,11 +223,11 @@ export class Ports {
   /** '' = nobody of ours. */
   #taker(port: PublishedPort, mine: readonly PublishedPort[], owner: Owner): string {
     if (mine.some((other) => clash(port, other))) {
-      return `container ${owner.name || owner.containerId.slice(0, 12)} itself`;
+      return `container ${owner.name || owner.containerId.slice(0, SHORT_ID_LENGTH)} itself`;
     }
     for (const claim of this.#claims.values()) {
       if (!claim.ports.some((other) => clash(port, other))) continue;
-      return `container ${claim.owner.name || claim.owner.containerId.slice(0, 12)}`;
+      return `container ${claim.owner.name || claim.owner.containerId.slice(0, SHORT_ID_LENGTH)}`;
     }
     for (const other of this.#ingress()?.ports ?? []) {
       const isSame = other.protocol === port.protocol && other.publishedPort === port.hostPort;
@@ -220,6 +235,19 @@ export class Ports {
       return `service ${other.serviceName || other.serviceId}`;
     }
     return '';
+  }
+
+  /** Ports of services that lead to a container of this host instead, who had them before. */
+  contested(): string[] {
+    const claims = [...this.#claims.values()];
+    return (this.#ingress()?.ports ?? []).flatMap((port) => {
+      const { protocol, publishedPort: hostPort, hostAddress = '' } = port;
+      const wanted = { protocol, hostPort, hostAddress, containerPort: 0 };
+      const holder = claims.find(({ ports }) => ports.some((other) => clash(wanted, other)));
+      if (holder === undefined) return [];
+      const name = holder.owner.name || holder.owner.containerId.slice(0, SHORT_ID_LENGTH);
+      return `${hostPort}/${protocol} of ${port.serviceName || port.serviceId}: container ${name}`;
+    });
   }
 
   /** What an earlier daemon gave; a port that somebody took meanwhile is the container's still. */
@@ -232,7 +260,28 @@ export class Ports {
         return []; // its address is gone: the rules for it match nothing until it is back
       }
     });
-    this.#claims.set(owner.containerId, { owner, ports, sockets });
+    this.#take(owner, ports, sockets);
+  }
+
+  #take(owner: Owner, ports: readonly PublishedPort[], sockets: readonly number[]): void {
+    const relays = ports.flatMap((port) => this.#relay(owner.containerId, port) ?? []);
+    this.#claims.set(owner.containerId, { owner, ports, sockets, relays });
+  }
+
+  /** For what comes by IPv6; undefined where that is not wanted or somebody else has the port. */
+  #relay(containerId: string, port: PublishedPort): Relay | undefined {
+    const { protocol, hostAddress, containerPort } = port;
+    if (protocol !== 'tcp' || hostAddress !== '') return undefined;
+    try {
+      const fd = holdPort({ ...port, hostAddress: ANY_ADDRESS_6 });
+      if (fd === undefined) return undefined;
+      return new Relay(fd, () => {
+        const address = this.#addressOf(containerId);
+        return address === '' ? undefined : { address, port: containerPort };
+      });
+    } catch {
+      return undefined; // a host without IPv6
+    }
   }
 
   rename(containerId: string, name: string): void {
@@ -242,8 +291,9 @@ export class Ports {
   }
 
   release(containerId: string): void {
-    for (const fd of this.#claims.get(containerId)?.sockets ?? []) close(fd);
+    const claim = this.#claims.get(containerId);
     this.#claims.delete(containerId);
+    if (claim !== undefined) letGo(claim);
   }
 
   close(): void {

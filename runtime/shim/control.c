@@ -18,8 +18,6 @@ struct credentials {
 void control_open(struct control *control, int listener)
 {
 	control->listener = listener;
-	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
-		control->clients[i].fd = -1;
 }
 
 static void close_all(int *fds, size_t *count)
@@ -65,7 +63,7 @@ int control_take_streams(const struct message *message, size_t first, int stream
 int control_has_room(const struct control *control)
 {
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
-		if (control->clients[i].fd < 0)
+		if (!control_is_open(&control->clients[i]))
 			return 1;
 	return 0;
 }
@@ -80,7 +78,7 @@ struct client *control_accept(struct control *control)
 	int is_root = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
 	for (int i = 0; is_root && i < CONTROL_CLIENTS_MAX; i++) {
 		struct client *client = &control->clients[i];
-		if (client->fd >= 0)
+		if (control_is_open(client))
 			continue;
 		client->fd = fd;
 		client->used = client->fd_count = 0;
@@ -114,7 +112,7 @@ static void send_with_fds(struct client *client, unsigned type, unsigned request
 			  const void *payload, size_t size, const int *fds, size_t count)
 {
 	uint8_t data[HEADER_BYTES + CONTROL_PAYLOAD_MAX];
-	if (client->fd < 0 || size > CONTROL_PAYLOAD_MAX)
+	if (!control_is_open(client) || size > CONTROL_PAYLOAD_MAX)
 		return;
 	put_u32(data, (uint32_t)(HEADER_BYTES - LENGTH_BYTES + size));
 	data[4] = VERSION;
@@ -240,7 +238,7 @@ void control_read(struct control *control, struct client *client,
 		return;
 	}
 	client->used += (size_t)got;
-	while (client->fd >= 0 && client->used >= HEADER_BYTES) {
+	while (control_is_open(client) && client->used >= HEADER_BYTES) {
 		size_t whole = LENGTH_BYTES + get_u32(client->data);
 		if (whole < HEADER_BYTES || whole > sizeof client->data ||
 		    client->data[4] != VERSION) {
@@ -259,7 +257,7 @@ void control_read(struct control *control, struct client *client,
 			.client = client,
 		};
 		dispatch(control, client, &message, handle, context);
-		if (client->fd < 0)
+		if (!control_is_open(client))
 			return;
 		client->used -= whole;
 		memmove(client->data, client->data + whole, client->used);

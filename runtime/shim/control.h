@@ -45,7 +45,7 @@ struct message {
 };
 
 struct client {
-	int fd; /* -1: free */
+	int fd; /* none: -1, or 0, so that places never used are pages never touched */
 	size_t used, fd_count;
 	int fds[CONTROL_FDS_MAX];
 	uint8_t data[CONTROL_PAYLOAD_MAX];
@@ -72,6 +72,10 @@ struct client *control_accept(struct control *control);
 /* Reads what has come and calls `handle` (returning errno or 0) for each message, then replies. */
 void control_read(struct control *control, struct client *client,
 		  int (*handle)(void *context, const struct message *message), void *context);
+static inline int control_is_open(const struct client *client)
+{
+	return client->fd > 0;
+}
 void control_send(struct client *client, unsigned type, unsigned request, const void *payload,
 		  size_t size);
 /* Takes the message's descriptors: what STREAM_* flags ask for, -1 for the others. errno or 0. */

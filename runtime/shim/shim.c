@@ -279,8 +279,11 @@ static void turn(void)
 	size_t execs_at = count;
 	count += execs_poll(&execs, polls + count);
 	size_t clients_at = count;
-	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
-		polls[count++] = (struct pollfd){shim.control.clients[i].fd, POLLIN, 0};
+	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++) {
+		const struct client *client = &shim.control.clients[i];
+		int fd = control_is_open(client) ? client->fd : -1;
+		polls[count++] = (struct pollfd){fd, POLLIN, 0};
+	}
 	if (poll(polls, count, timeout_ms()) < 0)
 		return; /* interrupted */
 	struct exec_host host = exec_host();
@@ -304,7 +307,7 @@ static void serve_early(void)
 	while ((client = control_accept(&shim.control)) != NULL) {
 		struct pollfd more = {client->fd, POLLIN, 0};
 		greet(client);
-		while (client->fd >= 0 && poll(&more, 1, 0) == 1)
+		while (control_is_open(client) && poll(&more, 1, 0) == 1)
 			control_read(&shim.control, client, handle_message, NULL);
 	}
 }

@@ -28,7 +28,9 @@ const AF_BRIDGE = 7;
 const NDA_DST = 1;
 const NDA_LLADDR = 2;
 const NUD_PERMANENT = 0x80;
+const NUD_NOARP = 0x40;
 const NTF_SELF = 0x02;
+const NTF_MASTER = 0x04;
 const NTF_PROXY = 0x08;
 const FRA_PRIORITY = 6;
 const FRA_FWMARK = 10;
@@ -108,6 +110,17 @@ export function listProxies(socket: NetlinkSocket): { index: number; address: st
     const isProxy = (payload[10] & NTF_PROXY) !== 0 && address?.length === 16;
     return isProxy ? [{ index: payload.readInt32LE(4), address: ipText(address) }] : [];
   });
+}
+
+/** A bridge sends frames to `mac` to this port from now on, until they come from another one. */
+export function pointBridge(portIndex: number, mac: string): NetlinkMessage {
+  return {
+    type: RTM_NEWNEIGH,
+    flags: NLM_F_CREATE | NLM_F_REPLACE,
+    header: neighbourHeader(AF_BRIDGE, portIndex, NUD_NOARP, NTF_MASTER),
+    attributes: [[NDA_LLADDR, macBytes(mac)]],
+    what: `point the bridge at ${mac}`,
+  };
 }
 
 /** A permanent entry of a VXLAN device: frames to `mac` go to the underlay address `remote`. */

@@ -43,6 +43,7 @@ const IFLA_INFO_KIND = 1;
 const IFLA_INFO_DATA = 2;
 const IFLA_INFO_SLAVE_KIND = 4;
 const IFLA_INFO_SLAVE_DATA = 5;
+const IFLA_BRPORT_STATE = 1;
 const IFLA_BRPORT_ISOLATED = 33;
 const VETH_INFO_PEER = 1;
 const IFLA_VXLAN_ID = 1;
@@ -72,6 +73,8 @@ const RTNH_F_ONLINK = 4;
 
 const ESRCH = 3;
 const ENODEV = 19;
+const EINVAL = 22;
+const EOPNOTSUPP = 95;
 const EADDRNOTAVAIL = 99;
 
 export function macBytes(mac: string): Uint8Array {
@@ -184,8 +187,7 @@ export function setLink(
   };
 }
 
-/** A bridge's port that reaches none of the other isolated ones. */
-export function isolatePort(name: string): NetlinkMessage {
+function setPort(name: string, setting: Attribute, what: string): NetlinkMessage {
   return {
     type: RTM_NEWLINK,
     flags: 0,
@@ -196,12 +198,23 @@ export function isolatePort(name: string): NetlinkMessage {
         IFLA_LINKINFO,
         [
           [IFLA_INFO_SLAVE_KIND, 'bridge'],
-          [IFLA_INFO_SLAVE_DATA, [[IFLA_BRPORT_ISOLATED, u8(1)]]],
+          [IFLA_INFO_SLAVE_DATA, [setting]],
         ],
       ],
     ],
-    what: `isolate bridge port ${name}`,
+    what: `${what} ${name}`,
   };
+}
+
+/** A bridge's port that reaches none of the other isolated ones. */
+export function isolatePort(name: string): NetlinkMessage {
+  return setPort(name, [IFLA_BRPORT_ISOLATED, u8(1)], 'isolate bridge port');
+}
+
+/** Nothing passes a bridge's port from now on; fine where there is no such port. */
+export function disablePort(name: string): NetlinkMessage {
+  const message = setPort(name, [IFLA_BRPORT_STATE, u8(0)], 'disable bridge port');
+  return { ...message, allow: [ENODEV, EINVAL, EOPNOTSUPP] };
 }
 
 /** Blocks the caller 13-21 ms in the kernel: never on a hot path. */

@@ -5,10 +5,13 @@
  */
 import { execFile } from 'node:child_process';
 import {
+  closeSync,
+  constants,
   existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readlinkSync,
   rmSync,
@@ -31,23 +34,26 @@ export async function copyUp(from: CopyUp, target: string, scratch: string): Pro
   const merged = join(root, 'merged');
   mkdirSync(empty);
   mkdirSync(merged);
+  const opened: number[] = [];
   try {
+    // By descriptor: mount(2) takes one page of options, and images have many layers.
+    const byDescriptor = (directory: string): string => {
+      const fd = openSync(directory, constants.O_DIRECTORY | constants.O_RDONLY);
+      opened.push(fd);
+      return `/proc/self/fd/${fd}`;
+    };
     // An overlay that is only read needs two layers at least.
-    const lower = [...from.layers.toReversed(), empty].map(escaped).join(':');
-    const options = `lowerdir=${lower}`;
-    const result = mountRaw('overlay', merged, 'overlay', MS_RDONLY, options);
+    const lower = [...from.layers.toReversed(), empty].map(byDescriptor).join(':');
+    const result = mountRaw('overlay', merged, 'overlay', MS_RDONLY, `lowerdir=${lower}`);
     check(result, `cannot look into the image for ${from.path}`);
     const source = resolveInside(merged, from.path);
     if (source === undefined || !isDirectory(source) || readdirSync(target).length > 0) return;
     await run('cp', ['-a', `${source}/.`, target], { timeout: COPY_TIMEOUT_MS });
   } finally {
     unmount(merged);
+    for (const fd of opened) closeSync(fd);
     rmSync(root, { recursive: true, force: true });
   }
-}
-
-function escaped(path: string): string {
-  return path.replace(/[\\:,]/g, '\\$&');
 }
 
 /** Whether the layer has the path, or a link on the way to it. */

@@ -5,11 +5,14 @@
  */
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import {
   api,
   follow,
+  inside,
   lab,
   loadImage,
   outcome,
@@ -22,7 +25,8 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { layoutOf, within } from '../support/labHosts.ts';
+import { layoutOf, MAIN, within } from '../support/labHosts.ts';
+import { certificates } from '../support/tlsFiles.ts';
 
 const OLDEST_CLIENT = 24;
 const found = await outcome('sh', ['-c', 'docker --version']);
@@ -183,6 +187,8 @@ test('a locked manager waits for the unlock key, and then has its place again', 
   const wrong = `${key.slice(0, -6)}AAAAAA`;
   assert.match((await unlock(wrong)).stderr, /invalid key provided/);
   assert.equal(await state(), 'locked');
+  const left = await within('h2', 'docker', 'swarm', 'leave');
+  assert.match(left.stderr, /Swarm is encrypted and locked\. Please unlock it first/);
   assert.equal((await unlock(key)).code, 0);
   assert.equal(await state(), 'active');
   await untilReady('h2', 3);
@@ -203,4 +209,51 @@ test('a new unlock key takes the old one’s place, and none is needed after tha
   await lab('start-daemon', 'h2');
   assert.equal(await docker('h2', 'info', '--format', '{{.Swarm.LocalNodeState}}'), 'active');
   await untilReady('h2', 3);
+});
+
+test('docker --tlsverify reaches a daemon on TCP, and attaches over it', { skip }, async () => {
+  const { socket, dataRoot, execRoot, cgroupParent, logFile } = layoutOf('h3');
+  const address = '10.99.0.13';
+  const files = await certificates([address]);
+  const directory = mkdtempSync(join(tmpdir(), 'keys-tls-'));
+  const file = (name: string, text: string): string => {
+    writeFileSync(join(directory, name), text, { mode: 0o600 });
+    return join(directory, name);
+  };
+  try {
+    const flags = [
+      `-H unix://${socket} -H tcp://${address}:2376 --tlsverify`,
+      `--tlscacert ${file('ca.pem', files.ca)}`,
+      `--tlscert ${file('server.pem', files.server.certificate)}`,
+      `--tlskey ${file('server.key', files.server.privateKey)}`,
+      `--data-root ${dataRoot} --exec-root ${execRoot} --cgroup-parent ${cgroupParent}`,
+    ].join(' ');
+    await lab('stop-daemon', 'h3');
+    const command = `setsid node ${MAIN} daemon ${flags} >>${logFile} 2>&1 </dev/null &`;
+    await within('h3', 'sh', '-c', command);
+    await untilReady('h1', 3);
+    const target = ['-H', `tcp://${address}:2376`];
+    const client = [
+      ...['--tlsverify', '--tlscacert', join(directory, 'ca.pem')],
+      ...['--tlscert', file('client.pem', files.client.certificate)],
+      ...['--tlskey', file('client.key', files.client.privateKey)],
+    ];
+    const docker3 = (...args: string[]) =>
+      inside('client', 'docker', ...target, ...client, ...args);
+    const named = await until('it answers over TLS', 20_000, async () => {
+      const { stdout } = await docker3('info', '--format', '{{.Name}}');
+      return stdout.trim() || undefined;
+    });
+    assert.equal(named, 'h3');
+    const plain = await inside('client', 'docker', ...target, 'info');
+    assert.notEqual(plain.code, 0);
+    const stranger = await inside('client', 'docker', ...target, '--tls', 'info');
+    assert.notEqual(stranger.code, 0);
+    const ran = await docker3('run', '--rm', '--network', 'none', WEB_IMAGE, 'no-such-word');
+    assert.match(ran.stdout + ran.stderr, /no-such-word|usage/i);
+    await lab('stop-daemon', 'h3');
+    await lab('start-daemon', 'h3');
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
 });

@@ -17,6 +17,7 @@ import {
   raise,
   running,
   until,
+  untilReady,
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
@@ -122,6 +123,7 @@ test('a task finds its files with owner and mode, read-only and in memory', { sk
 test('no disk of the worker, nor its log, holds the secret', { skip }, async () => {
   await inside('h2', 'sync');
   assert.equal(await holders('h2', VALUE), '');
+  assert.equal(await holders('h1', VALUE), '', 'the managers’ log is sealed');
   const { stdout } = await within('h1', 'docker', 'service', 'inspect', 'web');
   assert.match(stdout, /"SecretName": "pass"/);
   assert.doesNotMatch(stdout, new RegExp(VALUE));
@@ -182,6 +184,32 @@ configs: { conf: { file: ./site } }
   assert.equal(await inTask('shop_app', 'cat $root/app.conf'), 'listen 80;');
   await docker('stack', 'rm', 'shop');
   assert.equal(await docker('secret', 'ls', '-q', '-f', 'name=shop'), '');
+});
+
+test('without a manager a task waits for its secret, and has it when one is back', {
+  skip,
+}, async () => {
+  const [task] = await running('h1', 'tpl');
+  const pid = await containerPid('h1', task.id);
+  await lab('stop-daemon', 'h1');
+  await lab('stop-daemon', 'h2');
+  await lab('start-daemon', 'h2');
+  const read = `cat /proc/${pid}/root/run/secrets/key`;
+  assert.equal((await inside('h2', 'sh', '-c', read)).stdout, NEXT_VALUE);
+  assert.equal(await holders('h2', NEXT_VALUE), '');
+  await inside('h2', 'kill', '-9', String(pid));
+  await until('the container is made anew', 30_000, async () => {
+    const filter = ['--filter', `label=com.docker.swarm.task.id=${task.id}`];
+    const { stdout } = await within('h2', 'docker', 'ps', '-aq', ...filter);
+    return stdout.trim() === '' ? true : undefined;
+  });
+  assert.equal(await holders('h2', NEXT_VALUE), '');
+  await lab('start-daemon', 'h1');
+  await untilReady('h1', 2);
+  await until('it runs with its secret', 30_000, async () => {
+    const text = await inTask('tpl', 'cat $root/run/secrets/key');
+    return text === NEXT_VALUE ? true : undefined;
+  });
 });
 
 test('nothing of it is left on the worker when the services are gone', { skip }, async () => {

@@ -30,6 +30,9 @@ interface Report {
   readonly updatedCpuMax: string;
   readonly memoryLimitBytes: number;
   readonly frozen: boolean;
+  readonly copied: unknown;
+  readonly changes: unknown;
+  readonly restarted: string;
 }
 
 test('containers run and are limited on a kernel with cgroup v2 only', async () => {
@@ -54,6 +57,12 @@ test('containers run and are limited on a kernel with cgroup v2 only', async () 
     assert.equal(found.updatedCpuMax, '25000 100000');
     assert.equal(found.memoryLimitBytes, 32 << 20);
     assert.equal(found.frozen, true);
+    assert.deepEqual(found.copied, ['copied', 4]);
+    assert.deepEqual(found.changes, [
+      { path: '/tmp', kind: 'modified' },
+      { path: '/tmp/copied', kind: 'added' },
+    ]);
+    assert.equal(found.restarted, 'running');
   } finally {
     rmSync(directory, { recursive: true, force: true });
   }

@@ -4,7 +4,7 @@
  * container tests use the kind that it really is; limits of a pure v2 host are shown in a guest.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
@@ -49,7 +49,26 @@ test('containers run, are limited, killed and adopted on cgroup v1 alone', {
     const next = await host.open({ hierarchies: v1 });
     const found = next.get(running.config.id);
     assert.deepEqual([found?.state, found?.pid], ['running', pid]);
+    const one = await found?.exec({
+      args: ['/bin/probe', 'sleep', '60'],
+      env: [],
+      workingDir: '',
+      user: '',
+      tty: false,
+      privileged: false,
+      stdin: false,
+    });
+    const groups = (ofPid: number | undefined): string =>
+      readFileSync(`/proc/${ofPid}/cgroup`, 'utf8');
+    assert.equal(groups(one?.pid), groups(pid));
+    await found?.pause();
+    assert.equal(found?.paused, true);
+    await found?.resume();
+    await found?.update({ memoryBytes: 32 << 20, pids: 30 });
+    const stats = await found?.detailedStats();
+    assert.deepEqual([stats?.memoryLimitBytes, stats?.pidsLimit], [32 << 20, 30]);
     assert.equal((await found?.stop(10))?.exitCode, 137);
+    assert.equal(await one?.wait(), 137);
     await next.close();
   });
 });

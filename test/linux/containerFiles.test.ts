@@ -232,14 +232,11 @@ test('many files are copied without holding up anything else', async () => {
     }
   }
   const { clock } = host.options;
-  let worstMs = 0;
+  const startMs = clock.nowMs();
+  let turns = 0;
   let isDone = false;
   const watching = (async () => {
-    while (!isDone) {
-      const before = clock.nowMs();
-      await clock.sleep(5);
-      worstMs = Math.max(worstMs, clock.nowMs() - before);
-    }
+    for (; !isDone; turns += 1) await clock.sleep(5);
   })();
   await container.writeArchive(
     '/tmp',
@@ -250,7 +247,9 @@ test('many files are copied without holding up anything else', async () => {
   isDone = true;
   await watching;
   assert.equal(found.size, 3001);
-  assert(worstMs < 200, `the loop stood still for ${worstMs} ms`);
+  // Others run meanwhile, however busy the machine is.
+  const tookMs = clock.nowMs() - startMs;
+  assert(turns > tookMs / 100, `${turns} turns of the loop in ${tookMs} ms`);
   assert(lstatSync(`/proc/${container.pid}/root/tmp/many/7`).size === 2000);
   const { tar: dropped } = await container.readArchive('/tmp/many');
   dropped.destroy();

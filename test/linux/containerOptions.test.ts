@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { cutLimits } from '../../runtime/container/resourceLimits.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
 
@@ -66,6 +67,11 @@ test('resource limits and the OOM score are set, cut to what this host may give'
   const limits = readFileSync(`/proc/${container.pid}/limits`, 'utf8');
   assert.match(limits, /Max open files\s+100\s+200/);
   await container.remove();
+  assert.deepEqual(cutLimits(resourceLimits, 0), []);
+  const status = readFileSync('/proc/self/status', 'utf8');
+  const mayRaise = (BigInt(`0x${/CapEff:\s+(\w+)/.exec(status)?.[1]}`) >> 24n) & 1n;
+  const cut = cutLimits([{ name: 'nofile', soft: 1, hard: 2 ** 40 }], -5);
+  assert.equal(cut.length, mayRaise === 1n ? 0 : 2, cut.join());
   const refused = host.config(['x'], { resourceLimits: [{ name: 'fun', soft: 1, hard: 1 }] });
   await assert.rejects(table.create(refused), /invalid ulimit type "fun"/);
 });

@@ -321,3 +321,37 @@ test('a prune takes what no container uses and tells what it freed; usage tells 
   assert.deepEqual(store.list(), []);
   assert.deepEqual(events, ['delete', 'delete']);
 });
+
+test('what an earlier boot may not have written is pulled again; of this boot it is kept', async (t) => {
+  const { host } = await startRegistry(t, {});
+  const pusher = await storeWith(t, `${host}/web:1`);
+  await pusher.push(`${host}/web:1`);
+  const root = scratchDirectory(t);
+  const catalog = path.join(root, 'image', 'images.json');
+  const first = await openStore(t, root);
+  await first.load(once(await ociArchive(await sample(3), 'kept:1')));
+  const pulled = await first.pull(`${host}/web:1`);
+  await first.close();
+  const noted = (boot: string): void => {
+    const stored = JSON.parse(fs.readFileSync(catalog, 'utf8'));
+    const record = stored.images.find((image: { id: string }) => image.id === pulled.id);
+    record.unsyncedBoot = boot;
+    fs.writeFileSync(catalog, JSON.stringify(stored));
+  };
+  const boot = fs.readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  noted(boot);
+  const second = await openStore(t, root);
+  assert.equal(second.find(`${host}/web:1`)?.id, pulled.id);
+  const clock = new SystemClock();
+  const endMs = clock.nowMs() + START_LIMIT_MS;
+  while (fs.readFileSync(catalog, 'utf8').includes('unsyncedBoot')) {
+    assert.ok(clock.nowMs() < endMs, 'the note is taken away');
+    await clock.sleep(10);
+  }
+  await second.close();
+  noted('another');
+  const third = await openStore(t, root);
+  assert.equal(third.find(`${host}/web:1`), undefined);
+  assert.ok(third.find('kept:1') !== undefined, 'what was loaded was on disk when that was said');
+  assert.equal((await third.pull(`${host}/web:1`)).id, pulled.id);
+});

@@ -133,8 +133,11 @@ test('names are found in all their forms, and unknown ones are said to be unknow
     () => store.find('Bad Name'),
     (error) => hasCode(error, 'invalid'),
   );
-  await assert.rejects(store.remove('other', { force: true }), /^SwarmError: no such image: other/);
-  await assert.rejects(store.tag('other', 'x'), /no such image/);
+  await assert.rejects(
+    store.remove('other', { force: true }),
+    /^SwarmError: No such image: other:latest$/,
+  );
+  await assert.rejects(store.tag('other', 'x'), /No such image/);
   await assert.rejects(store.tag('web', `x@${digest}`), /has a digest/);
 });
 
@@ -169,7 +172,7 @@ test('what is saved loads elsewhere, here and in other tools, with its digest', 
     const told = execFileSync('skopeo', ['inspect', '--config', `${kind}:${work}/saved.tar`]);
     assert.deepEqual(JSON.parse(told.toString()).rootfs.diff_ids, first.diffIds, kind);
   }
-  assert.throws(() => store.save(['nothing']), /no such image/);
+  assert.throws(() => store.save(['nothing']), /No such image/);
 });
 
 test('archives that skopeo makes of an image are loaded, both kinds', async (t) => {

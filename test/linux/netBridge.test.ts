@@ -257,6 +257,19 @@ test('bridges and who is on them outlive the daemon, bridges a reboot too', asyn
   await gone(four);
 });
 
+test('an address leads to its next container at once, while the last one is still ending', async () => {
+  const first = await on('bridge');
+  const [{ address }] = first.endpoints;
+  await first.place.serve('first', 80); // keeps its namespace, and so its port of the bridge
+  assert.equal((await host.get(address, 80))[0].name, 'first');
+  await host.call('detach', first.id);
+  const second = await on('bridge');
+  assert.equal(second.endpoints[0].address, address);
+  await second.place.serve('second', 80);
+  assert.equal((await host.get(address, 80))[0].name, 'second');
+  await gone(first, second);
+});
+
 test('a bridge that somebody deleted is made again with its containers on it', async () => {
   const [one, two] = [await on('bridge'), await on('bridge')];
   const inside = `--net=${host.execRoot}/netns/gateway`;

@@ -211,9 +211,24 @@ test('ports go on while the daemon is dead, and are still held under the next on
   await gone(again);
 });
 
+test('a port of a container without IPv6 is reached by IPv6 too, [::1] included', async () => {
+  await host.run('ip', 'link', 'set', 'lo', 'up');
+  await host.run('ip', '-6', 'addr', 'replace', 'fd99::11/64', 'dev', 'eth0', 'nodad');
+  await underlay.client.run('ip', '-6', 'addr', 'replace', 'fd99::100/64', 'dev', 'eth0', 'nodad');
+  const web = await run('web', [port()]);
+  assert.equal((await host.get('::1', 8080))[0].name, 'web');
+  assert.equal((await underlay.client.get('fd99::11', 8080))[0].name, 'web');
+  await web.place.bulk(81);
+  await host.call('publish', [web.id, [port({ hostPort: 8081, containerPort: 81 })]]);
+  assert.equal(await underlay.client.exchange('fd99::11', 8081), true);
+  assert.equal((await host.get('::1', 8080))[0].error, 'ECONNREFUSED');
+  await gone(web);
+  assert.equal((await host.get('::1', 8081))[0].error, 'ECONNREFUSED');
+});
+
 test('a bridge with IPv6 publishes on IPv6 addresses of the host too', async () => {
-  await host.run('ip', '-6', 'addr', 'add', 'fd99::11/64', 'dev', 'eth0', 'nodad');
-  await underlay.client.run('ip', '-6', 'addr', 'add', 'fd99::100/64', 'dev', 'eth0', 'nodad');
+  await host.run('ip', '-6', 'addr', 'replace', 'fd99::11/64', 'dev', 'eth0', 'nodad');
+  await underlay.client.run('ip', '-6', 'addr', 'replace', 'fd99::100/64', 'dev', 'eth0', 'nodad');
   const none = { subnet: '', gateway: '', range: '' };
   const network = bridgeNetwork('six', { subnets: [none, none] });
   await host.call('createBridge', network);

@@ -123,7 +123,7 @@ export function overlay(id: string, more: { internal?: boolean } = {}): NetworkA
 }
 
 export function complete(resultsIn: number, update: readonly AssignmentItem[]): AssignmentMessage {
-  return { type: 'complete', appliesTo: 0, resultsIn, update, remove: [] };
+  return { type: 'complete', appliesTo: 0, resultsIn, update, remove: [], confirm: false };
 }
 
 export function change(
@@ -131,7 +131,14 @@ export function change(
   update: readonly AssignmentItem[],
   remove: readonly string[] = [],
 ): AssignmentMessage {
-  return { type: 'incremental', appliesTo: resultsIn - 1, resultsIn, update, remove };
+  return {
+    type: 'incremental',
+    appliesTo: resultsIn - 1,
+    resultsIn,
+    update,
+    remove,
+    confirm: false,
+  };
 }
 
 /** Keeps what it is told; a second agent on it starts as after a restart of the daemon. */

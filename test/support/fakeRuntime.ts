@@ -42,7 +42,6 @@ export class FakeContainer implements Container {
   pause = unasked;
   resume = unasked;
   resize = unasked;
-  rename = unasked;
   processes = unasked;
   update = unasked;
   detailedStats = unasked;
@@ -52,7 +51,7 @@ export class FakeContainer implements Container {
   writeArchive = unasked;
   exportRoot = unasked;
   writableBytes = unasked;
-  readonly config: ContainerConfig;
+  config: ContainerConfig;
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
   pid = 0;
@@ -61,17 +60,23 @@ export class FakeContainer implements Container {
   signals: string[] = [];
   records: LogRecord[] = [];
   #ended: (record: ExitRecord) => void = () => {};
-  readonly #end = new Promise<ExitRecord>((resolve) => {
-    this.#ended = resolve;
-  });
+  #end = this.#nextEnd();
 
   constructor(table: FakeContainers, config: ContainerConfig) {
     this.#table = table;
     this.config = config;
   }
 
+  #nextEnd(): Promise<ExitRecord> {
+    return new Promise((resolve) => {
+      this.#ended = resolve;
+    });
+  }
+
   async start(): Promise<void> {
     await this.#table.gate('start', this.config);
+    if (this.exit !== undefined) this.#end = this.#nextEnd();
+    this.exit = undefined;
     this.state = 'running';
     this.#table.pids += 1;
     this.pid = FIRST_PID + this.#table.pids;
@@ -96,6 +101,10 @@ export class FakeContainer implements Container {
   async *logs(query: LogQuery): AsyncIterable<LogRecord> {
     const records = query.tail === undefined ? this.records : this.records.slice(-query.tail);
     yield* records;
+  }
+
+  async rename(name: string): Promise<void> {
+    this.config = { ...this.config, name };
   }
 
   async stats() {

@@ -16,6 +16,10 @@ const PACKAGES = [
   '@koromix/koffi-linux-x64',
   '@pinojs',
   'atomic-sleep',
+  'b4a',
+  'bare-events',
+  'events-universal',
+  'fast-fifo',
   'koffi',
   'nanoid',
   'on-exit-leak-free',
@@ -28,6 +32,9 @@ const PACKAGES = [
   'safe-stable-stringify',
   'sonic-boom',
   'split2',
+  'streamx',
+  'tar-stream',
+  'text-decoder',
   'thread-stream',
 ];
 const TOOLS = [

@@ -269,6 +269,15 @@ int main(int argc, char **argv)
 		}
 		return 0;
 	}
+	if (strcmp(command, "swap") == 0) {
+		/* A directory and a link to / change places as fast as they can. */
+		mkdir("/tmp/a", 0755);
+		mkdir("/tmp/a/in", 0755);
+		(void)symlink("/", "/tmp/b");
+		printf("ready\n");
+		for (;;)
+			syscall(SYS_renameat2, AT_FDCWD, "/tmp/a", AT_FDCWD, "/tmp/b", 2);
+	}
 	if (strcmp(command, "limit") == 0) {
 		struct rlimit limit;
 		getrlimit(number, &limit);

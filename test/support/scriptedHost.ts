@@ -5,7 +5,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { SystemClock } from '../../base/clock.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
@@ -30,10 +30,9 @@ export function scriptedTaskHosts(view: View, ownNodeId: () => string): TaskHost
   return new NodeTaskHosts({ containers: () => [], ownNodeId, view: () => view, channelTo });
 }
 
-export function scriptedHost(images: ImageStore): ScriptedHost {
+export function scriptedHost(images: ImageStore, clock: Clock = new SystemClock()): ScriptedHost {
   const directory = mkdtempSync(join(tmpdir(), 'tsswarm-host-'));
   process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-  const clock = new SystemClock();
   const random = new SeededRandom(11);
   const ids = new Ids(random);
   const fakes = { containers: new FakeContainers(), network: new FakeNetwork() };

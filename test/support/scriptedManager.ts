@@ -66,6 +66,8 @@ export class ScriptedManager {
   heartbeatMs = 500;
   hostIndex = 7;
   readonly sessions: Opened[] = [];
+  /** Sequences of messages whose networks are in place. */
+  readonly applied: number[] = [];
   dials = 0;
   readonly reported = new Map<string, TaskStatus>();
   /** Each status in the order it came. */
@@ -149,6 +151,10 @@ export class ScriptedManager {
         this.session.streams += 1;
         this.onStream(this.session.assignments);
         return this.session.assignments.read(signal);
+      },
+      applied: async (_id, sequence) => {
+        check();
+        this.applied.push(sequence);
       },
       updateTaskStatus: async (_id, updates) => {
         check();

@@ -9,7 +9,7 @@ import { SeededRandom } from '../../base/random.ts';
 import type { TaskStatusUpdate } from '../../model/assignment.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { TaskStatus } from '../../model/types.ts';
-import { ASSIGNED_STATUS, complete } from '../support/agentParts.ts';
+import { ASSIGNED_STATUS, change, complete } from '../support/agentParts.ts';
 import { ManualClock, settle } from '../support/manualClock.ts';
 import { scriptedManagers } from '../support/scriptedManager.ts';
 
@@ -36,6 +36,9 @@ function setUp(...addresses: string[]) {
     assignment: (message) => {
       events.push(`assignment ${message.resultsIn}`);
       return message.resultsIn !== 99;
+    },
+    settled: async () => {
+      events.push('settled');
     },
     down: (reason) => events.push(`down ${reason}`),
     refused: (error) => events.push(`refused ${error.message}`),
@@ -68,6 +71,18 @@ test('a session opens with the leader, heartbeats in time and passes assignments
   await clock.advance(2600);
   assert.deepEqual(events, ['up a:1#1', 'assignment 1', 'message manager']);
   assert.equal(managers[0].session.heartbeats, 5);
+  await session.stop();
+});
+
+test('networks that are in place are confirmed to a manager that asks, by message', async () => {
+  const { managers, session, events } = setUp('a:1');
+  session.start();
+  await settle();
+  managers[0].assign(complete(1, []));
+  managers[0].assign({ ...change(2, []), confirm: true });
+  await settle();
+  assert.deepEqual(events.slice(1), ['assignment 1', 'assignment 2', 'settled']);
+  assert.deepEqual(managers[0].applied, [2]);
   await session.stop();
 });
 

@@ -242,3 +242,55 @@ function checkUnique(plane: ControlPlane): void {
   }
   assert.equal(new Set(held).size, held.length, held.join(' '));
 }
+
+test('a slot gets the address it asks for, in every task it has, and nobody else does', () => {
+  const plane = new ControlPlane();
+  withNetwork(plane, 'net', { subnet: '10.7.0.0/29' });
+  plane.create('free', { task: on('net') });
+  const networks = [{ target: 'net-id', aliases: [], addresses: ['10.7.0.5', '10.7.0.4'] }];
+  plane.create('own', { replicas: 2, task: { networks } });
+  plane.settle();
+  const addresses = (name: string) =>
+    plane.running(name).flatMap((task) => task.networks.map(({ address }) => address));
+  assert.deepEqual(addresses('own'), ['10.7.0.5/29', '10.7.0.4/29']);
+  plane.create('late', { replicas: 3, endpointMode: 'dnsrr', task: on('net') });
+  plane.settle();
+  assert.ok(!addresses('late').some((address) => /\.[45]\//.test(address)));
+  plane.update('own', ({ spec: { task } }) => ({ task: { ...task, forceUpdate: 1 } }));
+  const check = (): void => {
+    const held = [...plane.store.all('task')]
+      .filter(({ status }) => !isTerminal(status.state))
+      .flatMap((task) => task.networks.map(({ address }) => address))
+      .filter((address) => address !== '');
+    assert.equal(new Set(held).size, held.length);
+  };
+  plane.settle(check);
+  assert.deepEqual(addresses('own'), ['10.7.0.5/29', '10.7.0.4/29']);
+  assert.ok(plane.running('own').every((task) => task.generation === 2));
+});
+
+test('an address that somebody has is told, and given once it is free', () => {
+  const plane = new ControlPlane();
+  withNetwork(plane, 'net', { subnet: '10.7.0.0/29' });
+  plane.create('first', { endpointMode: 'dnsrr', task: on('net') });
+  plane.settle();
+  const [{ networks: held }] = plane.running('first');
+  const address = held[0].address.split('/')[0];
+  const networks = [{ target: 'net-id', aliases: [], addresses: [address] }];
+  plane.create('own', { task: { networks } });
+  plane.settle();
+  const [waiting] = plane.wanted('own');
+  assert.equal(waiting.status.error, `address ${address} of network "net" is held by another task`);
+  plane.change({ kind: 'remove', table: 'service', id: plane.service('first').id });
+  plane.settle();
+  assert.equal(plane.running('own')[0].networks[0].address, `${address}/29`);
+});
+
+test('a port of the hosts that is not named is chosen, like one of the ingress', () => {
+  const plane = new ControlPlane();
+  const port = { ...published(0), publishMode: 'host' as const };
+  plane.create('web', { replicas: 2, ports: [port] });
+  plane.settle();
+  const ports = plane.running('web').map((task) => task.ports[0].publishedPort);
+  assert.deepEqual(ports, [30_000, 30_000]);
+});

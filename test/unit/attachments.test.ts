@@ -19,12 +19,18 @@ let m1: TestNode;
 let w1: TestNode;
 let attachments: SwarmAttachments;
 let netId: string;
+const there = new Set<string>();
 
 before(async () => {
   m1 = await swarm.init('m1');
   const tokens = await m1.control.joinTokens();
   w1 = await swarm.join('w1', tokens.worker, m1.address);
-  attachments = new SwarmAttachments({ clock, log: silentLog, swarm: () => w1.node });
+  attachments = new SwarmAttachments({
+    clock,
+    log: silentLog,
+    swarm: () => w1.node,
+    isThere: (id) => there.has(id),
+  });
   const spec = network('att', { attachable: true, subnet: '10.7.0.0/24' }).spec;
   netId = (await m1.control.createNetwork(spec)).id;
   await m1.control.createNetwork(network('plain').spec);
@@ -70,6 +76,17 @@ test('an address that was asked for is given, and not to two', async () => {
     /Could not attach to network att: address 10\.8\.0\.1 is not one/,
   );
   await until('the refused ones are gone', () => places().length === 2);
+});
+
+test('a place whose container ended unseen is given back when it is missed twice', async () => {
+  there.add('c1').add('c2').add('c4');
+  await attachments.attach('c4', netId, WISH);
+  attachments.sweep();
+  there.delete('c4');
+  attachments.sweep();
+  assert.equal(places().length, 3);
+  attachments.sweep();
+  await until('it is gone', () => places().length === 2);
 });
 
 test('a place that is given back is forgotten, and its network can go', async () => {

@@ -223,3 +223,62 @@ function taskOf(serviceId: string, networkId: string): Task {
     genericResources: [],
   };
 }
+
+function publishing(name: string, publishedPort: number, publishMode: 'ingress' | 'host') {
+  const common = { name: '', protocol: 'tcp', targetPort: 80, hostAddress: '' } as const;
+  return serviceSpec(name, { ports: [{ ...common, publishedPort, publishMode }] });
+}
+
+test('a port that a service has is told with its name when another asks for it', async () => {
+  const { writes } = scene();
+  const { object } = await writes.createService(publishing('web', 8080, 'ingress'));
+  const said = /port 8080\/tcp is already published by service "web"/;
+  await assert.rejects(writes.createService(publishing('api', 8080, 'ingress')), said);
+  await assert.rejects(writes.createService(publishing('api', 8080, 'host')), said);
+  await writes.updateService(object.id, object.version, publishing('web', 8080, 'ingress'));
+  await writes.createService(publishing('one', 9090, 'host'));
+  await writes.createService(publishing('two', 9090, 'host'));
+  await assert.rejects(writes.createService(publishing('three', 9090, 'ingress')), /by service "/);
+});
+
+test('an address of a slot is the network’s, nobody’s else, and not with start-first', async () => {
+  const { direct, writes } = scene();
+  direct.create('network', {
+    ...network('back'),
+    vni: 4097,
+    subnet: '10.7.0.0/24',
+    gateway: '10.7.0.1',
+  });
+  const asking = (name: string, address: string): ServiceSpec => {
+    const spec = serviceSpec(name);
+    const networks = [{ target: 'back', aliases: [], addresses: [address] }];
+    return { ...spec, task: { ...spec.task, networks } };
+  };
+  for (const address of ['10.8.0.5', '10.7.0.0', '10.7.0.1', '10.7.0.255']) {
+    await assert.rejects(writes.createService(asking('web', address)), /not one that tasks can/);
+  }
+  await writes.createService(asking('web', '10.7.0.5'));
+  const said = /address 10.7.0.5 of network back belongs to service "web"/;
+  await assert.rejects(writes.createService(asking('api', '10.7.0.5')), said);
+  const spec = asking('api', '10.7.0.6');
+  const update = { ...spec.update, order: 'start-first' as const };
+  await assert.rejects(writes.createService({ ...spec, update }), /need the order stop-first/);
+  const mode = { kind: 'global' } as const;
+  await assert.rejects(writes.createService({ ...spec, mode }), /has no slots/);
+});
+
+test('a job runs again when its tasks are asked for anew, and only then', async () => {
+  const { writes } = scene();
+  const mode = { kind: 'replicated-job', maxConcurrent: 1, totalCompletions: 2 } as const;
+  const spec = serviceSpec('job', { mode });
+  const { object } = await writes.createService(spec);
+  assert.equal(object.job?.iteration, 0);
+  const labelled = await writes.updateService(object.id, object.version, {
+    ...spec,
+    labels: { a: 'b' },
+  });
+  assert.equal(labelled.object.job?.iteration, 0);
+  const task = { ...spec.task, forceUpdate: 1 };
+  const forced = await writes.updateService(object.id, labelled.version, { ...spec, task });
+  assert.equal(forced.object.job?.iteration, 1);
+});

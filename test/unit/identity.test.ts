@@ -80,6 +80,9 @@ test('each damaged file is named', async (t) => {
     rmSync(file('.'), { recursive: true });
     cpSync(kept, file('.'), { recursive: true });
   }
+  writeFileSync(file('node.crt'), 'nothing');
+  assert.throws(() => identity.credentials(), /node\.crt cannot be used \(not a certificate/);
+  cpSync(kept, file('.'), { recursive: true });
   rmSync(file('node.key'));
   assert.throws(() => identity.credentials(), refusedBy('node.key'));
 });

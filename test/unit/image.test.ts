@@ -180,6 +180,8 @@ test('Dockerfile lines become the configuration of an imported image', () => {
     'VOLUME /data /more',
     'WORKDIR /w',
     'STOPSIGNAL SIGINT',
+    'HEALTHCHECK --interval=5s --retries=2 CMD curl -f localhost',
+    'ONBUILD RUN make',
   ]);
   const { config } = parseConfig(bytes);
   assert.deepEqual(config.cmd, ['a', 'b']);
@@ -189,7 +191,19 @@ test('Dockerfile lines become the configuration of an imported image', () => {
   assert.deepEqual(config.labels, { x: 'y', z: '1 2' });
   assert.deepEqual(config.volumes, ['/data', '/more']);
   assert.equal(config.stopSignal, 'SIGINT');
-  for (const line of ['RUN ls', 'CMD [a]', 'EXPOSE 70000', 'ENV =', 'CMD']) {
+  const { config: raw } = JSON.parse(bytes.toString());
+  const test = ['CMD-SHELL', 'curl -f localhost'];
+  assert.deepEqual(raw.Healthcheck, { Test: test, Interval: 5e9, Retries: 2 });
+  assert.deepEqual(raw.OnBuild, ['RUN make']);
+  for (const line of [
+    'HEALTHCHECK --odd=1 CMD x',
+    'HEALTHCHECK x',
+    'RUN ls',
+    'CMD [a]',
+    'EXPOSE 70000',
+    'ENV =',
+    'CMD',
+  ]) {
     assert.throws(() => importConfig(DIGEST, 0, [line]), /^SwarmError: bad change/, line);
   }
 });

@@ -99,6 +99,7 @@ test('an assignment of tasks, networks and ingress comes back as it was', () => 
     type: 'incremental',
     appliesTo: 3,
     resultsIn: 4,
+    confirm: true,
     update: [
       { kind: 'task', task: plain(task) },
       {

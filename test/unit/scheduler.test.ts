@@ -8,7 +8,7 @@ import { explain } from '../../manager/placement/filters.ts';
 import { Scheduler } from '../../manager/scheduler/scheduler.ts';
 import { byTable } from '../../manager/store/contents.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { Resources } from '../../model/types.ts';
+import type { PortConfig, Resources } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
 
 const GIB = 2 ** 30;
@@ -208,6 +208,54 @@ test('a global task waits for its own node, with the reason', () => {
   assert.deepEqual(nodesOf(plane, 'agent'), { h1: 1 });
   const pending = plane.wanted('agent').find(({ nodeId }) => nodeId === 'h2');
   assert.equal(pending?.status.error, 'no suitable node (insufficient memory on 1 node)');
+});
+
+const HOST_PORT: PortConfig = {
+  name: '',
+  protocol: 'tcp',
+  targetPort: 80,
+  publishedPort: 8080,
+  publishMode: 'host',
+  hostAddress: '',
+};
+
+test('a port of the host is for one task a host, unless their addresses differ', () => {
+  const plane = new ControlPlane({ nodes: 2 });
+  plane.create('web', { replicas: 3, ports: [HOST_PORT] });
+  plane.settle();
+  assert.deepEqual(nodesOf(plane, 'web'), { h1: 1, h2: 1 });
+  const waiting = plane.wanted('web').find(({ status }) => status.state === TaskState.PENDING);
+  assert.equal(waiting?.status.error, 'no suitable node (host port 8080/tcp taken on 2 nodes)');
+  const ports = (hostAddress: string): PortConfig[] => [
+    { ...HOST_PORT, publishedPort: 9090, hostAddress },
+  ];
+  plane.create('one', { mode: { kind: 'global' }, ports: ports('10.0.0.1') });
+  plane.create('two', { mode: { kind: 'global' }, ports: ports('10.0.0.2') });
+  plane.create('all', { mode: { kind: 'global' }, ports: ports('') });
+  plane.settle();
+  assert.deepEqual(nodesOf(plane, 'one'), { h1: 1, h2: 1 });
+  assert.deepEqual(nodesOf(plane, 'two'), { h1: 1, h2: 1 });
+  assert.deepEqual(nodesOf(plane, 'all'), {});
+});
+
+test('generic resources are given by name or by amount, and given back', () => {
+  const plane = new ControlPlane({ nodes: 2 });
+  const gpu = (name: string, amount = 1) => ({ kind: 'gpu', name, amount });
+  plane.setNode('h1', { description: { genericResources: [gpu('u1'), gpu('u2')] } });
+  plane.setNode('h2', { description: { genericResources: [gpu('', 3)] } });
+  plane.create('two', { task: { genericResources: [gpu('', 3)] } });
+  plane.settle();
+  assert.deepEqual(plane.running('two')[0].genericResources, [gpu('', 3)]);
+  plane.create('one', { replicas: 3, task: { genericResources: [gpu('')] } });
+  plane.settle();
+  const given = plane.running('one').map(({ genericResources }) => genericResources);
+  assert.deepEqual(given, [[gpu('u1')], [gpu('u2')]]);
+  const waiting = plane.wanted('one').find(({ status }) => status.state === TaskState.PENDING);
+  assert.equal(waiting?.status.error, 'no suitable node (insufficient gpu on 2 nodes)');
+  plane.end(plane.running('one')[0], TaskState.COMPLETE);
+  plane.settle();
+  const names = plane.wanted('one').flatMap(({ genericResources }) => genericResources);
+  assert.deepEqual(names.map(({ name }) => name).sort(), ['u1', 'u2']);
 });
 
 test('a thousand tasks are placed on a hundred nodes in one pass', () => {

@@ -165,6 +165,38 @@ test('a task on a host that is not heard says so', () => {
   ]);
 });
 
+test('a port of the hosts that is taken is told with who has it', () => {
+  const plane = new ControlPlane({ nodes: 2 });
+  const ports = [
+    {
+      name: '',
+      protocol: 'tcp',
+      targetPort: 80,
+      publishedPort: 8080,
+      publishMode: 'host',
+      hostAddress: '',
+    },
+  ] as const;
+  plane.create('first', { replicas: 2, ports });
+  plane.settle();
+  plane.create('second', { replicas: 1, ports });
+  plane.settle();
+  assert.deepEqual(reasons(plane, 'second'), [
+    'placement: second.1 fits on no node: host port 8080/tcp taken on 2 nodes (h1, h2): ' +
+      'h1: first.1; h2: first.2',
+  ]);
+});
+
+test('a job says how much of it is complete', () => {
+  const plane = new ControlPlane({ nodes: 2 });
+  const mode = { kind: 'replicated-job', maxConcurrent: 1, totalCompletions: 3 } as const;
+  plane.behaviour = (task) => (task.slot === 1 ? 'complete' : 'run');
+  plane.create('batch', { mode });
+  plane.settle();
+  assert.equal(summary(plane, 'batch'), '1 of 3 tasks are complete, 1 run');
+  assert.deepEqual(reasons(plane, 'batch'), []);
+});
+
 test('whatever state tasks are in, there is an answer without holes (random)', () => {
   const state = fc.constantFrom(...Object.values(TaskState));
   fc.assert(

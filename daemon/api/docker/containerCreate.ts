@@ -128,7 +128,10 @@ export function restartFromDocker(host: Fields): RestartPolicy {
   return { name, maximumRetries };
 }
 
-/** local and json-file keep files; none keeps nothing. The rest of Docker's drivers send away. */
+/**
+ * local and json-file keep files; none keeps nothing. The rest of Docker's drivers send away. The
+ * default is Docker's: its SDKs read the output of a run only where they know the driver.
+ */
 function logFromDocker(config: Fields): StandaloneSpec['log'] {
   const driver = config.text('Type');
   if (!['', 'local', 'json-file', 'none'].includes(driver)) {
@@ -143,7 +146,7 @@ function logFromDocker(config: Fields): StandaloneSpec['log'] {
   }
   const maxSize = options['max-size'];
   return {
-    ...(driver === '' ? {} : { driver: driver as 'local' | 'json-file' | 'none' }),
+    driver: driver === '' ? 'json-file' : (driver as 'local' | 'json-file' | 'none'),
     ...(maxSize === undefined || maxSize === '-1' ? {} : { maxSizeBytes: parseBytes(maxSize) }),
     ...(options['max-file'] === undefined ? {} : { maxFiles }),
   };

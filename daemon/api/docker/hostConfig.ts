@@ -41,9 +41,7 @@ type HostPart = Pick<
 export function hostFromDocker(host: Fields): HostPart {
   refuseUnbuilt(host);
   const networkMode = host.text('NetworkMode');
-  if (networkMode.startsWith('container:')) {
-    host.refused('NetworkMode', 'put both containers on one network instead');
-  }
+  if (networkMode.startsWith('container:')) refuseOwnNetwork(host);
   return {
     networkMode: ['', 'default'].includes(networkMode) ? 'bridge' : networkMode,
     resources: resourcesFromDocker(host),
@@ -74,6 +72,20 @@ export function hostFromDocker(host: Fields): HostPart {
       hard: limit.number('Hard', 0),
     })),
   };
+}
+
+/** What cannot be asked for by a container that shares the network of another. */
+function refuseOwnNetwork(host: Fields): void {
+  const conflicts: readonly (readonly [string, string])[] = [
+    ['PortBindings', 'port publishing and the container type network mode'],
+    ['PublishAllPorts', 'port publishing and the container type network mode'],
+    ['Dns', 'dns and the network mode'],
+    ['ExtraHosts', 'custom host-to-IP mapping and the network mode'],
+  ];
+  for (const [name, words] of conflicts) {
+    if (host.isEmpty(name)) continue;
+    throw new SwarmError('invalid', `conflicting options: ${words}`);
+  }
 }
 
 function refuseUnbuilt(host: Fields): void {
@@ -216,7 +228,7 @@ function cpusFromDocker(host: Fields): number {
 export const HOST_CONFIG_DEFAULTS: Readonly<Record<string, unknown>> = {
   Binds: null,
   ContainerIDFile: '',
-  LogConfig: { Type: 'local', Config: {} },
+  LogConfig: { Type: 'json-file', Config: {} },
   NetworkMode: 'bridge',
   PortBindings: {},
   RestartPolicy: { Name: 'no', MaximumRetryCount: 0 },

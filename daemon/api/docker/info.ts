@@ -56,7 +56,7 @@ export function infoToDocker(node: DaemonNode, clock: Clock): object {
       Authorization: null,
       Log: ['json-file', 'local', 'none'],
     },
-    LoggingDriver: 'local',
+    LoggingDriver: 'json-file',
     ...kernelFacts(info),
     SystemTime: timeOf(clock.wallMs()),
     DockerRootDir: info.dataRoot,

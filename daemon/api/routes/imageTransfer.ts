@@ -4,7 +4,7 @@
  */
 import { hasCode, messageOf, SwarmError } from '../../../base/errors.ts';
 import { credentialsOf } from '../../../runtime/image/credentials.ts';
-import { parsePlatform } from '../../../runtime/image/manifest.ts';
+import { hostPlatform, parsePlatform } from '../../../runtime/image/manifest.ts';
 import { parseReference } from '../../../runtime/image/reference.ts';
 import type { Image, Platform, PushedImage } from '../../../runtime/image/types.ts';
 import { familiar } from '../docker/image.ts';
@@ -35,7 +35,7 @@ function namesOf(request: ApiRequest): string[] {
 }
 
 /** `platform`: 'linux/amd64', or since 1.48 OCI's JSON; several may come, one can be held. */
-function platformOf(request: ApiRequest): Platform | undefined {
+export function platformOf(request: ApiRequest): Platform | undefined {
   const [text = '', ...more] = request.query.getAll('platform');
   if (more.length > 0) {
     throw new SwarmError('unsupported', 'platform: an image is kept for one platform: name one');
@@ -63,7 +63,14 @@ async function login(request: ApiRequest, parts: ApiParts): Promise<Reply> {
 }
 
 async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  platformOf(request);
+  const platform = platformOf(request);
+  if (platform !== undefined && platform.architecture !== hostPlatform().architecture) {
+    throw new SwarmError(
+      'unsupported',
+      `platform: of an archive the images for ${hostPlatform().architecture} are loaded: pull ` +
+        'the other one from a registry instead',
+    );
+  }
   const progress = new ProgressStream(request);
   const quiet = request.flag('quiet');
   const loaded = await parts.node.images.load(
@@ -99,20 +106,36 @@ async function save(
   for (const name of names) {
     const found = tagsUnder(images.list(), name);
     if (found.length > 0) {
+      for (const tag of found) requirePlatform(imageOf(images.find(tag), tag), platform);
       wanted.push(...found);
       continue;
     }
-    const image = images.find(name);
-    if (image === undefined) throw new SwarmError('not_found', `No such image: ${name}`);
-    if (platform !== undefined && image.config.architecture !== platform.architecture) {
-      throw new SwarmError('not_found', `${name} is here for ${image.config.architecture} only`);
-    }
+    const image = imageOf(images.find(name), name);
+    requirePlatform(image, platform);
     wanted.push(name);
   }
   const out = request.stream('application/x-tar');
   for await (const chunk of images.save(wanted)) await out.write(chunk);
   out.end();
   return STREAMED;
+}
+
+function imageOf(image: Image | undefined, name: string): Image {
+  if (image === undefined) throw new SwarmError('not_found', `No such image: ${name}`);
+  return image;
+}
+
+/** An image is kept for one platform. SwarmError not_found when that is another. */
+export function requirePlatform(image: Image, platform: Platform | undefined): void {
+  const { os, architecture } = image.config;
+  if (platform === undefined) return;
+  if (platform.os === os && platform.architecture === architecture) return;
+  throw new SwarmError(
+    'not_found',
+    `image with reference ${image.tags.map(familiar)[0] ?? image.id} was found but does not ` +
+      `provide the specified platform (${platform.os}/${platform.architecture}): it is for ` +
+      `${os}/${architecture}`,
+  );
 }
 
 /** Tags of the repository `name`, when it is a name without tag or digest. */
@@ -141,7 +164,8 @@ async function importTar(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const reference = withTag(request.text('repo'), request.text('tag'));
   const changes = request.query.getAll('changes');
-  const image = await parts.node.images.import(request.upload(), reference, changes);
+  const comment = request.text('message');
+  const image = await parts.node.images.import(request.upload(), reference, changes, comment);
   const out = request.stream(JSON_STREAM);
   await out.line({ status: image.id });
   out.end();
@@ -179,7 +203,7 @@ async function push(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const name = request.params.name;
   const asked = withTag(name, request.text('tag'));
   const auth = registryAuthOf(request);
-  platformOf(request);
+  const platform = platformOf(request);
   const { domain, path, tag } = parseReference(asked);
   const tags = tag === undefined ? tagsUnder(images.list(), asked) : [asked];
   const repository = familiar(`${domain}/${path}`);
@@ -190,7 +214,11 @@ async function push(request: ApiRequest, parts: ApiParts): Promise<Reply> {
     );
   }
   for (const each of tags) {
-    if (images.find(each) !== undefined) continue;
+    const image = images.find(each);
+    if (image !== undefined) {
+      requirePlatform(image, platform);
+      continue;
+    }
     throw new SwarmError(
       'not_found',
       `An image does not exist locally with the tag: ${familiar(each)}`,

@@ -16,7 +16,7 @@ import { type ApiRequest, empty, json, type Reply, type Router } from '../http.t
 import type { ApiParts } from '../parts.ts';
 import { registryAuthOf } from '../registryAuth.ts';
 import { readTimeOrAge } from '../times.ts';
-import { addImageTransferRoutes, withTag } from './imageTransfer.ts';
+import { addImageTransferRoutes, platformOf, requirePlatform, withTag } from './imageTransfer.ts';
 
 const FILTERS = ['reference', 'label', 'dangling', 'before', 'since', 'until'];
 const PRUNE_FILTERS = ['dangling', 'until', 'label', 'label!'];
@@ -43,6 +43,7 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
   addImageTransferRoutes(router, parts);
   router.get('/images/{name...}/json', async (request) => {
     const image = imageNamed(parts, request.params.name);
+    requirePlatform(image, platformOf(request));
     const [configuration, layers] = await Promise.all([
       images.configuration(image.id),
       images.layers(image.id),
@@ -51,6 +52,7 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
   });
   router.get('/images/{name...}/history', async (request) => {
     const image = imageNamed(parts, request.params.name);
+    requirePlatform(image, platformOf(request));
     const configuration = await images.configuration(image.id);
     return json(imageHistory(image, configuration, images.layerUse(image.id)));
   });

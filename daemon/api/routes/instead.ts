@@ -1,13 +1,13 @@
 /**
- * What Docker's clients ask for and tsswarm does not do: one line each that says what to do instead.
- * Lists of such things are truly empty.
+ * What Docker's clients ask for and tsswarm does not do: one line each that says what to do
+ * instead. Lists of such things are truly empty.
  */
 import { SwarmError } from '../../../base/errors.ts';
 import { json, type Router } from '../http.ts';
 
 const BUILD =
-  'building images is not supported by tsswarm: build with docker buildx or podman elsewhere, then ' +
-  'push to a registry, or docker save there and docker load here';
+  'building images is not supported by tsswarm: build with docker buildx or podman elsewhere, ' +
+  'then push to a registry, or docker save there and docker load here';
 
 export function addInsteadRoutes(router: Router): void {
   for (const path of ['/build', '/session', '/grpc', '/build/cancel']) {

@@ -3,12 +3,14 @@
  * them. The prebuilt layer's program is at /app/files.
  */
 import { cpSync, mkdirSync, readFileSync } from 'node:fs';
+import { Readable } from 'node:stream';
 import { SystemClock } from '../../../base/clock.ts';
 import { Ids } from '../../../base/id.ts';
 import { createLog } from '../../../base/log.ts';
 import { SystemRandom } from '../../../base/random.ts';
 import { openContainerTable } from '../../../runtime/container/table.ts';
 import type { Container, ContainerConfig } from '../../../runtime/container/types.ts';
+import { writeTar } from '../../../runtime/image/tar.ts';
 import { report } from '../guest.ts';
 
 const clock = new SystemClock();
@@ -94,6 +96,16 @@ async function main(): Promise<void> {
   await limited.pause();
   const frozen = readFileSync(`${group}/cgroup.events`, 'utf8').includes('frozen 1');
   const stopped = await limited.stop(0);
+  // Not running: its layers are mounted for the copy, on this kernel in the old way.
+  await limited.writeArchive(
+    '/tmp',
+    Readable.from(writeTar([{ name: 'copied', body: Buffer.from('text') }]), { objectMode: false }),
+    { noOverwriteDirNonDir: false, copyUidGid: false },
+  );
+  const copied = await limited.statPath('/tmp/copied');
+  const changes = await limited.changes();
+  await limited.start();
+  const restarted = limited.state;
   for (const container of table.list()) await container.remove();
   await table.close();
   report({
@@ -109,6 +121,9 @@ async function main(): Promise<void> {
     updatedCpuMax,
     memoryLimitBytes: stats.memoryLimitBytes,
     frozen,
+    copied: [copied.name, copied.sizeBytes],
+    changes,
+    restarted,
   });
 }
 

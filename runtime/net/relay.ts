@@ -1,0 +1,50 @@
+/**
+ * Carries TCP connections that come to a published port by IPv6 to a container that has IPv4 only:
+ * [::1] too, which no rule can turn elsewhere. The container sees the host as the client. Runs in
+ * the daemon: what is carried ends with it, and new connections are refused until the next one runs.
+ */
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+
+/** Connections carried at once for one port; further ones wait in the kernel's queue. */
+const CONNECTIONS_MAX = 1024;
+
+export interface RelayTarget {
+  readonly address: string;
+  readonly port: number;
+}
+
+export class Relay {
+  readonly #server: Server;
+  readonly #open = new Set<Socket>();
+
+  /** `fd`: a listening socket, the relay's from now on. `target`: at the moment of a connection. */
+  constructor(fd: number, target: () => RelayTarget | undefined) {
+    this.#server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) => {
+      const to = target();
+      if (to === undefined) socket.destroy();
+      else this.#carry(socket, to);
+    });
+    this.#server.maxConnections = CONNECTIONS_MAX;
+    this.#server.on('error', () => {}); // a failed accept: the next one may succeed
+    this.#server.listen({ fd });
+  }
+
+  #carry(near: Socket, { address, port }: RelayTarget): void {
+    const far = createConnection({ host: address, port, allowHalfOpen: true });
+    for (const [socket, other] of [
+      [near, far],
+      [far, near],
+    ]) {
+      this.#open.add(socket);
+      socket.setNoDelay(true);
+      socket.on('error', () => other.resetAndDestroy()); // as a broken connection breaks it
+      socket.on('close', () => this.#open.delete(socket));
+      socket.pipe(other);
+    }
+  }
+
+  close(): void {
+    this.#server.close();
+    for (const socket of this.#open) socket.destroy();
+  }
+}

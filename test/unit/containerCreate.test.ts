@@ -1,0 +1,148 @@
+/** What Docker's client asks of a new container, read: every known field is taken or refused. */
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { createFromDocker } from '../../daemon/api/docker/containerCreate.ts';
+import { Fields } from '../../daemon/api/fields.ts';
+import type { StandaloneSpec } from '../../daemon/containers/types.ts';
+
+function read(body: object): StandaloneSpec {
+  return createFromDocker('', new Fields({ Image: 'web', ...body })).spec;
+}
+
+function host(config: object): StandaloneSpec {
+  return read({ HostConfig: config });
+}
+
+test('an empty request means a container of the image on the default bridge', () => {
+  const spec = read({});
+  assert.equal(spec.networkMode, 'bridge');
+  assert.deepEqual(spec.restart, { name: 'no', maximumRetries: 0 });
+  assert.equal(spec.command, undefined);
+  assert.deepEqual(spec.resources, {});
+});
+
+test('binds, mounts and tmpfs become mounts, each with its own meaning', () => {
+  const { mounts } = host({
+    Binds: ['/src:/a:ro,rslave', 'box:/b:nocopy', '/x:/c/'],
+    Mounts: [
+      { Type: 'volume', Source: 'v', Target: '/d', VolumeOptions: { Labels: { a: 'b' } } },
+      { Type: 'bind', Source: '/y', Target: '/e', ReadOnly: true },
+      { Type: 'tmpfs', Target: '/f', TmpfsOptions: { SizeBytes: 1024, Mode: 0o700 } },
+    ],
+    Tmpfs: { '/g': 'size=1m,mode=755,noexec' },
+  });
+  const facts = mounts.map((each) => [
+    each.type,
+    each.source,
+    each.target,
+    each.readOnly,
+    each.createSource,
+  ]);
+  assert.deepEqual(facts, [
+    ['bind', '/src', '/a', true, true],
+    ['volume', 'box', '/b', false, false],
+    ['bind', '/x', '/c', false, true],
+    ['volume', 'v', '/d', false, false],
+    ['bind', '/y', '/e', true, false],
+    ['tmpfs', '', '/f', false, false],
+    ['tmpfs', '', '/g', false, false],
+  ]);
+  assert.deepEqual([mounts[0].propagation, mounts[1].noCopy], ['rslave', true]);
+  assert.deepEqual([mounts[6].tmpfsSizeBytes, mounts[6].tmpfsMode], [1024 * 1024, 0o755]);
+});
+
+test('ports may be bare, fixed, a range, of one address', () => {
+  const { ports } = host({
+    PortBindings: {
+      '80/tcp': [
+        { HostIp: '', HostPort: '8080' },
+        { HostIp: '127.0.0.1', HostPort: '' },
+      ],
+      '53/udp': [{ HostIp: '0.0.0.0', HostPort: '5000-5010' }],
+    },
+  });
+  assert.deepEqual(
+    ports.map((port) => [
+      port.containerPort,
+      port.protocol,
+      port.hostAddress,
+      port.hostPortFirst,
+      port.hostPortLast,
+    ]),
+    [
+      [80, 'tcp', '', 8080, 8080],
+      [80, 'tcp', '127.0.0.1', 0, 0],
+      [53, 'udp', '', 5000, 5010],
+    ],
+  );
+});
+
+test('limits are read from any of the ways in which Docker writes them', () => {
+  const { resources } = host({ Memory: 64 << 20, MemorySwap: -1, CpuQuota: 50_000, PidsLimit: 9 });
+  assert.deepEqual(resources, {
+    memoryBytes: 64 << 20,
+    memorySwapBytes: -1,
+    pids: 9,
+    nanoCpus: 500_000_000,
+  });
+  assert.equal(host({ NanoCpus: 1_500_000_000 }).resources.nanoCpus, 1_500_000_000);
+});
+
+test('security options and namespaces are told apart', () => {
+  const spec = host({
+    SecurityOpt: ['no-new-privileges', 'seccomp=unconfined', 'apparmor=unconfined'],
+    PidMode: 'host',
+    IpcMode: 'private',
+    MaskedPaths: [],
+    ReadonlyPaths: [],
+  });
+  assert.deepEqual(
+    [spec.noNewPrivileges, spec.seccomp, spec.pidNamespace, spec.ipcNamespace, spec.maskPaths],
+    [true, 'unconfined', 'host', 'new', false],
+  );
+});
+
+test('extra hosts may have IPv6 addresses, and health checks have their durations', () => {
+  const { extraHosts } = host({ ExtraHosts: ['a:1.2.3.4', 'b:fd00::1', 'c=[fd00::2]'] });
+  assert.deepEqual(extraHosts, ['a:1.2.3.4', 'b:fd00::1', 'c:fd00::2']);
+  const { healthCheck } = read({ Healthcheck: { Test: ['CMD', 'x'], Interval: 2e9, Retries: 4 } });
+  assert.deepEqual([healthCheck?.intervalMs, healthCheck?.retries], [2000, 4]);
+});
+
+const REFUSED: readonly (readonly [string, object])[] = [
+  ['HostConfig.Links is not supported', { Links: ['a:b'] }],
+  ['HostConfig.CgroupParent is not supported', { CgroupParent: '/x' }],
+  ['HostConfig.DeviceRequests is not supported', { DeviceRequests: [{ Count: -1 }] }],
+  [
+    'conflicting options: dns and the network mode',
+    { NetworkMode: 'container:a', Dns: ['1.1.1.1'] },
+  ],
+  ['HostConfig.UTSMode is not supported', { UTSMode: 'host' }],
+  ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
+  ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
+  ['HostConfig.OomKillDisable is not supported', { OomKillDisable: true }],
+  ['HostConfig.SecurityOpt is not supported', { SecurityOpt: ['seccomp={}'] }],
+  ['HostConfig.LogConfig.Type is not supported', { LogConfig: { Type: 'syslog' } }],
+  ['HostConfig.LogConfig.Config.tag is not supported', { LogConfig: { Config: { tag: 'x' } } }],
+  ['HostConfig.Mounts[0].Type is not supported', { Mounts: [{ Type: 'image', Target: '/a' }] }],
+  ['HostConfig.Memory must be a number', { Memory: '1g' }],
+  ['Minimum memory limit allowed is 6MB', { Memory: 1024 }],
+  ["can't create 'AutoRemove' container", { AutoRemove: true, RestartPolicy: { Name: 'always' } }],
+  ['invalid restart policy: maximum retry', { RestartPolicy: { MaximumRetryCount: 3 } }],
+  ['Duplicate mount point: /a', { Binds: ['/x:/a', '/y:/a'] }],
+  ["invalid volume specification: 'x'", { Binds: ['x'] }],
+  ['HostConfig.PortBindings.99/sctp: sctp is not', { PortBindings: { '99/sctp': [] } }],
+  ['HostConfig.PortBindings: invalid port', { PortBindings: { '0/tcp': [] } }],
+];
+
+for (const [message, config] of REFUSED) {
+  test(`a request is refused: ${message}`, () => {
+    assert.throws(
+      () => host(config),
+      (error: Error) => {
+        assert.ok(error.message.startsWith(message), error.message);
+        return true;
+      },
+    );
+  });
+}
