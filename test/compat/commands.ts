@@ -29,5 +29,5 @@ export async function readCommands(): Promise<Map<string, string[]>> {
 
 function flagsOf(text: string): string[] {
   const flags = [...text.matchAll(/^ +(?:-[a-zA-Z], )?--([a-z][a-z0-9-]*)/gm)];
-  return flags.map((match) => match[1]).sort();
+  return [...new Set(flags.map((match) => match[1]))].sort();
 }
