@@ -53,6 +53,8 @@ export function planStandalone(
     ...(spec.shmSizeBytes > 0 ? { shmSizeBytes: spec.shmSizeBytes } : {}),
     pidNamespace: spec.pidNamespace,
     ipcNamespace: spec.ipcNamespace,
+    utsNamespace: spec.utsNamespace ?? 'new',
+    cgroupNamespace: spec.cgroupNamespace ?? 'new',
     stopSignal: spec.stopSignal || image.config.stopSignal || 'SIGTERM',
     ...(healthCheck === undefined ? {} : { healthCheck }),
     log: spec.log,
@@ -84,7 +86,9 @@ function plannedEnv(base: readonly string[], over: readonly string[]): readonly 
 
 function plannedHostname(id: string, spec: StandaloneSpec, hostHostname: string): string {
   if (spec.hostname !== '') return spec.hostname;
-  return spec.networkMode === 'host' ? hostHostname : id.slice(0, SHORT_ID_LENGTH);
+  return spec.networkMode === 'host' || spec.utsNamespace === 'host'
+    ? hostHostname
+    : id.slice(0, SHORT_ID_LENGTH);
 }
 
 function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefined {

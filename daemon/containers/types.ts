@@ -109,6 +109,8 @@ export interface StandaloneSpec {
   readonly init: boolean;
   readonly pidNamespace: 'new' | 'host';
   readonly ipcNamespace: 'new' | 'host';
+  readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** 0 = default. */
   readonly shmSizeBytes: number;
   readonly oomScoreAdjust: number;

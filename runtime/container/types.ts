@@ -46,6 +46,8 @@ export interface ContainerResources {
   readonly memorySwapBytes?: number;
   /** Billionths of a core: 1.5 cores = 1_500_000_000. */
   readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
   /** Relative weight, default 1024. */
   readonly cpuShares?: number;
   /** e.g. '0-1,3'. */
@@ -127,6 +129,9 @@ export interface ContainerConfig {
   readonly shmSizeBytes?: number;
   readonly pidNamespace?: 'new' | 'host';
   readonly ipcNamespace?: 'new' | 'host';
+  /** 'host' keeps the host's names: hostname and domainName are not set. */
+  readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

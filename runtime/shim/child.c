@@ -54,7 +54,7 @@ static int enter_namespaces(const struct spec *spec, const struct cgroups *group
 	if (cgroups_join(groups, failure) < 0)
 		return -1;
 	/* Only now, so that the container sees its own groups as the root. */
-	if (unshare(K_CLONE_NEWCGROUP) < 0)
+	if (!(spec_u32(spec, TAG_FLAGS, 0) & SPEC_HOST_CGROUP) && unshare(K_CLONE_NEWCGROUP) < 0)
 		return fail(failure, errno, "cannot make a cgroup namespace");
 	if (io->netns >= 0 && setns(io->netns, CLONE_NEWNET) < 0)
 		return fail(failure, errno, "cannot join the network namespace");
@@ -319,8 +319,9 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 		return -1;
 	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, 1, failure)) < 0)
 		return -1;
-	if (sethostname(hostname, strlen(hostname)) < 0 ||
-	    (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0))
+	if (!(flags & SPEC_HOST_UTS) &&
+	    (sethostname(hostname, strlen(hostname)) < 0 ||
+	     (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0)))
 		return fail(failure, errno, "cannot set the host name");
 	/* Before the root may become read-only: the working directory is made as Docker does. */
 	if (rootfs_enter(root, failure) < 0 ||

@@ -27,6 +27,9 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
     throw new SwarmError('invalid', 'Image is missing: name an image to make the container from');
   }
   body.refuse('OnBuild', 'Shell', 'NetworkDisabled');
+  if (host.text('UTSMode') === 'host' && body.text('Hostname') !== '') {
+    throw new SwarmError('invalid', 'conflicting options: hostname and the UTS mode');
+  }
   const restart = restartFromDocker(host);
   const autoRemove = host.flag('AutoRemove');
   if (autoRemove && restart.name !== 'no') {

@@ -32,6 +32,8 @@ type HostPart = Pick<
   | 'init'
   | 'pidNamespace'
   | 'ipcNamespace'
+  | 'utsNamespace'
+  | 'cgroupNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
@@ -59,6 +61,8 @@ export function hostFromDocker(host: Fields): HostPart {
     init: host.flag('Init'),
     pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
     ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
+    utsNamespace: namespaceOf(host, 'UTSMode', ['']),
+    cgroupNamespace: namespaceOf(host, 'CgroupnsMode', ['', 'private']),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.number('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -109,9 +113,7 @@ function refuseUnbuilt(host: Fields): void {
     'KernelMemoryTCP',
     'OomKillDisable',
     'StorageOpt',
-    'UTSMode',
   );
-  accept(host, 'CgroupnsMode', ['', 'private']);
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm']);
@@ -192,6 +194,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const swappiness = host.number('MemorySwappiness', -1);
   const pids = host.number('PidsLimit', 0);
   const nanoCpus = cpusFromDocker(host);
+  const cpuPeriodUs = host.number('CpuPeriod', 0);
   const cpuShares = host.number('CpuShares', 0);
   const blkioWeight = host.number('BlkioWeight', 0);
   const cpusetCpus = host.text('CpusetCpus');
@@ -203,6 +206,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
     ...(pids > 0 ? { pids } : {}),
     ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    ...(cpuPeriodUs > 0 ? { cpuPeriodUs } : {}),
     ...(cpuShares > 0 ? { cpuShares } : {}),
     ...(blkioWeight > 0 ? { blkioWeight } : {}),
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),
