@@ -8,6 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { readCommands } from '../compat/commands.ts';
+import { containers } from '../compat/container.ts';
 import { Suite } from '../compat/suite.ts';
 import { volumes } from '../compat/volume.ts';
 import { close, open } from '../compat/world.ts';
@@ -22,6 +23,7 @@ const version = (await outcome('docker', ['version', '--format', '{{.Client.Vers
 const skip = version.trim() === CLIENT ? false : `no docker client ${CLIENT} on here`;
 
 const suite = new Suite();
+containers(suite);
 volumes(suite);
 
 before(async () => {
