@@ -261,8 +261,9 @@ export class StandaloneContainer implements Managed {
       : restartDelay(this.#record.spec.restart, endedAs(exit, this.#record, this.#lastDelayMs));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
+    // Docker tells both, restart or not.
     this.#waiters.tell('next-exit', status);
-    if (delayMs === undefined) this.#waiters.tell('not-running', status);
+    this.#waiters.tell('not-running', status);
     try {
       await released;
     } catch (error) {
