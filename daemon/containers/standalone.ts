@@ -395,6 +395,9 @@ export class StandaloneContainer implements Managed {
   async rename(name: string): Promise<void> {
     const oldName = `/${this.name}`;
     await this.container.rename(name);
+    const { network } = this.#context;
+    // What it is called by on user networks, and in messages about its ports.
+    if (network.endpoints(this.id).length > 0) await network.rename(this.id, name);
     this.#save({ name });
     this.emit('rename', { oldName });
   }

@@ -351,9 +351,6 @@ export interface Container {
   remove(): Promise<void>;
 }
 
-/** The same; the name that some of its users still have. */
-export type InteractiveContainer = Container;
-
 export interface ContainerTable {
   /** Writes the configuration and prepares directories; nothing runs yet. */
   create(config: ContainerConfig): Promise<Container>;

@@ -284,6 +284,10 @@ test('containers of a user network find each other by name; others do not reach 
   await host.docker('network', 'connect', 'back', 'named');
   assert.equal((await get('back', 'named')).code, 0);
   await host.docker('network', 'disconnect', 'back', 'named');
+  await host.docker('rename', 'named', 'renamed');
+  assert.equal((await get('front', 'renamed')).code, 0);
+  assert.notEqual((await get('front', 'named')).code, 0);
+  await host.docker('rename', 'renamed', 'named');
   assert.equal(await field('named', '{{len .NetworkSettings.Networks}}'), '1');
   const addresses = await see(`/proc/${await field('named', '{{.State.Pid}}')}/net/dev`);
   assert.ok(addresses.includes('eth0') && !addresses.includes('eth1'), addresses);
