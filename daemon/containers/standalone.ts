@@ -360,6 +360,7 @@ export class StandaloneContainer implements Managed {
     if (container.paused && number === SIGKILL) await container.resume();
     await container.kill(signal);
     this.emit('kill', { signal: String(number) });
+    if (number === SIGKILL) await container.wait().then(() => this.#settled()); // as Docker
   }
 
   /** Signals by which a user means it to stay down. */
