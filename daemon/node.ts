@@ -32,6 +32,7 @@ import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { sayLeft } from './farewell.ts';
+import { parseGenericResources } from './genericResources.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
@@ -320,6 +321,7 @@ export class Node implements DaemonNode {
       this.#description = describeHost({
         engineVersion: this.version,
         engineLabels: parseLabels(this.#options.labels),
+        genericResources: parseGenericResources(this.#options.genericResources),
       });
       this.#describedAtMs = nowMs;
     }
