@@ -17,6 +17,8 @@ export interface ContainerMount {
   readonly sizeBytes?: number;
   /** tmpfs only, e.g. 0o1777. */
   readonly mode?: number;
+  /** tmpfs only: programs in it may be run. */
+  readonly executable?: boolean;
   /** bind only; default 'rprivate'. */
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */

@@ -1,6 +1,6 @@
 /**
- * What the docker client on this machine can be told: its commands of the groups that docs/compat.md
- * is about, with their flags, read from its own help. Nothing is listed by hand.
+ * What the docker client on this machine can be told: its commands of the groups that
+ * docs/compat.md is about, with their flags, read from its own help. Nothing is listed by hand.
  */
 import { outcome } from '../support/lab.ts';
 
