@@ -103,7 +103,9 @@ export class Node implements DaemonNode {
     host.containers.useAttachable(this.#attachments);
     this.#attachments.start();
     host.containers.networks.useNames(
-      (networkId) => swarm()?.manager?.control.store.get('network', networkId)?.spec.name,
+      (networkId) =>
+        swarm()?.manager?.control.store.get('network', networkId)?.spec.name ??
+        this.#attachments.nameOf(networkId),
     );
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
