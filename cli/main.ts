@@ -131,7 +131,7 @@ async function main(given: readonly string[]): Promise<number> {
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
       process.once(name, () => interrupted.abort());
     }
-    const client = new ApiClient(address());
+    const client = new ApiClient(address(), process.env);
     const clock = new SystemClock();
     const context: Context = { client, clock, out, err, signal: interrupted.signal, exitCode: 0 };
     await act(context);

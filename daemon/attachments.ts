@@ -32,6 +32,9 @@ export interface SwarmAttachmentsOptions {
   readonly isThere: (containerId: string) => boolean;
 }
 
+/** Names of networks that are remembered; a host uses far fewer. */
+const NAMES_MAX = 1024;
+
 type Leader = Client<typeof Dispatcher>;
 
 export class SwarmAttachments implements AttachableNetworks {
@@ -39,6 +42,8 @@ export class SwarmAttachments implements AttachableNetworks {
   /** '<container>/<network>' that were to be given back, and could not. */
   readonly #owed = new Set<string>();
 
+  /** Id -> name, of networks that were asked for. */
+  readonly #names = new Map<string, string>();
   /** Places whose container was missed when last looked at. */
   #missed = new Set<string>();
   #timer: Timer | undefined;
@@ -80,11 +85,17 @@ export class SwarmAttachments implements AttachableNetworks {
       const ask = (leader: Leader) =>
         leader.findNetwork({ key: nameOrId }, { timeoutMs: CALL_TIMEOUT_MS });
       const { id, name } = await this.#ask(swarm, ask);
+      this.#names.set(id, name);
+      if (this.#names.size > NAMES_MAX) this.#names.delete([...this.#names.keys()][0]);
       return { id, name };
     } catch (error) {
       if (hasCode(error, 'not_found')) return undefined;
       throw error;
     }
+  }
+
+  nameOf(networkId: string): string | undefined {
+    return this.#options.swarm()?.agent.networkName(networkId) ?? this.#names.get(networkId);
   }
 
   async attach(

@@ -11,6 +11,7 @@ import type { Random } from '../../base/random.ts';
 import {
   bind,
   close,
+  define,
   errno,
   errnoText,
   listen,
@@ -27,6 +28,7 @@ import type { IngressState, PublishedPort } from './types.ts';
 const SOCK_DGRAM = 2;
 const SOL_SOCKET = 1;
 const SO_REUSEADDR = 2;
+const SHUT_RD = 0;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
 const EADDRINUSE = 98;
@@ -40,6 +42,8 @@ const SHORT_ID_LENGTH = 12;
 const ANY_ADDRESS = '0.0.0.0';
 const ANY_ADDRESS_6 = '::';
 
+const shutdown = define<(fd: number, how: number) => number>('', 'int shutdown(int fd, int how)');
+
 interface Owner {
   readonly containerId: string;
   /** For messages; '' = its id. */
@@ -51,6 +55,11 @@ interface Claim {
   readonly ports: readonly PublishedPort[];
   readonly sockets: readonly number[];
   readonly relays: readonly Relay[];
+}
+
+/** Connections by IPv6 that no rule turns to the container are carried by a relay. */
+function isCarried({ protocol, hostAddress }: PublishedPort): boolean {
+  return protocol === 'tcp' && familyOf(hostAddress) === AF_INET6;
 }
 
 function overlap(left: string, right: string): boolean {
@@ -76,8 +85,22 @@ function socketAddress(address: string, port: number): Uint8Array {
   return bytes;
 }
 
-/** A socket that has the port, or undefined where somebody else has it. */
-function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | undefined {
+/**
+ * Closed, but bound: having listened, and allowing no reuse any more, it keeps others from the port
+ * as a listener would.
+ */
+function stopListening(fd: number): void {
+  const zero = Buffer.alloc(4);
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, zero, zero.length);
+  shutdown(fd, SHUT_RD);
+}
+
+/**
+ * A socket that has the port, or undefined where somebody else has it. A TCP one that is not to
+ * listen refuses connections; they come to it only while the rules are gone.
+ */
+function holdPort(port: PublishedPort): number | undefined {
+  const { protocol, hostAddress, hostPort } = port;
   // Without an address: IPv4; what comes by IPv6 is the relay's.
   const address = hostAddress === '' ? ANY_ADDRESS : hostAddress;
   const family = familyOf(address);
@@ -90,13 +113,26 @@ function holdPort({ protocol, hostAddress, hostPort }: PublishedPort): number | 
   const where = socketAddress(address, hostPort);
   let code = bind(fd, where, where.length) < 0 ? errno() : 0;
   if (code === 0 && type === SOCK_STREAM && listen(fd, 0) < 0) code = errno();
-  if (code === 0) return fd;
+  if (code === 0) {
+    if (type === SOCK_STREAM && !isCarried(port)) stopListening(fd);
+    return fd;
+  }
   close(fd);
   if (code === EADDRINUSE) return undefined;
   throw new SwarmError(
     'invalid',
     `cannot publish port ${hostPort}/${protocol} on ${address}: ${errnoText(code)}`,
   );
+}
+
+/** A port of every address has its IPv6 part beside it, if nobody else has that one. */
+function listenByIpv6(port: PublishedPort): number | undefined {
+  if (port.protocol !== 'tcp' || port.hostAddress !== '') return undefined;
+  try {
+    return holdPort({ ...port, hostAddress: ANY_ADDRESS_6 });
+  } catch {
+    return undefined; // a host without IPv6
+  }
 }
 
 /** Inodes of the sockets that listen on the port, from the kernel's tables of sockets. */
@@ -253,35 +289,39 @@ export class Ports {
   /** What an earlier daemon gave; a port that somebody took meanwhile is the container's still. */
   adopt(owner: Owner, ports: readonly PublishedPort[]): void {
     if (ports.length === 0) return;
-    const sockets = ports.flatMap((port) => {
+    const sockets = ports.map((port) => {
       try {
-        return holdPort(port) ?? [];
+        return holdPort(port);
       } catch {
-        return []; // its address is gone: the rules for it match nothing until it is back
+        return undefined; // its address is gone: the rules for it match nothing until it is back
       }
     });
     this.#take(owner, ports, sockets);
   }
 
-  #take(owner: Owner, ports: readonly PublishedPort[], sockets: readonly number[]): void {
-    const relays = ports.flatMap((port) => this.#relay(owner.containerId, port) ?? []);
-    this.#claims.set(owner.containerId, { owner, ports, sockets, relays });
+  /** `sockets`: what holds each of the ports. */
+  #take(
+    owner: Owner,
+    ports: readonly PublishedPort[],
+    sockets: readonly (number | undefined)[],
+  ): void {
+    const held: number[] = [];
+    const relays: Relay[] = [];
+    for (const [at, port] of ports.entries()) {
+      const fd = sockets[at];
+      if (fd !== undefined && isCarried(port)) relays.push(this.#relay(owner, port, fd));
+      else if (fd !== undefined) held.push(fd);
+      const other = listenByIpv6(port);
+      if (other !== undefined) relays.push(this.#relay(owner, port, other));
+    }
+    this.#claims.set(owner.containerId, { owner, ports, sockets: held, relays });
   }
 
-  /** For what comes by IPv6; undefined where that is not wanted or somebody else has the port. */
-  #relay(containerId: string, port: PublishedPort): Relay | undefined {
-    const { protocol, hostAddress, containerPort } = port;
-    if (protocol !== 'tcp' || hostAddress !== '') return undefined;
-    try {
-      const fd = holdPort({ ...port, hostAddress: ANY_ADDRESS_6 });
-      if (fd === undefined) return undefined;
-      return new Relay(fd, () => {
-        const address = this.#addressOf(containerId);
-        return address === '' ? undefined : { address, port: containerPort };
-      });
-    } catch {
-      return undefined; // a host without IPv6
-    }
+  #relay({ containerId }: Owner, { containerPort }: PublishedPort, fd: number): Relay {
+    return new Relay(fd, () => {
+      const address = this.#addressOf(containerId);
+      return address === '' ? undefined : { address, port: containerPort };
+    });
   }
 
   rename(containerId: string, name: string): void {

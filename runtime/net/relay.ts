@@ -1,7 +1,7 @@
 /**
  * Carries TCP connections that come to a published port by IPv6 to a container that has IPv4 only:
  * [::1] too, which no rule can turn elsewhere. The container sees the host as the client. Runs in
- * the daemon: what is carried ends with it, and new connections are refused until the next one runs.
+ * the daemon: what is carried ends with it, and nothing new is until the next one runs.
  */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 

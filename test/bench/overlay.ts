@@ -10,8 +10,8 @@ import { outcome, until, WEB_IMAGE, WEB_TAR } from '../support/lab.ts';
 import { attachRequest, Underlay } from '../support/netns.ts';
 import { type Figure, figure } from './report.ts';
 
-const ROUNDS = 7;
-const SECONDS = 3;
+const ROUNDS = 9;
+const SECONDS = 2;
 const GIGABIT = 1e9;
 const PORT = '5201';
 const READY_MS = 30_000;

@@ -78,7 +78,9 @@ test('docker run gives output and exit code, and 125, 126, 127, 137 where Docker
   assert.equal((await run('--entrypoint', '/nosuch', PROBE)).code, 127);
   assert.equal((await run('--entrypoint', 'nosuch', PROBE)).code, 127);
   assert.equal((await run('--entrypoint', '/bin/plain', PROBE)).code, 126);
-  assert.equal((await run('--network', 'nosuch', PROBE)).code, 125);
+  const lost = await host.tryDocker('run', '--rm', '--network', 'nosuch', PROBE);
+  assert.equal(lost.code, 125);
+  assert.match(lost.stderr, /network nosuch not found/);
   const greedy = ['--name', 'greedy', '-m', '16m', '--memory-swap', '16m'];
   const killed = await host.tryDocker('run', ...greedy, PROBE, 'allocate', '64');
   assert.equal(killed.code, 137);
@@ -282,6 +284,10 @@ test('containers of a user network find each other by name; others do not reach 
   await host.docker('network', 'connect', 'back', 'named');
   assert.equal((await get('back', 'named')).code, 0);
   await host.docker('network', 'disconnect', 'back', 'named');
+  await host.docker('rename', 'named', 'renamed');
+  assert.equal((await get('front', 'renamed')).code, 0);
+  assert.notEqual((await get('front', 'named')).code, 0);
+  await host.docker('rename', 'renamed', 'named');
   assert.equal(await field('named', '{{len .NetworkSettings.Networks}}'), '1');
   const addresses = await see(`/proc/${await field('named', '{{.State.Pid}}')}/net/dev`);
   assert.ok(addresses.includes('eth0') && !addresses.includes('eth1'), addresses);

@@ -128,6 +128,10 @@ test('a port that a process listens on is refused, and a published one is refuse
   const web = await run('web', [port()]);
   const script = 'require("net").createServer().on("error",e=>console.log(e.code)).listen(8080)';
   assert.match(await host.run(process.execPath, '-e', script), /EADDRINUSE/);
+  await host.run('nft', 'flush', 'ruleset');
+  assert.deepEqual(await underlay.client.get(host.address, 8080), [{ error: 'ECONNREFUSED' }]);
+  await host.call('reconcile');
+  assert.equal((await underlay.client.get(host.address, 8080))[0].name, 'web');
   await gone(web);
 });
 
@@ -224,6 +228,11 @@ test('a port of a container without IPv6 is reached by IPv6 too, [::1] included'
   assert.equal((await host.get('::1', 8080))[0].error, 'ECONNREFUSED');
   await gone(web);
   assert.equal((await host.get('::1', 8081))[0].error, 'ECONNREFUSED');
+  const local = await run('local', [port({ hostAddress: '::1' })]);
+  assert.equal((await host.get('::1', 8080))[0].name, 'local');
+  assert.equal((await underlay.client.get('fd99::11', 8080))[0].error, 'ECONNREFUSED');
+  assert.equal((await host.get('127.0.0.1', 8080))[0].error, 'ECONNREFUSED');
+  await gone(local);
 });
 
 test('a bridge with IPv6 publishes on IPv6 addresses of the host too', async () => {

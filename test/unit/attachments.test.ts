@@ -78,6 +78,20 @@ test('an address that was asked for is given, and not to two', async () => {
   await until('the refused ones are gone', () => places().length === 2);
 });
 
+test('a container that is restarted at once has the address again that it asked for', async () => {
+  const wish = { ...WISH, address: '10.7.0.90' };
+  const first = await attachments.attach('c9', netId, wish);
+  const released = attachments.detach('c9', netId);
+  await until('it is told', () => places().some(({ desiredState }) => desiredState > 600));
+  const second = await attachments.attach('c9', netId, wish);
+  assert.equal(second.address, '10.7.0.90');
+  assert.notEqual(second.endpointId, first.endpointId);
+  assert.equal(attachments.nameOf(netId), 'att');
+  await released;
+  await attachments.detach('c9', netId);
+  await until('it is gone', () => places().length === 2);
+});
+
 test('a place whose container ended unseen is given back when it is missed twice', async () => {
   there.add('c1').add('c2').add('c4');
   await attachments.attach('c4', netId, WISH);
