@@ -161,6 +161,11 @@ export class Agent {
     return this.#worker.find(taskId);
   }
 
+  /** What an overlay on this host is called. */
+  networkName(networkId: string): string | undefined {
+    return this.#networks.nameOf(networkId);
+  }
+
   /** Places on networks that this host has for containers of its own. */
   attachments(): readonly Task[] {
     return this.#worker.tasks().filter(isAttachment);

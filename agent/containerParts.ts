@@ -1,6 +1,6 @@
 /**
- * Small conversions between a task's plan, its attachment and its container's configuration and end,
- * for containerController.ts. Pure, but for a race with an abort.
+ * Small conversions between a task's plan, its attachment and its container's configuration and
+ * end, for containerController.ts. Pure, but for a race with an abort.
  */
 import { SwarmError } from '../base/errors.ts';
 import type { ContainerSpec } from '../model/types.ts';

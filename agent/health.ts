@@ -11,7 +11,7 @@ import {
   noteHealth,
 } from '../runtime/container/health.ts';
 import { probeIn } from '../runtime/container/healthProbe.ts';
-import type { Container, InteractiveContainer } from '../runtime/container/types.ts';
+import type { Container } from '../runtime/container/types.ts';
 import type { HealthReport } from './controller.ts';
 
 /** A status is one line; what a probe wrote may be pages. */
@@ -29,7 +29,7 @@ export function watchHealth(
   const monitor = new HealthMonitor({
     clock,
     check,
-    exec: probeIn(container as InteractiveContainer, check),
+    exec: probeIn(container, check),
     onResult: (health, before) => {
       noteHealth(container, health);
       if (health.status === before.status) return;

@@ -136,6 +136,11 @@ export class Networks {
     this.#removeUnused();
   }
 
+  /** What the overlay is called; undefined when it is not assigned here. */
+  nameOf(networkId: string): string | undefined {
+    return this.#assignments.get(networkId)?.network.name;
+  }
+
   /** Containers on nothing but internal networks get no way to the outside. */
   isInternal(networkId: string): boolean {
     return this.#assignments.get(networkId)?.network.internal ?? false;

@@ -2,16 +2,15 @@
  * The daemon's API as the commands use it: JSON requests and streams over its unix socket (or TCP).
  * Answers other than 2xx become a SwarmError with the daemon's own line.
  */
-import { request as httpRequest, type IncomingMessage } from 'node:http';
+import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { type ErrorCode, SwarmError } from '../base/errors.ts';
+import { sendTo, type Target, targetOf, type Variables } from './transport.ts';
 
 export const DEFAULT_HOST = 'unix:///run/tsswarm/tsswarm.sock';
 const API_PREFIX = '/v1.50';
 /** A line or an answer larger than this is not ours. */
 const ANSWER_LIMIT_BYTES = 512 * 1024 * 1024;
-
-type Target = { readonly socketPath: string } | { readonly host: string; readonly port: number };
 
 export type Query = Readonly<Record<string, string | number | boolean | undefined>>;
 
@@ -22,19 +21,6 @@ export interface RequestOptions {
   readonly upload?: AsyncIterable<Uint8Array>;
   readonly signal?: AbortSignal;
   readonly headers?: Readonly<Record<string, string>>;
-}
-
-/** unix:///path, tcp://host:port or http://host:port. */
-function targetOf(address: string): Target {
-  if (address.startsWith('unix://')) return { socketPath: address.slice('unix://'.length) };
-  const match = /^(?:tcp|http):\/\/(\[[^\]]+\]|[^:/]+):(\d+)\/?$/.exec(address);
-  if (match === null) {
-    throw new SwarmError(
-      'invalid',
-      `"${address}" is no address of a daemon: write unix:///path/to/socket or tcp://host:port`,
-    );
-  }
-  return { host: match[1].replace(/^\[|\]$/g, ''), port: Number(match[2]) };
 }
 
 const CODES: Readonly<Record<number, ErrorCode>> = {
@@ -60,9 +46,9 @@ export class ApiClient {
   readonly address: string;
   readonly #target: Target;
 
-  constructor(address: string) {
+  constructor(address: string, variables: Variables = {}) {
     this.address = address;
-    this.#target = targetOf(address);
+    this.#target = targetOf(address, variables);
   }
 
   get<T>(path: string, query?: Query): Promise<T> {
@@ -103,8 +89,7 @@ export class ApiClient {
   hijack(path: string, options: RequestOptions = {}): Promise<Hijacked> {
     return new Promise((resolve, reject) => {
       const body = options.body === undefined ? '' : JSON.stringify(options.body);
-      const request = httpRequest({
-        ...this.#target,
+      const request = sendTo(this.#target, {
         method: 'POST',
         path: `${prefixOf(path)}${path}${queryText(options.query)}`,
         headers: {
@@ -140,9 +125,9 @@ export class ApiClient {
         headers['Content-Length'] = String(Buffer.byteLength(body));
       }
       if (options.upload !== undefined) headers['Content-Type'] ??= 'application/x-tar';
-      const request = httpRequest(
+      const request = sendTo(
+        this.#target,
         {
-          ...this.#target,
           method,
           path: `${prefixOf(path)}${path}${queryText(options.query)}`,
           headers,
@@ -171,6 +156,10 @@ export class ApiClient {
       return new SwarmError('unavailable', `the daemon at ${this.address} broke the connection`, {
         cause: error,
       });
+    }
+    if (/CERT|TLS|SSL|UNABLE_TO/.test(error.code ?? '')) {
+      const why = `no trust between this client and ${this.address}: ${error.message}`;
+      return new SwarmError('unauthorized', why, { cause: error });
     }
     return new SwarmError(
       'unavailable',
@@ -224,11 +213,21 @@ async function readAll(answer: AsyncIterable<Uint8Array>): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
+/** Commands of docker's that a message names, as this command has them. */
+export function inOurWords(message: string): string {
+  return message
+    .replace(/"docker swarm (init|join|join-token|leave)\b/g, '"tsswarm $1')
+    .replace(
+      /"docker ((?:swarm|node|service|stack|secret|config|network|volume|image) )/g,
+      '"tsswarm $1',
+    );
+}
+
 function messageIn(text: string, status: number): string {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === 'object' && parsed !== null && 'message' in parsed) {
-      return String(parsed.message).replaceAll('"docker swarm ', '"tsswarm ');
+      return inOurWords(String(parsed.message));
     }
   } catch {
     // Not the API's answer (a proxy's, say): its text is all there is.

@@ -1,6 +1,7 @@
 /** The top-level commands by name; the code of each is loaded only when it is the one wanted. */
 import type { Command } from './command.ts';
 import type { Run } from './context.ts';
+import { REFUSED, registerRefused } from './refused.ts';
 
 /** Adds the command (and its subcommands) to the program. */
 export type Register = (program: Command, run: Run) => void;
@@ -34,6 +35,7 @@ const CONTAINER_COMMANDS: readonly (readonly [string, string])[] = [
   ['port', 'where its ports are published'],
   ['diff', 'files that changed since it was made'],
   ['export', 'a root file system as a tar'],
+  ['update', 'change limits and restart policy of containers'],
 ];
 
 /** Short forms of image's commands. */
@@ -212,4 +214,10 @@ export const GROUPS: readonly Group[] = [
     hidden: true,
     load: async () => (await import('./completion.ts')).registerComplete,
   },
+  ...Object.keys(REFUSED).map((name) => ({
+    name,
+    about: 'not supported',
+    hidden: true,
+    load: async () => registerRefused(name),
+  })),
 ];

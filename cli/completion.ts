@@ -54,18 +54,68 @@ export function registerComplete(program: Command, run: Run): void {
   );
 }
 
+type Names = (context: Context) => Promise<string[]>;
+
+interface Named {
+  readonly Name: string;
+}
+
+const services: Names = async ({ client }) =>
+  (await client.get<{ Spec: Named }[]>('/services')).map((item) => item.Spec.Name);
+const images: Names = async ({ client }) =>
+  (await client.get<{ RepoTags: string[] | null }[]>('/images/json')).flatMap(
+    (item) => item.RepoTags ?? [],
+  );
+const containers: Names = async ({ client }) =>
+  (await client.get<{ Names: string[] }[]>('/containers/json', { all: true })).map((item) =>
+    (item.Names[0] ?? '').replace(/^\//, ''),
+  );
+const data =
+  (path: string): Names =>
+  async ({ client }) =>
+    (await client.get<{ Spec: Named }[]>(path)).map((item) => item.Spec.Name);
+const stacks: Names = async ({ client }) => {
+  const found = await client.get<{ Spec: { Labels: Record<string, string> } }[]>('/services');
+  const names = found.map((item) => item.Spec.Labels['com.docker.stack.namespace']);
+  return [...new Set(names.filter((name) => name !== undefined))];
+};
+/** Services are found too by what works on any task. */
+const targets: Names = async (context) => [
+  ...(await containers(context)),
+  ...(await services(context).catch(() => [])),
+];
+
 /** Where names of objects come from, by command group. */
-const NAMES: Readonly<Record<string, (context: Context) => Promise<string[]>>> = {
+const NAMES: Readonly<Record<string, Names>> = {
   node: async ({ client }) =>
     (await client.get<{ Description: { Hostname: string } }[]>('/nodes')).map(
       (item) => item.Description.Hostname,
     ),
-  service: async ({ client }) =>
-    (await client.get<{ Spec: { Name: string } }[]>('/services')).map((item) => item.Spec.Name),
-  network: async ({ client }) =>
-    (await client.get<{ Name: string }[]>('/networks')).map((item) => item.Name),
-  image: async ({ client }) =>
-    (await client.get<{ RepoTags: string[] }[]>('/images/json')).flatMap((item) => item.RepoTags),
+  service: services,
+  stack: stacks,
+  why: services,
+  network: async ({ client }) => (await client.get<Named[]>('/networks')).map((item) => item.Name),
+  volume: async ({ client }) =>
+    ((await client.get<{ Volumes: Named[] | null }>('/volumes')).Volumes ?? []).map(
+      (item) => item.Name,
+    ),
+  secret: data('/secrets'),
+  config: data('/configs'),
+  ...Object.fromEntries(
+    ['image', 'run', 'create', 'push', 'rmi', 'save', 'tag', 'history'].map((name) => [
+      name,
+      images,
+    ]),
+  ),
+  ...Object.fromEntries(
+    [
+      ...['container', 'attach', 'start', 'stop', 'restart', 'kill', 'pause', 'unpause', 'wait'],
+      ...['rm', 'rename', 'port', 'export'],
+    ].map((name) => [name, containers]),
+  ),
+  ...Object.fromEntries(
+    ['exec', 'logs', 'cp', 'stats', 'top', 'diff', 'inspect'].map((name) => [name, targets]),
+  ),
 };
 
 async function candidates(
@@ -86,9 +136,14 @@ async function candidates(
   (await group.load())(root, run);
   let command = root.commands[0];
   for (const word of done.slice(1)) {
-    command = command.commands.find((item) => item.name() === word) ?? command;
+    command =
+      command.commands.find((item) => item.name() === word || item.aliases().includes(word)) ??
+      command;
   }
-  if (typed.startsWith('-')) return fits(command.options.map((option) => option.long ?? ''));
+  if (typed.startsWith('-'))
+    return fits(
+      command.options.filter((option) => !option.hidden).map((option) => option.long ?? ''),
+    );
   if (command.commands.length > 0) return fits(command.commands.map((item) => item.name()));
   if (command.registeredArguments.length === 0 || !Object.hasOwn(NAMES, group.name)) return [];
   try {

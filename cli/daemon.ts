@@ -16,6 +16,7 @@ export interface DaemonFlags {
   readonly maxConcurrentUploads: number;
   readonly group: string;
   readonly label?: string[];
+  readonly nodeGenericResource?: string[];
   readonly tls?: boolean;
   readonly tlsverify?: boolean;
   readonly tlscacert?: string;
@@ -58,6 +59,11 @@ export function registerDaemon(program: Command): void {
     .option('--registry-mirror <url>', 'asked before Docker Hub; may be repeated', collect)
     .option('--max-concurrent-downloads <count>', 'layers of a pull at once', whole, 3)
     .option('--max-concurrent-uploads <count>', 'layers of a push at once', whole, 5)
+    .option(
+      '--node-generic-resource <kind=value>',
+      'what this host offers besides, e.g. gpu=2 or gpu=UUID-1; may be repeated',
+      collect,
+    )
     .option('--label <key=value>', 'engine label of this host; may be repeated', collect)
     .action(async (given: DaemonFlags, command: Command) => {
       const isGiven = (flag: string): boolean =>
@@ -85,6 +91,7 @@ export function registerDaemon(program: Command): void {
         parallelDownloads: flags.maxConcurrentDownloads,
         parallelUploads: flags.maxConcurrentUploads,
         labels: flags.label ?? [],
+        genericResources: flags.nodeGenericResource ?? [],
       });
     });
 }

@@ -98,6 +98,14 @@ function unknownHelped(program: Command, argv: readonly string[]): string[] | un
   return undefined;
 }
 
+/** 'help service update' is 'service update --help'; the parser knows one word after help only. */
+function helpFirst(argv: readonly string[]): readonly string[] {
+  const at = argv.indexOf('help');
+  const isFirst = at >= 0 && argv.slice(0, at).every((arg) => arg.startsWith('-'));
+  if (!isFirst || argv.length < at + 3) return argv;
+  return [...argv.slice(0, at), ...argv.slice(at + 1), '--help'];
+}
+
 function createProgram(): Command {
   const program = createCommand('tsswarm').description(ABOUT);
   program.version(`tsswarm ${VERSION}`, '-v, --version', 'show the version of the command');
@@ -106,7 +114,8 @@ function createProgram(): Command {
   return program;
 }
 
-async function main(argv: readonly string[]): Promise<number> {
+async function main(given: readonly string[]): Promise<number> {
+  const argv = helpFirst(given);
   const program = createProgram();
   const interrupted = new AbortController();
   const out = terminal(process.stdout);
@@ -122,7 +131,7 @@ async function main(argv: readonly string[]): Promise<number> {
     for (const name of ['SIGINT', 'SIGTERM'] as const) {
       process.once(name, () => interrupted.abort());
     }
-    const client = new ApiClient(address());
+    const client = new ApiClient(address(), process.env);
     const clock = new SystemClock();
     const context: Context = { client, clock, out, err, signal: interrupted.signal, exitCode: 0 };
     await act(context);

@@ -39,4 +39,6 @@ export interface DaemonOptions {
   readonly parallelUploads: number;
   /** 'key=value', told to the managers as engine labels. */
   readonly labels: readonly string[];
+  /** 'gpu=2', 'gpu=UUID-1': what the host offers besides. */
+  readonly genericResources: readonly string[];
 }

@@ -17,6 +17,7 @@ import { VERSION } from '../base/version.ts';
 import { createApi } from './api/server.ts';
 import { addressText, apiAddresses } from './apiAddresses.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import { parseGenericResources } from './genericResources.ts';
 import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
 import { lockDataRoot } from './lock.ts';
@@ -37,6 +38,7 @@ function levelOf(text: string): LogLevel {
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = createLog(levelOf(options.logLevel));
   parseLabels(options.labels);
+  parseGenericResources(options.genericResources);
   const addresses = apiAddresses(options.hosts, options.tls);
   if (process.getuid?.() !== 0) {
     throw new SwarmError('forbidden', 'the daemon needs root: start it as root or through sudo');

@@ -32,6 +32,7 @@ import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { sayLeft } from './farewell.ts';
+import { parseGenericResources } from './genericResources.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
@@ -97,12 +98,15 @@ export class Node implements DaemonNode {
     this.#attachments = new SwarmAttachments({
       ...environment,
       swarm,
+      isMember: () => this.#identity.membership() !== undefined,
       isThere: (id) => (runtime.containers.get(id)?.state ?? 'exited') !== 'exited',
     });
     host.containers.useAttachable(this.#attachments);
     this.#attachments.start();
     host.containers.networks.useNames(
-      (networkId) => swarm()?.manager?.control.store.get('network', networkId)?.spec.name,
+      (networkId) =>
+        swarm()?.manager?.control.store.get('network', networkId)?.spec.name ??
+        this.#attachments.nameOf(networkId),
     );
     this.taskHosts = new NodeTaskHosts({
       containers: () => runtime.containers.list(),
@@ -317,6 +321,7 @@ export class Node implements DaemonNode {
       this.#description = describeHost({
         engineVersion: this.version,
         engineLabels: parseLabels(this.#options.labels),
+        genericResources: parseGenericResources(this.#options.genericResources),
       });
       this.#describedAtMs = nowMs;
     }

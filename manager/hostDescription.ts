@@ -7,6 +7,7 @@ import type { NodeDescription } from '../model/types.ts';
 
 const MAX_TEXT = 255;
 const MAX_LABELS = 64;
+const MAX_RESOURCES = 256;
 /** Control characters, which a terminal would obey. */
 const CONTROL = /\p{Cc}/u;
 
@@ -31,5 +32,13 @@ export function checkDescription(description: NodeDescription): NodeDescription 
     checkText(name, 'label');
     checkText(value, `label ${name}`);
   }
+  const { genericResources } = description;
+  if (genericResources.length > MAX_RESOURCES) {
+    throw new SwarmError(
+      'invalid',
+      `the host offers more than ${MAX_RESOURCES} resources: name fewer`,
+    );
+  }
+  for (const { kind, name } of genericResources) checkText(`${kind}=${name}`, 'generic resource');
   return description;
 }

@@ -30,7 +30,9 @@ export function checkDuration(what: string, ms: number): void {
   throw invalid(`invalid ${what} ${ms}ms: use a duration in whole milliseconds, 0 or more`);
 }
 
-/** Down to nanoseconds, as Docker's API has them; 104 days at most, where a number is still exact. */
+/**
+ * Down to nanoseconds, as Docker's API has them; 104 days at most, where a number is still exact.
+ */
 export function checkFineDuration(what: string, ms: number): void {
   const nanoseconds = Math.round(ms * 1e6);
   if (ms >= 0 && isWhole(nanoseconds)) return;

@@ -4,6 +4,7 @@
  * architectures under either of their names (amd64 = x86_64). A label that is absent is ''.
  */
 import { SwarmError } from '../base/errors.ts';
+import { type Block, blockAt, contains, parseAddress } from './address.ts';
 import type { Labels, Node, Placement } from './types.ts';
 
 export interface Constraint {
@@ -19,6 +20,7 @@ const FIELDS: ReadonlyMap<string, (node: Node) => string> = new Map([
   ['node.id', (node: Node) => node.id],
   ['node.hostname', (node: Node) => node.description.hostname],
   ['node.role', (node: Node) => node.role],
+  ['node.ip', (node: Node) => node.address],
   ['node.platform.os', (node: Node) => node.description.os],
   ['node.platform.arch', (node: Node) => node.description.architecture],
 ]);
@@ -34,12 +36,18 @@ export function parseConstraint(text: string): Constraint {
   if (match !== null) {
     const [, written, operator, value] = match;
     const key = normalKey(written);
+    if (key === 'node.ip' && blockOf(value) === undefined) {
+      throw new SwarmError(
+        'invalid',
+        `invalid constraint "${text}": write an address or a block, like 192.0.2.7 or 192.0.2.0/24`,
+      );
+    }
     if (key !== undefined) return { key, equal: operator === '==', value };
   }
   throw new SwarmError(
     'invalid',
-    `invalid constraint "${text}": use node.id, node.hostname, node.role, node.platform.os, ` +
-      'node.platform.arch, node.labels.* or engine.labels.* with == or !=',
+    `invalid constraint "${text}": use node.id, node.hostname, node.ip, node.role, ` +
+      'node.platform.os, node.platform.arch, node.labels.* or engine.labels.* with == or !=',
   );
 }
 
@@ -53,6 +61,17 @@ function normalKey(written: string): string | undefined {
     }
   }
   return undefined;
+}
+
+/** '192.0.2.7' or '192.0.2.0/24'; bits right of the prefix do not matter, as Docker has it. */
+function blockOf(text: string): Block | undefined {
+  const [address, prefix, more] = text.split('/');
+  const value = parseAddress(address);
+  if (value === undefined || more !== undefined) return undefined;
+  if (prefix === undefined) return blockAt(value, 32);
+  return /^\d{1,2}$/.test(prefix) && Number(prefix) <= 32
+    ? blockAt(value, Number(prefix))
+    : undefined;
 }
 
 /** The value a node has for 'node.labels.zone' and the like; '' when it has none. */
@@ -70,6 +89,11 @@ function label(labels: Labels, name: string): string {
 }
 
 export function meetsConstraint(constraint: Constraint, node: Node): boolean {
+  if (constraint.key === 'node.ip') {
+    const [block, address] = [blockOf(constraint.value), parseAddress(node.address)];
+    const isInside = block !== undefined && address !== undefined && contains(block, address);
+    return isInside === constraint.equal;
+  }
   const have = comparable(constraint.key, nodeValue(constraint.key, node));
   return (have === comparable(constraint.key, constraint.value)) === constraint.equal;
 }

@@ -10,9 +10,10 @@ import { addCommand, type Command, collect } from '../command.ts';
 import { type Context, forEachName, parseFilters, type Run } from '../context.ts';
 import type { InspectFlags } from '../output/list.ts';
 import { confirmPrune, printReclaimed } from '../prune.ts';
+import { newBody } from './body.ts';
 import { type CopyFlags, copy } from './copy.ts';
 import { type ExecFlags, exec } from './exec.ts';
-import { addCreateFlags } from './flags.ts';
+import { addCreateFlags, applyCreateFlags } from './flags.ts';
 import { registerList } from './list.ts';
 import { diff, inspect, type LogFlags, logs, port, type StatsFlags, stats, top } from './look.ts';
 import { attach, create, pathOf, type RunFlags, run as runIt, start, waitFor } from './run.ts';
@@ -228,6 +229,38 @@ const registerRename: Registrar = (parent, run) => {
   );
 };
 
+/** Flags of create that a container can be changed by. */
+const CHANGEABLE = [
+  ...['cpu-period', 'cpu-quota', 'cpu-shares', 'cpus', 'cpuset-cpus', 'cpuset-mems', 'memory'],
+  ...['memory-reservation', 'memory-swap', 'pids-limit', 'restart'],
+];
+
+const registerUpdate: Registrar = (parent, run) => {
+  const command = addCommand(
+    parent,
+    'update <container...>',
+    'change limits and restart policy of containers',
+  );
+  addCreateFlags(command, CHANGEABLE);
+  command.action((names: string[], flags: Readonly<Record<string, unknown>>) =>
+    run(async (context) => {
+      const body = newBody('', []);
+      applyCreateFlags(body, flags);
+      if (Object.keys(body.HostConfig).length === 0) {
+        throw new SwarmError('invalid', 'nothing to change was named: see "tsswarm update --help"');
+      }
+      await forEachName(context, names, async (name) => {
+        const { Warnings } = await context.client.post<{ Warnings?: string[] | null }>(
+          `${pathOf(name)}/update`,
+          body.HostConfig,
+        );
+        for (const warning of Warnings ?? []) context.err.write(`warning: ${warning}\n`);
+        context.out.write(`${name}\n`);
+      });
+    }),
+  );
+};
+
 const registerPort: Registrar = (parent, run) => {
   addCommand(parent, 'port <container> [port]', 'where its ports are published').action(
     (name: string, wanted: string | undefined) => run((context) => port(context, name, wanted)),
@@ -296,6 +329,7 @@ export const BOTH: Readonly<Record<string, Registrar>> = {
   port: registerPort,
   diff: registerDiff,
   export: registerExport,
+  update: registerUpdate,
 };
 
 export function registerContainer(program: Command, run: Run): void {

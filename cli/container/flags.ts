@@ -290,11 +290,15 @@ function optionKey(usage: string): string {
   return name.replace(/^no-/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
 }
 
-export function addCreateFlags(command: Command): void {
+/** All of them, or those with these long names. */
+export function addCreateFlags(command: Command, only?: readonly string[]): void {
   for (const item of CREATE_FLAGS) {
+    const name = /--([\w-]+)/.exec(item.usage)?.[1] ?? '';
+    if (only !== undefined && !only.includes(name)) continue;
     if (item.kind === 'list') command.option(item.usage, item.about, collect);
     else command.option(item.usage, item.about);
   }
+  if (only !== undefined) return;
   command.option('--env-file <file>', 'environment variables from a file (repeatable)', collect);
   command.option('--label-file <file>', 'labels from a file (repeatable)', collect);
   command.option('-i, --interactive', 'keep its standard input open');

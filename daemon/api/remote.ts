@@ -14,7 +14,7 @@ import { refuse } from './refuse.ts';
 const EXECS_MAX = 10_000;
 /** An answer to an exec's creation is an id and nothing else. */
 const EXEC_ANSWER_BYTES = 64 * 1024;
-const VERBS = 'json|top|stats|logs|archive|exec|attach|resize|changes';
+const VERBS = 'json|top|stats|logs|archive|exec|attach|resize|changes|wait|export';
 const CONTAINER = new RegExp(`^(/v\\d+\\.\\d+)?/containers/([^/]+)/(${VERBS}|attach/ws)$`);
 const EXEC = /^(?:\/v\d+\.\d+)?\/exec\/([^/]+)\/(?:start|resize|json)$/;
 const TASK = new RegExp(`^(/v\\d+\\.\\d+)?/tsswarm/tasks/([^/]+)/(${VERBS})$`);

@@ -74,7 +74,8 @@ async function findNetwork(context: AttachmentContext, name: string): Promise<st
   if (local !== undefined) return local.id;
   const attachable = await context.attachable?.find(name);
   if (attachable !== undefined) return attachable.id;
-  throw new SwarmError('not_found', `network ${name} not found`);
+  // Not 'not_found': Docker's client would take it for the image, and pull that.
+  throw new SwarmError('invalid', `network ${name} not found`);
 }
 
 export function checkWish(network: LocalNetwork | undefined, wish: EndpointSpec): void {

@@ -6,7 +6,6 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import type { InteractiveContainer } from '../../runtime/container/types.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { isShared, namespaceOf, networksOf, shareNetwork } from './attachment.ts';
@@ -44,7 +43,7 @@ export class LocalContainers {
   readonly #standalone = new Map<string, StandaloneContainer>();
   readonly #names = new Map<string, string>();
   readonly #holds = new Map<string, () => void>();
-  readonly #tasks = new WeakMap<InteractiveContainer, TaskContainer>();
+  readonly #tasks = new WeakMap<Container, TaskContainer>();
 
   readonly #swarm: { networks: AttachableNetworks | undefined } = { networks: undefined };
 
@@ -162,7 +161,7 @@ export class LocalContainers {
     return all.filter((each) => each !== undefined).toReversed();
   }
 
-  #managed(container: InteractiveContainer): Managed | undefined {
+  #managed(container: Container): Managed | undefined {
     const { id, standalone } = container.config;
     // One that is being made or removed at this moment is not shown.
     if (standalone === true) return this.#standalone.get(id);
@@ -337,8 +336,8 @@ export class LocalContainers {
     await connectContainer(this.#context, this.#own(key), network, wish);
   }
 
-  async disconnect(key: string, network: LocalNetwork, force: boolean): Promise<void> {
-    await disconnectContainer(this.#context, this.#own(key), network, force);
+  async disconnect(key: string, network: LocalNetwork): Promise<void> {
+    await disconnectContainer(this.#context, this.#own(key), network);
   }
 
   #own(key: string): StandaloneContainer {

@@ -65,6 +65,7 @@ const ANONYMOUS: MountRequest = {
   driverOptions: {},
   tmpfsSizeBytes: 0,
   tmpfsMode: 0,
+  tmpfsExecutable: false,
 };
 
 function hold(context: MountContext, containerId: string, point: MountPoint): void {
@@ -90,6 +91,7 @@ async function resolve(
         propagation: '',
         ...(request.tmpfsSizeBytes > 0 ? { sizeBytes: request.tmpfsSizeBytes } : {}),
         ...(request.tmpfsMode > 0 ? { tmpfsMode: request.tmpfsMode } : {}),
+        ...(request.tmpfsExecutable ? { executable: true } : {}),
       };
     case 'volume':
       return resolveVolume(context, input, request);
@@ -214,6 +216,7 @@ export function containerMounts(points: readonly MountPoint[]): readonly Contain
         readOnly,
         ...(point.sizeBytes === undefined ? {} : { sizeBytes: point.sizeBytes }),
         ...(point.tmpfsMode === undefined ? {} : { mode: point.tmpfsMode }),
+        ...(point.executable === true ? { executable: true } : {}),
       };
     }
     const propagation = point.propagation as ContainerMount['propagation'] | '';

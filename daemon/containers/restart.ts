@@ -3,7 +3,8 @@
  * Pure: the timer and the container are the caller's.
  */
 import { SECOND_MS } from '../../base/duration.ts';
-import type { RestartPolicy } from './types.ts';
+import type { ExitRecord } from '../../runtime/container/types.ts';
+import type { ContainerRecord, RestartPolicy } from './types.ts';
 
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 60 * SECOND_MS;
@@ -19,6 +20,16 @@ export interface Ended {
   readonly restartCount: number;
   /** Of the last restart; 0 = none yet. */
   readonly lastDelayMs: number;
+}
+
+export function endedAs(exit: ExitRecord, record: ContainerRecord, lastDelayMs: number): Ended {
+  return {
+    exitCode: exit.exitCode,
+    ranMs: exit.startedAtMs === 0 ? 0 : exit.finishedAtMs - exit.startedAtMs,
+    stoppedByUser: record.stoppedByUser,
+    restartCount: record.restartCount,
+    lastDelayMs,
+  };
 }
 
 /** The delay before the restart; undefined when it stays as it is. */

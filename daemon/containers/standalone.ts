@@ -28,7 +28,7 @@ import { attachContainer, detachContainer, forgetFiles, viewNetworks } from './a
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
-import { restartDelay, startsWithDaemon } from './restart.ts';
+import { endedAs, restartDelay, startsWithDaemon } from './restart.ts';
 import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
 import type {
   ContainerRecord,
@@ -124,8 +124,7 @@ export class StandaloneContainer implements Managed {
   async adopt(): Promise<void> {
     if (this.container.state === 'running') {
       this.#watch();
-      const sinceStartMs = this.#context.clock.wallMs() - this.container.startedAtMs;
-      this.#watchHealth(this.#record.health, sinceStartMs);
+      if (!this.container.paused) this.#watchHealthAgain();
       return;
     }
     const { exit } = this.container;
@@ -133,7 +132,9 @@ export class StandaloneContainer implements Managed {
     await this.#work.run(() => detachContainer(this.#context, this.#record));
     if (this.#record.spec.autoRemove) {
       await this.remove({ force: true, volumes: true });
-    } else if (startsWithDaemon(this.#record.spec.restart, this.#endedAs(exit))) {
+    } else if (
+      startsWithDaemon(this.#record.spec.restart, endedAs(exit, this.#record, this.#lastDelayMs))
+    ) {
       await this.#work.run(() => this.#launch());
     }
   }
@@ -211,7 +212,7 @@ export class StandaloneContainer implements Managed {
     const status = { exitCode: errorExitCode, error: messageOf(error) };
     this.#waiters.tell('next-exit', status);
     this.#waiters.tell('not-running', status);
-    if (this.#record.spec.autoRemove) void this.#removeLater();
+    void this.#removeLater();
   }
 
   #watch(): void {
@@ -225,6 +226,11 @@ export class StandaloneContainer implements Managed {
         });
       },
     );
+  }
+
+  #watchHealthAgain(): void {
+    const sinceStartMs = this.#context.clock.wallMs() - this.container.startedAtMs;
+    this.#watchHealth(this.#record.health, sinceStartMs);
   }
 
   #watchHealth(known?: Health, sinceStartMs = 0): void {
@@ -242,16 +248,6 @@ export class StandaloneContainer implements Managed {
     this.#monitor.start(known, sinceStartMs);
   }
 
-  #endedAs(exit: ExitRecord) {
-    return {
-      exitCode: exit.exitCode,
-      ranMs: exit.startedAtMs === 0 ? 0 : exit.finishedAtMs - exit.startedAtMs,
-      stoppedByUser: this.#record.stoppedByUser,
-      restartCount: this.#record.restartCount,
-      lastDelayMs: this.#lastDelayMs,
-    };
-  }
-
   async #ended(exit: ExitRecord): Promise<void> {
     if (this.#isClosed || this.#isAwaited) return;
     this.#isAwaited = true;
@@ -262,11 +258,12 @@ export class StandaloneContainer implements Managed {
     this.emit('die', { exitCode: String(exit.exitCode), execDuration: String(ranS) });
     const delayMs = this.#isRemoving
       ? undefined
-      : restartDelay(this.#record.spec.restart, this.#endedAs(exit));
+      : restartDelay(this.#record.spec.restart, endedAs(exit, this.#record, this.#lastDelayMs));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
+    // Docker tells both, restart or not.
     this.#waiters.tell('next-exit', status);
-    if (delayMs === undefined) this.#waiters.tell('not-running', status);
+    this.#waiters.tell('not-running', status);
     try {
       await released;
     } catch (error) {
@@ -275,7 +272,7 @@ export class StandaloneContainer implements Managed {
         error: messageOf(error),
       });
     }
-    if (delayMs === undefined && this.#record.spec.autoRemove) await this.#removeLater();
+    if (delayMs === undefined) await this.#removeLater();
   }
 
   /** What only a running container holds. */
@@ -363,6 +360,7 @@ export class StandaloneContainer implements Managed {
     if (container.paused && number === SIGKILL) await container.resume();
     await container.kill(signal);
     this.emit('kill', { signal: String(number) });
+    if (number === SIGKILL) await container.wait().then(() => this.#settled()); // as Docker
   }
 
   /** Signals by which a user means it to stay down. */
@@ -376,6 +374,8 @@ export class StandaloneContainer implements Managed {
       throw new SwarmError('conflict', `container ${this.id} is already paused`);
     }
     await this.container.pause();
+    // No probe runs in it now, and that is no sign of bad health.
+    this.#monitor?.stop();
     this.emit('pause');
   }
 
@@ -384,6 +384,7 @@ export class StandaloneContainer implements Managed {
       throw new SwarmError('conflict', `Container ${this.id} is not paused`);
     }
     await this.container.resume();
+    this.#watchHealthAgain();
     this.emit('unpause');
   }
 
@@ -416,7 +417,9 @@ export class StandaloneContainer implements Managed {
     this.emit('update');
   }
 
+  /** What was made to go with its end goes. */
   async #removeLater(): Promise<void> {
+    if (!this.#record.spec.autoRemove || this.#isRemoving) return;
     try {
       await this.remove({ force: true, volumes: true });
     } catch (error) {

@@ -36,6 +36,7 @@ export interface MountRequest {
   /** tmpfs; 0 = default. */
   readonly tmpfsSizeBytes: number;
   readonly tmpfsMode: number;
+  readonly tmpfsExecutable: boolean;
 }
 
 export interface PortRequest {
@@ -141,6 +142,7 @@ export interface MountPoint {
   /** tmpfs. */
   readonly sizeBytes?: number;
   readonly tmpfsMode?: number;
+  readonly executable?: boolean;
 }
 
 export interface PublishedPortView {

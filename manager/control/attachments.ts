@@ -86,9 +86,13 @@ export class Attachments {
   async attach(nodeId: string, request: AttachmentRequest): Promise<Task> {
     const { store, clock } = this.#options;
     const network = this.#attachable(request.networkId);
+    const untilMs = clock.nowMs() + ALLOCATION_WAIT_MS;
+    // Taken off and put on again (a restart): the same address is free once the host has let go.
+    while (this.#isLeaving(nodeId, request.containerId, network.id) && clock.nowMs() < untilMs) {
+      await clock.sleep(ALLOCATION_POLL_MS);
+    }
     const found = this.#find(nodeId, request.containerId, network.id);
     const id = found?.id ?? (await this.#make(nodeId, network, request));
-    const untilMs = clock.nowMs() + ALLOCATION_WAIT_MS;
     for (;;) {
       const task = store.get('task', id);
       if (task === undefined) throw new SwarmError('cancelled', 'the attachment was taken back');
@@ -114,23 +118,31 @@ export class Attachments {
   }
 
   #find(nodeId: string, containerId: string, networkId: string): Task | undefined {
-    for (const task of this.#own(nodeId)) {
-      if (task.status.containerId !== containerId) continue;
-      if (task.networks.some((each) => each.networkId === networkId)) return task;
-    }
-    return undefined;
+    const places = this.#places(nodeId, containerId, networkId);
+    return places.find(({ desiredState }) => isWantedState(desiredState));
   }
 
-  *#own(nodeId: string): Generator<Task> {
-    for (const task of this.#options.store.tasksOfNode(nodeId)) {
-      if (task.serviceId !== '' || isTerminal(task.status.state)) continue;
-      if (isWantedState(task.desiredState)) yield task;
-    }
+  #isLeaving(nodeId: string, containerId: string, networkId: string): boolean {
+    const places = this.#places(nodeId, containerId, networkId);
+    return places.some(({ desiredState }) => !isWantedState(desiredState));
+  }
+
+  #places(nodeId: string, containerId: string, networkId: string): readonly Task[] {
+    return this.#own(nodeId).filter(
+      ({ status, networks }) =>
+        status.containerId === containerId && networks.some((each) => each.networkId === networkId),
+    );
+  }
+
+  /** Of the host, that have not ended. */
+  #own(nodeId: string): readonly Task[] {
+    const tasks = [...this.#options.store.tasksOfNode(nodeId)];
+    return tasks.filter(({ serviceId, status }) => serviceId === '' && !isTerminal(status.state));
   }
 
   async #make(nodeId: string, network: Network, request: AttachmentRequest): Promise<string> {
     const { ids, clock, proposer } = this.#options;
-    if ([...this.#own(nodeId)].length >= ATTACHMENTS_MAX) {
+    if (this.#own(nodeId).length >= ATTACHMENTS_MAX) {
       throw new SwarmError('exhausted', `a host may have ${ATTACHMENTS_MAX} attachments`);
     }
     const nowMs = Math.floor(clock.wallMs());

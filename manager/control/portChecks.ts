@@ -8,7 +8,9 @@ import { contains, parseAddress, parseBlock } from '../../model/address.ts';
 import type { PortConfig, ServiceSpec } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 
-/** `serviceId`: the service itself, '' for a new one. Networks by id. SwarmError conflict, invalid. */
+/**
+ * `serviceId`: the service itself, '' for a new one. Networks by id. SwarmError conflict, invalid.
+ */
 export function checkCanHave(view: View, serviceId: string, spec: ServiceSpec): void {
   for (const port of spec.ports) checkPort(view, serviceId, port);
   for (const { target, addresses } of spec.task.networks) {

@@ -38,6 +38,7 @@ import {
   validateNodeSpec,
   validateServiceSpec,
 } from '../../model/validate.ts';
+import { NetworkAllocator } from '../allocator/networks.ts';
 import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
@@ -220,6 +221,9 @@ export class Writes {
       error: '',
     };
     this.#checkSubnet6(object);
+    // What the allocator would say a moment later, while there is somebody to hear it.
+    const { error } = new NetworkAllocator(this.#options.store).allocate(object);
+    if (error !== '') throw new SwarmError('conflict', error);
     return this.#put({ kind: 'create', table: 'network', object });
   }
 

@@ -17,7 +17,7 @@ import { compare, type Delta, type Place, ServiceBalance } from './balance.ts';
 export const HOLD_MS = 10 * MINUTE_MS;
 /** A node that has just come takes nothing: it may go again. */
 export const SETTLE_MS = 10 * SECOND_MS;
-/** Services that are not at rest are looked at again after this. */
+/** Services that may not be moved now, or are not at rest, are looked at again after this. */
 const REST_RECHECK_MS = 10 * SECOND_MS;
 /** Emptiest targets and fullest sources that are compared with each other for one move. */
 const CANDIDATES = 16;
@@ -118,10 +118,9 @@ class Planner {
       const standsIn = standInOf(this.#view, task);
       if (left !== undefined && standsIn?.nodeId === left.info.node.id) left.tasks -= 1;
     }
-    if (!mayMove(service)) return;
     const isOld = (task: Task): boolean => task.createdAtMs < this.#newestCutoffMs;
     const movable = survey.movable.filter(isOld);
-    if (!survey.isAtRest) {
+    if (!survey.isAtRest || !mayMove(service)) {
       if (survey.current.some(isOld)) this.#again(this.#nowMs + REST_RECHECK_MS);
       return;
     }

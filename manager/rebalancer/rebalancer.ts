@@ -27,7 +27,8 @@ const RECHECK_MS = SECOND_MS / 4;
 
 export class Rebalancer implements Loop {
   readonly name = 'rebalancer';
-  readonly tables: readonly TableName[] = ['node', 'service', 'cluster'];
+  /** Not services: what is new was placed knowing all hosts; the rest is looked at now and then. */
+  readonly tables: readonly TableName[] = ['node', 'cluster'];
   readonly #ids: Ids;
 
   constructor(ids: Ids) {

@@ -2,7 +2,7 @@
  * A tar stream unpacked into a directory of a container, for `cp` into it. Names are resolved below
  * the container's root, so links in it lead where they lead for its own programs; what an archive
  * names outside of the directory is refused. Existing directories are kept and filled, everything
- * else is replaced. Asynchronous in every step; extended attributes are left out.
+ * else is replaced. Asynchronous in every step but for the few that Node does not have.
  */
 import { constants, type Stats } from 'node:fs';
 import { chmod, lchown, link, lstat, lutimes, mkdir, open, symlink } from 'node:fs/promises';
@@ -10,6 +10,7 @@ import { posix } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import { readTar, type TarEntry, type TarHeader } from '../image/tar.ts';
 import { makeNode } from '../sys/libc.ts';
+import { writeAttributes } from './attributes.ts';
 import { cleanPath, type Directory, type InsideRoot, removeTree } from './insideRoot.ts';
 
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
@@ -125,6 +126,7 @@ async function make(
         for await (const chunk of entry.body) await file.writeFile(chunk);
         await file.chown(owner.uid, owner.gid);
         await file.chmod(header.mode);
+        writeAttributes(path, header.xattrs);
         await file.utimes(header.mtimeMs / 1000, header.mtimeMs / 1000);
       } finally {
         await file.close();
@@ -167,7 +169,8 @@ async function adorn(
       await file.close();
     }
   }
-  if (header.type !== 'directory') {
+  if (header.type === 'directory') writeAttributes(path, header.xattrs);
+  else {
     await lutimes(path, header.mtimeMs / 1000, header.mtimeMs / 1000);
   }
 }

@@ -1,13 +1,14 @@
 /**
  * Files of a container as a tar stream, for `cp` out of it and `export`. Walks one directory at a
  * time, every step asynchronous, so that nothing else waits; memory is bounded by the depth of the
- * tree. Extended attributes and sockets are left out.
+ * tree. Sockets are left out.
  */
 import { constants, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { TarInput } from '../image/tar.ts';
+import { readAttributes } from './attributes.ts';
 import { cleanPath, type Directory, type InsideRoot } from './insideRoot.ts';
 import type { FileStat } from './types.ts';
 
@@ -80,6 +81,7 @@ class Walk {
       uid: stat.uid,
       gid: stat.gid,
       mtimeMs: stat.mtimeMs,
+      xattrs: readAttributes(parent.child(name)),
     };
     const isCovered = path !== '/' && this.#covered.has(path);
     if (stat.isDirectory()) {

@@ -8,7 +8,7 @@ import { hasCode, SwarmError } from '../../base/errors.ts';
 import { Attachments } from './attachments.ts';
 import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
-import { startExec } from './exec.ts';
+import { isPaused, startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
 import { writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
@@ -192,12 +192,7 @@ export class ManagedContainer implements Container {
   async exec(config: ExecConfig): Promise<Exec> {
     const spec = buildExecSpec(this.config, config);
     this.#life.running();
-    if (this.paused) {
-      throw new SwarmError(
-        'conflict',
-        `container ${this.#life.shortId} is paused, unpause it before exec`,
-      );
-    }
+    if (this.paused) throw isPaused(this.#life.shortId);
     const { execDir } = this.#paths;
     const { clock } = this.#context;
     return await startExec({ execDir, clock, shortId: this.#life.shortId }, spec, config);

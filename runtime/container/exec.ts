@@ -77,12 +77,19 @@ export async function startExec(
     return new RunningExec(pid, pipes.streams, client, over);
   } catch (error) {
     pipes.streams.close();
+    if (hasCode(error, 'conflict')) throw isPaused(place.shortId, error);
     if (!hasCode(error, 'not_found')) throw error;
     throw new SwarmError('conflict', `container ${place.shortId} is not running`, { cause: error });
   } finally {
     close(specFd);
     pipes.handOver();
   }
+}
+
+export function isPaused(shortId: string, cause?: unknown): SwarmError {
+  return new SwarmError('conflict', `container ${shortId} is paused, unpause it before exec`, {
+    cause,
+  });
 }
 
 /** It hangs, e.g. in a file system that does not answer. */

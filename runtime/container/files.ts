@@ -7,7 +7,7 @@ import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
 import { decodeExitRecord, encodeExitRecord } from './exitRecord.ts';
-import type { ContainerPaths } from './paths.ts';
+import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
 
 const EXIT_FILE = 'exit';
@@ -75,6 +75,11 @@ export async function inspectExecDir(execDir: string): Promise<'absent' | 'creat
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'absent';
     throw error;
   }
+}
+
+/** Whether a shim ever opened its log; only a container without one leaves no trace in it. */
+export async function everRan(dataDir: string): Promise<boolean> {
+  return (await readdir(join(dataDir, LOG_DIR))).length > 0;
 }
 
 /** Removes a run-time directory, though a shim that is just ending may still write into it. */

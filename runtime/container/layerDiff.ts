@@ -6,7 +6,7 @@
 import type { Stats } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { define } from '../sys/libc.ts';
+import { attributeLetter } from './attributes.ts';
 import type { FileChange } from './types.ts';
 
 const OPAQUE = 'trusted.overlay.opaque';
@@ -24,14 +24,8 @@ const MOUNT_POINTS = new Set([
   '/sys',
 ]);
 
-const lgetxattr = define<(path: string, name: string, value: Uint8Array, size: number) => number>(
-  '',
-  'long lgetxattr(const char *path, const char *name, void *value, size_t size)',
-);
-
 function isOpaque(path: string): boolean {
-  const value = Buffer.alloc(1);
-  return Number(lgetxattr(path, OPAQUE, value, 1)) === 1 && value.toString() === 'y';
+  return attributeLetter(path, OPAQUE) === 'y';
 }
 
 function isWhiteout(stat: Stats): boolean {

@@ -21,6 +21,7 @@ import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
 import {
   clearRun,
+  everRan,
   findRecord,
   inspectExecDir,
   keepRecord,
@@ -334,7 +335,10 @@ export class ContainerLife {
       return;
     }
     const found = await inspectExecDir(this.#paths.execDir);
-    if (found === 'absent') {
+    const hasLog = this.config.log.driver !== 'none';
+    if (found === 'absent' && hasLog && !(await everRan(this.#paths.dataDir))) {
+      clearRun(this.#paths);
+    } else if (found === 'absent') {
       await this.#destroyGroups();
       this.#finish(lostRecord('host rebooted', 0, this.#context.clock.wallMs()));
     } else if (found === 'started') {

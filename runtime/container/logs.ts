@@ -214,9 +214,15 @@ export async function* readLogs(
     const count = Math.max(0, query.tail ?? 0);
     const start =
       query.tail === undefined ? undefined : await findTail(dir, source.format, count, accept);
+    // What a busy writer adds while the end is looked for is no part of it.
+    let left = query.tail === undefined || waker !== undefined ? Infinity : count;
+    if (left === 0) return;
     for await (const record of readFrom(dir, start, source, waker, query.signal)) {
       if (query.untilNs !== undefined && record.timeNs > query.untilNs) return;
-      if (accept(record)) yield record;
+      if (!accept(record)) continue;
+      yield record;
+      left -= 1;
+      if (left === 0) return;
     }
   } finally {
     waker?.stop();

@@ -132,7 +132,8 @@ function addMount(writer: SpecWriter, mount: ContainerMount): void {
   const options = ['source=tmpfs'];
   if (mount.sizeBytes !== undefined) options.push(`size=${mount.sizeBytes}`);
   options.push(`mode=${(mount.mode ?? 0o1777).toString(8)}`);
-  const attributes = ATTR.noSuid | ATTR.noDev | ATTR.noExec | readOnly;
+  const noExec = mount.executable === true ? 0 : ATTR.noExec;
+  const attributes = ATTR.noSuid | ATTR.noDev | noExec | readOnly;
   writer.add(TAG.mount, 0, attributes, mount.target, 'tmpfs', ...options);
 }
 

@@ -17,6 +17,8 @@ export interface ContainerMount {
   readonly sizeBytes?: number;
   /** tmpfs only, e.g. 0o1777. */
   readonly mode?: number;
+  /** tmpfs only: programs in it may be run. */
+  readonly executable?: boolean;
   /** bind only; default 'rprivate'. */
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */
@@ -348,9 +350,6 @@ export interface Container {
   /** Kills if needed, then removes cgroups, writable layer, logs and state. Idempotent. */
   remove(): Promise<void>;
 }
-
-/** The same; the name that some of its users still have. */
-export type InteractiveContainer = Container;
 
 export interface ContainerTable {
   /** Writes the configuration and prepares directories; nothing runs yet. */

@@ -15,7 +15,7 @@ const ZSTD_MAGIC = 0xfd2fb528;
 const ZSTD_SKIPPABLE_MAGIC = 0x184d2a50; // to ...5f
 export const MAGIC_BYTES = 4;
 /** Given out at a time: with less the way between threads costs more than the inflating. */
-const GUNZIP_BYTES = 256 * 1024;
+const GUNZIP_BYTES = 1024 * 1024;
 /** Fed to fzstd at a time: a block of 4 bytes may grow to 128 KiB, so at most 16 MiB at once. */
 const ZSTD_SLICE_BYTES = 512;
 /**

@@ -1,10 +1,9 @@
 /**
- * The heavy work of images (decompressing, hashing archives, unpacking layers) in a worker thread,
- * so that the daemon's loop never waits for it. A thread for each processor up to a few, started
- * when needed and ended after a while of idleness; each unpacks one layer at a time. This is the
- * main thread's side; thread.ts is the other. It decides nothing about images.
+ * The heavy work of images (decompressing, hashing archives, unpacking layers) in worker threads,
+ * so that the daemon's loop never waits for it. A few, started when needed and ended after a while
+ * of idleness; each unpacks one layer at a time. This is the main thread's side; thread.ts is the
+ * other. It decides nothing about images.
  */
-import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { assert } from '../../base/assert.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
@@ -80,8 +79,10 @@ const MAX_CHUNK_BYTES = 1024 * 1024;
 const IDLE_MS = 5000;
 const MAX_WAITING = 1000;
 const THREAD_HEAP_MIB = 256;
-/** More would only wait for the disk. */
-const MAX_THREADS = 4;
+/** What is made for each piece of data is gone with it: a collection then has little to do. */
+const THREAD_YOUNG_MIB = 48;
+/** As many as layers come at once: on few processors they still use each other's waits. */
+const THREADS = 3;
 
 interface Pending {
   resolve(result: JobResult): void;
@@ -131,7 +132,10 @@ class Thread {
     const worker = new Worker(new URL('./thread.js', import.meta.url), {
       name: 'images',
       execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: THREAD_HEAP_MIB },
+      resourceLimits: {
+        maxOldGenerationSizeMb: THREAD_HEAP_MIB,
+        maxYoungGenerationSizeMb: THREAD_YOUNG_MIB,
+      },
     });
     worker.on('message', (report: Report) => this.#take(report));
     const lost = (why: string): void => {
@@ -195,8 +199,7 @@ export class Jobs {
   readonly #waiting: ((thread: Thread) => void)[] = [];
 
   constructor(clock: Clock) {
-    const count = Math.min(availableParallelism(), MAX_THREADS);
-    this.#threads = Array.from({ length: count }, () => new Thread(clock));
+    this.#threads = Array.from({ length: THREADS }, () => new Thread(clock));
     this.#free = [...this.#threads];
   }
 

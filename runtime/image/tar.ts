@@ -88,6 +88,9 @@ interface Extractor extends Sink, AsyncIterable<EntryStream> {
 }
 
 interface Packer extends Ending, AsyncIterable<Uint8Array> {
+  /** Not part of its interface: the place where PAX records can be written as bytes. */
+  _encodePax(header: { readonly pax?: RawHeader['pax'] }): void;
+  push(chunk: Uint8Array): boolean;
   entry(header: object, body: Uint8Array): Sink;
   entry(header: object, done?: (error?: Error | null) => void): Sink;
   finalize(): void;
@@ -281,6 +284,7 @@ export interface TarInput {
   readonly linkName?: string;
   readonly deviceMajor?: number;
   readonly deviceMinor?: number;
+  readonly xattrs?: ReadonlyMap<string, Uint8Array>;
   readonly body?: Uint8Array | { sizeBytes: number; chunks: AsyncIterable<Uint8Array> };
 }
 
@@ -289,6 +293,7 @@ export async function* writeTar(
   inputs: Iterable<TarInput> | AsyncIterable<TarInput>,
 ): AsyncGenerator<Uint8Array> {
   const writer = pack() as unknown as Packer;
+  writeRawXattrs(writer);
   let aheadBytes = 0;
   let wake = (): void => {};
   const feed = async (): Promise<void> => {
@@ -337,6 +342,7 @@ async function writeEntry(writer: Packer, input: TarInput): Promise<void> {
     linkname: input.linkName ?? '',
     devmajor: input.deviceMajor ?? 0,
     devminor: input.deviceMinor ?? 0,
+    ...paxOf(input.xattrs ?? new Map()),
   };
   if (!streamed) {
     if (type === 'file') writer.entry(header, Buffer.from(body));
@@ -354,4 +360,37 @@ async function writeEntry(writer: Packer, input: TarInput): Promise<void> {
   }
   sink.end();
   await done;
+}
+
+/** Attributes as PAX records: placeholders of the values' length, which are not text. */
+function paxOf(xattrs: ReadonlyMap<string, Uint8Array>): { readonly pax?: RawHeader['pax'] } {
+  if (xattrs.size === 0) return {};
+  const pax: NonNullable<RawHeader['pax']> = {};
+  for (const [name, value] of xattrs) pax[`${XATTR_KEY}${name}`] = 'x'.repeat(value.byteLength);
+  pax[RAW] = new Map(xattrs);
+  return { pax };
+}
+
+/** tar-stream writes PAX values as text; the bytes take the placeholders' places as it does. */
+function writeRawXattrs(writer: Packer): void {
+  const encode = writer._encodePax.bind(writer);
+  const push = writer.push.bind(writer);
+  writer._encodePax = (header) => {
+    const xattrs = header.pax?.[RAW] ?? new Map<string, Uint8Array>();
+    writer.push = (chunk) => {
+      const bytes = Buffer.from(chunk.buffer, chunk.byteOffset, chunk.byteLength);
+      for (const [name, value] of xattrs) {
+        const key = ` ${XATTR_KEY}${name}=`;
+        // The last one: names of files stand before, and may look like anything.
+        const at = bytes.lastIndexOf(key);
+        if (at >= 0) bytes.set(value, at + Buffer.byteLength(key));
+      }
+      return push(chunk);
+    };
+    try {
+      encode(header);
+    } finally {
+      writer.push = push;
+    }
+  };
 }

@@ -19,6 +19,8 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }
   containers: () => import('./containers.ts'),
   pull: () => import('./pull.ts'),
   overlay: () => import('./overlay.ts'),
+  scheduler: () => import('./scheduler.ts'),
+  update: () => import('./update.ts'),
   calm: () => import('./calm.ts'),
 };
 

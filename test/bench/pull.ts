@@ -48,9 +48,9 @@ export async function benchmark(): Promise<Figure[]> {
       const late: number[] = [];
       for (let run = 0; run < RUNS; run += 1) {
         for (const [at, socket] of sockets.entries()) {
-          const stop = at === 0 ? watchLateness(socket, late) : undefined;
+          const stop = watchLateness(socket, at === 0 ? late : []);
           taken[at].push(await pullOnce(socket));
-          await stop?.();
+          await stop();
         }
       }
       return figures(taken, late);

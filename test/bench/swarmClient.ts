@@ -30,14 +30,24 @@ export function call<T>(
   body?: unknown,
   timeoutMs = 30_000,
 ): Promise<T> {
-  const socketPath = socketOf(host);
+  return callAt(socketOf(host), method, `${API}${path}`, body, timeoutMs);
+}
+
+/** The same at any daemon's socket; `path` with the version. */
+export function callAt<T>(
+  socketPath: string,
+  method: string,
+  path: string,
+  body?: unknown,
+  timeoutMs = 30_000,
+): Promise<T> {
   return new Promise((resolve, reject) => {
     const asked = request(
       {
         socketPath,
         agent: agentOf(socketPath),
         method,
-        path: `${API}${path}`,
+        path,
         timeout: timeoutMs,
         headers: { 'content-type': 'application/json' },
       },

@@ -1,6 +1,6 @@
 /**
- * What the docker client on this machine can be told: its commands of the groups that docs/compat.md
- * is about, with their flags, read from its own help. Nothing is listed by hand.
+ * What the docker client on this machine can be told: its commands of the groups that
+ * docs/compat.md is about, with their flags, read from its own help. Nothing is listed by hand.
  */
 import { outcome } from '../support/lab.ts';
 
@@ -29,5 +29,5 @@ export async function readCommands(): Promise<Map<string, string[]>> {
 
 function flagsOf(text: string): string[] {
   const flags = [...text.matchAll(/^ +(?:-[a-zA-Z], )?--([a-z][a-z0-9-]*)/gm)];
-  return flags.map((match) => match[1]).sort();
+  return [...new Set(flags.map((match) => match[1]))].sort();
 }

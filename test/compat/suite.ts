@@ -1,7 +1,7 @@
 /**
- * The table behind docs/compat.md: for every command and flag of the docker client one line, said by
- * a case that ran (works), or by a sentence (differs, not). What nobody speaks of fails the test, so
- * the table is whole; a case that fails fails the test, so it is true.
+ * The table behind docs/compat.md: for every command and flag of the docker client one line, said
+ * by a case that ran (works), or by a sentence (differs, not). What nobody speaks of fails the
+ * test, so the table is whole; a case that fails fails the test, so it is true.
  */
 import { GROUPS } from './commands.ts';
 

@@ -1,6 +1,7 @@
 /**
  * Where compatibility cases run: a lab of two hosts with an image of BusyBox, and the ways to look
- * at what is true there: containers' processes and their namespaces, cgroups, answers on the network.
+ * at what is true there: containers' processes and their namespaces, cgroups, answers on the
+ * network.
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -64,7 +65,9 @@ export function field(host: string, name: string, format: string): Promise<strin
   return docker(host, 'inspect', '--format', format, name);
 }
 
-/** The pid, on this machine, of a container's first process: what the kernel says is asked of it. */
+/**
+ * The pid, on this machine, of a container's first process: what the kernel says is asked of it.
+ */
 export async function pidOf(host: string, container: string): Promise<number> {
   const pid = Number(await field(host, container, '{{.State.Pid}}'));
   assert.ok(pid > 0, `${container} has no process`);

@@ -1,7 +1,7 @@
 /**
  * A client outside that keeps connections open and opens new ones all the time, while the service
- * behind the port is scaled, rolled, rolled back and drained, a host is lost and daemons restart. No
- * connection may fail but those to tasks that really ended.
+ * behind the port is scaled, rolled, rolled back and drained, a host is lost and daemons restart.
+ * No connection may fail but those to tasks that really ended.
  */
 import assert from 'node:assert/strict';
 import { type ChildProcess, spawn } from 'node:child_process';

@@ -78,7 +78,9 @@ test('docker run gives output and exit code, and 125, 126, 127, 137 where Docker
   assert.equal((await run('--entrypoint', '/nosuch', PROBE)).code, 127);
   assert.equal((await run('--entrypoint', 'nosuch', PROBE)).code, 127);
   assert.equal((await run('--entrypoint', '/bin/plain', PROBE)).code, 126);
-  assert.equal((await run('--network', 'nosuch', PROBE)).code, 125);
+  const lost = await host.tryDocker('run', '--rm', '--network', 'nosuch', PROBE);
+  assert.equal(lost.code, 125);
+  assert.match(lost.stderr, /network nosuch not found/);
   const greedy = ['--name', 'greedy', '-m', '16m', '--memory-swap', '16m'];
   const killed = await host.tryDocker('run', ...greedy, PROBE, 'allocate', '64');
   assert.equal(killed.code, 137);

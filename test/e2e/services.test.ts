@@ -1,7 +1,7 @@
 /**
- * Services whole, in a lab, through the unchanged docker client: what tasks are given is looked up on
- * the hosts (processes, limits, mounts, rules, answers on the network). The tests share one lab of
- * two hosts and run in order.
+ * Services whole, in a lab, through the unchanged docker client: what tasks are given is looked up
+ * on the hosts (processes, limits, mounts, rules, answers on the network). The tests share one lab
+ * of two hosts and run in order.
  */
 import assert from 'node:assert/strict';
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

@@ -235,6 +235,7 @@ test('after a reboot of the host, containers that ran are exited and say so', as
   const before = await openTable();
   await (await before.create(ended)).start();
   await before.get(ended.id)?.wait();
+  const waiting = await before.create(host.config(['/bin/probe', 'exit', '6']));
   await before.close();
   // As a reboot does: no process and an empty exec root.
   host.cgroups.kill(config.id);
@@ -245,6 +246,12 @@ test('after a reboot of the host, containers that ran are exited and say so', as
   assert.equal(table.get(config.id)?.exit?.error, 'host rebooted');
   assert.equal(table.get(ended.id)?.exit?.exitCode, 5, 'a record known before is kept');
   assert.equal(table.get(ended.id)?.exit?.error, undefined);
+  const created = table.get(waiting.config.id);
+  assert.equal(created?.state, 'created');
+  await created?.start();
+  assert.equal((await created?.wait())?.exitCode, 6);
+  await table.get(config.id)?.start();
+  assert.equal(table.get(config.id)?.state, 'running');
 });
 
 test('a damaged configuration stops the daemon, unless a reboot can have damaged it', async () => {

@@ -14,6 +14,7 @@ import { join } from 'node:path';
 import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
+import { writeAttributes } from '../../runtime/container/attributes.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { readTar, type TarHeader, type TarInput, writeTar } from '../../runtime/image/tar.ts';
 import { makeTestHost, runToEnd } from '../support/rootfs.ts';
@@ -105,6 +106,23 @@ test('files and directories are copied out as they are', async () => {
     const link = await entries((await container.readArchive('/link')).tar);
     assert.equal(link.get('link')?.linkName, '/data/deep');
     await assert.rejects(container.readArchive('/missing'), /Could not find the file \/missing/);
+  });
+});
+
+test('file capabilities come out and go in', async () => {
+  const name = 'security.capability';
+  const capability = Buffer.from('0100000280ff0000000000000000000000000000', 'hex');
+  writeAttributes(join(image, 'data/one'), new Map([[name, capability]]));
+  const long = `data/${'long/'.repeat(30)}file`;
+  await both(async (container) => {
+    const { tar: out } = await container.readArchive('/data/one');
+    const found = (await entries(out)).get('one');
+    assert.deepEqual(Buffer.from(found?.xattrs.get(name) ?? []), capability);
+    assert.deepEqual([found?.text, found?.uid], ['one\n', 1000]);
+    const xattrs = new Map([[name, capability]]);
+    await container.writeArchive('/', tar({ name: long, body: Buffer.from('x'), xattrs }), plain);
+    const back = await entries((await container.readArchive('/data')).tar);
+    assert.deepEqual(Buffer.from(back.get(long)?.xattrs.get(name) ?? []), capability);
   });
 });
 

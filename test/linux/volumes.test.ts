@@ -1,4 +1,6 @@
-/** Volumes on a real kernel: filled from an image's layers, mounts of something else, kept on disk. */
+/**
+ * Volumes on a real kernel: filled from an image's layers, mounts of something else, kept on disk.
+ */
 import assert from 'node:assert/strict';
 import {
   chownSync,

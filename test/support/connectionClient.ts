@@ -1,7 +1,7 @@
 /**
- * Run in the outside client's namespace: keeps connections to a published port open with requests on
- * them, and opens new ones all the time, on several hosts; tells per phase what became of them. Read
- * from standard input: 'phase NAME', 'hosts A,B', 'report'. Answers every line with one line.
+ * Run in the outside client's namespace: keeps connections to a published port open with requests
+ * on them, and opens new ones all the time, on several hosts; tells per phase what became of them.
+ * Read from standard input: 'phase NAME', 'hosts A,B', 'report'. Answers every line with one line.
  */
 import { Agent, request } from 'node:http';
 import { createInterface } from 'node:readline';

@@ -20,6 +20,8 @@ import { FakeContainers, FakeNetwork } from './fakeRuntime.ts';
 
 export interface ScriptedHost extends HostRooms {
   readonly fakes: { readonly containers: FakeContainers; readonly network: FakeNetwork };
+  /** As after a restart of the daemon: the same runtime and directory, looked at anew. */
+  reopen(): Promise<HostRooms>;
 }
 
 /** Tasks as the store has them; no other host can be reached. */
@@ -36,8 +38,7 @@ export function scriptedHost(images: ImageStore, clock: Clock = new SystemClock(
   const random = new SeededRandom(11);
   const ids = new Ids(random);
   const fakes = { containers: new FakeContainers(), network: new FakeNetwork() };
-  const volumes = openVolumeStore({ dataRoot: directory, clock, ids, log: silentLog });
-  const containers = LocalContainers.make({
+  const options = () => ({
     dataRoot: directory,
     execRoot: directory,
     clock,
@@ -47,7 +48,18 @@ export function scriptedHost(images: ImageStore, clock: Clock = new SystemClock(
     containers: fakes.containers,
     images,
     network: fakes.network,
-    volumes,
+    volumes: openVolumeStore({ dataRoot: directory, clock, ids, log: silentLog }),
   });
-  return { containers, volumes, fakes };
+  const first = options();
+  const containers = LocalContainers.make(first);
+  return {
+    containers,
+    volumes: first.volumes,
+    fakes,
+    reopen: async () => {
+      containers.close();
+      const next = options();
+      return { containers: await LocalContainers.open(next), volumes: next.volumes };
+    },
+  };
 }

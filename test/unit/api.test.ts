@@ -414,3 +414,13 @@ test('a secret is made, listed by filter, labelled and removed, and its data nev
   assert.equal((await call('DELETE', '/secrets/pass')).status, 204);
   assert.equal((await call('GET', '/secrets/pass')).status, 404);
 });
+
+test('a config tells its data and its templating, whatever the case of a field’s name', async () => {
+  const Data = Buffer.from('listen 80').toString('base64');
+  const body = { Name: 'site', Data, Templating: { name: 'golang' } };
+  const created = await call('POST', '/configs/create', body);
+  assert.equal(created.status, 201);
+  const shown = (await call('GET', `/configs/${String(created.json().ID)}`)).json();
+  assert.deepEqual(shown.Spec, { Name: 'site', Labels: {}, Data, Templating: { Name: 'golang' } });
+  assert.equal((await call('DELETE', '/configs/site')).status, 204);
+});

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as plainRequest } from 'node:http';
 import { request } from 'node:https';
 import { tmpdir } from 'node:os';
@@ -14,6 +14,8 @@ import { promisify } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
 import { silentLog } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
+import { ApiClient } from '../../cli/client.ts';
+import { parseConfig } from '../../cli/configFile.ts';
 import { type Api, createApi } from '../../daemon/api/server.ts';
 import { apiAddresses, NO_TLS_FLAGS, type TlsFlags } from '../../daemon/apiAddresses.ts';
 import { ScriptedNode } from '../support/scriptedNode.ts';
@@ -90,6 +92,26 @@ test('the docker client reaches it with --tlsverify', { skip }, async () => {
   );
 });
 
+test('tsswarm reaches it with Docker’s variables', async () => {
+  const at = (name: string, files: TlsFiles): Record<string, string> => {
+    const path = join(directory, name);
+    mkdirSync(path);
+    writeFileSync(join(path, 'ca.pem'), files.ca);
+    writeFileSync(join(path, 'cert.pem'), files.client.certificate);
+    writeFileSync(join(path, 'key.pem'), files.client.privateKey);
+    return { DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: path };
+  };
+  for (const host of ['127.0.0.1', 'localhost']) {
+    const mine = new ApiClient(`tcp://${host}:${port}`, at(host, own));
+    const { Version } = await mine.get<{ Version: string }>('/version');
+    assert.equal(Version, new ScriptedNode().version);
+  }
+  const other = new ApiClient(`tcp://127.0.0.1:${port}`, at('other', foreign));
+  await assert.rejects(other.get('/version'), /no trust between this client and tcp:/);
+  const none = { DOCKER_TLS_VERIFY: '1', DOCKER_CERT_PATH: '/nowhere' };
+  assert.throws(() => new ApiClient('tcp://h:1', none), /ca\.pem cannot be read/);
+});
+
 test('flags say where the API is served, and what is not safe is refused', () => {
   const file = (name: string, text: string): string => {
     writeFileSync(join(directory, name), text);
@@ -124,4 +146,12 @@ test('flags say where the API is served, and what is not safe is refused', () =>
   for (const [host, given, line] of refused) {
     assert.throws(() => apiAddresses([host], given), line, host);
   }
+});
+
+test('the configuration file says the same as the flags', () => {
+  const file = { hosts: ['unix:///run/a.sock', 'tcp://:2376'], tlsverify: true, tlscacert: '/ca' };
+  const read = (json: object) => parseConfig(JSON.stringify(json), 'daemon.json', () => false);
+  const { hosts, ...tls } = file;
+  assert.deepEqual(read(file), { host: hosts, ...tls });
+  assert.throws(() => read({ tlsverify: 'yes' }), /tlsverify must be true or false/);
 });

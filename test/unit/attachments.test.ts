@@ -29,6 +29,7 @@ before(async () => {
     clock,
     log: silentLog,
     swarm: () => w1.node,
+    isMember: () => true,
     isThere: (id) => there.has(id),
   });
   const spec = network('att', { attachable: true, subnet: '10.7.0.0/24' }).spec;
@@ -76,6 +77,20 @@ test('an address that was asked for is given, and not to two', async () => {
     /Could not attach to network att: address 10\.8\.0\.1 is not one/,
   );
   await until('the refused ones are gone', () => places().length === 2);
+});
+
+test('a container that is restarted at once has the address again that it asked for', async () => {
+  const wish = { ...WISH, address: '10.7.0.90' };
+  const first = await attachments.attach('c9', netId, wish);
+  const released = attachments.detach('c9', netId);
+  await until('it is told', () => places().some(({ desiredState }) => desiredState > 600));
+  const second = await attachments.attach('c9', netId, wish);
+  assert.equal(second.address, '10.7.0.90');
+  assert.notEqual(second.endpointId, first.endpointId);
+  assert.equal(attachments.nameOf(netId), 'att');
+  await released;
+  await attachments.detach('c9', netId);
+  await until('it is gone', () => places().length === 2);
 });
 
 test('a place whose container ended unseen is given back when it is missed twice', async () => {

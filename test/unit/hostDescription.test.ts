@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
+import { parseGenericResources } from '../../daemon/genericResources.ts';
 import { checkDescription } from '../../manager/hostDescription.ts';
 import type { NodeDescription } from '../../model/types.ts';
 
@@ -37,5 +38,16 @@ test('control characters and long texts are refused, naming what holds them', ()
       () => checkDescription({ ...PLAIN, ...change }),
       (error) => hasCode(error, 'invalid') && message.test(error.message),
     );
+  }
+});
+
+test('generic resources are amounts or names that differ, each kind one or the other', () => {
+  assert.deepEqual(parseGenericResources(['gpu=a,gpu=b', 'disk=3']), [
+    { kind: 'gpu', name: 'a', amount: 1 },
+    { kind: 'gpu', name: 'b', amount: 1 },
+    { kind: 'disk', name: '', amount: 3 },
+  ]);
+  for (const bad of ['gpu', 'gpu=', '=1', 'gpu=a=b', 'gpu=a,gpu=a', 'gpu=1,gpu=a', 'gpu=a,gpu=1']) {
+    assert.throws(() => parseGenericResources([bad]), { code: 'invalid' }, bad);
   }
 });

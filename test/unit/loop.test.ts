@@ -213,7 +213,7 @@ test('a change refused as stale makes its object dirty again', async () => {
   assert.equal(bench.store.serviceByName('web')?.allocatedVersion, 3);
 });
 
-test('a large plan goes in chunks of 200, or smaller ones when those are too large', async () => {
+test('a large plan goes in chunks of 64, or smaller ones when those are too large', async () => {
   const bench = new Bench();
   bench.changesMax = 60;
   const changes = Array.from(
@@ -224,7 +224,7 @@ test('a large plan goes in chunks of 200, or smaller ones when those are too lar
   bench.driver.start();
   await bench.clock.advance(1_000);
   assert.equal(bench.store.count('service'), 450);
-  assert.equal(bench.proposed[0].changes.length, 200);
+  assert.equal(bench.proposed[0].changes.length, 64);
   assert.ok(bench.proposed.every(({ atomic }) => !atomic));
 });
 

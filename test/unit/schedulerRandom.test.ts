@@ -130,7 +130,9 @@ function setNode(plane: ControlPlane, id: string, to: string): void {
   else plane.setNode(id, { spec: { labels: { ...labels, zone: to.slice('zone '.length) } } });
 }
 
-/** Tasks of a node that have or will have its resources at one time: those that are to run there. */
+/**
+ * Tasks of a node that have or will have its resources at one time: those that are to run there.
+ */
 function active(plane: ControlPlane, node: Node): Task[] {
   return [...plane.store.tasksOfNode(node.id)].filter(
     ({ status, desiredState }) =>

@@ -198,3 +198,42 @@ test('a network that cannot be attached fails the start and leaves nothing attac
   assert.equal(host.fakes.network.attached.size, 0);
   assert.ok(!events('container').includes('start'));
 });
+
+test('a new daemon takes up what runs, brings back what a policy wants, and drops the rest', async () => {
+  const { create, host, fake, events } = world();
+  const always = { RestartPolicy: { Name: 'always' } };
+  const running = await create('running', { Binds: ['box:/data'] });
+  await running.start();
+  const stopped = await create('stopped', { RestartPolicy: { Name: 'unless-stopped' } });
+  const wanted = await create('wanted', always);
+  const over = await create('over');
+  const leaving = await create('leaving', { AutoRemove: true });
+  await create('never', always);
+  for (const each of [stopped, wanted, over, leaving]) await each.start();
+  await stopped.stop();
+  const pid = fake(running).pid;
+  // The daemon is gone while these end.
+  host.containers.close();
+  for (const each of [wanted, over, leaving]) fake(each).end({ exitCode: 137 });
+  const orphan = await create('orphan');
+  const { rmSync } = await import('node:fs');
+  rmSync(
+    fake(orphan).config.hostsFile?.replace(/standalone.*$/, `standalone/${orphan.id}.json`) ?? '',
+  );
+  const { containers, volumes } = await host.reopen();
+  await settle();
+  const status = (name: string) => containers.find(name).view().status;
+  assert.equal(status('running'), 'running');
+  assert.equal(fake(running).pid, pid);
+  assert.deepEqual(volumes.users('box'), [running.id]);
+  assert.equal(status('wanted'), 'running');
+  assert.equal(status('over'), 'exited');
+  assert.equal(status('stopped'), 'exited', 'a user had stopped it');
+  assert.equal(status('never'), 'created', 'it was never started');
+  assert.throws(() => containers.find('leaving'), { code: 'not_found' });
+  assert.equal(host.fakes.containers.get(orphan.id), undefined, 'without a record');
+  fake(running).end({ exitCode: 5 });
+  await settle();
+  assert.equal(containers.find('running').view().exitCode, 5);
+  assert.ok(!events('container').includes('oom'));
+});

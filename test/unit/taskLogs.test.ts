@@ -1,4 +1,6 @@
-/** Logs of several tasks as one: merged by time, held back by the reader, a silent host waited for. */
+/**
+ * Logs of several tasks as one: merged by time, held back by the reader, a silent host waited for.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';

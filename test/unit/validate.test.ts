@@ -97,11 +97,24 @@ test('a plain service, network, node and cluster are accepted', () => {
 test('a bad constraint gets the line that names what may be written', () => {
   assert.equal(
     refusedService({ task: { placement: { constraints: ['node.rle==x'] } } }),
-    'invalid constraint "node.rle==x": use node.id, node.hostname, node.role, node.platform.os, ' +
-      'node.platform.arch, node.labels.* or engine.labels.* with == or !=',
+    'invalid constraint "node.rle==x": use node.id, node.hostname, node.ip, node.role, ' +
+      'node.platform.os, node.platform.arch, node.labels.* or engine.labels.* with == or !=',
   );
   for (const bad of ['', 'node.id', 'node.id=x', 'node.id==', 'node.labels.==x', 'node.id===x']) {
     assert.throws(() => parseConstraint(bad), /invalid constraint/, bad);
+  }
+});
+
+test('a constraint by address: one, or a block', () => {
+  const host = node('h1', 1, { address: '10.99.0.11' });
+  const meets = (text: string): boolean => meetsConstraint(parseConstraint(text), host);
+  assert.ok(meets('node.ip==10.99.0.11'));
+  assert.ok(meets('node.ip==10.99.0.0/24'));
+  assert.ok(meets('node.ip!=10.98.0.0/16'));
+  assert.ok(!meets('node.ip==10.99.0.12'));
+  assert.ok(!meets('node.ip!=10.99.0.9/24'));
+  for (const bad of ['node.ip==h1', 'node.ip==10.99.0.0/33', 'node.ip==10.99.0.0/2/4']) {
+    assert.throws(() => parseConstraint(bad), /write an address or a block/);
   }
 });
 

@@ -22,6 +22,7 @@ const BARE: MountRequest = {
   driverOptions: {},
   tmpfsSizeBytes: 0,
   tmpfsMode: 0,
+  tmpfsExecutable: false,
 };
 
 const PROPAGATIONS = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'] as const;
@@ -180,10 +181,11 @@ function tmpfsFromText(path: string, text: string): MountRequest {
     else if (name === 'mode' && /^[0-7]+$/.test(value)) {
       out = { ...out, tmpfsMode: Number.parseInt(value, 8) };
     } else if (word === 'ro') out = { ...out, readOnly: true };
+    else if (word === 'exec') out = { ...out, tmpfsExecutable: true };
     else if (!TMPFS_DEFAULTS.has(word)) {
       throw new SwarmError(
         'unsupported',
-        `HostConfig.Tmpfs.${path}: the option ${word} is not supported: use size, mode and ro`,
+        `HostConfig.Tmpfs.${path}: the option ${word} is not supported: use size, mode, exec, ro`,
       );
     }
   }

@@ -1,7 +1,7 @@
 /** /containers: making, listing, inspecting, and what moves one from state to state. */
 import { hasCode, SwarmError } from '../../../base/errors.ts';
 import type { Managed } from '../../containers/managed.ts';
-import type { ContainerView, WaitCondition } from '../../containers/types.ts';
+import type { ContainerView, StandaloneSpec, WaitCondition } from '../../containers/types.ts';
 import { fits, LIST_FILTERS } from '../containerFilters.ts';
 import { createFromDocker, restartFromDocker } from '../docker/containerCreate.ts';
 import { containerToDocker, type Sizes, summaryToDocker } from '../docker/containerInspect.ts';
@@ -80,7 +80,13 @@ async function create(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const body = await request.body();
   const wanted = createFromDocker(request.text('name'), body);
   const container = await hostOf(parts).create(wanted);
-  return json({ Id: container.id, Warnings: [] }, 201);
+  return json({ Id: container.id, Warnings: warningsOf(wanted.spec) }, 201);
+}
+
+/** What Docker does without, and says so. */
+function warningsOf({ networkMode, ports, publishAll }: StandaloneSpec): string[] {
+  if (networkMode !== 'host' || (ports.length === 0 && !publishAll)) return [];
+  return ['Published ports are discarded when using host network mode'];
 }
 
 /** What does not run here is told before an image of it is looked for. */

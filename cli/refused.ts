@@ -1,0 +1,39 @@
+/** Commands that docker has and that cannot be had here: each says what to do instead. */
+import { SwarmError } from '../base/errors.ts';
+import { addCommand, type Command } from './command.ts';
+import type { Run } from './context.ts';
+
+const BUILD =
+  'images are not built here: build with docker buildx or podman elsewhere, then push to a ' +
+  'registry, or save there and "tsswarm image load" here';
+const PLUGINS = 'drivers are built in, there are no plugins';
+
+export const REFUSED: Readonly<Record<string, string>> = {
+  build: BUILD,
+  builder: BUILD,
+  buildx: BUILD,
+  bake: BUILD,
+  checkpoint: 'containers cannot be frozen to disk: "tsswarm pause" holds one still',
+  commit:
+    'images are not made of containers: build one, or "tsswarm export" and "import" what is in it',
+  compose: 'deploy Compose files to the swarm: tsswarm stack deploy -c FILE STACK',
+  context: 'name the daemon with -H, or in TSSWARM_HOST',
+  manifest: 'lists of images are made where images are built: use docker buildx imagetools',
+  plugin: PLUGINS,
+  search: 'look on the registry’s web page, e.g. https://hub.docker.com/search',
+  trust: 'signatures are not checked: name images by digest (NAME@sha256:...)',
+};
+
+/** The command, with whatever follows it. */
+export function registerRefused(name: string): (program: Command, run: Run) => void {
+  return (program, run) => {
+    addCommand(program, `${name} [words...]`, 'not supported')
+      .allowUnknownOption()
+      .helpOption(false)
+      .action(() =>
+        run(async () => {
+          throw new SwarmError('unsupported', `${name} is not supported: ${REFUSED[name]}`);
+        }),
+      );
+  };
+}
