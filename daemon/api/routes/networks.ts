@@ -112,7 +112,8 @@ async function inspect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const store = scope === 'local' ? undefined : await controlIfManager(parts.node)?.read();
   // A whole id or name of the cluster's goes before a beginning of one of ours.
   const exact = store?.get('network', id) ?? store?.byName('network', id);
-  const local = scope === 'swarm' || exact !== undefined ? undefined : bookOf(parts).find(id);
+  const isHere = ['', 'local'].includes(scope) && exact === undefined;
+  const local = isHere ? bookOf(parts).find(id) : undefined;
   if (local !== undefined) {
     const views = parts.node.host.containers.list().map((each) => each.view());
     return json(localToDocker(local, containersOn(local.id, views)));
@@ -181,7 +182,7 @@ async function disconnect(request: ApiRequest, parts: ApiParts): Promise<Reply> 
   const network = await localOf(request, parts);
   const body = await request.body();
   const { containers } = parts.node.host;
-  await containers.disconnect(body.text('Container'), network, body.flag('Force'));
+  await containers.disconnect(body.text('Container'), network);
   return empty();
 }
 
