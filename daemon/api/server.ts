@@ -80,8 +80,14 @@ export function createApi(options: ApiOptions): Api {
       if (!remote.take(incoming, response)) here(incoming, response);
     });
   };
+  const connections = new Set<Socket>();
   const prepare = (server: Server): void => {
     server.maxConnections = MAX_CONNECTIONS;
+    // Node ends those that speak HTTP; one that shakes hands, or was taken over, is ended here.
+    server.on('connection', (connection: Socket) => {
+      connections.add(connection);
+      connection.once('close', () => connections.delete(connection));
+    });
     server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
       if (remote.takeUpgrade(incoming, socket, head)) return;
       if (watchers.take(incoming, socket, head)) return;
@@ -120,6 +126,7 @@ export function createApi(options: ApiOptions): Api {
       for (const server of servers.splice(0)) {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         server.closeAllConnections();
+        for (const connection of connections) connection.destroy();
         await closed;
       }
     },

@@ -80,13 +80,10 @@ export function localNetworkFromDocker(body: Fields): LocalNetworkRequest {
       range: pool.text('IPRange'),
     };
   });
-  const ipv6 = body.flag('EnableIPv6');
   const empty = { subnet: '', gateway: '', range: '' };
   const ipv4Pools = pools.filter((pool) => !pool.subnet.includes(':'));
   const ipv6Pools = pools.filter((pool) => pool.subnet.includes(':'));
-  if (ipv6Pools.length > 0 && !ipv6) {
-    throw new SwarmError('invalid', 'an IPv6 subnet needs EnableIPv6 (--ipv6)');
-  }
+  const ipv6 = body.flag('EnableIPv6') || ipv6Pools.length > 0;
   return {
     name,
     labels: body.labels('Labels'),
