@@ -38,6 +38,8 @@ export class ApiRequest {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly params: Readonly<Record<string, string>>;
+  /** Of the API version asked for: 43 of /v1.43/info; the newest where none was named. */
+  readonly minor: number;
   readonly incoming: IncomingMessage;
   readonly response: ServerResponse;
   /** Aborted when the caller has gone. */
@@ -49,6 +51,7 @@ export class ApiRequest {
     path: string,
     query: URLSearchParams,
     params: Readonly<Record<string, string>>,
+    minor: number,
   ) {
     this.incoming = incoming;
     this.response = response;
@@ -56,6 +59,7 @@ export class ApiRequest {
     this.path = path;
     this.query = query;
     this.params = params;
+    this.minor = minor;
     const gone = new AbortController();
     response.once('close', () => gone.abort());
     this.signal = gone.signal;
