@@ -67,10 +67,14 @@ async function againstOurs(context: TestContext, suites: readonly string[]): Pro
   const daemon = await startStandalone(...MIRROR_FLAGS);
   context.after(() => daemon.stop());
   // Hosts of a swarm have an address that others could reach.
-  for (const command of ['link add eth0 type dummy', 'address add 10.97.0.1/24 dev eth0']) {
-    await daemon.inside('ip', ...command.split(' '));
+  for (const command of [
+    'link add eth0 type veth peer name eth1',
+    'address add 10.97.0.1/24 dev eth0',
+    ...['link set eth0 up', 'link set eth1 up'],
+  ]) {
+    const { code, stderr } = await daemon.inside('ip', ...command.split(' '));
+    assert.equal(code, 0, stderr);
   }
-  await daemon.inside('ip', 'link', 'set', 'eth0', 'up');
   const results = await run(daemon, wanted(suites));
   say(context, 'tsswarm', results);
   const failed = results.filter(({ outcome }) => outcome === 'failed');
