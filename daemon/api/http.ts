@@ -42,8 +42,7 @@ export class ApiRequest {
   readonly minor: number;
   readonly incoming: IncomingMessage;
   readonly response: ServerResponse;
-  /** Aborted when the caller has gone. */
-  readonly signal: AbortSignal;
+  #gone: AbortController | undefined;
 
   constructor(
     incoming: IncomingMessage,
@@ -60,9 +59,17 @@ export class ApiRequest {
     this.query = query;
     this.params = params;
     this.minor = minor;
-    const gone = new AbortController();
-    response.once('close', () => gone.abort());
-    this.signal = gone.signal;
+  }
+
+  /** Aborted when the caller has gone. Made when it is asked for: most requests never do. */
+  get signal(): AbortSignal {
+    const gone = this.#gone ?? new AbortController();
+    if (this.#gone === undefined) {
+      this.#gone = gone;
+      if (this.response.destroyed || this.response.closed) gone.abort();
+      else this.response.once('close', () => gone.abort());
+    }
+    return gone.signal;
   }
 
   /** As Docker reads flags: anything but '', 0, no, false and none is true. */
