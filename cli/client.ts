@@ -213,11 +213,21 @@ async function readAll(answer: AsyncIterable<Uint8Array>): Promise<string> {
   return Buffer.concat(chunks).toString('utf8');
 }
 
+/** Commands of docker's that a message names, as this command has them. */
+export function inOurWords(message: string): string {
+  return message
+    .replace(/"docker swarm (init|join|join-token|leave)\b/g, '"tsswarm $1')
+    .replace(
+      /"docker ((?:swarm|node|service|stack|secret|config|network|volume|image) )/g,
+      '"tsswarm $1',
+    );
+}
+
 function messageIn(text: string, status: number): string {
   try {
     const parsed: unknown = JSON.parse(text);
     if (typeof parsed === 'object' && parsed !== null && 'message' in parsed) {
-      return String(parsed.message).replaceAll('"docker swarm ', '"tsswarm ');
+      return inOurWords(String(parsed.message));
     }
   } catch {
     // Not the API's answer (a proxy's, say): its text is all there is.

@@ -17,17 +17,25 @@ const CALL_TIMEOUT_MS = 10_000;
 /** Until the network is made on this host: the agent's own bound, and the way to it. */
 const READY_WAIT_MS = 15_000;
 const READY_POLL_MS = 10;
+/** Until this host has taken its place in the swarm after a start. */
+const PLACE_WAIT_MS = 30_000;
+const PLACE_POLL_MS = 100;
 const RETRY_MS = 5000;
 /** A place whose container is missed twice in a row at this distance is given back. */
 const SWEEP_MS = 30_000;
 /** What the leader says of the request itself; asking another manager changes nothing. */
 const FINAL_CODES = ['not_found', 'forbidden', 'invalid', 'exhausted'] as const;
 
+/** Of the way to the leader. */
+const PASSING_CODES = ['unavailable', 'timeout', 'not_leader', 'no_quorum'] as const;
+
 export interface SwarmAttachmentsOptions {
   readonly clock: Clock;
   readonly log: Log;
   /** undefined outside a swarm. */
   readonly swarm: () => SwarmNode | undefined;
+  /** Whether this host is part of a swarm, though it may not have taken its place yet. */
+  readonly isMember: () => boolean;
   /** Whether the container is there and has not ended. */
   readonly isThere: (containerId: string) => boolean;
 }
@@ -103,23 +111,36 @@ export class SwarmAttachments implements AttachableNetworks {
     networkId: string,
     wanted: EndpointSpec,
   ): Promise<{ readonly endpointId: string; readonly address: string }> {
-    const swarm = this.#options.swarm();
-    if (swarm === undefined) {
-      throw new SwarmError('not_found', `network ${networkId} not found: this host left its swarm`);
-    }
+    const swarm = await this.#untilInSwarm(networkId);
+    const untilMs = this.#options.clock.nowMs() + PLACE_WAIT_MS;
     this.#owed.delete(`${containerId}/${networkId}`);
     const { aliases, address } = wanted;
-    const { taskId } = await this.#ask(swarm, (leader) =>
-      leader.attachNetwork(
-        { containerId, networkId, aliases: [...aliases], address },
-        { timeoutMs: CALL_TIMEOUT_MS },
-      ),
+    const request = { containerId, networkId, aliases: [...aliases], address };
+    const { taskId } = await this.#patiently(untilMs, () =>
+      this.#ask(swarm, (leader) => leader.attachNetwork(request, { timeoutMs: CALL_TIMEOUT_MS })),
     );
     try {
       return { endpointId: taskId, address: await this.#untilHeld(swarm, taskId) };
     } catch (error) {
       await this.detach(containerId, networkId);
       throw error;
+    }
+  }
+
+  /** Containers that start with their host may be earlier than its place in the swarm. */
+  async #untilInSwarm(networkId: string): Promise<SwarmNode> {
+    const { clock, swarm, isMember } = this.#options;
+    const untilMs = clock.nowMs() + PLACE_WAIT_MS;
+    for (;;) {
+      const found = swarm();
+      if (found !== undefined) return found;
+      if (!isMember() || clock.nowMs() >= untilMs) {
+        throw new SwarmError(
+          'not_found',
+          `network ${networkId} not found: this host is in no swarm`,
+        );
+      }
+      await clock.sleep(PLACE_POLL_MS);
     }
   }
 
@@ -140,6 +161,20 @@ export class SwarmAttachments implements AttachableNetworks {
         // Taken anew meanwhile: then it is not owed any more.
         if (this.#owed.has(key)) void this.detach(containerId, networkId);
       });
+    }
+  }
+
+  /** Again while no manager can be reached, or none leads: they may be starting as this host is. */
+  async #patiently<T>(untilMs: number, ask: () => Promise<T>): Promise<T> {
+    const { clock } = this.#options;
+    for (;;) {
+      try {
+        return await ask();
+      } catch (error) {
+        const passes = PASSING_CODES.some((code) => hasCode(error, code)) && !isFinal(error);
+        if (!passes || clock.nowMs() >= untilMs) throw error;
+      }
+      await clock.sleep(PLACE_POLL_MS);
     }
   }
 

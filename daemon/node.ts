@@ -98,6 +98,7 @@ export class Node implements DaemonNode {
     this.#attachments = new SwarmAttachments({
       ...environment,
       swarm,
+      isMember: () => this.#identity.membership() !== undefined,
       isThere: (id) => (runtime.containers.get(id)?.state ?? 'exited') !== 'exited',
     });
     host.containers.useAttachable(this.#attachments);

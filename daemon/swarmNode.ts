@@ -18,6 +18,7 @@ import { hostHandlers, pingOver } from '../agent/rpcHost.ts';
 import { dialOver } from '../agent/rpcLink.ts';
 import { hasCode, SwarmError } from '../base/errors.ts';
 import { Serial } from '../base/queue.ts';
+import { authorizeAtWorker } from '../manager/authorize.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import { tlsOf } from '../manager/ca/trust.ts';
@@ -68,6 +69,8 @@ export class SwarmNode {
   readonly #credentialWork = new Serial(CREDENTIAL_WORK_MAX);
   #lifetimeMs: number | undefined;
   #membership: Membership;
+  /** As the last session told; undefined before the first one. */
+  #managerIds: ReadonlySet<string> | undefined;
   #credentials: NodeCredentials;
   #manager: ManagerRole | undefined;
   #stopped = false;
@@ -242,9 +245,7 @@ export class SwarmNode {
       const why = problem === '' ? 'no certificate was presented' : problem;
       throw new SwarmError('unauthorized', `${method.method} needs a node certificate: ${why}`);
     }
-    if (method.method !== 'Ping' && peer.role !== 'manager') {
-      throw new SwarmError('forbidden', `${method.method} is for managers`);
-    }
+    authorizeAtWorker(this.#managerIds, peer, method);
   }
 
   /** Managers refuse this node again and again: it was removed, or its certificate has expired. */
@@ -255,6 +256,7 @@ export class SwarmNode {
 
   #told(message: SessionMessage | undefined): void {
     if (message === undefined || this.#stopped) return;
+    this.#managerIds = new Set(message.managers.map(({ nodeId }) => nodeId));
     const leader = message.managers.find((manager) => manager.isLeader)?.address ?? '';
     const addresses = message.managers.map((manager) => manager.address);
     this.#managersAre(addresses, leader);

@@ -12,7 +12,8 @@
  * | Raft.Messages, Raft.Snapshot | a manager's certificate, unless known here to be none now, |
  * | | or to be removed; the leader knows every node there is |
  *
- * A worker, which has no store, answers Host.Ping to any certificate of the cluster's CA.
+ * A worker has no store: it answers Host.Ping to any certificate of the cluster's CA, and the rest
+ * of Host to the managers that its session names.
  */
 
 import { SwarmError } from '../base/errors.ts';
@@ -93,6 +94,28 @@ export function authorize(
   if (peer.role !== 'manager' || roleNow(node) !== 'manager') {
     throw new SwarmError('forbidden', `${method.method} is for managers; ${node.id} is a worker`);
   }
+}
+
+/**
+ * The same on a worker. `managerIds`: the managers as the last session told them; undefined before
+ * the first one, when a host may be asked how others are, but nothing that concerns its tasks.
+ */
+export function authorizeAtWorker(
+  managerIds: ReadonlySet<string> | undefined,
+  peer: PeerIdentity,
+  { method }: MethodName,
+): void {
+  if (method === 'Ping') return;
+  if (peer.role !== 'manager') throw new SwarmError('forbidden', `${method} is for managers`);
+  if (managerIds?.has(peer.nodeId) === true) return;
+  if (managerIds !== undefined) {
+    throw new SwarmError('forbidden', `node ${peer.nodeId} is not a manager any more`);
+  }
+  if (method === 'ProbeOther') return;
+  throw new SwarmError(
+    'unavailable',
+    `${method}: this host has not found the leader yet; try again`,
+  );
 }
 
 /**

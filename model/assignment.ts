@@ -86,7 +86,11 @@ export interface SessionMessage {
   /** What the node should be; an agent whose daemon differs changes role. */
   readonly role: 'worker' | 'manager';
   /** All managers, leader first when known. */
-  readonly managers: readonly { readonly address: string; readonly isLeader: boolean }[];
+  readonly managers: readonly {
+    readonly nodeId: string;
+    readonly address: string;
+    readonly isLeader: boolean;
+  }[];
   readonly heartbeatMs: number;
   readonly vxlanPort: Cluster['vxlanPort'];
   /** All that the node is to trust, PEM. */

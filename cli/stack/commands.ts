@@ -72,7 +72,8 @@ function registerWrites(stack: Command, run: Run): void {
     .option('--skip-interpolation', 'leave variables as they are')
     .action((flags: FileFlags) =>
       run(async (context) => {
-        context.out.write(configText((await load(context, flags)).file));
+        const { file } = await load(context, flags);
+        context.out.write(configText(file, flags.skipInterpolation !== true));
       }),
     );
 }

@@ -4,19 +4,30 @@ import { yamlText } from './yaml.ts';
 
 const BARE = new Set(['services']);
 
-/** Keys in the order of docker's command; sections that are empty are left out. */
-export function configText(file: StackFile): string {
+/**
+ * Keys in the order of docker's command; sections that are empty are left out. What is printed is a
+ * stack file again: dollars that are no variables any more are doubled.
+ */
+export function configText(file: StackFile, isInterpolated = true): string {
   const { version, name, services, networks, volumes, secrets, configs, extensions } = file;
   const sections = { services, networks, volumes, secrets, configs };
   const shown = Object.entries(sections).filter(
     ([key, section]) => BARE.has(key) || Object.keys(section).length > 0,
   );
-  return yamlText({
+  const text = {
     ...(version === undefined ? {} : { version }),
     ...(name === undefined ? {} : { name }),
     ...Object.fromEntries(shown.map(([key, section]) => [key, sorted(section)])),
     ...extensions,
-  });
+  };
+  return yamlText(isInterpolated ? escaped(text) : text);
+}
+
+function escaped(value: unknown): unknown {
+  if (typeof value === 'string') return value.replaceAll('$', '$$$$');
+  if (Array.isArray(value)) return value.map(escaped);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, escaped(item)]));
 }
 
 function sorted(section: object): object {

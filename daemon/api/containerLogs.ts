@@ -1,4 +1,6 @@
 /** GET /containers/{id}/logs: what a container wrote, in Docker's wire form. */
+import { once } from 'node:events';
+import type { Writable } from 'node:stream';
 import { SwarmError } from '../../base/errors.ts';
 import type { Container, LogQuery, LogRecord } from '../../runtime/container/types.ts';
 import { type ApiRequest, type Reply, STREAMED } from './http.ts';
@@ -22,6 +24,20 @@ export async function sendContainerLogs(request: ApiRequest, container: Containe
   }
   out.end();
   return STREAMED;
+}
+
+/** What has been written so far, for a client that attaches and wants it first. */
+export async function writeLogs(
+  output: Writable,
+  container: Container,
+  wanted: { readonly tty: boolean; readonly stdout: boolean; readonly stderr: boolean },
+): Promise<void> {
+  const { tty, stdout, stderr } = wanted;
+  for await (const record of container.logs({ stdout, stderr })) {
+    const bytes = bytesOf(record, false);
+    const isTaken = output.write(tty ? bytes : frame(record.stream, bytes));
+    if (!isTaken && !output.destroyed) await once(output, 'drain');
+  }
 }
 
 function bytesOf(record: LogRecord, timestamps: boolean): Buffer {

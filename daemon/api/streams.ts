@@ -5,9 +5,10 @@
  */
 import { once } from 'node:events';
 import type { Readable, Writable } from 'node:stream';
+import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type { Streams } from '../../runtime/container/types.ts';
-import type { Connection } from './http.ts';
+import type { ApiRequest, Connection } from './http.ts';
 
 const HEADER_BYTES = 8;
 const STREAM_NUMBER = { stdout: 1, stderr: 2 } as const;
@@ -22,6 +23,18 @@ export interface StreamOptions {
   readonly stderr: boolean;
   /** Bytes that detach; empty = none. Looked for on a terminal only. */
   readonly detachKeys: readonly number[];
+}
+
+/** Long enough for a client on a busy machine to have read a few lines. */
+const HEAD_MS = 30;
+
+/**
+ * Docker's SDK for Python reads the head of the answer into a buffer and goes on with the bare
+ * socket: what comes in one piece with the head is lost to it. It is given the time to read.
+ */
+export async function headTaken(request: ApiRequest, clock: Clock): Promise<void> {
+  const agent = request.incoming.headers['user-agent'] ?? '';
+  if (/^docker-(sdk-)?py/.test(agent)) await clock.sleep(HEAD_MS);
 }
 
 /** Resolves with how it ended; the connection is closed then. */

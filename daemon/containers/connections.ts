@@ -39,17 +39,14 @@ export async function connectContainer(
   emit(context, container, network, 'connect');
 }
 
-/** `force`: not being on it is no error. */
 export async function disconnectContainer(
   context: HostContext,
   container: StandaloneContainer,
   network: LocalNetwork,
-  force: boolean,
 ): Promise<void> {
   const { record } = container;
   mustBeOwn(container);
   if (record.networks[network.id] === undefined) {
-    if (force) return;
     throw new SwarmError(
       'forbidden',
       `container ${container.id} is not connected to network ${network.name}`,

@@ -336,8 +336,8 @@ export class LocalContainers {
     await connectContainer(this.#context, this.#own(key), network, wish);
   }
 
-  async disconnect(key: string, network: LocalNetwork, force: boolean): Promise<void> {
-    await disconnectContainer(this.#context, this.#own(key), network, force);
+  async disconnect(key: string, network: LocalNetwork): Promise<void> {
+    await disconnectContainer(this.#context, this.#own(key), network);
   }
 
   #own(key: string): StandaloneContainer {

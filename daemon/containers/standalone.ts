@@ -145,7 +145,7 @@ export class StandaloneContainer implements Managed {
 
   #save(changes: Partial<ContainerRecord>): void {
     this.#record = { ...this.#record, ...changes };
-    this.#context.records.save(this.#record);
+    this.#context.records.keep(this.#record);
   }
 
   emit(action: string, more: Readonly<Record<string, string>> = {}): void {
@@ -261,8 +261,9 @@ export class StandaloneContainer implements Managed {
       : restartDelay(this.#record.spec.restart, endedAs(exit, this.#record, this.#lastDelayMs));
     if (delayMs !== undefined) this.#restartLater(delayMs);
     const status = { exitCode: exit.exitCode, error: exit.error ?? '' };
+    // Docker tells both, restart or not.
     this.#waiters.tell('next-exit', status);
-    if (delayMs === undefined) this.#waiters.tell('not-running', status);
+    this.#waiters.tell('not-running', status);
     try {
       await released;
     } catch (error) {
@@ -359,6 +360,7 @@ export class StandaloneContainer implements Managed {
     if (container.paused && number === SIGKILL) await container.resume();
     await container.kill(signal);
     this.emit('kill', { signal: String(number) });
+    if (number === SIGKILL) await container.wait().then(() => this.#settled()); // as Docker
   }
 
   /** Signals by which a user means it to stay down. */

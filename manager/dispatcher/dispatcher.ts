@@ -271,7 +271,11 @@ export class Dispatcher {
       nodeId: node.id,
       hostIndex: node.hostIndex,
       role: roleNow(node),
-      managers: managers().map(({ address, isLeader }) => ({ address, isLeader })),
+      managers: managers().map(({ nodeId, address, isLeader }) => ({
+        nodeId,
+        address,
+        isLeader,
+      })),
       heartbeatMs: HEARTBEAT_MS,
       vxlanPort: cluster.vxlanPort,
       rootCaCertificate: trustOf(cluster),

@@ -2,7 +2,7 @@
  * What a manager tells an agent and an agent reports, model <-> wire: assignments, session
  * messages, task statuses.
  */
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { unreachable } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type {
@@ -15,7 +15,7 @@ import type {
   TaskStatusUpdate,
 } from '../../model/assignment.ts';
 import {
-  type AssignmentItemSchema,
+  AssignmentItemSchema,
   AssignmentMessageSchema,
   type IngressAssignmentSchema,
   type NetworkAssignmentSchema,
@@ -162,6 +162,15 @@ function itemFromWire(wire: WireAssignmentItem): AssignmentItem {
   }
 }
 
+/** As it stands on an agent's disk. */
+export function encodeItem(item: AssignmentItem): Uint8Array {
+  return toBinary(AssignmentItemSchema, create(AssignmentItemSchema, itemToWire(item)));
+}
+
+export function decodeItem(bytes: Uint8Array): AssignmentItem {
+  return itemFromWire(fromBinary(AssignmentItemSchema, bytes));
+}
+
 export function assignmentToWire(message: AssignmentMessage): WireAssignmentMessage {
   return create(AssignmentMessageSchema, {
     complete: message.type === 'complete',
@@ -190,7 +199,11 @@ export function sessionToWire(message: SessionMessage): WireSessionMessage {
     nodeId: message.nodeId,
     hostIndex: toU32(message.hostIndex, 'hostIndex'),
     role: message.role,
-    managers: message.managers.map(({ address, isLeader }) => ({ address, isLeader })),
+    managers: message.managers.map(({ nodeId, address, isLeader }) => ({
+      nodeId,
+      address,
+      isLeader,
+    })),
     heartbeatMs: toU64(message.heartbeatMs, 'heartbeatMs'),
     vxlanPort: toU32(message.vxlanPort, 'vxlanPort'),
     rootCaCertificate: message.rootCaCertificate,
@@ -205,7 +218,11 @@ export function sessionFromWire(wire: WireSessionMessage): SessionMessage {
     nodeId: wire.nodeId,
     hostIndex: wire.hostIndex,
     role: word(wire.role, ROLES, 'role'),
-    managers: wire.managers.map(({ address, isLeader }) => ({ address, isLeader })),
+    managers: wire.managers.map(({ nodeId, address, isLeader }) => ({
+      nodeId,
+      address,
+      isLeader,
+    })),
     heartbeatMs: fromU64(wire.heartbeatMs, 'heartbeatMs'),
     vxlanPort: wire.vxlanPort,
     rootCaCertificate: wire.rootCaCertificate,

@@ -50,7 +50,9 @@ export function attributeLetter(path: string, name: string): string | undefined 
   return Number(lgetxattr(path, name, value, 1)) === 1 ? value.toString('latin1', 0, 1) : undefined;
 }
 
-/** Sets those of an archive that belong into a container; a file system without them is no error. */
+/**
+ * Sets those of an archive that belong into a container; a file system without them is no error.
+ */
 export function writeAttributes(path: string, attributes: ReadonlyMap<string, Uint8Array>): void {
   for (const [name, bytes] of attributes) {
     if (!isWanted(name)) continue;

@@ -79,6 +79,8 @@ const MAX_CHUNK_BYTES = 1024 * 1024;
 const IDLE_MS = 5000;
 const MAX_WAITING = 1000;
 const THREAD_HEAP_MIB = 256;
+/** What is made for each piece of data is gone with it: a collection then has little to do. */
+const THREAD_YOUNG_MIB = 48;
 /** As many as layers come at once: on few processors they still use each other's waits. */
 const THREADS = 3;
 
@@ -130,7 +132,10 @@ class Thread {
     const worker = new Worker(new URL('./thread.js', import.meta.url), {
       name: 'images',
       execArgv: [],
-      resourceLimits: { maxOldGenerationSizeMb: THREAD_HEAP_MIB },
+      resourceLimits: {
+        maxOldGenerationSizeMb: THREAD_HEAP_MIB,
+        maxYoungGenerationSizeMb: THREAD_YOUNG_MIB,
+      },
     });
     worker.on('message', (report: Report) => this.#take(report));
     const lost = (why: string): void => {

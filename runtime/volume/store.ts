@@ -95,8 +95,8 @@ class LocalVolumes implements VolumeStore {
     const { driver, labels, options } = request;
     if (!['', 'local'].includes(driver)) {
       throw new SwarmError(
-        'unsupported',
-        `volume driver "${driver}" is not supported: use the driver local`,
+        'not_found',
+        `error looking up volume plugin ${driver}: plugin "${driver}" not found: use local`,
       );
     }
     const name = request.name === '' ? this.#ids.container() : request.name;

@@ -9,6 +9,7 @@ import {
   begun,
   boxed,
   cgroupValue,
+  commandOf,
   docker,
   fetched,
   field,
@@ -17,6 +18,7 @@ import {
   refused,
   SLEEP,
   SOON_MS,
+  tried,
   within,
 } from './world.ts';
 
@@ -60,7 +62,8 @@ function list(suite: Suite): void {
           [`id=${id.slice(0, 9)}`, 'shown'],
           ['label=row=1', 'shown'],
           ['volume=rowdata', 'shown'],
-          ['publish=8087', 'shown'],
+          ['publish=80', 'shown'],
+          ['publish=8087', ''],
           ['expose=99', 'shown'],
           ['status=running', 'shown'],
           ['status=created', 'later'],
@@ -79,8 +82,7 @@ function list(suite: Suite): void {
           assert.equal(found, names, filter);
         }
         await refused('h1', ['container', 'ls', '--filter', 'nosuch=1'], /invalid filter/);
-        await docker('h1', 'container', 'rm', 'later', 'ended');
-      });
+      }).finally(() => tried('h1', 'container', 'rm', 'later', 'ended'));
       await docker('h1', 'volume', 'rm', 'rowdata');
     },
   );
@@ -107,7 +109,7 @@ function inspection(suite: Suite): void {
       boxed('seen', [], SLEEP, async (pid) => {
         const inspect = (...flags: string[]): Promise<string> =>
           docker('h1', 'container', 'inspect', ...flags, 'seen');
-        assert.equal(procFile(pid, 'cmdline'), 'sleep\x300\0');
+        assert.equal(commandOf(pid), 'sleep 600');
         const address = await inspect('--format', '{{.NetworkSettings.IPAddress}}');
         assert.match(await within(pid, 'ip', 'address'), new RegExp(`inet ${address}/`));
         await within(pid, 'dd', 'if=/dev/zero', 'of=/big', 'bs=1M', 'count=2');
@@ -123,13 +125,18 @@ function inspection(suite: Suite): void {
 }
 
 function logs(suite: Suite): void {
+  suite.differs(
+    'container logs',
+    ['details'],
+    'taken, and there is nothing to show: the log options labels and env are refused',
+  );
   const says = ['sh', '-c', 'echo one; echo two >&2; sleep 1; echo three; read x; echo $x; cat'];
   suite.works(
     'container logs',
     ['details', 'follow', 'since', 'tail', 'timestamps', 'until'],
     'lines come as the program wrote them: the last, of a span, with their times, as they come',
     () =>
-      boxed('talks', ['-i', '--log-opt', 'labels=who', '--label', 'who=me'], says, async (pid) => {
+      boxed('talks', ['-i'], says, async (pid) => {
         const read = (...flags: string[]): Promise<string> =>
           docker('h1', 'container', 'logs', ...flags, 'talks');
         await until('it said all', SOON_MS, async () => {
@@ -142,7 +149,7 @@ function logs(suite: Suite): void {
         assert.ok(Date.parse(third) - Date.parse(first) >= 900, stamped.join());
         assert.equal(await read('--since', third), 'three');
         assert.equal(await read('--until', first), 'one');
-        assert.match(await read('--details', '--tail', '1'), /^who=me three$/);
+        assert.equal((await read('--details', '--tail', '1')).trim(), 'three');
         const follower = begun('h1', 'container', 'logs', '--follow', '--tail', '0', 'talks');
         const typist = begun('h1', 'container', 'attach', 'talks');
         typist.type('four\n');
@@ -156,7 +163,7 @@ function logs(suite: Suite): void {
 
 function processes(suite: Suite): void {
   suite.works('container top', [], 'its processes are told by the host’s pids', () =>
-    boxed('family', [], ['sh', '-c', 'sleep 601 & sleep 602'], async (pid) => {
+    boxed('family', [], ['sh', '-c', 'sleep 601 & sleep 602; true'], async (pid) => {
       await until('it has children', SOON_MS, () => {
         const children = procFile(pid, `task/${pid}/children`).trim().split(' ');
         return children.length === 2 || undefined;

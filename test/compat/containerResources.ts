@@ -1,7 +1,16 @@
 /** docker container create/run: what a container may use of the host. */
 import assert from 'node:assert/strict';
 import type { Suite } from './suite.ts';
-import { assertControls, boxed, type Control, procFile, refused, SLEEP, within } from './world.ts';
+import {
+  assertControls,
+  boxed,
+  type Control,
+  docker,
+  procFile,
+  refused,
+  SLEEP,
+  within,
+} from './world.ts';
 
 export const CREATE = ['container create', 'container run'];
 const MIB = 1024 * 1024;
@@ -86,14 +95,23 @@ function limits(suite: Suite): void {
 }
 
 function devices(suite: Suite): void {
-  suite.works(CREATE, ['device'], 'a device of the host is there and may be used', async () => {
-    const flags = ['--device', '/dev/kmsg:/dev/words:r'];
-    await boxed('devices', flags, SLEEP, async (pid) => {
-      assert.equal(await within(pid, 'stat', '-c', '%t:%T', '/dev/words'), '1:b');
-      await refused('h1', ['exec', 'devices', 'sh', '-c', ': >> /dev/words'], /not permitted/);
-      await within(pid, 'sh', '-c', ': < /dev/words');
-    });
-  });
+  suite.works(
+    CREATE,
+    ['device', 'device-cgroup-rule'],
+    'a device of the host is there and may be used',
+    async () => {
+      const rule = ['--device-cgroup-rule', 'c 1:11 w'];
+      const flags = ['--device', '/dev/kmsg:/dev/words:r'];
+      await boxed('devices', flags, SLEEP, async (pid) => {
+        assert.equal(await within(pid, 'stat', '-c', '%t:%T', '/dev/words'), '1:b');
+        await refused('h1', ['exec', 'devices', 'sh', '-c', ': >> /dev/words'], /not permitted/);
+        await within(pid, 'sh', '-c', ': < /dev/words');
+      });
+      await boxed('ruled', [...flags, ...rule], SLEEP, async () => {
+        await docker('h1', 'container', 'exec', 'ruled', 'sh', '-c', ': >> /dev/words');
+      });
+    },
+  );
 }
 
 function refusals(suite: Suite): void {
@@ -128,7 +146,7 @@ function refusals(suite: Suite): void {
     CREATE,
     [
       ...['blkio-weight-device', 'device-read-bps', 'device-read-iops'],
-      ...['device-write-bps', 'device-write-iops', 'device-cgroup-rule'],
+      ...['device-write-bps', 'device-write-iops'],
     ],
     'refused; not built',
   );

@@ -197,6 +197,11 @@ export async function boxed(
 /** What keeps a container running. */
 export const SLEEP = ['sleep', '600'];
 
+/** Program and arguments of a process. */
+export function commandOf(pid: number): string {
+  return procFile(pid, 'cmdline').split('\0').join(' ').trim();
+}
+
 /** A file of a process's root, read past its daemon. */
 export function fileOf(pid: number, path: string): string {
   return procFile(pid, `root${path}`);

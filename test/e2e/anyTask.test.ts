@@ -275,6 +275,13 @@ test('a container of one’s own joins an attachable network and is found by nam
   const answer = await dockerOk('h3', ...far);
   const id = await dockerOk('h2', 'inspect', '--format', '{{.Id}}', 'box');
   assert.ok(answer.startsWith(`task=${id.slice(0, 12)}`), answer);
+  await lab('stop-daemon', 'h2');
+  await lab('start-daemon', 'h2');
+  await until('the place to be there as before', 15_000, async () => {
+    return (await docker('h3', ...far)).stdout.startsWith(`task=${id.slice(0, 12)}`) || undefined;
+  });
+  await dockerOk('h2', 'restart', '-t', '1', 'box');
+  assert.ok((await dockerOk('h3', ...far)).startsWith(`task=${id.slice(0, 12)}`));
   const refused = await docker('h3', 'run', '--rm', '--network', 'own', WEB_IMAGE, 'id');
   assert.equal(refused.code, 125);
   assert.match(refused.stderr, /network own not manually attachable/);

@@ -100,6 +100,7 @@ export class ScriptedManager {
       hostIndex: this.hostIndex,
       role: 'worker',
       managers: this.#managers().map((address) => ({
+        nodeId: address,
         address,
         isLeader: address === this.address,
       })),

@@ -31,7 +31,7 @@ const SESSION: SessionMessage = {
   nodeId: 'node1',
   hostIndex: 3,
   role: 'worker',
-  managers: [{ address: 'a:1', isLeader: true }],
+  managers: [{ nodeId: 'm', address: 'a:1', isLeader: true }],
   heartbeatMs: 400,
   vxlanPort: 4789,
   rootCaCertificate: 'pem',

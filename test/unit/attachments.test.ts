@@ -29,6 +29,7 @@ before(async () => {
     clock,
     log: silentLog,
     swarm: () => w1.node,
+    isMember: () => true,
     isThere: (id) => there.has(id),
   });
   const spec = network('att', { attachable: true, subnet: '10.7.0.0/24' }).spec;

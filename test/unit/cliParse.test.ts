@@ -1,6 +1,7 @@
 /** Texts of flags, templates and tables, without a process. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { inOurWords } from '../../cli/client.ts';
 import { tableText } from '../../cli/output/list.ts';
 import { compileTemplate } from '../../cli/output/template.ts';
 import { parseMount } from '../../cli/service/mount.ts';
@@ -54,6 +55,16 @@ for (const [source, wanted] of TEMPLATES) {
     assert.equal(compileTemplate(source)(VALUE), wanted);
   });
 }
+
+test('commands that the daemon names are those that exist here', () => {
+  const cases: readonly (readonly [string, string])[] = [
+    ['Use "docker swarm init" or', 'Use "tsswarm init" or'],
+    ['Please use "docker swarm unlock" to', 'Please use "tsswarm swarm unlock" to'],
+    ['"docker swarm join-token worker"', '"tsswarm join-token worker"'],
+    ['"docker node ls" shows it', '"tsswarm node ls" shows it'],
+  ];
+  for (const [theirs, ours] of cases) assert.equal(inOurWords(theirs), ours);
+});
 
 test('a broken template says what is wrong with it', () => {
   for (const source of ['{{.A', '{{range .A}}', '{{end}}', '{{nope .A}}', '{{}}', '{{.A .B}}']) {

@@ -97,6 +97,7 @@ test('security options and namespaces are told apart', () => {
     IpcMode: 'private',
     UTSMode: 'host',
     CgroupnsMode: 'host',
+    DeviceCgroupRules: ['b 8:* rw'],
     MaskedPaths: [],
     ReadonlyPaths: [],
   });
@@ -105,10 +106,7 @@ test('security options and namespaces are told apart', () => {
     [true, 'unconfined', 'host', 'new', false],
   );
   assert.deepEqual([spec.utsNamespace, spec.cgroupNamespace], ['host', 'host']);
-  assert.throws(
-    () => read({ Hostname: 'mine', HostConfig: { UTSMode: 'host' } }),
-    /conflicting options: hostname and the UTS mode/,
-  );
+  assert.deepEqual(spec.deviceRules, [{ type: 'block', major: 8, minor: -1, access: 'rw' }]);
 });
 
 test('extra hosts may have IPv6 addresses, and health checks have their durations', () => {
@@ -126,7 +124,8 @@ const REFUSED: readonly (readonly [string, object])[] = [
     'conflicting options: dns and the network mode',
     { NetworkMode: 'container:a', Dns: ['1.1.1.1'] },
   ],
-  ['HostConfig.UTSMode is not supported', { UTSMode: 'container:a' }],
+  ['invalid UTS mode: own', { UTSMode: 'own' }],
+  ["invalid device cgroup rule format: 'c 7'", { DeviceCgroupRules: ['c 7'] }],
   ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
   ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
   ['HostConfig.OomKillDisable is not supported', { OomKillDisable: true }],

@@ -7,7 +7,7 @@ import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
-import { authorize } from '../../manager/authorize.ts';
+import { authorize, authorizeAtWorker } from '../../manager/authorize.ts';
 import { Dispatcher } from '../../manager/dispatcher/dispatcher.ts';
 import { mergeStatus, StatusBatcher } from '../../manager/dispatcher/statuses.ts';
 import { hostAddress } from '../../manager/hostAddress.ts';
@@ -139,7 +139,8 @@ test('a session makes its node ready, where it is and what it is', async () => {
   assert.equal(messages.length, 1);
   assert.equal(messages[0].role, 'worker');
   assert.equal(messages[0].hostIndex, 1);
-  assert.deepEqual(messages[0].managers, [{ address: '10.0.0.1:2377', isLeader: true }]);
+  const first = { nodeId: 'h1', address: '10.0.0.1:2377', isLeader: true };
+  assert.deepEqual(messages[0].managers, [first]);
   assert.deepEqual(events, ['opened h1']);
 });
 
@@ -357,6 +358,38 @@ test('who may call what follows the table, on the store of the moment', () => {
   assert.equal(may(['new', 'worker'], 'Dispatcher', 'Session', lagging), 'not_leader');
   assert.equal(may(['new', 'worker'], 'Host', 'Ping', lagging), 'yes');
   assert.equal(may(['w', 'worker'], 'Unknown', 'X'), 'forbidden');
+});
+
+test('a worker lets in the managers that its session names, and all for a ping', () => {
+  const peer = (nodeId: string, role: 'worker' | 'manager'): PeerIdentity => ({
+    nodeId,
+    role,
+    clusterId: 'cluster',
+    serial: '',
+    expiresAtMs: 0,
+  });
+  const may = (from: PeerIdentity, method: string, managers?: string[]): string => {
+    try {
+      const known = managers === undefined ? undefined : new Set(managers);
+      authorizeAtWorker(known, from, { service: 'tsswarm.v1.Host', method });
+      return 'yes';
+    } catch (error) {
+      return error instanceof SwarmError ? error.code : String(error);
+    }
+  };
+  const [manager, former, worker] = [
+    peer('m', 'manager'),
+    peer('old', 'manager'),
+    peer('w', 'worker'),
+  ];
+  for (const method of ['ProbeOther', 'TaskLogs', 'Api']) {
+    assert.equal(may(manager, method, ['m']), 'yes');
+    assert.equal(may(former, method, ['m']), 'forbidden', 'removed or demoted');
+    assert.equal(may(worker, method, ['m', 'w']), 'forbidden');
+  }
+  assert.equal(may(former, 'Ping', ['m']), 'yes');
+  assert.equal(may(manager, 'ProbeOther'), 'yes', 'before the first session');
+  assert.equal(may(manager, 'Api'), 'unavailable');
 });
 
 test('a host that says it has left ends its session and is told of at once', async () => {

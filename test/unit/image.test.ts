@@ -120,6 +120,16 @@ test('a manifest that is not whole, too old or no file system is refused', () =>
   }
 });
 
+test('layers that a registry may not hold are refused as what they are', () => {
+  for (const mediaType of [
+    'application/vnd.docker.image.rootfs.foreign.diff.tar.gzip',
+    'application/vnd.oci.image.layer.nondistributable.v1.tar+gzip',
+  ]) {
+    const layers = [{ mediaType, digest: DIGEST, size: 1 }];
+    assert.throws(() => parseManifest(manifestBytes({ layers })), /foreign \(non-distributable\)/);
+  }
+});
+
 test("an index gives the host's platform, or says which there are", () => {
   const entry = (architecture: string, variant?: string): object => ({
     mediaType: 'application/vnd.oci.image.manifest.v1+json',

@@ -322,7 +322,7 @@ test('files, .env, env files and the environment come together', async () => {
 });
 
 test('anchors and merge keys are written out by config', () => {
-  const text = `x-base: &base {image: i, init: true}
+  const text = `x-base: &base {image: i, init: true, user: "a$b"}
 services:
   web: {<<: *base, init: false, ulimits: {nofile: 5}, deploy: {resources: {limits: {memory: 1k}}}}
 `;
@@ -332,6 +332,7 @@ services:
   web:
     image: i
     init: false
+    user: a$$b
     ulimits:
       nofile: 5
     deploy:
@@ -341,6 +342,7 @@ services:
 x-base:
   image: i
   init: true
+  user: a$$b
 `,
   );
 });

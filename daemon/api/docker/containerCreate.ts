@@ -27,9 +27,6 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
     throw new SwarmError('invalid', 'Image is missing: name an image to make the container from');
   }
   body.refuse('OnBuild', 'Shell', 'NetworkDisabled');
-  if (host.text('UTSMode') === 'host' && body.text('Hostname') !== '') {
-    throw new SwarmError('invalid', 'conflicting options: hostname and the UTS mode');
-  }
   const restart = restartFromDocker(host);
   const autoRemove = host.flag('AutoRemove');
   if (autoRemove && restart.name !== 'no') {
@@ -131,13 +128,31 @@ export function restartFromDocker(host: Fields): RestartPolicy {
   return { name, maximumRetries };
 }
 
+const OTHER_DRIVERS: readonly string[] = [
+  'awslogs',
+  'etwlogs',
+  'fluentd',
+  'gcplogs',
+  'gelf',
+  'journald',
+  'logentries',
+  'splunk',
+  'syslog',
+];
+
 /**
  * local and json-file keep files; none keeps nothing. The rest of Docker's drivers send away. The
  * default is Docker's: its SDKs read the output of a run only where they know the driver.
  */
 function logFromDocker(config: Fields): StandaloneSpec['log'] {
   const driver = config.text('Type');
-  if (!['', 'local', 'json-file', 'none'].includes(driver)) {
+  if (!['', 'local', 'json-file', 'none', ...OTHER_DRIVERS].includes(driver)) {
+    throw new SwarmError(
+      'invalid',
+      `error looking up logging plugin ${driver}: plugin "${driver}" not found`,
+    );
+  }
+  if (OTHER_DRIVERS.includes(driver)) {
     config.refused('Type', `"${driver}": use local, json-file or none`);
   }
   const options = config.labels('Config');

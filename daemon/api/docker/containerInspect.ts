@@ -164,7 +164,7 @@ function configOf(view: ContainerView, image: Image | undefined): object {
     Tty: config.tty ?? false,
     OpenStdin: config.openStdin ?? false,
     StdinOnce: config.stdinOnce ?? false,
-    Env: config.env,
+    Env: spec === undefined ? config.env : shownEnv(spec.env, image?.config.env ?? []),
     Cmd: command.length === 0 ? null : command,
     ...(check === undefined
       ? {}
@@ -188,6 +188,13 @@ function configOf(view: ContainerView, image: Image | undefined): object {
     ...(spec?.stopSignal ? { StopSignal: spec.stopSignal } : {}),
     ...(spec?.stopTimeoutS === undefined ? {} : { StopTimeout: spec.stopTimeoutS }),
   };
+}
+
+/** As given, a name without value too; then what the image adds. */
+function shownEnv(given: readonly string[], image: readonly string[]): readonly string[] {
+  const nameOf = (entry: string): string => entry.split('=', 1)[0];
+  const names = new Set(given.map(nameOf));
+  return [...given, ...image.filter((entry) => !names.has(nameOf(entry)))];
 }
 
 export function mountToDocker(mount: MountPoint): object {

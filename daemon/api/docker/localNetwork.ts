@@ -21,10 +21,11 @@ export function localToDocker(
     IPAM: {
       Driver: 'default',
       Options: network.builtin ? null : {},
-      Config: network.subnets.map(({ subnet, gateway, range }) => ({
+      Config: network.subnets.map(({ subnet, gateway, range, reserved }) => ({
         Subnet: subnet,
         ...(range === '' ? {} : { IPRange: range }),
         Gateway: gateway,
+        ...(reserved === undefined ? {} : { AuxiliaryAddresses: reserved }),
       })),
     },
     Internal: network.internal,
@@ -73,20 +74,19 @@ export function localNetworkFromDocker(body: Fields): LocalNetworkRequest {
   ipam.refuse('Options');
   if (!['', 'default'].includes(ipam.text('Driver'))) ipam.refused('Driver', 'use default');
   const pools = ipam.objects('Config').map((pool) => {
-    pool.refuse('AuxiliaryAddresses', 'AuxAddress');
+    pool.refuse('AuxAddress');
+    const reserved = pool.labels('AuxiliaryAddresses');
     return {
       subnet: pool.text('Subnet'),
       gateway: pool.text('Gateway'),
       range: pool.text('IPRange'),
+      ...(Object.keys(reserved).length === 0 ? {} : { reserved }),
     };
   });
-  const ipv6 = body.flag('EnableIPv6');
   const empty = { subnet: '', gateway: '', range: '' };
   const ipv4Pools = pools.filter((pool) => !pool.subnet.includes(':'));
   const ipv6Pools = pools.filter((pool) => pool.subnet.includes(':'));
-  if (ipv6Pools.length > 0 && !ipv6) {
-    throw new SwarmError('invalid', 'an IPv6 subnet needs EnableIPv6 (--ipv6)');
-  }
+  const ipv6 = body.flag('EnableIPv6') || ipv6Pools.length > 0;
   return {
     name,
     labels: body.labels('Labels'),

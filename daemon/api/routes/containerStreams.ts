@@ -4,11 +4,17 @@ import { promisify } from 'node:util';
 import { hasCode, messageOf, SwarmError } from '../../../base/errors.ts';
 import type { DetailedStats } from '../../../runtime/container/types.ts';
 import type { Managed } from '../../containers/managed.ts';
-import { sendContainerLogs } from '../containerLogs.ts';
+import { sendContainerLogs, writeLogs } from '../containerLogs.ts';
 import { emptyStats, statsToDocker } from '../docker/containerStats.ts';
 import { type ApiRequest, empty, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
-import { joinStreams, MULTIPLEXED_STREAM, parseDetachKeys, RAW_STREAM } from '../streams.ts';
+import {
+  headTaken,
+  joinStreams,
+  MULTIPLEXED_STREAM,
+  parseDetachKeys,
+  RAW_STREAM,
+} from '../streams.ts';
 import { found } from './containers.ts';
 
 const run = promisify(execFile);
@@ -65,11 +71,16 @@ async function attach(request: ApiRequest, parts: ApiParts): Promise<Reply> {
       `container ${managed.name} is paused, unpause the container before attach`,
     );
   }
-  if (request.flag('logs')) {
-    throw new SwarmError('unsupported', 'logs=1 is not supported for attach: ask for /logs first');
-  }
-  const streams = await managed.attach({ stdin: options.stdin });
+  const isStreamed = request.flag('stream');
+  const streams = isStreamed ? await managed.attach({ stdin: options.stdin }) : undefined;
   const connection = request.takeConnection(tty ? RAW_STREAM : MULTIPLEXED_STREAM);
+  await headTaken(request, parts.clock);
+  if (request.flag('logs')) await writeLogs(connection.output, container, options);
+  if (streams === undefined) {
+    connection.output.end();
+    connection.input.resume();
+    return STREAMED;
+  }
   const how = await joinStreams(connection, streams, options);
   if (how === 'detached') {
     const { name, labels, image } = container.config;

@@ -5,7 +5,14 @@ import type { ExecRecord } from '../../containers/execs.ts';
 import type { Fields } from '../fields.ts';
 import { type ApiRequest, empty, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
-import { frame, joinStreams, MULTIPLEXED_STREAM, parseDetachKeys, RAW_STREAM } from '../streams.ts';
+import {
+  frame,
+  headTaken,
+  joinStreams,
+  MULTIPLEXED_STREAM,
+  parseDetachKeys,
+  RAW_STREAM,
+} from '../streams.ts';
 import { sizeOf } from './containerStreams.ts';
 import { found } from './containers.ts';
 
@@ -73,8 +80,11 @@ async function start(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   if (record.state !== 'created' || record.container.state !== 'running') {
     await execs.start(id, size);
   }
-  const { tty, stdin } = record.config;
+  const { stdin } = record.config;
+  // As Docker: how it is sent is said at the start, not when it was made.
+  const tty = body.flag('Tty');
   const connection = request.takeConnection(tty ? RAW_STREAM : MULTIPLEXED_STREAM);
+  await headTaken(request, parts.clock);
   let exec: Exec;
   try {
     exec = await execs.start(id, size);
@@ -87,8 +97,8 @@ async function start(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   await joinStreams(connection, exec.streams, {
     tty,
     stdin,
-    stdout: record.openStdout || tty,
-    stderr: record.openStderr || tty,
+    stdout: record.openStdout || record.config.tty,
+    stderr: record.openStderr || record.config.tty,
     detachKeys: parseDetachKeys(record.detachKeys),
   });
   return STREAMED;

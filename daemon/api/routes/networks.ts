@@ -1,6 +1,7 @@
 /** /networks: overlay networks of the cluster, and those of this host (bridge, host, none, ...). */
 import { SwarmError } from '../../../base/errors.ts';
 import type { View } from '../../../manager/store/types.ts';
+import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
 import type { LocalNetwork } from '../../containers/networks.ts';
 import { endpointFromDocker, NO_WISHES } from '../docker/containerNetwork.ts';
 import { containersOn, localNetworkFromDocker, localToDocker } from '../docker/localNetwork.ts';
@@ -111,10 +112,16 @@ async function inspect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const store = scope === 'local' ? undefined : await controlIfManager(parts.node)?.read();
   // A whole id or name of the cluster's goes before a beginning of one of ours.
   const exact = store?.get('network', id) ?? store?.byName('network', id);
-  const local = scope === 'swarm' || exact !== undefined ? undefined : bookOf(parts).find(id);
+  const isHere = ['', 'local'].includes(scope) && exact === undefined;
+  const local = isHere ? bookOf(parts).find(id) : undefined;
   if (local !== undefined) {
     const views = parts.node.host.containers.list().map((each) => each.view());
     return json(localToDocker(local, containersOn(local.id, views)));
+  }
+  // Services may name a host's own networks too; the cluster knows those by name alone.
+  const builtin = NODE_LOCAL_NETWORKS.includes(id) ? bookOf(parts).find(id) : undefined;
+  if (builtin !== undefined && exact === undefined && store !== undefined) {
+    return json({ ...localToDocker(builtin, {}), Id: builtin.name, Scope: 'swarm' });
   }
   const network = store === undefined ? undefined : findOptional(store, 'network', id);
   if (store === undefined || network === undefined) {
@@ -175,7 +182,7 @@ async function disconnect(request: ApiRequest, parts: ApiParts): Promise<Reply> 
   const network = await localOf(request, parts);
   const body = await request.body();
   const { containers } = parts.node.host;
-  await containers.disconnect(body.text('Container'), network, body.flag('Force'));
+  await containers.disconnect(body.text('Container'), network);
   return empty();
 }
 
