@@ -8,6 +8,8 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { readCommands } from '../compat/commands.ts';
+import { services } from '../compat/service.ts';
+import { stacks } from '../compat/stack.ts';
 import { Suite } from '../compat/suite.ts';
 import { volumes } from '../compat/volume.ts';
 import { close, open } from '../compat/world.ts';
@@ -22,6 +24,8 @@ const version = (await outcome('docker', ['version', '--format', '{{.Client.Vers
 const skip = version.trim() === CLIENT ? false : `no docker client ${CLIENT} on here`;
 
 const suite = new Suite();
+services(suite);
+stacks(suite);
 volumes(suite);
 
 before(async () => {
