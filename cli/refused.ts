@@ -1,6 +1,6 @@
 /** Commands that docker has and that cannot be had here: each says what to do instead. */
 import { SwarmError } from '../base/errors.ts';
-import { addCommand, type Command } from './command.ts';
+import { type Command, createCommand } from './command.ts';
 import type { Run } from './context.ts';
 
 const BUILD =
@@ -24,16 +24,18 @@ export const REFUSED: Readonly<Record<string, string>> = {
   trust: 'signatures are not checked: name images by digest (NAME@sha256:...)',
 };
 
-/** The command, with whatever follows it. */
+/** A command that says why it is not there, whatever follows it. */
+export function refuseCommand(parent: Command, run: Run, name: string, why: string): void {
+  const command = createCommand(name).description('not supported');
+  command.argument('[words...]').allowUnknownOption().helpOption(false);
+  command.action(() =>
+    run(async () => {
+      throw new SwarmError('unsupported', `${name} is not supported: ${why}`);
+    }),
+  );
+  parent.addCommand(command, { hidden: true });
+}
+
 export function registerRefused(name: string): (program: Command, run: Run) => void {
-  return (program, run) => {
-    addCommand(program, `${name} [words...]`, 'not supported')
-      .allowUnknownOption()
-      .helpOption(false)
-      .action(() =>
-        run(async () => {
-          throw new SwarmError('unsupported', `${name} is not supported: ${REFUSED[name]}`);
-        }),
-      );
-  };
+  return (program, run) => refuseCommand(program, run, name, REFUSED[name]);
 }

@@ -12,12 +12,15 @@ import {
   tableText,
 } from './output/list.ts';
 import { confirmPrune, printReclaimed } from './prune.ts';
+import { refuseCommand } from './refused.ts';
 import { registerEvents, registerInfo } from './system.ts';
 
 export function registerSystem(program: Command, run: Run): void {
   const system = addCommand(program, 'system', 'the daemon: what it holds, events, clearing up');
   registerInfo(system, run);
   registerEvents(system, run);
+  const stdio = 'name the daemon with -H or TSSWARM_HOST; over ssh, run tsswarm there';
+  refuseCommand(system, run, 'dial-stdio', stdio);
   addCommand(system, 'df', 'what takes how much of the disk')
     .option('--format <template>', 'a Go template, "table ..." or "json"')
     .option('-v, --verbose', 'each thing')

@@ -11,6 +11,7 @@ import {
   printObjects,
 } from './output/list.ts';
 import { confirmPrune, printReclaimed } from './prune.ts';
+import { refuseCommand } from './refused.ts';
 
 interface VolumeJson {
   readonly Name: string;
@@ -46,13 +47,15 @@ export function registerVolume(program: Command, run: Run): void {
         context.out.write(`${made.Name}\n`);
       }),
   );
-  addCommand(volume, 'ls', 'list them')
+  refuseCommand(volume, run, 'update', CLUSTER);
+  const ls = addCommand(volume, 'ls', 'list them')
     .alias('list')
     .option('-f, --filter <key=value>', 'name, driver, label, dangling', collect)
     .option('--format <template>', 'a Go template, "table ..." or "json"')
     .option('-q, --quiet', 'only names')
     .option('--json', 'the API’s objects')
     .action((flags: ListOptions & { filter?: string[] }) => run((context) => list(context, flags)));
+  refused(ls, '--cluster', CLUSTER);
   addCommand(volume, 'inspect <volume...>', 'details of volumes')
     .option('-f, --format <template>', 'a Go template')
     .option('--json', 'as JSON, which is the default')

@@ -6,10 +6,11 @@ import { createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
-import { addCommand, type Command, collect } from '../command.ts';
+import { addCommand, type Command, collect, refused } from '../command.ts';
 import { type Context, forEachName, parseFilters, type Run } from '../context.ts';
 import type { InspectFlags } from '../output/list.ts';
 import { confirmPrune, printReclaimed } from '../prune.ts';
+import { REFUSED, refuseCommand } from '../refused.ts';
 import { newBody } from './body.ts';
 import { type CopyFlags, copy } from './copy.ts';
 import { type ExecFlags, exec } from './exec.ts';
@@ -53,13 +54,15 @@ const registerCreate: Registrar = (parent, run) => {
 };
 
 const registerStart: Registrar = (parent, run) => {
-  addCommand(parent, 'start <container...>', 'start containers')
+  const command = addCommand(parent, 'start <container...>', 'start containers')
     .option('-a, --attach', 'be with it while it runs')
     .option('--detach-keys <keys>', 'what leaves it running (default: ctrl-p,ctrl-q)')
     .option('-i, --interactive', 'and give it standard input')
     .action((names: string[], flags: Parameters<typeof start>[2]) =>
       run((context) => start(context, names, flags)),
     );
+  refused(command, '--checkpoint <name>', REFUSED.checkpoint);
+  refused(command, '--checkpoint-dir <directory>', REFUSED.checkpoint);
 };
 
 const registerAttach: Registrar = (parent, run) => {
@@ -242,6 +245,9 @@ const registerUpdate: Registrar = (parent, run) => {
     'change limits and restart policy of containers',
   );
   addCreateFlags(command, CHANGEABLE);
+  refused(command, '--blkio-weight <number>', 'weights of disks cannot be set');
+  refused(command, '--cpu-rt-period <microseconds>', 'real-time scheduling cannot be set');
+  refused(command, '--cpu-rt-runtime <microseconds>', 'real-time scheduling cannot be set');
   command.action((names: string[], flags: Readonly<Record<string, unknown>>) =>
     run(async (context) => {
       const body = newBody('', []);
@@ -338,6 +344,7 @@ export function registerContainer(program: Command, run: Run): void {
   registerList(container, run, 'ls');
   registerInspect(container, run);
   registerPrune(container, run);
+  refuseCommand(container, run, 'commit', REFUSED.commit);
 }
 
 export function registerPs(program: Command, run: Run): void {

@@ -16,6 +16,7 @@ import {
   printObjects,
 } from '../output/list.ts';
 import { confirmPrune, printReclaimed } from '../prune.ts';
+import { REFUSED, refuseCommand } from '../refused.ts';
 import { pullImage, pushImage, showProgress } from './transfer.ts';
 
 const ID_LENGTH = 12;
@@ -25,6 +26,7 @@ export function registerImage(program: Command, run: Run): void {
   registerReads(image, run);
   registerLoad(image, run);
   registerSave(image, run);
+  refuseCommand(image, run, 'build', REFUSED.build);
   registerImport(image, run);
   registerPull(image, run);
   registerPush(image, run);
@@ -104,7 +106,7 @@ export function registerRmi(program: Command, run: Run): void {
 
 /** `name`: 'rm' of image, or 'rmi' at the top. */
 export function registerRemove(parent: Command, run: Run, name = 'rm <image...>'): void {
-  addCommand(parent, name, 'remove names, and images without any')
+  const command = addCommand(parent, name, 'remove names, and images without any')
     .option('-f, --force', 'even if it has several names')
     .option('--no-prune', 'keep what is beneath')
     .action((names: string[], flags: { force?: boolean; prune: boolean }) =>
@@ -121,6 +123,7 @@ export function registerRemove(parent: Command, run: Run, name = 'rm <image...>'
         }),
       ),
     );
+  refused(command, '--platform <platform>', 'a host keeps an image for one platform only');
 }
 
 /** 'linux/arm64/v8' as the API has it. */
@@ -214,7 +217,8 @@ interface HistoryJson {
 export function registerHistory(parent: Command, run: Run): void {
   addCommand(parent, 'history <image>', 'how an image was made, layer by layer')
     .option('--format <template>', 'a Go template, "table ..." or "json"')
-    .option('-H, --no-human', 'sizes in bytes, times as they are')
+    .option('-H, --human', 'sizes and times for people, which is the default')
+    .option('--no-human', 'sizes in bytes, times as they are')
     .option('--no-trunc', 'nothing is cut')
     .option('--platform <platform>', 'of several')
     .option('-q, --quiet', 'only ids')
@@ -317,11 +321,14 @@ function registerReads(image: Command, run: Run): void {
   addCommand(image, 'inspect <image...>', 'details of images')
     .option('-f, --format <template>', 'a Go template')
     .option('--json', 'as JSON, which is the default')
-    .action((names: string[], flags: InspectFlags) =>
+    .option('--platform <platform>', 'of several, e.g. linux/arm64')
+    .action((names: string[], flags: InspectFlags & { platform?: string }) =>
       run(async (context) => {
         const found: unknown[] = [];
         await forEachName(context, names, async (name) => {
-          found.push(await context.client.get(`/images/${encodeURIComponent(name)}/json`));
+          const query = { platform: platformJson(flags.platform) };
+          const path = `/images/${encodeURIComponent(name)}/json`;
+          found.push(await context.client.get(path, query));
         });
         printObjects(context, found, flags);
       }),

@@ -38,10 +38,11 @@ export class ApiRequest {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly params: Readonly<Record<string, string>>;
+  /** Of the API version asked for: 43 of /v1.43/info; the newest where none was named. */
+  readonly minor: number;
   readonly incoming: IncomingMessage;
   readonly response: ServerResponse;
-  /** Aborted when the caller has gone. */
-  readonly signal: AbortSignal;
+  #gone: AbortController | undefined;
 
   constructor(
     incoming: IncomingMessage,
@@ -49,6 +50,7 @@ export class ApiRequest {
     path: string,
     query: URLSearchParams,
     params: Readonly<Record<string, string>>,
+    minor: number,
   ) {
     this.incoming = incoming;
     this.response = response;
@@ -56,9 +58,18 @@ export class ApiRequest {
     this.path = path;
     this.query = query;
     this.params = params;
-    const gone = new AbortController();
-    response.once('close', () => gone.abort());
-    this.signal = gone.signal;
+    this.minor = minor;
+  }
+
+  /** Aborted when the caller has gone. Made when it is asked for: most requests never do. */
+  get signal(): AbortSignal {
+    const gone = this.#gone ?? new AbortController();
+    if (this.#gone === undefined) {
+      this.#gone = gone;
+      if (this.response.destroyed || this.response.closed) gone.abort();
+      else this.response.once('close', () => gone.abort());
+    }
+    return gone.signal;
   }
 
   /** As Docker reads flags: anything but '', 0, no, false and none is true. */

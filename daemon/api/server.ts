@@ -80,8 +80,14 @@ export function createApi(options: ApiOptions): Api {
       if (!remote.take(incoming, response)) here(incoming, response);
     });
   };
+  const connections = new Set<Socket>();
   const prepare = (server: Server): void => {
     server.maxConnections = MAX_CONNECTIONS;
+    // Node ends those that speak HTTP; one that shakes hands, or was taken over, is ended here.
+    server.on('connection', (connection: Socket) => {
+      connections.add(connection);
+      connection.once('close', () => connections.delete(connection));
+    });
     server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
       if (remote.takeUpgrade(incoming, socket, head)) return;
       if (watchers.take(incoming, socket, head)) return;
@@ -120,6 +126,7 @@ export function createApi(options: ApiOptions): Api {
       for (const server of servers.splice(0)) {
         const closed = new Promise<void>((resolve) => server.close(() => resolve()));
         server.closeAllConnections();
+        for (const connection of connections) connection.destroy();
         await closed;
       }
     },
@@ -177,16 +184,16 @@ async function answer(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<Reply> {
-  const { handler, path, query, params } = routed(router, incoming);
-  return await handler(new ApiRequest(incoming, response, path, query, params));
+  const { handler, path, query, params, minor } = routed(router, incoming);
+  return await handler(new ApiRequest(incoming, response, path, query, params, minor));
 }
 
 function routed(router: Router, incoming: IncomingMessage) {
   const [rawPath, rawQuery = ''] = (incoming.url ?? '/').split('?', 2);
-  const path = withoutVersion(rawPath);
+  const { path, minor } = withoutVersion(rawPath);
   const found = router.find(incoming.method ?? 'GET', path);
   if (found === undefined) throw new SwarmError('not_found', 'page not found');
-  return { ...found, path, query: new URLSearchParams(rawQuery) };
+  return { ...found, path, minor, query: new URLSearchParams(rawQuery) };
 }
 
 /** A request that asks for another protocol; one that does not get it is answered as any other. */
@@ -203,8 +210,8 @@ async function serveUpgrade(
   if (head.length > 0) socket.unshift(head);
   let request: UpgradedRequest | undefined;
   try {
-    const { handler, path, query, params } = routed(router, incoming);
-    request = new UpgradedRequest(incoming, response, socket, path, query, params);
+    const { handler, path, query, params, minor } = routed(router, incoming);
+    request = new UpgradedRequest(incoming, response, socket, path, query, params, minor);
     const reply = await handler(request);
     if (!request.isTaken) send(response, reply);
   } catch (error) {
@@ -284,10 +291,10 @@ function drained(incoming: IncomingMessage): Promise<void> {
   });
 }
 
-/** '/v1.43/info' -> '/info'. SwarmError invalid with Docker's words for versions not served. */
-function withoutVersion(path: string): string {
+/** '/v1.43/info' -> '/info' and 43. SwarmError invalid with Docker's words for versions not served. */
+function withoutVersion(path: string): { readonly path: string; readonly minor: number } {
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
-  if (match === null) return path;
+  if (match === null) return { path, minor: minorOf(API_VERSION) };
   const [, major, minor, rest] = match;
   const asked = `${major}.${minor}`;
   if (major !== '1' || Number(minor) > minorOf(API_VERSION)) {
@@ -303,7 +310,7 @@ function withoutVersion(path: string): string {
         'please upgrade your client to a newer version',
     );
   }
-  return rest;
+  return { path: rest, minor: Number(minor) };
 }
 
 function minorOf(version: string): number {

@@ -44,6 +44,18 @@ export class RecordFiles<T extends { readonly format: 1; readonly id: string }> 
     renameSync(`${file}.tmp`, file);
   }
 
+  /**
+   * As `save`, for what goes on whether it can be written or not (a full disk): the log tells, and
+   * the next change tries again.
+   */
+  keep(record: T): void {
+    try {
+      this.save(record);
+    } catch (error) {
+      this.#log.error('a record cannot be written', { id: record.id, error: messageOf(error) });
+    }
+  }
+
   remove(id: string): void {
     rmSync(this.#file(id), { force: true });
   }

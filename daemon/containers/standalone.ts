@@ -145,7 +145,7 @@ export class StandaloneContainer implements Managed {
 
   #save(changes: Partial<ContainerRecord>): void {
     this.#record = { ...this.#record, ...changes };
-    this.#context.records.save(this.#record);
+    this.#context.records.keep(this.#record);
   }
 
   emit(action: string, more: Readonly<Record<string, string>> = {}): void {

@@ -35,8 +35,16 @@ export type AssignmentSet = ReadonlyMap<string, AssignmentItem>;
 /** Whether a change can alter what some node is told beyond the one task's own item. */
 export function changesShared(event: StoreEvent): boolean {
   if (['cluster', 'secret', 'config'].includes(event.table)) return false;
-  if (event.table === 'service' || event.table === 'network') return true;
-  if (event.before === undefined || event.after === undefined) return true;
+  if (event.table === 'network') return true;
+  if (event.table === 'service') {
+    return [event.before, event.after].some(
+      (service) => service !== undefined && isReachable(service as Service),
+    );
+  }
+  if (event.before === undefined || event.after === undefined) {
+    const object = event.before ?? event.after;
+    return event.table !== 'task' || (object as Task).nodeId !== '';
+  }
   if (event.table === 'node') {
     const [before, after] = [event.before as Node, event.after as Node];
     return (
@@ -53,6 +61,12 @@ export function changesShared(event: StoreEvent): boolean {
     before.status.gatewayAddress !== after.status.gatewayAddress ||
     !sameValue(before.networks, after.networks)
   );
+}
+
+/** It has a port, or stands on a network. */
+function isReachable({ ports, virtualAddresses, spec }: Service): boolean {
+  const given = ports.length + virtualAddresses.length;
+  return given + spec.ports.length + spec.task.networks.length > 0;
 }
 
 /** A running task with an error has turned unhealthy and is being stopped. */

@@ -5,7 +5,7 @@
  *
  * | a task is | what is true | left by |
  * |---|---|---|
- * | held | its node still has it as wanted; others were told to leave it out | `confirmed`, `gone`, time |
+ * | held | its node still has it as wanted; others leave it out | `confirmed`, `gone`, time |
  * | released | its node is told to stop it | `hold`, once it has ended |
  */
 import type { Clock, Timer } from '../../base/clock.ts';

@@ -96,7 +96,12 @@ function checks(suite: Suite): void {
     CHECK_FLAGS,
     'the next tasks are checked by the new command, as often as asked',
     async () => {
-      await serve('checked', 1, [...BOUND(), ...often, '--health-cmd', 'true'], ...ASLEEP);
+      await serve(
+        'checked',
+        1,
+        [...BOUND(), ...often, '--health-cmd', 'true', '--health-interval', '200ms'],
+        ...ASLEEP,
+      );
       const update = ['service', 'update', '--detach', '--quiet'];
       await docker('h1', ...update, ...flags, ...command('second'), 'checked');
       await watchChecks('second', 'checked');

@@ -5,11 +5,10 @@
 import assert from 'node:assert/strict';
 import { inside, outcome, until } from '../support/lab.ts';
 import type { Suite } from './suite.ts';
-import { ASLEEP, change, fileOf, ofService, type Program, remove, serve } from './tasks.ts';
+import { ASLEEP, change, ofService, type Program, remove, serve } from './tasks.ts';
 import { docker, fetched, SOON_MS, tried, within } from './world.ts';
 
-const WEB =
-  'hostname > /tmp/index.html; sleep 1000 | nc -u -l -p 5353 > /tmp/heard & exec httpd -f -p 80 -h /tmp';
+const WEB = 'hostname > /tmp/index.html; exec httpd -f -p 80 -h /tmp';
 const HOST_PORT = 'mode=host,published=8181,target=80';
 const ON_H1 = ['--constraint', 'node.hostname==h1'];
 const [H1, H2] = ['http://10.99.0.11', 'http://10.99.0.12'];
@@ -34,6 +33,25 @@ function untilAnswers(url: string, text: string): Promise<true> {
   return until(`${url} answers "${text}"`, SOON_MS, async () =>
     (await fetched('client', url)).trim() === text ? true : undefined,
   );
+}
+
+const LISTEN =
+  'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); ' +
+  's.bind(("", int(__import__("sys").argv[1]))); print(s.recv(99).decode(), end="")';
+
+/** What is heard on a port of the task's when the outside client sends 'asked' to `to`. */
+async function datagram({ pid }: Program, port: number, to: string): Promise<string> {
+  const listen = ['timeout', '20', 'python3', '-c', LISTEN, String(port)];
+  let heard: string | undefined;
+  const ended = outcome('nsenter', ['-t', String(pid), '-n', ...listen]).then(({ stdout }) => {
+    heard = stdout;
+  });
+  await until('a datagram is heard', SOON_MS, async () => {
+    await inside('client', 'bash', '-c', `printf asked > /dev/udp/${to}`);
+    return heard === undefined ? undefined : true;
+  });
+  await ended;
+  return heard ?? '';
 }
 
 export function serviceNetwork(suite: Suite): void {
@@ -76,10 +94,7 @@ export function serviceNetwork(suite: Suite): void {
       const ports = '{{range .Endpoint.Ports}}{{.Protocol}}:{{.PublishedPort}} {{end}}';
       const chosen = / tcp:(3[0-2]\d{3}) /.exec(` ${await ofService('web', ports)} `)?.[1];
       await untilAnswers(`${H2}:${chosen}/`, 'page');
-      await until('a datagram is heard', SOON_MS, async () => {
-        await inside('client', 'bash', '-c', 'echo asked > /dev/udp/10.99.0.12/8184');
-        return fileOf(task.pid, '/tmp/heard').includes('asked') ? true : undefined;
-      });
+      assert.equal(await datagram(task, 5353, '10.99.0.12/8184'), 'asked');
     },
   );
   suite.works(

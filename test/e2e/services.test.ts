@@ -224,6 +224,13 @@ test('an image that cannot be had stops nothing that runs', { skip }, async () =
   await docker('h1', 'service', 'rm', 'steady');
 });
 
+test('a service on the host’s network is on it', { skip }, async () => {
+  await create('near', '--network', 'host', '--constraint', 'node.hostname==h2', WEB_IMAGE);
+  await untilRunning('h1', 'near', 1);
+  await until('it answers', WAIT_MS, () => get('client', 'http://10.99.0.12:80/'));
+  await docker('h1', 'service', 'rm', 'near');
+});
+
 test('the docker client sees jobs to their end', { skip }, async () => {
   const args = ['--mode', 'replicated-job', '--replicas', '4', '--max-concurrent', '2'];
   const said = await docker(

@@ -248,7 +248,7 @@ test('bridges and who is on them outlive the daemon, bridges a reboot too', asyn
   await gone(one, two, three);
   const before = await host.call('bridges');
   await host.kill();
-  await host.run('sh', '-c', `umount ${host.execRoot}/netns/*; ip link del tsswarm0`);
+  await host.run('sh', '-c', `ip link del tsswarm0; umount ${host.execRoot}/netns/*`);
   await host.run('sh', '-c', `rm -r ${host.execRoot}/netns ${host.execRoot}/network/host`);
   await host.start();
   assert.deepEqual(await host.call('bridges'), before);

@@ -84,12 +84,19 @@ function byFileName(left: unknown, right: unknown): number {
   return nameOf(left) < nameOf(right) ? -1 : nameOf(left) > nameOf(right) ? 1 : 0;
 }
 
+/** Lists of texts that docker's client builds from a map, in any order. */
+const UNORDERED = new Set(['Env', 'Constraints', 'Nameservers', 'Search', 'Options', 'Groups']);
+
+function inOrder(key: string, item: unknown): unknown {
+  return Array.isArray(item) && UNORDERED.has(key) ? [...item].sort() : item;
+}
+
 /** Without what says nothing: null, '', false, empty lists and maps. */
 export function essence(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(essence).sort(byFileName);
   if (typeof value !== 'object' || value === null) return value;
   const kept = Object.entries(value)
-    .map(([key, item]) => [key, essence(item)] as const)
+    .map(([key, item]) => [key, inOrder(key, essence(item))] as const)
     .filter(([, item]) => item !== undefined && item !== null && item !== '' && item !== false)
     .filter(([, item]) => typeof item !== 'object' || Object.keys(item as object).length > 0);
   return Object.fromEntries(kept.sort(([left], [right]) => (left < right ? -1 : 1)));

@@ -4,9 +4,11 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request as plainRequest } from 'node:http';
 import { request } from 'node:https';
+import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -40,8 +42,11 @@ before(async () => {
 });
 
 after(async () => {
-  await api.close();
   rmSync(directory, { recursive: true, force: true });
+  // One that never shakes hands does not hold up the daemon's stop.
+  const silent = connect(port, '127.0.0.1');
+  await once(silent, 'connect');
+  await Promise.all([once(silent, 'close'), api.close()]);
 });
 
 function ask(client: TlsFiles['client'] | undefined): Promise<number> {

@@ -4,6 +4,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { AssignmentMessage } from '../../model/assignment.ts';
+import {
+  DEFAULT_CONTAINER_EXTRAS,
+  DEFAULT_MOUNT,
+  DEFAULT_UPDATE_CONFIG,
+} from '../../model/defaults.ts';
 import type { TableName, Tables } from '../../model/types.ts';
 import {
   assignmentFromWire,
@@ -159,4 +164,44 @@ test('a word that is not in the list is refused by its name', () => {
   const [node] = fc.sample(any.node, { numRuns: 1, seed: 1 });
   const odd = { ...node, state: 'sleeping' } as unknown as Tables['node'];
   assert.throws(() => decodeObject(encodeObject('node', odd)), /sleeping/);
+});
+
+/**
+ * As the first version wrote them, before health checks, jobs, volumes, host ports and the like.
+ */
+const FIRST_VERSION: readonly string[] = [
+  'CgFzEAVilwEKkgEKA3dlYho5Ch8KBXdlYjoxUhMKBGJpbmQSBC9zcnYaBS9kYXRhcJBOEgAaACIICgNhbnkQiCcq' +
+    'ADIGCgFuEgFhIgIIAioYCAEaBXBhdXNlIIgnMgpzdG9wLWZpcnN0MhgIARoFcGF1c2UgiCcyCnN0b3AtZmlyc3Q6' +
+    'A3ZpcEITEgN0Y3AYUCCQPyoHaW5ncmVzcxgF',
+  'CgF0EAZqZAoBcxIDd2ViGAEgATI5Ch8KBXdlYjoxUhMKBGJpbmQSBC9zcnYaBS9kYXRhcJBOEgAaACIICgNhbnkQ' +
+    'iCcqADIGCgFuEgFhSIAEUgMIgARiExIDdGNwGFAgkD8qB2luZ3Jlc3M=',
+  'CgFuEAdaJwoQGgZ3b3JrZXIiBmFjdGl2ZRIECgJoMRoGd29ya2VyIgVyZWFkeQ==',
+];
+
+test('what the first version wrote is read with defaults for what it did not know', () => {
+  const [service, task, node] = FIRST_VERSION.map((text) =>
+    decodeObject(Buffer.from(text, 'base64')),
+  );
+  assert.equal(service.table, 'service');
+  if (service.table !== 'service' || task.table !== 'task' || node.table !== 'node') return;
+  const { spec, job } = service.object;
+  assert.equal(job, undefined);
+  assert.equal(spec.update.progressDeadlineMs, DEFAULT_UPDATE_CONFIG.progressDeadlineMs);
+  assert.equal(spec.ports[0].hostAddress, '');
+  assert.equal(spec.task.logDriver, '');
+  assert.deepEqual(spec.task.networks[0].addresses, []);
+  assert.deepEqual(spec.task.genericResources, []);
+  const { container } = spec.task;
+  assert.deepEqual(container.mounts[0], {
+    ...DEFAULT_MOUNT,
+    type: 'bind',
+    source: '/srv',
+    target: '/data',
+  });
+  for (const [name, value] of Object.entries(DEFAULT_CONTAINER_EXTRAS)) {
+    assert.deepEqual(container[name as keyof typeof container], value, name);
+  }
+  assert.equal(task.object.jobIteration, undefined);
+  assert.deepEqual(task.object.genericResources, []);
+  assert.deepEqual(node.object.description.genericResources, []);
 });

@@ -1,7 +1,7 @@
 /**
- * Rolling updates of random services: how many slots are without a task, or have two, at any moment;
- * and how long a slot waits between a task that failed and the next. Nothing else goes wrong here;
- * what happens when nodes come and go is in orchestratorRandom.
+ * Rolling updates of random services: how many slots are without a task, or have two, at any
+ * moment; and how long a slot waits between a task that failed and the next. Nothing else goes
+ * wrong here; what happens when nodes come and go is in orchestratorRandom.
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';

@@ -1,6 +1,7 @@
 /** /networks: overlay networks of the cluster, and those of this host (bridge, host, none, ...). */
 import { SwarmError } from '../../../base/errors.ts';
 import type { View } from '../../../manager/store/types.ts';
+import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
 import type { LocalNetwork } from '../../containers/networks.ts';
 import { endpointFromDocker, NO_WISHES } from '../docker/containerNetwork.ts';
 import { containersOn, localNetworkFromDocker, localToDocker } from '../docker/localNetwork.ts';
@@ -116,6 +117,11 @@ async function inspect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   if (local !== undefined) {
     const views = parts.node.host.containers.list().map((each) => each.view());
     return json(localToDocker(local, containersOn(local.id, views)));
+  }
+  // Services may name a host's own networks too; the cluster knows those by name alone.
+  const builtin = NODE_LOCAL_NETWORKS.includes(id) ? bookOf(parts).find(id) : undefined;
+  if (builtin !== undefined && exact === undefined && store !== undefined) {
+    return json({ ...localToDocker(builtin, {}), Id: builtin.name, Scope: 'swarm' });
   }
   const network = store === undefined ? undefined : findOptional(store, 'network', id);
   if (store === undefined || network === undefined) {

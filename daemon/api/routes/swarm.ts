@@ -59,7 +59,7 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
   const wanted = body.objectOrEmpty('Spec');
   // The founder makes the first root; another can take its place at any time.
   const ca = wanted.objectOrEmpty('CAConfig');
-  ca.refuse('SigningCACert', 'SigningCAKey', 'ForceRotate');
+  ca.refuse('SigningCACert', 'SigningCAKey');
   const asked = clusterSpecFromDocker(wanted);
   const autoLockManagers = asked.autoLockManagers || body.flag('AutoLockManagers');
   const spec = { ...asked, autoLockManagers };
