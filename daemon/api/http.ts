@@ -38,6 +38,8 @@ export class ApiRequest {
   readonly path: string;
   readonly query: URLSearchParams;
   readonly params: Readonly<Record<string, string>>;
+  /** Of the API version asked for: 43 of /v1.43/info; the newest where none was named. */
+  readonly minor: number;
   readonly incoming: IncomingMessage;
   readonly response: ServerResponse;
   #gone: AbortController | undefined;
@@ -48,6 +50,7 @@ export class ApiRequest {
     path: string,
     query: URLSearchParams,
     params: Readonly<Record<string, string>>,
+    minor: number,
   ) {
     this.incoming = incoming;
     this.response = response;
@@ -55,6 +58,7 @@ export class ApiRequest {
     this.path = path;
     this.query = query;
     this.params = params;
+    this.minor = minor;
   }
 
   /** Aborted when the caller has gone. Made when it is asked for: most requests never do. */

@@ -40,8 +40,9 @@ export function containerDevices(config: ContainerConfig): {
     return { path, mode: CHARACTER_0666, major, minor, uid: 0, gid: 0 };
   });
   const asked = config.devices ?? [];
+  const more = config.privileged === true ? [] : (config.deviceRules ?? []);
   if (config.privileged !== true && asked.length === 0) {
-    return { nodes: own, rules: DEFAULT_DEVICE_RULES };
+    return { nodes: own, rules: [...DEFAULT_DEVICE_RULES, ...more] };
   }
   const all = new Map(own.map((node) => [node.path, node]));
   const rules: DeviceRule[] = config.privileged === true ? [...EVERYTHING] : [];
@@ -58,7 +59,7 @@ export function containerDevices(config: ContainerConfig): {
       if (config.privileged !== true) rules.push(ruleFor(node, device.permissions));
     }
   }
-  return { nodes: [...all.values()], rules };
+  return { nodes: [...all.values()], rules: [...rules, ...more] };
 }
 
 function nodesOf(device: ContainerDevice): readonly DeviceNode[] {

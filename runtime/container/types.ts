@@ -5,6 +5,7 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
+import type { DeviceRule } from '../sys/deviceRules.ts';
 
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
@@ -121,12 +122,16 @@ export interface ContainerConfig {
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
+  /** More devices that it may use, or make, by number; -1 stands for every number. */
+  readonly deviceRules?: readonly DeviceRule[];
   readonly resourceLimits?: readonly ResourceLimit[];
   readonly oomScoreAdjust?: number;
   /** Default 64 MiB. */
   readonly shmSizeBytes?: number;
   readonly pidNamespace?: 'new' | 'host';
   readonly ipcNamespace?: 'new' | 'host';
+  /** 'host': the host's own name, whatever `hostname` says. */
+  readonly utsNamespace?: 'new' | 'host';
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

@@ -95,6 +95,8 @@ export interface BridgeNetwork {
     readonly subnet: string;
     readonly gateway: string;
     readonly range: string;
+    /** Addresses that other machines have, by their names: never given to a container. */
+    readonly reserved?: Readonly<Record<string, string>>;
   }[];
   /** No route out, no published port. */
   readonly internal: boolean;

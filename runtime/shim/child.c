@@ -333,8 +333,9 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 		return -1;
 	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, 1, failure)) < 0)
 		return -1;
-	if (sethostname(hostname, strlen(hostname)) < 0 ||
-	    (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0))
+	if (!(flags & SPEC_HOST_UTS) &&
+	    (sethostname(hostname, strlen(hostname)) < 0 ||
+	     (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0)))
 		return fail(failure, errno, "cannot set the host name");
 	/* Before the root may become read-only: the working directory is made as Docker does. */
 	if (rootfs_enter(root, failure) < 0 ||

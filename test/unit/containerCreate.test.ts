@@ -93,6 +93,8 @@ test('security options and namespaces are told apart', () => {
     SecurityOpt: ['no-new-privileges', 'seccomp=unconfined', 'apparmor=unconfined'],
     PidMode: 'host',
     IpcMode: 'private',
+    UTSMode: 'host',
+    DeviceCgroupRules: ['b 8:* rw'],
     MaskedPaths: [],
     ReadonlyPaths: [],
   });
@@ -100,6 +102,8 @@ test('security options and namespaces are told apart', () => {
     [spec.noNewPrivileges, spec.seccomp, spec.pidNamespace, spec.ipcNamespace, spec.maskPaths],
     [true, 'unconfined', 'host', 'new', false],
   );
+  assert.equal(spec.utsNamespace, 'host');
+  assert.deepEqual(spec.deviceRules, [{ type: 'block', major: 8, minor: -1, access: 'rw' }]);
 });
 
 test('extra hosts may have IPv6 addresses, and health checks have their durations', () => {
@@ -117,7 +121,8 @@ const REFUSED: readonly (readonly [string, object])[] = [
     'conflicting options: dns and the network mode',
     { NetworkMode: 'container:a', Dns: ['1.1.1.1'] },
   ],
-  ['HostConfig.UTSMode is not supported', { UTSMode: 'host' }],
+  ['invalid UTS mode: own', { UTSMode: 'own' }],
+  ["invalid device cgroup rule format: 'c 7'", { DeviceCgroupRules: ['c 7'] }],
   ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
   ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
   ['HostConfig.OomKillDisable is not supported', { OomKillDisable: true }],

@@ -5,11 +5,14 @@
  */
 import { SwarmError } from '../../../base/errors.ts';
 import type { ContainerResources } from '../../../runtime/container/types.ts';
+import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
 import type { Fields } from '../fields.ts';
 
 const NANO = 1_000_000_000;
 const DEFAULT_CPU_PERIOD_US = 100_000;
+/** Linux: 12 and 20 bits. */
+const DEVICE_NUMBER_MAX = 0xfffff;
 const MIN_MEMORY_BYTES = 6 * 1024 * 1024;
 
 type HostPart = Pick<
@@ -32,9 +35,11 @@ type HostPart = Pick<
   | 'init'
   | 'pidNamespace'
   | 'ipcNamespace'
+  | 'utsNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
+  | 'deviceRules'
   | 'resourceLimits'
 >;
 
@@ -59,6 +64,7 @@ export function hostFromDocker(host: Fields): HostPart {
     init: host.flag('Init'),
     pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
     ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
+    utsNamespace: utsOf(host),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.number('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -66,6 +72,7 @@ export function hostFromDocker(host: Fields): HostPart {
       containerPath: device.text('PathInContainer') || device.text('PathOnHost'),
       permissions: device.text('CgroupPermissions') || 'rwm',
     })),
+    deviceRules: host.texts('DeviceCgroupRules').map((text) => deviceRule(host, text)),
     resourceLimits: host.objects('Ulimits').map((limit) => ({
       name: limit.text('Name'),
       soft: limit.number('Soft', 0),
@@ -103,18 +110,16 @@ function refuseUnbuilt(host: Fields): void {
     'CgroupParent',
     'CpuRealtimePeriod',
     'CpuRealtimeRuntime',
-    'DeviceCgroupRules',
     'DeviceRequests',
     'KernelMemory',
     'KernelMemoryTCP',
     'OomKillDisable',
     'StorageOpt',
-    'UTSMode',
   );
   accept(host, 'CgroupnsMode', ['', 'private']);
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
-  accept(host, 'Runtime', ['', 'tsswarm']);
+  accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
   accept(host, 'VolumeDriver', ['', 'local']);
 }
 
@@ -127,6 +132,28 @@ function namespaceOf(host: Fields, name: string, own: readonly string[]): 'new' 
   if (mode === 'host') return 'host';
   if (!own.includes(mode)) host.refused(name, `"${mode}": leave it out or use host`);
   return 'new';
+}
+
+function utsOf(host: Fields): 'new' | 'host' {
+  const mode = host.text('UTSMode');
+  if (mode === '' || mode === 'host') return mode === 'host' ? 'host' : 'new';
+  throw new SwarmError('invalid', `invalid UTS mode: ${mode}`);
+}
+
+/** 'c 7:128 rwm', 'a *:* m'. */
+function deviceRule(host: Fields, text: string): DeviceRule {
+  const match = /^([acb]) (\d+|\*):(\d+|\*) ([rwm]{1,3})$/.exec(text);
+  if (match === null) {
+    throw new SwarmError('invalid', `invalid device cgroup rule format: '${text}'`);
+  }
+  const [, type, major, minor, access] = match;
+  if (type === 'a') host.refused('DeviceCgroupRules', 'give one rule for c and one for b');
+  const number = (word: string): number => (word === '*' ? ANY_DEVICE : Number(word));
+  if (Math.max(number(major), number(minor)) > DEVICE_NUMBER_MAX) {
+    throw new SwarmError('invalid', `device cgroup rule '${text}': no device has such a number`);
+  }
+  const kind = type === 'c' ? 'char' : 'block';
+  return { type: kind, major: number(major), minor: number(minor), access };
 }
 
 function extraHosts(host: Fields): readonly string[] {
