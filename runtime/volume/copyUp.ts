@@ -26,7 +26,7 @@ const run = promisify(execFile);
 const LINKS_MAX = 40;
 const COPY_TIMEOUT_MS = 600_000;
 
-/** False, having done nothing, when the image has no directory there. `scratch` is a directory of ours. */
+/** False, having done nothing, when the image has no directory there. `scratch` is ours. */
 export async function copyUp(from: CopyUp, target: string, scratch: string): Promise<boolean> {
   if (!from.layers.some((layer) => mayHave(layer, from.path))) return false;
   const root = mkdtempSync(join(scratch, 'image-'));

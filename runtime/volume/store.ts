@@ -32,7 +32,7 @@ const FACTS = 'volume.json';
 const DATA = '_data';
 const FILLING = '.filling';
 const REMOVED_PREFIX = '.removed-';
-const SCRATCH = '.scratch';
+const SCRATCH_PREFIX = '.scratch-';
 const DU_TIMEOUT_MS = 60_000;
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 const NAME_MAX = 255;
@@ -205,8 +205,8 @@ class LocalVolumes implements VolumeStore {
   }
 
   async #fillEmpty(volume: Volume, from: CopyUp): Promise<void> {
-    const scratch = join(this.#directory, SCRATCH);
-    mkdirSync(scratch, { recursive: true, mode: 0o700 });
+    const scratch = join(this.#directory, `${SCRATCH_PREFIX}${this.#ids.object()}`);
+    mkdirSync(scratch, { mode: 0o700 });
     // Elsewhere first: what a crash or a full disk cuts short would pass for filled. Not where
     // another container may have the directory mounted already, or where it is a mount itself.
     const isFree = this.users(volume.name).length <= 1 && Object.keys(volume.options).length === 0;
@@ -217,7 +217,7 @@ class LocalVolumes implements VolumeStore {
       if (isFree && isCopied) replaceEmpty(volume.mountpoint, staging);
     } finally {
       if (isFree) await rm(staging, { recursive: true, force: true });
-      removeIfEmpty(scratch);
+      rmSync(scratch, { recursive: true, force: true });
     }
   }
 
@@ -247,10 +247,6 @@ function replaceEmpty(directory: string, by: string): void {
     // Somebody has put something there meanwhile: as with any volume that is not empty.
     if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error;
   }
-}
-
-function removeIfEmpty(directory: string): void {
-  if (readdirSync(directory).length === 0) rmSync(directory, { recursive: true, force: true });
 }
 
 function sameOr(found: Volume, request: VolumeRequest): Volume {

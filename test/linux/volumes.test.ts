@@ -72,6 +72,22 @@ test('a new volume gets what the joined layers have, owners and links kept', asy
   assert.deepEqual(mountsBelow(dir), [], 'nothing stays mounted');
 });
 
+test('many volumes are filled at once', async (t) => {
+  const dir = directory(t);
+  const layer = join(dir, 'layer');
+  mkdirSync(join(layer, 'data'), { recursive: true });
+  writeFileSync(join(layer, 'data/file'), 'whole\n');
+  const store = open(dir);
+  const fill = async (at: number): Promise<readonly string[]> => {
+    const { name, mountpoint } = await store.create({ ...NONE, name: `v${at}` });
+    // Some have nothing to copy and are done at once.
+    await store.fill(name, { layers: [layer], path: at % 2 === 0 ? '/data' : '/none' });
+    return readdirSync(mountpoint);
+  };
+  const all = await Promise.all(Array.from({ length: 16 }, (_, at) => fill(at)));
+  assert.deepEqual(all, Array.from({ length: 16 }, (_, at) => (at % 2 === 0 ? ['file'] : [])));
+});
+
 test('what a crash or an error cuts short does not pass for filled', async (t) => {
   const full = mkdtempSync(join(tmpdir(), 'volumes-'));
   execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', full]);
