@@ -291,7 +291,7 @@ function drained(incoming: IncomingMessage): Promise<void> {
   });
 }
 
-/** '/v1.43/info' -> '/info' and 43. SwarmError invalid with Docker's words for versions not served. */
+/** '/v1.43/info' -> '/info' and 43. SwarmError invalid, in Docker's words, for others. */
 function withoutVersion(path: string): { readonly path: string; readonly minor: number } {
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
   if (match === null) return { path, minor: minorOf(API_VERSION) };

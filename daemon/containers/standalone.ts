@@ -205,10 +205,6 @@ export class StandaloneContainer implements Managed {
     this.emit('start');
     this.#watch();
     this.#watchHealth();
-    const [rows, columns] = this.#record.spec.consoleSize;
-    if (container.config.tty === true && rows > 0) {
-      container.resize(rows, columns).catch(() => {}); // ended within the moment: no terminal
-    }
   }
 
   async #startFailed(error: unknown): Promise<void> {
