@@ -36,6 +36,7 @@ type HostPart = Pick<
   | 'pidNamespace'
   | 'ipcNamespace'
   | 'utsNamespace'
+  | 'cgroupNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
@@ -65,6 +66,7 @@ export function hostFromDocker(host: Fields): HostPart {
     pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
     ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
     utsNamespace: utsOf(host),
+    cgroupNamespace: namespaceOf(host, 'CgroupnsMode', ['', 'private']),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.number('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -116,7 +118,6 @@ function refuseUnbuilt(host: Fields): void {
     'OomKillDisable',
     'StorageOpt',
   );
-  accept(host, 'CgroupnsMode', ['', 'private']);
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
@@ -219,6 +220,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const swappiness = host.number('MemorySwappiness', -1);
   const pids = host.number('PidsLimit', 0);
   const nanoCpus = cpusFromDocker(host);
+  const cpuPeriodUs = host.number('CpuPeriod', 0);
   const cpuShares = host.number('CpuShares', 0);
   const blkioWeight = host.number('BlkioWeight', 0);
   const cpusetCpus = host.text('CpusetCpus');
@@ -230,6 +232,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
     ...(pids > 0 ? { pids } : {}),
     ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    ...(cpuPeriodUs > 0 ? { cpuPeriodUs } : {}),
     ...(cpuShares > 0 ? { cpuShares } : {}),
     ...(blkioWeight > 0 ? { blkioWeight } : {}),
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),
