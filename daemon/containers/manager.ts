@@ -117,6 +117,11 @@ export class LocalContainers {
     for (const container of containers.list()) {
       const { id, standalone } = container.config;
       if (standalone !== true || this.#standalone.has(id)) continue;
+      if (records.isDamaged(id)) {
+        // Its files are a user's.
+        log.error('a container whose record is damaged is left alone', { container: id });
+        continue;
+      }
       log.warn('a container without a record is removed', { container: id });
       await container.remove();
     }
@@ -206,6 +211,8 @@ export class LocalContainers {
       makeName(random, (candidate) => this.#isTaken(candidate)),
     );
     let mounts: readonly MountPoint[] = [];
+    // From now on, so that it is not removed while volumes are filled from it.
+    const release = images.hold(image.id, id);
     try {
       const planned = planStandalone(id, name, spec, image, hostname());
       const networks = await networksOf(this.#context, spec);
@@ -244,6 +251,7 @@ export class LocalContainers {
       return made;
     } catch (error) {
       this.#names.delete(name);
+      release();
       records.remove(id);
       await releaseVolumes(this.#context, id, mounts, true);
       throw error;
@@ -320,11 +328,9 @@ export class LocalContainers {
     if (wanted.replace(/^\//, '') === '') {
       throw new SwarmError('invalid', 'Neither old nor new names may be empty');
     }
-    const before = container.name;
     const name = this.#reserveName(wanted, container.id, () => '');
     try {
-      await container.rename(name);
-      this.#names.delete(before);
+      this.#names.delete(await container.rename(name));
     } catch (error) {
       this.#names.delete(name);
       throw error;
