@@ -14,7 +14,7 @@
  */
 import type { Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import { Serial } from '../../base/queue.ts';
+import { Serial, withDeadline } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
@@ -43,6 +43,8 @@ import { Waiters } from './waiters.ts';
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
 const SIGKILL = 9;
+/** A process that sleeps in the kernel may not end at all. */
+const KILL_LIMIT_MS = 30_000;
 
 export class StandaloneContainer implements Managed {
   readonly container: Container;
@@ -368,7 +370,9 @@ export class StandaloneContainer implements Managed {
     if (container.paused && number === SIGKILL) await container.resume();
     await container.kill(signal);
     this.emit('kill', { signal: String(number) });
-    if (number === SIGKILL) await container.wait().then(() => this.#settled()); // as Docker
+    if (number !== SIGKILL) return;
+    await withDeadline(this.#context.clock, KILL_LIMIT_MS, `${this.name} to end`, container.wait());
+    await this.#settled();
   }
 
   /** Signals by which a user means it to stay down. */

@@ -102,6 +102,23 @@ test('a stop is never lost on a container that starts over and over', async () =
   }
 });
 
+test('who shares the network of another starts after that one with the daemon', async () => {
+  await host.docker('run', '-d', '--name', 'owner', '--restart', 'always', PROBE, 'stubborn');
+  const sharers = ['guest-1', 'guest-2', 'guest-3', 'guest-4'];
+  for (const name of sharers) {
+    const options = ['--restart', 'always', '--network', 'container:owner'];
+    await host.docker('run', '-d', '--name', name, ...options, PROBE, 'stubborn');
+  }
+  const all = [...sharers, 'owner'];
+  await host.docker('stop', '-t', '0', ...all);
+  await host.restart();
+  await until('all run again', SOON_MS, async () => {
+    const states = await host.docker('inspect', '-f', '{{.State.Running}}', ...all);
+    return states.split('\n').filter((state) => state === 'true').length === 5 || undefined;
+  });
+  await host.docker('rm', '-f', ...all);
+});
+
 test('files of volumes are for root alone: what a container leaves there runs for nobody', async () => {
   await host.docker('volume', 'create', 'private');
   const volumes = join(host.dataRoot, 'volumes');
