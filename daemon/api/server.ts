@@ -42,6 +42,8 @@ import { responseOn, UpgradedRequest } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
+/** Characters of an error's message. */
+const MESSAGE_MAX = 4000;
 const MAX_CONNECTIONS = 1024;
 const DRAIN_LIMIT_BYTES = 256 * MIB;
 
@@ -184,16 +186,16 @@ async function answer(
   incoming: IncomingMessage,
   response: ServerResponse,
 ): Promise<Reply> {
-  const { handler, path, query, params } = routed(router, incoming);
-  return await handler(new ApiRequest(incoming, response, path, query, params));
+  const { handler, path, query, params, minor } = routed(router, incoming);
+  return await handler(new ApiRequest(incoming, response, path, query, params, minor));
 }
 
 function routed(router: Router, incoming: IncomingMessage) {
   const [rawPath, rawQuery = ''] = (incoming.url ?? '/').split('?', 2);
-  const path = withoutVersion(rawPath);
+  const { path, minor } = withoutVersion(rawPath);
   const found = router.find(incoming.method ?? 'GET', path);
   if (found === undefined) throw new SwarmError('not_found', 'page not found');
-  return { ...found, path, query: new URLSearchParams(rawQuery) };
+  return { ...found, path, minor, query: new URLSearchParams(rawQuery) };
 }
 
 /** A request that asks for another protocol; one that does not get it is answered as any other. */
@@ -210,8 +212,8 @@ async function serveUpgrade(
   if (head.length > 0) socket.unshift(head);
   let request: UpgradedRequest | undefined;
   try {
-    const { handler, path, query, params } = routed(router, incoming);
-    request = new UpgradedRequest(incoming, response, socket, path, query, params);
+    const { handler, path, query, params, minor } = routed(router, incoming);
+    request = new UpgradedRequest(incoming, response, socket, path, query, params, minor);
     const reply = await handler(request);
     if (!request.isTaken) send(response, reply);
   } catch (error) {
@@ -270,7 +272,7 @@ function sendFailure(
     response.destroy();
     return;
   }
-  sendJson(response, status, { message: messageOf(error) });
+  sendJson(response, status, { message: brief(messageOf(error)) });
 }
 
 /**
@@ -291,10 +293,16 @@ function drained(incoming: IncomingMessage): Promise<void> {
   });
 }
 
-/** '/v1.43/info' -> '/info'. SwarmError invalid with Docker's words for versions not served. */
-function withoutVersion(path: string): string {
+/** What a caller sent comes back in messages: not all of it, where that is much. */
+function brief(message: string): string {
+  if (message.length <= MESSAGE_MAX) return message;
+  return `${message.slice(0, MESSAGE_MAX / 2)} ... ${message.slice(-MESSAGE_MAX / 2)}`;
+}
+
+/** '/v1.43/info' -> '/info' and 43. SwarmError invalid with Docker's words for versions not served. */
+function withoutVersion(path: string): { readonly path: string; readonly minor: number } {
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
-  if (match === null) return path;
+  if (match === null) return { path, minor: minorOf(API_VERSION) };
   const [, major, minor, rest] = match;
   const asked = `${major}.${minor}`;
   if (major !== '1' || Number(minor) > minorOf(API_VERSION)) {
@@ -310,7 +318,7 @@ function withoutVersion(path: string): string {
         'please upgrade your client to a newer version',
     );
   }
-  return rest;
+  return { path: rest, minor: Number(minor) };
 }
 
 function minorOf(version: string): number {

@@ -25,8 +25,9 @@ export class UpgradedRequest extends ApiRequest {
     path: string,
     query: URLSearchParams,
     params: Readonly<Record<string, string>>,
+    minor: number,
   ) {
-    super(incoming, response, path, query, params);
+    super(incoming, response, path, query, params, minor);
     this.#socket = socket;
     this.#bodyLeft = Number(incoming.headers['content-length'] ?? 0);
   }

@@ -48,11 +48,14 @@ export function planStandalone(
     seccomp: spec.privileged ? 'unconfined' : spec.seccomp,
     maskPaths: spec.maskPaths && !spec.privileged,
     devices: spec.devices,
+    deviceRules: spec.deviceRules ?? [],
     resourceLimits: spec.resourceLimits,
     oomScoreAdjust: spec.oomScoreAdjust,
     ...(spec.shmSizeBytes > 0 ? { shmSizeBytes: spec.shmSizeBytes } : {}),
     pidNamespace: spec.pidNamespace,
     ipcNamespace: spec.ipcNamespace,
+    utsNamespace: spec.utsNamespace ?? 'new',
+    cgroupNamespace: spec.cgroupNamespace ?? 'new',
     stopSignal: spec.stopSignal || image.config.stopSignal || 'SIGTERM',
     ...(healthCheck === undefined ? {} : { healthCheck }),
     log: spec.log,
@@ -83,8 +86,12 @@ function plannedEnv(base: readonly string[], over: readonly string[]): readonly 
 }
 
 function plannedHostname(id: string, spec: StandaloneSpec, hostHostname: string): string {
+  if (spec.utsNamespace === 'host' && spec.hostname !== '') {
+    throw new SwarmError('invalid', 'conflicting options: hostname and the UTS mode');
+  }
   if (spec.hostname !== '') return spec.hostname;
-  return spec.networkMode === 'host' ? hostHostname : id.slice(0, SHORT_ID_LENGTH);
+  const isHosts = spec.networkMode === 'host' || spec.utsNamespace === 'host';
+  return isHosts ? hostHostname : id.slice(0, SHORT_ID_LENGTH);
 }
 
 function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefined {

@@ -54,6 +54,8 @@ export interface EndpointSpec {
   readonly address: string;
   readonly address6: string;
   readonly macAddress: string;
+  /** Words of the user's own, kept for whoever inspects the container. */
+  readonly driverOptions?: Readonly<Record<string, string>>;
 }
 
 /** What a container is asked to be; everything that Docker's request says and tsswarm can do. */
@@ -109,10 +111,14 @@ export interface StandaloneSpec {
   readonly init: boolean;
   readonly pidNamespace: 'new' | 'host';
   readonly ipcNamespace: 'new' | 'host';
+  /** Absent in records of before: 'new'. */
+  readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** 0 = default. */
   readonly shmSizeBytes: number;
   readonly oomScoreAdjust: number;
   readonly devices: NonNullable<ContainerConfig['devices']>;
+  readonly deviceRules?: ContainerConfig['deviceRules'];
   readonly resourceLimits: NonNullable<ContainerConfig['resourceLimits']>;
   /** Rows and columns its terminal starts with; 0 = unknown. */
   readonly consoleSize: readonly [number, number];

@@ -40,8 +40,9 @@ export function containerDevices(config: ContainerConfig): {
     return { path, mode: CHARACTER_0666, major, minor, uid: 0, gid: 0 };
   });
   const asked = config.devices ?? [];
+  const more = config.privileged === true ? [] : (config.deviceRules ?? []);
   if (config.privileged !== true && asked.length === 0) {
-    return { nodes: own, rules: DEFAULT_DEVICE_RULES };
+    return { nodes: own, rules: [...DEFAULT_DEVICE_RULES, ...more] };
   }
   const all = new Map(own.map((node) => [node.path, node]));
   const rules: DeviceRule[] = config.privileged === true ? [...EVERYTHING] : [];
@@ -58,7 +59,7 @@ export function containerDevices(config: ContainerConfig): {
       if (config.privileged !== true) rules.push(ruleFor(node, device.permissions));
     }
   }
-  return { nodes: [...all.values()], rules };
+  return { nodes: [...all.values()], rules: [...rules, ...more] };
 }
 
 function nodesOf(device: ContainerDevice): readonly DeviceNode[] {
@@ -68,7 +69,7 @@ function nodesOf(device: ContainerDevice): readonly DeviceNode[] {
   if (!device.containerPath.startsWith('/')) {
     throw new SwarmError('invalid', `device path "${device.containerPath}" is not absolute`);
   }
-  const stat = statSync(device.hostPath, { throwIfNoEntry: false });
+  const stat = statOrNone(device.hostPath);
   const nodes =
     stat?.isDirectory() === true
       ? nodesBelow(device.hostPath, device.containerPath, 0)
@@ -79,6 +80,17 @@ function nodesOf(device: ContainerDevice): readonly DeviceNode[] {
     `error gathering device information while adding custom device "${device.hostPath}": ` +
       (stat === undefined ? 'no such file or directory' : 'not a device node'),
   );
+}
+
+/** undefined for what cannot be there: a name that is too long, a path through a file. */
+function statOrNone(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENAMETOOLONG' || code === 'ENOTDIR' || code === 'ELOOP') return undefined;
+    throw error;
+  }
 }
 
 function ruleFor(node: DeviceNode, access: string): DeviceRule {

@@ -35,6 +35,8 @@ const FLAG = {
   hostPid: 128,
   hostIpc: 256,
   hold: 512,
+  hostUts: 1024,
+  hostCgroup: 2048,
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
@@ -138,6 +140,8 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0) |
       (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
       (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
+      (config.utsNamespace === 'host' ? FLAG.hostUts : 0) |
+      (config.cgroupNamespace === 'host' ? FLAG.hostCgroup : 0) |
       (network === 'new' ? FLAG.newNetns : 0),
   );
   if (typeof network === 'object') writer.add(TAG.netns, network.path);

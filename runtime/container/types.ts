@@ -5,6 +5,7 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
+import type { DeviceRule } from '../sys/deviceRules.ts';
 
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
@@ -46,6 +47,8 @@ export interface ContainerResources {
   readonly memorySwapBytes?: number;
   /** Billionths of a core: 1.5 cores = 1_500_000_000. */
   readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
   /** Relative weight, default 1024. */
   readonly cpuShares?: number;
   /** e.g. '0-1,3'. */
@@ -121,12 +124,17 @@ export interface ContainerConfig {
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
+  /** More devices that it may use, or make, by number; -1 stands for every number. */
+  readonly deviceRules?: readonly DeviceRule[];
   readonly resourceLimits?: readonly ResourceLimit[];
   readonly oomScoreAdjust?: number;
   /** Default 64 MiB. */
   readonly shmSizeBytes?: number;
   readonly pidNamespace?: 'new' | 'host';
   readonly ipcNamespace?: 'new' | 'host';
+  /** 'host': the host's own name, whatever `hostname` says. */
+  readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

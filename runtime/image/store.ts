@@ -41,7 +41,9 @@ import type {
   ImageRemoval,
   ImageStore,
   ImageUsage,
+  ImportOptions,
   LayerUse,
+  LoadedImage,
   PullOptions,
   PushedImage,
   RegistryAuth,
@@ -161,7 +163,7 @@ class Store implements ImageStore {
     return shown.map((diffId) => this.#layers.path(diffId));
   }
 
-  async load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<Image[]> {
+  async load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<LoadedImage[]> {
     const images = await this.#arrive(() => this.#arrivals.load(tar, onProgress));
     for (const image of images) this.#tell('load', image.id, image.tags[0] ?? image.id);
     return images;
@@ -171,11 +173,11 @@ class Store implements ImageStore {
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes: readonly string[] = [],
-    comment = '',
+    options: ImportOptions = {},
   ): Promise<Image> {
     const image = await this.#arrive(async () => {
       const tags = reference === '' ? [] : [fullTag(tagOnly(reference))];
-      return this.#arrivals.import(tar, tags, changes, comment);
+      return this.#arrivals.import(tar, tags, changes, options);
     });
     this.#tell('import', image.id, image.tags[0] ?? image.id);
     return image;

@@ -126,6 +126,11 @@ export interface ImageEvent {
  * All references accept Docker's short forms ('web', 'web:1', 'host:5000/a/b@sha256:...', id or id
  * prefix). Bad ones: SwarmError 'invalid'. Unknown: 'not_found' "No such image: ...".
  */
+export interface LoadedImage extends Image {
+  /** The full references that the archive had for it. */
+  readonly loadedAs: readonly string[];
+}
+
 export interface ImageStore {
   list(): readonly Image[];
   find(reference: string): Image | undefined;
@@ -135,13 +140,16 @@ export interface ImageStore {
    */
   layers(imageId: string): Promise<readonly string[]>;
   /** docker-archive or OCI layout tar (may be gzip or zstd); returns what was loaded. */
-  load(tar: AsyncIterable<Uint8Array>, onProgress?: (p: ImageProgress) => void): Promise<Image[]>;
+  load(
+    tar: AsyncIterable<Uint8Array>,
+    onProgress?: (p: ImageProgress) => void,
+  ): Promise<LoadedImage[]>;
   /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ...). */
   import(
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes?: readonly string[],
-    comment?: string,
+    options?: ImportOptions,
   ): Promise<Image>;
   pull(reference: string, options?: PullOptions): Promise<Image>;
   /** Tags of a repository in its registry. */
@@ -175,6 +183,13 @@ export interface ImageStore {
   hold(imageId: string, containerId: string): () => void;
   /** Ends the worker thread and waits for it; what runs fails as cancelled. */
   close(): Promise<void>;
+}
+
+/** What an imported image says of itself. */
+export interface ImportOptions {
+  readonly comment?: string;
+  /** This host's unless given. */
+  readonly platform?: Platform;
 }
 
 export interface ImageRemoval {

@@ -122,7 +122,19 @@ function filledSubnet(wanted: BridgeSubnet, subnet: string, taken: Taken): Bridg
     subnet: text,
     gateway: checkedAddress(text, gateway, 'gateway'),
     range: wanted.range === '' ? '' : formatRange(parseRange(wanted.range)),
+    ...(wanted.reserved === undefined ? {} : { reserved: reservedIn(text, wanted.reserved) }),
   };
+}
+
+function reservedIn(
+  subnet: string,
+  wanted: Readonly<Record<string, string>>,
+): Readonly<Record<string, string>> {
+  const checked = Object.entries(wanted).map(([name, address]) => [
+    name,
+    checkedAddress(subnet, address, `auxiliary address ${name}`),
+  ]);
+  return Object.fromEntries(checked);
 }
 
 const NO_SUBNET: BridgeSubnet = { subnet: '', gateway: '', range: '' };

@@ -197,9 +197,9 @@ export class Bridges {
   choose(network: BridgeNetwork, request: EndpointRequest): Omit<BridgePort, 'link'> {
     const ports = [...(this.#held.get(network.networkId)?.ports.values() ?? [])];
     const used = new Set(ports.flatMap((port) => [port.address, port.address6]));
-    const chosen = network.subnets.map(({ subnet, gateway, range }) => {
+    const chosen = network.subnets.map(({ subnet, gateway, range, reserved }) => {
       const wanted = subnet.includes(':') ? request.address6 : request.address;
-      used.add(gateway);
+      for (const each of [gateway, ...Object.values(reserved ?? {})]) used.add(each);
       if (wanted === '') {
         const within = parseRange(range === '' ? subnet : range);
         return freeIn(within, parseRange(subnet), used);

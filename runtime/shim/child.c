@@ -23,6 +23,7 @@
 #include "user.h"
 
 #define KEYCTL_JOIN_SESSION_KEYRING 1
+#define FIRST_FOREIGN_FD 3u /* after standard input and output */
 #define IOCTL_GET_PTY_PEER 0x5441 /* TIOCGPTPEER */
 
 static void reset_signals(void)
@@ -54,7 +55,7 @@ static int enter_namespaces(const struct spec *spec, const struct cgroups *group
 	if (cgroups_join(groups, failure) < 0)
 		return -1;
 	/* Only now, so that the container sees its own groups as the root. */
-	if (unshare(K_CLONE_NEWCGROUP) < 0)
+	if (!(spec_u32(spec, TAG_FLAGS, 0) & SPEC_HOST_CGROUP) && unshare(K_CLONE_NEWCGROUP) < 0)
 		return fail(failure, errno, "cannot make a cgroup namespace");
 	if (io->netns >= 0 && setns(io->netns, CLONE_NEWNET) < 0)
 		return fail(failure, errno, "cannot join the network namespace");
@@ -272,6 +273,19 @@ static int execute(char **args, char **env, struct failure *failure)
 	return fail_execute(program, denied != 0 ? denied : ENOENT, failure);
 }
 
+/*
+ * All but the status socket, and at once rather than on execution: the program's own path may lead
+ * through /proc/self/fd/<directory of the host's>/.., and an init never executes anything.
+ */
+static int close_foreign(int status, struct failure *failure)
+{
+	unsigned keep = (unsigned)status;
+	if ((keep > FIRST_FOREIGN_FD && k_close_range(FIRST_FOREIGN_FD, keep - 1) < 0) ||
+	    k_close_range(keep + 1, ~0U) < 0)
+		return fail(failure, errno, "cannot close the shim's descriptors");
+	return 0;
+}
+
 /* The last steps of every program: who it is, what it may do, and itself. */
 static int become(const struct spec *spec, const struct child_io *io, int terminal,
 		  struct failure *failure)
@@ -291,8 +305,8 @@ static int become(const struct spec *spec, const struct child_io *io, int termin
 	}
 	/* Fails only where the kernel has no keys; then there is nothing to keep apart. */
 	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
-	if (k_close_range(3, K_CLOSE_RANGE_CLOEXEC) < 0)
-		return fail(failure, errno, "cannot close the shim's descriptors");
+	if (close_foreign(io->status, failure) < 0)
+		return -1;
 	if (privilege_drop(spec, &user, failure) < 0 || check_directory(directory, failure) < 0)
 		return -1;
 	if (privilege_finish(spec, failure) < 0)
@@ -319,8 +333,9 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 		return -1;
 	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, 1, failure)) < 0)
 		return -1;
-	if (sethostname(hostname, strlen(hostname)) < 0 ||
-	    (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0))
+	if (!(flags & SPEC_HOST_UTS) &&
+	    (sethostname(hostname, strlen(hostname)) < 0 ||
+	     (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0)))
 		return fail(failure, errno, "cannot set the host name");
 	/* Before the root may become read-only: the working directory is made as Docker does. */
 	if (rootfs_enter(root, failure) < 0 ||

@@ -337,12 +337,12 @@ static int make_pipe(int ends[2], struct failure *failure)
 
 static pid_t clone_child(struct child_io *io, struct failure *failure)
 {
+	uint32_t flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	struct k_clone_args args = {
-		.flags = CLONE_NEWNS | CLONE_NEWUTS | K_CLONE_PIDFD,
+		.flags = CLONE_NEWNS | K_CLONE_PIDFD | (flags & SPEC_HOST_UTS ? 0 : CLONE_NEWUTS),
 		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
 		.exit_signal = SIGCHLD,
 	};
-	uint32_t flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	args.flags |= flags & SPEC_HOST_PID ? 0 : CLONE_NEWPID;
 	args.flags |= flags & SPEC_HOST_IPC ? 0 : CLONE_NEWIPC;
 	args.flags |= flags & SPEC_NEW_NETNS ? CLONE_NEWNET : 0;
@@ -432,7 +432,7 @@ static void prepare_process(void)
 	prctl(PR_SET_NAME, "tsswarm-shim", 0, 0, 0);
 	/* The container must not reach this process's memory or executable through /proc. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	k_close_range(FIRST_FOREIGN_FD, 0);
+	k_close_range(FIRST_FOREIGN_FD, ~0U);
 	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);

@@ -354,6 +354,53 @@ test('events tell what happened, disk usage what is there, prune takes what is u
   assert.equal(await host.docker('volume', 'ls', '-q'), '');
 });
 
+test("addresses kept for others, the host's name, device rules and options of an endpoint", async () => {
+  const kept = ['--aux-address', 'router=10.77.0.2', '--aux-address', 'nas=10.77.0.4'];
+  await host.docker('network', 'create', '--subnet', '10.77.0.0/29', ...kept, 'kept');
+  const pools = await host.docker('network', 'inspect', 'kept', '-f', '{{json .IPAM.Config}}');
+  const [{ AuxiliaryAddresses: shown }] = JSON.parse(pools);
+  assert.deepEqual(shown, { router: '10.77.0.2', nas: '10.77.0.4' });
+  const on = ['run', '-d', '--network', 'name=kept,driver-opt=mine=1'];
+  for (const name of ['one', 'two']) await host.docker(...on, '--name', name, PROBE, 'ticks');
+  const addressOf = '{{.NetworkSettings.Networks.kept.IPAddress}}';
+  assert.equal(await field('one', addressOf), '10.77.0.3');
+  assert.equal(await field('two', addressOf), '10.77.0.5');
+  const options = '{{json .NetworkSettings.Networks.kept.DriverOpts}}';
+  assert.deepEqual(JSON.parse(await field('one', options)), { mine: '1' });
+  const taken = await host.tryDocker('run', '--network', 'kept', '--ip', '10.77.0.4', PROBE);
+  assert.match(taken.stderr, /Address already in use: 10\.77\.0\.4/);
+  await host.docker('rm', '-f', 'one', 'two');
+  await host.docker('container', 'prune', '-f');
+  await host.docker('network', 'rm', 'kept');
+
+  const rule = ['--device-cgroup-rule', 'c 7:128 rwm'];
+  await host.docker('run', '-d', '--name', 'own', '--uts', 'host', ...rule, PROBE, 'ticks');
+  const pid = await field('own', '{{.State.Pid}}');
+  const utsOf = async (of: string): Promise<string> => {
+    const enter = ['-t', String(host.pid), '-p', '-m'];
+    return (await outcome('nsenter', [...enter, 'readlink', `/proc/${of}/ns/uts`])).stdout;
+  };
+  assert.equal(await utsOf(pid), await utsOf('1'));
+  const groups = await see(`/proc/${pid}/cgroup`);
+  const devices = /^\d+:devices:(.*)$/m.exec(groups)?.[1];
+  if (devices !== undefined) {
+    const allowed = readFileSync(`/sys/fs/cgroup/devices${devices}/devices.list`, 'utf8');
+    assert.match(allowed, /^c 7:128 rwm$/m);
+  }
+  await host.docker('rm', '-f', 'own');
+});
+
+test('a client of before API 1.42 that prunes volumes means those with names too', async () => {
+  await host.docker('volume', 'create', 'named');
+  const prune = async (version: string): Promise<unknown> => {
+    const url = `http://docker/v${version}/volumes/prune`;
+    const call = ['-s', '--unix-socket', host.socket, '-X', 'POST', url];
+    return JSON.parse((await outcome('curl', call)).stdout).VolumesDeleted;
+  };
+  assert.deepEqual(await prune('1.42'), []);
+  assert.deepEqual(await prune('1.41'), ['named']);
+});
+
 test('what is not there is refused by its path, with what to do instead', async () => {
   const cases: readonly (readonly [RegExp, ...string[]])[] = [
     [/HostConfig\.Links is not supported/, '--link', 'other', PROBE],

@@ -86,6 +86,8 @@ test('limits are read from any of the ways in which Docker writes them', () => {
     nanoCpus: 500_000_000,
   });
   assert.equal(host({ NanoCpus: 1_500_000_000 }).resources.nanoCpus, 1_500_000_000);
+  const { nanoCpus, cpuPeriodUs } = host({ CpuQuota: 20_000, CpuPeriod: 50_000 }).resources;
+  assert.deepEqual([nanoCpus, cpuPeriodUs], [400_000_000, 50_000]);
 });
 
 test('security options and namespaces are told apart', () => {
@@ -93,6 +95,9 @@ test('security options and namespaces are told apart', () => {
     SecurityOpt: ['no-new-privileges', 'seccomp=unconfined', 'apparmor=unconfined'],
     PidMode: 'host',
     IpcMode: 'private',
+    UTSMode: 'host',
+    CgroupnsMode: 'host',
+    DeviceCgroupRules: ['b 8:* rw'],
     MaskedPaths: [],
     ReadonlyPaths: [],
   });
@@ -100,6 +105,8 @@ test('security options and namespaces are told apart', () => {
     [spec.noNewPrivileges, spec.seccomp, spec.pidNamespace, spec.ipcNamespace, spec.maskPaths],
     [true, 'unconfined', 'host', 'new', false],
   );
+  assert.deepEqual([spec.utsNamespace, spec.cgroupNamespace], ['host', 'host']);
+  assert.deepEqual(spec.deviceRules, [{ type: 'block', major: 8, minor: -1, access: 'rw' }]);
 });
 
 test('extra hosts may have IPv6 addresses, and health checks have their durations', () => {
@@ -117,7 +124,8 @@ const REFUSED: readonly (readonly [string, object])[] = [
     'conflicting options: dns and the network mode',
     { NetworkMode: 'container:a', Dns: ['1.1.1.1'] },
   ],
-  ['HostConfig.UTSMode is not supported', { UTSMode: 'host' }],
+  ['invalid UTS mode: own', { UTSMode: 'own' }],
+  ["invalid device cgroup rule format: 'c 7'", { DeviceCgroupRules: ['c 7'] }],
   ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
   ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
   ['HostConfig.OomKillDisable is not supported', { OomKillDisable: true }],

@@ -2,6 +2,7 @@
  * Networks and ports of a container in Docker's JSON, both ways: NetworkingConfig, PortBindings,
  * ExposedPorts as requests have them, NetworkSettings as inspection shows them.
  */
+import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
 import type {
   ContainerNetwork,
@@ -35,8 +36,10 @@ export const NO_WISHES: EndpointSpec = { aliases: [], address: '', address6: '',
 export function endpointFromDocker(fields: Fields): EndpointSpec {
   if (fields.texts('Links').length > 0) fields.refused('Links', 'use network aliases');
   fields.refuse('GwPriority');
-  const driverOptions = Object.keys(fields.labels('DriverOpts'));
-  if (driverOptions.length > 0) fields.refused(`DriverOpts.${driverOptions[0]}`);
+  const driverOptions = fields.labels('DriverOpts');
+  // What Docker's own drivers would act upon.
+  const acting = Object.keys(driverOptions).find((name) => name.startsWith('com.docker.network.'));
+  if (acting !== undefined) fields.refused(`DriverOpts.${acting}`);
   const ipam = fields.objectOrEmpty('IPAMConfig');
   if (ipam.texts('LinkLocalIPs').length > 0) ipam.refused('LinkLocalIPs');
   const macAddress = fields.text('MacAddress');
@@ -45,6 +48,7 @@ export function endpointFromDocker(fields: Fields): EndpointSpec {
     address: ipam.text('IPv4Address'),
     address6: ipam.text('IPv6Address'),
     macAddress: macAddress === '' ? '' : mac(fields, macAddress),
+    ...(Object.keys(driverOptions).length === 0 ? {} : { driverOptions }),
   };
 }
 
@@ -105,7 +109,9 @@ export function portsFromDocker(host: Fields): readonly PortRequest[] {
 
 function hostAddress(binding: Fields | undefined): string {
   const address = binding?.text('HostIp') ?? '';
-  return ['0.0.0.0', '::'].includes(address) ? '' : address;
+  if (['', '0.0.0.0', '::'].includes(address)) return '';
+  if (isIP(address) !== 0) return address;
+  throw new SwarmError('invalid', `${binding?.at('HostIp')}: invalid IP address: ${address}`);
 }
 
 function hostPorts(binding: Fields | undefined): {
@@ -185,7 +191,7 @@ export function endpointToDocker(network: ContainerNetwork): object {
     Links: null,
     Aliases: spec.aliases.length === 0 ? null : spec.aliases,
     MacAddress: network.macAddress,
-    DriverOpts: null,
+    DriverOpts: spec.driverOptions ?? null,
     GwPriority: 0,
     NetworkID: network.networkId,
     EndpointID: network.endpointId,

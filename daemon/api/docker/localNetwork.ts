@@ -20,11 +20,12 @@ export function localToDocker(
     EnableIPv6: network.subnets.some(({ subnet }) => subnet.includes(':')),
     IPAM: {
       Driver: 'default',
-      Options: network.builtin ? null : {},
-      Config: network.subnets.map(({ subnet, gateway, range }) => ({
+      Options: null,
+      Config: network.subnets.map(({ subnet, gateway, range, reserved }) => ({
         Subnet: subnet,
         ...(range === '' ? {} : { IPRange: range }),
         Gateway: gateway,
+        ...(reserved === undefined ? {} : { AuxiliaryAddresses: reserved }),
       })),
     },
     Internal: network.internal,
@@ -73,11 +74,13 @@ export function localNetworkFromDocker(body: Fields): LocalNetworkRequest {
   ipam.refuse('Options');
   if (!['', 'default'].includes(ipam.text('Driver'))) ipam.refused('Driver', 'use default');
   const pools = ipam.objects('Config').map((pool) => {
-    pool.refuse('AuxiliaryAddresses', 'AuxAddress');
+    pool.refuse('AuxAddress');
+    const reserved = pool.labels('AuxiliaryAddresses');
     return {
       subnet: pool.text('Subnet'),
       gateway: pool.text('Gateway'),
       range: pool.text('IPRange'),
+      ...(Object.keys(reserved).length === 0 ? {} : { reserved }),
     };
   });
   const empty = { subnet: '', gateway: '', range: '' };

@@ -35,10 +35,10 @@ function namesOf(request: ApiRequest): string[] {
 }
 
 /** `platform`: 'linux/amd64', or since 1.48 OCI's JSON; several may come, one can be held. */
-export function platformOf(request: ApiRequest): Platform | undefined {
-  const [text = '', ...more] = request.query.getAll('platform');
+export function platformOf(request: ApiRequest, name = 'platform'): Platform | undefined {
+  const [text = '', ...more] = request.query.getAll(name);
   if (more.length > 0) {
-    throw new SwarmError('unsupported', 'platform: an image is kept for one platform: name one');
+    throw new SwarmError('unsupported', `${name}: an image is kept for one platform: name one`);
   }
   if (text === '') return undefined;
   if (!text.startsWith('{')) return parsePlatform(text);
@@ -48,7 +48,7 @@ export function platformOf(request: ApiRequest): Platform | undefined {
     return parsePlatform(parts.filter((part) => part !== '').join('/'));
   } catch (cause) {
     if (cause instanceof SwarmError) throw cause;
-    throw new SwarmError('invalid', 'platform is not valid JSON', { cause });
+    throw new SwarmError('invalid', `${name} is not valid JSON`, { cause });
   }
 }
 
@@ -73,17 +73,24 @@ async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const progress = new ProgressStream(request);
   const quiet = request.flag('quiet');
-  const loaded = await parts.node.images.load(
-    request.upload(),
-    // Only what is unpacked makes lines: what is here already is loaded at once.
-    quiet ? undefined : (step) => progress.push({ ...step, status: loadingWords(step.status) }),
-  );
-  for (const image of loaded) {
-    const names = image.tags.length === 0 ? [`ID: ${image.id}`] : image.tags.map(familiar);
-    for (const name of names) {
-      const colon = image.tags.length === 0 ? ' ' : ': ';
-      await progress.line({ stream: `Loaded image${colon}${name}\n` });
+  try {
+    const loaded = await parts.node.images.load(
+      request.upload(),
+      // Only what is unpacked makes lines: what is here already is loaded at once.
+      quiet ? undefined : (step) => progress.push({ ...step, status: loadingWords(step.status) }),
+    );
+    for (const { id, loadedAs } of loaded) {
+      const names = loadedAs.map((name) => `: ${familiar(name)}`);
+      for (const name of names.length === 0 ? [` ID: ${id}`] : names) {
+        await progress.line({ stream: `Loaded image${name}\n` });
+      }
     }
+  } catch (error) {
+    // A client that still sends hears it from the status.
+    if (!request.incoming.complete && !progress.started) throw error;
+    // As Docker's daemon: its SDKs look for it among the lines.
+    const message = messageOf(error);
+    await progress.line({ errorDetail: { message }, error: message });
   }
   progress.end();
   return STREAMED;
@@ -164,8 +171,10 @@ async function importTar(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const reference = withTag(request.text('repo'), request.text('tag'));
   const changes = request.query.getAll('changes');
-  const comment = request.text('message');
-  const image = await parts.node.images.import(request.upload(), reference, changes, comment);
+  const image = await parts.node.images.import(request.upload(), reference, changes, {
+    comment: request.text('message'),
+    ...(platform === undefined ? {} : { platform }),
+  });
   const out = request.stream(JSON_STREAM);
   await out.line({ status: image.id });
   out.end();

@@ -7,6 +7,8 @@ import { type ApiRequest, empty, json, type Reply, type Router } from '../http.t
 import type { ApiParts } from '../parts.ts';
 
 const FILTERS = ['dangling', 'driver', 'label', 'name'];
+/** API 1.42: pruning leaves named volumes. */
+const ANONYMOUS_ONLY_MINOR = 42;
 const PRUNE_FILTERS = ['label', 'label!', 'all'];
 
 export function addVolumeRoutes(router: Router, parts: ApiParts): void {
@@ -72,11 +74,11 @@ async function create(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   return json(volumeToDocker(volume), 201);
 }
 
-/** As Docker since 1.42: only volumes without a name of their own, unless all are asked for. */
+/** Since 1.42 only volumes without a name of their own, unless all are asked for; before, all. */
 async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const { volumes, containers } = parts.node.host;
   const filters = Filters.parse(request.query.get('filters'), PRUNE_FILTERS);
-  const all = filters.flag('all') === true;
+  const all = request.minor < ANONYMOUS_ONLY_MINOR || filters.flag('all') === true;
   const deleted: string[] = [];
   let reclaimed = 0;
   for (const volume of volumes.list()) {

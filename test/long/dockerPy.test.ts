@@ -1,0 +1,121 @@
+/**
+ * The integration tests of Docker's Python SDK, unchanged, against a daemon of ours: those about
+ * swarms, services, secrets, configs and nodes, and those about networks, volumes, containers and
+ * images. Each test passes but those named here with a reason. DOCKER_PY_CHECKOUT is a checkout of
+ * docker-py at tag 5.0.3 (or a directory with its tests/); PEER=1 runs them against Debian's
+ * dockerd too and prints what fails there.
+ */
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type TestContext, test } from 'node:test';
+import { hasDockerd, startDockerds } from '../support/dockerd.ts';
+import {
+  counts,
+  endRegistry,
+  MIRROR_FLAGS,
+  type Result,
+  runSuites,
+  type Subject,
+  serveImages,
+  whyNot,
+} from '../support/dockerPy.ts';
+import { startStandalone } from '../support/standalone.ts';
+
+const CHECKOUT = process.env['DOCKER_PY_CHECKOUT'];
+const PEER = process.env['PEER'] === '1';
+/** ONLY=api_swarm_test,... runs these and compares with the same lists. */
+const ONLY = process.env['ONLY']?.split(',');
+
+const SWARM = [
+  ...['api_swarm_test', 'api_service_test', 'api_secret_test', 'api_config_test'],
+  ...['models_swarm_test', 'models_services_test', 'models_nodes_test'],
+];
+const OTHERS = [
+  ...['api_network_test', 'models_networks_test', 'api_volume_test', 'models_volumes_test'],
+  ...['api_container_test', 'models_containers_test', 'api_exec_test', 'api_healthcheck_test'],
+  ...['client_test', 'regression_test', 'api_client_test', 'errors_test'],
+  ...['api_image_test', 'models_images_test'],
+];
+
+/** Tests that do not pass, by their last part, and why. */
+const DIFFERS = new Map<string, string>([]);
+
+const skip = whyNot(CHECKOUT) ?? false;
+
+test('the tests about swarms pass against a daemon of ours', { skip }, async (context) => {
+  await againstOurs(context, SWARM);
+});
+
+test('the tests about one host pass but those named', { skip }, async (context) => {
+  await againstOurs(context, OTHERS);
+});
+
+test('the same tests against dockerd, for comparison', {
+  skip: skip || (PEER ? !hasDockerd() && 'no dockerd here' : 'PEER=1 asks for it'),
+}, async (context) => {
+  const peer = await startDockerds(1, MIRROR_FLAGS);
+  context.after(() => peer.stop());
+  for (const suites of [SWARM, OTHERS]) {
+    const results = await run(peer.hosts[0], wanted(suites));
+    say(context, 'dockerd', results);
+  }
+});
+
+async function againstOurs(context: TestContext, suites: readonly string[]): Promise<void> {
+  const daemon = await startStandalone(...MIRROR_FLAGS);
+  context.after(() => daemon.stop());
+  // Hosts of a swarm have an address that others could reach.
+  for (const command of [
+    'link add eth0 type veth peer name eth1',
+    'address add 10.97.0.1/24 dev eth0',
+    ...['link set eth0 up', 'link set eth1 up'],
+  ]) {
+    const { code, stderr } = await daemon.inside('ip', ...command.split(' '));
+    assert.equal(code, 0, stderr);
+  }
+  const results = await run(daemon, wanted(suites));
+  say(context, 'tsswarm', results);
+  const failed = results.filter(({ outcome }) => outcome === 'failed');
+  assert.deepEqual(
+    failed.filter(({ name }) => !DIFFERS.has(lastPart(name))).map(({ name }) => name),
+    [],
+    'tests that fail and are not named here',
+  );
+  const passed = results.filter(({ outcome }) => outcome === 'passed');
+  assert.deepEqual(
+    passed.map(({ name }) => lastPart(name)).filter((name) => DIFFERS.has(name)),
+    [],
+    'tests that pass and are named here as failing',
+  );
+}
+
+async function run(subject: Subject, suites: readonly string[]): Promise<Result[]> {
+  if (suites.length === 0) return [];
+  const scratch = mkdtempSync(join(tmpdir(), 'docker-py-'));
+  const registry = await serveImages(subject, scratch);
+  try {
+    return await runSuites(CHECKOUT ?? '', subject, suites, scratch);
+  } finally {
+    await endRegistry(registry);
+    rmSync(scratch, { recursive: true, force: true });
+  }
+}
+
+function wanted(suites: readonly string[]): string[] {
+  return suites.filter((suite) => ONLY === undefined || ONLY.includes(suite));
+}
+
+function lastPart(name: string): string {
+  return name.slice(name.indexOf('::') + 2);
+}
+
+function say(context: TestContext, against: string, results: readonly Result[]): void {
+  context.diagnostic(`${against}: ${counts(results)}`);
+  for (const { name, outcome, reason } of results) {
+    if (outcome !== 'failed') continue;
+    const why = DIFFERS.get(lastPart(name));
+    context.diagnostic(`${why === undefined ? 'FAILED' : 'known'} ${name}: ${why ?? reason}`);
+  }
+}
