@@ -20,9 +20,9 @@ export function addClusterRoutes(router: Router, parts: ApiParts): void {
     const control = controlOf(parts.node);
     const store = await control.read();
     const nowMs = parts.clock.wallMs();
-    const { moves } = planMoves(store, nowMs, MOVES_TOLD, Number.MAX_SAFE_INTEGER);
+    const { moves, unsettled } = planMoves(store, nowMs, MOVES_TOLD, Number.MAX_SAFE_INTEGER);
     if (!request.flag('plan') && moves.length > 0) await control.rebalance();
-    return json({ Moves: moves.map((move) => moveToJson(store, move)) });
+    return json({ Moves: moves.map((move) => moveToJson(store, move)), Unsettled: unsettled });
   });
   router.get('/tsswarm/why/{key...}', async (request) => {
     const { store, quorum } = await storeOf(controlOf(parts.node));
