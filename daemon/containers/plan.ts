@@ -55,6 +55,7 @@ export function planStandalone(
     pidNamespace: spec.pidNamespace,
     ipcNamespace: spec.ipcNamespace,
     utsNamespace: spec.utsNamespace ?? 'new',
+    cgroupNamespace: spec.cgroupNamespace ?? 'new',
     stopSignal: spec.stopSignal || image.config.stopSignal || 'SIGTERM',
     ...(healthCheck === undefined ? {} : { healthCheck }),
     log: spec.log,

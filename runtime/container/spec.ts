@@ -36,6 +36,7 @@ const FLAG = {
   hostIpc: 256,
   hold: 512,
   hostUts: 1024,
+  hostCgroup: 2048,
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
@@ -140,6 +141,7 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
       (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
       (config.utsNamespace === 'host' ? FLAG.hostUts : 0) |
+      (config.cgroupNamespace === 'host' ? FLAG.hostCgroup : 0) |
       (network === 'new' ? FLAG.newNetns : 0),
   );
   if (typeof network === 'object') writer.add(TAG.netns, network.path);

@@ -47,6 +47,8 @@ export interface ContainerResources {
   readonly memorySwapBytes?: number;
   /** Billionths of a core: 1.5 cores = 1_500_000_000. */
   readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
   /** Relative weight, default 1024. */
   readonly cpuShares?: number;
   /** e.g. '0-1,3'. */
@@ -132,6 +134,7 @@ export interface ContainerConfig {
   readonly ipcNamespace?: 'new' | 'host';
   /** 'host': the host's own name, whatever `hostname` says. */
   readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

@@ -55,7 +55,7 @@ static int enter_namespaces(const struct spec *spec, const struct cgroups *group
 	if (cgroups_join(groups, failure) < 0)
 		return -1;
 	/* Only now, so that the container sees its own groups as the root. */
-	if (unshare(K_CLONE_NEWCGROUP) < 0)
+	if (!(spec_u32(spec, TAG_FLAGS, 0) & SPEC_HOST_CGROUP) && unshare(K_CLONE_NEWCGROUP) < 0)
 		return fail(failure, errno, "cannot make a cgroup namespace");
 	if (io->netns >= 0 && setns(io->netns, CLONE_NEWNET) < 0)
 		return fail(failure, errno, "cannot join the network namespace");
