@@ -12,6 +12,8 @@ import { containers } from '../compat/container.ts';
 import { data } from '../compat/data.ts';
 import { images } from '../compat/image.ts';
 import { networks } from '../compat/network.ts';
+import { services } from '../compat/service.ts';
+import { stacks } from '../compat/stack.ts';
 import { Suite } from '../compat/suite.ts';
 import { swarms } from '../compat/swarm.ts';
 import { system } from '../compat/system.ts';
@@ -29,6 +31,8 @@ const skip = version.trim() === CLIENT ? false : `no docker client ${CLIENT} on 
 
 const suite = new Suite();
 containers(suite);
+services(suite);
+stacks(suite);
 swarms(suite);
 data(suite);
 networks(suite);
