@@ -11,7 +11,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
+  rmdirSync,
   writeFileSync,
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -215,8 +215,9 @@ class LocalVolumes implements VolumeStore {
   }
 }
 
+/** Another volume that was filled at the same time may have removed it already. */
 function removeIfEmpty(directory: string): void {
-  if (readdirSync(directory).length === 0) rmSync(directory, { recursive: true, force: true });
+  if (existsSync(directory) && readdirSync(directory).length === 0) rmdirSync(directory);
 }
 
 function sameOr(found: Volume, request: VolumeRequest): Volume {

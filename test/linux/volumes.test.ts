@@ -138,3 +138,20 @@ test('volumes are found again, in use they are not removed, and another kind is 
   await assert.rejects(store.remove('kept'), { code: 'not_found' });
   await assert.rejects(store.create({ ...NONE, name: '../x' }), { code: 'invalid' });
 });
+
+test('volumes of one container are filled at the same time, from what the image lacks too', async (t) => {
+  const dir = directory(t);
+  const layer = join(dir, 'layer');
+  mkdirSync(join(layer, 'srv'), { recursive: true });
+  writeFileSync(join(layer, 'srv', 'file'), 'here');
+  const store = open(dir);
+  const names = ['one', 'two', 'three', 'four'];
+  for (const name of names) await store.create({ ...NONE, name });
+  const paths = ['/none', '/srv', '/none', '/srv'];
+  await Promise.all(
+    names.map((name, at) => store.fill(name, { layers: [layer], path: paths[at] })),
+  );
+  const found = names.map((name) => readdirSync(store.get(name)?.mountpoint ?? '').join());
+  assert.deepEqual(found, ['', 'file', '', 'file']);
+  assert.ok(!existsSync(join(dir, 'volumes', '.scratch')));
+});
