@@ -21,7 +21,7 @@ async function inTask(
   await docker(
     'h1',
     ...['service', 'create', '-d', '--name', name, ...ON_WORKER, ...flags],
-    ...[BOX, 'sleep', '600'],
+    ...['--stop-signal', 'SIGKILL', BOX, 'sleep', '600'],
   );
   const [task] = await runningTasks(name, 1);
   assert.equal(task.node, 'h2');

@@ -217,7 +217,7 @@ function look(suite: Suite): void {
     await docker(
       'h1',
       ...['service', 'create', '-d', '--name', 'pair', '--mode', 'global', '--network', 'far'],
-      ...[BOX, ...SLEEP],
+      ...['--stop-signal', 'SIGKILL', BOX, ...SLEEP],
     );
     const tasks = await runningTasks('pair', 2);
     const text = await docker('h1', 'network', 'inspect', '--verbose', '--format', format, 'far');

@@ -14,6 +14,8 @@ const PORT = 2378;
 const ADDRESS = '10.99.0.14';
 
 const manager = (...args: string[]): Promise<string> => docker(MANAGER, ...args);
+const PROGRAM = ['--stop-signal', 'SIGKILL', BOX, 'sleep', '600'];
+
 const idOf = (host: string): Promise<string> =>
   docker(host, 'info', '--format', '{{.Swarm.NodeID}}');
 
@@ -87,8 +89,12 @@ function change(suite: Suite): void {
     async () => {
       await manager('node', 'update', '--label-add', 'disk=fast', '--label-add', 'zone=a', OTHER);
       const where = ['--constraint', 'node.labels.disk==fast'];
-      await manager('service', 'create', '-q', '--name', 'fast', ...where, BOX, 'sleep', '600');
-      assert.match(await running(OTHER), /^fast\.1\./m);
+      await manager('service', 'create', '-d', '--name', 'fast', ...where, ...PROGRAM);
+      await until(
+        'it runs there',
+        SOON_MS,
+        async () => /^fast\.1\./m.test(await running(OTHER)) || undefined,
+      );
       await manager('node', 'update', '--label-rm', 'zone', OTHER);
       const labels = await manager('node', 'inspect', '-f', '{{json .Spec.Labels}}', OTHER);
       assert.equal(labels, '{"disk":"fast"}');

@@ -8,6 +8,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { readCommands } from '../compat/commands.ts';
+import { containers } from '../compat/container.ts';
 import { data } from '../compat/data.ts';
 import { images } from '../compat/image.ts';
 import { networks } from '../compat/network.ts';
@@ -29,6 +30,7 @@ const version = (await outcome('docker', ['version', '--format', '{{.Client.Vers
 const skip = version.trim() === CLIENT ? false : `no docker client ${CLIENT} on here`;
 
 const suite = new Suite();
+containers(suite);
 services(suite);
 stacks(suite);
 swarms(suite);

@@ -135,7 +135,13 @@ test("shared memory has the size asked for; host namespaces are the host's", asy
   assert.match(mounts, / \/dev\/shm tmpfs [^ ]*size=1024k/);
   const same = (pid: number, kind: string): boolean =>
     readlinkSync(`/proc/${pid}/ns/${kind}`) === readlinkSync(`/proc/self/ns/${kind}`);
-  const container = await run(['sleep', '60'], { pidNamespace: 'host', ipcNamespace: 'host' });
+  const container = await run(['sleep', '60'], {
+    pidNamespace: 'host',
+    ipcNamespace: 'host',
+    utsNamespace: 'host',
+    cgroupNamespace: 'host',
+  });
+  assert(same(container.pid, 'uts') && same(container.pid, 'cgroup'));
   assert(same(container.pid, 'pid') && same(container.pid, 'ipc') && !same(container.pid, 'mnt'));
   const one = await container.exec({
     args: ['/bin/probe', 'sleep', '60'],
