@@ -1,6 +1,7 @@
 /** docker network. */
 import assert from 'node:assert/strict';
 import { until } from '../support/lab.ts';
+import { layoutOf } from '../support/labHosts.ts';
 import { addressesOf, inGateway, onHost, pings } from './look.ts';
 import type { Suite } from './suite.ts';
 import { BOX, docker, field, pidOf, refused, runningTasks, SOON_MS, within } from './world.ts';
@@ -225,14 +226,10 @@ function look(suite: Suite): void {
       `172.31.9.9 ${address}`,
     );
   });
-  suite.differs(
-    'network inspect',
-    ['verbose'],
-    'lists the containers of all hosts with their addresses; Docker’s has the peers and services ' +
-      'too',
-  );
-  suite.works('network inspect', [], 'of an overlay, containers of all hosts', async () => {
-    const format = '{{range .Containers}}{{.IPv4Address}} {{end}}';
+  suite.works('network inspect', ['verbose'], 'a service’s tasks on all hosts', async () => {
+    const format =
+      '{{range .Containers}}{{.IPv4Address}} {{end}}' +
+      '{{range (index .Services "pair").Tasks}}{{index .Info "Host IP"}}/{{.EndpointIP}} {{end}}';
     await docker(
       'h1',
       ...['service', 'create', '-d', '--name', 'pair', '--mode', 'global', '--network', 'far'],
@@ -244,6 +241,8 @@ function look(suite: Suite): void {
       const own = await addressesOf(node, container);
       const found = own.find((each) => each.startsWith('10.71.0.'));
       assert.ok(found !== undefined && text.split(' ').includes(found), `${text}: ${own.join()}`);
+      const place = `${layoutOf(node).address}/${found.split('/')[0]}`;
+      assert.ok(text.split(' ').includes(place), `${text}: ${place}`);
     }
     await docker('h1', 'service', 'rm', 'pair');
   });
