@@ -14,12 +14,14 @@ import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { type AssignmentItem, assignmentKey } from '../model/assignment.ts';
 import type { TaskStatus } from '../model/types.ts';
-import { decodeObject, encodeObject } from '../proto/convert.ts';
+import { decodeItem, decodeObject, encodeItem, encodeObject } from '../proto/convert.ts';
 
 /** Where the agent's host stands in the cluster. */
 export interface JournalSelf {
   readonly hostIndex: number;
   readonly address: string;
+  /** Absent in journals of versions that did not note it. */
+  readonly vxlanPort?: number;
 }
 
 export interface JournalState {
@@ -211,27 +213,37 @@ export class FileJournal implements Journal {
   }
 }
 
-/** A task as the wire has it, so that what an older version wrote gets defaults when it is read. */
-interface StoredTask {
-  readonly kind: 'task';
+/** As the wire has it, so that what an older version wrote gets defaults when it is read. */
+interface StoredItem {
+  readonly kind: AssignmentItem['kind'];
   readonly encoded: string;
 }
 
 /** Without what opens a registry: that is for the managers' sealed disks only. */
-function storedItem(item: AssignmentItem): AssignmentItem | StoredTask {
-  if (item.kind !== 'task') return item;
+function storedItem(item: AssignmentItem): StoredItem {
+  const { kind } = item;
+  if (kind !== 'task') return { kind, encoded: base64(encodeItem(item)) };
   const { task } = item;
   const container = { ...task.spec.container, registryAuth: '' };
-  const bytes = encodeObject('task', { ...task, spec: { ...task.spec, container } });
-  return { kind: 'task', encoded: Buffer.from(bytes).toString('base64') };
+  const bare = { ...task, spec: { ...task.spec, container } };
+  return { kind, encoded: base64(encodeObject('task', bare)) };
 }
 
 /** undefined = in a form that is not read any more: the manager sends it again. */
-function loadedItem(stored: AssignmentItem | StoredTask): AssignmentItem | undefined {
-  if (stored.kind !== 'task') return stored;
-  if (!('encoded' in stored)) return undefined;
-  const decoded = decodeObject(Buffer.from(stored.encoded, 'base64'));
+function loadedItem(stored: AssignmentItem | StoredItem): AssignmentItem | undefined {
+  if (!('encoded' in stored)) {
+    // The first version wrote JSON: what networks and ports have got since then has a default.
+    if (stored.kind === 'task') return undefined;
+    return decodeItem(encodeItem(stored));
+  }
+  const bytes = Buffer.from(stored.encoded, 'base64');
+  if (stored.kind !== 'task') return decodeItem(bytes);
+  const decoded = decodeObject(bytes);
   return decoded.table === 'task' ? { kind: 'task', task: decoded.object } : undefined;
+}
+
+function base64(bytes: Uint8Array): string {
+  return Buffer.from(bytes).toString('base64');
 }
 
 function encodeLine(line: Line): string {
@@ -281,7 +293,7 @@ function stateOf(live: ReadonlyMap<string, unknown>): JournalState {
   for (const [key, value] of live) {
     if (key.startsWith('status/')) statuses.set(key.slice('status/'.length), value as TaskStatus);
     else if (key !== 'self' && key !== 'managers') {
-      const item = loadedItem(value as AssignmentItem | StoredTask);
+      const item = loadedItem(value as AssignmentItem | StoredItem);
       if (item !== undefined) items.push(item);
     }
   }

@@ -75,15 +75,7 @@ export function resolveAdvertise(text: string, options: { readonly alone: boolea
         : `this host has several addresses (${list(found)})`;
     throw new SwarmError('invalid', `could not choose an address: ${reason}: use --advertise-addr`);
   }
-  const given = parseHostPort(text, '--advertise-addr', defaultPort);
-  const byName = found.filter(({ name }) => name === given.host);
-  if (byName.length > 1) {
-    throw new SwarmError(
-      'invalid',
-      `interface ${given.host} has several addresses (${list(byName)}): give one of them`,
-    );
-  }
-  if (byName.length === 1) return { host: byName[0].address, port: given.port };
+  const given = byInterface(parseHostPort(text, '--advertise-addr', defaultPort));
   if (!isIPv4(given.host)) {
     throw new SwarmError(
       'invalid',
@@ -101,12 +93,37 @@ export function resolveAdvertise(text: string, options: { readonly alone: boolea
   return given;
 }
 
+/** The address of the interface, when it names one. */
+function byInterface(given: HostPort): HostPort {
+  const byName = candidates().filter(({ name }) => name === given.host);
+  if (byName.length > 1) {
+    throw new SwarmError(
+      'invalid',
+      `interface ${given.host} has several addresses (${list(byName)}): give one of them`,
+    );
+  }
+  return byName.length === 1 ? { host: byName[0].address, port: given.port } : given;
+}
+
+/** SwarmError unsupported when `text` ('' = whatever is advertised) is another address. */
+export function checkDataPath(text: string, advertised: HostPort): void {
+  if (text === '' || byInterface({ host: text, port: 0 }).host === advertised.host) return;
+  throw new SwarmError(
+    'unsupported',
+    `--data-path-addr ${text} is not supported by tsswarm: traffic of containers uses the ` +
+      `advertised address, ${advertised.host}`,
+  );
+}
+
 /** Where the gRPC listener binds: '' = every address, at the advertised port. */
 export function resolveListen(text: string, advertised: HostPort): HostPort {
   if (text === '') return { host: '0.0.0.0', port: advertised.port };
-  const given = parseHostPort(text, '--listen-addr', advertised.port);
+  const given = byInterface(parseHostPort(text, '--listen-addr', advertised.port));
   if (!isIPv4(given.host)) {
-    throw new SwarmError('invalid', `invalid --listen-addr "${text}": give an IPv4 address`);
+    throw new SwarmError(
+      'invalid',
+      `invalid --listen-addr "${text}": give an IPv4 address or an interface of this host`,
+    );
   }
   return given;
 }

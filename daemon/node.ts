@@ -27,7 +27,13 @@ import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
-import { checkOwnAddress, parseHostPort, resolveAdvertise, resolveListen } from './addresses.ts';
+import {
+  checkDataPath,
+  checkOwnAddress,
+  parseHostPort,
+  resolveAdvertise,
+  resolveListen,
+} from './addresses.ts';
 import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
@@ -338,6 +344,7 @@ export class Node implements DaemonNode {
     }
     this.#mustBeInactive();
     const advertised = resolveAdvertise(request.advertiseAddress, { alone: true });
+    checkDataPath(request.dataPathAddress, advertised);
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';
@@ -373,6 +380,7 @@ export class Node implements DaemonNode {
       return `${host}:${port}`;
     });
     const advertised = resolveAdvertise(request.advertiseAddress, { alone: false });
+    checkDataPath(request.dataPathAddress, advertised);
     const listen = resolveListen(request.listenAddress, advertised);
     await requireKernel();
     this.#state = 'pending';

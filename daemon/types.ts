@@ -14,6 +14,8 @@ export interface InitRequest {
   readonly advertiseAddress: string;
   /** '' = 0.0.0.0:2377. */
   readonly listenAddress: string;
+  /** As `advertiseAddress`; '' = that. Only the same one is there to be used. */
+  readonly dataPathAddress: string;
   readonly availability: NodeAvailability;
   readonly addressPools: readonly string[];
   readonly subnetSize: number;
@@ -27,6 +29,7 @@ export interface JoinRequest {
   readonly remoteAddresses: readonly string[];
   readonly advertiseAddress: string;
   readonly listenAddress: string;
+  readonly dataPathAddress: string;
   readonly availability: NodeAvailability;
 }
 

@@ -1,6 +1,7 @@
 /** Which containers a list is asked for: Docker's filters of `docker ps`. */
 import { SwarmError } from '../../base/errors.ts';
 import type { ContainerView } from '../containers/types.ts';
+import { exposedOf } from './docker/containerInspect.ts';
 import type { Filters } from './filters.ts';
 import type { ApiParts } from './parts.ts';
 
@@ -50,11 +51,11 @@ export function fits(view: ContainerView, filters: Filters, parts: ApiParts): bo
     filters.some('volume', (key) =>
       view.mounts.some((mount) => [mount.name, mount.target, mount.source].includes(key)),
     ) &&
-    filters.some('publish', (port) =>
-      view.ports.some((each) => portFits(`${each.hostPort}/${each.protocol}`, port)),
-    ) &&
+    filters.some('publish', (port) => publishedOf(view).some((each) => portFits(each, port))) &&
     filters.some('expose', (port) =>
-      view.ports.some((each) => portFits(`${each.containerPort}/${each.protocol}`, port)),
+      [...publishedOf(view), ...exposedOf(view, parts.node.images.find(config.image.id))].some(
+        (each) => portFits(each, port),
+      ),
     ) &&
     relative(view, filters, parts)
   );
@@ -86,6 +87,11 @@ function isOf(view: ContainerView, key: string, parts: ApiParts): boolean {
   // Or made from it: its layers are the lowest of the container's image.
   const own = parts.node.images.find(id)?.diffIds ?? [];
   return wanted.diffIds.length > 0 && wanted.diffIds.every((diffId, at) => own[at] === diffId);
+}
+
+/** The container's ports: Docker's filters do not look at the host's. */
+function publishedOf(view: ContainerView): string[] {
+  return view.ports.map(({ containerPort, protocol }) => `${containerPort}/${protocol}`);
 }
 
 /** '8080', '8080/tcp' or '8000-8100/tcp' */

@@ -113,6 +113,7 @@ export interface StandaloneSpec {
   readonly ipcNamespace: 'new' | 'host';
   /** Absent in records of before: 'new'. */
   readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** 0 = default. */
   readonly shmSizeBytes: number;
   readonly oomScoreAdjust: number;

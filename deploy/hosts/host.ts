@@ -105,13 +105,14 @@ export async function boot(host: HostLayout): Promise<void> {
   await startDaemon(host);
 }
 
-/** Starts the daemon inside and waits until it answers. */
-export async function startDaemon(host: HostLayout): Promise<void> {
+/** Starts the daemon inside, with `more` flags of its own, and waits until it answers. */
+export async function startDaemon(host: HostLayout, ...more: string[]): Promise<void> {
   const pid = mustBeUp(host);
   const command = [
     `exec node ${join(TOP, 'dist', 'cli', 'main.js')} --host unix://${host.socket} daemon`,
     `--data-root ${host.dataRoot} --exec-root ${host.execRoot}`,
-    `--cgroup-parent ${host.cgroupParent} >>${host.logFile} 2>&1 </dev/null`,
+    `--cgroup-parent ${host.cgroupParent} ${more.join(' ')}`,
+    `>>${host.logFile} 2>&1 </dev/null`,
   ].join(' ');
   // A shell inside starts it in the background and ends, so that it becomes PID 1's child.
   const script = `setsid sh -c '${command}' & exit 0`;

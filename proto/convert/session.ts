@@ -2,7 +2,7 @@
  * What a manager tells an agent and an agent reports, model <-> wire: assignments, session
  * messages, task statuses.
  */
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { unreachable } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type {
@@ -15,7 +15,7 @@ import type {
   TaskStatusUpdate,
 } from '../../model/assignment.ts';
 import {
-  type AssignmentItemSchema,
+  AssignmentItemSchema,
   AssignmentMessageSchema,
   type IngressAssignmentSchema,
   type NetworkAssignmentSchema,
@@ -160,6 +160,15 @@ function itemFromWire(wire: WireAssignmentItem): AssignmentItem {
     default:
       throw new SwarmError('invalid', 'an assignment item of unknown kind');
   }
+}
+
+/** As it stands on an agent's disk. */
+export function encodeItem(item: AssignmentItem): Uint8Array {
+  return toBinary(AssignmentItemSchema, create(AssignmentItemSchema, itemToWire(item)));
+}
+
+export function decodeItem(bytes: Uint8Array): AssignmentItem {
+  return itemFromWire(fromBinary(AssignmentItemSchema, bytes));
 }
 
 export function assignmentToWire(message: AssignmentMessage): WireAssignmentMessage {

@@ -36,6 +36,7 @@ const FLAG = {
   hostIpc: 256,
   hold: 512,
   hostUts: 1024,
+  hostCgroup: 2048,
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
@@ -140,6 +141,7 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
       (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
       (config.utsNamespace === 'host' ? FLAG.hostUts : 0) |
+      (config.cgroupNamespace === 'host' ? FLAG.hostCgroup : 0) |
       (network === 'new' ? FLAG.newNetns : 0),
   );
   if (typeof network === 'object') writer.add(TAG.netns, network.path);
@@ -196,12 +198,19 @@ function addProcess(writer: SpecWriter, config: ContainerConfig): void {
   addPrivileges(writer, config, false);
 }
 
+/** Of a terminal, either way; the kernel keeps 16 bits. */
+const SIZE_MAX = 0xffff;
+
 /** Arguments and environment; a terminal says what it is. */
 function addProgram(
   writer: SpecWriter,
   config: ContainerConfig,
-  program: { readonly args: readonly string[]; readonly tty?: boolean },
+  program: Pick<ContainerConfig, 'args' | 'tty' | 'terminalSize'>,
 ): void {
+  const [rows, columns] = program.terminalSize ?? [0, 0];
+  if (program.tty === true && rows > 0 && columns > 0) {
+    writer.add(TAG.terminal, Math.min(rows, SIZE_MAX), Math.min(columns, SIZE_MAX));
+  }
   for (const arg of program.args) writer.add(TAG.arg, arg);
   const hasName = (name: string): boolean =>
     config.env.some((variable) => variable.startsWith(`${name}=`));

@@ -47,6 +47,8 @@ export interface ContainerResources {
   readonly memorySwapBytes?: number;
   /** Billionths of a core: 1.5 cores = 1_500_000_000. */
   readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
   /** Relative weight, default 1024. */
   readonly cpuShares?: number;
   /** e.g. '0-1,3'. */
@@ -109,6 +111,7 @@ export interface ContainerConfig {
   readonly sysctls?: Readonly<Record<string, string>>;
   /** A pseudo-terminal instead of pipes. */
   readonly tty?: boolean;
+  readonly terminalSize?: TerminalSize;
   /** Keep standard input open for attach; else it is /dev/null. */
   readonly openStdin?: boolean;
   /** Close standard input when the first attached client that sends to it ends. */
@@ -132,6 +135,7 @@ export interface ContainerConfig {
   readonly ipcNamespace?: 'new' | 'host';
   /** 'host': the host's own name, whatever `hostname` says. */
   readonly utsNamespace?: 'new' | 'host';
+  readonly cgroupNamespace?: 'new' | 'host';
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;
@@ -212,9 +216,13 @@ export interface ExecConfig {
   /** '' = the container's. */
   readonly user: string;
   readonly tty: boolean;
+  readonly terminalSize?: TerminalSize;
   readonly privileged: boolean;
   readonly stdin: boolean;
 }
+
+/** Rows and columns a terminal starts with; 0 = unknown. */
+export type TerminalSize = readonly [number, number];
 
 /** A further program in a running container, in its namespaces, cgroups, seccomp, capabilities. */
 export interface Exec {

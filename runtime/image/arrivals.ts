@@ -14,7 +14,7 @@ import type { Ingested, IngestJob, Jobs } from './jobs.ts';
 import type { LayerStore } from './layers.ts';
 import { parseConfig, writeManifest } from './manifest.ts';
 import { shortId } from './pull.ts';
-import type { Image, ImageProgress, LoadedImage } from './types.ts';
+import type { Image, ImageProgress, ImportOptions, LoadedImage } from './types.ts';
 
 /** An image whose blobs are in place. */
 export interface Arrived {
@@ -79,7 +79,7 @@ export class Arrivals {
     tar: AsyncIterable<Uint8Array>,
     tags: readonly string[],
     changes: readonly string[],
-    comment: string,
+    options: ImportOptions,
   ): Promise<Image> {
     const { blobs, layers } = this.#parts;
     importConfig(`sha256:${'0'.repeat(64)}`, 0, changes); // refuses bad changes before the work
@@ -88,7 +88,7 @@ export class Arrivals {
       await blobs.adopt(layer.path, layer.digest);
       // The newest file's time, not now: the same file system is the same image on every host.
       const facts = await layers.ensure(layer.digest, blobs.path(layer.digest), false);
-      const config = importConfig(layer.digest, facts.newestMs, changes, comment);
+      const config = importConfig(layer.digest, facts.newestMs, changes, options);
       const id = await blobs.put(config);
       const manifest = await blobs.put(
         writeManifest({ digest: id, sizeBytes: config.byteLength }, [{ ...layer, gzip: false }]),

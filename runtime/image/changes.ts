@@ -6,6 +6,7 @@
 import { msToNanoseconds, parseDuration } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { hostPlatform } from './manifest.ts';
+import type { ImportOptions } from './types.ts';
 
 const MAX_CHANGES = 100;
 
@@ -42,14 +43,14 @@ export function importConfig(
   diffId: string,
   createdMs: number,
   changes: readonly string[],
-  comment = '',
+  options: ImportOptions = {},
 ): Buffer {
   if (changes.length > MAX_CHANGES) {
     throw new SwarmError('invalid', `more than ${MAX_CHANGES} changes: put some together`);
   }
   const inner: Inner = {};
   for (const line of changes) apply(inner, line.trim());
-  const platform = hostPlatform();
+  const { comment = '', platform = hostPlatform() } = options;
   return Buffer.from(
     JSON.stringify({
       architecture: platform.architecture,
@@ -57,6 +58,7 @@ export function importConfig(
       created: new Date(createdMs).toISOString(),
       history: [{ created: new Date(createdMs).toISOString(), comment: comment || 'imported' }],
       os: platform.os,
+      ...(platform.variant === undefined ? {} : { variant: platform.variant }),
       rootfs: { diff_ids: [diffId], type: 'layers' },
     }),
   );

@@ -41,6 +41,7 @@ import type {
   ImageRemoval,
   ImageStore,
   ImageUsage,
+  ImportOptions,
   LayerUse,
   LoadedImage,
   PullOptions,
@@ -172,11 +173,11 @@ class Store implements ImageStore {
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes: readonly string[] = [],
-    comment = '',
+    options: ImportOptions = {},
   ): Promise<Image> {
     const image = await this.#arrive(async () => {
       const tags = reference === '' ? [] : [fullTag(tagOnly(reference))];
-      return this.#arrivals.import(tar, tags, changes, comment);
+      return this.#arrivals.import(tar, tags, changes, options);
     });
     this.#tell('import', image.id, image.tags[0] ?? image.id);
     return image;

@@ -149,7 +149,7 @@ export interface ImageStore {
     tar: AsyncIterable<Uint8Array>,
     reference: string,
     changes?: readonly string[],
-    comment?: string,
+    options?: ImportOptions,
   ): Promise<Image>;
   pull(reference: string, options?: PullOptions): Promise<Image>;
   /** Tags of a repository in its registry. */
@@ -183,6 +183,13 @@ export interface ImageStore {
   hold(imageId: string, containerId: string): () => void;
   /** Ends the worker thread and waits for it; what runs fails as cancelled. */
   close(): Promise<void>;
+}
+
+/** What an imported image says of itself. */
+export interface ImportOptions {
+  readonly comment?: string;
+  /** This host's unless given. */
+  readonly platform?: Platform;
 }
 
 export interface ImageRemoval {

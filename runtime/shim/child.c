@@ -23,6 +23,7 @@
 #include "user.h"
 
 #define KEYCTL_JOIN_SESSION_KEYRING 1
+#define FIRST_FOREIGN_FD 3u /* after standard input and output */
 #define IOCTL_GET_PTY_PEER 0x5441 /* TIOCGPTPEER */
 
 static void reset_signals(void)
@@ -54,7 +55,7 @@ static int enter_namespaces(const struct spec *spec, const struct cgroups *group
 	if (cgroups_join(groups, failure) < 0)
 		return -1;
 	/* Only now, so that the container sees its own groups as the root. */
-	if (unshare(K_CLONE_NEWCGROUP) < 0)
+	if (!(spec_u32(spec, TAG_FLAGS, 0) & SPEC_HOST_CGROUP) && unshare(K_CLONE_NEWCGROUP) < 0)
 		return fail(failure, errno, "cannot make a cgroup namespace");
 	if (io->netns >= 0 && setns(io->netns, CLONE_NEWNET) < 0)
 		return fail(failure, errno, "cannot join the network namespace");
@@ -114,7 +115,8 @@ static int send_descriptor(int socket, int fd)
  * and bound over /dev/console (the container's only). The master goes to the shim. Returns the
  * peer.
  */
-static int open_terminal(int root, int status, int is_console, struct failure *failure)
+static int open_terminal(const struct spec *spec, int root, int status, int is_console,
+			 struct failure *failure)
 {
 	int unlocked = 0, peer = -1, copy = -1, console = -1;
 	int dev = k_openat2(root, "/dev", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
@@ -123,6 +125,13 @@ static int open_terminal(int root, int status, int is_console, struct failure *f
 			       K_RESOLVE_IN_ROOT | K_RESOLVE_NO_SYMLINKS);
 	if (dev < 0 || master < 0 || ioctl(master, TIOCSPTLCK, &unlocked) < 0)
 		goto failed;
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, TAG_TERMINAL, &record);) {
+		struct winsize size = {.ws_row = (unsigned short)record_u32(&record, 0),
+				       .ws_col = (unsigned short)record_u32(&record, 4)};
+		if (ioctl(master, TIOCSWINSZ, &size) < 0)
+			goto failed;
+	}
 	peer = ioctl(master, IOCTL_GET_PTY_PEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (peer < 0)
 		goto failed;
@@ -272,6 +281,19 @@ static int execute(char **args, char **env, struct failure *failure)
 	return fail_execute(program, denied != 0 ? denied : ENOENT, failure);
 }
 
+/*
+ * All but the status socket, and at once rather than on execution: the program's own path may lead
+ * through /proc/self/fd/<directory of the host's>/.., and an init never executes anything.
+ */
+static int close_foreign(int status, struct failure *failure)
+{
+	unsigned keep = (unsigned)status;
+	if ((keep > FIRST_FOREIGN_FD && k_close_range(FIRST_FOREIGN_FD, keep - 1) < 0) ||
+	    k_close_range(keep + 1, ~0U) < 0)
+		return fail(failure, errno, "cannot close the shim's descriptors");
+	return 0;
+}
+
 /* The last steps of every program: who it is, what it may do, and itself. */
 static int become(const struct spec *spec, const struct child_io *io, int terminal,
 		  struct failure *failure)
@@ -291,8 +313,8 @@ static int become(const struct spec *spec, const struct child_io *io, int termin
 	}
 	/* Fails only where the kernel has no keys; then there is nothing to keep apart. */
 	(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
-	if (k_close_range(3, K_CLOSE_RANGE_CLOEXEC) < 0)
-		return fail(failure, errno, "cannot close the shim's descriptors");
+	if (close_foreign(io->status, failure) < 0)
+		return -1;
 	if (privilege_drop(spec, &user, failure) < 0 || check_directory(directory, failure) < 0)
 		return -1;
 	if (privilege_finish(spec, failure) < 0)
@@ -317,7 +339,7 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 	int root = rootfs_build(spec, failure);
 	if (root < 0 || rootfs_sysctls(spec, failure) < 0)
 		return -1;
-	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, 1, failure)) < 0)
+	if ((flags & SPEC_TTY) && (terminal = open_terminal(spec, root, io->status, 1, failure)) < 0)
 		return -1;
 	if (!(flags & SPEC_HOST_UTS) &&
 	    (sethostname(hostname, strlen(hostname)) < 0 ||
@@ -347,7 +369,7 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups,
 		int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (root < 0)
 			return fail(failure, errno, "cannot open the container's root");
-		terminal = open_terminal(root, io->status, 0, failure);
+		terminal = open_terminal(spec, root, io->status, 0, failure);
 		close_fd(&root);
 		if (terminal < 0)
 			return -1;

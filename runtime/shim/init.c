@@ -7,6 +7,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "privilege.h"
+
 /* Reaps all that has ended; ends when the program did. */
 static void reap(pid_t program)
 {
@@ -34,6 +36,8 @@ int init_run(int status, struct failure *failure)
 			(void)tcsetpgrp(0, getpid());
 		return 0;
 	}
+	if (privilege_leave() < 0)
+		_exit(EXIT_NOT_STARTED);
 	/* From here on an end of the status socket means that the program was executed. */
 	close(status);
 	close(0);

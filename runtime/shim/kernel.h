@@ -44,7 +44,6 @@
 
 #define K_MOUNT_ATTR_RDONLY 0x01
 
-#define K_CLOSE_RANGE_CLOEXEC 4
 
 #define K_CLONE_PIDFD 0x1000ULL
 #define K_CLONE_INTO_CGROUP 0x200000000ULL
@@ -104,9 +103,9 @@ static inline int k_mount_setattr(int dir, const char *path, unsigned flags, uin
 	return (int)syscall(NR_mount_setattr, dir, path, flags, &attr, sizeof attr);
 }
 
-static inline int k_close_range(unsigned first, unsigned flags)
+static inline int k_close_range(unsigned first, unsigned last)
 {
-	return (int)syscall(NR_close_range, first, ~0U, flags);
+	return (int)syscall(NR_close_range, first, last, 0);
 }
 
 static inline int k_pidfd_send_signal(int pidfd, int signal)

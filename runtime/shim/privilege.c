@@ -12,6 +12,7 @@
 #define SECCOMP_INSTRUCTION_BYTES 8
 #define CAPABILITY_VERSION_3 0x20080522
 #define CAPABILITIES_MAX 63
+#define CAPABILITY_KILL 5
 
 struct capability_header {
 	uint32_t version;
@@ -119,4 +120,16 @@ int privilege_finish(const struct spec *spec, struct failure *failure)
 	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_NEW_PRIVILEGES)
 		return load_seccomp(spec, failure);
 	return 0;
+}
+
+int privilege_leave(void)
+{
+	struct capability_header header = {CAPABILITY_VERSION_3, 0};
+	struct capability_data data[2] = {0};
+	if (syscall(SYS_capget, &header, data) < 0)
+		return -1;
+	/* As after an execve: a user other than root has none. */
+	uint32_t keep = geteuid() == 0 ? data[0].permitted & 1u << CAPABILITY_KILL : 0;
+	struct capability_data rest[2] = {{keep, keep, 0}, {0}};
+	return syscall(SYS_capset, &header, rest) < 0 ? -1 : 0;
 }

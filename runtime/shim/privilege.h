@@ -11,5 +11,7 @@
 int privilege_drop(const struct spec *spec, const struct user *user, struct failure *failure);
 /* Right before execve: seccomp where no_new_privs is set. */
 int privilege_finish(const struct spec *spec, struct failure *failure);
+/* For an init, which executes nothing that would take them away: none but to signal others. */
+int privilege_leave(void);
 
 #endif

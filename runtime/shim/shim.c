@@ -432,7 +432,7 @@ static void prepare_process(void)
 	prctl(PR_SET_NAME, "tsswarm-shim", 0, 0, 0);
 	/* The container must not reach this process's memory or executable through /proc. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	k_close_range(FIRST_FOREIGN_FD, 0);
+	k_close_range(FIRST_FOREIGN_FD, ~0U);
 	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);

@@ -39,7 +39,8 @@ enum tag {
 	TAG_OOM_SCORE = 28,
 	TAG_DRAIN = 29,
 	TAG_DOMAIN = 30,
-	TAG_LAST = 30,
+	TAG_TERMINAL = 31,
+	TAG_LAST = 31,
 };
 
 enum spec_flag {
@@ -52,8 +53,9 @@ enum spec_flag {
 	SPEC_INIT = 64,       /* a reaper as the first process */
 	SPEC_HOST_PID = 128,
 	SPEC_HOST_IPC = 256,
-	SPEC_HOST_UTS = 1024,
 	SPEC_HOLD = 512, /* only the file system, for as long as the daemon wants it */
+	SPEC_HOST_UTS = 1024,
+	SPEC_HOST_CGROUP = 2048,
 };
 
 enum cgroup_flag {

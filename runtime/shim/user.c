@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "kernel.h"
+
 #define ACCOUNTS_MAX_BYTES (256u << 10)
 #define FIELDS_MAX 7
 #define NAME_MAX_BYTES 256
@@ -17,7 +19,9 @@ static char *read_accounts(const char *path)
 	char *text = take_memory(ACCOUNTS_MAX_BYTES + 1);
 	if (text == NULL)
 		return NULL;
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	/* The shim's descriptors are still open: no link of the image's may lead through them. */
+	int fd = k_openat2(AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0,
+			   K_RESOLVE_NO_MAGICLINKS);
 	struct stat status;
 	if (fd >= 0 && fstat(fd, &status) == 0 && S_ISREG(status.st_mode)) {
 		size_t used = 0;

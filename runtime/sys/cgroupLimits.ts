@@ -15,6 +15,8 @@ export interface CgroupLimits {
   readonly memoryReservationBytes?: number;
   readonly memorySwappiness?: number;
   readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
   readonly cpuShares?: number;
   readonly cpusetCpus?: string;
   readonly cpusetMems?: string;
@@ -98,8 +100,14 @@ export function noteMissing(
   }
 }
 
-function quotaUs(nanoCpus: number): number {
-  return Math.round((nanoCpus * CPU_PERIOD_US) / NANO);
+/** Microseconds of a period; undefined = nothing was asked for, `none` = as many as it wants. */
+function quotaUs<None>(
+  { nanoCpus }: CgroupLimits,
+  periodUs: number,
+  none: None,
+): number | None | undefined {
+  if (nanoCpus === undefined) return undefined;
+  return nanoCpus === 0 ? none : Math.round((nanoCpus * periodUs) / NANO);
 }
 
 /** `parentDir`: of our groups in this hierarchy, whose sets a v1 cpuset group starts from. */
@@ -134,9 +142,10 @@ function v1Writes(
   }
   if (has('cpu')) {
     write('cpu.shares', limits.cpuShares);
-    if (limits.nanoCpus !== undefined) {
-      write('cpu.cfs_period_us', CPU_PERIOD_US);
-      write('cpu.cfs_quota_us', limits.nanoCpus === 0 ? -1 : quotaUs(limits.nanoCpus));
+    if (limits.nanoCpus !== undefined || limits.cpuPeriodUs !== undefined) {
+      const periodUs = limits.cpuPeriodUs ?? CPU_PERIOD_US;
+      write('cpu.cfs_period_us', periodUs);
+      write('cpu.cfs_quota_us', quotaUs(limits, periodUs, -1));
     }
   }
   if (has('cpuset')) {
@@ -173,9 +182,9 @@ function v2Writes(controllers: readonly string[], limits: CgroupLimits): readonl
   }
   if (controllers.includes('cpu')) {
     if (limits.cpuShares !== undefined) write('cpu.weight', cpuWeight(limits.cpuShares));
-    if (limits.nanoCpus !== undefined) {
-      const quota = limits.nanoCpus === 0 ? 'max' : quotaUs(limits.nanoCpus);
-      write('cpu.max', `${quota} ${CPU_PERIOD_US}`);
+    if (limits.nanoCpus !== undefined || limits.cpuPeriodUs !== undefined) {
+      const periodUs = limits.cpuPeriodUs ?? CPU_PERIOD_US;
+      write('cpu.max', `${quotaUs(limits, periodUs, 'max') ?? 'max'} ${periodUs}`);
     }
   }
   if (controllers.includes('cpuset')) {

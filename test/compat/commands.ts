@@ -29,5 +29,7 @@ export async function readCommands(): Promise<Map<string, string[]>> {
 
 function flagsOf(text: string): string[] {
   const flags = [...text.matchAll(/^ +(?:-[a-zA-Z], )?--([a-z][a-z0-9-]*)/gm)];
-  return [...new Set(flags.map((match) => match[1]))].sort();
+  // Every command has --help; two list it.
+  const names = flags.map((match) => match[1]).filter((name) => name !== 'help');
+  return [...new Set(names)].sort();
 }

@@ -27,24 +27,45 @@ export class Suite {
   readonly cases: Case[] = [];
   readonly #lines = new Map<string, Line>();
 
-  /** `flags` of the command, and the command itself, work: `run` asserts it on the hosts. */
-  works(command: string, flags: readonly string[], name: string, run: () => Promise<void>): void {
-    this.cases.push({ command, flags, name, run });
-    for (const flag of [ITSELF, ...flags]) {
-      const key = `${command} ${flag}`;
-      if (!this.#lines.has(key)) this.#lines.set(key, { verdict: 'works', note: '' });
+  /**
+   * `flags` of the command, and the command itself, work: `run` asserts it on the hosts. Of several
+   * commands, when they send the same request.
+   */
+  works(
+    command: string | readonly string[],
+    flags: readonly string[],
+    name: string,
+    run: () => Promise<void>,
+  ): void {
+    const commands = [command].flat();
+    this.cases.push({ command: commands.join(', '), flags, name, run });
+    for (const each of commands) {
+      for (const flag of [ITSELF, ...flags]) {
+        const key = `${each} ${flag}`;
+        if (!this.#lines.has(key)) this.#lines.set(key, { verdict: 'works', note: '' });
+      }
     }
   }
 
   /** It does something, and not what Docker's does; `how` says what. */
-  differs(command: string, flags: readonly string[], how: string): void {
-    for (const flag of flags)
-      this.#lines.set(`${command} ${flag}`, { verdict: 'differs', note: how });
+  differs(command: string | readonly string[], flags: readonly string[], how: string): void {
+    this.#say('differs', command, flags, how);
   }
 
   /** Refused; `why`, and what to do instead. */
-  not(command: string, flags: readonly string[], why: string): void {
-    for (const flag of flags) this.#lines.set(`${command} ${flag}`, { verdict: 'not', note: why });
+  not(command: string | readonly string[], flags: readonly string[], why: string): void {
+    this.#say('not', command, flags, why);
+  }
+
+  #say(
+    verdict: Verdict,
+    command: string | readonly string[],
+    flags: readonly string[],
+    note: string,
+  ): void {
+    for (const each of [command].flat()) {
+      for (const flag of flags) this.#lines.set(`${each} ${flag}`, { verdict, note });
+    }
   }
 
   /** Commands and flags that nobody speaks of, and those spoken of that docker does not have. */

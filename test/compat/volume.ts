@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
 import type { Suite } from './suite.ts';
-import { BOX, docker, refused } from './world.ts';
+import { BOX, docker, pidOf, procFile, refused } from './world.ts';
 
 const dataOf = (name: string): string => join(hostLayout(1).dataRoot, 'volumes', name, '_data');
 
@@ -52,4 +52,72 @@ export function volumes(suite: Suite): void {
       await docker('h1', 'volume', 'rm', '--force', 'data');
     },
   );
+  suite.works(
+    'volume create',
+    ['driver', 'opt'],
+    'the local driver mounts what its options say',
+    async () => {
+      const options = ['-o', 'type=tmpfs', '-o', 'device=tmpfs', '-o', 'o=size=1m,uid=77'];
+      await docker('h1', 'volume', 'create', '--driver', 'local', ...options, 'memory');
+      await docker('h1', 'run', '-d', '--name', 'holder', '-v', 'memory:/d', BOX, 'sleep', '600');
+      const mounts = procFile(await pidOf('h1', 'holder'), 'mountinfo');
+      assert.match(mounts, / \/d .* - tmpfs \S+ \S*size=1024k,uid=77/);
+      await docker('h1', 'rm', '-f', 'holder');
+    },
+  );
+  suite.works(
+    'volume prune',
+    ['all', 'filter', 'force'],
+    'unused volumes go with their files: those without a name, or all',
+    async () => {
+      await docker('h1', 'volume', 'create', '--label', 'kind=cmp', 'named');
+      const bare = await docker('h1', 'volume', 'create', '--label', 'kind=cmp');
+      const prune = ['volume', 'prune', '--force', '--filter', 'label=kind=cmp'];
+      await docker('h1', ...prune);
+      assert.deepEqual([existsSync(dataOf('named')), existsSync(dataOf(bare))], [true, false]);
+      await docker('h1', ...prune, '--all');
+      assert.ok(!existsSync(dataOf('named')));
+      await docker('h1', 'volume', 'rm', 'memory');
+    },
+  );
+  clusterVolumes(suite);
+}
+
+function clusterVolumes(suite: Suite): void {
+  const instead = 'refused: cluster volumes need CSI plugins; use the driver `local`';
+  suite.not(
+    'volume create',
+    ['availability', 'group', 'limit-bytes', 'required-bytes', 'scope', 'sharing', 'type'],
+    instead,
+  );
+  suite.not(
+    'volume create',
+    ['secret', 'topology-preferred', 'topology-required'],
+    'cluster volumes need CSI plugins; without one of the others the client itself leaves it out',
+  );
+  suite.not('volume update', ['', 'availability'], 'there are no cluster volumes; refused');
+  suite.differs('volume ls', ['cluster'], 'the list is empty: there are no cluster volumes');
+  suite.works('volume create', [], 'a cluster volume is refused in one line', async () => {
+    const flags = [
+      ...[
+        ['--availability', 'drain'],
+        ['--group', 'g'],
+        ['--limit-bytes', '1g'],
+      ],
+      ...[
+        ['--scope', 'multi'],
+        ['--sharing', 'all'],
+        ['--type', 'mount'],
+      ],
+    ];
+    for (const pair of flags) {
+      const line = /^Error response from daemon: ClusterVolumeSpec is not supported[^\n]*\n$/;
+      await refused('h1', ['volume', 'create', ...pair, 'never'], line);
+    }
+    await docker('h1', 'volume', 'create', 'plain');
+    const update = ['volume', 'update', '--availability', 'drain', 'plain'];
+    await refused('h1', update, /can only update cluster volumes/);
+    await docker('h1', 'volume', 'rm', 'plain');
+    assert.doesNotMatch(await docker('h1', 'volume', 'ls', '--cluster'), /data|plain/);
+  });
 }

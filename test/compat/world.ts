@@ -4,8 +4,16 @@
  * network.
  */
 import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import {
+  copyFileSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
@@ -49,8 +57,11 @@ export async function docker(host: string, ...args: string[]): Promise<string> {
 }
 
 export function tried(host: string, ...args: string[]): Promise<Outcome> {
-  const { socket } = hostLayout(Number(host.slice(1)));
-  return outcome('docker', ['-H', `unix://${socket}`, ...args]);
+  return outcome('docker', onHost(host, args));
+}
+
+function onHost(host: string, args: readonly string[]): string[] {
+  return ['-H', `unix://${hostLayout(Number(host.slice(1))).socket}`, ...args];
 }
 
 /** It fails, and says something that fits. */
@@ -105,6 +116,100 @@ export function cgroupValue(pid: number, controller: string, v1: string, v2: str
   }
   const path = groups.find((each) => each.startsWith('0::'))?.slice(3) ?? '';
   return readFileSync(`/sys/fs/cgroup${path}/${v2}`, 'utf8').trim();
+}
+
+/** The same control in cgroup v1 and v2: file and the value it has to have. */
+export interface Control {
+  readonly controller: string;
+  readonly v1: readonly [file: string, value: string];
+  readonly v2: readonly [file: string, value: string];
+}
+
+export function assertControls(pid: number, controls: readonly Control[]): void {
+  const groups = procFile(pid, 'cgroup').trim().split('\n');
+  const v1 = new Set(groups.flatMap((line) => line.split(':')[1].split(',')));
+  for (const { controller, v1: one, v2: two } of controls) {
+    const [file, value] = v1.has(controller) ? one : two;
+    if (file === '') continue; // this version has no such control
+    assert.equal(cgroupValue(pid, controller, one[0], two[0]), value, file);
+  }
+}
+
+/** A client that hangs is no reason for the suite to. */
+const BOUND = { timeout: 60_000, killSignal: 'SIGKILL' } as const;
+
+/** A docker client that runs beside the test, on pipes or on a terminal. */
+export interface Client {
+  type(text: string): void;
+  endInput(): void;
+  signal(name: NodeJS.Signals): void;
+  said(): string;
+  readonly ended: Promise<Outcome>;
+}
+
+export function begun(host: string, ...args: string[]): Client {
+  return clientOf(spawn('docker', onHost(host, args), BOUND));
+}
+
+/** As `begun`, on a terminal of `rows` and `columns`; arguments have no blanks or quotes. */
+export function onTerminal(rows: number, columns: number, host: string, ...args: string[]): Client {
+  const command = `stty rows ${rows} cols ${columns}; docker ${onHost(host, args).join(' ')}`;
+  return clientOf(spawn('script', ['-qec', command, '/dev/null'], BOUND));
+}
+
+function clientOf(child: ChildProcessWithoutNullStreams): Client {
+  const out = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => {
+    out.stdout += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    out.stderr += chunk.toString();
+  });
+  child.stdin.on('error', () => undefined); // it may end before it has read all
+  const ended = new Promise<Outcome>((resolve) => {
+    child.on('close', (code) => resolve({ code: code ?? -1, ...out }));
+  });
+  return {
+    type: (text) => void child.stdin.write(text),
+    endInput: () => void child.stdin.end(),
+    signal: (name) => void child.kill(name),
+    said: () => out.stdout,
+    ended,
+  };
+}
+
+/** A container of its own for a case: made, started, looked at, removed with its volumes. */
+export async function boxed(
+  name: string,
+  flags: readonly string[],
+  command: readonly string[],
+  look: (pid: number) => Promise<void>,
+): Promise<void> {
+  try {
+    await docker('h1', 'container', 'create', '--name', name, ...flags, BOX, ...command);
+    await docker('h1', 'container', 'start', name);
+    await look(await pidOf('h1', name));
+  } finally {
+    await tried('h1', 'container', 'rm', '--force', '--volumes', name);
+  }
+}
+
+/** What keeps a container running. */
+export const SLEEP = ['sleep', '600'];
+
+/** Program and arguments of a process. */
+export function commandOf(pid: number): string {
+  return procFile(pid, 'cmdline').split('\0').join(' ').trim();
+}
+
+/** A file of a process's root, read past its daemon. */
+export function fileOf(pid: number, path: string): string {
+  return procFile(pid, `root${path}`);
+}
+
+/** Which namespace of a kind a process is in. */
+export function namespaceOf(pid: number, kind: string): string {
+  return readlinkSync(`/proc/${pid}/ns/${kind}`);
 }
 
 /** A command in the container's namespaces, by this machine's nsenter and not by the daemon. */

@@ -8,7 +8,15 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { readCommands } from '../compat/commands.ts';
+import { containers } from '../compat/container.ts';
+import { data } from '../compat/data.ts';
+import { images } from '../compat/image.ts';
+import { networks } from '../compat/network.ts';
+import { services } from '../compat/service.ts';
+import { stacks } from '../compat/stack.ts';
 import { Suite } from '../compat/suite.ts';
+import { swarms } from '../compat/swarm.ts';
+import { system } from '../compat/system.ts';
 import { volumes } from '../compat/volume.ts';
 import { close, open } from '../compat/world.ts';
 import { outcome } from '../support/lab.ts';
@@ -22,7 +30,15 @@ const version = (await outcome('docker', ['version', '--format', '{{.Client.Vers
 const skip = version.trim() === CLIENT ? false : `no docker client ${CLIENT} on here`;
 
 const suite = new Suite();
+containers(suite);
+services(suite);
+stacks(suite);
+swarms(suite);
+data(suite);
+networks(suite);
 volumes(suite);
+images(suite);
+system(suite);
 
 before(async () => {
   if (skip === false) await open();

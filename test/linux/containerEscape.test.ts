@@ -1,6 +1,7 @@
 /** Ways out of a container that an image or a specification might try: none leads to the host. */
 import assert from 'node:assert/strict';
 import {
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -17,6 +18,15 @@ import { logText, makeTestHost, until } from '../support/rootfs.ts';
 
 const host = makeTestHost('escape');
 let table: ContainerTable;
+
+const NO_EXEC_WISHES = {
+  env: [],
+  workingDir: '',
+  user: '',
+  tty: false,
+  privileged: false,
+  stdin: false,
+};
 
 before(async () => {
   table = await host.open();
@@ -64,6 +74,25 @@ test('a working directory through /proc makes nothing outside the container', as
     await container.remove();
   }
   assert(!existsSync(outside), 'a directory was made on the host');
+});
+
+test('a program named through /proc is none of the host', async () => {
+  const program = join(host.dir, 'of-the-host');
+  copyFileSync(join(host.layer, 'bin/probe'), program);
+  const running = await table.create(host.config(['/bin/probe', 'stubborn']));
+  await running.start();
+  for (let fd = 3; fd < 32; fd += 1) {
+    const args = [`/proc/self/fd/${fd}${'/..'.repeat(20)}${program}`, 'echo', 'ran'];
+    const container = await table.create(host.config(args));
+    await assert.rejects(container.start(), /cannot run/);
+    await container.remove();
+    await assert.rejects(
+      running.exec({ ...NO_EXEC_WISHES, args }),
+      /cannot run/,
+      `through descriptor ${fd}`,
+    );
+  }
+  await running.remove();
 });
 
 test('a container that swaps links under copies gains nothing of the host', async () => {

@@ -1,7 +1,14 @@
 /** What a container can be asked to be: each option as the kernel sees it. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { cutLimits } from '../../runtime/container/resourceLimits.ts';
@@ -52,6 +59,20 @@ test('with init, a reaper is process 1: it hands signals on and leaves no zombie
   await assert.rejects(missing.start(), /not found/);
   assert.equal(missing.exit?.exitCode, 127);
   assert.match(await output(['tty'], { init: true, tty: true }), /^terminal/);
+});
+
+test('an init holds nothing of the host and has no rights that its program has not', async () => {
+  const extra = { init: true, user: '1000', openStdin: true, stdinOnce: true };
+  const container = await run(['copy', '0'], extra);
+  const comm = (): string => readFileSync(`/proc/${container.pid}/comm`, 'utf8');
+  await until(() => comm() === 'init\n', 5000, 'init');
+  assert.deepEqual(readdirSync(`/proc/${container.pid}/fd`), []);
+  assert.match(readFileSync(`/proc/${container.pid}/status`, 'utf8'), /^CapEff:\t0+$/m);
+  const streams = await container.attach({ stdin: true });
+  streams.stdin?.end();
+  await until(() => container.state === 'exited', 5000, 'the end of its input');
+  assert.equal(container.exit?.exitCode, 0);
+  await container.remove();
 });
 
 test('resource limits and the OOM score are set, cut to what this host may give', async () => {
@@ -114,7 +135,13 @@ test("shared memory has the size asked for; host namespaces are the host's", asy
   assert.match(mounts, / \/dev\/shm tmpfs [^ ]*size=1024k/);
   const same = (pid: number, kind: string): boolean =>
     readlinkSync(`/proc/${pid}/ns/${kind}`) === readlinkSync(`/proc/self/ns/${kind}`);
-  const container = await run(['sleep', '60'], { pidNamespace: 'host', ipcNamespace: 'host' });
+  const container = await run(['sleep', '60'], {
+    pidNamespace: 'host',
+    ipcNamespace: 'host',
+    utsNamespace: 'host',
+    cgroupNamespace: 'host',
+  });
+  assert(same(container.pid, 'uts') && same(container.pid, 'cgroup'));
   assert(same(container.pid, 'pid') && same(container.pid, 'ipc') && !same(container.pid, 'mnt'));
   const one = await container.exec({
     args: ['/bin/probe', 'sleep', '60'],

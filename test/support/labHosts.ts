@@ -36,8 +36,8 @@ export async function stopDaemonOf(host: string): Promise<void> {
   await stopDaemon(layoutOf(host));
 }
 
-export async function startDaemonOf(host: string): Promise<void> {
-  await startDaemon(layoutOf(host));
+export async function startDaemonOf(host: string, ...flags: string[]): Promise<void> {
+  await startDaemon(layoutOf(host), ...flags);
 }
 
 export function hasDaemon(host: string): boolean {

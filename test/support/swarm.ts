@@ -164,6 +164,7 @@ export class TestSwarm {
       request: {
         advertiseAddress: '',
         listenAddress: '',
+        dataPathAddress: '',
         availability: 'active',
         addressPools: [],
         subnetSize: 24,

@@ -49,6 +49,25 @@ test('what was put is found by the next process: items, statuses, self and manag
     await again.journal.close();
   }));
 
+test('networks and ports that the first version wrote are read with defaults', () =>
+  inDirectory(async (directory, path) => {
+    const { network, ...lists } = overlay('n1');
+    const { subnet6, ...oldNetwork } = network;
+    const port = { protocol: 'tcp', publishedPort: 8080, serviceId: 's1', backends: [] } as const;
+    const old = [
+      ['network/n1', { kind: 'network', network: { ...lists, network: oldNetwork } }],
+      ['ingress', { kind: 'ingress', ingress: { peers: [], ports: [port] } }],
+    ];
+    await writeFile(path, old.map((line) => `${JSON.stringify(line)}\n`).join(''));
+    const { journal, state } = await opened(directory);
+    const ports = [{ ...port, hostAddress: '', serviceName: '' }];
+    assert.deepEqual(state.items, [
+      { kind: 'network', network: { ...lists, network: { ...oldNetwork, subnet6 } } },
+      { kind: 'ingress', ingress: { peers: [], ports } },
+    ]);
+    await journal.close();
+  }));
+
 test('a file cut off anywhere is read up to its last whole line', () =>
   inDirectory(async (directory, path) => {
     const { journal } = await opened(directory);

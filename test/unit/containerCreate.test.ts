@@ -86,6 +86,8 @@ test('limits are read from any of the ways in which Docker writes them', () => {
     nanoCpus: 500_000_000,
   });
   assert.equal(host({ NanoCpus: 1_500_000_000 }).resources.nanoCpus, 1_500_000_000);
+  const { nanoCpus, cpuPeriodUs } = host({ CpuQuota: 20_000, CpuPeriod: 50_000 }).resources;
+  assert.deepEqual([nanoCpus, cpuPeriodUs], [400_000_000, 50_000]);
 });
 
 test('security options and namespaces are told apart', () => {
@@ -94,6 +96,7 @@ test('security options and namespaces are told apart', () => {
     PidMode: 'host',
     IpcMode: 'private',
     UTSMode: 'host',
+    CgroupnsMode: 'host',
     DeviceCgroupRules: ['b 8:* rw'],
     MaskedPaths: [],
     ReadonlyPaths: [],
@@ -102,7 +105,7 @@ test('security options and namespaces are told apart', () => {
     [spec.noNewPrivileges, spec.seccomp, spec.pidNamespace, spec.ipcNamespace, spec.maskPaths],
     [true, 'unconfined', 'host', 'new', false],
   );
-  assert.equal(spec.utsNamespace, 'host');
+  assert.deepEqual([spec.utsNamespace, spec.cgroupNamespace], ['host', 'host']);
   assert.deepEqual(spec.deviceRules, [{ type: 'block', major: 8, minor: -1, access: 'rw' }]);
 });
 

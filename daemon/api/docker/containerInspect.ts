@@ -120,12 +120,18 @@ function limitsOf(
   given: Readonly<Record<string, unknown>>,
 ): object {
   const { memoryBytes, memorySwapBytes, memoryReservationBytes, nanoCpus, cpuShares } = resources;
-  const usesQuota = typeof given['CpuQuota'] === 'number' && given['CpuQuota'] > 0;
+  const { cpuPeriodUs } = resources;
+  const usesQuota =
+    cpuPeriodUs !== undefined || (typeof given['CpuQuota'] === 'number' && given['CpuQuota'] > 0);
   return {
     ...(memoryBytes === undefined ? {} : { Memory: memoryBytes }),
     ...(memorySwapBytes === undefined ? {} : { MemorySwap: memorySwapBytes }),
     ...(memoryReservationBytes === undefined ? {} : { MemoryReservation: memoryReservationBytes }),
     ...(nanoCpus === undefined || usesQuota ? {} : { NanoCpus: nanoCpus }),
+    ...(cpuPeriodUs === undefined ? {} : { CpuPeriod: cpuPeriodUs }),
+    ...(nanoCpus === undefined || cpuPeriodUs === undefined
+      ? {}
+      : { CpuQuota: Math.round((nanoCpus * cpuPeriodUs) / 1e9) }),
     ...(cpuShares === undefined ? {} : { CpuShares: cpuShares }),
     ...(resources.pids === undefined ? {} : { PidsLimit: resources.pids }),
     ...(resources.cpusetCpus === undefined ? {} : { CpusetCpus: resources.cpusetCpus }),

@@ -37,6 +37,7 @@ type HostPart = Pick<
   | 'pidNamespace'
   | 'ipcNamespace'
   | 'utsNamespace'
+  | 'cgroupNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
@@ -66,6 +67,7 @@ export function hostFromDocker(host: Fields): HostPart {
     pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
     ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
     utsNamespace: utsOf(host),
+    cgroupNamespace: namespaceOf(host, 'CgroupnsMode', ['', 'private']),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -117,7 +119,6 @@ function refuseUnbuilt(host: Fields): void {
     'OomKillDisable',
     'StorageOpt',
   );
-  accept(host, 'CgroupnsMode', ['', 'private']);
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
@@ -227,6 +228,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const swappiness = host.wide('MemorySwappiness', -1);
   const pids = host.wide('PidsLimit', 0);
   const nanoCpus = cpusFromDocker(host);
+  const cpuPeriodUs = host.wide('CpuPeriod', 0);
   const cpuShares = host.wide('CpuShares', 0);
   const blkioWeight = host.wide('BlkioWeight', 0);
   const cpusetCpus = host.text('CpusetCpus');
@@ -238,6 +240,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
     ...(pids > 0 ? { pids } : {}),
     ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    ...(cpuPeriodUs > 0 ? { cpuPeriodUs } : {}),
     ...(cpuShares > 0 ? { cpuShares } : {}),
     ...(blkioWeight > 0 ? { blkioWeight } : {}),
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),

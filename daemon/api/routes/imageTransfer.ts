@@ -35,10 +35,10 @@ function namesOf(request: ApiRequest): string[] {
 }
 
 /** `platform`: 'linux/amd64', or since 1.48 OCI's JSON; several may come, one can be held. */
-export function platformOf(request: ApiRequest): Platform | undefined {
-  const [text = '', ...more] = request.query.getAll('platform');
+export function platformOf(request: ApiRequest, name = 'platform'): Platform | undefined {
+  const [text = '', ...more] = request.query.getAll(name);
   if (more.length > 0) {
-    throw new SwarmError('unsupported', 'platform: an image is kept for one platform: name one');
+    throw new SwarmError('unsupported', `${name}: an image is kept for one platform: name one`);
   }
   if (text === '') return undefined;
   if (!text.startsWith('{')) return parsePlatform(text);
@@ -48,7 +48,7 @@ export function platformOf(request: ApiRequest): Platform | undefined {
     return parsePlatform(parts.filter((part) => part !== '').join('/'));
   } catch (cause) {
     if (cause instanceof SwarmError) throw cause;
-    throw new SwarmError('invalid', 'platform is not valid JSON', { cause });
+    throw new SwarmError('invalid', `${name} is not valid JSON`, { cause });
   }
 }
 
@@ -171,8 +171,10 @@ async function importTar(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const reference = withTag(request.text('repo'), request.text('tag'));
   const changes = request.query.getAll('changes');
-  const comment = request.text('message');
-  const image = await parts.node.images.import(request.upload(), reference, changes, comment);
+  const image = await parts.node.images.import(request.upload(), reference, changes, {
+    comment: request.text('message'),
+    ...(platform === undefined ? {} : { platform }),
+  });
   const out = request.stream(JSON_STREAM);
   await out.line({ status: image.id });
   out.end();

@@ -63,6 +63,8 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
     return empty(201);
   });
   router.delete('/images/{name...}', async (request) => {
+    const platform = platformOf(request, 'platforms');
+    if (platform !== undefined) requirePlatform(imageNamed(parts, request.params.name), platform);
     const removed = await images.remove(request.params.name, { force: request.flag('force') });
     return json(removed.map(removalToDocker));
   });
@@ -110,18 +112,35 @@ function selected(all: readonly Image[], filters: Filters, parts: ApiParts): rea
   const since = edge('since');
   const before = edge('before');
   const until = untilOf(filters, parts);
-  return all.filter(
+  const fitting = all.filter(
     (image) =>
       filters.labels('label', image.config.labels) &&
       (dangling === undefined || (image.tags.length === 0) === dangling) &&
       (since === undefined || image.config.createdAtMs > since) &&
       (before === undefined || image.config.createdAtMs < before) &&
-      (until === undefined || image.config.createdAtMs < until) &&
-      (!filters.has('reference') ||
-        [...image.tags, ...image.digests].some((name) =>
-          filters.some('reference', (wanted) => referenceFits(familiar(name), wanted)),
-        )),
+      (until === undefined || image.config.createdAtMs < until),
   );
+  if (!filters.has('reference')) return fitting;
+  return fitting
+    .map((image) => named(image, filters))
+    .filter((image) => image.tags.length + image.digests.length > 0);
+}
+
+/** With the names that were asked for alone, as a list has one line for each. */
+function named(image: Image, filters: Filters): Image {
+  const isAsked = (name: string): boolean =>
+    filters.some('reference', (wanted) => referenceFits(familiar(name), wanted));
+  const tags = image.tags.filter(isAsked);
+  const repositories = new Set(tags.map(repositoryOf));
+  const digests = image.digests.filter(
+    (name) => isAsked(name) || repositories.has(repositoryOf(name)),
+  );
+  return { ...image, tags, digests };
+}
+
+/** 'host:5000/a:1' and 'host:5000/a@sha256:...' -> 'host:5000/a'. */
+function repositoryOf(name: string): string {
+  return name.replace(/@.*$/, '').replace(/:[^/:]*$/, '');
 }
 
 /** The time that `until` stands for; the earliest of several. */
@@ -185,8 +204,8 @@ function lateError(error: unknown, limit: AbortSignal, name: string): unknown {
 }
 
 /** 'web' and 'web:1' fit 'web:1'; '*' stands for anything but a slash. */
-function referenceFits(tag: string, wanted: string): boolean {
-  return [tag, tag.slice(0, tag.lastIndexOf(':'))].some((name) => {
+function referenceFits(reference: string, wanted: string): boolean {
+  return [reference, repositoryOf(reference)].some((name) => {
     const parts = name.split('/');
     const patterns = wanted.split('/');
     return (

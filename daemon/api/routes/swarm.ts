@@ -45,17 +45,8 @@ function clusterOf(store: StoreReader): Cluster {
   return cluster;
 }
 
-function refuseDataPath(body: Fields): void {
-  const advertise = body.text('AdvertiseAddr').split(':')[0];
-  const dataPath = body.text('DataPathAddr');
-  if (dataPath !== '' && dataPath !== advertise) {
-    body.refused('DataPathAddr', 'traffic of containers uses the advertised address');
-  }
-}
-
 async function init(parts: ApiParts, body: Fields): Promise<Reply> {
   const { node } = parts;
-  refuseDataPath(body);
   const wanted = body.objectOrEmpty('Spec');
   // The founder makes the first root; another can take its place at any time.
   const ca = wanted.objectOrEmpty('CAConfig');
@@ -67,6 +58,7 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
   const nodeId = await node.init({
     advertiseAddress: body.text('AdvertiseAddr'),
     listenAddress: body.text('ListenAddr'),
+    dataPathAddress: body.text('DataPathAddr'),
     availability: body.choice('Availability', AVAILABILITIES, 'active'),
     addressPools: body.texts('DefaultAddrPool'),
     subnetSize: body.whole('SubnetSize', 0) || DEFAULT_SUBNET_SIZE,
@@ -84,7 +76,6 @@ async function init(parts: ApiParts, body: Fields): Promise<Reply> {
 }
 
 async function join(parts: ApiParts, body: Fields): Promise<Reply> {
-  refuseDataPath(body);
   const remoteAddresses = body.texts('RemoteAddrs').filter((address) => address !== '');
   if (remoteAddresses.length === 0) {
     throw new SwarmError('invalid', 'RemoteAddrs is empty: give the HOST:PORT of a manager');
@@ -94,6 +85,7 @@ async function join(parts: ApiParts, body: Fields): Promise<Reply> {
     remoteAddresses,
     advertiseAddress: body.text('AdvertiseAddr'),
     listenAddress: body.text('ListenAddr'),
+    dataPathAddress: body.text('DataPathAddr'),
     availability: body.choice('Availability', AVAILABILITIES, 'active'),
   });
   return empty();

@@ -1,0 +1,163 @@
+/** docker container create/run: what a container may use of the host. */
+import assert from 'node:assert/strict';
+import type { Suite } from './suite.ts';
+import {
+  assertControls,
+  boxed,
+  type Control,
+  docker,
+  procFile,
+  refused,
+  SLEEP,
+  within,
+} from './world.ts';
+
+export const CREATE = ['container create', 'container run'];
+const MIB = 1024 * 1024;
+
+const memory = (file: string, value: number, v2: string, v2Value: number): Control => ({
+  controller: 'memory',
+  v1: [file, String(value)],
+  v2: [v2, String(v2Value)],
+});
+
+const same = (controller: string, file: string, value: string): Control => ({
+  controller,
+  v1: [file, value],
+  v2: [file, value],
+});
+
+/** Also of `container update`. */
+export const memoryIs = (mib: number): Control =>
+  memory('memory.limit_in_bytes', mib * MIB, 'memory.max', mib * MIB);
+export const memorySwapIs = (mib: number, ofMemory: number): Control =>
+  memory('memory.memsw.limit_in_bytes', mib * MIB, 'memory.swap.max', (mib - ofMemory) * MIB);
+export const reservedIs = (mib: number): Control =>
+  memory('memory.soft_limit_in_bytes', mib * MIB, 'memory.low', mib * MIB);
+export const sharesAre = (shares: number, weight: number): Control => ({
+  controller: 'cpu',
+  v1: ['cpu.shares', String(shares)],
+  v2: ['cpu.weight', String(weight)],
+});
+export const cpuIs = (quotaUs: number, periodUs: number): Control[] => [
+  { controller: 'cpu', v1: ['cpu.cfs_quota_us', String(quotaUs)], v2: ['', ''] },
+  {
+    controller: 'cpu',
+    v1: ['cpu.cfs_period_us', String(periodUs)],
+    v2: ['cpu.max', `${quotaUs} ${periodUs}`],
+  },
+];
+export const cpusetIs = (cpus: string): Control => same('cpuset', 'cpuset.cpus', cpus);
+export const memsetIs = (nodes: string): Control => same('cpuset', 'cpuset.mems', nodes);
+export const pidsAre = (count: number): Control => same('pids', 'pids.max', String(count));
+export const blkioIs = (weight: number): Control => ({
+  controller: 'blkio',
+  v1: ['blkio.bfq.weight', String(weight)],
+  v2: ['', ''], // io.weight is there only with a scheduler that weighs
+});
+
+export function containerResources(suite: Suite): void {
+  limits(suite);
+  devices(suite);
+  refusals(suite);
+}
+
+function limits(suite: Suite): void {
+  const flags = [
+    ...['--memory', '64m', '--memory-swap', '96m', '--memory-reservation', '20m'],
+    ...['--memory-swappiness', '10', '--cpu-shares', '512', '--cpu-period', '50000'],
+    ...['--cpu-quota', '20000', '--cpuset-cpus', '0', '--cpuset-mems', '0'],
+    ...['--pids-limit', '33', '--blkio-weight', '300'],
+  ];
+  const names = flags.filter((each) => each.startsWith('--')).map((each) => each.slice(2));
+  suite.works(CREATE, names, 'limits are in the control group of its processes', () =>
+    boxed('limited', flags, SLEEP, async (pid) => {
+      assertControls(pid, [
+        ...[memoryIs(64), memorySwapIs(96, 64), reservedIs(20), sharesAre(512, 59)],
+        ...[...cpuIs(20_000, 50_000), cpusetIs('0'), memsetIs('0'), pidsAre(33), blkioIs(300)],
+        { controller: 'memory', v1: ['memory.swappiness', '10'], v2: ['', ''] },
+      ]);
+    }),
+  );
+  const process = ['--cpus', '0.25', '--oom-score-adj', '77', '--ulimit', 'nofile=99:199'];
+  suite.works(
+    CREATE,
+    ['cpus', 'oom-score-adj', 'ulimit', 'shm-size'],
+    'a share of a core is its quota; the process has its limits and its shared memory',
+    () =>
+      boxed('measured', [...process, '--shm-size', '8m'], SLEEP, async (pid) => {
+        assertControls(pid, cpuIs(25_000, 100_000));
+        assert.equal(procFile(pid, 'oom_score_adj').trim(), '77');
+        assert.match(procFile(pid, 'limits'), /^Max open files +99 +199 /m);
+        assert.match(procFile(pid, 'mountinfo'), / \/dev\/shm .*size=8192k/);
+      }),
+  );
+}
+
+function devices(suite: Suite): void {
+  suite.works(
+    CREATE,
+    ['device', 'device-cgroup-rule'],
+    'a device of the host is there and may be used',
+    async () => {
+      const rule = ['--device-cgroup-rule', 'c 1:11 w'];
+      const flags = ['--device', '/dev/kmsg:/dev/words:r'];
+      await boxed('devices', flags, SLEEP, async (pid) => {
+        assert.equal(await within(pid, 'stat', '-c', '%t:%T', '/dev/words'), '1:b');
+        await refused('h1', ['exec', 'devices', 'sh', '-c', ': >> /dev/words'], /not permitted/);
+        await within(pid, 'sh', '-c', ': < /dev/words');
+      });
+      await boxed('ruled', [...flags, ...rule], SLEEP, async () => {
+        await docker('h1', 'container', 'exec', 'ruled', 'sh', '-c', ': >> /dev/words');
+      });
+    },
+  );
+}
+
+function refusals(suite: Suite): void {
+  suite.not(
+    CREATE,
+    ['cpu-count', 'cpu-percent', 'io-maxbandwidth', 'io-maxiops'],
+    'docker’s client gives them to Windows hosts only',
+  );
+  suite.not(
+    CREATE,
+    ['kernel-memory'],
+    'docker’s client has not sent it since kernels dropped the limit; it only warns',
+  );
+  suite.not(
+    CREATE,
+    ['oom-kill-disable'],
+    'refused: cgroup v2 has no such switch, and a container without it can stall the host',
+  );
+  suite.not(
+    CREATE,
+    ['cpu-rt-period', 'cpu-rt-runtime'],
+    'refused: cgroup v2 and common kernels (RT_GROUP_SCHED) have no real-time shares',
+  );
+  suite.not(CREATE, ['gpus'], 'refused: no device drivers are built; name devices with --device');
+  suite.not(CREATE, ['storage-opt'], 'refused: overlay file systems are made without quotas');
+  suite.not(
+    CREATE,
+    ['cgroup-parent'],
+    'refused: all groups are below the daemon’s own, so that it can tell what is its',
+  );
+  suite.not(
+    CREATE,
+    [
+      ...['blkio-weight-device', 'device-read-bps', 'device-read-iops'],
+      ...['device-write-bps', 'device-write-iops'],
+    ],
+    'refused; not built',
+  );
+  suite.works('container create', [], 'what is not there is refused by its path', async () => {
+    const create = (...flags: string[]): string[] => ['container', 'create', ...flags, 'box:1'];
+    await refused('h1', create('--oom-kill-disable', '-m', '32m'), /HostConfig\.OomKillDisable/);
+    await refused('h1', create('--cpu-rt-runtime', '9'), /HostConfig\.CpuRealtimeRuntime/);
+    await refused('h1', create('--gpus', 'all'), /HostConfig\.DeviceRequests/);
+    await refused('h1', create('--storage-opt', 'size=1g'), /HostConfig\.StorageOpt/);
+    await refused('h1', create('--cgroup-parent', '/x'), /HostConfig\.CgroupParent/);
+    await refused('h1', create('--device-read-bps', '/dev/loop0:1m'), /BlkioDeviceReadBps/);
+    await refused('h1', create('--cpu-count', '1'), /only supported on .* windows/);
+  });
+}

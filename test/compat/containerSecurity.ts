@@ -1,0 +1,122 @@
+/** docker container create/run: who a container's processes are and what they may do. */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { daemonPid } from '../../deploy/hosts/host.ts';
+import { hostLayout } from '../../deploy/hosts/layout.ts';
+import { CREATE } from './containerResources.ts';
+import type { Suite } from './suite.ts';
+import { BOX, boxed, namespaceOf, procFile, refused, SLEEP, within } from './world.ts';
+
+const NET_ADMIN = 1n << 12n;
+const CHOWN = 1n << 0n;
+
+function statusOf(pid: number, name: string): string {
+  return new RegExp(`^${name}:\\s*(.*)$`, 'm').exec(procFile(pid, 'status'))?.[1].trim() ?? '';
+}
+
+const effective = (pid: number): bigint => BigInt(`0x${statusOf(pid, 'CapEff')}`);
+
+export function containerSecurity(suite: Suite): void {
+  rights(suite);
+  namespaces(suite);
+  suite.differs(
+    CREATE,
+    ['security-opt'],
+    'no-new-privileges, seccomp=unconfined, seccomp=builtin and systempaths=unconfined work; a ' +
+      'seccomp profile of your own, AppArmor profiles and SELinux labels are refused',
+  );
+  suite.differs(
+    CREATE,
+    ['pid', 'ipc'],
+    'an own namespace (the default) and `host` work; another container’s is refused',
+  );
+  suite.differs(CREATE, ['isolation'], 'only `default`: the others are of Windows');
+  suite.differs(
+    CREATE,
+    ['runtime'],
+    '`tsswarm`, and `runc` as another name for it: there is no second runtime',
+  );
+}
+
+function rights(suite: Suite): void {
+  suite.works(
+    CREATE,
+    ['cap-add', 'cap-drop', 'user', 'group-add', 'read-only', 'sysctl', 'security-opt'],
+    'the kernel holds its process to the user, groups, capabilities and settings asked for',
+    async () => {
+      const flags = [
+        ...['--cap-add', 'NET_ADMIN', '--cap-drop', 'CHOWN', '--group-add', '4321'],
+        ...['--read-only', '--sysctl', 'net.ipv4.ip_default_ttl=44'],
+        ...['--security-opt', 'no-new-privileges', '--security-opt', 'seccomp=unconfined'],
+      ];
+      await boxed('narrow', flags, SLEEP, async (pid) => {
+        assert.equal(effective(pid) & NET_ADMIN, NET_ADMIN);
+        assert.equal(effective(pid) & CHOWN, 0n);
+        assert.ok(statusOf(pid, 'Groups').split(/\s+/).includes('4321'));
+        assert.equal(statusOf(pid, 'NoNewPrivs'), '1');
+        assert.equal(statusOf(pid, 'Seccomp'), '0');
+        assert.match(procFile(pid, 'mountinfo'), / \/ \/ ro,/);
+        assert.equal(await within(pid, 'cat', '/proc/sys/net/ipv4/ip_default_ttl'), '44');
+      });
+      await boxed('plain', ['--user', '1234:5678'], SLEEP, async (pid) => {
+        assert.match(statusOf(pid, 'Uid'), /^1234\s+1234\s/);
+        assert.match(statusOf(pid, 'Gid'), /^5678\s+5678\s/);
+        assert.equal(effective(pid), 0n);
+        assert.equal(statusOf(pid, 'Seccomp'), '2');
+      });
+      const own = ['container', 'create', '--security-opt'];
+      await refused('h1', [...own, 'apparmor=mine', BOX], /SecurityOpt .*apparmor=mine/);
+    },
+  );
+  suite.works(CREATE, ['privileged'], 'it has every capability and device', () =>
+    boxed('mighty', ['--privileged'], SLEEP, async (pid) => {
+      const all = BigInt(`0x${/^CapBnd:\s*(\S+)/m.exec(hostStatus())?.[1] ?? ''}`);
+      assert.equal(effective(pid), all);
+      assert.equal(statusOf(pid, 'Seccomp'), '0');
+      assert.equal(await within(pid, 'stat', '-c', '%t:%T', '/dev/kmsg'), '1:b');
+    }),
+  );
+}
+
+function hostStatus(): string {
+  return readFileSync(`/proc/${hostPid()}/status`, 'utf8');
+}
+
+function hostPid(): number {
+  const pid = daemonPid(hostLayout(1));
+  assert.ok(pid !== undefined, 'the host’s daemon runs');
+  return pid;
+}
+
+function namespaces(suite: Suite): void {
+  suite.works(
+    CREATE,
+    ['pid', 'ipc', 'userns', 'uts', 'cgroupns', 'isolation', 'runtime'],
+    'its namespaces are its own, or the host’s where that was asked for',
+    async () => {
+      const own = ['--ipc', 'private', '--cgroupns', 'private', '--userns', 'host'];
+      await boxed(
+        'apart',
+        [...own, '--isolation', 'default', '--runtime', 'tsswarm'],
+        SLEEP,
+        (pid) => {
+          for (const kind of ['pid', 'ipc', 'uts', 'cgroup', 'mnt', 'net']) {
+            assert.notEqual(namespaceOf(pid, kind), namespaceOf(hostPid(), kind), kind);
+          }
+          assert.equal(namespaceOf(pid, 'user'), namespaceOf(hostPid(), 'user'));
+          return Promise.resolve();
+        },
+      );
+      const shared = ['--pid', 'host', '--ipc', 'host', '--uts', 'host', '--cgroupns', 'host'];
+      await boxed('among', shared, SLEEP, (pid) => {
+        for (const kind of ['pid', 'ipc', 'uts', 'cgroup']) {
+          assert.equal(namespaceOf(pid, kind), namespaceOf(hostPid(), kind), kind);
+        }
+        return Promise.resolve();
+      });
+      const create = ['container', 'create'];
+      await refused('h1', [...create, '--pid', 'container:x', BOX], /HostConfig\.PidMode/);
+      await refused('h1', [...create, '--runtime', 'kata', BOX], /HostConfig\.Runtime/);
+    },
+  );
+}
