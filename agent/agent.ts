@@ -14,7 +14,7 @@ import type { NodeDescription, NodeTls, Task, TaskStatus } from '../model/types.
 import { isAttachment } from './attachmentController.ts';
 import { ContainerExecutor, type HostRuntime } from './containerController.ts';
 import type { TaskLogQuery, TaskLogRecord } from './controller.ts';
-import type { Journal } from './journal.ts';
+import type { Journal, JournalSelf } from './journal.ts';
 import type { Dial } from './link.ts';
 import { Networks } from './networks.ts';
 import { Reporter } from './reporter.ts';
@@ -113,7 +113,7 @@ export class Agent {
     const state = await this.#options.journal.load();
     await this.#executor.sweep();
     this.#networks.start();
-    if (state.self !== undefined) this.#setSelf(state.self.hostIndex);
+    if (state.self !== undefined) this.#setSelf(state.self);
     this.#worker.resume(state.items, state.statuses);
     this.#session.setManagers(managers.length > 0 ? managers : state.managers);
     this.#session.start();
@@ -182,15 +182,16 @@ export class Agent {
 
   #told(message: SessionMessage): void {
     this.#message = message;
-    this.#setSelf(message.hostIndex);
+    this.#setSelf(message);
     this.#options.journal.setManagers(message.managers.map((manager) => manager.address));
     this.#sessions.emit(message);
   }
 
-  #setSelf(hostIndex: number): void {
+  #setSelf({ hostIndex, vxlanPort }: Pick<JournalSelf, 'hostIndex' | 'vxlanPort'>): void {
     if (hostIndex === 0) return;
     const { address, journal } = this.#options;
-    this.#networks.setSelf(hostIndex, address);
-    journal.setSelf({ hostIndex, address });
+    const self = { hostIndex, address, ...(vxlanPort === undefined ? {} : { vxlanPort }) };
+    this.#networks.setSelf(self);
+    journal.setSelf(self);
   }
 }

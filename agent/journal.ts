@@ -20,6 +20,8 @@ import { decodeItem, decodeObject, encodeItem, encodeObject } from '../proto/con
 export interface JournalSelf {
   readonly hostIndex: number;
   readonly address: string;
+  /** Absent in journals of versions that did not note it. */
+  readonly vxlanPort?: number;
 }
 
 export interface JournalState {

@@ -14,6 +14,7 @@ import type {
   Attachment,
   AttachRequest,
   HostNetwork,
+  OverlaySelf,
   PublishedPort,
 } from '../runtime/net/types.ts';
 
@@ -87,11 +88,11 @@ export class Networks {
   }
 
   /** This host's place in the cluster; everything else waits until the first one is known. */
-  setSelf(hostIndex: number, address: string): void {
-    const self = `${hostIndex} ${address}`;
-    if (self === this.#self || hostIndex === 0) return;
-    this.#self = self;
-    this.#hold('self', () => this.#network.setSelf({ hostIndex, address }));
+  setSelf(self: OverlaySelf): void {
+    const text = JSON.stringify(self);
+    if (text === this.#self || self.hostIndex === 0) return;
+    this.#self = text;
+    this.#hold('self', () => this.#network.setSelf(self));
   }
 
   apply(assignment: NetworkAssignment): void {

@@ -9,9 +9,12 @@ export const TIB = 1024 * GIB;
 const UNITS: Readonly<Record<string, number>> = { b: 1, k: KIB, m: MIB, g: GIB, t: TIB };
 
 /** '512m', '1.5GiB', '64kb', '1024' -> bytes (whole). Throws SwarmError invalid. */
+/** Of a number that a float holds to the byte. */
+const DIGITS_MAX = 15;
+
 export function parseBytes(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([bkmgt])?(?:i?b)?$/i.exec(text.trim());
-  if (match === null) {
+  if (match === null || match[1].length > DIGITS_MAX) {
     throw new SwarmError('invalid', `invalid size "${text}": write a number with b, k, m, g or t`);
   }
   return Math.floor(Number(match[1]) * UNITS[(match[2] ?? 'b').toLowerCase()]);

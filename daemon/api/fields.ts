@@ -18,6 +18,10 @@ function wrong(path: string, wanted: string): never {
 /** Deeper than any specification: what lies there was meant to be something. */
 const EMPTY_DEPTH_MAX = 32;
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
+const CONTROL = /[\u0000-\u001f\u007f]/;
+const WIDEST = 2 ** 63;
+
 /** Go's zero value: what clients send for a field that was not set. */
 function isEmpty(value: unknown, depth = 0): boolean {
   if (value === undefined || value === null || value === false) return true;
@@ -74,6 +78,37 @@ export class Fields {
     const value = this.raw(name);
     if (value === undefined) return fallback;
     return typeof value === 'number' ? value : wrong(this.at(name), 'a number');
+  }
+
+  /** Text for a file of lines: no control characters. */
+  line(name: string): string {
+    const value = this.text(name);
+    return CONTROL.test(value) ? wrong(this.at(name), 'one line of text') : value;
+  }
+
+  lines(name: string): string[] {
+    return this.texts(name).map((value, index) =>
+      CONTROL.test(value) ? wrong(`${this.at(name)}[${index}]`, 'one line of text') : value,
+    );
+  }
+
+  /** A whole number as 64 bits hold it; beyond 2^53 as near as JSON's readers come. */
+  wide(name: string, fallback: number): number {
+    const value = this.number(name, fallback);
+    if (!Number.isInteger(value) || Math.abs(value) > WIDEST)
+      wrong(this.at(name), 'a whole number');
+    return value;
+  }
+
+  /** Rows and columns of a terminal; 0, 0 when absent. */
+  size(name: string): readonly [number, number] {
+    const value = this.raw(name);
+    if (value === undefined) return [0, 0];
+    const isSide = (side: unknown): side is number =>
+      Number.isSafeInteger(side) && Number(side) >= 0;
+    const [rows, columns] = Array.isArray(value) && value.length === 2 ? value : [];
+    if (isSide(rows) && isSide(columns)) return [rows, columns];
+    return wrong(this.at(name), 'two whole numbers: rows and columns');
   }
 
   /** A whole number of either sign. */

@@ -13,6 +13,8 @@ import { Fields } from './fields.ts';
 
 /** Specifications are small; more than this is refused before it is parsed. */
 const BODY_LIMIT_BYTES = 4 * MIB;
+/** JSON has it as an escape only; a backslash is written as two. */
+const NUL = /(?<!\\)(?:\\\\)*\\u0000/;
 const SURROGATE = /\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}/;
 /** JSON.stringify writes what is no whole character as an escape; a backslash as two. */
 const HALF_CHARACTER = /(?<!\\)(?:\\\\)*\\ud[89a-f][0-9a-f]{2}/;
@@ -118,6 +120,8 @@ export class ApiRequest {
     } catch (cause) {
       throw new SwarmError('invalid', 'the request body is not valid JSON', { cause });
     }
+    // Programs, files and the kernel end a text there.
+    if (NUL.test(text)) throw new SwarmError('invalid', 'the request body holds a NUL character');
     // UTF-8 cannot carry half a character: it would not be the same on every manager.
     if (SURROGATE.test(text) && !isWellFormed(value)) {
       throw new SwarmError('invalid', 'the request body holds half a character (a lone surrogate)');

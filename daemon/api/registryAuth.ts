@@ -2,6 +2,7 @@
  * Registry credentials of a request (the X-Registry-Auth header), and the names of registries in
  * Docker's log-in. They are handed on and never kept or logged here.
  */
+import { SwarmError } from '../../base/errors.ts';
 import { parseRegistryAuth } from '../../runtime/image/credentials.ts';
 import type { RegistryAuth } from '../../runtime/image/types.ts';
 import type { ApiRequest } from './http.ts';
@@ -24,7 +25,15 @@ export function registryAuthOf(request: ApiRequest): RegistryAuth | undefined {
 }
 
 /** 'https://index.docker.io/v1/', 'host:5000' -> the registry's name in references. */
+/** DNS: a name is not longer, and a port comes after it. */
+const HOST_MAX = 260;
+
 export function registryOfServer(server: string): string {
   const host = server.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
-  return ['', 'index.docker.io', 'registry-1.docker.io'].includes(host) ? 'docker.io' : host;
+  if (['', 'index.docker.io', 'registry-1.docker.io'].includes(host)) return 'docker.io';
+  // It becomes a part of a path and of a URL.
+  if (/^([\w-]+(\.[\w-]+)*|\[[\da-f:.]+\])(:\d{1,5})?$/i.test(host) && host.length <= HOST_MAX) {
+    return host;
+  }
+  throw new SwarmError('invalid', 'serveraddress: no registry has such an address: use host:port');
 }

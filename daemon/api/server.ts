@@ -42,6 +42,8 @@ import { responseOn, UpgradedRequest } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
 /** Followed logs, events and watches count too; beyond it a connection is closed at once. */
+/** Characters of an error's message. */
+const MESSAGE_MAX = 4000;
 const MAX_CONNECTIONS = 1024;
 const DRAIN_LIMIT_BYTES = 256 * MIB;
 
@@ -270,7 +272,7 @@ function sendFailure(
     response.destroy();
     return;
   }
-  sendJson(response, status, { message: messageOf(error) });
+  sendJson(response, status, { message: brief(messageOf(error)) });
 }
 
 /**
@@ -291,7 +293,13 @@ function drained(incoming: IncomingMessage): Promise<void> {
   });
 }
 
-/** '/v1.43/info' -> '/info' and 43. SwarmError invalid, in Docker's words, for others. */
+/** What a caller sent comes back in messages: not all of it, where that is much. */
+function brief(message: string): string {
+  if (message.length <= MESSAGE_MAX) return message;
+  return `${message.slice(0, MESSAGE_MAX / 2)} ... ${message.slice(-MESSAGE_MAX / 2)}`;
+}
+
+/** '/v1.43/info' -> '/info' and 43. SwarmError invalid with Docker's words for versions not served. */
 function withoutVersion(path: string): { readonly path: string; readonly minor: number } {
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
   if (match === null) return { path, minor: minorOf(API_VERSION) };

@@ -69,7 +69,7 @@ function nodesOf(device: ContainerDevice): readonly DeviceNode[] {
   if (!device.containerPath.startsWith('/')) {
     throw new SwarmError('invalid', `device path "${device.containerPath}" is not absolute`);
   }
-  const stat = statSync(device.hostPath, { throwIfNoEntry: false });
+  const stat = statOrNone(device.hostPath);
   const nodes =
     stat?.isDirectory() === true
       ? nodesBelow(device.hostPath, device.containerPath, 0)
@@ -80,6 +80,17 @@ function nodesOf(device: ContainerDevice): readonly DeviceNode[] {
     `error gathering device information while adding custom device "${device.hostPath}": ` +
       (stat === undefined ? 'no such file or directory' : 'not a device node'),
   );
+}
+
+/** undefined for what cannot be there: a name that is too long, a path through a file. */
+function statOrNone(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENAMETOOLONG' || code === 'ENOTDIR' || code === 'ELOOP') return undefined;
+    throw error;
+  }
 }
 
 function ruleFor(node: DeviceNode, access: string): DeviceRule {

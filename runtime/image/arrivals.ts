@@ -14,7 +14,7 @@ import type { Ingested, IngestJob, Jobs } from './jobs.ts';
 import type { LayerStore } from './layers.ts';
 import { parseConfig, writeManifest } from './manifest.ts';
 import { shortId } from './pull.ts';
-import type { Image, ImageProgress, ImportOptions } from './types.ts';
+import type { Image, ImageProgress, ImportOptions, LoadedImage } from './types.ts';
 
 /** An image whose blobs are in place. */
 export interface Arrived {
@@ -48,7 +48,7 @@ export class Arrivals {
     this.#parts = parts;
   }
 
-  async load(tar: AsyncIterable<Uint8Array>, tell: Tell): Promise<Image[]> {
+  async load(tar: AsyncIterable<Uint8Array>, tell: Tell): Promise<LoadedImage[]> {
     const { blobs } = this.#parts;
     return this.#ingested('archive', tar, async (ingested) => {
       const found = await readArchive(ingested);
@@ -69,7 +69,8 @@ export class Arrivals {
           pulledAs: [],
         });
       }
-      return this.addAll(arrived, tell);
+      const images = await this.addAll(arrived, tell);
+      return images.map((image, at) => ({ ...image, loadedAs: arrived[at].tags }));
     });
   }
 

@@ -43,6 +43,7 @@ import type {
   ImageUsage,
   ImportOptions,
   LayerUse,
+  LoadedImage,
   PullOptions,
   PushedImage,
   RegistryAuth,
@@ -162,7 +163,7 @@ class Store implements ImageStore {
     return shown.map((diffId) => this.#layers.path(diffId));
   }
 
-  async load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<Image[]> {
+  async load(tar: AsyncIterable<Uint8Array>, onProgress: Tell = () => {}): Promise<LoadedImage[]> {
     const images = await this.#arrive(() => this.#arrivals.load(tar, onProgress));
     for (const image of images) this.#tell('load', image.id, image.tags[0] ?? image.id);
     return images;

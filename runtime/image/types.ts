@@ -126,6 +126,11 @@ export interface ImageEvent {
  * All references accept Docker's short forms ('web', 'web:1', 'host:5000/a/b@sha256:...', id or id
  * prefix). Bad ones: SwarmError 'invalid'. Unknown: 'not_found' "No such image: ...".
  */
+export interface LoadedImage extends Image {
+  /** The full references that the archive had for it. */
+  readonly loadedAs: readonly string[];
+}
+
 export interface ImageStore {
   list(): readonly Image[];
   find(reference: string): Image | undefined;
@@ -135,7 +140,10 @@ export interface ImageStore {
    */
   layers(imageId: string): Promise<readonly string[]>;
   /** docker-archive or OCI layout tar (may be gzip or zstd); returns what was loaded. */
-  load(tar: AsyncIterable<Uint8Array>, onProgress?: (p: ImageProgress) => void): Promise<Image[]>;
+  load(
+    tar: AsyncIterable<Uint8Array>,
+    onProgress?: (p: ImageProgress) => void,
+  ): Promise<LoadedImage[]>;
   /** A root file system tar as a one-layer image. `changes` are Dockerfile lines (CMD, ...). */
   import(
     tar: AsyncIterable<Uint8Array>,

@@ -40,6 +40,7 @@ import type {
   HostNetworkOptions,
   IngressState,
   OverlayPeer,
+  OverlaySelf,
   OverlayState,
   PublishedPort,
 } from './types.ts';
@@ -83,7 +84,7 @@ export class NetworkEngine {
   /** What could not be mended the last time: tried again the next time. */
   readonly #unmended = new WeakSet<Mendable>();
   #contested: ReadonlySet<string> = new Set();
-  #self: OverlayPeer | undefined;
+  #self: OverlaySelf | undefined;
   #ingress: IngressState | undefined;
 
   constructor(options: HostNetworkOptions, environment: EngineEnvironment) {
@@ -188,7 +189,7 @@ export class NetworkEngine {
   }
 
   /** What fails now is tried again by the next state or reconcile; the daemon must start. */
-  #adoptPart(network: OverlayNetwork, self: OverlayPeer): void {
+  #adoptPart(network: OverlayNetwork, self: OverlaySelf): void {
     try {
       network.apply(network.state, self);
     } catch (error) {
@@ -215,7 +216,7 @@ export class NetworkEngine {
 
   #openOverlay(
     state: OverlayState,
-    self: OverlayPeer,
+    self: OverlaySelf,
     tunnel: OverlayNetwork['tunnel'],
   ): OverlayNetwork {
     const context = { door: this.#door, host: this.#host, port: this.#options.vxlanPort };
@@ -246,7 +247,7 @@ export class NetworkEngine {
     });
   }
 
-  setSelf(self: OverlayPeer | undefined): void {
+  setSelf(self: OverlaySelf | undefined): void {
     checkPeers(self === undefined ? [] : [self]);
     this.#self = self;
     if (self === undefined) {
@@ -261,7 +262,7 @@ export class NetworkEngine {
     this.#applyGateway();
   }
 
-  #requireSelf(): OverlayPeer {
+  #requireSelf(): OverlaySelf {
     if (this.#self !== undefined) return this.#self;
     throw new SwarmError('not_manager', 'this host is not part of a swarm: it has no overlay');
   }

@@ -38,7 +38,7 @@ import { VXLAN_OVERHEAD_BYTES } from './overlay.ts';
 import { DEFAULT_MTU, makeTunnel, openRouter, type Tunnel, underlayMtu } from './routers.ts';
 import type { Space } from './space.ts';
 import { removeTable } from './table.ts';
-import type { IngressState, OverlayPeer } from './types.ts';
+import type { IngressState, OverlaySelf } from './types.ts';
 
 /** The pair between host and gateway limits nothing: the real links on both sides do. */
 const UPLINK_MTU = 65_535;
@@ -95,7 +95,7 @@ export class Gateway {
   readonly #options: GatewayOptions;
   readonly #space: Space;
   readonly #ports = new Map<string, GatewayPort>();
-  #self: OverlayPeer | undefined;
+  #self: OverlaySelf | undefined;
   #mtu = DEFAULT_MTU;
   #ingress: IngressState | undefined;
   #tunnel: Tunnel | undefined;
@@ -196,7 +196,7 @@ export class Gateway {
   }
 
   /** Joining, leaving, new published ports or peers. */
-  apply(self: OverlayPeer | undefined, ingress: IngressState | undefined): void {
+  apply(self: OverlaySelf | undefined, ingress: IngressState | undefined): void {
     this.#self = self;
     this.#ingress = ingress;
     const { host } = this.#options;
@@ -269,8 +269,8 @@ export class Gateway {
       this.#tunnel = undefined;
       return;
     }
-    const { hostIndex, address } = self;
-    const wanted = { hostIndex, vni: INGRESS_VNI, local: address, port };
+    const { hostIndex, address, vxlanPort = port } = self;
+    const wanted = { hostIndex, vni: INGRESS_VNI, local: address, port: vxlanPort };
     const same = JSON.stringify(wanted) === JSON.stringify(this.#tunnel);
     if (same && this.#space.hasLink(INGRESS_LINK)) return;
     makeTunnel(host, this.#space, INGRESS_LINK, wanted, this.#mtu - VXLAN_OVERHEAD_BYTES);

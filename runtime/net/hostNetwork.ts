@@ -19,7 +19,7 @@ import type {
   HostNetwork,
   HostNetworkOptions,
   IngressState,
-  OverlayPeer,
+  OverlaySelf,
   OverlayState,
   PublishedPort,
   SocketKeeper,
@@ -207,7 +207,7 @@ class WorkerHostNetwork implements HostNetwork {
     }
   }
 
-  async setSelf(self: OverlayPeer | undefined): Promise<void> {
+  async setSelf(self: OverlaySelf | undefined): Promise<void> {
     await this.#perform({ name: 'setSelf', self });
   }
 

@@ -10,7 +10,7 @@ import { forgetChanged } from './conntrack.ts';
 import { type LocalEndpoint, overlayFabric, TUNNEL_LINK } from './overlay.ts';
 import { makeTunnel, openRouter, type Tunnel, tunnelMtu } from './routers.ts';
 import type { Space } from './space.ts';
-import type { OverlayPeer, OverlayState } from './types.ts';
+import type { OverlaySelf, OverlayState } from './types.ts';
 import { overlayTables } from './vip.ts';
 
 export interface OverlayContext {
@@ -35,7 +35,7 @@ export class OverlayNetwork {
   readonly #space: Space;
   readonly #local = new Map<string, LocalEndpoint>();
   #state: OverlayState;
-  #self: OverlayPeer;
+  #self: OverlaySelf;
   #tunnel: Tunnel | undefined;
   #mtu = 0;
 
@@ -43,7 +43,7 @@ export class OverlayNetwork {
   constructor(
     context: OverlayContext,
     path: string,
-    self: OverlayPeer,
+    self: OverlaySelf,
     state: OverlayState,
     tunnel: Tunnel | undefined,
   ) {
@@ -78,7 +78,7 @@ export class OverlayNetwork {
   }
 
   /** A version older than the one held is left aside: whole states may arrive out of order. */
-  apply(state: OverlayState, self: OverlayPeer): void {
+  apply(state: OverlayState, self: OverlaySelf): void {
     if (state.version < this.#state.version) return;
     const before = backendsOf(this.#state);
     this.#state = state;
@@ -93,9 +93,9 @@ export class OverlayNetwork {
   }
 
   #ensureTunnel(): void {
-    const { hostIndex, address } = this.#self;
     const { host, port } = this.#context;
-    const wanted = { hostIndex, vni: this.#state.vni, local: address, port };
+    const { hostIndex, address, vxlanPort = port } = this.#self;
+    const wanted = { hostIndex, vni: this.#state.vni, local: address, port: vxlanPort };
     const same = JSON.stringify(wanted) === JSON.stringify(this.#tunnel);
     if (same && this.#space.hasLink(TUNNEL_LINK)) return;
     makeTunnel(host, this.#space, TUNNEL_LINK, wanted, this.mtu);

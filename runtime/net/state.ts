@@ -16,14 +16,14 @@ import type {
   AttachRequest,
   BridgeNetwork,
   IngressState,
-  OverlayPeer,
+  OverlaySelf,
   OverlayState,
   PublishedPort,
 } from './types.ts';
 
 export interface HostRecord {
   readonly format: 1;
-  readonly self: OverlayPeer | null;
+  readonly self: OverlaySelf | null;
   /** What the ingress tunnel was made with. */
   readonly tunnel: Tunnel | null;
 }

@@ -11,6 +11,12 @@ export interface OverlayPeer {
   readonly address: string;
 }
 
+/** This host among the peers. */
+export interface OverlaySelf extends OverlayPeer {
+  /** UDP port of the cluster's tunnels; absent = that of HostNetworkOptions. */
+  readonly vxlanPort?: number;
+}
+
 export interface OverlayEndpoint {
   /** Attachment (task) id. */
   readonly id: string;
@@ -223,7 +229,7 @@ export interface HostNetworkOptions {
   readonly execRoot: string;
   readonly dataRoot: string;
   /** This host's index and underlay address; undefined before the host is part of a swarm. */
-  readonly self: OverlayPeer | undefined;
+  readonly self: OverlaySelf | undefined;
   readonly vxlanPort: number;
   /** How often it is looked whether others changed anything; 0 = never. Default 1000. */
   readonly watchMs?: number;
@@ -231,7 +237,7 @@ export interface HostNetworkOptions {
 
 export interface HostNetwork extends LocalNetworks {
   /** Joining or leaving a swarm. */
-  setSelf(self: OverlayPeer | undefined): Promise<void>;
+  setSelf(self: OverlaySelf | undefined): Promise<void>;
   applyOverlay(state: OverlayState): Promise<void>;
   removeOverlay(networkId: string): Promise<void>;
   applyIngress(state: IngressState): Promise<void>;

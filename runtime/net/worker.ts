@@ -19,7 +19,7 @@ import type {
   EndpointRequest,
   HostNetworkOptions,
   IngressState,
-  OverlayPeer,
+  OverlaySelf,
   OverlayState,
   PublishedPort,
 } from './types.ts';
@@ -29,7 +29,7 @@ export type Operation =
   | { readonly name: 'recorded' }
   | { readonly name: 'start'; readonly kept: readonly KeptSockets[] }
   | { readonly name: 'sockets'; readonly containerId: string }
-  | { readonly name: 'setSelf'; readonly self: OverlayPeer | undefined }
+  | { readonly name: 'setSelf'; readonly self: OverlaySelf | undefined }
   | { readonly name: 'applyOverlay'; readonly state: OverlayState }
   | { readonly name: 'removeOverlay'; readonly networkId: string }
   | { readonly name: 'applyIngress'; readonly state: IngressState }

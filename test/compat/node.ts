@@ -89,8 +89,12 @@ function change(suite: Suite): void {
     async () => {
       await manager('node', 'update', '--label-add', 'disk=fast', '--label-add', 'zone=a', OTHER);
       const where = ['--constraint', 'node.labels.disk==fast'];
-      await manager('service', 'create', '-q', '--name', 'fast', ...where, ...PROGRAM);
-      assert.match(await running(OTHER), /^fast\.1\./m);
+      await manager('service', 'create', '-d', '--name', 'fast', ...where, ...PROGRAM);
+      await until(
+        'it runs there',
+        SOON_MS,
+        async () => /^fast\.1\./m.test(await running(OTHER)) || undefined,
+      );
       await manager('node', 'update', '--label-rm', 'zone', OTHER);
       const labels = await manager('node', 'inspect', '-f', '{{json .Spec.Labels}}', OTHER);
       assert.equal(labels, '{"disk":"fast"}');

@@ -218,12 +218,16 @@ function update(suite: Suite): void {
   suite.works(
     'swarm update',
     ['cert-expiry', 'max-snapshots', 'snapshot-interval'],
-    'old snapshots go from the disk; certificates: see `swarm ca`',
+    'old snapshots go from the disk, new certificates live as long as it says',
     async () => {
       await founder(
         ...['swarm', 'update', '--cert-expiry', '72h', '--dispatcher-heartbeat', '2s'],
         ...['--max-snapshots', '0', '--snapshot-interval', '25'],
       );
+      await founder('swarm', 'ca', '--rotate', '--quiet');
+      await signedBy(await founder('swarm', 'ca'), FOUNDER.host, JOINER.host);
+      const days = daysOf(certificateOf(JOINER.host));
+      assert.ok(days > 2.9 && days < 3.2, `${days} days`);
       await until('one snapshot is left', SOON_MS, async () => {
         const directory = dataPath(FOUNDER.host, 'swarm', 'raft', 'snap');
         if (filesIn(directory).length === 1) return true;

@@ -66,7 +66,9 @@ export async function serveImages(subject: Subject, scratch: string): Promise<Ch
   });
   for (const [at, [names, config]] of IMAGES.entries()) {
     const archive = join(scratch, `image${at}.tar`);
-    const image = buildImage([await tar(rootFiles())], (layer) => layer, config);
+    // A layer of its own each, so that removing an image gives space back.
+    const own = await tar([file('etc/name', `${names[0]}\n`)]);
+    const image = buildImage([await tar(rootFiles()), own], (layer) => layer, config);
     writeFileSync(archive, await dockerArchive(image, names));
     await subject.docker('load', '-i', archive);
     for (const name of names) {

@@ -8,6 +8,7 @@ import type {
   ImageStore,
   ImageUsage,
   LayerUse,
+  LoadedImage,
   PullOptions,
   PushedImage,
   RegistryAuth,
@@ -49,7 +50,7 @@ export class ScriptedImages implements ImageStore {
   readonly tagged: string[] = [];
 
   list(): readonly Image[] {
-    return this.images;
+    return this.images.map((image) => ({ ...image, loadedAs: image.tags }));
   }
 
   find(reference: string): Image | undefined {
@@ -66,14 +67,14 @@ export class ScriptedImages implements ImageStore {
     return [];
   }
 
-  async load(tar: AsyncIterable<Uint8Array>): Promise<Image[]> {
+  async load(tar: AsyncIterable<Uint8Array>): Promise<LoadedImage[]> {
     let size = 0;
     for await (const chunk of tar) {
       if (this.refusal !== undefined) throw this.refusal;
       size += chunk.length;
     }
     this.loaded.push(size);
-    return this.images;
+    return this.images.map((image) => ({ ...image, loadedAs: image.tags }));
   }
 
   async import(

@@ -104,3 +104,39 @@ test('a reference filter takes its time from its length, not from its stars', as
   assert.equal(await list('host.*/*:1'), 1);
   assert.equal(await list('host*'), 0);
 });
+
+function post(path: string, body: object): ReturnType<typeof call> {
+  return call('POST', path, Buffer.from(JSON.stringify(body)));
+}
+
+const WRONG: readonly (readonly [string, object])[] = [
+  ['HostConfig.PidsLimit must be a whole number', { PidsLimit: 1.5 }],
+  ['HostConfig.Memory must be a whole number', { Memory: 1e300 }],
+  ['HostConfig.Dns: x is not an IP address', { Dns: ['x'] }],
+  ['HostConfig.DnsSearch[0] must be one line of text', { DnsSearch: ['a\nnameserver 9.9.9.9'] }],
+  ['HostConfig.ConsoleSize must be two whole numbers: rows and columns', { ConsoleSize: [-1, {}] }],
+  [
+    'HostConfig.PortBindings.80/tcp[0].HostIp: invalid IP address: y',
+    { PortBindings: { '80/tcp': [{ HostIp: 'y' }] } },
+  ],
+  ['the request body holds a NUL character', { Binds: ['/a\0:/b'] }],
+  ['invalid size "9', { LogConfig: { Config: { 'max-size': '9'.repeat(400) } } }],
+];
+
+test('what a container cannot be is refused by its path', async () => {
+  for (const [message, HostConfig] of WRONG) {
+    const { status, json } = await post('/containers/create', { Image: 'web', HostConfig });
+    assert.equal(status, 400, message);
+    const told = String(json().message);
+    assert.ok(told.startsWith(message), told);
+  }
+});
+
+test('a log-in names a registry, and what is echoed is not all of what was sent', async () => {
+  for (const serveraddress of ['../..', 'a b', 'x'.repeat(300), '%00']) {
+    const { status } = await post('/auth', { username: 'a', password: 'b', serveraddress });
+    assert.equal(status, 400, serveraddress);
+  }
+  const huge = await post('/networks/create', { Name: 'n', Driver: 'x'.repeat(70_000) });
+  assert.ok(String(huge.json().message).length < 5000);
+});

@@ -32,8 +32,6 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
   if (autoRemove && restart.name !== 'no') {
     throw new SwarmError('invalid', "can't create 'AutoRemove' container with restart policy");
   }
-  const consoleSize = host.raw('ConsoleSize');
-  const [rows, columns] = Array.isArray(consoleSize) ? consoleSize.map(Number) : [0, 0];
   return {
     image,
     command: body.has('Cmd') ? words(body, 'Cmd') : undefined,
@@ -42,13 +40,13 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
     workingDir: body.text('WorkingDir'),
     user: body.text('User'),
     labels: body.labels('Labels'),
-    hostname: body.text('Hostname'),
-    domainName: body.text('Domainname'),
+    hostname: body.line('Hostname'),
+    domainName: body.line('Domainname'),
     tty: body.flag('Tty'),
     openStdin: body.flag('OpenStdin'),
     stdinOnce: body.flag('StdinOnce'),
     stopSignal: body.text('StopSignal'),
-    stopTimeoutS: body.has('StopTimeout') ? body.number('StopTimeout', 0) : undefined,
+    stopTimeoutS: body.has('StopTimeout') ? body.wide('StopTimeout', 0) : undefined,
     healthCheck: healthFromDocker(body.object('Healthcheck')),
     exposedPorts: exposedFromDocker(body),
     anonymousVolumes: keysOf(body, 'Volumes'),
@@ -60,7 +58,7 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
     restart,
     autoRemove,
     log: logFromDocker(host.objectOrEmpty('LogConfig')),
-    consoleSize: [rows || 0, columns || 0],
+    consoleSize: host.size('ConsoleSize'),
     ...hostFromDocker(host),
   };
 }
@@ -112,7 +110,7 @@ const POLICIES = ['no', 'always', 'unless-stopped', 'on-failure'] as const;
 export function restartFromDocker(host: Fields): RestartPolicy {
   const policy = host.objectOrEmpty('RestartPolicy');
   const name = policy.choice('Name', POLICIES, 'no');
-  const maximumRetries = policy.number('MaximumRetryCount', 0);
+  const maximumRetries = policy.wide('MaximumRetryCount', 0);
   if (maximumRetries !== 0 && name !== 'on-failure') {
     throw new SwarmError(
       'invalid',

@@ -2,6 +2,7 @@
  * Networks and ports of a container in Docker's JSON, both ways: NetworkingConfig, PortBindings,
  * ExposedPorts as requests have them, NetworkSettings as inspection shows them.
  */
+import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
 import type {
   ContainerNetwork,
@@ -108,7 +109,9 @@ export function portsFromDocker(host: Fields): readonly PortRequest[] {
 
 function hostAddress(binding: Fields | undefined): string {
   const address = binding?.text('HostIp') ?? '';
-  return ['0.0.0.0', '::'].includes(address) ? '' : address;
+  if (['', '0.0.0.0', '::'].includes(address)) return '';
+  if (isIP(address) !== 0) return address;
+  throw new SwarmError('invalid', `${binding?.at('HostIp')}: invalid IP address: ${address}`);
 }
 
 function hostPorts(binding: Fields | undefined): {

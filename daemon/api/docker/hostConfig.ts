@@ -3,6 +3,7 @@
  * devices. Values that mean what happens anyway are accepted, all others that are not built are
  * refused by their path.
  */
+import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
 import type { ContainerResources } from '../../../runtime/container/types.ts';
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
@@ -55,9 +56,9 @@ export function hostFromDocker(host: Fields): HostPart {
     capabilityDrop: host.texts('CapDrop'),
     groups: host.texts('GroupAdd'),
     sysctls: host.labels('Sysctls'),
-    dnsServers: host.texts('Dns'),
-    dnsSearch: host.texts('DnsSearch'),
-    dnsOptions: host.texts('DnsOptions'),
+    dnsServers: dnsServers(host),
+    dnsSearch: host.lines('DnsSearch'),
+    dnsOptions: host.lines('DnsOptions'),
     extraHosts: extraHosts(host),
     readOnlyRoot: host.flag('ReadonlyRootfs'),
     privileged: host.flag('Privileged'),
@@ -68,7 +69,7 @@ export function hostFromDocker(host: Fields): HostPart {
     utsNamespace: utsOf(host),
     cgroupNamespace: namespaceOf(host, 'CgroupnsMode', ['', 'private']),
     shmSizeBytes: host.whole('ShmSize', 0),
-    oomScoreAdjust: host.number('OomScoreAdj', 0),
+    oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
       hostPath: device.text('PathOnHost'),
       containerPath: device.text('PathInContainer') || device.text('PathOnHost'),
@@ -77,8 +78,8 @@ export function hostFromDocker(host: Fields): HostPart {
     deviceRules: host.texts('DeviceCgroupRules').map((text) => deviceRule(host, text)),
     resourceLimits: host.objects('Ulimits').map((limit) => ({
       name: limit.text('Name'),
-      soft: limit.number('Soft', 0),
-      hard: limit.number('Hard', 0),
+      soft: limit.wide('Soft', 0),
+      hard: limit.wide('Hard', 0),
     })),
   };
 }
@@ -135,6 +136,13 @@ function namespaceOf(host: Fields, name: string, own: readonly string[]): 'new' 
   return 'new';
 }
 
+function dnsServers(host: Fields): readonly string[] {
+  const servers = host.texts('Dns');
+  const wrong = servers.find((server) => isIP(server) === 0);
+  if (wrong === undefined) return servers;
+  throw new SwarmError('invalid', `${host.at('Dns')}: ${wrong} is not an IP address`);
+}
+
 function utsOf(host: Fields): 'new' | 'host' {
   const mode = host.text('UTSMode');
   if (mode === '' || mode === 'host') return mode === 'host' ? 'host' : 'new';
@@ -158,7 +166,7 @@ function deviceRule(host: Fields, text: string): DeviceRule {
 }
 
 function extraHosts(host: Fields): readonly string[] {
-  return host.texts('ExtraHosts').map((entry) => {
+  return host.lines('ExtraHosts').map((entry) => {
     // 'name:address'; newer clients write 'name=address' too. An IPv6 address has colons itself.
     const at = entry.search(/[:=]/);
     if (at > 0 && at < entry.length - 1) {
@@ -193,11 +201,11 @@ function securityFromDocker(
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
 export function resourcesFromDocker(host: Fields): ContainerResources {
-  const memoryBytes = host.number('Memory', 0);
+  const memoryBytes = host.wide('Memory', 0);
   if (memoryBytes !== 0 && memoryBytes < MIN_MEMORY_BYTES) {
     throw new SwarmError('invalid', 'Minimum memory limit allowed is 6MB');
   }
-  const memorySwapBytes = host.number('MemorySwap', 0);
+  const memorySwapBytes = host.wide('MemorySwap', 0);
   if (memorySwapBytes > 0 && memoryBytes === 0) {
     throw new SwarmError(
       'invalid',
@@ -210,19 +218,19 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
       'Minimum memoryswap limit should be larger than memory limit, see usage',
     );
   }
-  const reservation = host.number('MemoryReservation', 0);
+  const reservation = host.wide('MemoryReservation', 0);
   if (reservation > 0 && memoryBytes > 0 && reservation > memoryBytes) {
     throw new SwarmError(
       'invalid',
       'Minimum memory limit can not be less than memory reservation limit, see usage',
     );
   }
-  const swappiness = host.number('MemorySwappiness', -1);
-  const pids = host.number('PidsLimit', 0);
+  const swappiness = host.wide('MemorySwappiness', -1);
+  const pids = host.wide('PidsLimit', 0);
   const nanoCpus = cpusFromDocker(host);
-  const cpuPeriodUs = host.number('CpuPeriod', 0);
-  const cpuShares = host.number('CpuShares', 0);
-  const blkioWeight = host.number('BlkioWeight', 0);
+  const cpuPeriodUs = host.wide('CpuPeriod', 0);
+  const cpuShares = host.wide('CpuShares', 0);
+  const blkioWeight = host.wide('BlkioWeight', 0);
   const cpusetCpus = host.text('CpusetCpus');
   const cpusetMems = host.text('CpusetMems');
   return {
@@ -242,8 +250,8 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
 
 function cpusFromDocker(host: Fields): number {
   const nanoCpus = host.whole('NanoCpus', 0);
-  const quotaUs = host.number('CpuQuota', 0);
-  const periodUs = host.number('CpuPeriod', 0);
+  const quotaUs = host.wide('CpuQuota', 0);
+  const periodUs = host.wide('CpuPeriod', 0);
   if (nanoCpus > 0 && (quotaUs > 0 || periodUs > 0)) {
     throw new SwarmError(
       'invalid',

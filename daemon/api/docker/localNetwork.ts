@@ -20,7 +20,7 @@ export function localToDocker(
     EnableIPv6: network.subnets.some(({ subnet }) => subnet.includes(':')),
     IPAM: {
       Driver: 'default',
-      Options: network.builtin ? null : {},
+      Options: null,
       Config: network.subnets.map(({ subnet, gateway, range, reserved }) => ({
         Subnet: subnet,
         ...(range === '' ? {} : { IPRange: range }),

@@ -60,9 +60,7 @@ async function create(request: ApiRequest, parts: ApiParts): Promise<Reply> {
 }
 
 function consoleSize(body: Fields): readonly [number, number] {
-  const size = body.raw('ConsoleSize');
-  if (!Array.isArray(size)) return [0, 0];
-  return [Number(size[0]) || 0, Number(size[1]) || 0];
+  return body.size('ConsoleSize');
 }
 
 async function start(request: ApiRequest, parts: ApiParts): Promise<Reply> {

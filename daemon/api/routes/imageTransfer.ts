@@ -73,17 +73,24 @@ async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const progress = new ProgressStream(request);
   const quiet = request.flag('quiet');
-  const loaded = await parts.node.images.load(
-    request.upload(),
-    // Only what is unpacked makes lines: what is here already is loaded at once.
-    quiet ? undefined : (step) => progress.push({ ...step, status: loadingWords(step.status) }),
-  );
-  for (const image of loaded) {
-    const names = image.tags.length === 0 ? [`ID: ${image.id}`] : image.tags.map(familiar);
-    for (const name of names) {
-      const colon = image.tags.length === 0 ? ' ' : ': ';
-      await progress.line({ stream: `Loaded image${colon}${name}\n` });
+  try {
+    const loaded = await parts.node.images.load(
+      request.upload(),
+      // Only what is unpacked makes lines: what is here already is loaded at once.
+      quiet ? undefined : (step) => progress.push({ ...step, status: loadingWords(step.status) }),
+    );
+    for (const { id, loadedAs } of loaded) {
+      const names = loadedAs.map((name) => `: ${familiar(name)}`);
+      for (const name of names.length === 0 ? [` ID: ${id}`] : names) {
+        await progress.line({ stream: `Loaded image${name}\n` });
+      }
     }
+  } catch (error) {
+    // A client that still sends hears it from the status.
+    if (!request.incoming.complete && !progress.started) throw error;
+    // As Docker's daemon: its SDKs look for it among the lines.
+    const message = messageOf(error);
+    await progress.line({ errorDetail: { message }, error: message });
   }
   progress.end();
   return STREAMED;
