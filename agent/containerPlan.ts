@@ -6,6 +6,7 @@
 import { parseBytes } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 import { NODE_LOCAL_NETWORKS } from '../model/defaults.ts';
+import { shownSlot, taskName } from '../model/taskName.ts';
 import type { GenericResource, LogDriver, MountSpec, Task } from '../model/types.ts';
 import { expand, type TemplateContext } from './template.ts';
 
@@ -58,16 +59,11 @@ export const TASK_ID_LABEL = `${LABEL_PREFIX}.task.id`;
 const SHORT_ID_LENGTH = 12;
 const LOG_FILES_MAX = 10_000;
 
-/** '<service>.<slot or node id>.<task id>', as Docker names tasks' containers. */
-export function taskName(task: Task): string {
-  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`;
-}
-
 export function templateContext(task: Task, node: TemplateContext['node']): TemplateContext {
   return {
     service: { id: task.serviceId, name: task.serviceName, labels: task.serviceLabels },
     node,
-    task: { id: task.id, name: taskName(task), slot: task.slot },
+    task: { id: task.id, name: taskName(task), slot: shownSlot(task) ?? 0 },
   };
 }
 

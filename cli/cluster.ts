@@ -35,11 +35,13 @@ export function registerRebalance(program: Command, run: Run): void {
 
 async function rebalance(context: Context, flags: MoveFlags): Promise<void> {
   const plan = flags.plan === true;
-  const ask = (): Promise<{ Moves: MoveJson[] }> =>
+  const ask = (): Promise<{ Moves: MoveJson[]; Unsettled?: string[] }> =>
     context.client.post('/tsswarm/rebalance', undefined, plan ? { plan: 1 } : {});
-  const { Moves } = await patiently(context, ask);
+  const { Moves, Unsettled = [] } = await patiently(context, ask);
   if (Moves.length === 0 && flags.format === undefined && flags.json !== true) {
-    context.out.write('nothing to move: the tasks are spread as evenly as they may be\n');
+    const later = `nothing to move now; tasks start, stop or are updated of: ${Unsettled.join(', ')}`;
+    const even = 'nothing to move: the tasks are spread as evenly as they may be';
+    context.out.write(`${Unsettled.length > 0 ? later : even}\n`);
     return;
   }
   const columns = [

@@ -1,5 +1,5 @@
 /** What the prune commands share: the question before, and what was removed. */
-import { formatBytes } from '../base/bytes.ts';
+import { formatSize } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 import type { Context } from './context.ts';
 import { confirmed } from './prompt.ts';
@@ -24,5 +24,5 @@ export function printReclaimed(
   if (names !== null && names.length > 0) {
     context.out.write(`${title}:\n${names.map((name) => `${name}\n`).join('')}\n`);
   }
-  if (bytes !== undefined) context.out.write(`Total reclaimed space: ${formatBytes(bytes)}\n`);
+  if (bytes !== undefined) context.out.write(`Total reclaimed space: ${formatSize(bytes)}\n`);
 }

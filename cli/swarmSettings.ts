@@ -239,20 +239,25 @@ async function rotated(context: Context, before: string, quiet: boolean): Promis
     const swarm = await getSwarm(context);
     const wanted = swarm.TLSInfo?.CertIssuerPublicKey;
     const nodes = await patiently(context, () => context.client.get<NodeJson[]>('/nodes'));
-    const done = nodes.filter(
-      (node) => node.Description.TLSInfo?.CertIssuerPublicKey === wanted,
-    ).length;
-    const line = `rotated certificates: ${done}/${nodes.length} nodes\n`;
+    const left = nodes.filter((node) => node.Description.TLSInfo?.CertIssuerPublicKey !== wanted);
+    const down = left.filter((node) => node.Status.State === 'down').map(nodeText);
+    const waits = down.length === 0 ? '' : `; waits for what is down: ${down.join(', ')}`;
+    const done = nodes.length - left.length;
+    const line = `rotated certificates: ${done}/${nodes.length} nodes${waits}\n`;
     if (!quiet && line !== last) context.err.write(line);
     last = line;
     if (swarm.RootRotationInProgress !== true && rootOf(swarm) !== before) return swarm;
     if (clock.nowMs() > endMs) {
       throw new SwarmError(
         'timeout',
-        `${nodes.length - done} hosts have no new certificate yet; "tsswarm node ls" shows hosts ` +
-          'that are down, "tsswarm node rm" takes out one that is gone for good',
+        `no new certificate yet: ${left.map(nodeText).join(', ')}; the rotation goes on; ` +
+          '"tsswarm node rm" takes out a host that is gone for good',
       );
     }
     await clock.sleep(ROTATION_POLL_MS);
   }
+}
+
+function nodeText({ ID, Description, Status }: NodeJson): string {
+  return `${Description.Hostname} (${ID}, ${Status.State})`;
 }

@@ -1,5 +1,5 @@
 /** system df, info, events, prune; and inspect of anything by name or id. */
-import { formatBytes } from '../base/bytes.ts';
+import { formatSize } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
@@ -117,7 +117,7 @@ function usage(found: UsageJson): UsageRow[] {
 
 function reclaimText({ size, reclaimable }: UsageRow): string {
   const percent = size === 0 ? '' : ` (${Math.floor((reclaimable / size) * 100)}%)`;
-  return `${formatBytes(reclaimable)}${percent}`;
+  return `${formatSize(reclaimable)}${percent}`;
 }
 
 async function df(context: Context, flags: DfFlags): Promise<void> {
@@ -134,7 +134,7 @@ async function df(context: Context, flags: DfFlags): Promise<void> {
     { header: 'TYPE', field: 'Type', value: (row) => row.type },
     { header: 'TOTAL', field: 'TotalCount', value: (row) => String(row.total) },
     { header: 'ACTIVE', field: 'Active', value: (row) => String(row.active) },
-    { header: 'SIZE', field: 'Size', value: (row) => formatBytes(row.size) },
+    { header: 'SIZE', field: 'Size', value: (row) => formatSize(row.size) },
     { header: 'RECLAIMABLE', field: 'Reclaimable', value: reclaimText },
   ];
   printList(context, usage(found), columns, flags, (row) => row.type);
@@ -146,21 +146,21 @@ function verbose({ Images, Containers, Volumes }: UsageJson): string {
   const images = (Images ?? []).map((image) => [
     image.RepoTags?.[0] ?? '<none>',
     image.Id.replace('sha256:', '').slice(0, ID_LENGTH),
-    formatBytes(image.Size),
-    formatBytes(Math.max(image.SharedSize, 0)),
+    formatSize(image.Size),
+    formatSize(Math.max(image.SharedSize, 0)),
     String(Math.max(image.Containers, 0)),
   ]);
   const containers = (Containers ?? []).map((item) => [
     item.Id.slice(0, ID_LENGTH),
     item.Image,
-    formatBytes(item.SizeRw ?? 0),
+    formatSize(item.SizeRw ?? 0),
     item.Status,
     item.Names.map((name) => name.replace(/^\//, '')).join(','),
   ]);
   const volumes = (Volumes ?? []).map((volume) => [
     volume.Name,
     String(volume.UsageData?.RefCount ?? 0),
-    formatBytes(Math.max(volume.UsageData?.Size ?? 0, 0)),
+    formatSize(Math.max(volume.UsageData?.Size ?? 0, 0)),
   ]);
   const tables: readonly (readonly [string, readonly string[], readonly string[][]])[] = [
     ['Images', ['IMAGE', 'IMAGE ID', 'SIZE', 'SHARED SIZE', 'CONTAINERS'], images],
@@ -220,7 +220,7 @@ async function prune(context: Context, flags: PruneFlags): Promise<void> {
     Untagged === undefined ? `deleted: ${Deleted}` : `untagged: ${Untagged}`,
   );
   told('Deleted Images', lines, images);
-  context.out.write(`Total reclaimed space: ${formatBytes(bytes)}\n`);
+  context.out.write(`Total reclaimed space: ${formatSize(bytes)}\n`);
 }
 
 /** In this order, as docker looks. */

@@ -5,6 +5,7 @@
 import type { Duplex } from 'node:stream';
 import { SwarmError } from '../base/errors.ts';
 import type { View } from '../manager/store/types.ts';
+import { taskPlace } from '../model/taskName.ts';
 import { isTerminal, isWantedState, TaskState } from '../model/taskState.ts';
 import type { Service, Task } from '../model/types.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
@@ -122,7 +123,7 @@ function hostOf(view: View, task: Task): TaskHost {
 }
 
 function nameOf(task: Task): string {
-  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}`;
+  return `${task.serviceName}.${taskPlace(task)}`;
 }
 
 /**
@@ -137,7 +138,7 @@ export function findTask(view: View, key: string, ownNodeId: string): Task {
   const slot = /^(.+)\.([^.]+)$/.exec(key);
   const of = slot === null ? undefined : view.serviceByName(slot[1]);
   if (slot !== null && of !== undefined) {
-    const isIn = (task: Task): boolean => slot[2] === String(task.slot || task.nodeId);
+    const isIn = (task: Task): boolean => slot[2] === taskPlace(task);
     return runningOf(view, of, ownNodeId, isIn);
   }
   const fitting = [...view.all('task')].filter((task) => key !== '' && task.id.startsWith(key));

@@ -1,5 +1,5 @@
 /** container ls (ps): the containers of the daemon's host, those of tasks among them. */
-import { formatBytes } from '../../base/bytes.ts';
+import { formatShortSize } from '../../base/bytes.ts';
 import { formatAge } from '../../base/duration.ts';
 import { filtersText } from '../client.ts';
 import { addCommand, type Command, collect, whole } from '../command.ts';
@@ -146,6 +146,6 @@ function labelsText({ Labels }: ContainerJson): string {
 }
 
 function sizeText({ SizeRw = 0, SizeRootFs = 0 }: ContainerJson): string {
-  const own = formatBytes(SizeRw);
-  return SizeRootFs === 0 ? own : `${own} (virtual ${formatBytes(SizeRootFs)})`;
+  const own = formatShortSize(SizeRw);
+  return SizeRootFs === 0 ? own : `${own} (virtual ${formatShortSize(SizeRootFs)})`;
 }

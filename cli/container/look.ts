@@ -1,5 +1,5 @@
 /** container logs, top, stats, port, diff, inspect: what containers do, also those of tasks. */
-import { formatBytes } from '../../base/bytes.ts';
+import { formatBytes, formatShortSize } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { jsonLines } from '../client.ts';
 import { type Context, forEachName } from '../context.ts';
@@ -154,7 +154,7 @@ function memoryBytes({ memory_stats: memory }: StatsJson): number {
 }
 
 function pair(first: number, second: number): string {
-  return `${formatBytes(first)} / ${formatBytes(second)}`;
+  return `${formatShortSize(first)} / ${formatShortSize(second)}`;
 }
 
 function networkText({ networks }: StatsJson): string {
@@ -184,7 +184,7 @@ function statsColumns(trunc: boolean): Column<StatsRow>[] {
     {
       header: 'MEM USAGE / LIMIT',
       field: 'MemUsage',
-      value: of((one) => pair(memoryBytes(one), limit(one))),
+      value: of((one) => `${formatBytes(memoryBytes(one))} / ${formatBytes(limit(one))}`),
     },
     {
       header: 'MEM %',

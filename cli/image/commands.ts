@@ -1,7 +1,7 @@
 /** image: what the host of the daemon holds; load, import, pull. */
 import { createReadStream, createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
-import { formatBytes } from '../../base/bytes.ts';
+import { formatShortSize } from '../../base/bytes.ts';
 import { formatAge } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText, type Query } from '../client.ts';
@@ -268,7 +268,7 @@ async function history(
     {
       header: 'SIZE',
       field: 'Size',
-      value: (item) => (flags.human ? formatBytes(item.Size) : String(item.Size)),
+      value: (item) => (flags.human ? formatShortSize(item.Size) : String(item.Size)),
     },
     { header: 'COMMENT', field: 'Comment', value: (item) => item.Comment },
   ];
@@ -379,7 +379,7 @@ async function list(
       field: 'CreatedSince',
       value: (row) => `${formatAge(nowMs - row.image.Created * 1000)} ago`,
     },
-    { header: 'SIZE', field: 'Size', value: (row) => formatBytes(row.image.Size) },
+    { header: 'SIZE', field: 'Size', value: (row) => formatShortSize(row.image.Size) },
     {
       header: 'DIGEST',
       field: 'Digest',

@@ -2,7 +2,7 @@
  * Images on their way: pull, push and load, with the daemon's progress: redrawn in place on a
  * terminal, else one line a change of a layer.
  */
-import { formatBytes } from '../../base/bytes.ts';
+import { formatSize } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { jsonLines } from '../client.ts';
 import type { Context, Terminal } from '../context.ts';
@@ -23,10 +23,10 @@ const BAR_WIDTH = 30;
 function howFar({ progressDetail }: ProgressJson): string {
   const { current, total } = progressDetail ?? {};
   if (current === undefined) return '';
-  if (total === undefined || total <= 0) return ` ${formatBytes(current)}`;
+  if (total === undefined || total <= 0) return ` ${formatSize(current)}`;
   const filled = Math.min(BAR_WIDTH, Math.floor((BAR_WIDTH * current) / total));
   const bar = `${'='.repeat(filled)}>`.slice(0, BAR_WIDTH).padEnd(BAR_WIDTH);
-  return ` [${bar}] ${formatBytes(current)}/${formatBytes(total)}`;
+  return ` [${bar}] ${formatSize(current)}/${formatSize(total)}`;
 }
 
 /** Shows the steps of a stream; SwarmError invalid with the one that tells an error. */

@@ -138,7 +138,9 @@ class Names {
     if (!this.#flags.resolve) return `${shortId}@${nodeId}`;
     const task = await this.#get<TaskJson>(`/tasks/${taskId}`);
     const node = await this.#get<NodeJson>(`/nodes/${nodeId}`);
-    const name = `${this.#service.Spec.Name}.${task?.Slot ?? nodeId}`;
+    const { Name, Mode } = this.#service.Spec;
+    // The first slot of a job is 0, which the API leaves out.
+    const name = `${Name}.${task?.Slot ?? (Mode?.ReplicatedJob === undefined ? nodeId : 0)}`;
     const id = this.#flags.taskIds ? `.${shortId}` : '';
     return `${name}${id}@${node?.Description.Hostname ?? nodeId}`;
   }

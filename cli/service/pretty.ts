@@ -245,7 +245,7 @@ export function prettyService(
       ['Condition', RestartPolicy?.Condition],
       ['Delay', duration(RestartPolicy?.Delay)],
       ['Max attempts', RestartPolicy?.MaxAttempts],
-      ['Window', duration(RestartPolicy?.Window)],
+      ['Window', RestartPolicy?.Window === 0 ? undefined : duration(RestartPolicy?.Window)],
     ]),
     ...container(Spec.TaskTemplate.ContainerSpec),
     section('Log Driver', [

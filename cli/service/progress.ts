@@ -162,6 +162,10 @@ function reasonOf(all: readonly TaskJson[], shown: Sight['tasks']): string {
       .sort((left, right) => Date.parse(right.CreatedAt) - Date.parse(left.CreatedAt));
     const reason = current.Status.Err || errors[0]?.Status.Err;
     if (reason !== undefined && reason !== '') return reason;
+    const mine = all.filter((task) => slotOf(task) === slotOf(current));
+    if (mine.some((task) => task.Status.State === 'complete')) {
+      return 'the program ends by itself (exit code 0)';
+    }
   }
   return '';
 }
@@ -238,7 +242,9 @@ export async function waitForService(
     const { Name } = sight.service.Spec;
     const failed = updateFailure(sight.service, options);
     if (failed !== undefined) {
-      context.err.write(`tsswarm: ${failed}\n`);
+      const cause = await patiently(context, () => causeOf(context, id, options));
+      const more = cause === '' || failed.includes(cause) ? '' : ` (${cause})`;
+      context.err.write(`tsswarm: ${failed}${more}\n`);
       context.exitCode = EXIT_ERROR;
       return;
     }
@@ -290,6 +296,21 @@ function updateFailure(service: ServiceJson, options: WaitOptions): string | und
     default:
       return undefined;
   }
+}
+
+/** What the newest task that failed since the change says; the node it failed on. */
+async function causeOf(context: Context, id: string, options: WaitOptions): Promise<string> {
+  const sinceMs = Date.parse(options.before?.UpdatedAt ?? '') || 0;
+  const tasks = await context.client.get<TaskJson[]>('/tasks', {
+    filters: filtersText({ service: [id] }),
+  });
+  const [last] = tasks
+    .filter((task) => Date.parse(task.CreatedAt) > sinceMs && (task.Status.Err ?? '') !== '')
+    .sort((left, right) => Date.parse(right.CreatedAt) - Date.parse(left.CreatedAt));
+  if (last === undefined) return '';
+  const nodes = await context.client.get<NodeJson[]>('/nodes');
+  const host = nodes.find((node) => node.ID === last.NodeID)?.Description.Hostname;
+  return `${host === undefined ? '' : `on ${host}: `}${last.Status.Err}`;
 }
 
 function painterOf(context: Context, { quiet, named }: WaitOptions): Painter {

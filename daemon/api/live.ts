@@ -7,6 +7,7 @@ import { hasCode } from '../../base/errors.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { StoreEvent, View } from '../../manager/store/types.ts';
 import type { LiveCluster, LiveMessage, LiveNode, LiveTask } from '../../model/live.ts';
+import { shownSlot } from '../../model/taskName.ts';
 import { isWantedState, TaskState, taskStateName } from '../../model/taskState.ts';
 import type { Node, Task } from '../../model/types.ts';
 import type { DaemonNode } from '../types.ts';
@@ -137,6 +138,7 @@ function hostnameOf(store: View, nodeId: string): string {
 }
 
 function liveTask(task: Task, store: View): LiveTask {
+  const slot = shownSlot(task);
   const phases: Record<string, number> = { new: task.createdAtMs };
   for (const state of Object.values(TaskState)) {
     const atMs = task.status.phases[state];
@@ -145,7 +147,7 @@ function liveTask(task: Task, store: View): LiveTask {
   return {
     id: task.id,
     serviceId: task.serviceId,
-    name: task.slot === 0 ? task.serviceName : `${task.serviceName}.${task.slot}`,
+    name: slot === undefined ? task.serviceName : `${task.serviceName}.${slot}`,
     nodeId: task.nodeId,
     hostname: task.nodeId === '' ? '' : hostnameOf(store, task.nodeId),
     state: taskStateName(task.status.state),

@@ -23,6 +23,7 @@ import type {
 } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
 import { subnet6Of } from '../../model/subnet6.ts';
+import { taskName } from '../../model/taskName.ts';
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { DataTable, Network, Node, Service, Task } from '../../model/types.ts';
 import type { StoreEvent, View } from '../store/types.ts';
@@ -359,8 +360,7 @@ function namesOn(
   }
   for (const task of serving) {
     const address = [addressOn(task, networkId)];
-    const place = task.slot === 0 ? task.nodeId : String(task.slot);
-    if (task.serviceId !== '') add(`${task.serviceName}.${place}.${task.id}`, address);
+    if (task.serviceId !== '') add(taskName(task), address);
     else for (const alias of task.networks.flatMap(({ aliases }) => aliases)) add(alias, address);
   }
   return [...names]

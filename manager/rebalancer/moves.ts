@@ -33,6 +33,8 @@ export interface MovePlan {
   readonly moves: readonly Move[];
   /** Tasks that are taking their slot over, or whose predecessor has not stopped yet. */
   readonly underWay: readonly Task[];
+  /** Services that are left alone now, as tasks of theirs start, stop or are updated; names. */
+  readonly unsettled: readonly string[];
   /** When there may be more to do though nothing changes. */
   readonly againAtMs: number | undefined;
 }
@@ -58,6 +60,7 @@ class Planner {
   readonly #places = new Map<string, Place>();
   readonly #balances: ServiceBalance[] = [];
   readonly #underWay: Task[] = [];
+  readonly #unsettled: string[] = [];
   #newestCutoffMs = 0;
   #againAtMs: number | undefined;
 
@@ -89,7 +92,12 @@ class Planner {
         }
       }
     }
-    return { moves, underWay: this.#underWay, againAtMs: this.#againAtMs };
+    return {
+      moves,
+      underWay: this.#underWay,
+      unsettled: this.#unsettled,
+      againAtMs: this.#againAtMs,
+    };
   }
 
   #again(atMs: number): void {
@@ -117,6 +125,9 @@ class Planner {
       const left = this.#places.get(task.movedFrom);
       const standsIn = standInOf(this.#view, task);
       if (left !== undefined && standsIn?.nodeId === left.info.node.id) left.tasks -= 1;
+    }
+    if (!survey.isAtRest || survey.underWay.length > 0 || isUpdated(service)) {
+      this.#unsettled.push(service.spec.name);
     }
     const isOld = (task: Task): boolean => task.createdAtMs < this.#newestCutoffMs;
     const movable = survey.movable.filter(isOld);
@@ -215,12 +226,15 @@ function mayMove(service: Service): boolean {
   const { labels, task } = service.spec;
   const word = Object.hasOwn(labels, REBALANCE_LABEL) ? labels[REBALANCE_LABEL].toLowerCase() : '';
   if (word === 'off' || word === 'false') return false;
-  const { update } = service;
-  if (update !== undefined && update.completedAtMs === 0) return false;
+  if (isUpdated(service)) return false;
   // An address of its own is the old task's until that has stopped, and a move starts first.
   if (task.networks.some(({ addresses }) => addresses.length > 0)) return false;
   const holdsHost = task.container.mounts.some(({ type }) => type !== 'tmpfs');
   return !holdsHost || word === 'on' || word === 'true';
+}
+
+function isUpdated({ update }: Service): boolean {
+  return update !== undefined && update.completedAtMs === 0;
 }
 
 function surveyOf(

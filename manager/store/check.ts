@@ -4,6 +4,7 @@
  * moves forward. The same answer on every replica; nothing is changed here.
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
+import { taskName } from '../../model/taskName.ts';
 import { isTerminal, taskStateName } from '../../model/taskState.ts';
 import type {
   AnyObject,
@@ -16,6 +17,9 @@ import type {
 import type { Contents, Owner } from './contents.ts';
 import type { Change, RejectedChange } from './types.ts';
 import { conflictMessage, uniqueKeys } from './unique.ts';
+
+/** As clients show ids of containers. */
+const SHORT_ID_LENGTH = 12;
 
 export type Rejection = Omit<RejectedChange, 'index'>;
 
@@ -173,10 +177,20 @@ function checkUnused(contents: Contents, networkId: string): Rejection | undefin
     if (!task.networks.some((network) => network.networkId === networkId)) continue;
     return {
       code: 'conflict',
-      message: `network is in use by task ${task.id}, which has not stopped yet: try again later`,
+      message: `network is in use by ${holder(contents, task)}`,
     };
   }
   return undefined;
+}
+
+/** A container that no service owns stays until its user lets it go; a task is on its way out. */
+function holder(contents: Contents, task: Task): string {
+  const host = contents.table('node').get(task.nodeId)?.description.hostname || task.nodeId;
+  if (task.serviceId === '') {
+    const id = task.status.containerId.slice(0, SHORT_ID_LENGTH);
+    return `container ${id} on ${host}: remove it there, or disconnect it`;
+  }
+  return `${taskName(task)} on ${host}, which has not stopped yet: try again later`;
 }
 
 function describe(contents: Contents, owner: Owner): string {

@@ -3,6 +3,7 @@
  * A pin keeps the old value of every record that changed since, so it costs what changed, not what
  * is stored; the store calls capture() before each change. Neither ever writes.
  */
+import { taskName } from '../../model/taskName.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
 import { byTable, type Contents } from './contents.ts';
 import type { View } from './types.ts';
@@ -25,9 +26,7 @@ export abstract class BaseView {
   /** 'web.1.<id>' or 'agent.<node>.<id>': the id is its last part. */
   #taskByName(name: string): Task | undefined {
     const task = this.get('task', name.slice(name.lastIndexOf('.') + 1));
-    if (task === undefined) return undefined;
-    const place = task.slot > 0 ? task.slot : task.nodeId;
-    return `${task.serviceName}.${place}.${task.id}` === name ? task : undefined;
+    return task !== undefined && taskName(task) === name ? task : undefined;
   }
 
   cluster(): Tables['cluster'] | undefined {

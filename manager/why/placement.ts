@@ -4,6 +4,7 @@
  */
 import { formatBytes } from '../../base/bytes.ts';
 import { meetsConstraint, parseConstraint } from '../../model/constraint.ts';
+import { shownSlot } from '../../model/taskName.ts';
 import { isTerminal } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { FILTERS } from '../placement/filters.ts';
@@ -149,7 +150,7 @@ function holdersOf(view: View, task: Task, info: NodeInfo): string {
           port.protocol === protocol,
       ),
     );
-    if (isHolder) names.add(`${other.serviceName}.${other.slot || hostname(info)}`);
+    if (isHolder) names.add(`${other.serviceName}.${shownSlot(other) ?? hostname(info)}`);
   }
   return [...names].join(', ');
 }

@@ -3,6 +3,7 @@
  * same filters and the same allocator that decide, and reads the rest from the records.
  */
 import { formatDuration } from '../../base/duration.ts';
+import { shownSlot } from '../../model/taskName.ts';
 import {
   isFailure,
   isTerminal,
@@ -44,7 +45,8 @@ export interface Reason {
 }
 
 export function taskLabel(view: View, task: Task): string {
-  if (task.slot > 0) return `${task.serviceName}.${task.slot}`;
+  const slot = shownSlot(task);
+  if (slot !== undefined) return `${task.serviceName}.${slot}`;
   return `${task.serviceName} on ${hostnameOf(view, task.nodeId)}`;
 }
 

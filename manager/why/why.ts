@@ -31,7 +31,7 @@ export function whyOfTask(view: View, task: Task, nowMs: number): Why {
     reason === undefined ? `runs on ${host} for ${age.toLowerCase()}` : 'does not run';
   const reasons = reason === undefined ? [] : [reason];
   const service = view.get('service', task.serviceId);
-  if (reason !== undefined && service !== undefined) reasons.push(...updateReasons(service));
+  if (reason !== undefined && service !== undefined) reasons.push(...updateReasons(view, service));
   return { kind: 'task', id: task.id, name, summary, reasons };
 }
 
@@ -136,7 +136,7 @@ function slotReasons(
 
 function serviceReasons(view: View, service: Service, nowMs: number): readonly Reason[] {
   const about = { taskId: '', subject: service.spec.name };
-  const reasons: Reason[] = [...updateReasons(service)];
+  const reasons: Reason[] = [...updateReasons(view, service)];
   if (service.allocatedVersion !== service.specVersion) {
     const outcome = new Pass(view, nowMs).service(service);
     const text =
@@ -152,14 +152,19 @@ function serviceReasons(view: View, service: Service, nowMs: number): readonly R
   return reasons;
 }
 
-function updateReasons(service: Service): readonly Reason[] {
+function updateReasons(view: View, service: Service): readonly Reason[] {
   const { update } = service;
   if (update === undefined || update.completedAtMs !== 0) return [];
   const about = { kind: 'update', taskId: '', subject: service.spec.name } as const;
   switch (update.state) {
     case 'paused':
     case 'rollback_paused':
-      return [{ ...about, text: `its update has stopped: ${update.message}; update it to go on` }];
+      return [
+        {
+          ...about,
+          text: `is not updated further: ${update.message}${blamed(view, update.message)}; update it to go on`,
+        },
+      ];
     case 'updating':
       return [{ ...about, text: 'is being updated' }];
     case 'rollback_started':
@@ -167,4 +172,12 @@ function updateReasons(service: Service): readonly Reason[] {
     default:
       return [];
   }
+}
+
+/** How the task that an update's message names came to its end. */
+function blamed(view: View, message: string): string {
+  const id = /\btask (\w+)$/.exec(message)?.[1];
+  const task = id === undefined ? undefined : view.get('task', id);
+  if (task === undefined || !isFailure(task.status.state)) return '';
+  return ` (${taskLabel(view, task)} on ${hostnameOf(view, task.nodeId)} ${endText(task)})`;
 }

@@ -147,7 +147,7 @@ test('an update that fails is rolled back, and the exit code tells', async () =>
   );
   const { code, stderr } = await deploy('-q', '-c', path, 'shop');
   assert.equal(code, 1, stderr);
-  assert.match(stderr, /^tsswarm: shop_web was rolled back: /m);
+  assert.match(stderr, /^tsswarm: shop_web was rolled back: .* \(on h\d: .+\)$/m);
   assert.equal((await running('h1', 'shop_web')).length, 2);
   assert.match(await get('client', 'http://10.99.0.11:8085/'), /task/);
 });

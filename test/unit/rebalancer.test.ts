@@ -107,6 +107,19 @@ test('scaling leaves an uneven cluster alone until a user asks, then it is evene
   assert.deepEqual(perNode(plane, 'web'), { h1: 2, h2: 2 });
 });
 
+test('a service whose tasks still start or stop is named as not settled', () => {
+  const plane = new ControlPlane({ nodes: 2 });
+  plane.create('web', { replicas: 2 });
+  plane.settle();
+  const unsettled = (): readonly string[] =>
+    planMoves(plane.store, plane.nowMs, 100, plane.nowMs).unsettled;
+  assert.deepEqual(unsettled(), []);
+  plane.create('next', { replicas: 1 });
+  assert.deepEqual(unsettled(), ['next']);
+  plane.settle();
+  assert.deepEqual(unsettled(), []);
+});
+
 test('a service that is switched off, holds volumes, is global or being updated is not moved', () => {
   const plane = new ControlPlane({ nodes: 2 });
   const volume = {

@@ -119,7 +119,7 @@ test('an update that has stopped says why', () => {
   const paused = reasons(plane, 'web')[0];
   assert.match(
     paused,
-    /^update: web its update has stopped: update paused due to failure .* of task \w+; update it/,
+    /^update: web is not updated further: update paused due to failure .* of task \w+ .*; update it/,
   );
 });
 

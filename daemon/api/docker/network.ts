@@ -5,6 +5,7 @@ import { SwarmError } from '../../../base/errors.ts';
 import { canonicalAddress } from '../../../base/ipAddress.ts';
 import { firstAddress, parseRange } from '../../../base/ipRange.ts';
 import { address6Of, subnet6Of } from '../../../model/subnet6.ts';
+import { taskName } from '../../../model/taskName.ts';
 import type { Network, NetworkSpec, Task } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { timeOf } from './common.ts';
@@ -82,7 +83,7 @@ export function attachedTasks(network: Network, tasks: Iterable<Task>): Record<s
     const attachment = task.networks.find((item) => item.networkId === network.id);
     if (attachment === undefined || task.status.containerId === '') continue;
     out[task.status.containerId] = {
-      Name: `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`,
+      Name: taskName(task),
       EndpointID: task.id,
       MacAddress: '',
       IPv4Address: attachment.address,

@@ -1,6 +1,7 @@
 /** A task as Docker's JSON. */
 
 import type { View } from '../../../manager/store/types.ts';
+import { shownSlot } from '../../../model/taskName.ts';
 import { taskStateName } from '../../../model/taskState.ts';
 import type { Task } from '../../../model/types.ts';
 import { metaOf, timeOf } from './common.ts';
@@ -50,12 +51,7 @@ export function taskToDocker(task: Task, view: View): object {
 }
 
 /** Docker counts a job's slots from 0, which its JSON leaves out; its client relies on it. */
-function slotToDocker({ slot, jobIteration }: Task): object {
-  const number = jobIteration === undefined ? slot : slot - 1;
+function slotToDocker(task: Task): object {
+  const number = shownSlot(task) ?? 0;
   return number > 0 ? { Slot: number } : {};
-}
-
-/** 'web.1.<id>', or 'web.<node>.<id>' for a global service. */
-export function taskName(task: Task): string {
-  return `${task.serviceName}.${task.slot === 0 ? task.nodeId : task.slot}.${task.id}`;
 }

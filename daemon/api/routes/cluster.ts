@@ -5,6 +5,8 @@ import { type Move, planMoves } from '../../../manager/rebalancer/moves.ts';
 import type { View } from '../../../manager/store/types.ts';
 import { hostnameOf, type Reason, taskLabel } from '../../../manager/why/task.ts';
 import { type Why, whyOfService, whyOfTask } from '../../../manager/why/why.ts';
+import { taskPlace } from '../../../model/taskName.ts';
+import type { Task } from '../../../model/types.ts';
 import { timeOf } from '../docker/common.ts';
 import { controlOf, find, findOptional } from '../find.ts';
 import { json, type Router } from '../http.ts';
@@ -18,9 +20,9 @@ export function addClusterRoutes(router: Router, parts: ApiParts): void {
     const control = controlOf(parts.node);
     const store = await control.read();
     const nowMs = parts.clock.wallMs();
-    const { moves } = planMoves(store, nowMs, MOVES_TOLD, Number.MAX_SAFE_INTEGER);
+    const { moves, unsettled } = planMoves(store, nowMs, MOVES_TOLD, Number.MAX_SAFE_INTEGER);
     if (!request.flag('plan') && moves.length > 0) await control.rebalance();
-    return json({ Moves: moves.map((move) => moveToJson(store, move)) });
+    return json({ Moves: moves.map((move) => moveToJson(store, move)), Unsettled: unsettled });
   });
   router.get('/tsswarm/why/{key...}', async (request) => {
     const { store, quorum } = await storeOf(controlOf(parts.node));
@@ -52,9 +54,8 @@ function whyOf(store: View, key: string, nowMs: number): Why {
   const slot = /^(.+)\.(\d+)$/.exec(key);
   const named = slot === null ? undefined : findOptional(store, 'service', slot[1]);
   if (slot !== null && named !== undefined) {
-    const tasks = [...store.tasksOfService(named.id)].filter(
-      (task) => task.slot === Number(slot[2]),
-    );
+    const isIn = (task: Task): boolean => taskPlace(task) === slot[2];
+    const tasks = [...store.tasksOfService(named.id)].filter(isIn);
     tasks.sort((left, right) => right.generation - left.generation);
     if (tasks.length > 0) return whyOfTask(store, tasks[0], nowMs);
   }

@@ -2,10 +2,11 @@
 
 import { SwarmError } from '../../../base/errors.ts';
 import type { View } from '../../../manager/store/types.ts';
+import { taskName } from '../../../model/taskName.ts';
 import { TaskState, taskStateName } from '../../../model/taskState.ts';
 import type { Task } from '../../../model/types.ts';
 import { isUpToDate } from '../docker/service.ts';
-import { taskName, taskToDocker } from '../docker/task.ts';
+import { taskToDocker } from '../docker/task.ts';
 import { Filters } from '../filters.ts';
 import { controlOf, find, findOptional } from '../find.ts';
 import { json, type Router } from '../http.ts';
