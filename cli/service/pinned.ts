@@ -7,6 +7,9 @@ interface Found {
   readonly Descriptor: { readonly digest: string };
 }
 
+/** No host could do better with the name. */
+const FINAL: ReadonlySet<string> = new Set(['cancelled', 'invalid']);
+
 /** 'web' -> 'web:latest'. */
 export function tagged(image: string): string {
   return /:[^/]+$/.test(image) || image.includes('@') ? image : `${image}:latest`;
@@ -22,7 +25,7 @@ export async function pinned(context: Context, given: string): Promise<string> {
     const found = await context.client.json<Found>('GET', path, { headers });
     return `${image}@${found.Descriptor.digest}`;
   } catch (error) {
-    if (!(error instanceof SwarmError) || error.code === 'cancelled') throw error;
+    if (!(error instanceof SwarmError) || FINAL.has(error.code)) throw error;
     // Each host resolves the name by itself, and may have the image under it.
     context.err.write(
       `tsswarm: image ${image} could not be accessed on a registry to record its digest: ` +

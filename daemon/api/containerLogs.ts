@@ -1,10 +1,9 @@
 /** GET /containers/{id}/logs: what a container wrote, in Docker's wire form. */
-import { once } from 'node:events';
 import type { Writable } from 'node:stream';
 import { SwarmError } from '../../base/errors.ts';
 import type { Container, LogQuery, LogRecord } from '../../runtime/container/types.ts';
 import { type ApiRequest, type Reply, STREAMED } from './http.ts';
-import { frame, MULTIPLEXED_STREAM, RAW_STREAM } from './streams.ts';
+import { frame, MULTIPLEXED_STREAM, RAW_STREAM, room } from './streams.ts';
 
 const NANOSECONDS_PER_SECOND = 1_000_000_000n;
 const NANOSECONDS_PER_MS = 1_000_000n;
@@ -36,7 +35,7 @@ export async function writeLogs(
   for await (const record of container.logs({ stdout, stderr })) {
     const bytes = bytesOf(record, false);
     const isTaken = output.write(tty ? bytes : frame(record.stream, bytes));
-    if (!isTaken && !output.destroyed) await once(output, 'drain');
+    if (!isTaken) await room(output);
   }
 }
 

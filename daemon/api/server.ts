@@ -299,7 +299,7 @@ function brief(message: string): string {
   return `${message.slice(0, MESSAGE_MAX / 2)} ... ${message.slice(-MESSAGE_MAX / 2)}`;
 }
 
-/** '/v1.43/info' -> '/info' and 43. SwarmError invalid with Docker's words for versions not served. */
+/** '/v1.43/info' -> '/info' and 43. SwarmError invalid, in Docker's words, for others. */
 function withoutVersion(path: string): { readonly path: string; readonly minor: number } {
   const match = /^\/v(\d+)\.(\d+)(\/.*)$/.exec(path);
   if (match === null) return { path, minor: minorOf(API_VERSION) };

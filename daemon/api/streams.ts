@@ -52,6 +52,8 @@ export async function joinStreams(
   input.on('error', gone);
   output.on('error', gone);
   output.on('close', gone);
+  // It may have gone before anybody listened.
+  if (input.destroyed || output.destroyed) gone();
   sendInput(input, options.stdin ? streams.stdin : undefined, options, () => leave('detached'));
   const bare = options.tty;
   const done = Promise.all([
@@ -90,6 +92,18 @@ function sendInput(
   input.resume();
 }
 
+/** Until `to` takes more, or will take nothing ever. */
+export async function room(to: Writable): Promise<void> {
+  if (to.destroyed) return;
+  const settled = new AbortController();
+  const { signal } = settled;
+  try {
+    await Promise.race([once(to, 'drain', { signal }), once(to, 'close', { signal })]);
+  } finally {
+    settled.abort();
+  }
+}
+
 async function pump(
   from: Readable,
   to: Writable,
@@ -100,7 +114,7 @@ async function pump(
     for await (const chunk of from as AsyncIterable<Buffer>) {
       if (!wanted || to.destroyed) continue;
       const bytes = stream === undefined ? chunk : frame(stream, chunk);
-      if (!to.write(bytes)) await once(to, 'drain');
+      if (!to.write(bytes)) await room(to);
     }
   } catch {
     // Either side went away in the middle: the other end of the race has it.

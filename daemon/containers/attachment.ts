@@ -102,6 +102,11 @@ export function isShared(networkMode: string): boolean {
   return networkMode.startsWith(SHARED);
 }
 
+/** Whose it is, as it was asked for; '' when it is not another's. */
+export function sharedWith(networkMode: string): string {
+  return isShared(networkMode) ? networkMode.slice(SHARED.length) : '';
+}
+
 /** It has a network that is attached and detached with it. */
 export function isOwn(networkMode: string): boolean {
   return networkMode !== 'host' && networkMode !== 'none' && !isShared(networkMode);

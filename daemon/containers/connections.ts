@@ -10,7 +10,25 @@ import type { StandaloneContainer } from './standalone.ts';
 import type { EndpointSpec } from './types.ts';
 
 /** SwarmError forbidden, conflict, invalid in Docker's words. */
-export async function connectContainer(
+export function connectContainer(
+  context: HostContext,
+  container: StandaloneContainer,
+  network: LocalNetwork,
+  wish: EndpointSpec,
+): Promise<void> {
+  // Not beside a start, which attaches what the record says, nor beside another connection.
+  return container.exclusively(() => connect(context, container, network, wish));
+}
+
+export function disconnectContainer(
+  context: HostContext,
+  container: StandaloneContainer,
+  network: LocalNetwork,
+): Promise<void> {
+  return container.exclusively(() => disconnect(context, container, network));
+}
+
+async function connect(
   context: HostContext,
   container: StandaloneContainer,
   network: LocalNetwork,
@@ -39,7 +57,7 @@ export async function connectContainer(
   emit(context, container, network, 'connect');
 }
 
-export async function disconnectContainer(
+async function disconnect(
   context: HostContext,
   container: StandaloneContainer,
   network: LocalNetwork,

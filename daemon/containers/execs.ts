@@ -73,7 +73,7 @@ export class Execs {
     this.#change(id, { state: 'running' });
     let exec: Exec;
     try {
-      exec = await record.container.exec(record.config);
+      exec = await record.container.exec({ ...record.config, terminalSize: consoleSize });
     } catch (error) {
       const code = error instanceof SwarmError ? error.detail['exitCode'] : undefined;
       this.#end(id, code === undefined ? CANNOT_RUN : Number(code));
@@ -89,8 +89,6 @@ export class Execs {
         this.#emit(id, 'exec_die', { error: messageOf(error) });
       },
     );
-    const [rows, columns] = consoleSize;
-    if (record.config.tty && rows > 0) await exec.resize(rows, columns);
     return exec;
   }
 

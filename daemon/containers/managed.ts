@@ -15,7 +15,8 @@ export interface Managed {
   kill(signal: string): Promise<void>;
   pause(): Promise<void>;
   unpause(): Promise<void>;
-  rename(name: string): Promise<void>;
+  /** Resolves to what it was called until then. */
+  rename(name: string): Promise<string>;
   update(resources: ContainerResources, restart: RestartPolicy | undefined): Promise<void>;
   /** SwarmError conflict when it runs and `force` is not given. */
   remove(options: { readonly force: boolean; readonly volumes: boolean }): Promise<void>;

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
-import { isShared, namespaceOf, networksOf, shareNetwork } from './attachment.ts';
+import { isShared, namespaceOf, networksOf, sharedWith, shareNetwork } from './attachment.ts';
 import { connectContainer, disconnectContainer } from './connections.ts';
 import type { HostContext } from './context.ts';
 import { LocalEvents } from './events.ts';
@@ -117,17 +117,33 @@ export class LocalContainers {
     for (const container of containers.list()) {
       const { id, standalone } = container.config;
       if (standalone !== true || this.#standalone.has(id)) continue;
+      if (records.isDamaged(id)) {
+        // Its files are a user's.
+        log.error('a container whose record is damaged is left alone', { container: id });
+        continue;
+      }
       log.warn('a container without a record is removed', { container: id });
       await container.remove();
     }
-    for (const container of this.#standalone.values()) {
-      // Each on its own: one that cannot start keeps no other from it.
-      container.adopt().catch((error: unknown) => {
-        log.warn('a container could not be taken up again', {
-          container: container.id,
-          error: messageOf(error),
-        });
-      });
+    const taken = new Map<string, Promise<void>>();
+    const shares = ({ record }: StandaloneContainer): string => sharedWith(record.spec.networkMode);
+    // Each on its own: one that cannot start keeps no other from it. But who shares another's
+    // network comes after that one.
+    const inOrder = [...this.#standalone.values()].toSorted(
+      (left, right) => Number(shares(left) !== '') - Number(shares(right) !== ''),
+    );
+    for (const container of inOrder) {
+      const before = taken.get(shares(container)) ?? Promise.resolve();
+      const adopted = before.then(() => container.adopt());
+      taken.set(
+        container.id,
+        adopted.catch((error: unknown) => {
+          log.warn('a container could not be taken up again', {
+            container: container.id,
+            error: messageOf(error),
+          });
+        }),
+      );
     }
   }
 
@@ -206,6 +222,8 @@ export class LocalContainers {
       makeName(random, (candidate) => this.#isTaken(candidate)),
     );
     let mounts: readonly MountPoint[] = [];
+    // From now on, so that it is not removed while volumes are filled from it.
+    const release = images.hold(image.id, id);
     try {
       const planned = planStandalone(id, name, spec, image, hostname());
       const networks = await networksOf(this.#context, spec);
@@ -244,6 +262,7 @@ export class LocalContainers {
       return made;
     } catch (error) {
       this.#names.delete(name);
+      release();
       records.remove(id);
       await releaseVolumes(this.#context, id, mounts, true);
       throw error;
@@ -259,7 +278,7 @@ export class LocalContainers {
     if (spec.hostname !== '') {
       throw new SwarmError('invalid', 'conflicting options: hostname and the network mode');
     }
-    const shared = this.find(spec.networkMode.slice(spec.networkMode.indexOf(':') + 1)).container;
+    const shared = this.find(sharedWith(spec.networkMode)).container;
     const { id, hostname: name } = shared.config;
     return { spec: { ...spec, networkMode: `container:${id}`, hostname: name }, shared };
   }
@@ -320,11 +339,9 @@ export class LocalContainers {
     if (wanted.replace(/^\//, '') === '') {
       throw new SwarmError('invalid', 'Neither old nor new names may be empty');
     }
-    const before = container.name;
     const name = this.#reserveName(wanted, container.id, () => '');
     try {
-      await container.rename(name);
-      this.#names.delete(before);
+      this.#names.delete(await container.rename(name));
     } catch (error) {
       this.#names.delete(name);
       throw error;

@@ -40,6 +40,7 @@ export function planStandalone(
     capabilityDrop: spec.capabilityDrop,
     sysctls: spec.sysctls,
     tty: spec.tty,
+    terminalSize: spec.consoleSize,
     openStdin: spec.openStdin,
     stdinOnce: spec.stdinOnce,
     init: spec.init,

@@ -2,12 +2,21 @@
  * JSON records of one kind, a file each in a directory of the data root: read whole when the daemon
  * starts, written whole and renamed into place. What they mean is their users'.
  */
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { messageOf } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 
 const SUFFIX = '.json';
+const DAMAGED = '.damaged';
 const FORMAT = 1;
 
 export class RecordFiles<T extends { readonly format: 1; readonly id: string }> {
@@ -32,10 +41,15 @@ export class RecordFiles<T extends { readonly format: 1; readonly id: string }> 
         records.push(record);
       } catch (error) {
         this.#log.error('a damaged record is left out', { file, error: messageOf(error) });
-        renameSync(file, `${file}.damaged`);
+        renameSync(file, `${file}${DAMAGED}`);
       }
     }
     return records;
+  }
+
+  /** There was a record, and it could not be read, now or earlier. */
+  isDamaged(id: string): boolean {
+    return existsSync(`${this.#file(id)}${DAMAGED}`);
   }
 
   save(record: T): void {

@@ -3,8 +3,9 @@
  * Pure: the timer and the container are the caller's.
  */
 import { SECOND_MS } from '../../base/duration.ts';
+import { SwarmError } from '../../base/errors.ts';
 import type { ExitRecord } from '../../runtime/container/types.ts';
-import type { ContainerRecord, RestartPolicy } from './types.ts';
+import type { ContainerRecord, RestartPolicy, StandaloneSpec } from './types.ts';
 
 const FIRST_DELAY_MS = 100;
 const MAX_DELAY_MS = 60 * SECOND_MS;
@@ -20,6 +21,15 @@ export interface Ended {
   readonly restartCount: number;
   /** Of the last restart; 0 = none yet. */
   readonly lastDelayMs: number;
+}
+
+/** SwarmError conflict for a policy that one that goes with its end cannot have. */
+export function checkRestart(policy: RestartPolicy, spec: Pick<StandaloneSpec, 'autoRemove'>) {
+  if (policy.name === 'no' || !spec.autoRemove) return;
+  throw new SwarmError(
+    'conflict',
+    'Restart policy cannot be updated because AutoRemove is enabled for the container',
+  );
 }
 
 export function endedAs(exit: ExitRecord, record: ContainerRecord, lastDelayMs: number): Ended {

@@ -14,7 +14,7 @@
  */
 import type { Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
-import { Serial } from '../../base/queue.ts';
+import { Serial, withDeadline } from '../../base/queue.ts';
 import { type Health, HealthMonitor, NO_HEALTH } from '../../runtime/container/health.ts';
 import { probeIn } from '../../runtime/container/healthProbe.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
@@ -26,10 +26,10 @@ import type {
 } from '../../runtime/container/types.ts';
 import { attachContainer, detachContainer, forgetFiles, viewNetworks } from './attachment.ts';
 import type { HostContext } from './context.ts';
-import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
+import type { Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
-import { endedAs, restartDelay, startsWithDaemon } from './restart.ts';
-import { emitRun, exitCodeOf, startError, stopWith } from './starting.ts';
+import { checkRestart, endedAs, restartDelay, startsWithDaemon } from './restart.ts';
+import { emitRun, exitCodeOf, mustBeStill, ownGraceMs, startError, stopWith } from './starting.ts';
 import type {
   ContainerRecord,
   ContainerStatus,
@@ -43,6 +43,8 @@ import { Waiters } from './waiters.ts';
 /** Requests that wait for a start or a removal under way. */
 const MAX_WAITING = 64;
 const SIGKILL = 9;
+/** A process that sleeps in the kernel may not end at all. */
+const KILL_LIMIT_MS = 30_000;
 
 export class StandaloneContainer implements Managed {
   readonly container: Container;
@@ -56,6 +58,7 @@ export class StandaloneContainer implements Managed {
   #monitor: HealthMonitor | undefined;
   #isRemoving = false;
   #isClosed = false;
+  #isLaunching = false;
   /** Stopping is under way: its end is not followed by a restart. */
   #isAwaited = true;
 
@@ -128,8 +131,9 @@ export class StandaloneContainer implements Managed {
       return;
     }
     const { exit } = this.container;
+    // Also of one that never ran: the daemon may have died between attaching and starting it.
+    await this.#work.run(() => this.#release());
     if (!this.#record.startedBefore || exit === undefined) return;
-    await this.#work.run(() => detachContainer(this.#context, this.#record));
     if (this.#record.spec.autoRemove) {
       await this.remove({ force: true, volumes: true });
     } else if (
@@ -176,6 +180,8 @@ export class StandaloneContainer implements Managed {
   async #launch(changes: Partial<ContainerRecord> = {}): Promise<void> {
     const { container } = this;
     const context = this.#context;
+    if (container.state === 'running') return; // somebody else was first
+    this.#isLaunching = true;
     try {
       await readyMounts(context, this.id, this.#record.mounts);
       const attached = await attachContainer(
@@ -195,14 +201,12 @@ export class StandaloneContainer implements Managed {
       const error = startError(cause);
       await this.#startFailed(error);
       throw error;
+    } finally {
+      this.#isLaunching = false;
     }
     this.emit('start');
     this.#watch();
     this.#watchHealth();
-    const [rows, columns] = this.#record.spec.consoleSize;
-    if (container.config.tty === true && rows > 0) {
-      container.resize(rows, columns).catch(() => {}); // ended within the moment: no terminal
-    }
   }
 
   async #startFailed(error: unknown): Promise<void> {
@@ -252,7 +256,10 @@ export class StandaloneContainer implements Managed {
     if (this.#isClosed || this.#isAwaited) return;
     this.#isAwaited = true;
     this.#monitor?.stop();
-    const released = this.#work.run(() => this.#release());
+    const released = this.#work.run(async () => {
+      await this.#release();
+      emitRun(this.#context, this.#record, 'disconnect');
+    });
     if (exit.oomKilled) this.emit('oom');
     const ranS = Math.floor(Math.max(0, exit.finishedAtMs - exit.startedAtMs) / 1000);
     this.emit('die', { exitCode: String(exit.exitCode), execDuration: String(ranS) });
@@ -280,7 +287,6 @@ export class StandaloneContainer implements Managed {
     if (this.container.state === 'running') return;
     this.#context.execs.forget(this.id);
     await detachContainer(this.#context, this.#record);
-    emitRun(this.#context, this.#record, 'disconnect');
   }
 
   #restartLater(delayMs: number): void {
@@ -311,7 +317,8 @@ export class StandaloneContainer implements Managed {
     return wasWaiting;
   }
 
-  async stop(graceMs = this.#ownGraceMs, signal = ''): Promise<boolean> {
+  async stop(graceMs = ownGraceMs(this.#record.spec), signal = ''): Promise<boolean> {
+    if (this.#isLaunching) await this.#settled();
     if (this.#cancelRestart()) {
       this.#save({ stoppedByUser: true });
       this.#waiters.tell('not-running', { exitCode: this.view().exitCode, error: '' });
@@ -329,15 +336,17 @@ export class StandaloneContainer implements Managed {
     return true;
   }
 
-  get #ownGraceMs(): number {
-    const seconds = this.#record.spec.stopTimeoutS;
-    if (seconds === undefined) return DEFAULT_STOP_GRACE_MS;
-    return seconds < 0 ? Number.POSITIVE_INFINITY : seconds * 1000;
-  }
-
-  /** What follows its end has been done. */
+  /** What is under way, a start or what follows its end, has been done. */
   async #settled(): Promise<void> {
     await this.#work.run(async () => {});
+  }
+
+  /** While no start, end or removal is under way; SwarmError conflict once it is removed. */
+  exclusively<T>(work: () => Promise<T>): Promise<T> {
+    return this.#work.run(() => {
+      this.#mustStay();
+      return work();
+    });
   }
 
   async restart(graceMs?: number, signal?: string): Promise<void> {
@@ -350,6 +359,7 @@ export class StandaloneContainer implements Managed {
   async kill(signal: string): Promise<void> {
     const { container } = this;
     const number = parseSignal(signal);
+    if (this.#isLaunching) await this.#settled();
     if (container.state !== 'running') {
       throw new SwarmError(
         'conflict',
@@ -360,7 +370,9 @@ export class StandaloneContainer implements Managed {
     if (container.paused && number === SIGKILL) await container.resume();
     await container.kill(signal);
     this.emit('kill', { signal: String(number) });
-    if (number === SIGKILL) await container.wait().then(() => this.#settled()); // as Docker
+    if (number !== SIGKILL) return;
+    await withDeadline(this.#context.clock, KILL_LIMIT_MS, `${this.name} to end`, container.wait());
+    await this.#settled();
   }
 
   /** Signals by which a user means it to stay down. */
@@ -393,24 +405,22 @@ export class StandaloneContainer implements Managed {
     throw new SwarmError('conflict', `cannot ${what} ${this.name}: container is not running`);
   }
 
-  async rename(name: string): Promise<void> {
-    const oldName = `/${this.name}`;
-    await this.container.rename(name);
-    const { network } = this.#context;
-    // What it is called by on user networks, and in messages about its ports.
-    if (network.endpoints(this.id).length > 0) await network.rename(this.id, name);
-    this.#save({ name });
-    this.emit('rename', { oldName });
+  rename(name: string): Promise<string> {
+    return this.exclusively(async () => {
+      const before = this.name;
+      await this.container.rename(name);
+      const { network } = this.#context;
+      // What it is called by on user networks, and in messages about its ports.
+      if (network.endpoints(this.id).length > 0) await network.rename(this.id, name);
+      this.#save({ name });
+      this.emit('rename', { oldName: `/${before}` });
+      return before;
+    });
   }
 
   async update(resources: ContainerResources, restart: RestartPolicy | undefined): Promise<void> {
     const { spec } = this.#record;
-    if (restart !== undefined && restart.name !== 'no' && spec.autoRemove) {
-      throw new SwarmError(
-        'conflict',
-        'Restart policy cannot be updated because AutoRemove is enabled for the container',
-      );
-    }
+    if (restart !== undefined) checkRestart(restart, spec);
     await this.container.update(resources);
     const merged = { ...spec.resources, ...resources };
     this.#save({ spec: { ...spec, resources: merged, restart: restart ?? spec.restart } });
@@ -434,15 +444,7 @@ export class StandaloneContainer implements Managed {
     if (this.#isRemoving) {
       throw new SwarmError('conflict', `removal of container ${this.name} is already in progress`);
     }
-    const { status } = this;
-    if (!options.force && ['running', 'paused', 'restarting'].includes(status)) {
-      throw new SwarmError(
-        'conflict',
-        `cannot remove container "/${this.name}": container is ${status}: ` +
-          (status === 'paused' ? 'unpause and ' : '') +
-          'stop the container before removing or force remove',
-      );
-    }
+    if (!options.force) mustBeStill(this.name, this.status);
     this.#isRemoving = true;
     try {
       await this.#remove(options.volumes);

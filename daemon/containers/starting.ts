@@ -7,7 +7,8 @@ import { SwarmError } from '../../base/errors.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
-import type { ContainerRecord } from './types.ts';
+import { DEFAULT_STOP_GRACE_MS } from './managed.ts';
+import type { ContainerRecord, ContainerStatus, StandaloneSpec } from './types.ts';
 
 /** As Docker's, when nothing better is known. */
 const UNKNOWN_EXIT_CODE = 128;
@@ -33,6 +34,22 @@ export function startError(cause: unknown): unknown {
     cause,
     detail: { ...cause.detail },
   });
+}
+
+export function ownGraceMs({ stopTimeoutS }: Pick<StandaloneSpec, 'stopTimeoutS'>): number {
+  if (stopTimeoutS === undefined) return DEFAULT_STOP_GRACE_MS;
+  return stopTimeoutS < 0 ? Number.POSITIVE_INFINITY : stopTimeoutS * 1000;
+}
+
+/** SwarmError conflict for a removal without force. */
+export function mustBeStill(name: string, status: ContainerStatus): void {
+  if (!['running', 'paused', 'restarting'].includes(status)) return;
+  throw new SwarmError(
+    'conflict',
+    `cannot remove container "/${name}": container is ${status}: ` +
+      (status === 'paused' ? 'unpause and ' : '') +
+      'stop the container before removing or force remove',
+  );
 }
 
 /** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */

@@ -143,7 +143,7 @@ export class TaskContainer implements Managed {
     this.#emit('unpause');
   }
 
-  async rename(): Promise<void> {
+  async rename(): Promise<string> {
     throw this.#belongs('be renamed', 'its name says which task it runs');
   }
 

@@ -26,7 +26,8 @@ export class Waiters {
         signal.removeEventListener('abort', leave);
         resolve(status);
       });
-      signal.addEventListener('abort', leave, { once: true });
+      if (signal.aborted) leave();
+      else signal.addEventListener('abort', leave, { once: true });
     });
   }
 }

@@ -20,7 +20,7 @@ import type { Change, View } from '../store/types.ts';
 import { mayKeep, mayStart } from './global.ts';
 import { mayRestart } from './restart.ts';
 import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
-import { endedByItself, hasNode, isWanted, slotKey } from './slots.ts';
+import { endedByItself, followsAtMs, hasNode, isWanted, slotKey } from './slots.ts';
 
 type SlotState = 'done' | 'active' | 'failed' | 'open';
 
@@ -86,7 +86,7 @@ class JobPlan {
     for (let number = 1; number <= mode.totalCompletions; number += 1) {
       if (active >= mode.maxConcurrent) return;
       const slot = this.#slots.get(String(number));
-      if (slot !== undefined && slot.state !== 'open') continue;
+      if (slot !== undefined && (slot.state !== 'open' || this.#rests(slot))) continue;
       this.#start(number, '', slot);
       active += 1;
     }
@@ -100,7 +100,7 @@ class JobPlan {
     }
     for (const node of this.#view.all('node')) {
       const slot = this.#slots.get(node.id);
-      if (slot !== undefined && slot.state !== 'open') continue;
+      if (slot !== undefined && (slot.state !== 'open' || this.#rests(slot))) continue;
       if (mayStart(this.#service, node)) this.#start(0, node.id, slot);
     }
   }
@@ -117,8 +117,20 @@ class JobPlan {
     if (this.#nowMs >= newest.notBeforeMs) {
       this.changes.push(setDesired(newest, TaskState.COMPLETE));
     } else {
-      this.wakeAtMs = Math.min(this.wakeAtMs ?? newest.notBeforeMs, newest.notBeforeMs);
+      this.#wake(newest.notBeforeMs);
     }
+  }
+
+  /** Whether the next task of an open slot has to wait still. */
+  #rests({ current }: JobSlot): boolean {
+    const newest = current.at(-1);
+    const atMs = newest === undefined ? 0 : followsAtMs(newest, this.#service);
+    if (this.#nowMs < atMs) this.#wake(atMs);
+    return this.#nowMs < atMs;
+  }
+
+  #wake(atMs: number): void {
+    this.wakeAtMs = Math.min(this.wakeAtMs ?? atMs, atMs);
   }
 
   /** A task that completed as it was wanted to stays so. */
@@ -147,7 +159,7 @@ class JobPlan {
       notBeforeMs,
     };
     this.changes.push(createTask(this.#ids, this.#service, wanted, this.#nowMs));
-    if (notBeforeMs > 0) this.wakeAtMs = Math.min(this.wakeAtMs ?? notBeforeMs, notBeforeMs);
+    if (notBeforeMs > 0) this.#wake(notBeforeMs);
   }
 }
 

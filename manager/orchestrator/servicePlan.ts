@@ -12,7 +12,7 @@ import type { Service, Task } from '../../model/types.ts';
 import { activeConfig } from '../placement/order.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
-import { endedByItself, isStopped, isWanted, type Slot } from './slots.ts';
+import { endedByItself, followsAtMs, isStopped, isWanted, type Slot } from './slots.ts';
 import { currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */
@@ -91,7 +91,9 @@ export class ServicePlan {
   }
 
   fill(place: Place, slot: Slot | undefined): void {
-    this.#create(place, slot, slot?.delayMs ?? 0);
+    const atMs = slot === undefined ? 0 : followsAtMs(slot.newest, this.#service);
+    if (this.#nowMs < atMs) this.#wake(atMs);
+    else this.#create(place, slot, slot?.delayMs ?? 0);
   }
 
   /** Moves a rolling update on; `slots` are those that are to stay. */
@@ -156,14 +158,15 @@ export class ServicePlan {
   }
 
   /**
-   * One task runs in a slot until its successor is ready to start; with start-first, which a move
-   * to another node always is, until that runs.
+   * One task runs in a slot until its successor is ready to start, and may; with start-first, which
+   * a move to another node always is, until that runs.
    */
   #retireOthers(slot: Slot, current: Task): void {
     const others = slot.live.filter((task) => task !== current);
     const startFirst = this.#startFirst || current.movedFrom !== '';
     const until = startFirst ? TaskState.RUNNING : TaskState.READY;
-    const waits = current.status.state < until && this.#mayOverlap(current);
+    const isEarly = current.status.state < until || this.#nowMs < current.notBeforeMs;
+    const waits = isEarly && this.#mayOverlap(current);
     const stays = waits ? runningOf(others) : undefined;
     for (const task of others) if (task !== stays) this.#desire(task, TaskState.SHUTDOWN);
   }

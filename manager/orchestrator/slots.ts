@@ -9,7 +9,7 @@
  * | empty | neither | a new task, after `delayMs` |
  */
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
-import type { Task } from '../../model/types.ts';
+import type { Service, Task } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
 import { mayRestart } from './restart.ts';
 
@@ -79,6 +79,16 @@ export function isWanted(task: Task): boolean {
 export function endedByItself(task: Task): boolean {
   const { state } = task.status;
   return state === TaskState.COMPLETE || state === TaskState.FAILED || state === TaskState.REJECTED;
+}
+
+/**
+ * Before when no other task of the same specification follows. A task is prepared at once, though
+ * it may start only after its delay; one that could not be prepared must not be followed sooner, or
+ * nothing would hold the attempts apart.
+ */
+export function followsAtMs(newest: Task, { specVersion }: Service): number {
+  const isSame = newest.specVersion === specVersion;
+  return isSame && endedByItself(newest) ? newest.notBeforeMs : 0;
 }
 
 /** Its node is there and is to run tasks; a task without a node has no reason to fall. */

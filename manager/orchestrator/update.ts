@@ -24,7 +24,7 @@ import { activeConfig, isRollingBack } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
 import { isDirty } from './dirty.ts';
 import { obstacleTo } from './obstacle.ts';
-import { endedByItself, type Slot } from './slots.ts';
+import { endedByItself, followsAtMs, type Slot } from './slots.ts';
 
 export interface UpdatePlan {
   /** Outdated slots whose turn has come. */
@@ -112,8 +112,8 @@ class Progress {
   readonly #nowMs: number;
   /** Slot -> the task of the new specification that ended too early there. */
   readonly #failed = new Map<string, Task>();
-  /** One of those that failed by not coming to run in time. */
-  #stuck: Task | undefined;
+  /** Those of them that failed by not coming to run in time. */
+  readonly #stuck = new Map<string, Task>();
   wakeAtMs: number | undefined;
 
   constructor(
@@ -157,7 +157,7 @@ class Progress {
     for (const { slot, task } of waiting) {
       if (this.#failed.has(slot.key)) continue;
       this.#failed.set(slot.key, task);
-      this.#stuck ??= task;
+      this.#stuck.set(slot.key, task);
     }
   }
 
@@ -189,10 +189,11 @@ class Progress {
     const total = new Set([...updated, ...this.#outdated]).size;
     if (this.#failed.size / total <= this.#config.maxFailureRatio) return undefined;
     const [task] = this.#failed.values();
+    const [stuck] = this.#stuck.values();
     const why =
-      this.#stuck === undefined
+      stuck === undefined
         ? `due to failure or early termination of task ${task.id}`
-        : stuckText(this.#stuck, this.#config.progressDeadlineMs);
+        : stuckText(stuck, this.#config.progressDeadlineMs);
     const back = isRollingBack(this.#service);
     const { previousSpec } = this.#service;
     let obstacle = '';
@@ -219,12 +220,26 @@ class Progress {
     };
   }
 
-  /** Outdated slots to replace now: those without a running task first, then by number. */
+  /**
+   * Outdated slots to replace now: those without a running task first, then by number. Where it
+   * was tried in vain it is tried again after all others, or they would never have their turn.
+   */
   next(): readonly Slot[] {
     const { parallelism } = this.#config;
     const room = parallelism === 0 ? Number.POSITIVE_INFINITY : parallelism - this.#underWay();
     if (room <= 0) return [];
-    return [...this.#outdated].sort(compareTurn).slice(0, room);
+    const tried = ({ key }: Slot): number => (this.#failed.has(key) ? 1 : 0);
+    return this.#outdated
+      .filter((slot) => this.#mayFollow(slot))
+      .sort((left, right) => tried(left) - tried(right) || compareTurn(left, right))
+      .slice(0, room);
+  }
+
+  #mayFollow({ newest }: Slot): boolean {
+    const atMs = followsAtMs(newest, this.#service);
+    if (atMs <= this.#nowMs) return true;
+    this.wakeAtMs = Math.min(this.wakeAtMs ?? atMs, atMs);
+    return false;
   }
 
   /** Replaced slots whose new task does not run yet, or not for long enough (delay). */
@@ -233,12 +248,20 @@ class Progress {
     for (const slot of this.#slots) {
       const task = this.#current(slot);
       if (task === undefined || !this.#isNew(task) || task.generation === 1) continue;
-      if (this.#failed.has(slot.key)) continue;
+      if (this.#failed.has(slot.key) && !this.#costsAsBefore(slot)) continue;
       if (task.status.state < TaskState.RUNNING || this.#within(task, this.#config.delayMs)) {
         count += 1;
       }
     }
     return count;
+  }
+
+  /** Whether the old task ran on in a slot until now, so that a new try is as the first one was. */
+  #costsAsBefore(slot: Slot): boolean {
+    if (this.#stuck.has(slot.key)) return false;
+    if (slot.live.some((task) => !this.#isNew(task))) return true;
+    const failures = slot.tasks.filter((task) => this.#failedNow(task));
+    return failures.every(({ status }) => status.state === TaskState.REJECTED);
   }
 
   /** All run, and the last replaced have been watched for the monitor period. */

@@ -22,17 +22,18 @@ export class Scheduler implements Loop {
   readonly tables: readonly TableName[] = ['task', 'node'];
   /** Tasks that fitted nowhere when last looked at; a memo, made anew by a leader's first pass. */
   #waiting = new Set<string>();
+  /** Tasks that a pass had no time for: looked at in the next, though nothing changes. */
+  #left = new Set<string>();
 
   plan(view: View, dirty: DirtySet, nowMs: number): PlanResult {
     const groups = this.#candidates(view, dirty);
     if (groups.size === 0) return { changes: [] };
     const nodes = nodeInfos(view, nowMs);
     const changes: Change[] = [];
-    const refused: string[] = [];
     let work = 0;
     for (const tasks of groups.values()) {
       if (work >= WORK_PER_PASS) {
-        for (const task of tasks) this.#waiting.add(task.id);
+        for (const task of tasks) this.#left.add(task.id);
         continue;
       }
       work += nodes.size;
@@ -40,26 +41,34 @@ export class Scheduler implements Loop {
       const leaving = leavingOf(view, tasks);
       for (const task of tasks) {
         if (work >= WORK_PER_PASS) {
-          this.#waiting.add(task.id);
+          this.#left.add(task.id);
           continue;
         }
         work += WORK_PER_TASK;
         const placed = group.place(task, leaving(task));
-        if (placed.status.state < TaskState.ASSIGNED) refused.push(task.id);
+        if (placed.status.state < TaskState.ASSIGNED) this.#waiting.add(task.id);
         if (placed !== task) changes.push({ kind: 'update', table: 'task', object: placed });
       }
     }
-    const isCut = this.#waiting.size > 0;
-    for (const id of refused) this.#waiting.add(id);
-    return isCut ? { changes, wakeAtMs: nowMs } : { changes };
+    return this.#left.size > 0 ? { changes, wakeAtMs: nowMs } : { changes };
+  }
+
+  /** Those left first: they have waited longest. What fitted nowhere will not without a change. */
+  #due(view: View, dirty: DirtySet): Iterable<string> {
+    const waiting = this.#waiting;
+    if (dirty.everything) {
+      this.#waiting = new Set();
+      return Array.from(view.all('task'), (task) => task.id);
+    }
+    if (dirty.ids.task.size === 0 && dirty.ids.node.size === 0) return this.#left;
+    this.#waiting = new Set();
+    return new Set([...this.#left, ...waiting, ...dirty.ids.task]);
   }
 
   /** Tasks to place, by service version, in the order in which they were made. */
   #candidates(view: View, dirty: DirtySet): Map<string, Task[]> {
-    const ids = dirty.everything
-      ? Array.from(view.all('task'), (task) => task.id)
-      : new Set([...this.#waiting, ...dirty.ids.task]);
-    this.#waiting = new Set();
+    const ids = this.#due(view, dirty);
+    this.#left = new Set();
     const groups = new Map<string, Task[]>();
     for (const id of ids) {
       const task = view.get('task', id);

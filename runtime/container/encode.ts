@@ -43,6 +43,7 @@ export const TAG = {
   oomScore: 28,
   drain: 29,
   domain: 30,
+  terminal: 31,
 } as const;
 
 export type Tag = (typeof TAG)[keyof typeof TAG];

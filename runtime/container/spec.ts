@@ -198,12 +198,19 @@ function addProcess(writer: SpecWriter, config: ContainerConfig): void {
   addPrivileges(writer, config, false);
 }
 
+/** Of a terminal, either way; the kernel keeps 16 bits. */
+const SIZE_MAX = 0xffff;
+
 /** Arguments and environment; a terminal says what it is. */
 function addProgram(
   writer: SpecWriter,
   config: ContainerConfig,
-  program: { readonly args: readonly string[]; readonly tty?: boolean },
+  program: Pick<ContainerConfig, 'args' | 'tty' | 'terminalSize'>,
 ): void {
+  const [rows, columns] = program.terminalSize ?? [0, 0];
+  if (program.tty === true && rows > 0 && columns > 0) {
+    writer.add(TAG.terminal, Math.min(rows, SIZE_MAX), Math.min(columns, SIZE_MAX));
+  }
   for (const arg of program.args) writer.add(TAG.arg, arg);
   const hasName = (name: string): boolean =>
     config.env.some((variable) => variable.startsWith(`${name}=`));

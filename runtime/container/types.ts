@@ -111,6 +111,7 @@ export interface ContainerConfig {
   readonly sysctls?: Readonly<Record<string, string>>;
   /** A pseudo-terminal instead of pipes. */
   readonly tty?: boolean;
+  readonly terminalSize?: TerminalSize;
   /** Keep standard input open for attach; else it is /dev/null. */
   readonly openStdin?: boolean;
   /** Close standard input when the first attached client that sends to it ends. */
@@ -215,9 +216,13 @@ export interface ExecConfig {
   /** '' = the container's. */
   readonly user: string;
   readonly tty: boolean;
+  readonly terminalSize?: TerminalSize;
   readonly privileged: boolean;
   readonly stdin: boolean;
 }
+
+/** Rows and columns a terminal starts with; 0 = unknown. */
+export type TerminalSize = readonly [number, number];
 
 /** A further program in a running container, in its namespaces, cgroups, seccomp, capabilities. */
 export interface Exec {

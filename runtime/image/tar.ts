@@ -356,7 +356,8 @@ async function writeEntry(writer: Packer, input: TarInput): Promise<void> {
   done.catch(() => {}); // awaited below; this keeps an early failure from counting as unhandled
   assert(sink !== undefined, 'tar-stream made no sink');
   for await (const chunk of body.chunks) {
-    if (!sink.write(Buffer.from(chunk))) await either(sink, 'drain', 'close');
+    if (sink.destroyed) break; // nobody reads the archive any more
+    if (!sink.write(Buffer.from(chunk)) && !sink.destroyed) await either(sink, 'drain', 'close');
   }
   sink.end();
   await done;

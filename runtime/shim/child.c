@@ -115,7 +115,8 @@ static int send_descriptor(int socket, int fd)
  * and bound over /dev/console (the container's only). The master goes to the shim. Returns the
  * peer.
  */
-static int open_terminal(int root, int status, int is_console, struct failure *failure)
+static int open_terminal(const struct spec *spec, int root, int status, int is_console,
+			 struct failure *failure)
 {
 	int unlocked = 0, peer = -1, copy = -1, console = -1;
 	int dev = k_openat2(root, "/dev", O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
@@ -124,6 +125,13 @@ static int open_terminal(int root, int status, int is_console, struct failure *f
 			       K_RESOLVE_IN_ROOT | K_RESOLVE_NO_SYMLINKS);
 	if (dev < 0 || master < 0 || ioctl(master, TIOCSPTLCK, &unlocked) < 0)
 		goto failed;
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, TAG_TERMINAL, &record);) {
+		struct winsize size = {.ws_row = (unsigned short)record_u32(&record, 0),
+				       .ws_col = (unsigned short)record_u32(&record, 4)};
+		if (ioctl(master, TIOCSWINSZ, &size) < 0)
+			goto failed;
+	}
 	peer = ioctl(master, IOCTL_GET_PTY_PEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (peer < 0)
 		goto failed;
@@ -331,7 +339,7 @@ static int run(const struct spec *spec, const struct cgroups *groups, const stru
 	int root = rootfs_build(spec, failure);
 	if (root < 0 || rootfs_sysctls(spec, failure) < 0)
 		return -1;
-	if ((flags & SPEC_TTY) && (terminal = open_terminal(root, io->status, 1, failure)) < 0)
+	if ((flags & SPEC_TTY) && (terminal = open_terminal(spec, root, io->status, 1, failure)) < 0)
 		return -1;
 	if (!(flags & SPEC_HOST_UTS) &&
 	    (sethostname(hostname, strlen(hostname)) < 0 ||
@@ -361,7 +369,7 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups,
 		int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (root < 0)
 			return fail(failure, errno, "cannot open the container's root");
-		terminal = open_terminal(root, io->status, 0, failure);
+		terminal = open_terminal(spec, root, io->status, 0, failure);
 		close_fd(&root);
 		if (terminal < 0)
 			return -1;

@@ -39,7 +39,8 @@ enum tag {
 	TAG_OOM_SCORE = 28,
 	TAG_DRAIN = 29,
 	TAG_DOMAIN = 30,
-	TAG_LAST = 30,
+	TAG_TERMINAL = 31,
+	TAG_LAST = 31,
 };
 
 enum spec_flag {

@@ -26,9 +26,9 @@ const run = promisify(execFile);
 const LINKS_MAX = 40;
 const COPY_TIMEOUT_MS = 600_000;
 
-/** Does nothing when the image has no directory there. `scratch` is a directory of ours. */
-export async function copyUp(from: CopyUp, target: string, scratch: string): Promise<void> {
-  if (!from.layers.some((layer) => mayHave(layer, from.path))) return;
+/** False, having done nothing, when the image has no directory there. `scratch` is ours. */
+export async function copyUp(from: CopyUp, target: string, scratch: string): Promise<boolean> {
+  if (!from.layers.some((layer) => mayHave(layer, from.path))) return false;
   const root = mkdtempSync(join(scratch, 'image-'));
   const empty = join(root, 'empty');
   const merged = join(root, 'merged');
@@ -47,8 +47,10 @@ export async function copyUp(from: CopyUp, target: string, scratch: string): Pro
     const result = mountRaw('overlay', merged, 'overlay', MS_RDONLY, `lowerdir=${lower}`);
     check(result, `cannot look into the image for ${from.path}`);
     const source = resolveInside(merged, from.path);
-    if (source === undefined || !isDirectory(source) || readdirSync(target).length > 0) return;
+    if (source === undefined || !isDirectory(source)) return false;
+    if (readdirSync(target).length > 0) return false;
     await run('cp', ['-a', `${source}/.`, target], { timeout: COPY_TIMEOUT_MS });
+    return true;
   } finally {
     unmount(merged);
     for (const fd of opened) closeSync(fd);

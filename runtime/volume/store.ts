@@ -5,6 +5,7 @@
  */
 import { execFile } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -15,7 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { rm } from 'node:fs/promises';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { isDeepStrictEqual, promisify } from 'node:util';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
@@ -29,8 +30,9 @@ import type { CopyUp, Volume, VolumeRequest, VolumeStore } from './types.ts';
 const run = promisify(execFile);
 const FACTS = 'volume.json';
 const DATA = '_data';
+const FILLING = '.filling';
 const REMOVED_PREFIX = '.removed-';
-const SCRATCH = '.scratch';
+const SCRATCH_PREFIX = '.scratch-';
 const DU_TIMEOUT_MS = 60_000;
 const NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
 const NAME_MAX = 255;
@@ -61,7 +63,9 @@ class LocalVolumes implements VolumeStore {
     this.#directory = join(options.dataRoot, 'volumes');
     this.#clock = options.clock;
     this.#ids = options.ids;
-    mkdirSync(this.#directory, { recursive: true, mode: 0o711 });
+    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    // Programs that a container leaves in a volume, setuid perhaps, are nobody's on the host.
+    chmodSync(this.#directory, 0o700);
     for (const name of readdirSync(this.#directory)) this.#load(name, options.log);
   }
 
@@ -70,6 +74,12 @@ class LocalVolumes implements VolumeStore {
     if (name.startsWith('.')) {
       this.#discard(path, log);
       return;
+    }
+    if (existsSync(join(path, FILLING))) {
+      // Of a process that was killed; whoever still copies there finds it gone.
+      const doomed = join(this.#directory, `${REMOVED_PREFIX}${this.#ids.object()}`);
+      renameSync(join(path, FILLING), doomed);
+      this.#discard(doomed, log);
     }
     try {
       const facts = JSON.parse(readFileSync(join(path, FACTS), 'utf8')) as Facts;
@@ -184,16 +194,31 @@ class LocalVolumes implements VolumeStore {
 
   async fill(name: string, from: CopyUp): Promise<void> {
     const volume = this.#must(name);
-    await this.#filling.get(name);
+    for (let other = this.#filling.get(name); other !== undefined; ) {
+      await other.catch(() => {}); // told to whoever asked for it
+      other = this.#filling.get(name);
+    }
     if (readdirSync(volume.mountpoint).length > 0) return;
-    const scratch = join(this.#directory, SCRATCH);
-    mkdirSync(scratch, { recursive: true, mode: 0o700 });
-    const copy = copyUp(from, volume.mountpoint, scratch).finally(() => {
-      this.#filling.delete(name);
-      removeIfEmpty(scratch);
-    });
+    const copy = this.#fillEmpty(volume, from).finally(() => this.#filling.delete(name));
     this.#filling.set(name, copy);
     await copy;
+  }
+
+  async #fillEmpty(volume: Volume, from: CopyUp): Promise<void> {
+    const scratch = join(this.#directory, `${SCRATCH_PREFIX}${this.#ids.object()}`);
+    mkdirSync(scratch, { mode: 0o700 });
+    // Elsewhere first: what a crash or a full disk cuts short would pass for filled. Not where
+    // another container may have the directory mounted already, or where it is a mount itself.
+    const isFree = this.users(volume.name).length <= 1 && Object.keys(volume.options).length === 0;
+    const staging = isFree ? join(dirname(volume.mountpoint), FILLING) : volume.mountpoint;
+    try {
+      if (isFree) mkdirSync(staging, { mode: 0o755 });
+      const isCopied = await copyUp(from, staging, scratch);
+      if (isFree && isCopied) replaceEmpty(volume.mountpoint, staging);
+    } finally {
+      if (isFree) await rm(staging, { recursive: true, force: true });
+      rmSync(scratch, { recursive: true, force: true });
+    }
   }
 
   async sizeBytes(name: string): Promise<number> {
@@ -215,8 +240,13 @@ class LocalVolumes implements VolumeStore {
   }
 }
 
-function removeIfEmpty(directory: string): void {
-  if (readdirSync(directory).length === 0) rmSync(directory, { recursive: true, force: true });
+function replaceEmpty(directory: string, by: string): void {
+  try {
+    renameSync(by, directory);
+  } catch (error) {
+    // Somebody has put something there meanwhile: as with any volume that is not empty.
+    if ((error as NodeJS.ErrnoException).code !== 'ENOTEMPTY') throw error;
+  }
 }
 
 function sameOr(found: Volume, request: VolumeRequest): Volume {

@@ -65,8 +65,9 @@ async function watchChecks(file: string, service: string): Promise<void> {
   const said = await troubleOf(service, /unhealthy container/);
   assert.match(said, /unhealthy container: 2 health checks failed in a row/);
   assert.ok(times(file).length >= failed + 2);
-  const left = await docker(task.node, 'ps', '-q', '--no-trunc');
-  assert.ok(!left.includes(task.container), 'it is stopped');
+  await until('it is stopped', SOON_MS, async () =>
+    (await docker(task.node, 'ps', '-q', '--no-trunc')).includes(task.container) ? undefined : true,
+  );
 }
 
 function checks(suite: Suite): void {

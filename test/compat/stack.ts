@@ -29,7 +29,12 @@ services:
     configs: [{ source: settings, target: /settings }]
     networks: [front]
     deploy: { replicas: 2, update_config: { monitor: 1ms, parallelism: 0 } }
-  peer: { image: "${BOX}", command: sleep 1000, ${QUICKLY}, networks: [front] }
+  peer:
+    image: ${BOX}
+    command: sleep 1000
+    ${QUICKLY}
+    networks: [front]
+    deploy: { update_config: { monitor: 1ms } }
 networks: { front: {} }
 secrets: { key: { file: ${file('stack-key', 'hush')} } }
 configs: { settings: { file: ${file('stack-settings', 'a=b')} } }
@@ -38,11 +43,7 @@ const MORE = `
 services:
   web: { environment: { MORE: "yes" }, deploy: { replicas: 3 } }
 `;
-const LESS = (): string =>
-  WEB()
-    .split('\n')
-    .filter((line) => !line.startsWith('  peer:'))
-    .join('\n');
+const LESS = (): string => WEB().replace(/^ {2}peer:\n(?: {4}.*\n)+/m, '');
 
 const deploy = (...args: string[]) => docker('h1', 'stack', 'deploy', ...args);
 

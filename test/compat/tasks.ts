@@ -30,7 +30,8 @@ export interface Program extends ServiceTask {
 /** Creates a service of BusyBox without waiting for it. */
 export function create(name: string, flags: readonly string[], ...command: string[]) {
   const isJob = flags.some((flag) => flag.endsWith('-job'));
-  const quick = ['--detach', '--quiet', '--name', name, ...QUICK, ...(isJob ? [] : UNWATCHED)];
+  const brief = isJob ? [] : [...UNWATCHED, '--rollback-monitor', '1ms'];
+  const quick = ['--detach', '--quiet', '--name', name, ...QUICK, ...brief];
   return docker('h1', 'service', 'create', ...quick, ...flags, BOX, ...command);
 }
 

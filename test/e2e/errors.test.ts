@@ -108,7 +108,7 @@ const WRONG_REQUESTS: readonly (readonly [string[], RegExp])[] = [
   [['service', 'ls', '--filter', 'name'], /invalid filter "name": write it like/],
   [['service', 'ls', '--format', '{{.Nope}}'], /invalid template.*\.Nope is unknown: use \.ID, /],
   [['network', 'create', 'front'], /a network named "front" exists already/],
-  [['network', 'create', '--subnet', '300.1.1.0/24', 'n'], /invalid subnet "300.1.1.0\/24": write/],
+  [['network', 'create', '--subnet', '300.1.1.0/24', 'n'], /"300.1.1.0\/24" is no subnet: write/],
   [['network', 'create', '--driver', 'fancy', 'n'], /fancy.*overlay/],
   [['network', 'rm', 'nope'], /network nope not found/],
   [['node', 'inspect', 'nope'], /node nope not found/],
@@ -162,7 +162,7 @@ test('what cannot be placed ends with status 2 and why, and the service is kept'
       ['--reserve-memory', '100TiB', WEB_IMAGE],
       /no suitable node \(insufficient memory on 3/,
     ],
-    ['unknown', ['nowhere/image:1'], /No such image: nowhere\/image:1/],
+    ['unknown', ['--no-resolve-image', 'nowhere/image:1'], /No such image: nowhere\/image:1/],
   ];
   await Promise.all(
     cases.map(async ([name, args, line]) => {
@@ -301,7 +301,7 @@ test('a daemon that may not start says why and ends', async () => {
     { ...elsewhere, ...socket, '--data-root': join(file, 'state') },
     /^tsswarm: .*file\/state/,
   );
-  await daemonRefused('h4', { '--host': 'tcp://0.0.0.0:1' }, /cannot serve on "tcp.*use unix:/);
+  await daemonRefused('h4', { '--host': 'tcp://0.0.0.0:1' }, /without encryption.*use --tlsverify/);
   const nobody = await inside(
     'h4',
     ...NOBODY,

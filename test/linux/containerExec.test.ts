@@ -134,6 +134,8 @@ test('an exec is killed, sized, and ends with its container', async () => {
   assert.equal(await text(terminal.streams.stdout), '40 rows 120 columns\r\n');
   assert.equal(await terminal.wait(), 0);
   assert.equal(await output(container, ['tty'], { tty: true }), 'terminal /dev/pts/0');
+  const sized = { tty: true, terminalSize: [41, 121] } as const;
+  assert.equal(await output(container, ['size', '0'], sized), '41 rows 121 columns');
   const left = await container.exec(exec(['sleep', '60']));
   await container.kill('SIGKILL');
   assert.equal((await container.wait()).exitCode, 137);
@@ -253,6 +255,10 @@ test('a terminal is attached to, written to and sized', async () => {
   await container.resize(31, 100);
   await container.wait();
   assert.match(seen, /31 rows 100 columns\r\n$/);
+  const sized = await run(['size', '0'], { tty: true, terminalSize: [42, 122] });
+  await sized.wait();
+  assert.equal(await logText(sized), '42 rows 122 columns\r\n');
+  await sized.remove();
   await container.remove();
 });
 

@@ -2,6 +2,7 @@
  * Volumes on a real kernel: filled from an image's layers, mounts of something else, kept on disk.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   chownSync,
   existsSync,
@@ -69,6 +70,52 @@ test('a new volume gets what the joined layers have, owners and links kept', asy
   await store.fill('full', { layers, path: '/www/data' });
   assert.equal(readFileSync(join(volume.mountpoint, 'file-3'), 'utf8'), 'changed\n');
   assert.deepEqual(mountsBelow(dir), [], 'nothing stays mounted');
+});
+
+test('many volumes are filled at once', async (t) => {
+  const dir = directory(t);
+  const layer = join(dir, 'layer');
+  mkdirSync(join(layer, 'data'), { recursive: true });
+  writeFileSync(join(layer, 'data/file'), 'whole\n');
+  const store = open(dir);
+  const fill = async (at: number): Promise<readonly string[]> => {
+    const { name, mountpoint } = await store.create({ ...NONE, name: `v${at}` });
+    // Some have nothing to copy and are done at once.
+    await store.fill(name, { layers: [layer], path: at % 2 === 0 ? '/data' : '/none' });
+    return readdirSync(mountpoint);
+  };
+  const all = await Promise.all(Array.from({ length: 16 }, (_, at) => fill(at)));
+  assert.deepEqual(all, Array.from({ length: 16 }, (_, at) => (at % 2 === 0 ? ['file'] : [])));
+});
+
+test('what a crash or an error cuts short does not pass for filled', async (t) => {
+  const full = mkdtempSync(join(tmpdir(), 'volumes-'));
+  execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=1m', 'tmpfs', full]);
+  t.after(() => {
+    execFileSync('umount', ['-l', full]);
+    rmSync(full, { recursive: true });
+  });
+  const dir = directory(t);
+  const layer = join(dir, 'layer');
+  mkdirSync(join(layer, 'data'), { recursive: true });
+  writeFileSync(join(layer, 'data/file'), 'whole\n');
+  const from = { layers: [layer], path: '/data' };
+  const store = open(dir);
+  const { mountpoint } = await store.create({ ...NONE, name: 'v' });
+  // As by a process that was killed while it copied.
+  mkdirSync(join(mountpoint, '../.filling'));
+  writeFileSync(join(mountpoint, '../.filling/part'), 'half');
+  const next = open(dir);
+  await next.fill('v', from);
+  assert.deepEqual(readdirSync(mountpoint), ['file']);
+  assert.deepEqual(readdirSync(join(mountpoint, '..')).toSorted(), ['_data', 'volume.json']);
+  // A copy that fails half-way (here: no room) leaves the volume empty.
+  writeFileSync(join(layer, 'data/large'), Buffer.alloc(2 << 20, 1));
+  const small = open(full);
+  const volume = await small.create({ ...NONE, name: 'v' });
+  await assert.rejects(small.fill('v', from));
+  assert.deepEqual(readdirSync(volume.mountpoint), []);
+  assert.deepEqual(readdirSync(join(volume.mountpoint, '..')).toSorted(), ['_data', 'volume.json']);
 });
 
 test('a path that the image does not have, or that is a file there, fills nothing', async (t) => {

@@ -259,6 +259,8 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(command, "size") == 0) {
 		struct winsize size = {0}, before = {0};
+		if (number == 0 && ioctl(0, TIOCGWINSZ, &size) == 0) /* as it is at first */
+			printf("%d rows %d columns\n", size.ws_row, size.ws_col);
 		for (int i = 0; i < number; i++) {
 			while (memcmp(&size, &before, sizeof size) == 0) {
 				usleep(2000);

@@ -284,3 +284,28 @@ test('a thousand tasks are placed on a hundred nodes in one pass', () => {
   assert.equal(plan.changes.length, 0);
   assert.ok(clock.nowMs() - startMs < 2_000, 'a pass over 1,000 unplaceable tasks took seconds');
 });
+
+test('tasks that fit nowhere are looked at again when something changes, not all the time', () => {
+  const plane = new ControlPlane({ nodes: 500 });
+  for (let at = 0; at < 600; at += 1) {
+    plane.create(`s${at}`, { task: { placement: { constraints: ['node.id==x'] } } });
+  }
+  plane.settle();
+  const scheduler = new Scheduler();
+  const dirty = (everything: boolean, nodes: readonly string[] = []) => ({
+    everything,
+    ids: { ...byTable(() => new Set<string>()), node: new Set(nodes) },
+  });
+  const passes = (first: ReturnType<typeof dirty>): number => {
+    let count = 1;
+    for (let { wakeAtMs } = scheduler.plan(plane.store, first, plane.nowMs); wakeAtMs; count += 1) {
+      assert.ok(count < 10, 'it does not come to rest');
+      ({ wakeAtMs } = scheduler.plan(plane.store, dirty(false), plane.nowMs));
+    }
+    return count;
+  };
+  assert.equal(passes(dirty(true)), 2, 'more than one pass can take');
+  assert.equal(passes(dirty(false)), 1);
+  plane.setNode('h7', { spec: { labels: { a: '1' } } });
+  assert.equal(passes(dirty(false, ['h7'])), 2);
+});

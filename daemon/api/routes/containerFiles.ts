@@ -4,6 +4,7 @@ import { SwarmError } from '../../../base/errors.ts';
 import type { FileStat } from '../../../runtime/container/types.ts';
 import { type ApiRequest, empty, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
+import { room } from '../streams.ts';
 import { found } from './containers.ts';
 
 const STAT_HEADER = 'X-Docker-Container-Path-Stat';
@@ -66,12 +67,10 @@ function statHeader(stat: FileStat): string {
 async function send(request: ApiRequest, tar: Readable): Promise<void> {
   const { response, signal } = request;
   signal.addEventListener('abort', () => tar.destroy(), { once: true });
+  // It may have gone while the first file was looked for.
+  if (signal.aborted) tar.destroy();
   for await (const chunk of tar) {
-    if (response.write(chunk)) continue;
-    await new Promise<void>((resolve) => {
-      response.once('drain', resolve);
-      response.once('close', resolve);
-    });
+    if (!response.write(chunk)) await room(response);
   }
   response.end();
 }

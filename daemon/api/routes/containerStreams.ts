@@ -74,8 +74,13 @@ async function attach(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const isStreamed = request.flag('stream');
   const streams = isStreamed ? await managed.attach({ stdin: options.stdin }) : undefined;
   const connection = request.takeConnection(tty ? RAW_STREAM : MULTIPLEXED_STREAM);
-  await headTaken(request, parts.clock);
-  if (request.flag('logs')) await writeLogs(connection.output, container, options);
+  try {
+    await headTaken(request, parts.clock);
+    if (request.flag('logs')) await writeLogs(connection.output, container, options);
+  } catch (error) {
+    streams?.close();
+    throw error;
+  }
   if (streams === undefined) {
     connection.output.end();
     connection.input.resume();
