@@ -19,6 +19,8 @@ import type { OpenRoot, RootAccess } from './rootAccess.ts';
 import { buildHoldSpec } from './spec.ts';
 import type { Container, FileChange, FileStat } from './types.ts';
 
+/** What is in them is no file that could be copied, and some of it cannot be read at all. */
+const KERNEL_TYPES = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2', 'devpts', 'mqueue']);
 const START_TIMEOUT_MS = 60_000;
 /** As the shim reads of it (user.c). */
 const ACCOUNTS_MAX_BYTES = 256 * 1024;
@@ -50,7 +52,8 @@ export class ContainerFiles {
         if (isOpen) open.close();
         isOpen = false;
       };
-      const tar = Readable.from(archive({ ...open, close }, path, { prefix }), {
+      const covered = mountPoints(open.pid, (type) => KERNEL_TYPES.has(type));
+      const tar = Readable.from(archive({ ...open, close }, path, { prefix, covered }), {
         objectMode: false,
       });
       // A stream that nobody began to read runs no line of what it would have read from.
@@ -144,9 +147,12 @@ async function* archive(
   }
 }
 
-function mountPoints(pid: number): ReadonlySet<string> {
+function mountPoints(
+  pid: number,
+  isWanted: (type: string) => boolean = () => true,
+): ReadonlySet<string> {
   const mounts = parseMountInfo(readFileSync(`/proc/${pid}/mountinfo`, 'utf8'));
-  return new Set(mounts.map(({ mountPoint }) => mountPoint));
+  return new Set(mounts.filter(({ type }) => isWanted(type)).map(({ mountPoint }) => mountPoint));
 }
 
 /** The head of a regular file, '' when there is none. */

@@ -272,6 +272,9 @@ test('many files are copied without holding up anything else', async () => {
   const tookMs = clock.nowMs() - startMs;
   assert(turns > tookMs / 100, `${turns} turns of the loop in ${tookMs} ms`);
   assert(lstatSync(`/proc/${container.pid}/root/tmp/many/7`).size === 2000);
+  const everything = await entries((await container.readArchive('/')).tar);
+  const named = (name: string): boolean => [...everything.keys()].some((key) => key.endsWith(name));
+  assert.deepEqual([named('proc/'), named('proc/version'), named('data/one')], [true, false, true]);
   // What is dropped, before its first byte or later, holds nothing of the container open.
   const held = (): string[] => openFiles((target) => /^\/($|tmp|data)/.test(target));
   const heldBefore = held();
