@@ -192,6 +192,7 @@ async function answer(
 
 function routed(router: Router, incoming: IncomingMessage) {
   const [rawPath, rawQuery = ''] = (incoming.url ?? '/').split('?', 2);
+  if (rawQuery.includes('%00')) throw new SwarmError('invalid', 'the query holds a NUL character');
   const { path, minor } = withoutVersion(rawPath);
   const found = router.find(incoming.method ?? 'GET', path);
   if (found === undefined) throw new SwarmError('not_found', 'page not found');

@@ -30,6 +30,8 @@ const EVERYTHING: readonly DeviceRule[] = [
 ];
 /** /dev is never this deep; a bound on what a damaged one can cost. */
 const DEPTH_MAX = 8;
+/** Files that are looked at for one device: a directory of devices has some hundred. */
+const LOOKED_AT_MAX = 10_000;
 
 /** SwarmError invalid for a device this host does not have. */
 export function containerDevices(config: ContainerConfig): {
@@ -51,7 +53,7 @@ export function containerDevices(config: ContainerConfig): {
     if (!all.has(node.path)) all.set(node.path, node);
   };
   if (config.privileged === true) {
-    for (const node of nodesBelow('/dev', '/dev', 0)) add(node);
+    for (const node of nodesBelow('/dev', '/dev', new Budget('/dev'))) add(node);
   }
   for (const device of asked) {
     for (const node of nodesOf(device)) {
@@ -66,13 +68,14 @@ function nodesOf(device: ContainerDevice): readonly DeviceNode[] {
   if (!/^[rwm]{1,3}$/.test(device.permissions)) {
     throw new SwarmError('invalid', `invalid device mode "${device.permissions}": some of rwm`);
   }
-  if (!device.containerPath.startsWith('/')) {
-    throw new SwarmError('invalid', `device path "${device.containerPath}" is not absolute`);
+  for (const path of [device.containerPath, device.hostPath]) {
+    if (path.startsWith('/')) continue;
+    throw new SwarmError('invalid', `device path "${path}" is not absolute`);
   }
   const stat = statOrNone(device.hostPath);
   const nodes =
     stat?.isDirectory() === true
-      ? nodesBelow(device.hostPath, device.containerPath, 0)
+      ? nodesBelow(device.hostPath, device.containerPath, new Budget(device.hostPath))
       : [toNode(stat, device.containerPath)].filter((node) => node !== undefined);
   if (nodes.length > 0) return nodes;
   throw new SwarmError(
@@ -98,14 +101,39 @@ function ruleFor(node: DeviceNode, access: string): DeviceRule {
   return { type, major: node.major, minor: node.minor, access };
 }
 
-function nodesBelow(hostDir: string, containerDir: string, depth: number): readonly DeviceNode[] {
+/** How much of a directory is searched: it is done at once, and a whole disk would take long. */
+class Budget {
+  readonly #directory: string;
+  #left = LOOKED_AT_MAX;
+
+  constructor(directory: string) {
+    this.#directory = directory;
+  }
+
+  take(): void {
+    this.#left -= 1;
+    if (this.#left >= 0) return;
+    throw new SwarmError(
+      'invalid',
+      `device "${this.#directory}": more than ${LOOKED_AT_MAX} files are below it: name a device`,
+    );
+  }
+}
+
+function nodesBelow(
+  hostDir: string,
+  containerDir: string,
+  budget: Budget,
+  depth = 0,
+): readonly DeviceNode[] {
   const nodes: DeviceNode[] = [];
   for (const name of listOrNone(hostDir)) {
+    budget.take();
     if (depth === 0 && (NOT_COPIED.has(name) || name === 'console')) continue;
     const [hostPath, path] = [join(hostDir, name), join(containerDir, name)];
     const stat = lstatSync(hostPath, { throwIfNoEntry: false });
     if (stat?.isDirectory() === true && depth < DEPTH_MAX) {
-      nodes.push(...nodesBelow(hostPath, path, depth + 1));
+      nodes.push(...nodesBelow(hostPath, path, budget, depth + 1));
     } else {
       const node = toNode(stat, path);
       if (node !== undefined) nodes.push(node);

@@ -137,6 +137,7 @@ test('a log-in names a registry, and what is echoed is not all of what was sent'
     const { status } = await post('/auth', { username: 'a', password: 'b', serveraddress });
     assert.equal(status, 400, serveraddress);
   }
+  assert.equal((await call('GET', '/containers/x/archive?path=%00')).status, 400);
   const huge = await post('/networks/create', { Name: 'n', Driver: 'x'.repeat(70_000) });
   assert.ok(String(huge.json().message).length < 5000);
 });

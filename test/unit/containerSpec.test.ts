@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { capabilityMask, effectiveCapabilities } from '../../runtime/container/capabilities.ts';
+import { containerDevices } from '../../runtime/container/devices.ts';
 import { readSpec, SpecWriter, TAG } from '../../runtime/container/encode.ts';
 import {
   decodeExitRecord,
@@ -235,4 +236,21 @@ test('device rules mean the same as a BPF program and as lines', () => {
   assert(!may(block, read, 8, 1));
   assert(may(char, read, 136, 77));
   assert(!may(char, read, 1, 1));
+});
+
+test('a device is named by an absolute path, and a whole disk is not searched for devices', () => {
+  const config = { devices: [{ hostPath: '', containerPath: '/dev/x', permissions: 'r' }] };
+  const refusal = (hostPath: string): string => {
+    const devices = [{ ...config.devices[0], hostPath }];
+    try {
+      containerDevices({ devices } as Partial<ContainerConfig> as ContainerConfig);
+    } catch (error) {
+      return (error as Error).message;
+    }
+    return '';
+  };
+  assert.match(refusal('../..'), /device path "\.\.\/\.\." is not absolute/);
+  assert.match(refusal('/'), /device "\/": more than 10000 files are below it: name a device/);
+  assert.match(refusal(`/${'x'.repeat(5000)}`), /no such file or directory/);
+  assert.equal(refusal('/dev/null'), '');
 });
