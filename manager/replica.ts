@@ -30,6 +30,12 @@ const SNAPSHOT_CHUNK_BYTES = 64 * KIB;
 /** Above what Raft lets be under way; a proposal's answer is fetched as soon as it is applied. */
 const ANSWERS_MAX = 100_000;
 
+/**
+ * What does not come back from its bytes as it went in: half a character becomes U+FFFD, and a key
+ * of this name is none of a plain object's. Such an entry is read back here as others read it.
+ */
+const UNEVEN = [Buffer.from('\ufffd'), Buffer.from('__proto__')];
+
 /** What the replica needs of Raft; RaftNode has it. */
 export interface RaftPort {
   /** Resolves once the entry is committed and applied here. */
@@ -96,7 +102,7 @@ export class Replica implements StateMachine, Proposer {
       );
     }
     this.#underWay += 1;
-    this.#own.set(data, entry);
+    if (comesBack(data)) this.#own.set(data, entry);
     try {
       const { index, term } = await raft.propose(data);
       const answer = this.#answers.get(index);
@@ -168,6 +174,11 @@ export class Replica implements StateMachine, Proposer {
   membersChanged(members: readonly Member[]): void {
     this.#onMembers(members);
   }
+}
+
+function comesBack({ buffer, byteOffset, length }: Uint8Array): boolean {
+  const bytes = Buffer.from(buffer, byteOffset, length);
+  return !UNEVEN.some((part) => bytes.includes(part));
 }
 
 /** The first record is a log entry without changes that carries the stamp; then the objects. */

@@ -67,6 +67,20 @@ test('a proposal is answered with what apply said, and every replica has the sam
   assert.equal(left.store.count('service'), 2);
 });
 
+test('text that has no bytes of its own is the same on who proposed it and on the others', async () => {
+  const log = new Log();
+  const [left, right] = [log.add(), log.add()];
+  for (const [at, text] of ['half \ud83d', '\udc00'].entries()) {
+    const object = service(`s${at}`, { labels: { [text]: 'a', b: text } });
+    await left.propose({ atomic: true, changes: [{ kind: 'create', table: 'service', object }] });
+    assert.equal(left.store.hash(), right.store.hash());
+  }
+  const labels = JSON.parse('{"__proto__":"a"}') as Record<string, string>;
+  const object = service('odd', { labels });
+  await left.propose({ atomic: true, changes: [{ kind: 'create', table: 'service', object }] });
+  assert.equal(left.store.hash(), right.store.hash());
+});
+
 test('proposals that overlap get their own answers', async () => {
   const log = new Log();
   const replica = log.add();
