@@ -82,7 +82,7 @@ async function disconnect(
   emit(context, container, network, 'disconnect');
 }
 
-/** Takes a running container off the bridges that a daemon put it on and died before it was kept. */
+/** Takes a running container off bridges that a daemon put it on and died before that was kept. */
 export async function dropUnkept(
   context: HostContext,
   { id, container, record }: StandaloneContainer,
