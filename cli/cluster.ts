@@ -39,7 +39,8 @@ async function rebalance(context: Context, flags: MoveFlags): Promise<void> {
     context.client.post('/tsswarm/rebalance', undefined, plan ? { plan: 1 } : {});
   const { Moves, Unsettled = [] } = await patiently(context, ask);
   if (Moves.length === 0 && flags.format === undefined && flags.json !== true) {
-    const later = `nothing to move now; tasks start, stop or are updated of: ${Unsettled.join(', ')}`;
+    const names = Unsettled.join(', ');
+    const later = `nothing to move now; tasks start, stop or are updated of: ${names}`;
     const even = 'nothing to move: the tasks are spread as evenly as they may be';
     context.out.write(`${Unsettled.length > 0 ? later : even}\n`);
     return;

@@ -64,7 +64,7 @@ function list(found: readonly Candidate[]): string {
  * optional port; with `alone` a loopback address too, for a swarm that stays on this host.
  * SwarmError invalid when it is none of this host's or cannot be chosen.
  */
-export function resolveAdvertise(text: string, options: { readonly alone: boolean }): HostPort {
+function resolveAdvertise(text: string, options: { readonly alone: boolean }): HostPort {
   const defaultPort = DEFAULT_GRPC_PORT;
   const found = candidates();
   if (text === '') {
@@ -106,7 +106,7 @@ function byInterface(given: HostPort): HostPort {
 }
 
 /** SwarmError unsupported when `text` ('' = whatever is advertised) is another address. */
-export function checkDataPath(text: string, advertised: HostPort): void {
+function checkDataPath(text: string, advertised: HostPort): void {
   if (text === '' || byInterface({ host: text, port: 0 }).host === advertised.host) return;
   throw new SwarmError(
     'unsupported',
@@ -116,7 +116,7 @@ export function checkDataPath(text: string, advertised: HostPort): void {
 }
 
 /** Where the gRPC listener binds: '' = every address, at the advertised port. */
-export function resolveListen(text: string, advertised: HostPort): HostPort {
+function resolveListen(text: string, advertised: HostPort): HostPort {
   if (text === '') return { host: '0.0.0.0', port: advertised.port };
   const given = byInterface(parseHostPort(text, '--listen-addr', advertised.port));
   if (!isIPv4(given.host)) {
@@ -126,4 +126,20 @@ export function resolveListen(text: string, advertised: HostPort): HostPort {
     );
   }
   return given;
+}
+
+export interface AddressRequest {
+  readonly advertiseAddress: string;
+  readonly listenAddress: string;
+  readonly dataPathAddress: string;
+}
+
+/** What the flags of init and join stand for on this host. SwarmError as of each. */
+export function resolveAddresses(
+  request: AddressRequest,
+  options: { readonly alone: boolean },
+): { readonly advertised: HostPort; readonly listen: HostPort } {
+  const advertised = resolveAdvertise(request.advertiseAddress, options);
+  checkDataPath(request.dataPathAddress, advertised);
+  return { advertised, listen: resolveListen(request.listenAddress, advertised) };
 }

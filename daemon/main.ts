@@ -18,6 +18,7 @@ import { createApi } from './api/server.ts';
 import { addressText, apiAddresses } from './apiAddresses.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { parseGenericResources } from './genericResources.ts';
+import { linkHandedFiles } from './handedFiles.ts';
 import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
 import { lockDataRoot } from './lock.ts';
@@ -57,6 +58,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   makeDirectories(options.execRoot, 0o711);
   chmodSync(options.execRoot, 0o711);
   lockDataRoot(options.dataRoot);
+  linkHandedFiles(options.execRoot, options.dataRoot);
   const host = await openHost(environment, options);
   const node = new Node(environment, options, host.runtime, host.rooms);
   await node.resume();

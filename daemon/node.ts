@@ -27,13 +27,7 @@ import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
-import {
-  checkDataPath,
-  checkOwnAddress,
-  parseHostPort,
-  resolveAdvertise,
-  resolveListen,
-} from './addresses.ts';
+import { checkOwnAddress, parseHostPort, resolveAddresses } from './addresses.ts';
 import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
@@ -343,9 +337,7 @@ export class Node implements DaemonNode {
       );
     }
     this.#mustBeInactive();
-    const advertised = resolveAdvertise(request.advertiseAddress, { alone: true });
-    checkDataPath(request.dataPathAddress, advertised);
-    const listen = resolveListen(request.listenAddress, advertised);
+    const { advertised, listen } = resolveAddresses(request, { alone: true });
     await requireKernel();
     this.#state = 'pending';
     try {
@@ -379,9 +371,7 @@ export class Node implements DaemonNode {
       const { host, port } = parseHostPort(each, 'manager address', DEFAULT_PORT);
       return `${host}:${port}`;
     });
-    const advertised = resolveAdvertise(request.advertiseAddress, { alone: false });
-    checkDataPath(request.dataPathAddress, advertised);
-    const listen = resolveListen(request.listenAddress, advertised);
+    const { advertised, listen } = resolveAddresses(request, { alone: false });
     await requireKernel();
     this.#state = 'pending';
     let given: NodeCredentials | undefined;

@@ -1,7 +1,7 @@
 /**
  * What tasks are called wherever users see them: 'web.3', 'web.<node>' of a global service. Slots
- * are 1..n in the store (0 is a global task); Docker counts those of a job from 0, so users see them
- * so. Pure; every name of a task is made here, so that ps, exec, logs, why and DNS agree.
+ * are 1..n in the store (0 is a global task); Docker counts those of a job from 0, and so do users.
+ * Pure; every name of a task is made here, so that ps, exec, logs, why and DNS agree.
  */
 import type { Task } from './types.ts';
 

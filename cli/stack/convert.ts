@@ -7,7 +7,7 @@ import type { PortJson, ServiceSpecJson, TaskSpecJson, UpdateConfigJson } from '
 import { ADDRESS_OPTION, parseCpus } from '../service/parse.ts';
 import { convertContainer } from './convertContainer.ts';
 import { byText, defined, IMAGE_LABEL, named, nanoseconds, stackLabels } from './names.ts';
-import { wrong } from './read.ts';
+import { together, wrong } from './read.ts';
 import type {
   StackDeploy,
   StackFile,
@@ -97,10 +97,12 @@ export function convertFileObject(stack: string, key: string, object: StackFileO
 /** By key of the file. SwarmError invalid when a service names what the file does not declare. */
 export function convertServices(stack: string, file: StackFile): Map<string, ServiceSpecJson> {
   return new Map(
-    Object.entries(file.services).map(([key, service]) => [
-      key,
-      convertService(stack, file, key, service),
-    ]),
+    together(
+      ...Object.entries(file.services).map(([key, service]) => (): [string, ServiceSpecJson] => [
+        key,
+        convertService(stack, file, key, service),
+      ]),
+    ),
   );
 }
 

@@ -15,6 +15,7 @@ import { convertFileObject, convertNetworks, convertServices, type Named } from 
 import { contentOf, type LoadedStack } from './load.ts';
 import { IMAGE_LABEL, NAMESPACE_LABEL } from './names.ts';
 import { deployOrder } from './order.ts';
+import { together } from './read.ts';
 
 export type ResolveImage = 'always' | 'changed' | 'never';
 
@@ -42,13 +43,16 @@ export async function deployStack(
   options: DeployOptions,
 ): Promise<void> {
   const { file } = loaded;
-  const order = deployOrder(file);
-  const networks = convertNetworks(stack, file);
-  const services = convertServices(stack, file);
+  const [order, networks, services] = together(
+    () => deployOrder(file),
+    () => convertNetworks(stack, file),
+    () => convertServices(stack, file),
+  );
   const secrets = await fileObjects(stack, loaded, 'secrets');
   const configs = await fileObjects(stack, loaded, 'configs');
   for (const name of networks.external) await mustExist(context, name);
   const existing = await stackServices(context, stack);
+  await updateExisting(context, secrets, configs);
   if (options.prune) await prune(context, existing, services);
   await createNetworks(context, stack, networks.create, options.quiet);
   for (const [body, data] of secrets) await putFileObject(context, 'secret', body, data, options);
@@ -110,6 +114,23 @@ async function mustExist(context: Context, name: string): Promise<void> {
   }
 }
 
+/** Before anything is made or removed: what exists of them must hold what the file says. */
+async function updateExisting(
+  context: Context,
+  secrets: FileObjects,
+  configs: FileObjects,
+): Promise<void> {
+  for (const [kind, objects] of [
+    ['secret', secrets],
+    ['config', configs],
+  ] as const) {
+    for (const [body, data] of objects) {
+      const existing = await fileObject(context, kind, body.Name);
+      if (existing !== undefined) await updateFileObject(context, kind, existing, body, data);
+    }
+  }
+}
+
 /** undefined when it is not there. */
 export async function orUndefined<T>(asked: Promise<T>): Promise<T | undefined> {
   try {
@@ -161,6 +182,7 @@ async function createNetworks(
   }
 }
 
+/** Those that exist have been taken up by then. */
 async function putFileObject(
   context: Context,
   kind: 'secret' | 'config',
@@ -169,14 +191,28 @@ async function putFileObject(
   options: DeployOptions,
 ): Promise<void> {
   const { client, out } = context;
+  if ((await fileObject(context, kind, body.Name)) !== undefined) return;
+  if (!options.quiet) out.write(`Creating ${kind} ${body.Name}\n`);
+  await client.post(`/${kind}s/create`, { ...body, Data: data.toString('base64') });
+}
+
+function fileObject(
+  { client }: Context,
+  kind: 'secret' | 'config',
+  name: string,
+): Promise<FileObjectJson | undefined> {
+  return orUndefined(client.get<FileObjectJson>(`/${kind}s/${encodeURIComponent(name)}`));
+}
+
+/** Only labels change; the daemon refuses other content, and compares a secret's, too. */
+async function updateFileObject(
+  { client }: Context,
+  kind: 'secret' | 'config',
+  existing: FileObjectJson,
+  body: Named,
+  data: Buffer,
+): Promise<void> {
   const Data = data.toString('base64');
-  const path = `/${kind}s/${encodeURIComponent(body.Name)}`;
-  const existing = await orUndefined(client.get<FileObjectJson>(path));
-  if (existing === undefined) {
-    if (!options.quiet) out.write(`Creating ${kind} ${body.Name}\n`);
-    await client.post(`/${kind}s/create`, { ...body, Data });
-    return;
-  }
   try {
     const query = { version: existing.Version.Index };
     await client.post(`/${kind}s/${existing.ID}/update`, { ...body, Data }, query);

@@ -39,12 +39,7 @@ function settled<T extends External>(value: T, path: string, key: string): T {
 /** A section of the top: names and objects, of which an empty one is {}. */
 function section<T extends External>(one: Reader<T>): Reader<Record<string, T>> {
   return (value, path, notes) =>
-    Object.fromEntries(
-      read.entries(value, path).map(([key, item]) => {
-        const at = `${path}.${key}`;
-        return [key, settled(one(item ?? {}, at, notes), at, key)];
-      }),
-    );
+    read.eachOf(value, path, (item, at, key) => settled(one(item ?? {}, at, notes), at, key));
 }
 
 type Loose<T> = Omit<T, 'external'> & External;
@@ -140,11 +135,7 @@ export function readStackFile(value: unknown, directory: string, notes: Notes): 
       version,
       name: read.text,
       services: (item, path, inner) =>
-        Object.fromEntries(
-          read
-            .entries(item, path)
-            .map(([key, service]) => [key, one(service ?? {}, `${path}.${key}`, inner)]),
-        ),
+        read.eachOf(item, path, (service, at) => one(service ?? {}, at, inner)),
       networks: section(network) as Reader<StackFile['networks']>,
       volumes: section(volume) as Reader<StackFile['volumes']>,
       secrets: section(fileObject('secret', directory)) as Reader<StackFile['secrets']>,

@@ -40,6 +40,7 @@ export async function loadStack(options: LoadOptions): Promise<LoadedStack> {
   const variables = await allVariables(directory, options.environment);
   const found: StackFile[] = [];
   const notes: string[] = [];
+  const wrongs: string[] = [];
   for (const name of options.files) {
     const text = name === '-' ? await options.stdin() : await readText(name, name);
     const label = name === '-' ? 'standard input' : name;
@@ -50,14 +51,14 @@ export async function loadStack(options: LoadOptions): Promise<LoadedStack> {
       found.push(readStackFile(value, directory, own));
     } catch (error) {
       if (!(error instanceof SwarmError)) throw error;
-      throw new SwarmError(error.code, `${label}: ${error.message}`, { cause: error });
+      wrongs.push(...error.message.split('\n').map((line) => `${label}: ${line}`));
     }
     notes.push(...own.map((note) => `${label}: ${note}`));
   }
-  if (notes.length > 0 && !options.lax) {
-    const [one, ...others] = notes;
-    const lines = others.map((note) => `\n  ${note}`).join('');
-    throw new SwarmError('invalid', `${one}${lines} (--lax passes over what is not supported)`);
+  const unsupported = options.lax ? [] : notes;
+  if (wrongs.length > 0 || unsupported.length > 0) {
+    const hint = unsupported.length === 0 ? [] : ['(--lax passes over what is not supported)'];
+    throw new SwarmError('invalid', [...wrongs, ...unsupported, ...hint].join('\n  '));
   }
   const merged = mergeStackFiles(found);
   const services: [string, StackService][] = [];

@@ -18,6 +18,24 @@ export function wrong(path: string, what: string): SwarmError {
   return new SwarmError('invalid', `${path}: ${what}`);
 }
 
+type Results<T extends readonly (() => unknown)[]> = { [Key in keyof T]: ReturnType<T[Key]> };
+
+/** What each gives. All that they say is wrong is told at once: one error, a line each. */
+export function together<T extends readonly (() => unknown)[]>(...works: T): Results<T> {
+  const results: unknown[] = [];
+  const lines: string[] = [];
+  for (const work of works) {
+    try {
+      results.push(work());
+    } catch (error) {
+      if (!(error instanceof SwarmError) || error.code !== 'invalid') throw error;
+      lines.push(error.message);
+    }
+  }
+  if (lines.length > 0) throw new SwarmError('invalid', lines.join('\n'));
+  return results as Results<T>;
+}
+
 function shown(value: unknown): string {
   return JSON.stringify(value) ?? String(value);
 }
@@ -99,7 +117,7 @@ export function choice<T extends string>(...words: readonly T[]): Reader<T> {
 export function list<T>(item: Reader<T>): Reader<T[]> {
   return (value, path, notes) => {
     if (!Array.isArray(value)) throw wrong(path, `${shown(value)} is no list`);
-    return value.map((one, at) => item(one, `${path}[${at}]`, notes));
+    return together(...value.map((one, at) => () => item(one, `${path}[${at}]`, notes)));
   };
 }
 
@@ -108,10 +126,20 @@ export const texts: Reader<string[]> = (value, path, notes) =>
   Array.isArray(value) ? list(text)(value, path, notes) : [text(value, path, notes)];
 
 export function map<T>(item: Reader<T>): Reader<Record<string, T>> {
-  return (value, path, notes) =>
-    Object.fromEntries(
-      entries(value, path).map(([key, one]) => [key, item(one, `${path}.${key}`, notes)]),
-    );
+  return (value, path, notes) => eachOf(value, path, (one, at) => item(one, at, notes));
+}
+
+/** A map of names with what `read` makes of each value; it is told the value's path and name. */
+export function eachOf<T>(
+  value: unknown,
+  path: string,
+  read: (item: unknown, at: string, key: string) => T,
+): Record<string, T> {
+  const works = entries(value, path).map(([key, item]) => (): [string, T] => [
+    key,
+    read(item, `${path}.${key}`, key),
+  ]);
+  return Object.fromEntries(together(...works));
 }
 
 /** An object's own entries. */
@@ -178,15 +206,20 @@ export type Refusals = Readonly<Record<string, string>>;
 export function object<T>(table: Table<T>, refusals: Refusals = {}): Reader<T> {
   return (value, path, notes) => {
     const out: Record<string, unknown> = {};
+    const reads: (() => void)[] = [];
     for (const [key, item] of entries(value, path)) {
       const at = path === '' ? key : `${path}.${key}`;
       if (Object.hasOwn(table, key)) {
         const read = table[key as keyof T] as Reader<unknown>;
         // An empty key says nothing, but for commands, where it empties.
-        if (item !== null || (read as unknown) === command) out[key] = read(item, at, notes);
+        if (item === null && (read as unknown) !== command) continue;
+        reads.push(() => {
+          out[key] = read(item, at, notes);
+        });
       } else if (Object.hasOwn(refusals, key)) notes.push(`${at}: ${refusals[key]}`);
       else if (!key.startsWith('x-')) notes.push(`${at}: ${unknownKey(key, Object.keys(table))}`);
     }
+    together(...reads);
     return out as T;
   };
 }

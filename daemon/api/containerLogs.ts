@@ -33,6 +33,7 @@ export async function writeLogs(
 ): Promise<void> {
   const { tty, stdout, stderr } = wanted;
   for await (const record of container.logs({ stdout, stderr })) {
+    if (output.destroyed) return; // nobody reads the rest
     const bytes = bytesOf(record, false);
     const isTaken = output.write(tty ? bytes : frame(record.stream, bytes));
     if (!isTaken) await room(output);

@@ -355,7 +355,10 @@ function namesOn(
     const { name } = service.spec;
     const answer = virtualAddress === '' ? backends : [virtualAddress];
     add(name, answer);
-    for (const alias of aliases) add(alias, answer);
+    for (const alias of aliases) {
+      add(alias, answer);
+      add(`tasks.${alias}`, backends);
+    }
     add(`tasks.${name}`, backends);
   }
   for (const task of serving) {

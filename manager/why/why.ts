@@ -158,13 +158,10 @@ function updateReasons(view: View, service: Service): readonly Reason[] {
   const about = { kind: 'update', taskId: '', subject: service.spec.name } as const;
   switch (update.state) {
     case 'paused':
-    case 'rollback_paused':
-      return [
-        {
-          ...about,
-          text: `is not updated further: ${update.message}${blamed(view, update.message)}; update it to go on`,
-        },
-      ];
+    case 'rollback_paused': {
+      const why = `${update.message}${blamed(view, update.message)}`;
+      return [{ ...about, text: `is not updated further: ${why}; update it to go on` }];
+    }
     case 'updating':
       return [{ ...about, text: 'is being updated' }];
     case 'rollback_started':

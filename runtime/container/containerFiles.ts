@@ -45,7 +45,17 @@ export class ContainerFiles {
     try {
       const stat = await statInside(open.root, path);
       const prefix = stat.name === '/' ? '.' : stat.name;
-      return { stat, tar: Readable.from(archive(open, path, { prefix }), { objectMode: false }) };
+      let isOpen = true;
+      const close = (): void => {
+        if (isOpen) open.close();
+        isOpen = false;
+      };
+      const tar = Readable.from(archive({ ...open, close }, path, { prefix }), {
+        objectMode: false,
+      });
+      // A stream that nobody began to read runs no line of what it would have read from.
+      tar.once('close', close);
+      return { stat, tar };
     } catch (error) {
       open.close();
       throw error;

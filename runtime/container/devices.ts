@@ -5,7 +5,7 @@
 import { lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
-import { ANY, type DeviceRule } from '../sys/deviceRules.ts';
+import { ANY, type DeviceRule, splitDevice } from '../sys/deviceRules.ts';
 import { DEFAULT_DEVICE_RULES, DEFAULT_DEVICES } from './profile.ts';
 import type { ContainerConfig, ContainerDevice } from './types.ts';
 
@@ -128,9 +128,4 @@ function toNode(stat: Stats | undefined, path: string): DeviceNode | undefined {
   // 0:0 is overlayfs's sign for a removed file.
   if (major === 0 && minor === 0) return undefined;
   return { path, mode: stat.mode, major, minor, uid: stat.uid, gid: stat.gid };
-}
-
-/** glibc's major() and minor(), for the numbers Linux has: 12 and 20 bits. */
-function splitDevice(device: number): { readonly major: number; readonly minor: number } {
-  return { major: (device >>> 8) & 0xfff, minor: (device & 0xff) | ((device >>> 12) & 0xfff00) };
 }

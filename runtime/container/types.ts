@@ -5,6 +5,7 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
+import type { DeviceRate } from '../sys/cgroupLimits.ts';
 import type { DeviceRule } from '../sys/deviceRules.ts';
 
 export interface ContainerMount {
@@ -61,6 +62,7 @@ export interface ContainerResources {
   readonly memorySwappiness?: number;
   /** 10-1000. */
   readonly blkioWeight?: number;
+  readonly deviceRates?: readonly DeviceRate[];
 }
 
 /** Programs for a health check; the daemon runs it, the runtime only carries it. */

@@ -65,6 +65,24 @@ export class RemoteImages {
     throw new SwarmError('internal', 'no registry to ask');
   }
 
+  /** Of the first source that has any; its own registry has the last word. */
+  async tags(
+    domain: string,
+    repository: string,
+    options: ResolveOptions,
+  ): Promise<readonly string[]> {
+    const sources = this.sources(domain, options);
+    const [registry] = sources.slice(-1);
+    for (const mirror of sources.slice(0, -1)) {
+      try {
+        return await mirror.tags(repository);
+      } catch (error) {
+        if (hasCode(error, 'cancelled')) throw error;
+      }
+    }
+    return registry.tags(repository);
+  }
+
   #noteAway(domain: string, error: unknown): void {
     if (!hasCode(error, 'unavailable') || error.detail['transport'] === undefined) return;
     if (this.#away.size >= MAX_AWAY) this.#away.clear();

@@ -222,8 +222,7 @@ class Store implements ImageStore {
 
   async remoteTags(text: string, options: ResolveOptions = {}): Promise<readonly string[]> {
     const { domain, path: repository } = parseReference(text);
-    const [registry] = this.#remote.sources(domain, options).slice(-1);
-    return registry.tags(repository);
+    return this.#remote.tags(domain, repository, options);
   }
 
   resolve(text: string, options: ResolveOptions = {}): Promise<Distribution> {

@@ -324,6 +324,8 @@ export async function* writeTar(
   } finally {
     if (!writer.destroyed) writer.destroy();
     wake();
+    // What `inputs` holds open may be closed when this has ended.
+    await fed;
   }
 }
 

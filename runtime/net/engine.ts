@@ -68,6 +68,9 @@ interface Mendable {
   disturbed(): boolean;
 }
 
+/** Loopback and multicast. */
+const RESERVED_RANGES = ['127.0.0.0/8', '224.0.0.0/4', '::1/128', 'ff00::/8'];
+
 export class NetworkEngine {
   readonly #options: HostNetworkOptions;
   readonly #log: Log;
@@ -147,6 +150,9 @@ export class NetworkEngine {
     }));
     for (const range of [SMALL_GATEWAY_RANGE, LARGE_GATEWAY_RANGE]) {
       networks.push({ range: parseRange(range), name: "the hosts' gateways" });
+    }
+    for (const range of RESERVED_RANGES) {
+      networks.push({ range: parseRange(range), name: 'addresses that no container can have' });
     }
     const { netlink } = this.#host;
     const families = [AF_INET, AF_INET6];

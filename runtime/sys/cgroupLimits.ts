@@ -2,11 +2,12 @@
  * What limits mean in each kind of hierarchy: which file takes which value. Works the values out
  * and writes them to a group that is there already; a new group's are written by the shim.
  */
-import { writeFileSync } from 'node:fs';
+import { statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { CgroupHierarchy } from './cgroup.ts';
 import { readText } from './cgroupFiles.ts';
+import { splitDevice } from './deviceRules.ts';
 
 /** What can be limited; the same fields as ContainerResources. */
 export interface CgroupLimits {
@@ -22,6 +23,16 @@ export interface CgroupLimits {
   readonly cpusetMems?: string;
   readonly pids?: number;
   readonly blkioWeight?: number;
+  readonly deviceRates?: readonly DeviceRate[];
+}
+
+/** How much of a block device may be read or written a second. */
+export interface DeviceRate {
+  readonly way: 'read' | 'write';
+  readonly unit: 'bytes' | 'operations';
+  /** Its path on the host. */
+  readonly device: string;
+  readonly perSecond: number;
 }
 
 export interface CgroupWrite {
@@ -92,6 +103,7 @@ export function noteMissing(
     ['cpusetMems', 'cpuset', 'the set of memory nodes'],
     ['pids', 'pids', 'the limit of processes'],
     ['memoryReservationBytes', 'memory', 'the memory reservation'],
+    ['deviceRates', has('io') ? 'io' : 'blkio', 'the rate of a device'],
   ];
   for (const [field, controller, what] of needs) {
     if (limits[field] !== undefined && !has(controller)) {
@@ -156,8 +168,22 @@ function v1Writes(
   if (has('blkio')) {
     write('blkio.weight', limits.blkioWeight, true);
     write('blkio.bfq.weight', limits.blkioWeight, true);
+    for (const { way, unit, device, perSecond } of limits.deviceRates ?? []) {
+      const file = `blkio.throttle.${way}_${unit === 'bytes' ? 'bps' : 'iops'}_device`;
+      write(file, `${deviceNumber(device)} ${perSecond}`);
+    }
   }
   return writes;
+}
+
+/** 'major:minor', looked up at each start: numbers of a path may change with a boot. */
+function deviceNumber(path: string): string {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat?.isBlockDevice() !== true) {
+    throw new SwarmError('invalid', `cannot limit the rate of "${path}": no block device`);
+  }
+  const { major, minor } = splitDevice(stat.rdev);
+  return `${major}:${minor}`;
 }
 
 /** 0 and less are Docker's "unlimited". */
@@ -192,6 +218,12 @@ function v2Writes(controllers: readonly string[], limits: CgroupLimits): readonl
     write('cpuset.mems', limits.cpusetMems);
   }
   if (controllers.includes('pids')) write('pids.max', pidsMax(limits.pids));
+  if (controllers.includes('io')) {
+    for (const { way, unit, device, perSecond } of limits.deviceRates ?? []) {
+      const key = `${way === 'read' ? 'r' : 'w'}${unit === 'bytes' ? 'bps' : 'iops'}`;
+      write('io.max', `${deviceNumber(device)} ${key}=${perSecond}`);
+    }
+  }
   if (controllers.includes('io') && blkioWeight !== undefined) {
     write('io.bfq.weight', blkioWeight, true);
     const span = (blkioWeight - BLKIO_MIN) * (WEIGHT_MAX - 1);

@@ -14,6 +14,11 @@ export interface DeviceRule {
   readonly access: string;
 }
 
+/** glibc's major() and minor(), for the numbers Linux has: 12 and 20 bits. */
+export function splitDevice(device: number): { readonly major: number; readonly minor: number } {
+  return { major: (device >>> 8) & 0xfff, minor: (device & 0xff) | ((device >>> 12) & 0xfff00) };
+}
+
 /** A value for devices.allow, e.g. 'c 1:3 rwm'. */
 export function deviceAllowLine(rule: DeviceRule): string {
   const number = (value: number): string => (value === ANY ? '*' : String(value));

@@ -196,7 +196,7 @@ function processes(suite: Suite): void {
         await docker('h1', 'container', 'rm', 'still');
         const stream = begun('h1', 'container', 'stats', '--format', '{{.CPUPerc}}', 'counted');
         await until('it goes on', SOON_MS, () => stream.said().split('%').length > 2 || undefined);
-        stream.signal('SIGINT');
+        stream.signal('SIGKILL');
         await stream.ended;
       }),
   );

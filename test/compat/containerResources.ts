@@ -95,6 +95,29 @@ function limits(suite: Suite): void {
 }
 
 function devices(suite: Suite): void {
+  const rates = [
+    ...['--device-read-bps', '/dev/loop0:1mb', '--device-read-iops', '/dev/loop0:100'],
+    ...['--device-write-bps', '/dev/loop0:2mb', '--device-write-iops', '/dev/loop0:200'],
+  ];
+  const rate = (way: string, unit: string, perSecond: number): Control => ({
+    controller: 'blkio',
+    v1: [`blkio.throttle.${way}_${unit}_device`, `7:0 ${perSecond}`],
+    v2: ['io.max', `7:0 rbps=${MIB} wbps=${2 * MIB} riops=100 wiops=200`],
+  });
+  suite.works(
+    CREATE,
+    rates.filter((each) => each.startsWith('--')).map((each) => each.slice(2)),
+    'the rates of a block device are in its control group',
+    () =>
+      boxed('metered', rates, SLEEP, async (pid) => {
+        assertControls(pid, [
+          ...[rate('read', 'bps', MIB), rate('read', 'iops', 100)],
+          ...[rate('write', 'bps', 2 * MIB), rate('write', 'iops', 200)],
+        ]);
+        const absent = ['container', 'run', '--device-read-bps', '/dev/nosuch:1mb', 'box:1'];
+        await refused('h1', absent, /"\/dev\/nosuch": no block device/);
+      }),
+  );
   suite.works(
     CREATE,
     ['device', 'device-cgroup-rule'],
@@ -144,11 +167,8 @@ function refusals(suite: Suite): void {
   );
   suite.not(
     CREATE,
-    [
-      ...['blkio-weight-device', 'device-read-bps', 'device-read-iops'],
-      ...['device-write-bps', 'device-write-iops'],
-    ],
-    'refused; not built',
+    ['blkio-weight-device'],
+    'refused: weights by device exist only where its scheduler is bfq',
   );
   suite.works('container create', [], 'what is not there is refused by its path', async () => {
     const create = (...flags: string[]): string[] => ['container', 'create', ...flags, 'box:1'];
@@ -157,7 +177,7 @@ function refusals(suite: Suite): void {
     await refused('h1', create('--gpus', 'all'), /HostConfig\.DeviceRequests/);
     await refused('h1', create('--storage-opt', 'size=1g'), /HostConfig\.StorageOpt/);
     await refused('h1', create('--cgroup-parent', '/x'), /HostConfig\.CgroupParent/);
-    await refused('h1', create('--device-read-bps', '/dev/loop0:1m'), /BlkioDeviceReadBps/);
+    await refused('h1', create('--blkio-weight-device', '/dev/loop0:99'), /BlkioWeightDevice/);
     await refused('h1', create('--cpu-count', '1'), /only supported on .* windows/);
   });
 }

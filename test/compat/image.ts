@@ -1,6 +1,6 @@
 /** docker image. */
 import assert from 'node:assert/strict';
-import { type ChildProcess, execFileSync } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pidOf as hostPid } from '../../deploy/hosts/host.ts';
@@ -160,14 +160,13 @@ function looked(suite: Suite): void {
   );
 }
 
-let server: ChildProcess | undefined;
-
+/** Ends with its host. */
 async function startRegistry(): Promise<void> {
   const directory = join(work, 'registry');
   mkdirSync(directory, { recursive: true });
   const pid = String(hostPid(layoutOf('h1')));
   const command = registryCommand({ directory, port: PORT });
-  server = runRegistry(['nsenter', '-t', pid, '-n', ...command]);
+  runRegistry(['nsenter', '-t', pid, '-n', '-p', ...command]).unref();
   await until(
     'the registry listens',
     SOON_MS,
@@ -215,7 +214,6 @@ function registry(suite: Suite): void {
       assert.deepEqual(layers(), had);
       await docker('h1', ...pull, '--all-tags', `${REGISTRY}/mark`);
       assert.equal(await field('h1', `${REGISTRY}/mark:2`, '{{.Id}}'), id);
-      server?.kill();
     },
   );
 }

@@ -4,8 +4,10 @@ import { mkdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Suite } from './suite.ts';
 import { change, fileOf, mountAt, remove, serve, volumeOf } from './tasks.ts';
-import { docker, work } from './world.ts';
+import { BOX, docker, refused, work } from './world.ts';
 
+const OPTIONS = ['type=tmpfs', 'device=tmpfs', 'o=size=2m'];
+const MADE = OPTIONS.map((option) => `volume-opt=${option}`).join(',');
 const ON_H1 = ['--constraint', 'node.hostname==h1'];
 
 function file(name: string, text: string): string {
@@ -43,6 +45,8 @@ export function serviceData(suite: Suite): void {
           ...['--mount', `type=bind,source=${join(work, 'bound')},target=/bound,readonly`],
           ...['--mount', 'type=volume,source=kept-{{.Task.Slot}},target=/kept'],
           ...['--mount', 'type=tmpfs,target=/scratch,tmpfs-size=1m,tmpfs-mode=700'],
+          ...['--mount', `type=volume,source=made,target=/made,volume-label=a=b,${MADE}`],
+          ...['--mount', 'type=volume,target=/nameless'],
         ],
         ...['sh', '-c', 'echo kept > /kept/file; exec sleep 1000'],
       );
@@ -58,6 +62,14 @@ export function serviceData(suite: Suite): void {
       assert.ok(statSync(join(volumeOf('h1', 'kept-1'), 'file')).isFile());
       assert.match(mountAt(pid, '/scratch'), / - tmpfs \S+ rw.*size=1024k/);
       assert.equal(ownerOf(pid, '/scratch'), '0:0 700');
+      assert.match(mountAt(pid, '/made'), / - tmpfs \S+ rw.*size=2048k/);
+      assert.match(mountAt(pid, '/nameless'), /\/volumes\/[0-9a-f]{64}\/_data \/nameless rw/);
+      assert.equal(await docker('h1', 'volume', 'ls', '-q', '--filter', 'label=a=b'), 'made');
+      for (const type of ['cluster', 'image', 'npipe']) {
+        const mount = ['--mount', `type=${type},source=x,target=/x`];
+        const says = /Mounts\[0\]\.Type is not supported by tsswarm: use bind, volume or tmpfs$/m;
+        await refused('h1', ['service', 'create', ...mount, BOX], says);
+      }
     },
   );
   suite.works(
@@ -84,4 +96,7 @@ export function serviceData(suite: Suite): void {
       await docker('h1', 'config', 'rm', 'settings', 'settings2');
     },
   );
+  const kinds = 'bind, volume (driver local, no subpath) and tmpfs; other types are refused';
+  suite.differs('service create', ['mount'], kinds);
+  suite.differs('service update', ['mount-add'], kinds);
 }

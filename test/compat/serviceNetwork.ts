@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import { inside, outcome, until } from '../support/lab.ts';
 import type { Suite } from './suite.ts';
 import { ASLEEP, change, ofService, type Program, remove, serve } from './tasks.ts';
-import { docker, fetched, SOON_MS, tried, within } from './world.ts';
+import { BOX, docker, fetched, refused, SOON_MS, tried, within } from './world.ts';
 
 const WEB = 'hostname > /tmp/index.html; exec httpd -f -p 80 -h /tmp';
 const HOST_PORT = 'mode=host,published=8181,target=80';
@@ -121,4 +121,14 @@ export function serviceNetwork(suite: Suite): void {
       );
     },
   );
+  suite.works('service create', ['publish'], 'sctp is refused in one line', async () => {
+    const create = ['service', 'create', '--publish', '99:99/sctp', BOX];
+    await refused(
+      'h1',
+      create,
+      /Ports\[0\]\.Protocol is not supported by tsswarm: use tcp or udp$/m,
+    );
+  });
+  suite.differs('service create', ['publish'], 'tcp and udp; sctp is refused');
+  suite.differs('service update', ['publish-add'], 'tcp and udp; sctp is refused');
 }

@@ -138,6 +138,12 @@ function program(suite: Suite): void {
       assert.match(resolver, /^search example\.org$/m);
       assert.match(resolver, /^options ndots:3$/m);
       assert.equal(await docker('h2', 'ps', '-q', '--filter', 'label=inside=yes').then(size), 12);
+      const told = '{{.HostConfig.CapAdd}} {{.HostConfig.Ulimits}} {{.HostConfig.OomScoreAdj}}';
+      assert.equal(
+        await field('h2', task.container, told),
+        '[CAP_NET_ADMIN] [nofile=512:1024] 300',
+        'docker inspect says the same',
+      );
       assert.equal(await ofService('whole', '{{.Spec.Labels.outside}}'), 'yes');
     },
   );

@@ -180,7 +180,8 @@ function rollbacks(suite: Suite, command: Command): void {
     async () => {
       const steps = ['--rollback-parallelism', '2', '--rollback-delay', '1s'];
       const first = ['--rollback-order', 'start-first'];
-      const flags = [...ON_H1, ...shared('order'), '--stop-signal', 'TERM'];
+      const ends = ['--stop-signal', 'TERM', '--stop-grace-period', '1s'];
+      const flags = [...ON_H1, ...shared('order'), ...ends];
       await Promise.all([
         beforeRollback(command, 'steps', 4, [], steps, ASLEEP),
         beforeRollback(command, 'order', 1, flags, first, ['sh', '-c', TELLS]),

@@ -8,7 +8,7 @@ import { X509Certificate } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../support/lab.ts';
-import { bootSpare, startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
+import { bootSpare, layoutOf, startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
 import {
   certificateOf,
   dataPath,
@@ -88,7 +88,11 @@ function begin(suite: Suite): void {
       const address = await founder('exec', container, 'ip', '-o', 'addr', 'show');
       assert.match(address, / 10\.60\.\d+\.\d+\/26 /);
       const links = await inGateway(FOUNDER.host, 'ip', '-d', 'link', 'show', 'type', 'vxlan');
-      assert.match(links, new RegExp(` dstport ${DATA_PORT} `));
+      const id = await founder('network', 'inspect', '-f', '{{.Id}}', 'net');
+      const { execRoot } = layoutOf(FOUNDER.host);
+      const overlay = `--net=${join(execRoot, 'netns', `ov-${id}`)}`;
+      const inside = await onHost(FOUNDER.host, 'nsenter', overlay, 'ip', '-d', 'link');
+      for (const text of [links, inside]) assert.match(text, new RegExp(` dstport ${DATA_PORT} `));
     },
   );
   suite.works(

@@ -11,7 +11,7 @@ const dataOf = (name: string): string => join(hostLayout(1).dataRoot, 'volumes',
 export function volumes(suite: Suite): void {
   suite.works(
     'volume create',
-    ['label', 'name'],
+    ['label'],
     'a volume is a directory that containers share',
     async () => {
       assert.equal(await docker('h1', 'volume', 'create', '--label', 'a=b', 'data'), 'data');

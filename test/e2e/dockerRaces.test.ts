@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { until } from '../support/lab.ts';
@@ -117,6 +117,19 @@ test('who shares the network of another starts after that one with the daemon', 
     return states.split('\n').filter((state) => state === 'true').length === 5 || undefined;
   });
   await host.docker('rm', '-f', ...all);
+});
+
+test('what a container may write lies on the disk, not in the memory of the host', async () => {
+  const { directory, dataRoot } = host;
+  for (const network of ['bridge', 'host']) {
+    await host.docker('run', '-d', '--name', 'writer', '--network', network, PROBE, 'stubborn');
+    for (const field of ['HostsPath', 'HostnamePath', 'ResolvConfPath']) {
+      const path = (await host.docker('inspect', '-f', `{{.${field}}}`, 'writer')).trim();
+      assert(path.startsWith(join(directory, 'exec')), path);
+      assert(realpathSync(path).startsWith(`${dataRoot}/`), `${field} is ${realpathSync(path)}`);
+    }
+    await host.docker('rm', '-f', 'writer');
+  }
 });
 
 test('files of volumes are for root alone: what a container leaves there runs for nobody', async () => {

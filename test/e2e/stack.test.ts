@@ -161,6 +161,18 @@ test('a file that a swarm cannot run changes nothing and says each key', async (
   assert.equal(await swarm('h1', 'stack', 'ls', '--format', '{{.Name}}'), 'shop');
 });
 
+test('other content under a name that exists is refused before anything is changed', async () => {
+  const changed = WEB.replace('{ content: hush }', '{ content: loud }').replaceAll(
+    ':-hello',
+    ':-new',
+  );
+  const { code, stdout, stderr } = await deploy('--prune', '-c', file('loud.yml', changed), 'shop');
+  assert.equal(code, 1);
+  assert.equal(stdout, '');
+  assert.match(stderr, /^tsswarm: the secret shop_key exists with other content, .* another name/);
+  assert.doesNotMatch(await swarm('h1', 'config', 'ls', '--format', '{{.Name}}'), /settings-new/);
+});
+
 test('jobs of a stack are waited for until they are complete', async () => {
   const path = file(
     'job.yml',

@@ -220,6 +220,8 @@ test('mirrors stand before Docker Hub, and one that fails stands aside', async (
   );
   const mirrors = [`http://127.0.0.1:${await freePort()}`, `http://${broken}`, `http://${host}`];
   const store = await openStore(t, scratchDirectory(t), { mirrors });
+  assert.deepEqual(await store.remoteTags('web'), ['1']);
+  asked.length = 0;
   const pulled = await store.pull('web:1', { auth: AUTH });
   assert.deepEqual(pulled.tags, ['docker.io/library/web:1']);
   assert.deepEqual(asked, [undefined], 'the credentials are for Docker Hub');

@@ -28,6 +28,8 @@ import {
   sha256,
   tar,
 } from '../support/images.ts';
+import { until } from '../support/lab.ts';
+import { openFiles } from '../support/openFiles.ts';
 
 async function twoLayers(): Promise<Buffer[]> {
   return [
@@ -173,6 +175,24 @@ test('what is saved loads elsewhere, here and in other tools, with its digest', 
     assert.deepEqual(JSON.parse(told.toString()).rootfs.diff_ids, first.diffIds, kind);
   }
   assert.throws(() => store.save(['nothing']), /No such image/);
+});
+
+test('an archive names what was asked for, and one that nobody reads holds no file open', async (t) => {
+  const work = scratchDirectory(t);
+  const store = await openStore(t, work);
+  await store.load(once(await dockerArchive(buildImage(await twoLayers()), ['one', 'two'])));
+  const saved = await collect(store.save(['two']));
+  const [again] = await store.load(once(saved));
+  assert.deepEqual(again.tags.length, 2);
+  assert.deepEqual(again.loadedAs, ['docker.io/library/two:latest']);
+  const held = (): string[] => openFiles((target) => target.includes(work));
+  const before = held();
+  for (let chunks = 0; chunks < 6; chunks += 1) {
+    const archive = store.save(['one'])[Symbol.asyncIterator]();
+    for (let at = 0; at < chunks; at += 1) await archive.next();
+    await archive.return?.();
+  }
+  await until('all is closed', 5000, () => held().length === before.length || undefined);
 });
 
 test('archives that skopeo makes of an image are loaded, both kinds', async (t) => {

@@ -183,6 +183,13 @@ test('a bridge has the MTU, name, subnet, addresses and MAC that were asked for'
   await host.call('removeBridge', network.networkId);
 });
 
+test('loopback and multicast are no subnets of a bridge', async () => {
+  for (const subnet of ['127.0.0.0/8', '224.1.0.0/16', '::/64', 'ff02::/64']) {
+    const subnets = [{ subnet, gateway: '', range: '' }];
+    await assert.rejects(create('odd', { subnets }), /overlaps .*no container can have/, subnet);
+  }
+});
+
 test('a running container gets another network and gives one back', async () => {
   const [first, second] = [await create('first'), await create('second')];
   const moving = await on(first.networkId, 'moving');

@@ -39,8 +39,40 @@ const OTHERS = [
   ...['api_image_test', 'models_images_test'],
 ];
 
+const LINKS = 'links of the default bridge are not built: networks of users have names and aliases';
+const COMMIT = 'docker commit is not built: docker export and import';
+const BUILD = 'docker build is not built; it says what to do instead';
+const SINCE_25 = 'the words are those of Docker 25 and later';
+
 /** Tests that do not pass, by their last part, and why. */
-const DIFFERS = new Map<string, string>([]);
+const DIFFERS = new Map<string, string>([
+  ['TestNetworks::test_connect_with_links', LINKS],
+  ['TestNetworks::test_create_with_links', LINKS],
+  ['CreateContainerTest::test_create_with_links', LINKS],
+  ['LinkTest::test_remove_link', LINKS],
+  ['TestNetworks::test_create_check_duplicate', 'as Docker 25 and later: names are never doubled'],
+  ['TestNetworks::test_create_network_ingress', 'there is no ingress network to replace'],
+  ['TestNetworks::test_create_with_linklocal_ips', 'LinkLocalIPs is refused by its path'],
+  ['CreateContainerTest::test_create_with_restart_policy', SINCE_25],
+  ['ErrorsTest::test_api_error_parses_json', SINCE_25],
+  ['ContainerCPUTest::test_create_with_runtime', 'the runtime is tsswarm, and says so'],
+  ['ContainerTest::test_create_with_volume_driver', 'there are no volume plugins'],
+  ['ContainerTest::test_exec_run_failed', 'as Docker 24 and later: 127 when a program is missing'],
+  [
+    'ContainerCollectionTest::test_run_with_image_that_does_not_exist',
+    'wants Docker Hub; dockerd fails it here too',
+  ],
+  ['ImageCollectionTest::test_pull_with_sha', 'wants Docker Hub; dockerd fails it here too'],
+  ['UnixconnTest::test_resource_warnings', 'the SDK itself warns under this Python'],
+  ['ContainerTest::test_commit', COMMIT],
+  ['CommitTest::test_commit', COMMIT],
+  ['CommitTest::test_commit_with_changes', COMMIT],
+  ['RemoveImageTest::test_remove', COMMIT],
+  ['ImageCollectionTest::test_build', BUILD],
+  ['ImageCollectionTest::test_build_with_error', BUILD],
+  ['ImageCollectionTest::test_build_with_multiple_success', BUILD],
+  ['ImageCollectionTest::test_build_with_success_build_output', BUILD],
+]);
 
 const skip = whyNot(CHECKOUT) ?? false;
 

@@ -38,6 +38,21 @@ test('output comes in frames, and the connection ends with it', async () => {
   assert.ok(isClosed());
 });
 
+test('a client that went before the streams were there leaves none of them open', async () => {
+  const connection = { input: new PassThrough(), output: new PassThrough() };
+  connection.output.destroy();
+  await settle();
+  const streams = {
+    stdin: new PassThrough(),
+    stdout: new PassThrough(),
+    stderr: new PassThrough(),
+    close: () => streams.stdout.destroy(),
+  };
+  const options = { tty: false, stdin: true, stdout: true, stderr: true, detachKeys: [] };
+  assert.equal(await joinStreams(connection, streams, options), 'gone');
+  assert.ok(streams.stdout.destroyed);
+});
+
 test('the end of what is typed ends the input and not the output', async () => {
   const { connection, program, how } = joined(false);
   connection.input.end('typed');

@@ -104,6 +104,11 @@ test('a place whose container ended unseen is given back when it is missed twice
   await until('it is gone', () => places().length === 2);
 });
 
+test('a network that a container is on cannot go, and both are named', async () => {
+  const message = /network is in use by container c\d on \w+: remove it there, or disconnect it/;
+  await assert.rejects(m1.control.removeNetwork(netId), { message });
+});
+
 test('a place that is given back is forgotten, and its network can go', async () => {
   await attachments.detach('c1', netId);
   await attachments.detach('c2', netId);

@@ -88,6 +88,10 @@ test('limits are read from any of the ways in which Docker writes them', () => {
   assert.equal(host({ NanoCpus: 1_500_000_000 }).resources.nanoCpus, 1_500_000_000);
   const { nanoCpus, cpuPeriodUs } = host({ CpuQuota: 20_000, CpuPeriod: 50_000 }).resources;
   assert.deepEqual([nanoCpus, cpuPeriodUs], [400_000_000, 50_000]);
+  const { deviceRates } = host({ BlkioDeviceWriteBps: [{ Path: '/dev/sda', Rate: 9 }] }).resources;
+  assert.deepEqual(deviceRates, [
+    { way: 'write', unit: 'bytes', device: '/dev/sda', perSecond: 9 },
+  ]);
 });
 
 test('security options and namespaces are told apart', () => {

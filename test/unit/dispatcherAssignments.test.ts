@@ -199,6 +199,7 @@ test('names: the service and its aliases, its tasks together and each, all in lo
   scene.task('t2', { node: 'h2' });
   assert.deepEqual(namesOf(scene, 'h1'), {
     site: ['10.0.1.2'],
+    'tasks.site': ['10.0.1.11', '10.0.1.12'],
     'tasks.web': ['10.0.1.11', '10.0.1.12'],
     web: ['10.0.1.2'],
     'web.1.t1': ['10.0.1.11'],

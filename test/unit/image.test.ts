@@ -177,6 +177,12 @@ test('a configuration with odd fields is read as far as it makes sense', () => {
   assert.throws(() => parseConfig(Buffer.from('{"os":"windows"}')), /made for windows/);
 });
 
+test('an imported image says the platform it was imported for', () => {
+  const platform = { os: 'linux', architecture: 'arm', variant: 'v7' };
+  const config = JSON.parse(importConfig(DIGEST, 0, [], { platform }).toString());
+  assert.deepEqual([config.os, config.architecture, config.variant], ['linux', 'arm', 'v7']);
+});
+
 test('Dockerfile lines become the configuration of an imported image', () => {
   const bytes = importConfig(DIGEST, 0, [
     'CMD ["a", "b"]',

@@ -187,6 +187,23 @@ test('wrong values are refused by their path, also when keys are passed over', (
   assert.throws(() => read('services:\n a: 1\n a: 2\n'), { message: /^f\.yml:3:2: .*unique/ });
 });
 
+test('all values that are wrong are told at once, a line each', () => {
+  const text = 'services: {a: {image: i, init: 7, ports: [x, y]}, b: {image: i, restart: at}}';
+  assert.throws(
+    () => read(text),
+    (error: Error) => {
+      const paths = error.message.split('\n').map((line) => line.split(': ')[0].trim());
+      const of = (path: string): boolean => paths.some((each) => each.endsWith(path));
+      assert.equal(paths.length, 3, error.message);
+      for (const path of ['a.init', 'a.ports[0]', 'b.restart']) assert.ok(of(path));
+      return true;
+    },
+  );
+  assert.throws(() => convertServices('st', read('services: {a: {}, b: {}}')), {
+    message: /^services\.a\.image: .*\nservices\.b\.image: /,
+  });
+});
+
 test('a service names only what the file declares', () => {
   const convert = (text: string): unknown => convertServices('st', read(text));
   const fails = (text: string, message: RegExp): void => {

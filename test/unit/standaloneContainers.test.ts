@@ -1,5 +1,6 @@
 /** The life of containers that users make: names, restarts, waits, removal, over a fake runtime. */
 import assert from 'node:assert/strict';
+import { rmSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { createFromDocker } from '../../daemon/api/docker/containerCreate.ts';
 import { Fields } from '../../daemon/api/fields.ts';
@@ -216,10 +217,11 @@ test('a new daemon takes up what runs, brings back what a policy wants, and drop
   host.containers.close();
   for (const each of [wanted, over, leaving]) fake(each).end({ exitCode: 137 });
   const orphan = await create('orphan');
-  const { rmSync } = await import('node:fs');
-  rmSync(
-    fake(orphan).config.hostsFile?.replace(/standalone.*$/, `standalone/${orphan.id}.json`) ?? '',
-  );
+  const hurt = await create('hurt');
+  const recordOf = (one: StandaloneContainer): string =>
+    fake(one).config.hostsFile?.replace(/standalone.*$/, `standalone/${one.id}.json`) ?? '';
+  rmSync(recordOf(orphan));
+  writeFileSync(recordOf(hurt), '{');
   const { containers, volumes } = await host.reopen();
   await settle();
   const status = (name: string) => containers.find(name).view().status;
@@ -232,6 +234,7 @@ test('a new daemon takes up what runs, brings back what a policy wants, and drop
   assert.equal(status('never'), 'created', 'it was never started');
   assert.throws(() => containers.find('leaving'), { code: 'not_found' });
   assert.equal(host.fakes.containers.get(orphan.id), undefined, 'without a record');
+  assert.ok(host.fakes.containers.get(hurt.id), 'files of a user, though its record is damaged');
   fake(running).end({ exitCode: 5 });
   await settle();
   assert.equal(containers.find('running').view().exitCode, 5);

@@ -236,7 +236,8 @@ function mountFromDocker(fields: Fields): MountSpec {
   const type = fields.text('Type', 'volume');
   const known = MOUNT_TYPES.find((item) => item === type);
   if (known === undefined) {
-    if (['npipe', 'cluster', 'image'].includes(type)) fields.refused('Type', 'use bind or tmpfs');
+    if (['npipe', 'cluster', 'image'].includes(type))
+      fields.refused('Type', 'use bind, volume or tmpfs');
     throw new SwarmError('invalid', `${fields.at('Type')}: "${type}" is no mount type`);
   }
   const bind = fields.objectOrEmpty('BindOptions');

@@ -2,6 +2,7 @@
  * A container as Docker's JSON: GET /containers/{id}/json and the lines of GET /containers/json.
  */
 import { formatAge } from '../../../base/duration.ts';
+import type { ContainerConfig } from '../../../runtime/container/types.ts';
 import type { Image } from '../../../runtime/image/types.ts';
 import type { ContainerView, MountPoint } from '../../containers/types.ts';
 import { nanoseconds, timeOf } from './common.ts';
@@ -90,7 +91,7 @@ function stateOf(view: ContainerView): object {
 
 /** As it was sent, with what has changed since and Docker's defaults for the rest. */
 function hostConfigOf(view: ContainerView): object {
-  const given = view.record?.hostConfig ?? {};
+  const given = view.record?.hostConfig ?? hostConfigOfTask(view.container.config);
   const present = Object.fromEntries(
     Object.entries(given).filter(([, value]) => value !== null && value !== undefined),
   );
@@ -108,6 +109,22 @@ function hostConfigOf(view: ContainerView): object {
     merged['RestartPolicy'] = { Name: name, MaximumRetryCount: maximumRetries };
   }
   return { ...merged, ...limitsOf(resources, present) };
+}
+
+/** No request was sent for a task's container: what it has been made with. */
+function hostConfigOfTask(config: ContainerConfig): Readonly<Record<string, unknown>> {
+  const { capabilityAdd = [], capabilityDrop = [], additionalGroups = [], sysctls = {} } = config;
+  const limits = config.resourceLimits ?? [];
+  return {
+    ...(capabilityAdd.length === 0 ? {} : { CapAdd: capabilityAdd }),
+    ...(capabilityDrop.length === 0 ? {} : { CapDrop: capabilityDrop }),
+    ...(additionalGroups.length === 0 ? {} : { GroupAdd: additionalGroups }),
+    ...(Object.keys(sysctls).length === 0 ? {} : { Sysctls: sysctls }),
+    ...(config.init === undefined ? {} : { Init: config.init }),
+    OomScoreAdj: config.oomScoreAdjust ?? 0,
+    ReadonlyRootfs: config.readOnlyRoot ?? false,
+    Ulimits: limits.map(({ name, soft, hard }) => ({ Name: name, Hard: hard, Soft: soft })),
+  };
 }
 
 function asObject(value: unknown): object {

@@ -104,10 +104,6 @@ function refuseUnbuilt(host: Fields): void {
   }
   host.refuse(
     'Annotations',
-    'BlkioDeviceReadBps',
-    'BlkioDeviceReadIOps',
-    'BlkioDeviceWriteBps',
-    'BlkioDeviceWriteIOps',
     'BlkioWeightDevice',
     'Cgroup',
     'CgroupParent',
@@ -233,6 +229,7 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const blkioWeight = host.wide('BlkioWeight', 0);
   const cpusetCpus = host.text('CpusetCpus');
   const cpusetMems = host.text('CpusetMems');
+  const deviceRates = deviceRatesOf(host);
   return {
     ...(memoryBytes > 0 ? { memoryBytes } : {}),
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
@@ -245,7 +242,26 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(blkioWeight > 0 ? { blkioWeight } : {}),
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),
     ...(cpusetMems === '' ? {} : { cpusetMems }),
+    ...(deviceRates.length === 0 ? {} : { deviceRates }),
   };
+}
+
+const RATES = [
+  ['BlkioDeviceReadBps', 'read', 'bytes'],
+  ['BlkioDeviceReadIOps', 'read', 'operations'],
+  ['BlkioDeviceWriteBps', 'write', 'bytes'],
+  ['BlkioDeviceWriteIOps', 'write', 'operations'],
+] as const;
+
+function deviceRatesOf(host: Fields): NonNullable<ContainerResources['deviceRates']> {
+  return RATES.flatMap(([name, way, unit]) =>
+    host.objects(name).map((rate) => ({
+      way,
+      unit,
+      device: rate.text('Path'),
+      perSecond: rate.whole('Rate', 0),
+    })),
+  );
 }
 
 function cpusFromDocker(host: Fields): number {

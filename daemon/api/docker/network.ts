@@ -4,9 +4,11 @@
 import { SwarmError } from '../../../base/errors.ts';
 import { canonicalAddress } from '../../../base/ipAddress.ts';
 import { firstAddress, parseRange } from '../../../base/ipRange.ts';
+import type { View } from '../../../manager/store/types.ts';
 import { address6Of, subnet6Of } from '../../../model/subnet6.ts';
 import { taskName } from '../../../model/taskName.ts';
-import type { Network, NetworkSpec, Task } from '../../../model/types.ts';
+import { isTerminal } from '../../../model/taskState.ts';
+import type { Network, NetworkSpec, Task, TaskNetwork } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 import { timeOf } from './common.ts';
 
@@ -80,7 +82,7 @@ export function attachedNetworkToDocker(network: Network): object {
 export function attachedTasks(network: Network, tasks: Iterable<Task>): Record<string, object> {
   const out: Record<string, object> = {};
   for (const task of tasks) {
-    const attachment = task.networks.find((item) => item.networkId === network.id);
+    const attachment = attachmentOf(task, network);
     if (attachment === undefined || task.status.containerId === '') continue;
     out[task.status.containerId] = {
       Name: taskName(task),
@@ -91,6 +93,39 @@ export function attachedTasks(network: Network, tasks: Iterable<Task>): Record<s
     };
   }
   return out;
+}
+
+/** Undefined once the task has ended: its address may be another's by now. */
+function attachmentOf(task: Task, network: Network): TaskNetwork | undefined {
+  if (isTerminal(task.status.state)) return undefined;
+  return task.networks.find((item) => item.networkId === network.id);
+}
+
+/** What `--verbose` adds: services on the network by name, with their tasks on all hosts. */
+export function servicesOn(network: Network, store: View): Record<string, object> {
+  const out: Record<string, { VIP: string; Tasks: object[] }> = {};
+  for (const task of store.all('task')) {
+    const attachment = attachmentOf(task, network);
+    const service = store.get('service', task.serviceId);
+    if (attachment === undefined || service === undefined) continue;
+    const virtual = service.virtualAddresses.find((item) => item.networkId === network.id);
+    const { name } = service.spec;
+    const found = out[name] ?? { VIP: bareAddress(virtual?.address ?? ''), Tasks: [] };
+    out[name] = found;
+    found.Tasks.push({
+      Name: taskName(task),
+      EndpointID: task.id,
+      EndpointIP: bareAddress(attachment.address),
+      Info: { 'Host IP': store.get('node', task.nodeId)?.address ?? '' },
+    });
+  }
+  return Object.fromEntries(
+    Object.entries(out).map(([name, found]) => [name, { ...found, Ports: [], LocalLBIndex: 0 }]),
+  );
+}
+
+function bareAddress(address: string): string {
+  return address.split('/')[0];
 }
 
 function withLength(address: string, subnet: string): string {

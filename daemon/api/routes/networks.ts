@@ -10,6 +10,7 @@ import {
   type DockerNetwork,
   networkSpecFromDocker,
   networkToDocker,
+  servicesOn,
 } from '../docker/network.ts';
 import { Filters } from '../filters.ts';
 import { controlIfManager, controlOf, find, findOptional } from '../find.ts';
@@ -128,8 +129,13 @@ async function inspect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
     throw new SwarmError('not_found', `network ${id} not found`);
   }
   const { nodeId } = parts.node.local();
-  const tasks = request.flag('verbose') ? store.all('task') : store.tasksOfNode(nodeId);
-  return json({ ...networkToDocker(network), Containers: attachedTasks(network, tasks) });
+  const verbose = request.flag('verbose');
+  const tasks = verbose ? store.all('task') : store.tasksOfNode(nodeId);
+  return json({
+    ...networkToDocker(network),
+    Containers: attachedTasks(network, tasks),
+    ...(verbose ? { Services: servicesOn(network, store) } : {}),
+  });
 }
 
 async function remove(request: ApiRequest, parts: ApiParts): Promise<Reply> {
