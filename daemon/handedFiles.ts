@@ -1,8 +1,8 @@
 /**
- * Files that every container is given and may write to (hosts, hostname, resolv.conf): their places
- * are below the exec root, which is memory on most hosts, so links lead from there to the data root.
- * A container that fills them fills a disk, as with its own layer, and not what all of the host
- * needs to run. What is in them is runtime/net's and daemon/containers' business.
+ * Files that every container is given and may write to (hosts, hostname, resolv.conf): they have
+ * their places below the exec root, which is memory on most hosts, so links lead from there to the
+ * data root. A container that fills them fills a disk, as with its own layer, and not what all of
+ * the host needs to run. What is in them is runtime/net's and daemon/containers' business.
  */
 import { lstatSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -10,7 +10,7 @@ import { dirname, join } from 'node:path';
 const PLACES = ['network/files', 'standalone'];
 const DIRECTORY = 'handed';
 
-/** Before any of them is made. A directory that an earlier version made stays until the next boot. */
+/** Before any of them is made. What an earlier version made stays until the next boot. */
 export function linkHandedFiles(execRoot: string, dataRoot: string): void {
   for (const place of PLACES) {
     const path = join(execRoot, place);

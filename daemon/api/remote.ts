@@ -16,6 +16,9 @@ const EXECS_MAX = 10_000;
 const EXEC_ANSWER_BYTES = 64 * 1024;
 const VERBS = 'json|top|stats|logs|archive|exec|attach|resize|changes|wait|export';
 const CONTAINER = new RegExp(`^(/v\\d+\\.\\d+)?/containers/([^/]+)/(${VERBS}|attach/ws)$`);
+/** What changes a container is for its own host. */
+const CHANGES = 'start|stop|restart|kill|pause|unpause|update|rename';
+const CHANGED = new RegExp(`^(?:/v\\d+\\.\\d+)?/containers/([^/]+)(?:/(?:${CHANGES}))?$`);
 const EXEC = /^(?:\/v\d+\.\d+)?\/exec\/([^/]+)\/(?:start|resize|json)$/;
 const TASK = new RegExp(`^(/v\\d+\\.\\d+)?/tsswarm/tasks/([^/]+)/(${VERBS})$`);
 /** Of one connection only; the next one is ours to arrange. */
@@ -63,6 +66,8 @@ export class RemoteTasks {
       }
       const exec = EXEC.exec(path);
       if (exec !== null) return this.#execs.get(exec[1]);
+      const changed = CHANGED.exec(path);
+      if (changed !== null) return this.#notHere(decodeURIComponent(changed[1]));
       const container = CONTAINER.exec(path);
       if (container === null) return undefined;
       const host = taskHosts.elsewhere(decodeURIComponent(container[2]));
@@ -72,6 +77,17 @@ export class RemoteTasks {
     } catch (error) {
       return error instanceof SwarmError ? error : new SwarmError('invalid', messageOf(error));
     }
+  }
+
+  /** It is a task's on another host: said so, rather than that there is none. */
+  #notHere(key: string): SwarmError | undefined {
+    const host = this.#node.taskHosts.elsewhere(key);
+    if (host === undefined) return undefined;
+    return new SwarmError(
+      'conflict',
+      `container ${key} is one of a task on ${host.hostname}: only there it can be changed, and ` +
+        'its service will replace it (to start its tasks anew: service update --force)',
+    );
   }
 
   #carry(host: TaskHost, incoming: IncomingMessage, response: ServerResponse): void {

@@ -2,7 +2,7 @@
  * Putting a standalone container on one more network, or taking it off one, while it runs or
  * before. What is changed holds for its next starts too.
  */
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { checkWish, endpointRequest, isOwn, isShared } from './attachment.ts';
 import type { HostContext } from './context.ts';
 import type { LocalNetwork } from './networks.ts';
@@ -71,11 +71,29 @@ async function disconnect(
     );
   }
   if (container.container.state === 'running') {
-    await context.network.disconnect(record.id, context.networks.runtimeId(network));
+    try {
+      await context.network.disconnect(record.id, context.networks.runtimeId(network));
+    } catch (error) {
+      if (!hasCode(error, 'not_found')) throw error; // a daemon died after it, before the record
+    }
   }
   const { [network.id]: _, ...rest } = record.networks;
   container.changeNetworks(rest);
   emit(context, container, network, 'disconnect');
+}
+
+/** Takes a running container off bridges that a daemon put it on and died before that was kept. */
+export async function dropUnkept(
+  context: HostContext,
+  { id, container, record }: StandaloneContainer,
+): Promise<void> {
+  if (container.state !== 'running') return;
+  const { network, networks } = context;
+  for (const { networkId } of network.endpoints(id)) {
+    const local = networks.list().find((each) => networks.runtimeId(each) === networkId);
+    if (local === undefined || record.networks[local.id] !== undefined) continue;
+    await network.disconnect(id, networkId);
+  }
 }
 
 function mustBeOwn(container: StandaloneContainer): void {

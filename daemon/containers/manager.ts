@@ -9,7 +9,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { isShared, namespaceOf, networksOf, sharedWith, shareNetwork } from './attachment.ts';
-import { connectContainer, disconnectContainer } from './connections.ts';
+import { connectContainer, disconnectContainer, dropUnkept } from './connections.ts';
 import type { HostContext } from './context.ts';
 import { LocalEvents } from './events.ts';
 import { Execs } from './execs.ts';
@@ -134,7 +134,9 @@ export class LocalContainers {
     );
     for (const container of inOrder) {
       const before = taken.get(shares(container)) ?? Promise.resolve();
-      const adopted = before.then(() => container.adopt());
+      const adopted = before
+        .then(() => container.adopt())
+        .then(() => dropUnkept(this.#context, container));
       taken.set(
         container.id,
         adopted.catch((error: unknown) => {

@@ -64,9 +64,11 @@ export async function stopWith(
     await container.stop(graceMs);
     return;
   }
-  await container.kill(signal).catch((error: unknown) => {
-    if (container.state === 'running') throw error;
-  });
+  const send = (each: string): Promise<void> =>
+    container.kill(each).catch((error: unknown) => {
+      if (container.state === 'running') throw error;
+    });
+  await send(signal);
   if (!Number.isFinite(graceMs)) {
     await container.wait();
     return;
@@ -74,7 +76,11 @@ export async function stopWith(
   const late = new Promise<'late'>((resolve) => {
     context.clock.afterIdle(graceMs, () => resolve('late'));
   });
-  if ((await Promise.race([container.wait(), late])) === 'late') await container.stop(0);
+  // Not container.stop(0): its own stop signal would come before the end.
+  if ((await Promise.race([container.wait(), late])) === 'late') {
+    await send('SIGKILL');
+    await container.wait();
+  }
 }
 
 /** What a run takes and gives back, as events: its networks, at its end its volumes. */

@@ -279,6 +279,36 @@ export function readCertificate(certificatePem: string): CertificateFacts {
   };
 }
 
+/** The DER of whom the certificate names as its subject. */
+export function subjectDer(certificatePem: string): Buffer {
+  const [certificate] = derElements(parseCertificate(certificatePem).raw);
+  const [signed] = derElements(certificate.content);
+  // version, serial number, algorithm, issuer, validity, subject
+  return derElements(signed.content)[5].whole;
+}
+
+interface DerElement {
+  readonly whole: Buffer;
+  readonly content: Buffer;
+}
+
+/** The elements that follow each other in valid DER. */
+function derElements(der: Buffer): DerElement[] {
+  const found: DerElement[] = [];
+  for (let at = 0; at < der.length; ) {
+    const first = der[at + 1];
+    const more = first < 0x80 ? 0 : first & 0x7f;
+    const length = more === 0 ? first : der.readUIntBE(at + 2, more);
+    const start = at + 2 + more;
+    found.push({
+      whole: der.subarray(at, start + length),
+      content: der.subarray(start, start + length),
+    });
+    at = start + length;
+  }
+  return found;
+}
+
 /** SHA-256 of the certificate's DER, as a join token carries it. */
 export function certificateDigest(certificatePem: string): Buffer {
   return createHash('sha256').update(parseCertificate(certificatePem).raw).digest();

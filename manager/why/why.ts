@@ -3,7 +3,7 @@
  * nothing, changes nothing, and asks nobody; the loops' own filters and allocator are asked what
  * they would say now.
  */
-import { formatAge } from '../../base/duration.ts';
+import { formatAge, formatDuration } from '../../base/duration.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
@@ -116,10 +116,7 @@ function slotReasons(
       const text = `is being stopped on ${hostnameOf(view, newest.nodeId)}`;
       return [{ ...about, kind: 'ended', text }];
     }
-    const { condition, maxAttempts } = newest.spec.restart;
-    const limit = condition !== 'none' && maxAttempts > 0 ? `, ${maxAttempts} attempts` : '';
-    const text = `${endText(newest)}; its restart policy (${condition}${limit}) starts no other`;
-    reasons.push({ ...about, kind: 'ended', text });
+    reasons.push({ ...about, ...endOf(newest, nowMs) });
   }
   if (isRestarted && failures.length > (wanted.length === 0 ? 1 : 0)) {
     const count = failures.length === 1 ? 'once' : `${failures.length} times`;
@@ -132,6 +129,21 @@ function slotReasons(
     });
   }
   return reasons;
+}
+
+/** Of a slot's last task, while no other is wanted. */
+function endOf(task: Task, nowMs: number): Pick<Reason, 'kind' | 'text' | 'untilMs'> {
+  const { spec, notBeforeMs: untilMs } = task;
+  const { condition, maxAttempts, delayMs } = spec.restart;
+  if (untilMs > nowMs) {
+    // It could not be prepared, and the delay that it was given is not over yet.
+    const [left, delay] = [untilMs - nowMs, delayMs].map(formatDuration);
+    const text = `${endText(task)}; another follows in ${left} (restart delay ${delay})`;
+    return { kind: 'restart', text, untilMs };
+  }
+  const limit = condition !== 'none' && maxAttempts > 0 ? `, ${maxAttempts} attempts` : '';
+  const text = `${endText(task)}; its restart policy (${condition}${limit}) starts no other`;
+  return { kind: 'ended', text };
 }
 
 function serviceReasons(view: View, service: Service, nowMs: number): readonly Reason[] {

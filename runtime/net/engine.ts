@@ -253,10 +253,13 @@ export class NetworkEngine {
     });
   }
 
-  setSelf(self: OverlaySelf | undefined): void {
+  /** Containers that an overlay was taken off: this host is in no cluster any more. */
+  setSelf(self: OverlaySelf | undefined): readonly string[] {
     checkPeers(self === undefined ? [] : [self]);
     this.#self = self;
+    let left: readonly string[] = [];
     if (self === undefined) {
+      left = this.#leaveOverlays();
       this.#ingress = undefined;
       this.#records.ingress.remove(INGRESS_RECORD);
     } else {
@@ -266,6 +269,19 @@ export class NetworkEngine {
       }
     }
     this.#applyGateway();
+    return left;
+  }
+
+  #leaveOverlays(): readonly string[] {
+    const left: string[] = [];
+    for (const { containerId } of this.#attacher.attachments()) {
+      const all = this.#attacher.endpoints(containerId);
+      const overlays = all.filter(({ networkId }) => this.#overlays.has(networkId));
+      for (const { networkId } of overlays) this.#attacher.disconnect(containerId, networkId);
+      if (overlays.length > 0) left.push(containerId);
+    }
+    for (const networkId of [...this.#overlays.keys()]) this.removeOverlay(networkId);
+    return left;
   }
 
   #requireSelf(): OverlaySelf {

@@ -208,7 +208,14 @@ class WorkerHostNetwork implements HostNetwork {
   }
 
   async setSelf(self: OverlaySelf | undefined): Promise<void> {
-    await this.#perform({ name: 'setSelf', self });
+    const left = (await this.#perform({ name: 'setSelf', self })) as readonly {
+      readonly containerId: string;
+      readonly endpoints: readonly Endpoint[];
+    }[];
+    for (const { containerId, endpoints } of left) {
+      const attached = this.#attached.get(containerId);
+      if (attached !== undefined) this.#attached.set(containerId, { ...attached, endpoints });
+    }
   }
 
   async applyOverlay(state: OverlayState): Promise<void> {

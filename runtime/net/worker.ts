@@ -118,7 +118,9 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
       return { bridges: engine.bridges(), attached: engine.attachments().map(attached) };
     }
     case 'setSelf':
-      return engine.setSelf(operation.self);
+      return engine
+        .setSelf(operation.self)
+        .map((containerId) => ({ containerId, endpoints: engine.endpoints(containerId) }));
     case 'applyOverlay':
       return engine.applyOverlay(operation.state);
     case 'removeOverlay':

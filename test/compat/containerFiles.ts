@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
+import { outcome } from '../support/lab.ts';
 import { CREATE } from './containerResources.ts';
 import type { Suite } from './suite.ts';
 import * as world from './world.ts';
@@ -62,10 +63,11 @@ export function containerFiles(suite: Suite): void {
       'bind-recursive other than enabled and disabled are refused',
   );
   suite.differs(CREATE, ['volume-driver'], 'only `local`: there are no volume plugins');
-  suite.not(
-    CREATE,
-    ['use-api-socket'],
-    'an experiment of docker’s client, which copies registry credentials into the container: ' +
-      'mount the socket with --volume',
+  suite.works(CREATE, ['use-api-socket'], 'the daemon’s socket answers in it', () =>
+    boxed('manages', ['--use-api-socket'], SLEEP, async (pid) => {
+      const socket = `/proc/${pid}/root/var/run/docker.sock`;
+      const ping = await outcome('curl', ['-s', '--unix-socket', socket, 'http://host/_ping']);
+      assert.equal(ping.stdout, 'OK');
+    }),
   );
 }

@@ -172,9 +172,16 @@ function health(suite: Suite): void {
         await until('it is ill', SOON_MS, async () => (await status('sick')) === 'unhealthy');
         assert.ok((await within(pid, 'cat', '/tries')).length >= 3, 'tried twice');
       });
-      await boxed('unasked', ['--no-healthcheck'], SLEEP, async () => {
-        assert.equal(await field('h1', 'unasked', '{{json .State.Health}}'), 'null');
-      });
+      const change = ['--change', 'HEALTHCHECK --interval=1s CMD true'];
+      await docker('h1', 'import', ...change, join(world.work, 'root.tar'), 'well:1');
+      const create = ['container', 'create', '--name'];
+      await docker('h1', ...create, 'asked', 'well:1', ...SLEEP);
+      await docker('h1', ...create, 'unasked', '--no-healthcheck', 'well:1', ...SLEEP);
+      await docker('h1', 'container', 'start', 'asked', 'unasked');
+      await until('it is well', SOON_MS, async () => (await status('asked')) === 'healthy');
+      assert.equal(await field('h1', 'unasked', '{{json .State.Health}}'), 'null');
+      await docker('h1', 'container', 'rm', '--force', 'asked', 'unasked');
+      await docker('h1', 'image', 'rm', 'well:1');
     },
   );
 }

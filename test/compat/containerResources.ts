@@ -146,7 +146,7 @@ function refusals(suite: Suite): void {
   suite.not(
     CREATE,
     ['kernel-memory'],
-    'docker’s client has not sent it since kernels dropped the limit; it only warns',
+    'docker’s client takes it and no longer sends it: kernels dropped that limit',
   );
   suite.not(
     CREATE,

@@ -48,6 +48,7 @@ function rights(suite: Suite): void {
         ...['--cap-add', 'NET_ADMIN', '--cap-drop', 'CHOWN', '--group-add', '4321'],
         ...['--read-only', '--sysctl', 'net.ipv4.ip_default_ttl=44'],
         ...['--security-opt', 'no-new-privileges', '--security-opt', 'seccomp=unconfined'],
+        ...['--security-opt', 'systempaths=unconfined'],
       ];
       await boxed('narrow', flags, SLEEP, async (pid) => {
         assert.equal(effective(pid) & NET_ADMIN, NET_ADMIN);
@@ -56,9 +57,12 @@ function rights(suite: Suite): void {
         assert.equal(statusOf(pid, 'NoNewPrivs'), '1');
         assert.equal(statusOf(pid, 'Seccomp'), '0');
         assert.match(procFile(pid, 'mountinfo'), / \/ \/ ro,/);
+        assert.doesNotMatch(procFile(pid, 'mountinfo'), / \/proc\/keys /);
         assert.equal(await within(pid, 'cat', '/proc/sys/net/ipv4/ip_default_ttl'), '44');
       });
-      await boxed('plain', ['--user', '1234:5678'], SLEEP, async (pid) => {
+      const usual = ['--user', '1234:5678', '--security-opt', 'seccomp=builtin'];
+      await boxed('plain', usual, SLEEP, async (pid) => {
+        assert.match(procFile(pid, 'mountinfo'), / \/proc\/keys /);
         assert.match(statusOf(pid, 'Uid'), /^1234\s+1234\s/);
         assert.match(statusOf(pid, 'Gid'), /^5678\s+5678\s/);
         assert.equal(effective(pid), 0n);

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
 import { until } from '../support/lab.ts';
 import type { Suite } from './suite.ts';
-import { ASLEEP, environment, type Program, remove, serve } from './tasks.ts';
+import { ASLEEP, environment, leave, type Program, remove, serve } from './tasks.ts';
 import { docker, refused, SOON_MS } from './world.ts';
 
 const sorted = (text: string): string[] => text.split('\n').filter(Boolean).sort();
@@ -33,10 +33,13 @@ export function serviceLook(suite: Suite): void {
         'seen replicated 2/2 box:1\nunseen global 2/2 box:1',
       );
       const id = await docker('h1', 'service', 'inspect', '-f', '{{.ID}}', 'seen');
-      for (const filter of ['name=see', 'label=kind=seen', 'mode=replicated', `id=${id}`]) {
-        const found = await docker('h1', 'service', 'ls', '--quiet', '--filter', filter);
-        assert.equal(found, id.slice(0, 12), filter);
+      const list = (...filters: string[]): Promise<string> =>
+        docker('h1', 'service', 'ls', '-q', ...filters.flatMap((filter) => ['--filter', filter]));
+      for (const filter of ['name=see', 'label=kind=seen', `id=${id}`]) {
+        assert.equal(await list(filter), id.slice(0, 12), filter);
       }
+      assert.equal(await list('name=seen', 'mode=replicated'), id.slice(0, 12));
+      assert.equal(await list('name=seen', 'mode=global'), '');
       await refused('h1', ['service', 'ls', '--filter', 'odd=1'], /invalid filter 'odd'/);
     },
   );
@@ -123,6 +126,7 @@ function logs(suite: Suite, tasks: () => readonly Program[]): void {
       assert.ok(details.includes(`com.docker.swarm.task.id=${ids[0]}`), details);
       await followed();
       await remove('seen', 'unseen');
+      await leave('sick:1');
     },
   );
 }

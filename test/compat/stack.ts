@@ -3,9 +3,9 @@ import assert from 'node:assert/strict';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../support/lab.ts';
-import { LOCKED, lockedRegistry, loggedIn } from './lockedRegistry.ts';
+import { LOCKED, lockedRegistry, loggedIn, SECOND_BOX } from './lockedRegistry.ts';
 import type { Suite } from './suite.ts';
-import { containersOf, environment, fileOf, ofService, programs, words } from './tasks.ts';
+import { containersOf, environment, fileOf, leave, ofService, programs, words } from './tasks.ts';
 import { BOX, docker, fetched, refused, SOON_MS, tried, within, work } from './world.ts';
 
 const PORT = 8280;
@@ -89,6 +89,7 @@ export function stacks(suite: Suite): void {
         assert.equal(await docker('h1', kind, 'ls', ...label), '', kind);
       }
       assert.equal(await fetched('client', `http://10.99.0.12:${PORT}/`), '');
+      await leave(LOCKED, SECOND_BOX);
     },
   );
 }

@@ -158,3 +158,20 @@ export function troubleOf(service: string, fits: RegExp): Promise<string> {
     return stdout.split('\n').find((line) => fits.test(line));
   });
 }
+
+/** Other groups count what is there: volumes that nobody uses, and images by these names, go. */
+export async function leave(...images: string[]): Promise<void> {
+  for (const host of ['h1', 'h2']) {
+    await docker(host, 'volume', 'prune', '--all', '--force');
+    for (const image of images) {
+      const format = ['--digests', '--format', '{{.Tag}} {{.Digest}}', image];
+      const found = (await docker(host, 'image', 'ls', ...format)).split('\n').filter(Boolean);
+      const [name] = image.split(/:(?=[^:/]*$)/);
+      for (const line of found) {
+        const [tag, digest] = line.split(' ');
+        const reference = tag === '<none>' ? `${name}@${digest}` : `${name}:${tag}`;
+        await docker(host, 'image', 'rm', reference);
+      }
+    }
+  }
+}

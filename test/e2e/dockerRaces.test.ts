@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, realpathSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, realpathSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { until } from '../support/lab.ts';
@@ -117,6 +117,26 @@ test('who shares the network of another starts after that one with the daemon', 
     return states.split('\n').filter((state) => state === 'true').length === 5 || undefined;
   });
   await host.docker('rm', '-f', ...all);
+});
+
+test('a connection that a daemon did not live to keep is undone by the next', async () => {
+  await host.docker('network', 'create', 'late');
+  await host.docker('run', '-d', '--name', 'half', PROBE, 'stubborn');
+  const id = (await host.docker('inspect', '-f', '{{.Id}}', 'half')).trim();
+  const file = join(host.dataRoot, 'standalone', `${id}.json`);
+  const before = readFileSync(file);
+  await host.docker('network', 'connect', 'late', 'half');
+  writeFileSync(file, before);
+  await host.restart();
+  await until('it is off the network', SOON_MS, async () => {
+    const addresses = await addressesIn('half');
+    return (addresses.includes('eth0') && !addresses.includes('eth1')) || undefined;
+  });
+  await host.docker('network', 'connect', 'late', 'half');
+  const { late } = await placesOf('half');
+  assert((await addressesIn('half')).includes(`${late.IPAddress}/`));
+  await host.docker('rm', '-f', 'half');
+  await host.docker('network', 'rm', 'late');
 });
 
 test('what a container may write lies on the disk, not in the memory of the host', async () => {

@@ -239,6 +239,12 @@ test('the docker client sees jobs to their end', { skip }, async () => {
   assert.match(said, /job complete/);
   const list = await docker('h1', 'service', 'ls', '--filter', 'name=job');
   assert.match(list, /replicated job +0\/2 \(4\/4 completed\)/);
+  const tasks = await docker('h1', 'service', 'ps', 'job', '--format', '{{.Node}} {{.Name}}');
+  for (const line of tasks.split('\n').filter((each) => /job\.[1-3]$/.test(each))) {
+    const [host, name] = line.split(' ');
+    const list = await docker(host as 'h1', 'ps', '-a', '--format', '{{.Names}}');
+    assert.match(list, new RegExp(`^${name}\\.`, 'm'), 'its container has the task’s name');
+  }
   assert.match(await docker('h1', 'service', 'update', '--force', 'job'), /job complete/);
   const logs = await docker('h1', 'service', 'logs', 'job');
   assert.equal(logs.match(/\| done$/gm)?.length, 8);

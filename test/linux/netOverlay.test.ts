@@ -206,3 +206,21 @@ test('a network with containers is not removed; without them nothing of it is le
     await each.call('removeOverlay', 'net1');
   }
 });
+
+test('a host that leaves has no overlay left, though a container on it runs on', async () => {
+  const [host] = underlay.hosts;
+  await host.applyOverlay(overlayState());
+  const overlays = [{ networkId: 'net1', endpointId: 'stays', address: '10.20.0.30', aliases: [] }];
+  const { place } = await host.attach(attachRequest({ overlays, gateway: true }));
+  await host.call('setSelf', undefined);
+  const [{ containerId }] = (await host.call('attachments')) as { containerId: string }[];
+  assert.deepEqual(await host.call('endpoints', containerId), []);
+  assert.deepEqual((await host.run('ls', `${host.execRoot}/network/overlays`)).trim(), '');
+  await place.ping('127.0.0.1');
+  await host.call('setSelf', host.self);
+  // The same VXLAN identifier, for another network.
+  await host.applyOverlay(overlayState({ networkId: 'net2' }));
+  place.stop();
+  await host.call('detach', containerId);
+  await host.call('removeOverlay', 'net2');
+});

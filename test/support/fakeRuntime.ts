@@ -58,6 +58,8 @@ export class FakeContainer implements Container {
   startedAtMs = 0;
   exit: ExitRecord | undefined;
   signals: string[] = [];
+  /** Does not end by these. */
+  deafTo: readonly string[] = [];
   records: LogRecord[] = [];
   #ended: (record: ExitRecord) => void = () => {};
   #end = this.#nextEnd();
@@ -85,6 +87,7 @@ export class FakeContainer implements Container {
 
   async kill(signal: string): Promise<void> {
     this.signals.push(signal);
+    if (this.deafTo.includes(signal)) return;
     this.end({ exitCode: 137, signal: 9 });
   }
 

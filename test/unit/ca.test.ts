@@ -25,6 +25,7 @@ import {
   isIssuedBy,
   issueCertificate,
   readCertificate,
+  subjectDer,
 } from '../../manager/ca/x509.ts';
 import type { Cluster, NodeDescription } from '../../model/types.ts';
 import { descriptionToWire } from '../../proto/convert.ts';
@@ -51,6 +52,14 @@ async function newCluster(): Promise<Cluster> {
     },
   );
 }
+
+test('the DER of a subject is as the certificate has it', async () => {
+  const { certificate } = await createRoot(NOW_MS, random);
+  const { raw } = new X509Certificate(certificate);
+  const name = subjectDer(certificate);
+  assert.equal(name.toString('hex'), '3015311330110603550403130a7473737761726d2d6361');
+  assert.ok(raw.includes(name));
+});
 
 test('a token tells its role, and has the shape that Docker Swarm gave it', async () => {
   const one = await newCluster();

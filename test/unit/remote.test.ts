@@ -158,6 +158,22 @@ test('answers, statuses and headers come as the host gave them, by any of its na
   assert.equal(await (await fetch(`${base}/exec/unknown/json`)).text(), 'here');
 });
 
+test('what would change a container on another host is refused with the host’s name', async () => {
+  const asked = [
+    ['POST', '/v1.44/containers/cccc/stop?t=1'],
+    ['DELETE', '/containers/cccc?force=1'],
+  ];
+  for (const [method, path] of asked) {
+    const refused = await fetch(`${base}${path}`, { method });
+    assert.equal(refused.status, 409);
+    const name = new RegExp(`container cccc is one of a task on ${HOST.hostname}: only there`);
+    assert.match(await refused.text(), name);
+  }
+  const own = await fetch(`${base}/containers/dddd/stop`, { method: 'POST' });
+  assert.equal(await own.text(), 'here');
+  assert.equal(await (await fetch(`${base}/containers/json`)).text(), 'here');
+});
+
 test('an exec is found again by its id', async () => {
   const made = await fetch(`${base}/containers/cccc/exec`, { method: 'POST', body: '{}' });
   assert.deepEqual([made.status, await made.json()], [201, { Id: 'e1' }]);

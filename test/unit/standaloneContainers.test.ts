@@ -132,6 +132,18 @@ test('a stop while it waits for its restart ends the waiting', async () => {
   assert.equal(await container.stop(), false);
 });
 
+test('a stop by another signal is not followed by the program’s own when its time is over', async () => {
+  const { create, fake, clock } = world();
+  const container = await create('deaf', {});
+  await container.start();
+  fake(container).deafTo = ['SIGINT'];
+  const stopped = container.stop(1000, 'SIGINT');
+  await settle();
+  await clock.advance(1000);
+  assert.equal(await stopped, true);
+  assert.deepEqual(fake(container).signals, ['SIGINT', 'SIGKILL']);
+});
+
 test('what waits for the next exit, for rest and for removal is told each in its time', async () => {
   const { create, fake, events } = world();
   const container = await create('waited', { AutoRemove: true });

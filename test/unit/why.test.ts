@@ -90,6 +90,19 @@ test('a task that waits to be started again says until when, and how the one bef
   );
 });
 
+test('after an image that could not be had it is told when the next task follows', () => {
+  const plane = new ControlPlane({ nodes: 1 });
+  plane.behaviour = () => 'reject';
+  const restart = { condition: 'any', delayMs: 60_000, maxAttempts: 0, windowMs: 0 } as const;
+  plane.create('web', { replicas: 1, task: { restart } });
+  plane.settle();
+  plane.nowMs += 20_000;
+  assert.match(
+    reasons(plane, 'web')[0],
+    /^restart: web.1 was rejected.*; another follows in 40s \(restart delay 1m0s\)$/,
+  );
+});
+
 test('an image that cannot be had is told as such, and a policy that starts no other', () => {
   const plane = new ControlPlane({ nodes: 1 });
   plane.behaviour = () => 'reject';

@@ -1,6 +1,7 @@
 /** The cluster as Docker's JSON ('swarm inspect'), and its specification both ways. */
 import { X509Certificate } from 'node:crypto';
 import { issuerDigest, trustDigest, trustOf } from '../../../manager/ca/trust.ts';
+import { subjectDer } from '../../../manager/ca/x509.ts';
 import type { JoinTokens } from '../../../manager/control/types.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../../model/defaults.ts';
 import type { Cluster, ClusterSpec, NodeTls } from '../../../model/types.ts';
@@ -34,7 +35,7 @@ export function swarmToDocker(cluster: Cluster, tokens: JoinTokens): object {
 function clusterTlsInfo(cluster: Cluster): object {
   const { rootCaCertificate: root, rootRotation } = cluster;
   if (root === '') return {};
-  return { TrustRoot: root, CertIssuerPublicKey: publicKeyOf(rootRotation?.certificate ?? root) };
+  return { TrustRoot: root, ...issuerOf(rootRotation?.certificate ?? root) };
 }
 
 /**
@@ -49,20 +50,23 @@ export function nodeTlsInfo(cluster: Cluster | undefined, { issuer, trust }: Nod
   const trusted = [root, trustOf(cluster)].find((each) => trustDigest(each) === trust);
   return {
     ...(trusted === undefined ? {} : { TrustRoot: trusted }),
-    ...(signer === undefined ? {} : { CertIssuerPublicKey: publicKeyOf(signer) }),
+    ...(signer === undefined ? {} : issuerOf(signer)),
   };
 }
 
 /** Of the certificate seen last: every node of a list shows the same one. */
-let last: { readonly certificate: string; readonly key: string } | undefined;
+let last: { readonly certificate: string; readonly issuer: object } | undefined;
 
-function publicKeyOf(certificate: string): string {
+function issuerOf(certificate: string): object {
   if (last?.certificate !== certificate) {
     const { publicKey } = new X509Certificate(certificate);
-    const key = publicKey.export({ type: 'spki', format: 'der' }).toString('base64');
-    last = { certificate, key };
+    const issuer = {
+      CertIssuerSubject: subjectDer(certificate).toString('base64'),
+      CertIssuerPublicKey: publicKey.export({ type: 'spki', format: 'der' }).toString('base64'),
+    };
+    last = { certificate, issuer };
   }
-  return last.key;
+  return last.issuer;
 }
 
 function clusterSpecToDocker(spec: ClusterSpec): object {
