@@ -74,6 +74,14 @@ const DIFFERS = new Map<string, string>([
   ['ImageCollectionTest::test_build_with_success_build_output', BUILD],
 ]);
 
+/** Tests that now and then do not pass, and why. */
+const RACES = new Map<string, string>([
+  [
+    'SwarmTest::test_inspect_node',
+    'it asks twice for a version, right after init; the first report of the node may lie between',
+  ],
+]);
+
 const skip = whyNot(CHECKOUT) ?? false;
 
 test('the tests about swarms pass against a daemon of ours', { skip }, async (context) => {
@@ -111,7 +119,7 @@ async function againstOurs(context: TestContext, suites: readonly string[]): Pro
   say(context, 'tsswarm', results);
   const failed = results.filter(({ outcome }) => outcome === 'failed');
   assert.deepEqual(
-    failed.filter(({ name }) => !DIFFERS.has(lastPart(name))).map(({ name }) => name),
+    failed.map(({ name }) => name).filter((name) => knownReason(name) === undefined),
     [],
     'tests that fail and are not named here',
   );
@@ -139,6 +147,10 @@ function wanted(suites: readonly string[]): string[] {
   return suites.filter((suite) => ONLY === undefined || ONLY.includes(suite));
 }
 
+function knownReason(name: string): string | undefined {
+  return DIFFERS.get(lastPart(name)) ?? RACES.get(lastPart(name));
+}
+
 function lastPart(name: string): string {
   return name.slice(name.indexOf('::') + 2);
 }
@@ -147,7 +159,7 @@ function say(context: TestContext, against: string, results: readonly Result[]):
   context.diagnostic(`${against}: ${counts(results)}`);
   for (const { name, outcome, reason } of results) {
     if (outcome !== 'failed') continue;
-    const why = DIFFERS.get(lastPart(name));
+    const why = knownReason(name);
     context.diagnostic(`${why === undefined ? 'FAILED' : 'known'} ${name}: ${why ?? reason}`);
   }
 }
