@@ -47,6 +47,7 @@ import {
 } from './assignments.ts';
 import { Leaving } from './leaving.ts';
 import { Pulse } from './pulse.ts';
+import { NOTHING, Session } from './session.ts';
 import { StatusBatcher } from './statuses.ts';
 
 /** Asked of agents; the user-visible heartbeat setting is Docker's and only shown. */
@@ -85,41 +86,6 @@ export interface DispatcherOptions {
   readonly sessions: SessionEvents;
 }
 
-const NOTHING: AssignmentSet = new Map();
-
-class Session {
-  readonly id: string;
-  readonly nodeId: string;
-  readonly remoteAddress: string;
-  readonly messages = new Pulse();
-  /** One for each assignments stream: an agent may open a new one before the old has ended. */
-  readonly streams = new Set<Pulse>();
-  wanted: AssignmentSet = NOTHING;
-  /** The state of networks that `wanted` is of; grows. */
-  networksAt = 0;
-  /** Messages that brought such a state, until the agent says that it has applied them. */
-  unconfirmed: { readonly sequence: number; readonly networksAt: number }[] = [];
-  heardAtMs: number;
-  ended: SwarmError | undefined;
-
-  constructor(id: string, nodeId: string, remoteAddress: string, nowMs: number) {
-    this.id = id;
-    this.nodeId = nodeId;
-    this.remoteAddress = remoteAddress;
-    this.heardAtMs = nowMs;
-  }
-
-  end(reason: SwarmError): void {
-    this.ended ??= reason;
-    this.messages.poke();
-    this.pokeStreams();
-  }
-
-  pokeStreams(): void {
-    for (const stream of this.streams) stream.poke();
-  }
-}
-
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #statuses: StatusBatcher;
@@ -138,10 +104,11 @@ export class Dispatcher {
     this.#options = options;
     const { clock, store, proposer } = options;
     this.#statuses = new StatusBatcher({ clock, view: store, proposer });
-    this.#leaving = new Leaving(clock, (nodeId) => {
+    const onReleased = (nodeId: string): void => {
       this.#dirtyNodes.add(nodeId);
       this.#flushTimer ??= clock.after(0, () => this.#flush());
-    });
+    };
+    this.#leaving = new Leaving(clock, onReleased, (nodeId) => this.#isAbsent(nodeId));
   }
 
   /** This manager leads and has applied an entry of its own term. Idempotent. */
@@ -256,7 +223,6 @@ export class Dispatcher {
     if (this.#sessions.get(session.nodeId) !== session) return;
     this.#sessions.delete(session.nodeId);
     if (!this.#active) return;
-    this.#leaving.gone(session.nodeId);
     this.#options.log.info('session ended', { nodeId: session.nodeId, sessionId: session.id });
     this.#options.sessions.broken(session.nodeId, reason);
   }
@@ -415,6 +381,13 @@ export class Dispatcher {
     if (session.ended !== undefined) throw session.ended;
   }
 
+  /** Its daemon is away, and what it last set up in the kernel still works. */
+  #isAbsent(nodeId: string): boolean {
+    if (this.#sessions.has(nodeId)) return false;
+    const state = this.#options.store.get('node', nodeId)?.state;
+    return state === 'ready' || state === 'unknown';
+  }
+
   #confirm(session: Session, sequence: number): void {
     const reached = session.unconfirmed.filter((each) => each.sequence <= sequence);
     session.unconfirmed = session.unconfirmed.slice(reached.length);
@@ -458,6 +431,7 @@ export class Dispatcher {
     } else if (event.table === 'node') {
       if (event.kind === 'remove') this.#sessions.get(event.id)?.end(removedNode(event.id));
       const [before, after] = [event.before, event.after] as readonly (Node | undefined)[];
+      if (after === undefined || after.state === 'down') this.#leaving.gone(event.id);
       if (!sameValue(before?.manager, after?.manager)) this.announce();
       else this.#sessions.get(event.id)?.messages.poke();
     } else if (event.table === 'cluster') this.announce();
@@ -481,6 +455,11 @@ export class Dispatcher {
       this.#networksAt += 1;
       session.networksAt = this.#networksAt;
       told.set(session.nodeId, session.networksAt);
+    }
+    if (told.size > 0) {
+      for (const node of store.all('node')) {
+        if (this.#isAbsent(node.id)) told.set(node.id, this.#networksAt);
+      }
     }
     for (const [session, items] of next) {
       session.wanted = this.#leaving.hold(session.nodeId, session.wanted, items, told);

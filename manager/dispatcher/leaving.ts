@@ -1,7 +1,8 @@
 /**
  * Tasks that are to stop and stand in a balance: their node is told only when every node whose
  * networks changed has said that it left them out, so that nobody connects to a program that is
- * ending. Bounded: a node that does not answer holds nobody up for long.
+ * ending. Bounded: a node that does not answer holds nobody up for long; one whose daemon is away for
+ * a moment still passes connections on, and is waited for a little longer.
  *
  * | a task is | what is true | left by |
  * |---|---|---|
@@ -16,25 +17,35 @@ import type { AssignmentSet } from './assignments.ts';
 
 /** Nodes answer within milliseconds; one that is lost is found out later than this. */
 const LIMIT_MS = 1000;
+/** A daemon that is started again is back by then. */
+const ABSENT_LIMIT_MS = 10_000;
 
 interface Held {
   readonly nodeId: string;
   readonly item: AssignmentItem;
   /** Nodes that have not said it yet, and the state of networks they have to reach. */
   readonly waiting: Map<string, number>;
-  readonly timer: Timer;
+  readonly sinceMs: number;
+  timer: Timer;
 }
 
 export class Leaving {
   readonly #clock: Clock;
   readonly #onReleased: (nodeId: string) => void;
+  readonly #isAbsent: (nodeId: string) => boolean;
   readonly #held = new Map<string, Held>();
   /** Task id -> node id. */
   readonly #released = new Map<string, string>();
 
-  constructor(clock: Clock, onReleased: (nodeId: string) => void) {
+  /** `isAbsent`: the node has no session, and is not down. */
+  constructor(
+    clock: Clock,
+    onReleased: (nodeId: string) => void,
+    isAbsent: (nodeId: string) => boolean,
+  ) {
     this.#clock = clock;
     this.#onReleased = onReleased;
+    this.#isAbsent = isAbsent;
   }
 
   /**
@@ -56,8 +67,9 @@ export class Leaving {
       const { id } = item.task;
       const known = before.get(key);
       if (!this.#held.has(id) && !this.#released.has(id) && isServing(known) && told.size > 0) {
-        const timer = this.#clock.after(LIMIT_MS, () => this.#release(id));
-        this.#held.set(id, { nodeId, item: known, waiting: new Map(told), timer });
+        const timer = this.#clock.after(LIMIT_MS, () => this.#due(id));
+        const sinceMs = this.#clock.nowMs();
+        this.#held.set(id, { nodeId, item: known, waiting: new Map(told), sinceMs, timer });
       }
       const held = this.#held.get(id);
       if (held === undefined) continue;
@@ -76,7 +88,7 @@ export class Leaving {
     }
   }
 
-  /** The node's session is over: nobody waits for it. */
+  /** The node is down, or is none any more: nobody waits for it. */
   gone(nodeId: string): void {
     this.confirmed(nodeId, Number.MAX_SAFE_INTEGER);
   }
@@ -85,6 +97,17 @@ export class Leaving {
     for (const { timer } of this.#held.values()) timer.cancel();
     this.#held.clear();
     this.#released.clear();
+  }
+
+  #due(id: string): void {
+    const held = this.#held.get(id);
+    if (held === undefined) return;
+    for (const nodeId of [...held.waiting.keys()]) {
+      if (!this.#isAbsent(nodeId)) held.waiting.delete(nodeId);
+    }
+    const isLate = this.#clock.nowMs() - held.sinceMs >= ABSENT_LIMIT_MS;
+    if (held.waiting.size === 0 || isLate) this.#release(id);
+    else held.timer = this.#clock.after(LIMIT_MS, () => this.#due(id));
   }
 
   #release(id: string): void {

@@ -11,7 +11,10 @@ import { ManualClock } from '../support/manualClock.ts';
 function scene() {
   const clock = new ManualClock();
   const released: string[] = [];
-  return { clock, released, leaving: new Leaving(clock, (nodeId) => released.push(nodeId)) };
+  const absent = new Set<string>();
+  const onReleased = (nodeId: string): number => released.push(nodeId);
+  const leaving = new Leaving(clock, onReleased, (nodeId) => absent.has(nodeId));
+  return { clock, released, absent, leaving };
 }
 
 function set(desiredState: Task['desiredState'], parts: Partial<Task> = {}): AssignmentSet {
@@ -47,7 +50,7 @@ test('a task is told to stop when every node has left it out, and not before', (
   assert.equal(desired(leaving.hold('h1', RUNS, STOPS, told)), TaskState.SHUTDOWN);
 });
 
-test('a node whose session is over, or that says nothing, holds nobody up', async () => {
+test('a node that is down, or that says nothing, holds nobody up', async () => {
   const { leaving, released, clock } = scene();
   leaving.hold('h1', RUNS, STOPS, new Map([['h2', 1]]));
   leaving.gone('h2');
@@ -58,6 +61,24 @@ test('a node whose session is over, or that says nothing, holds nobody up', asyn
   assert.deepEqual(other.released, ['h1']);
   await clock.advance(5000);
   assert.deepEqual(released, ['h1']);
+});
+
+test('a node whose daemon is away is waited for until it is back, but not for ever', async () => {
+  const { leaving, released, clock, absent } = scene();
+  absent.add('h2');
+  leaving.hold('h1', RUNS, STOPS, new Map([['h2', 1]]));
+  await clock.advance(3000);
+  assert.deepEqual(released, []);
+  absent.delete('h2');
+  leaving.confirmed('h2', 7);
+  assert.deepEqual(released, ['h1']);
+  const other = scene();
+  other.absent.add('h2');
+  other.leaving.hold('h1', RUNS, STOPS, new Map([['h2', 1]]));
+  await other.clock.advance(9000);
+  assert.deepEqual(other.released, []);
+  await other.clock.advance(2000);
+  assert.deepEqual(other.released, ['h1']);
 });
 
 test('nothing is waited for where nobody connects, or nobody had to be told', () => {

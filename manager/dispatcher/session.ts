@@ -1,0 +1,42 @@
+/**
+ * One agent's connection to the dispatcher: what it is to hold, who is woken when that changes, and
+ * how it ended. It decides nothing; its states are told in dispatcher.ts.
+ */
+import type { SwarmError } from '../../base/errors.ts';
+import type { AssignmentSet } from './assignments.ts';
+import { Pulse } from './pulse.ts';
+
+export const NOTHING: AssignmentSet = new Map();
+
+export class Session {
+  readonly id: string;
+  readonly nodeId: string;
+  readonly remoteAddress: string;
+  readonly messages = new Pulse();
+  /** One for each assignments stream: an agent may open a new one before the old has ended. */
+  readonly streams = new Set<Pulse>();
+  wanted: AssignmentSet = NOTHING;
+  /** The state of networks that `wanted` is of; grows. */
+  networksAt = 0;
+  /** Messages that brought such a state, until the agent says that it has applied them. */
+  unconfirmed: { readonly sequence: number; readonly networksAt: number }[] = [];
+  heardAtMs: number;
+  ended: SwarmError | undefined;
+
+  constructor(id: string, nodeId: string, remoteAddress: string, nowMs: number) {
+    this.id = id;
+    this.nodeId = nodeId;
+    this.remoteAddress = remoteAddress;
+    this.heardAtMs = nowMs;
+  }
+
+  end(reason: SwarmError): void {
+    this.ended ??= reason;
+    this.messages.poke();
+    this.pokeStreams();
+  }
+
+  pokeStreams(): void {
+    for (const stream of this.streams) stream.poke();
+  }
+}
