@@ -1,8 +1,8 @@
 /**
  * Tasks that are to stop and stand in a balance: their node is told only when every node whose
  * networks changed has said that it left them out, so that nobody connects to a program that is
- * ending. Bounded: a node that does not answer holds nobody up for long; one whose daemon is away for
- * a moment still passes connections on, and is waited for a little longer.
+ * ending. Bounded: a node that does not answer holds nobody up for long; one whose daemon is away
+ * for a moment still passes connections on, and is waited for a little longer.
  *
  * | a task is | what is true | left by |
  * |---|---|---|

@@ -1,4 +1,6 @@
-/** Every command and flag that the docker client has is known here: done, or refused with a reason. */
+/**
+ * Every command and flag that the docker client has is known here: done, or refused with a reason.
+ */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Command, createCommand } from '../../cli/command.ts';
