@@ -85,7 +85,10 @@ test('many volumes are filled at once', async (t) => {
     return readdirSync(mountpoint);
   };
   const all = await Promise.all(Array.from({ length: 16 }, (_, at) => fill(at)));
-  assert.deepEqual(all, Array.from({ length: 16 }, (_, at) => (at % 2 === 0 ? ['file'] : [])));
+  assert.deepEqual(
+    all,
+    Array.from({ length: 16 }, (_, at) => (at % 2 === 0 ? ['file'] : [])),
+  );
 });
 
 test('what a crash or an error cuts short does not pass for filled', async (t) => {
