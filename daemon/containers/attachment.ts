@@ -228,7 +228,8 @@ function endpointId(containerId: string, networkId: string): string {
   return containerId.slice(0, 32) + networkId.slice(0, 32);
 }
 
-async function attachOverlay(
+/** A place on a network of the cluster, asked of its managers. */
+export async function attachOverlay(
   context: AttachmentContext,
   record: ContainerRecord,
   networkId: string,

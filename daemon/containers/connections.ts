@@ -3,17 +3,24 @@
  * before. What is changed holds for its next starts too.
  */
 import { hasCode, SwarmError } from '../../base/errors.ts';
-import { checkWish, endpointRequest, isOwn, isShared } from './attachment.ts';
+import { attachOverlay, checkWish, endpointRequest, isOwn, isShared } from './attachment.ts';
 import type { HostContext } from './context.ts';
 import type { LocalNetwork } from './networks.ts';
 import type { StandaloneContainer } from './standalone.ts';
 import type { EndpointSpec } from './types.ts';
 
+/** A network of this host, or one of the cluster's that containers may be put on. */
+export interface Connectable {
+  readonly id: string;
+  readonly name: string;
+  readonly driver: LocalNetwork['driver'] | 'overlay';
+}
+
 /** SwarmError forbidden, conflict, invalid in Docker's words. */
 export function connectContainer(
   context: HostContext,
   container: StandaloneContainer,
-  network: LocalNetwork,
+  network: Connectable,
   wish: EndpointSpec,
 ): Promise<void> {
   // Not beside a start, which attaches what the record says, nor beside another connection.
@@ -23,7 +30,7 @@ export function connectContainer(
 export function disconnectContainer(
   context: HostContext,
   container: StandaloneContainer,
-  network: LocalNetwork,
+  network: Connectable,
 ): Promise<void> {
   return container.exclusively(() => disconnect(context, container, network));
 }
@@ -31,12 +38,12 @@ export function disconnectContainer(
 async function connect(
   context: HostContext,
   container: StandaloneContainer,
-  network: LocalNetwork,
+  network: Connectable,
   wish: EndpointSpec,
 ): Promise<void> {
   const { record } = container;
   mustBeOwn(container);
-  if (network.driver !== 'bridge') {
+  if (network.driver === 'host' || network.driver === 'null') {
     throw new SwarmError(
       'forbidden',
       'container cannot be disconnected from host network or connected to host network',
@@ -48,10 +55,14 @@ async function connect(
       `endpoint with name ${container.name} already exists in network ${network.name}`,
     );
   }
-  checkWish(network, wish);
+  const local = context.networks.find(network.id);
+  checkWish(local, wish);
   if (container.container.state === 'running') {
-    const request = endpointRequest(context.networks, network, record, wish);
-    await context.network.connect(record.id, request);
+    if (local === undefined) await joinOverlay(context, container, network, wish);
+    else {
+      const request = endpointRequest(context.networks, local, record, wish);
+      await context.network.connect(record.id, request);
+    }
   }
   container.changeNetworks({ ...record.networks, [network.id]: wish });
   emit(context, container, network, 'connect');
@@ -60,7 +71,7 @@ async function connect(
 async function disconnect(
   context: HostContext,
   container: StandaloneContainer,
-  network: LocalNetwork,
+  network: Connectable,
 ): Promise<void> {
   const { record } = container;
   mustBeOwn(container);
@@ -71,15 +82,36 @@ async function disconnect(
     );
   }
   if (container.container.state === 'running') {
+    const local = context.networks.find(network.id);
+    const id = local === undefined ? network.id : context.networks.runtimeId(local);
     try {
-      await context.network.disconnect(record.id, context.networks.runtimeId(network));
+      await context.network.disconnect(record.id, id);
     } catch (error) {
       if (!hasCode(error, 'not_found')) throw error; // a daemon died after it, before the record
     }
+    if (local === undefined) await context.attachable?.detach(record.id, network.id);
   }
   const { [network.id]: _, ...rest } = record.networks;
   container.changeNetworks(rest);
   emit(context, container, network, 'disconnect');
+}
+
+/** A place on a network of the cluster, and the interface there; the place is given back if not. */
+async function joinOverlay(
+  context: HostContext,
+  { record }: StandaloneContainer,
+  network: Connectable,
+  wish: EndpointSpec,
+): Promise<void> {
+  const { aliases, ...attached } = await attachOverlay(context, record, network.id, wish);
+  const { macAddress, address6 } = wish;
+  try {
+    const request = { ...attached, address6, aliases, macAddress };
+    await context.network.connect(record.id, request);
+  } catch (error) {
+    await context.attachable?.detach(record.id, network.id);
+    throw error;
+  }
 }
 
 /** Takes a running container off bridges that a daemon put it on and died before that was kept. */
@@ -118,7 +150,7 @@ function mustBeOwn(container: StandaloneContainer): void {
 function emit(
   context: HostContext,
   container: StandaloneContainer,
-  network: LocalNetwork,
+  network: Connectable,
   action: 'connect' | 'disconnect',
 ): void {
   const { name, driver } = network;

@@ -9,14 +9,19 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { isShared, namespaceOf, networksOf, sharedWith, shareNetwork } from './attachment.ts';
-import { connectContainer, disconnectContainer, dropUnkept } from './connections.ts';
+import {
+  type Connectable,
+  connectContainer,
+  disconnectContainer,
+  dropUnkept,
+} from './connections.ts';
 import type { HostContext } from './context.ts';
 import { LocalEvents } from './events.ts';
 import { Execs } from './execs.ts';
 import type { Managed } from './managed.ts';
 import { containerMounts, releaseVolumes, resolveMounts } from './mounts.ts';
 import { CONTAINER_NAME, makeName } from './names.ts';
-import { type LocalNetwork, NetworkBook } from './networks.ts';
+import { NetworkBook } from './networks.ts';
 import { exposedPorts, planStandalone } from './plan.ts';
 import { RecordFiles } from './records.ts';
 import { StandaloneContainer } from './standalone.ts';
@@ -350,12 +355,20 @@ export class LocalContainers {
     }
   }
 
+  /** By name or id, of this host or the cluster; undefined when there is none to connect to. */
+  async connectable(nameOrId: string): Promise<Connectable | undefined> {
+    const local = this.networks.find(nameOrId);
+    if (local !== undefined) return local;
+    const found = await this.#context.attachable?.find(nameOrId);
+    return found === undefined ? undefined : { ...found, driver: 'overlay' };
+  }
+
   /** Container by id or name. SwarmError forbidden, conflict. */
-  async connect(key: string, network: LocalNetwork, wish: EndpointSpec): Promise<void> {
+  async connect(key: string, network: Connectable, wish: EndpointSpec): Promise<void> {
     await connectContainer(this.#context, this.#own(key), network, wish);
   }
 
-  async disconnect(key: string, network: LocalNetwork): Promise<void> {
+  async disconnect(key: string, network: Connectable): Promise<void> {
     await disconnectContainer(this.#context, this.#own(key), network);
   }
 

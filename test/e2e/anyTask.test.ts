@@ -282,6 +282,15 @@ test('a container of one’s own joins an attachable network and is found by nam
   });
   await dockerOk('h2', 'restart', '-t', '1', 'box');
   assert.ok((await dockerOk('h3', ...far)).startsWith(`task=${id.slice(0, 12)}`));
+  await dockerOk('h3', 'run', '-d', '--name', 'late', WEB_IMAGE, 'serve', '82');
+  await dockerOk('h3', 'network', 'connect', '--alias', 'later', 'att', 'late');
+  assert.match(await dockerOk('h3', 'exec', 'late', '/web', 'get', 'http://near/'), /^task=/);
+  await dockerOk('h2', 'exec', 'box', '/web', 'get', 'http://later:82/');
+  await dockerOk('h3', 'restart', '-t', '1', 'late');
+  await dockerOk('h2', 'exec', 'box', '/web', 'get', 'http://late:82/');
+  await dockerOk('h3', 'network', 'disconnect', 'att', 'late');
+  assert.notEqual((await docker('h3', 'exec', 'late', '/web', 'get', 'http://near/')).code, 0);
+  await dockerOk('h3', 'rm', '-f', 'late');
   const refused = await docker('h3', 'run', '--rm', '--network', 'own', WEB_IMAGE, 'id');
   assert.equal(refused.code, 125);
   assert.match(refused.stderr, /network own not manually attachable/);

@@ -2,6 +2,7 @@
 import { SwarmError } from '../../../base/errors.ts';
 import type { View } from '../../../manager/store/types.ts';
 import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
+import type { Connectable } from '../../containers/connections.ts';
 import type { LocalNetwork } from '../../containers/networks.ts';
 import { endpointFromDocker, NO_WISHES } from '../docker/containerNetwork.ts';
 import { containersOn, localNetworkFromDocker, localToDocker } from '../docker/localNetwork.ts';
@@ -160,23 +161,16 @@ async function remove(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   return empty(204);
 }
 
-/** The network of the path, which must be this host's. */
-async function localOf(request: ApiRequest, parts: ApiParts): Promise<LocalNetwork> {
+/** The network of the path. SwarmError not_found. */
+async function connectableOf(request: ApiRequest, parts: ApiParts): Promise<Connectable> {
   const { id } = request.params;
-  const local = bookOf(parts).find(id);
-  if (local !== undefined) return local;
-  const store = await controlIfManager(parts.node)?.read();
-  if (store !== undefined && findOptional(store, 'network', id) !== undefined) {
-    throw new SwarmError(
-      'unsupported',
-      `network ${id} is the swarm's: a container is put on it with docker run --network`,
-    );
-  }
+  const found = await parts.node.host.containers.connectable(id);
+  if (found !== undefined) return found;
   throw new SwarmError('not_found', `network ${id} not found`);
 }
 
 async function connect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  const network = await localOf(request, parts);
+  const network = await connectableOf(request, parts);
   const body = await request.body();
   const config = body.object('EndpointConfig');
   const wish = config === undefined ? NO_WISHES : endpointFromDocker(config);
@@ -185,7 +179,7 @@ async function connect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
 }
 
 async function disconnect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
-  const network = await localOf(request, parts);
+  const network = await connectableOf(request, parts);
   const body = await request.body();
   const { containers } = parts.node.host;
   await containers.disconnect(body.text('Container'), network);
