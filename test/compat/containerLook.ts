@@ -150,10 +150,11 @@ function logs(suite: Suite): void {
         assert.equal(await read('--since', third), 'three');
         assert.equal(await read('--until', first), 'one');
         assert.equal((await read('--details', '--tail', '1')).trim(), 'three');
-        const follower = begun('h1', 'container', 'logs', '--follow', '--tail', '0', 'talks');
+        // Since the last line, so that it does not matter which of the two begins first.
+        const follower = begun('h1', 'container', 'logs', '--follow', '--since', third, 'talks');
         const typist = begun('h1', 'container', 'attach', 'talks');
         typist.type('four\n');
-        await until('it came', SOON_MS, () => follower.said() === 'four\n' || undefined);
+        await until('it came', SOON_MS, () => follower.said() === 'three\nfour\n' || undefined);
         process.kill(pid, 'SIGKILL');
         assert.equal((await follower.ended).code, 0);
         assert.equal((await typist.ended).code, 137);
