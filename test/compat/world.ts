@@ -19,6 +19,7 @@ import { join } from 'node:path';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
 import { inside, lab, type Outcome, outcome, raise, until } from '../support/lab.ts';
 import { processesOf } from '../support/labProbe.ts';
+import { scriptArguments } from '../support/terminal.ts';
 
 export const BOX = 'box:1';
 const BUSYBOX = '/bin/busybox';
@@ -153,8 +154,8 @@ export function begun(host: string, ...args: string[]): Client {
 
 /** As `begun`, on a terminal of `rows` and `columns`; arguments have no blanks or quotes. */
 export function onTerminal(rows: number, columns: number, host: string, ...args: string[]): Client {
-  const command = `stty rows ${rows} cols ${columns}; docker ${onHost(host, args).join(' ')}`;
-  return clientOf(spawn('script', ['-qec', command, '/dev/null'], BOUND));
+  const line = `docker ${onHost(host, args).join(' ')}`;
+  return clientOf(spawn('script', scriptArguments(line, { size: { rows, columns } }), BOUND));
 }
 
 function clientOf(child: ChildProcessWithoutNullStreams): Client {

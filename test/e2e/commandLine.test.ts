@@ -18,6 +18,7 @@ import {
   until,
   WEB_IMAGE,
 } from '../support/lab.ts';
+import { scriptArguments } from '../support/terminal.ts';
 import { TOP } from '../tidy/sources.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'tsswarm-keyboard-'));
@@ -44,8 +45,9 @@ function typed(line: string, keys: readonly (readonly [string, string])[]): Prom
       `i=0; while ! grep -q '${shown}' ${out} && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done; ` +
       `printf '${key}'`,
   );
-  const program = `: > ${out}; { ${typing.join('; ')}; } | script -qefc "${line}" ${out}`;
-  return inside('h1', 'sh', '-c', program);
+  const program = `: > ${out}; { ${typing.join('; ')}; } | "$@"`;
+  const terminal = ['script', ...scriptArguments(line, { screen: out })];
+  return inside('h1', 'sh', '-c', program, 'sh', ...terminal);
 }
 
 test('exit codes are the program’s, or tell that it could not be started', async () => {

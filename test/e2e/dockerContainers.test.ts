@@ -12,6 +12,7 @@ import { after, before, test } from 'node:test';
 import { type Outcome, outcome, until, WEB_IMAGE, WEB_TAR } from '../support/lab.ts';
 import { buildLayer } from '../support/rootfs.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
+import { scriptArguments } from '../support/terminal.ts';
 
 const SOON_MS = 10_000;
 const PROBE = 'probe:1';
@@ -103,16 +104,17 @@ test('what is typed goes to the program, and so does the end of it', async () =>
 
 test('a terminal is one, has the client size, and detaching leaves the program', async () => {
   const client = `docker -H unix://${host.socket}`;
+  const size = { rows: 33, columns: 99 };
   const script = (command: string): Promise<Outcome> =>
-    outcome('script', ['-qec', `stty rows 33 cols 99; ${command}`, '/dev/null']);
+    outcome('script', scriptArguments(command, { size }));
   const tty = await script(`${client} run --rm -it ${PROBE} tty`);
   assert.match(tty.stdout, /terminal \/dev\/(pts\/0|console)/);
   const sized = `timeout 20 ${client} run --rm -it ${PROBE} size 1`;
   assert.match((await script(sized)).stdout, /33 rows 99 columns/);
   await host.docker('run', '-dit', '--name', 'term', PROBE, 'copy');
   const typed = `sleep 0.3; printf 'hello\\n'; sleep 0.3; printf '\\020\\021'; sleep 0.3`;
-  const terminal = `script -qec '${client} attach term' /dev/null`;
-  const attached = await outcome('sh', ['-c', `(${typed}) | ${terminal}`]);
+  const terminal = ['script', ...scriptArguments(`${client} attach term`)];
+  const attached = await outcome('sh', ['-c', `(${typed}) | "$@"`, 'sh', ...terminal]);
   assert.match(attached.stdout, /hello/);
   assert.equal(await field('term', '{{.State.Running}}'), 'true');
   await host.docker('rm', '-f', 'term');

@@ -10,6 +10,7 @@ import { after, test } from 'node:test';
 import { CLIENT_NAMESPACE, LAB_DIR, RUN_ROOT, STATE_ROOT } from '../../deploy/hosts/layout.ts';
 import { inside, lab, nodes, type Outcome, outcome, until, untilReady } from '../support/lab.ts';
 import { leftovers } from '../support/leftovers.ts';
+import { scriptArguments } from '../support/terminal.ts';
 import { TOP } from '../tidy/sources.ts';
 
 const LAB = join(TOP, 'deploy', 'lab');
@@ -153,7 +154,7 @@ test('exec passes the exit code, the signal, the input and the environment', asy
 
 test('exec gives the command the terminal, and ^C to the command alone', async () => {
   const shell = `trap 'echo caught; exit 3' INT; tty; echo ready; while :; do sleep 0.05; done`;
-  const script = spawn('script', ['-qec', `${LAB} exec h1 sh -c "${shell}"`, '/dev/null'], {
+  const script = spawn('script', scriptArguments(`${LAB} exec h1 sh -c "${shell}"`), {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   let said = '';

@@ -22,6 +22,7 @@ import {
   WEB_IMAGE,
   WEB_TAR,
 } from '../support/lab.ts';
+import { scriptArguments } from '../support/terminal.ts';
 import { TOP } from '../tidy/sources.ts';
 
 /** Shown elsewhere: quickstart.test.ts, CI itself, install.test.ts and test/long/debian.test.ts. */
@@ -68,7 +69,7 @@ async function run(host: string, line: string): Promise<string> {
 /** Runs `watch` on a terminal until it has drawn the words, then leaves it with ^C. */
 async function watch(line: string, host: string | undefined, words: RegExp): Promise<void> {
   const command = host === undefined ? line : `deploy/lab exec ${host} ${line}`;
-  const script = spawn('script', ['-qec', command, '/dev/null'], {
+  const script = spawn('script', scriptArguments(command), {
     cwd: TOP,
     stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, TERM: 'xterm', COLUMNS: '120', LINES: '40' },
