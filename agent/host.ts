@@ -112,7 +112,6 @@ export async function* batches<T>(
     }
   } finally {
     // Not waited for: a source that follows ends only when its own signal is aborted.
-    // The reader has gone: how its source ends is of no interest to anyone.
-    iterator.return?.().catch(() => {});
+    iterator.return?.().catch(() => {}); // the reader has gone: nobody is left to tell
   }
 }

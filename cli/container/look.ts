@@ -1,6 +1,6 @@
 /** container logs, top, stats, port, diff, inspect: what containers do, also those of tasks. */
 import { formatBytes, formatShortSize } from '../../base/bytes.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { jsonLines } from '../client.ts';
 import { type Context, forEachName } from '../context.ts';
 import {
@@ -240,6 +240,7 @@ export async function stats(
   }
   if (rows.length === 0 && names.length > 0) return;
   let open = rows.length;
+  let failure: { readonly error: unknown } | undefined;
   for (const row of rows) {
     const follow = async (): Promise<void> => {
       const { signal } = context;
@@ -250,8 +251,10 @@ export async function stats(
       for await (const one of jsonLines<StatsJson>(stream)) row.stats = one;
     };
     follow()
-      // Its end, by an error or not, is a row without figures.
-      .catch(() => {})
+      .catch((error: unknown) => {
+        // A container that is gone, or this command's own end, is a row without figures.
+        if (!hasCode(error, 'not_found') && !hasCode(error, 'cancelled')) failure ??= { error };
+      })
       .finally(() => {
         open -= 1;
         row.stats = undefined;
@@ -262,4 +265,5 @@ export async function stats(
     if (context.out.isTty) context.out.write('\x1b[H\x1b[2J');
     print();
   }
+  if (failure !== undefined) throw failure.error;
 }

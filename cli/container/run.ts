@@ -234,8 +234,7 @@ export async function startAttached(
   const waiting = new AbortController();
   const condition = options.removes ? 'removed' : 'next-exit';
   const ending = waitFor(context, id, condition, waiting.signal);
-  // Told below, when it is waited for.
-  ending.catch(() => {});
+  ending.catch(() => {}); // told by its await below; a start that fails before it is told instead
   const stopPassing = options.sigProxy ? passSignals(context, path) : () => {};
   try {
     let started = false;
@@ -332,8 +331,7 @@ export async function attach(context: Context, name: string, flags: AttachFlags)
   });
   const waiting = new AbortController();
   const ending = waitFor(context, found.Id, 'not-running', waiting.signal);
-  // Told below, when it is waited for; with --rm the container may be gone by then.
-  ending.catch(() => {});
+  ending.catch(() => {}); // told by its await below, which who detaches never comes to
   const stopPassing = flags.sigProxy !== false && !Tty ? passSignals(context, path) : () => {};
   try {
     const resize = (h: number, w: number): Promise<void> =>

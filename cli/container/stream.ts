@@ -3,7 +3,7 @@
  * frames or raw. With a terminal it is raw at both ends, its size follows the window's, and the
  * detach keys end the conversation but not the program.
  */
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Hijacked } from '../client.ts';
 import type { Context } from '../context.ts';
 import { frames } from '../service/logs.ts';
@@ -91,8 +91,7 @@ export async function converse(
     socket.end();
   };
   const onResize = (): void => {
-    // The program may have ended meanwhile; a size is not worth an error.
-    options.resize?.(context.out.rows, context.out.columns).catch(() => {});
+    options.resize?.(context.out.rows, context.out.columns).catch(tellUnlessEnded(context));
   };
   if (options.stdin) {
     if (raw) stdin.setRawMode(true);
@@ -141,14 +140,21 @@ async function output(
   }
 }
 
+/** For requests beside a conversation: the program may have ended just now; all else is told. */
+function tellUnlessEnded(context: Context): (error: unknown) => void {
+  return (error) => {
+    if (hasCode(error, 'not_found') || hasCode(error, 'conflict')) return;
+    context.err.write(`tsswarm: ${messageOf(error)}\n`);
+  };
+}
+
 /** Signals that this command gets and passes on to the container it is attached to. */
 const PASSED_ON = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT', 'SIGUSR1', 'SIGUSR2'] as const;
 
 /** Passes signals on until the function it returns is called. */
 export function passSignals(context: Context, path: string): () => void {
   const pass = (signal: string): void => {
-    // It may have ended just now.
-    context.client.post(`${path}/kill`, undefined, { signal }).catch(() => {});
+    context.client.post(`${path}/kill`, undefined, { signal }).catch(tellUnlessEnded(context));
   };
   for (const name of PASSED_ON) process.on(name, pass);
   return () => {

@@ -155,13 +155,19 @@ function mountPoints(
   return new Set(mounts.filter(({ type }) => isWanted(type)).map(({ mountPoint }) => mountPoint));
 }
 
+/** No such file, or none that can be read as one: a link, a socket, a device without a driver. */
+const NOT_A_FILE: ReadonlySet<string> = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'ENXIO', 'ENODEV']);
+
 /** The head of a regular file, '' when there is none. */
 async function readSmall(root: InsideRoot, path: string): Promise<string> {
   const { directory, name } = root.parent(await root.follow(path, readlink));
   try {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
-    const file = await open(directory.child(name), flags).catch(() => undefined);
-    if (file === undefined) return ''; // no such file, or none that can be read as one
+    const file = await open(directory.child(name), flags).catch((error: unknown) => {
+      if (NOT_A_FILE.has((error as NodeJS.ErrnoException).code ?? '')) return undefined;
+      throw error;
+    });
+    if (file === undefined) return '';
     try {
       if (!(await file.stat()).isFile()) return '';
       const { buffer, bytesRead } = await file.read(Buffer.alloc(ACCOUNTS_MAX_BYTES), 0);

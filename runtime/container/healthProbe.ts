@@ -23,8 +23,7 @@ export function probeIn(
       stdin: false,
     });
     const kill = (): void => {
-      // It may have ended by itself meanwhile; then there is nothing to kill.
-      exec.kill('SIGKILL').catch(() => {});
+      exec.kill('SIGKILL').catch(() => {}); // it has ended, or its supervisor has: wait() tells
     };
     signal.addEventListener('abort', kill, { once: true });
     if (signal.aborted) kill();

@@ -174,8 +174,7 @@ export class Puller {
     for (;;) {
       const other = this.#underWay.get(blob.digest);
       if (other !== undefined) {
-        // Another pull brings it; if that fails, this one tries by itself.
-        await other.catch(() => {});
+        await other.catch(() => {}); // told to whoever began it; this one then tries by itself
         continue;
       }
       const sizeBytes = await this.#options.blobs.sizeBytes(blob.digest);
