@@ -4,7 +4,7 @@
  */
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { SwarmError } from '../../base/errors.ts';
-import type { TableName, Tables } from '../../model/types.ts';
+import type { Change } from '../../model/change.ts';
 import {
   ChangeSchema,
   LogEntrySchema,
@@ -15,27 +15,14 @@ import { fromU64, toU64, word } from './values.ts';
 
 const TABLES = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const;
 
-/** Same shape as manager/store's Change; proto may not import manager. */
-export type LogChange = {
-  [T in TableName]:
-    | { readonly kind: 'create'; readonly table: T; readonly object: Tables[T] }
-    | { readonly kind: 'update'; readonly table: T; readonly object: Tables[T] }
-    | {
-        readonly kind: 'remove';
-        readonly table: T;
-        readonly id: string;
-        readonly version?: number;
-      };
-}[TableName];
-
 export interface LogEntry {
   readonly atomic: boolean;
   /** The leader's wall clock, Unix ms. */
   readonly atMs: number;
-  readonly changes: readonly LogChange[];
+  readonly changes: readonly Change[];
 }
 
-function changeToWire(change: LogChange): WireChange {
+function changeToWire(change: Change): WireChange {
   if (change.kind === 'remove') {
     const { table, id, version } = change;
     return create(ChangeSchema, {
@@ -46,19 +33,19 @@ function changeToWire(change: LogChange): WireChange {
   return create(ChangeSchema, { change: { case: change.kind, value } });
 }
 
-function changeFromWire(wire: WireChange): LogChange {
+function changeFromWire(wire: WireChange): Change {
   const { change } = wire;
   switch (change.case) {
     case 'create':
     case 'update':
-      return { kind: change.case, ...objectFromWire(change.value) } as LogChange;
+      return { kind: change.case, ...objectFromWire(change.value) } as Change;
     case 'remove': {
       const table = word(change.value.table, TABLES, 'table');
       const version = fromU64(change.value.version, 'version');
       const { id } = change.value;
       return (
         version === 0 ? { kind: 'remove', table, id } : { kind: 'remove', table, id, version }
-      ) as LogChange;
+      ) as Change;
     }
     default:
       throw new SwarmError('corrupt', 'a log entry holds a change of unknown kind');
