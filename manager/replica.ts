@@ -189,7 +189,7 @@ function comesBack({ buffer, byteOffset, length }: Uint8Array): boolean {
   return !UNEVEN.some((part) => bytes.includes(part));
 }
 
-/** What was hashed and how: another release may have more fields, and its hashes say nothing here. */
+/** What was hashed and how: hashes of a release with other fields say nothing here. */
 export function hashFormat(): string {
   return `${HASH_SCHEME}-${recordSchemaDigest()}`;
 }
