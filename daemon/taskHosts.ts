@@ -3,6 +3,7 @@
  * its own. It looks up and connects; what is asked over the connection is not its business.
  */
 import type { Duplex } from 'node:stream';
+import { TASK_ID_LABEL } from '../agent/containerPlan.ts';
 import { SwarmError } from '../base/errors.ts';
 import type { View } from '../manager/store/types.ts';
 import { taskPlace } from '../model/taskName.ts';
@@ -13,8 +14,6 @@ import type { Container } from '../runtime/container/types.ts';
 import { openTunnel } from './tunnel.ts';
 import type { TaskHost, TaskHosts } from './types.ts';
 
-/** On containers of tasks, as the agent sets it. */
-const TASK_ID_LABEL = 'com.docker.swarm.task.id';
 /** Shorter prefixes of ids are not looked for on other hosts. */
 const PREFIX_MIN = 3;
 
