@@ -14,12 +14,12 @@
  */
 import type { Ids } from '../../base/id.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
-import type { Service, TableName, Task } from '../../model/types.ts';
+import type { Service, Task } from '../../model/types.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
 import { mayKeep, mayStart } from './global.ts';
 import { mayRestart } from './restart.ts';
-import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
+import { Orchestrator, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
 import { endedByItself, followsAtMs, hasNode, isWanted, slotKey } from './slots.ts';
 
 type SlotState = 'done' | 'active' | 'failed' | 'open';
@@ -33,15 +33,8 @@ interface JobSlot {
   readonly state: SlotState;
 }
 
-export class JobOrchestrator extends ServiceLoop {
+export class JobOrchestrator extends Orchestrator {
   readonly name = 'jobs';
-  readonly tables: readonly TableName[] = ['service', 'task', 'node'];
-  readonly #ids: Ids;
-
-  constructor(ids: Ids) {
-    super();
-    this.#ids = ids;
-  }
 
   protected everyService(view: View): Iterable<string> {
     return [...servicesOfMode(view, 'replicated-job'), ...servicesOfMode(view, 'global-job')];
@@ -55,7 +48,7 @@ export class JobOrchestrator extends ServiceLoop {
   protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
     const service = view.get('service', serviceId);
     if (service?.job === undefined) return { changes: [] };
-    const plan = new JobPlan(view, service, this.#ids, nowMs);
+    const plan = new JobPlan(view, service, this.ids, nowMs);
     if (service.spec.mode.kind === 'replicated-job') plan.replicated(service.spec.mode);
     if (service.spec.mode.kind === 'global-job') plan.global();
     return { changes: plan.changes, wakeAtMs: plan.wakeAtMs };

@@ -11,7 +11,7 @@ import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, TableName, Task } from '../../model/types.ts';
 import { setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
-import { ServiceLoop, type ServiceResult, servicesOnNode } from './serviceLoop.ts';
+import { ServiceLoop, type ServiceResult } from './serviceLoop.ts';
 import { isWanted, slotKey } from './slots.ts';
 
 /** Docker Swarm's: a node that is down for this long is not expected to report its tasks. */
@@ -26,10 +26,6 @@ export class Reaper extends ServiceLoop {
     const ids = new Set<string>();
     for (const task of view.all('task')) if (task.serviceId !== '') ids.add(task.serviceId);
     return ids;
-  }
-
-  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
-    return servicesOnNode(view, nodeId);
   }
 
   protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
