@@ -18,7 +18,7 @@ export class GlobalOrchestrator extends Orchestrator {
   }
 
   /** A node that comes or changes concerns every global service, not only those it runs. */
-  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
+  protected override servicesOfNode(view: View, nodeId: string): Iterable<string> {
     return new Set([...servicesOfMode(view, 'global'), ...servicesOnNode(view, nodeId)]);
   }
 
