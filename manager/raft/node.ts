@@ -72,7 +72,7 @@ export class RaftNode {
     this.#reads = new Reads(random.bytes(8));
     this.#ticker = new Ticker(clock, (pausedMs) => this.#tick(pausedMs));
     this.#presence = new Presence(this.id, () => this.#ticker.activeMs());
-    const shared = { log: this.#log, disk, memory, transport, stateMachine };
+    const shared = { log: this.#log, disk, memory, transport, stateMachine, clock };
     const address = (id: number): string | undefined => this.#addressOf(id);
     this.#engine = new Engine({
       ...shared,
@@ -92,7 +92,6 @@ export class RaftNode {
     this.#snapshots = new Snapshots(
       {
         ...shared,
-        clock,
         address,
         describe: () => this.#engine.describeSnapshot(),
         reportSnapshot: (id, ok) => {

@@ -1,13 +1,17 @@
 /**
  * A transaction as the bytes of one log entry, with the leader's stamp. Encoded once by whoever
- * proposes; the same bytes go to disk and to every follower.
+ * proposes; the same bytes go to disk and to every follower. And what a snapshot begins with.
  */
+import { createHash } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { SwarmError } from '../../base/errors.ts';
 import type { Change } from '../../model/change.ts';
 import {
   ChangeSchema,
+  file_tsswarm_v1_objects,
   LogEntrySchema,
+  SnapshotHeadSchema,
   type Change as WireChange,
 } from '../gen/tsswarm/v1/objects_pb.js';
 import { objectFromWire, objectToWire, parse, type TableObject } from './objects.ts';
@@ -71,4 +75,35 @@ export function decodeLogEntry(bytes: Uint8Array): LogEntry {
     atMs: fromU64(wire.atMs, 'atMs'),
     changes: wire.changes.map(changeFromWire),
   };
+}
+
+export interface SnapshotHead {
+  /** Stamp of the newest entry, Unix ms. */
+  readonly atMs: number;
+  /** Of the store; '' where it was not written down. */
+  readonly hash: string;
+  /** Hashes of different formats cannot be compared. */
+  readonly hashFormat: string;
+}
+
+export function encodeSnapshotHead({ atMs, hash, hashFormat }: SnapshotHead): Uint8Array {
+  const head = create(SnapshotHeadSchema, { atMs: toU64(atMs, 'atMs'), hash, hashFormat });
+  return toBinary(SnapshotHeadSchema, head);
+}
+
+/** SwarmError corrupt when the bytes are none. */
+export function decodeSnapshotHead(bytes: Uint8Array): SnapshotHead {
+  const wire = parse(() => fromBinary(SnapshotHeadSchema, bytes), 'snapshot');
+  return { atMs: fromU64(wire.atMs, 'atMs'), hash: wire.hash, hashFormat: wire.hashFormat };
+}
+
+let recordSchema: string | undefined;
+
+/** Changes whenever objects get another field: what is hashed is no longer the same then. */
+export function recordSchemaDigest(): string {
+  recordSchema ??= createHash('sha256')
+    .update(toBinary(FileDescriptorProtoSchema, file_tsswarm_v1_objects.proto))
+    .digest('hex')
+    .slice(0, 8);
+  return recordSchema;
 }

@@ -5,12 +5,12 @@
  * SwarmError corrupt: the state may be only partly there, and this member would break promises it
  * has made.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { SwarmError } from '../../../base/errors.ts';
 import type { Seal } from '../../../base/seal.ts';
 import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
+import { type Files, hostFiles } from './files.ts';
 import {
   allZero,
   countZeroSectors,
@@ -66,9 +66,13 @@ export function damage(file: string, offset: number, why: string): SwarmError {
 }
 
 /** Undefined when there is no log. `seal` opens what is sealed. Throws SwarmError corrupt. */
-export function recoverWal(directory: string, seal?: Seal): WalState | undefined {
-  const numbers = fs
-    .readdirSync(directory)
+export function recoverWal(
+  directory: string,
+  seal?: Seal,
+  files = hostFiles,
+): WalState | undefined {
+  const numbers = files
+    .list(directory)
     .map((name) => SEGMENT_PATTERN.exec(name))
     .filter((match) => match !== null)
     .map((match) => Number(match[1]))
@@ -80,7 +84,7 @@ export function recoverWal(directory: string, seal?: Seal): WalState | undefined
     if (at > 0 && number !== numbers[at - 1] + 1) {
       throw damage(file, 0, `segment ${numbers[at - 1] + 1} before it is missing`);
     }
-    readSegment(file, number, at === numbers.length - 1, replay, seal);
+    readSegment(files, file, number, at === numbers.length - 1, replay, seal);
   }
   return replay.finish(path.join(directory, segmentName(numbers[numbers.length - 1])));
 }
@@ -179,13 +183,14 @@ class Replay {
 }
 
 function readSegment(
+  files: Files,
   file: string,
   number: number,
   isLast: boolean,
   replay: Replay,
   seal: Seal | undefined,
 ): void {
-  const bytes = fs.readFileSync(file);
+  const bytes = files.read(file);
   replay.segments.push({ number, maxIndex: 0 });
   let offset = 0;
   for (;;) {
@@ -195,7 +200,7 @@ function readSegment(
       const clean = header === undefined && allZero(bytes, offset, bytes.length);
       if (!clean) {
         if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
-        repair(file, bytes, offset, header, replay);
+        repair(files, file, bytes, offset, header, replay);
       }
       break;
     }
@@ -248,6 +253,7 @@ function takeBody(file: string, offset: number, body: Uint8Array, replay: Replay
 
 /** The frame at `offset` of the last segment is broken: clears it if torn, else refuses. */
 function repair(
+  files: Files,
   file: string,
   bytes: Buffer,
   offset: number,
@@ -259,14 +265,13 @@ function repair(
     throw damage(file, offset, 'a damaged frame, with later frames after it,');
   }
   const copy = `${file}.torn`;
-  fs.writeFileSync(copy, bytes.subarray(offset));
-  syncFile(copy);
-  const handle = fs.openSync(file, 'r+');
+  files.writeSynced(copy, bytes.subarray(offset));
+  const segment = files.openInPlace(file);
   try {
-    fs.writeSync(handle, Buffer.alloc(bytes.length - offset), 0, bytes.length - offset, offset);
-    fs.fdatasyncSync(handle);
+    segment.write(Buffer.alloc(bytes.length - offset), offset);
+    segment.syncData();
   } finally {
-    fs.closeSync(handle);
+    segment.close();
   }
   replay.tornCopy = copy;
 }
@@ -292,13 +297,4 @@ function soundFrameAfter(bytes: Buffer, offset: number, sequence: number): boole
     if (readBody(bytes, at, header) !== undefined) return true;
   }
   return false;
-}
-
-function syncFile(file: string): void {
-  const handle = fs.openSync(file, 'r+');
-  try {
-    fs.fsyncSync(handle);
-  } finally {
-    fs.closeSync(handle);
-  }
 }

@@ -7,7 +7,6 @@
  * A file that fails a check is SwarmError corrupt, naming file and offset; it is never half
  * believed.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { crc32 } from 'node:zlib';
 import { MIB } from '../../../base/bytes.ts';
@@ -16,8 +15,8 @@ import { SEAL_BYTES, type Seal } from '../../../base/seal.ts';
 import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
+import { type Files, type GrowingFile, isDiskFull, type ReadFile } from './files.ts';
 import { damage } from './recovery.ts';
-import { isDiskFull, syncDirectory } from './segmentWriter.ts';
 
 const MAGIC = 0x53575354; // "TSWS"
 const VERSION = 1;
@@ -36,6 +35,7 @@ export function snapshotPath(directory: string, id: EntryId): string {
 
 /** Durable and in place when it resolves. SwarmError exhausted when the disk is full. */
 export async function writeSnapshot(
+  files: Files,
   directory: string,
   meta: SnapshotMeta,
   chunks: AsyncIterable<Uint8Array>,
@@ -44,17 +44,17 @@ export async function writeSnapshot(
 ): Promise<void> {
   const unfinished = path.join(directory, unfinishedName);
   try {
-    const handle = await fs.promises.open(unfinished, 'w', 0o600);
+    const file = await files.create(unfinished);
     try {
-      await writeAll(handle, meta, chunks, seal);
-      await handle.sync();
+      await writeAll(file, meta, chunks, seal);
+      await file.sync();
     } finally {
-      await handle.close();
+      await file.close();
     }
-    await fs.promises.rename(unfinished, snapshotPath(directory, meta));
-    syncDirectory(directory);
+    files.rename(unfinished, snapshotPath(directory, meta));
+    files.syncDirectory(directory);
   } catch (error) {
-    await fs.promises.rm(unfinished, { force: true });
+    files.remove(unfinished);
     if (!isDiskFull(error)) throw error;
     throw new SwarmError('exhausted', `no room for a raft snapshot in ${directory}: free space`, {
       cause: error,
@@ -63,7 +63,7 @@ export async function writeSnapshot(
 }
 
 async function writeAll(
-  handle: fs.promises.FileHandle,
+  file: GrowingFile,
   meta: SnapshotMeta,
   chunks: AsyncIterable<Uint8Array>,
   seal: Seal | undefined,
@@ -77,7 +77,7 @@ async function writeAll(
   head[5] = seal === undefined ? 0 : FLAG_SEALED;
   head.writeUInt32LE(metaBytes.length, 8);
   head.writeUInt32LE(crc32(metaBytes), 12);
-  await handle.writev([head, metaBytes]);
+  await file.append([head, metaBytes]);
   let total = 0;
   let crcOfCrcs = 0;
   let number = 0;
@@ -91,11 +91,11 @@ async function writeAll(
       chunkHead.writeUInt32LE(crc32(part), 4);
       crcOfCrcs = crc32(chunkHead, crcOfCrcs);
       total += part.length;
-      await handle.writev([chunkHead, part]);
+      await file.append([chunkHead, part]);
     }
   }
   const end = new ByteWriter(HEAD_BYTES).u32(0).u32(crcOfCrcs).u64(total).take();
-  await handle.writev([end]);
+  await file.append([end]);
 }
 
 /** What a sealed chunk is bound to: its snapshot and its place in it. */
@@ -106,14 +106,14 @@ function chunkPlace(id: EntryId, number: number): Uint8Array {
 /** An open snapshot; close it. Reading checks everything as it goes. */
 export class SnapshotReader {
   readonly meta: SnapshotMeta;
-  readonly #handle: fs.promises.FileHandle;
+  readonly #handle: ReadFile;
   readonly #file: string;
   /** Opens the chunks; undefined where they are in the clear. */
   readonly #seal: Seal | undefined;
   #at: number;
 
   private constructor(
-    handle: fs.promises.FileHandle,
+    handle: ReadFile,
     file: string,
     meta: SnapshotMeta,
     at: number,
@@ -127,11 +127,16 @@ export class SnapshotReader {
   }
 
   /** Throws SwarmError corrupt, also when the file is missing. */
-  static async open(directory: string, id: EntryId, seal?: Seal): Promise<SnapshotReader> {
+  static async open(
+    files: Files,
+    directory: string,
+    id: EntryId,
+    seal?: Seal,
+  ): Promise<SnapshotReader> {
     const file = snapshotPath(directory, id);
-    let handle: fs.promises.FileHandle;
+    let handle: ReadFile;
     try {
-      handle = await fs.promises.open(file, 'r');
+      handle = await files.openToRead(file);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       throw damage(file, 0, 'the snapshot that the log counts on is missing');
@@ -200,31 +205,26 @@ export class SnapshotReader {
 }
 
 async function readExactly(
-  handle: fs.promises.FileHandle,
+  handle: ReadFile,
   file: string,
   at: number,
   length: number,
 ): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(length);
-  let read = 0;
-  while (read < length) {
-    const { bytesRead } = await handle.read(buffer, read, length - read, at + read);
-    if (bytesRead === 0) throw damage(file, at + read, 'it ends early');
-    read += bytesRead;
-  }
-  return buffer;
+  const bytes = await handle.read(at, length);
+  if (bytes.length < length) throw damage(file, at + bytes.length, 'it ends early');
+  return bytes;
 }
 
 /**
  * At open: removes every snapshot but `keep` and older ones, which the user may want kept, and
  * leftovers of unfinished ones.
  */
-export function removeOtherSnapshots(directory: string, keep: EntryId): void {
+export function removeOtherSnapshots(files: Files, directory: string, keep: EntryId): void {
   const kept = path.basename(snapshotPath(directory, keep));
-  for (const name of fs.readdirSync(directory)) {
+  for (const name of files.list(directory)) {
     if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
     if (indexOf(name) < keep.index) continue;
-    fs.rmSync(path.join(directory, name), { force: true });
+    files.remove(path.join(directory, name));
   }
 }
 
@@ -232,10 +232,15 @@ export function removeOtherSnapshots(directory: string, keep: EntryId): void {
  * Later: only those before `keep`, and of those not the newest `old`; one that is newer has arrived
  * and is about to be installed.
  */
-export function removeOlderSnapshots(directory: string, keep: EntryId, old: number): void {
-  const older = fs.readdirSync(directory).filter((name) => indexOf(name) < keep.index);
+export function removeOlderSnapshots(
+  files: Files,
+  directory: string,
+  keep: EntryId,
+  old: number,
+): void {
+  const older = files.list(directory).filter((name) => indexOf(name) < keep.index);
   older.sort((left, right) => indexOf(right) - indexOf(left));
-  for (const name of older.slice(old)) fs.rmSync(path.join(directory, name), { force: true });
+  for (const name of older.slice(old)) files.remove(path.join(directory, name));
 }
 
 function indexOf(name: string): number {

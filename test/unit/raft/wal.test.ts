@@ -16,6 +16,7 @@ import { SEAL_BYTES, SEAL_KEY_BYTES, Seal } from '../../../base/seal.ts';
 import { ByteWriter } from '../../../manager/raft/bytes.ts';
 import { EMPTY_CONF_STATE, type Entry } from '../../../manager/raft/core/types.ts';
 import { DiskStore } from '../../../manager/raft/disk/disk.ts';
+import { hostFiles } from '../../../manager/raft/disk/files.ts';
 import { FRAME_HEADER_BYTES, frameBytes } from '../../../manager/raft/disk/frame.ts';
 import {
   encodeHead,
@@ -89,7 +90,7 @@ async function writeBatches(
   segmentBytes = 32_768,
 ): Promise<number[]> {
   const start = { directory, segmentBytes, segments: [], endOffset: 0, nextSequence: 1, sealKey };
-  const writer = new SegmentWriter(start, random);
+  const writer = new SegmentWriter(start, random, hostFiles);
   const ends: number[] = [];
   let end = 0;
   for (const [at, size] of sizes.entries()) {
