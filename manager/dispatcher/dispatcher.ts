@@ -39,6 +39,7 @@ import { hostAddress } from '../hostAddress.ts';
 import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
+import { retried, transact } from '../transact.ts';
 import {
   type AssignmentSet,
   changesShared,
@@ -282,7 +283,7 @@ export class Dispatcher {
     const { store, proposer } = this.#options;
     const claimed = descriptionFromWire(need(request.description, 'description'));
     const description = checkDescription(claimed);
-    for (let attempt = 1; ; attempt += 1) {
+    await retried(REGISTER_ATTEMPTS, async () => {
       const node = store.get('node', nodeId);
       if (node === undefined) throw removedNode(nodeId);
       const object: Node = {
@@ -295,13 +296,8 @@ export class Dispatcher {
         tls: { ...node.tls, issuer: request.issuer, trust: request.trust },
       };
       if (sameValue(node, object)) return;
-      const change = { kind: 'update', table: 'node', object } as const;
-      const { rejected } = await proposer.propose({ atomic: true, changes: [change] });
-      if (rejected.length === 0) return;
-      if (rejected[0].code !== 'out_of_sequence' || attempt >= REGISTER_ATTEMPTS) {
-        throw new SwarmError(rejected[0].code, rejected[0].message);
-      }
-    }
+      await transact(proposer, { kind: 'update', table: 'node', object });
+    });
   }
 
   #assertActive(): void {
