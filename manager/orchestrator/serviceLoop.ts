@@ -22,7 +22,7 @@ export abstract class ServiceLoop implements Loop {
   /** Ids that a first pass must look at. */
   protected abstract everyService(view: View): Iterable<string>;
 
-  /** Ids of services to look at when `nodeId` changed in any way: those with tasks there, at least. */
+  /** Ids of services to look at when `nodeId` changed: those with tasks there, at least. */
   protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
     return servicesOnNode(view, nodeId);
   }
