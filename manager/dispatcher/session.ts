@@ -20,6 +20,8 @@ export class Session {
   readonly id: string;
   readonly nodeId: string;
   readonly remoteAddress: string;
+  /** How soon its agent was told last to send the next heartbeat. */
+  beatMs: number;
   readonly messages = new Pulse();
   /** One for each assignments stream: an agent may open a new one before the old has ended. */
   readonly streams = new Set<Pulse>();
@@ -31,11 +33,12 @@ export class Session {
   heardAtMs: number;
   ended: SwarmError | undefined;
 
-  constructor(id: string, nodeId: string, remoteAddress: string, nowMs: number) {
+  constructor(id: string, nodeId: string, remoteAddress: string, nowMs: number, beatMs: number) {
     this.id = id;
     this.nodeId = nodeId;
     this.remoteAddress = remoteAddress;
     this.heardAtMs = nowMs;
+    this.beatMs = beatMs;
   }
 
   end(reason: SwarmError): void {

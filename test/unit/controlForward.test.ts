@@ -50,7 +50,8 @@ before(async () => {
     server.disconnect('m2');
   };
   const notLeader = (): SwarmError => new SwarmError('not_leader', 'no');
-  const told = { heartbeatAges: () => new Map(), members: () => [] };
+  const read = async () => leader.store;
+  const told = { read, heartbeatAges: () => new Map(), members: () => [] };
   server.handle(Control, controlHandlers({ writes, isLeader: () => true, notLeader, ...told }));
   const tls = await authority.node('m1', 'manager', clock.wallMs());
   const { port } = await server.listen({ host: '127.0.0.1', port: 0, tls });

@@ -48,7 +48,7 @@ const RESTART_CONDITIONS = ['none', 'on-failure', 'any'] as const;
 const FAILURE_ACTIONS = ['pause', 'continue', 'rollback'] as const;
 const UPDATE_ORDERS = ['stop-first', 'start-first'] as const;
 const ENDPOINT_MODES = ['vip', 'dnsrr'] as const;
-const PROTOCOLS = ['tcp', 'udp'] as const;
+export const PROTOCOLS = ['tcp', 'udp'] as const;
 const PUBLISH_MODES = ['ingress', 'host'] as const;
 
 function resourcesToWire(value: Resources): MessageInitShape<typeof ResourcesSchema> {
