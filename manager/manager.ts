@@ -147,6 +147,7 @@ export class Manager {
       server.handle(
         ControlService,
         controlHandlers({
+          read: () => this.#control.read(),
           writes: this.#writes,
           isLeader: () => raft.isLeader,
           notLeader: () => this.#notLeader(),

@@ -362,7 +362,7 @@ export class Dispatcher {
           const confirm = at === batches.length - 1 && networksAt > confirmedAt;
           const appliesTo = sequence;
           sequence += 1;
-          if (confirm) session.unconfirmed.push({ sequence, networksAt });
+          if (confirm) session.toConfirm({ sequence, networksAt });
           const message = {
             type,
             appliesTo,

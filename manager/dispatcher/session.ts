@@ -8,6 +8,14 @@ import { Pulse } from './pulse.ts';
 
 export const NOTHING: AssignmentSet = new Map();
 
+/** Who confirms a later message has applied those before it: the oldest may be forgotten. */
+const UNCONFIRMED_MAX = 256;
+
+interface Unconfirmed {
+  readonly sequence: number;
+  readonly networksAt: number;
+}
+
 export class Session {
   readonly id: string;
   readonly nodeId: string;
@@ -19,7 +27,7 @@ export class Session {
   /** The state of networks that `wanted` is of; grows. */
   networksAt = 0;
   /** Messages that brought such a state, until the agent says that it has applied them. */
-  unconfirmed: { readonly sequence: number; readonly networksAt: number }[] = [];
+  unconfirmed: Unconfirmed[] = [];
   heardAtMs: number;
   ended: SwarmError | undefined;
 
@@ -34,6 +42,11 @@ export class Session {
     this.ended ??= reason;
     this.messages.poke();
     this.pokeStreams();
+  }
+
+  toConfirm(message: Unconfirmed): void {
+    this.unconfirmed.push(message);
+    if (this.unconfirmed.length > UNCONFIRMED_MAX) this.unconfirmed.shift();
   }
 
   pokeStreams(): void {

@@ -81,14 +81,19 @@ export function endedByItself(task: Task): boolean {
   return state === TaskState.COMPLETE || state === TaskState.FAILED || state === TaskState.REJECTED;
 }
 
+/** Between tasks that could not even be prepared; Docker's first pause of a restarted container. */
+const LEAST_APART_MS = 100;
+
 /**
  * Before when no other task of the same specification follows. A task is prepared at once, though
- * it may start only after its delay; one that could not be prepared must not be followed sooner, or
- * nothing would hold the attempts apart.
+ * it may start only after its delay; one that could not be prepared (no such image) must not be
+ * followed sooner, nor at once where there is no delay, or nothing would hold the attempts apart.
  */
 export function followsAtMs(newest: Task, { specVersion }: Service): number {
-  const isSame = newest.specVersion === specVersion;
-  return isSame && endedByItself(newest) ? newest.notBeforeMs : 0;
+  if (newest.specVersion !== specVersion || !endedByItself(newest)) return 0;
+  if (newest.status.state !== TaskState.REJECTED) return newest.notBeforeMs;
+  const { delayMs } = newest.spec.restart;
+  return delayMs < LEAST_APART_MS ? newest.createdAtMs + LEAST_APART_MS : newest.notBeforeMs;
 }
 
 /** Its node is there and is to run tasks; a task without a node has no reason to fall. */
