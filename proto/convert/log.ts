@@ -17,6 +17,12 @@ import {
 import { objectFromWire, objectToWire, parse, type TableObject } from './objects.ts';
 import { fromU64, toU64, word } from './values.ts';
 
+/**
+ * Raised when entries (or the store's snapshots, which are made of them and of objects) begin to
+ * say something that an older program must not pass over.
+ */
+export const LOG_FORMAT = 0;
+
 const TABLES = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const;
 
 export interface LogEntry {
@@ -63,13 +69,24 @@ export function encodeLogEntry(entry: LogEntry): Uint8Array {
       atomic: entry.atomic,
       atMs: toU64(entry.atMs, 'atMs'),
       changes: entry.changes.map(changeToWire),
+      format: LOG_FORMAT,
     }),
   );
 }
 
-/** SwarmError corrupt or invalid when the bytes are no log entry of this schema. */
+/**
+ * SwarmError corrupt or invalid when the bytes are no log entry of this schema, unsupported when
+ * they are one of a newer format.
+ */
 export function decodeLogEntry(bytes: Uint8Array): LogEntry {
   const wire = parse(() => fromBinary(LogEntrySchema, bytes), 'log entry');
+  if (wire.format > LOG_FORMAT) {
+    throw new SwarmError(
+      'unsupported',
+      `a change in the log was written by a newer version of tsswarm (entry format ` +
+        `${wire.format}; this one knows up to ${LOG_FORMAT}): update this manager`,
+    );
+  }
   return {
     atomic: wire.atomic,
     atMs: fromU64(wire.atMs, 'atMs'),

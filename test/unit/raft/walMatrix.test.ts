@@ -8,15 +8,16 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
-import { after, before, describe, test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { hasCode } from '../../../base/errors.ts';
 import { SeededRandom } from '../../../base/random.ts';
 import { Seal } from '../../../base/seal.ts';
 import { ByteWriter } from '../../../manager/raft/bytes.ts';
 import { SECTOR_BYTES } from '../../../manager/raft/disk/frame.ts';
 import { encodeHead, writeEntryRecord } from '../../../manager/raft/disk/records.ts';
-import { recoverWal, type WalState } from '../../../manager/raft/disk/recovery.ts';
+import { recoverWal, segmentName, type WalState } from '../../../manager/raft/disk/recovery.ts';
 import { SegmentWriter } from '../../../manager/raft/disk/segmentWriter.ts';
+import { MemoryFiles } from '../../support/memoryFiles.ts';
 import {
   differs,
   type Moment,
@@ -26,9 +27,11 @@ import {
   runEntry,
 } from '../../support/walRun.ts';
 
+const DIRECTORY = '/raft';
+const pathOf = (name: string): string => path.join(DIRECTORY, name);
 const KEY = new Uint8Array(32).fill(9);
-/** All subsets of so many sectors; of more, those that stand for a class. */
-const ALL_SUBSETS_UP_TO = 4;
+/** Every fate of each of so many sectors; of more, subsets that stand for a class. */
+const ALL_FATES_UP_TO = 4;
 
 /** The write that was under way between two moments: its bytes, and what was there before. */
 interface UnderWay {
@@ -41,43 +44,42 @@ interface UnderWay {
   readonly sectors: readonly number[];
 }
 
-type Garble = 'old' | 'zero' | 'random' | 'ones';
-const GARBLES: readonly Garble[] = ['old', 'zero', 'random', 'ones'];
+/** What a crash made of a sector. */
+type Fate = 'written' | 'old' | 'zero' | 'random' | 'ones';
+const FATES: readonly Fate[] = ['written', 'old', 'zero', 'random', 'ones'];
+const GARBAGE: readonly Fate[] = ['random', 'ones'];
 
 for (const key of [undefined, KEY]) {
   describe(`the log, ${key === undefined ? 'in the clear' : 'sealed'},`, () => {
-    const root = fs.mkdtempSync(path.join(os.tmpdir(), 'raft-matrix-'));
-    const directory = path.join(root, 'crashed');
+    const files = new MemoryFiles();
     let moments: Moment[] = [];
 
     before(async () => {
-      fs.mkdirSync(directory);
-      moments = await recordRun(path.join(root, 'run'), key);
+      const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'raft-matrix-'));
+      try {
+        moments = await recordRun(directory, key);
+      } finally {
+        fs.rmSync(directory, { recursive: true, force: true });
+      }
     });
-    after(() => fs.rmSync(root, { recursive: true, force: true }));
 
     const random = new SeededRandom(4);
     const recover = (): WalState => {
-      const state = recoverWal(directory, key && new Seal(key, random));
+      const state = recoverWal(DIRECTORY, key && new Seal(key, random), files);
       assert.ok(state !== undefined, 'the log is gone');
       return state;
     };
 
     /** Leaves the segments of `moment` and nothing else. */
-    const lay = ({ files }: Moment): void => {
-      for (const name of fs.readdirSync(directory)) fs.rmSync(path.join(directory, name));
-      for (const [name, bytes] of files) fs.writeFileSync(path.join(directory, name), bytes);
+    const lay = (moment: Moment): void => {
+      files.clear();
+      for (const [name, bytes] of moment.files) files.put(pathOf(name), Buffer.from(bytes));
     };
 
     /** Opens what a crash left; the index of the moment it is at, or undefined: refused. */
-    const reopen = (
-      at: number,
-      name: string,
-      bytes: Uint8Array,
-      how: string,
-    ): number | undefined => {
-      const file = path.join(directory, name);
-      fs.writeFileSync(file, bytes);
+    const reopen = (at: number, name: string, bytes: Buffer, how: string): number | undefined => {
+      const file = pathOf(name);
+      files.put(file, bytes);
       let state: WalState;
       try {
         state = recover();
@@ -95,13 +97,13 @@ for (const key of [undefined, KEY]) {
     };
 
     const underWay = (at: number): UnderWay => {
-      const [before, { files }] = [moments[at - 1], moments[at]];
+      const [before, after] = [moments[at - 1], moments[at]];
       lay(before);
       const { endOffset, segments } = recover();
-      lay(moments[at]);
+      lay(after);
       const next = recover();
-      const name = [...files.keys()].at(-1) ?? '';
-      const written = files.get(name) ?? Buffer.alloc(0);
+      const name = [...after.files.keys()].at(-1) ?? '';
+      const written = after.files.get(name) ?? Buffer.alloc(0);
       const opens = next.segments.at(-1)?.number !== segments.at(-1)?.number;
       const old = opens ? Buffer.alloc(written.length) : (before.files.get(name) ?? written);
       const from = opens ? 0 : endOffset;
@@ -112,17 +114,14 @@ for (const key of [undefined, KEY]) {
       return { name, old, written, from, until, sectors };
     };
 
-    const garbled = (
-      { written, old }: UnderWay,
-      sectors: readonly number[],
-      how: Garble,
-    ): Buffer => {
-      const bytes = Buffer.from(written);
-      for (const sector of sectors) {
-        const [from, until] = [sector * SECTOR_BYTES, (sector + 1) * SECTOR_BYTES];
-        if (how === 'old') old.copy(bytes, from, from, until);
-        else if (how === 'random') bytes.set(random.bytes(SECTOR_BYTES), from);
-        else bytes.fill(how === 'zero' ? 0 : 255, from, until);
+    const garbled = (write: UnderWay, fates: readonly Fate[]): Buffer => {
+      const bytes = Buffer.from(write.written);
+      for (const [at, fate] of fates.entries()) {
+        const from = write.sectors[at] * SECTOR_BYTES;
+        const until = from + SECTOR_BYTES;
+        if (fate === 'old') write.old.copy(bytes, from, from, until);
+        else if (fate === 'random') bytes.set(random.bytes(SECTOR_BYTES), from);
+        else if (fate !== 'written') bytes.fill(fate === 'zero' ? 0 : 255, from, until);
       }
       return bytes;
     };
@@ -142,20 +141,18 @@ for (const key of [undefined, KEY]) {
       for (let at = 1; at < moments.length; at += 1) {
         const write = underWay(at);
         lay(moments[at]);
-        for (const garble of GARBLES) {
-          for (const subset of subsets(write.sectors)) {
-            const how = `${moments[at].what}: sectors ${subset} ${garble}`;
-            const found = reopen(at, write.name, garbled(write, subset, garble), how);
-            const harmless = garble === 'old' || garble === 'zero';
-            if (found === undefined) assert.ok(!harmless, `${how}: refused`);
-            else await appendAndReopen(found, how);
-            if (found === undefined) counts.refused += 1;
-            else counts[found === at ? 'after' : 'before'] += 1;
-            lay(moments[at]);
-          }
+        for (const fates of allFates(write.sectors.length)) {
+          const how = `${moments[at].what}: sectors ${fates}`;
+          const found = reopen(at, write.name, garbled(write, fates), how);
+          const lost = fates.every((fate) => !GARBAGE.includes(fate));
+          if (found === undefined) assert.ok(!lost, `${how}: refused`);
+          else await appendAndReopen(found, how);
+          if (found === undefined) counts.refused += 1;
+          else counts[found === at ? 'after' : 'before'] += 1;
+          lay(moments[at]);
         }
       }
-      assert.ok(Math.min(counts.before, counts.after, counts.refused) > 20, JSON.stringify(counts));
+      assert.ok(Math.min(counts.before, counts.refused) > 100, JSON.stringify(counts));
     });
 
     test('opens to what was acknowledged when a write broke off at any byte', () => {
@@ -174,29 +171,28 @@ for (const key of [undefined, KEY]) {
       for (const moment of moments.filter((_, at) => at % 3 === 0 || at === moments.length - 1)) {
         lay(moment);
         for (const [name, bytes] of moment.files) {
-          const file = path.join(directory, name);
           for (let cut = 0; cut < bytes.length; cut += 1) {
-            fs.writeFileSync(file, bytes.subarray(0, cut));
+            files.put(pathOf(name), bytes.subarray(0, cut));
             assert.throws(recover, (error) => hasCode(error, 'corrupt'), `${name} cut at ${cut}`);
           }
-          fs.writeFileSync(file, bytes);
+          files.put(pathOf(name), Buffer.from(bytes));
         }
       }
     });
 
-    test('is refused for one flipped bit, wherever it is', () => {
+    test('is refused for one flipped bit, wherever something was written', () => {
       const last = moments[moments.length - 1];
       lay(last);
+      const { endOffset, segments } = recover();
       for (const [name, bytes] of last.files) {
-        const file = path.join(directory, name);
+        const isLast = name === segmentName(segments.at(-1)?.number ?? 0);
         const damaged = Buffer.from(bytes);
-        for (let at = 0; at < bytes.length; at += 1) {
+        files.put(pathOf(name), damaged);
+        for (let at = 0; at < (isLast ? endOffset : bytes.length); at += 1) {
           damaged[at] ^= 1 << (at % 8);
-          fs.writeFileSync(file, damaged);
-          damaged[at] = bytes[at];
           assert.throws(recover, (error) => hasCode(error, 'corrupt'), `${name}: flip at ${at}`);
+          damaged[at] = bytes[at];
         }
-        fs.writeFileSync(file, bytes);
       }
     });
 
@@ -207,7 +203,7 @@ for (const key of [undefined, KEY]) {
       const { segments, endOffset, nextSequence, hardState, snapshot, nodeId } = state;
       const writer = new SegmentWriter(
         {
-          directory,
+          directory: DIRECTORY,
           segmentBytes: RUN_SEGMENT_BYTES,
           segments,
           endOffset,
@@ -215,6 +211,7 @@ for (const key of [undefined, KEY]) {
           sealKey: key,
         },
         random,
+        files,
       );
       const entry = runEntry(promised.last.index + 1, 50, promised.last.term);
       const body = new ByteWriter();
@@ -234,19 +231,27 @@ for (const key of [undefined, KEY]) {
   });
 }
 
-/** All of few; of many: singles, pairs, prefixes, suffixes and all. */
-function subsets(sectors: readonly number[]): number[][] {
-  const found: number[][] = [];
-  const count = sectors.length;
-  if (count <= ALL_SUBSETS_UP_TO) {
-    for (let mask = 1; mask < 1 << count; mask += 1) {
-      found.push(sectors.filter((_, at) => (mask & (1 << at)) !== 0));
+/** Every combination for few sectors; for many each fate for singles, pairs, prefixes, suffixes. */
+function allFates(count: number): Fate[][] {
+  if (count <= ALL_FATES_UP_TO) {
+    let found: Fate[][] = [[]];
+    for (let at = 0; at < count; at += 1) {
+      found = found.flatMap((fates) => FATES.map((fate) => [...fates, fate]));
     }
     return found;
   }
-  for (let at = 0; at < count; at += 1) {
-    found.push([sectors[at]], sectors.slice(0, at + 1), sectors.slice(at));
-    for (let other = at + 1; other < count; other += 1) found.push([sectors[at], sectors[other]]);
+  const subsets: ((at: number) => boolean)[] = [];
+  for (let one = 0; one < count; one += 1) {
+    subsets.push(
+      (at) => at <= one,
+      (at) => at >= one,
+    );
+    for (let other = one; other < count; other += 1) {
+      subsets.push((at) => at === one || at === other);
+    }
   }
-  return found;
+  const sectors = Array.from({ length: count }, (_, at) => at);
+  return subsets.flatMap((within) =>
+    FATES.map((fate) => sectors.map((at) => (within(at) ? fate : 'written'))),
+  );
 }
