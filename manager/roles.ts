@@ -80,6 +80,7 @@ export class Roles {
   #busy = false;
   /** Poked while a pass is under way: another follows it at once. */
   #again = false;
+  #isSoon = false;
 
   constructor(options: RolesOptions) {
     this.#options = options;
@@ -217,6 +218,7 @@ export class Roles {
     if (!this.#active || this.#busy) return;
     this.#busy = true;
     this.#again = false;
+    this.#isSoon = false;
     for (const { id } of [...this.#options.store.all('node')]) {
       await this.#attempt(id, async () => {
         const node = this.#options.store.get('node', id);
@@ -225,7 +227,8 @@ export class Roles {
     }
     await this.#attempt('', () => this.#removeStrays());
     this.#busy = false;
-    if (this.#active) this.#schedule(this.#again ? 0 : RECONCILE_MS);
+    const restMs = this.#isSoon ? RECONCILE_MS / 10 : RECONCILE_MS;
+    if (this.#active) this.#schedule(this.#again ? 0 : restMs);
   }
 
   /** One node's trouble holds up no other's; it is looked at again in a second. */
@@ -275,7 +278,15 @@ export class Roles {
     } else {
       const { id, manager } = leaving;
       if (manager.raftId === raft.id) await this.#handOver(id);
-      await raft.replaceMember(raftId, manager.raftId);
+      try {
+        await raft.replaceMember(raftId, manager.raftId);
+      } catch (error) {
+        // Those that stay could not agree without it: first there is one more.
+        if (!hasCode(error, 'conflict')) throw error;
+        await raft.promoteMember(raftId);
+        await this.#settle(node.id, 'manager');
+        return;
+      }
       await this.#forgetMember(id, manager.raftId);
       await this.#settle(id, 'worker');
       log.info('node is a worker', { nodeId: id, raftId: manager.raftId, replacedBy: node.id });
@@ -324,7 +335,7 @@ export class Roles {
 
   /** Once more before the next full second: a joining manager is waited for. */
   #soon(): void {
-    this.#options.clock.afterIdle(RECONCILE_MS / 10, () => this.poke());
+    this.#isSoon = true;
   }
 
   async #demote(node: Node, raftId: number): Promise<void> {

@@ -1,8 +1,8 @@
 /**
- * A member's state without the member: read for people (surveyMember, which writes nothing), or
- * changed once so that this member is the only one (becomeSole). Here every entry of the log counts
- * as committed: of what it holds nothing acknowledged may be lost, and nobody is left who could say
- * which of the last entries were.
+ * A member's state without the member: read for people (surveyMember, which writes nothing), changed
+ * once so that this member is the only one (becomeSole), or made anew of a state from elsewhere
+ * (writeSoleState). Every entry of a log counts as committed here: nothing acknowledged may be lost,
+ * and nobody is left who could say which of the last entries were.
  */
 import * as path from 'node:path';
 import { assert } from '../../base/assert.ts';
@@ -17,6 +17,7 @@ import { decodeConfChange, encodeConfChange } from './core/confCodec.ts';
 import {
   type ConfChange,
   EMPTY_BYTES,
+  EMPTY_CONF_STATE,
   type Entry,
   type EntryId,
   NONE,
@@ -26,10 +27,11 @@ import { DiskStore, type OpenSnapshot, type RaftDisk } from './disk/disk.ts';
 import { hostFiles } from './disk/files.ts';
 import { surveyWal, type WalSurvey } from './disk/recovery.ts';
 import { SnapshotReader } from './disk/snapshotFile.ts';
-import { encodeAddresses } from './memberTable.ts';
+import type { WalAppend } from './disk/wal.ts';
+import { encodeAddresses, encodeTable } from './memberTable.ts';
 import type { MemberAddress, StateMachine } from './types.ts';
 
-/** One frame; a disk that does not take it by then is full or broken. */
+/** A frame; a disk that does not take it by then is full or broken. */
 const WRITE_TIMEOUT_MS = 30_000;
 
 interface ReadLog {
@@ -93,7 +95,7 @@ export async function surveyMember(
   }
 }
 
-export interface SoleOptions {
+interface Place {
   readonly dir: string;
   /** This member, and where it is reached from now on. */
   readonly self: MemberAddress;
@@ -101,12 +103,50 @@ export interface SoleOptions {
   readonly random: Random;
   readonly log: Log;
   readonly sealKey?: Uint8Array;
+  /** Tests bring their own; default: a DiskStore on `dir`. */
+  readonly disk?: RaftDisk;
+}
+
+type WriteLog = (append: Pick<WalAppend, 'entries' | 'hardState' | 'snapshot'>) => Promise<void>;
+
+/** Opens the disk, has `work` done with it, and closes it; an I/O error fails the work. */
+async function onDisk(
+  place: Place,
+  work: (disk: RaftDisk, write: WriteLog) => Promise<void>,
+): Promise<void> {
+  const { dir, self, clock, random, log, sealKey } = place;
+  let failed = (_error: Error): void => {};
+  const failure = new Promise<never>((_, reject) => {
+    failed = reject;
+  });
+  // Awaited beside the writes; until then it must not count as unhandled.
+  failure.catch(() => {});
+  const onFatal = (error: Error): void => failed(error);
+  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, random } };
+  const disk =
+    place.disk ??
+    (await DiskStore.open({ directory: dir, nodeId: self.id, clock, log, onFatal, ...seal }));
+  const write: WriteLog = async (append) => {
+    if (disk.full) throw new SwarmError('exhausted', `the disk that holds ${dir} is full`);
+    const installs = append.snapshot !== undefined;
+    const written = new Promise<void>((done) => {
+      disk.append({ ...append, installs, sync: true, done });
+    });
+    const inTime = withDeadline(clock, WRITE_TIMEOUT_MS, `writing to ${dir}`, written);
+    await Promise.race([inTime, failure]);
+  };
+  try {
+    await work(disk, write);
+  } finally {
+    await disk.close();
+  }
+}
+
+export interface SoleOptions extends Place {
   /** Empty; ends as of the last entry of the log. */
   readonly machine: StateMachine;
   /** A last command, from what `machine` holds then. */
   readonly command: () => Uint8Array;
-  /** Tests bring their own; default: a DiskStore on `dir`. */
-  readonly disk?: RaftDisk;
 }
 
 /**
@@ -114,25 +154,14 @@ export interface SoleOptions {
  * the command, so that a crash at any moment leaves it undone or done. SwarmError conflict when the
  * group had taken this member out; corrupt, not_found, exhausted as when a member is opened.
  */
-export async function becomeSole(options: SoleOptions): Promise<void> {
-  const { dir, self, clock, random, log, sealKey } = options;
-  let failed = (_error: Error): void => {};
-  const failure = new Promise<never>((_, reject) => {
-    failed = reject;
-  });
-  // Awaited below, beside the write; until then it must not count as unhandled.
-  failure.catch(() => {});
-  const onFatal = (error: Error): void => failed(error);
-  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, random } };
-  const disk =
-    options.disk ??
-    (await DiskStore.open({ directory: dir, nodeId: self.id, clock, log, onFatal, ...seal }));
-  try {
+export function becomeSole(options: SoleOptions): Promise<void> {
+  const { dir, self, machine, command } = options;
+  return onDisk(options, async (disk, write) => {
     const { recovered } = disk;
     if (recovered.isNew) {
       throw new SwarmError('not_found', `no raft state in ${dir}: there is nothing to recover`);
     }
-    const configuration = await replay(recovered, (id) => disk.openSnapshot(id), options.machine);
+    const configuration = await replay(recovered, (id) => disk.openSnapshot(id), machine);
     const changes = soleChanges(configuration, self);
     const last = recovered.entries[recovered.entries.length - 1] ?? recovered.base;
     const term = Math.max(recovered.hardState.term, last.term) + 1;
@@ -145,17 +174,30 @@ export async function becomeSole(options: SoleOptions): Promise<void> {
       }),
     );
     const index = last.index + 1 + entries.length;
-    entries.push({ term, index, type: 'normal', data: options.command() });
-    if (disk.full) throw new SwarmError('exhausted', `the disk that holds ${dir} is full`);
-    const written = new Promise<void>((done) => {
-      const hardState = { term, vote: NONE, commit: index };
-      disk.append({ entries, hardState, snapshot: undefined, installs: false, sync: true, done });
-    });
-    const write = withDeadline(clock, WRITE_TIMEOUT_MS, `writing to ${dir}`, written);
-    await Promise.race([write, failure]);
-  } finally {
-    await disk.close();
-  }
+    entries.push({ term, index, type: 'normal', data: command() });
+    await write({ entries, hardState: { term, vote: NONE, commit: index }, snapshot: undefined });
+  });
+}
+
+export interface SoleStateOptions extends Place {
+  /** Ids that never come back. */
+  readonly removed: readonly number[];
+  readonly term: number;
+  /** What it holds now is the member's state. */
+  readonly machine: StateMachine;
+}
+
+/** The files of the only member of a new group, where there are none. */
+export function writeSoleState(options: SoleStateOptions): Promise<void> {
+  const { self, removed, term, machine } = options;
+  return onDisk(options, async (disk, write) => {
+    const { index, chunks } = machine.takeSnapshot();
+    const confState = { ...EMPTY_CONF_STATE, voters: [self.id] };
+    const snapshot = { index, term, confState, data: encodeTable([self], removed) };
+    await disk.writeSnapshot(snapshot, chunks, true);
+    // The file counts once its mark is in the log.
+    await write({ entries: [], hardState: { term, vote: NONE, commit: index }, snapshot });
+  });
 }
 
 /** From the configuration at the end of the log to one with `self` alone, step by step. */
