@@ -284,6 +284,9 @@ export class Faults {
     } else if (kind === 2) {
       const learner = dice.pick([...this.#ledger.configuration.learners]);
       if (learner !== undefined) this.#try(node.promoteMember(learner));
+    } else if (kind === 3 && member !== undefined && dice.chance(0.4)) {
+      const learner = dice.pick([...this.#ledger.configuration.learners]);
+      if (learner !== undefined) this.#try(node.replaceMember(learner, member));
     } else if (member !== undefined && members.length > 1) {
       this.#try(node.removeMember(member));
     }

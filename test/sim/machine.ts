@@ -14,7 +14,7 @@ import {
 } from '../../manager/raft/disk/disk.ts';
 import type { WalAppend } from '../../manager/raft/disk/wal.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
-import type { MemberAddress } from '../../manager/raft/types.ts';
+import type { MemberAddress, RaftStatus } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
 import { SimDisk } from './disk.ts';
@@ -107,14 +107,14 @@ export class Machine {
     const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
     const store = new Store({ ringEvents: RING_EVENTS });
     const replica = new Replica({ clock: process.clock, store });
-    const place = { commit: 0, applied: 0, lastIndex: 0, snapshotIndex: 0, diskFull: false };
     const status = { id: this.id, term: 0, leaderId: undefined, role: 'follower' as const };
+    const places = { commit: 0, applied: 0, lastIndex: 0 };
     const run: Run = {
       process,
       replica,
       machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
       transport: network.connect({ id: this.id, address: this.address }, process),
-      seen: { status: { ...status, ...place } },
+      seen: { status: { ...status, ...places } as RaftStatus },
       node: undefined,
     };
     this.run = run;
@@ -147,6 +147,7 @@ export class Machine {
     ledger.recovered(this.id, disk.recovered);
     const node = await RaftNode.open({
       id: this.id,
+      address: this.address,
       dir: directory,
       clock: process.clock,
       random: dice,

@@ -121,7 +121,9 @@ export class SimNetwork {
   /** A removed member is not listened to, and hears why. */
   admits(from: SimTransport, station: SimTransport): boolean {
     if (station.handler?.wasRemoved(from.self.id) !== true) return true;
-    this.#schedule.after(1, from.process, () => from.handler?.onRemoved());
+    this.#schedule.after(1, from.process, () =>
+      from.handler?.onRemoved(new SwarmError('forbidden', `${from.self.id} was taken out`)),
+    );
     return false;
   }
 
