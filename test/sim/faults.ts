@@ -30,6 +30,7 @@ export const FAULT_KINDS = [
   'snapshot',
   'members',
   'transfer',
+  'move',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -55,6 +56,7 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   snapshot: 5_000,
   members: 3_000,
   transfer: 8_000,
+  move: 12_000,
 };
 const MAX_MEMBERS = 7;
 const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
@@ -73,6 +75,8 @@ export class Faults {
   readonly #dice: Dice;
   readonly #ledger: Ledger;
   readonly #kinds: ReadonlySet<FaultKind>;
+  /** How often it strikes in this run, against the usual. */
+  readonly #pace: number;
   #isCalm = false;
   strikes = 0;
 
@@ -82,6 +86,7 @@ export class Faults {
     this.#ledger = host.site.ledger;
     this.#dice = dice;
     this.#kinds = kinds;
+    this.#pace = dice.between(0.5, 3);
   }
 
   start(): void {
@@ -101,7 +106,7 @@ export class Faults {
   }
 
   #next(kind: FaultKind): void {
-    const inMs = -Math.log(1 - this.#dice.float()) * EVERY_MS[kind];
+    const inMs = -Math.log(1 - this.#dice.float()) * (EVERY_MS[kind] / this.#pace);
     this.#schedule.after(inMs, undefined, () => {
       if (this.#isCalm) return;
       this.strikes += 1;
@@ -166,6 +171,11 @@ export class Faults {
         break;
       case 'clock':
         if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
+        break;
+      case 'move':
+        if (machine !== undefined && this.#allKnowAll()) {
+          machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
+        }
         break;
       case 'members':
         this.#changeMembers();
@@ -268,6 +278,20 @@ export class Faults {
 
   #members(): number[] {
     return membersOf(this.#ledger.configuration);
+  }
+
+  /**
+   * Every member is up and knows where each of them is, and is to be: two that move at once, or one
+   * that missed another's move, would find each other no more, as nobody could tell them.
+   */
+  #allKnowAll(): boolean {
+    const members = this.#members().map((id) => this.#host.machines()[id - 1]);
+    const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
+    return members.every((machine) => {
+      const known = machine.run?.machine.members ?? [];
+      const all = known.length === members.length && machine.address === machine.nextAddress;
+      return all && known.every(({ id, address }) => places.get(id) === address);
+    });
   }
 
   #changeMembers(): void {

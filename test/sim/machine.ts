@@ -67,7 +67,7 @@ export interface Run {
 
 export class Machine {
   readonly id: number;
-  readonly address: string;
+  address: string;
   readonly disk: SimDisk;
   readonly #site: Site;
   readonly #voters: readonly MemberAddress[] | undefined;
@@ -76,6 +76,8 @@ export class Machine {
   rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
+  /** Where its next process listens. */
+  nextAddress: string;
   restarts = -1;
   /** Called when its process ended by itself, and is to be started again. */
   onEnded: () => void = () => {};
@@ -84,6 +86,7 @@ export class Machine {
   constructor(site: Site, id: number, voters: readonly MemberAddress[] | undefined) {
     this.id = id;
     this.address = `10.0.0.${id}:2377`;
+    this.nextAddress = this.address;
     this.#site = site;
     this.#voters = voters;
     this.disk = new SimDisk(site.dice);
@@ -108,6 +111,7 @@ export class Machine {
     const { schedule, dice } = this.#site;
     check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
     this.restarts += 1;
+    this.address = this.nextAddress;
     const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
     const log = this.#site.log?.(process) ?? silentLog;
     const store = new Store({ ringEvents: RING_EVENTS });

@@ -9,9 +9,8 @@ import { createLog } from '../../base/log.ts';
 import { FAULT_KINDS, type FaultKind } from './faults.ts';
 import type { Planted } from './machine.ts';
 import { commandOf, shrink } from './shrink.ts';
-import { type Outcome, type SimulationOptions, simulate } from './simulation.ts';
+import { DEFAULT_TICKS, type Outcome, type SimulationOptions, simulate } from './simulation.ts';
 
-export const DEFAULT_TICKS = 400;
 const HOUR_MS = 3_600_000;
 
 const USAGE = `usage: npm run sim -- [--seed N | --seeds A..B] [--ticks T] [--without KIND,...]

@@ -19,6 +19,8 @@ import { Dice, type Event, Schedule, settle } from './schedule.ts';
 import { SimStreams } from './streams.ts';
 import { check, Violation } from './violation.ts';
 
+/** Half a minute in which things go wrong: a dozen elections, hundreds of writes. */
+export const DEFAULT_TICKS = 300;
 /** Once nothing goes wrong any more, the members must agree and serve within it. */
 const CALM_MS = 90_000;
 const POLL_MS = 100;
@@ -95,8 +97,8 @@ class Simulation {
       planted: options.planted,
       hashes: new Map(),
       segmentBytes: 16_384 << dice.below(3),
-      snapshotEntries: dice.whole(10, 200),
-      trailingEntries: dice.chance(0.5) ? dice.below(8) : dice.below(100),
+      snapshotEntries: dice.whole(4, 100),
+      trailingEntries: dice.chance(0.6) ? dice.below(8) : dice.below(100),
       sealKey: dice.chance(0.3) ? dice.bytes(SEAL_KEY_BYTES) : undefined,
       log: log === undefined ? undefined : (process) => log(process, this.#schedule.nowMs),
       fail: (error) => this.#fail(error),
