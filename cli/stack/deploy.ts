@@ -241,7 +241,7 @@ async function putService(
   const credentials = options.withRegistryAuth ? await credentialsFor(container.Image) : undefined;
   const headers = authHeader(credentials);
   const isSame = before?.Spec.Labels?.[IMAGE_LABEL] === container.Image;
-  const isAsked = options.resolveImage === 'always' || options.resolveImage === 'changed';
+  const isAsked = options.resolveImage !== 'never';
   if (before !== undefined && isSame && options.resolveImage !== 'always') {
     container.Image = before.Spec.TaskTemplate.ContainerSpec.Image;
   } else {
