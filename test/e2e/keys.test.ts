@@ -72,7 +72,7 @@ const kept = hosts.map(() => new http.Agent({ keepAlive: true, maxSockets: 1 }))
       [ask(host, kept[at]), ask(host, new http.Agent())]));
     for (const line of failed) if (line !== '') console.log('failed ' + line);
     console.log('asked ' + turn);
-    await new Promise((done) => setTimeout(done, 20));
+    await new Promise((done) => setTimeout(done, 20)); // a pace
   }
 })();`;
 

@@ -14,7 +14,8 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { readTar, writeTar } from '../../runtime/image/tar.ts';
-import { logText, makeTestHost, until } from '../support/rootfs.ts';
+import { logText, makeTestHost } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 const host = makeTestHost('escape');
 let table: ContainerTable;
@@ -98,7 +99,7 @@ test('a program named through /proc is none of the host', async () => {
 test('a container that swaps links under copies gains nothing of the host', async () => {
   const container = await table.create(host.config(['/bin/probe', 'swap']));
   await container.start();
-  await until(async () => (await logText(container)) === 'ready\n', 5000, 'the swaps');
+  await until('the swaps', 5000, async () => (await logText(container)) === 'ready\n');
   const name = `con-escape-${process.pid}`;
   const options = { noOverwriteDirNonDir: false, copyUidGid: false };
   for (let round = 0; round < 60; round += 1) {

@@ -13,7 +13,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { cutLimits } from '../../runtime/container/resourceLimits.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
-import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 const host = makeTestHost('options');
 let table: ContainerTable;
@@ -46,8 +47,8 @@ async function run(
 
 test('with init, a reaper is process 1: it hands signals on and leaves no zombies', async () => {
   const container = await run(['daemon'], { init: true });
-  await until(async () => (await logText(container)) === 'ready 2\n', 5000, 'the program');
-  await until(async () => (await container.processes()).length === 2, 5000, 'the orphan to end');
+  await until('the program', 5000, async () => (await logText(container)) === 'ready 2\n');
+  await until('the orphan to end', 5000, async () => (await container.processes()).length === 2);
   await container.kill('SIGTERM');
   const record = await container.wait();
   assert.deepEqual([record.exitCode, record.signal], [143, 0]);
@@ -65,12 +66,12 @@ test('an init holds nothing of the host and has no rights that its program has n
   const extra = { init: true, user: '1000', openStdin: true, stdinOnce: true };
   const container = await run(['copy', '0'], extra);
   const comm = (): string => readFileSync(`/proc/${container.pid}/comm`, 'utf8');
-  await until(() => comm() === 'init\n', 5000, 'init');
+  await until('init', 5000, () => comm() === 'init\n');
   assert.deepEqual(readdirSync(`/proc/${container.pid}/fd`), []);
   assert.match(readFileSync(`/proc/${container.pid}/status`, 'utf8'), /^CapEff:\t0+$/m);
   const streams = await container.attach({ stdin: true });
   streams.stdin?.end();
-  await until(() => container.state === 'exited', 5000, 'the end of its input');
+  await until('the end of its input', 5000, () => container.state === 'exited');
   assert.equal(container.exit?.exitCode, 0);
   await container.remove();
 });

@@ -21,6 +21,7 @@ import type {
 } from '../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
+import { until } from './until.ts';
 
 const random = new SystemRandom();
 const ids = new Ids(random);
@@ -112,23 +113,10 @@ export function makeTestHost(name: string): TestHost {
     async end(table) {
       await Promise.all(table.list().map((container) => container.remove()));
       await table.close();
-      await until(() => cgroups.removeParent(), 5000, 'the cgroup subtree to be empty');
+      await until('the cgroup subtree to be empty', 5000, () => cgroups.removeParent());
       rmSync(dir, { recursive: true, force: true });
     },
   };
-}
-
-/** Waits for a condition with a bound; the test fails with `what` when it does not come true. */
-export async function until(
-  condition: () => boolean | Promise<boolean>,
-  timeoutMs: number,
-  what: string,
-): Promise<void> {
-  const deadlineMs = clock.nowMs() + timeoutMs;
-  while (!(await condition())) {
-    assert(clock.nowMs() < deadlineMs, `waited ${timeoutMs} ms for ${what}`);
-    await clock.sleep(5);
-  }
 }
 
 /** The records of a log as text, a line each. */
