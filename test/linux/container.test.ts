@@ -7,7 +7,7 @@ import { hasCode } from '../../base/errors.ts';
 import { ShimClient } from '../../runtime/container/shimClient.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { parentOf, writtenBytes } from '../support/processes.ts';
-import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { logText, makeTestHost, outputOf, runToEnd } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const host = makeTestHost('basic');
@@ -21,14 +21,8 @@ after(async () => {
   await host.end(table);
 });
 
-async function output(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<string> {
-  const run = await runToEnd(table, host.config(['/bin/probe', ...args], extra));
-  await run.container.remove();
-  return run.output.trimEnd();
-}
+const output = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<string> =>
+  outputOf(table, host.config(['/bin/probe', ...args], extra));
 
 async function startError(args: readonly string[]): Promise<[string, string]> {
   const container = await table.create(host.config(args));

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
-import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { exec, logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const mounts = readMounts();
@@ -50,15 +50,7 @@ test('containers run, are limited, killed and adopted on cgroup v1 alone', {
     const next = await host.open({ hierarchies: v1 });
     const found = next.get(running.config.id);
     assert.deepEqual([found?.state, found?.pid], ['running', pid]);
-    const one = await found?.exec({
-      args: ['/bin/probe', 'sleep', '60'],
-      env: [],
-      workingDir: '',
-      user: '',
-      tty: false,
-      privileged: false,
-      stdin: false,
-    });
+    const one = await found?.exec(exec(['sleep', '60']));
     const groups = (ofPid: number | undefined): string =>
       readFileSync(`/proc/${ofPid}/cgroup`, 'utf8');
     assert.equal(groups(one?.pid), groups(pid));

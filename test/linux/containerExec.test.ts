@@ -10,7 +10,7 @@ import type {
   ExecConfig,
 } from '../../runtime/container/types.ts';
 import { cpuTicks, parentOf, untilWritesNoMore, writtenBytes } from '../support/processes.ts';
-import { logText, makeTestHost } from '../support/rootfs.ts';
+import { exec, logText, makeTestHost, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 /** Of `probe lines N 60`. */
@@ -26,27 +26,8 @@ after(async () => {
   await host.end(table);
 });
 
-async function run(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<Container> {
-  const container = await table.create(host.config(['/bin/probe', ...args], extra));
-  await container.start();
-  return container;
-}
-
-function exec(args: readonly string[], extra: Partial<ExecConfig> = {}): ExecConfig {
-  return {
-    args: ['/bin/probe', ...args],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-    ...extra,
-  };
-}
+const run = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<Container> =>
+  started(table, host.config(['/bin/probe', ...args], extra));
 
 async function text(stream: AsyncIterable<Uint8Array>): Promise<string> {
   const chunks: Uint8Array[] = [];

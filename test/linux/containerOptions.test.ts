@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { cutLimits } from '../../runtime/container/resourceLimits.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
-import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { exec, logText, makeTestHost, outputOf, runToEnd, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const host = makeTestHost('options');
@@ -27,23 +27,11 @@ after(async () => {
   await host.end(table);
 });
 
-async function output(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<string> {
-  const run = await runToEnd(table, host.config(['/bin/probe', ...args], extra));
-  await run.container.remove();
-  return run.output.trimEnd();
-}
+const output = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<string> =>
+  outputOf(table, host.config(['/bin/probe', ...args], extra));
 
-async function run(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<Container> {
-  const container = await table.create(host.config(['/bin/probe', ...args], extra));
-  await container.start();
-  return container;
-}
+const run = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<Container> =>
+  started(table, host.config(['/bin/probe', ...args], extra));
 
 test('with init, a reaper is process 1: it hands signals on and leaves no zombies', async () => {
   const container = await run(['daemon'], { init: true });
@@ -144,15 +132,7 @@ test("shared memory has the size asked for; host namespaces are the host's", asy
   });
   assert(same(container.pid, 'uts') && same(container.pid, 'cgroup'));
   assert(same(container.pid, 'pid') && same(container.pid, 'ipc') && !same(container.pid, 'mnt'));
-  const one = await container.exec({
-    args: ['/bin/probe', 'sleep', '60'],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-  });
+  const one = await container.exec(exec(['sleep', '60']));
   assert(same(one.pid, 'pid'));
   assert.equal((await container.stop(5000)).exitCode, 143);
   assert.equal(await one.wait(), 137);

@@ -17,6 +17,7 @@ import type {
   Container,
   ContainerConfig,
   ContainerTable,
+  ExecConfig,
   LogQuery,
 } from '../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
@@ -128,13 +129,40 @@ export async function logText(container: Container, query: LogQuery = {}): Promi
   return text;
 }
 
+/** An exec of the probe with these arguments, as nobody wishes anything else. */
+export function exec(args: readonly string[], extra: Partial<ExecConfig> = {}): ExecConfig {
+  return {
+    args: ['/bin/probe', ...args],
+    env: [],
+    workingDir: '',
+    user: '',
+    tty: false,
+    privileged: false,
+    stdin: false,
+    ...extra,
+  };
+}
+
+/** A new container, started. */
+export async function started(table: ContainerTable, config: ContainerConfig): Promise<Container> {
+  const container = await table.create(config);
+  await container.start();
+  return container;
+}
+
+/** What a container writes until its end; it is removed then. */
+export async function outputOf(table: ContainerTable, config: ContainerConfig): Promise<string> {
+  const { container, output } = await runToEnd(table, config);
+  await container.remove();
+  return output.trimEnd();
+}
+
 /** Runs a container to its end: exit record and output. */
 export async function runToEnd(
   table: ContainerTable,
   config: ContainerConfig,
 ): Promise<{ readonly container: Container; readonly exitCode: number; readonly output: string }> {
-  const container = await table.create(config);
-  await container.start();
+  const container = await started(table, config);
   const exit = await container.wait();
   return { container, exitCode: exit.exitCode, output: await logText(container) };
 }
