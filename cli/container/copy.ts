@@ -94,10 +94,10 @@ async function runTar(
   if (code !== 0) throw new SwarmError('invalid', said.trim().split('\n')[0] || 'tar failed');
 }
 
-/** The argument of tar by which the topmost name becomes another, but not in what links lead to. */
+/** The argument of tar by which the topmost name becomes another, in hard links too. */
 function renaming(from: string, to: string): string {
   const old = from.replace(/[\\/&.^$*[\]|]/g, '\\$&');
-  return `--transform=flags=rSH;s|^${old}\\(/\\|$\\)|${to.replace(/[\\&|]/g, '\\$&')}\\1|`;
+  return `--transform=flags=rSh;s|^${old}\\(/\\|$\\)|${to.replace(/[\\&|]/g, '\\$&')}\\1|`;
 }
 
 async function copyOut(
