@@ -16,7 +16,7 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
+import { docker, startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
 
 const WAIT_MS = 20_000;
 /** 5 s, and the time that those who ask take to start on a busy machine. */
@@ -38,12 +38,6 @@ resolver.setServers(['127.0.0.11']);
 resolver.resolve4('db').then((all) => console.log(all[0]), (error) => console.log(error.code));
 `;
 const HOSTS = { h1: '10.99.0.11', h2: '10.99.0.12' } as const;
-
-async function docker(host: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await within(host, 'docker', ...args);
-  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
-  return stdout;
-}
 
 before(async () => {
   await raise(2, 1);

@@ -82,6 +82,13 @@ export function within(host: string, ...command: string[]): Promise<Outcome> {
   return outcome(program, args);
 }
 
+/** The docker client on a host: its standard output. Fails unless it ends well. */
+export async function docker(host: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await within(host, 'docker', ...args);
+  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
 function commandWithin(host: string, command: readonly string[]): string[] {
   const layout = layoutOf(host);
   const own = environment(layout);
