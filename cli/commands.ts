@@ -4,7 +4,7 @@ import type { Run } from './context.ts';
 import { REFUSED, registerRefused } from './refused.ts';
 
 /** Adds the command (and its subcommands) to the program. */
-export type Register = (program: Command, run: Run) => void;
+type Register = (program: Command, run: Run) => void;
 
 export interface Group {
   readonly name: string;

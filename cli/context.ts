@@ -26,7 +26,7 @@ export interface Context {
   exitCode: number;
 }
 
-export type Act = (context: Context) => Promise<void>;
+type Act = (context: Context) => Promise<void>;
 
 /** Runs a command's work with a context made from the global options. */
 export type Run = (act: Act) => Promise<void>;

@@ -18,7 +18,7 @@ interface Place {
 }
 
 /** 'web:/etc/hosts', './file', '-'. */
-export function parsePlace(text: string): Place {
+function parsePlace(text: string): Place {
   const colon = text.indexOf(':');
   const isLocal = colon < 0 || /^[./]/.test(text);
   return isLocal

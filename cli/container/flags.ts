@@ -125,7 +125,7 @@ function device(text: string): object {
   };
 }
 
-export const CREATE_FLAGS: readonly Flag[] = [
+const CREATE_FLAGS: readonly Flag[] = [
   hostList('--add-host <name:address>', 'line of /etc/hosts', 'ExtraHosts', (text) =>
     text.replace(/^([^:=]+)=/, '$1:'),
   ),

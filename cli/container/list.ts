@@ -59,7 +59,7 @@ export function registerList(parent: Command, run: Run, name: string): void {
 }
 
 /** '0.0.0.0:8080->80/tcp, 443/tcp', with ranges of ports that follow each other. */
-export function portsText(ports: ContainerJson['Ports']): string {
+function portsText(ports: ContainerJson['Ports']): string {
   const texts = [...ports]
     .sort((left, right) => left.PrivatePort - right.PrivatePort)
     .map((port) => {

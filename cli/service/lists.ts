@@ -103,7 +103,7 @@ function kindOf(item: GenericResourceJson): string {
   return item.DiscreteResourceSpec?.Kind ?? item.NamedResourceSpec?.Kind ?? '';
 }
 
-export const LIST_FLAGS: readonly ListFlag[] = [
+const LIST_FLAGS: readonly ListFlag[] = [
   texts('Env', {
     name: 'env',
     short: '-e',

@@ -145,7 +145,7 @@ const HEALTH_FLAGS: readonly ScalarFlag[] = [
   })),
 ];
 
-export const SCALAR_FLAGS: readonly ScalarFlag[] = [
+const SCALAR_FLAGS: readonly ScalarFlag[] = [
   {
     usage: '--replicas <count>',
     about: 'how many tasks',

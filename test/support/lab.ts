@@ -4,7 +4,7 @@
  * files to learn what the product should have told.
  */
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
@@ -222,10 +222,6 @@ export async function startTimeInside(host: string, pid: number): Promise<string
   return result.code === 0
     ? result.stdout.slice(result.stdout.lastIndexOf(')') + 2).split(' ')[19]
     : '';
-}
-
-export function machineHas(path: string): boolean {
-  return existsSync(path);
 }
 
 export function readText(path: string): string {

@@ -6,14 +6,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { join } from 'node:path';
-import {
-  boot,
-  daemonPid,
-  environment,
-  pidOf,
-  startDaemon,
-  stopDaemon,
-} from '../../deploy/hosts/host.ts';
+import { boot, environment, pidOf, startDaemon, stopDaemon } from '../../deploy/hosts/host.ts';
 import { type HostLayout, hostLayout } from '../../deploy/hosts/layout.ts';
 import { TOP } from '../tidy/sources.ts';
 import { inside, type Outcome, outcome } from './lab.ts';
@@ -40,12 +33,8 @@ export async function startDaemonOf(host: string, ...flags: string[]): Promise<v
   await startDaemon(layoutOf(host), ...flags);
 }
 
-export function hasDaemon(host: string): boolean {
-  return daemonPid(layoutOf(host)) !== undefined;
-}
-
 /** The command line of a daemon on `host`, with some flags replaced. */
-export function daemonCommand(host: string, replaced: Record<string, string> = {}): string[] {
+function daemonCommand(host: string, replaced: Record<string, string> = {}): string[] {
   const { socket, dataRoot, execRoot, cgroupParent } = layoutOf(host);
   const flags = {
     '--data-root': dataRoot,

@@ -1,8 +1,7 @@
 /**
  * What a program of this project could leave on the machine: processes, network namespaces, mounts,
- * cgroups, files, links and tables. Tests compare it before and after. Only looks, never cleans.
+ * cgroups and files. Tests compare it before and after. Only looks, never cleans.
  */
-import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -49,11 +48,4 @@ export function leftovers(...names: string[]): string[] {
     found.push(...matching.map((each) => `cgroup ${entry.name}/${each}`));
   }
   return found;
-}
-
-/** Links and tables of the network namespace this runs in, one line each. */
-export function networkObjects(): string[] {
-  const links = lines(execFileSync('ip', ['-o', 'link'], { encoding: 'utf8' }));
-  const tables = lines(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' }));
-  return [...links.map((line) => line.split(': ')[1]), ...tables].sort();
 }
