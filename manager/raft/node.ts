@@ -15,6 +15,7 @@ import { Membership } from './membership.ts';
 import { Presence } from './presence.ts';
 import { Proposals } from './proposals.ts';
 import { Reads } from './reads.ts';
+import { membersOf, statusOf } from './report.ts';
 import { Snapshots } from './snapshots.ts';
 import { type OpenState, openState } from './startup.ts';
 import { Succession } from './succession.ts';
@@ -34,7 +35,7 @@ export class RaftNode {
   readonly #log: Log;
   readonly #state: OpenState;
   readonly #engine: Engine;
-  readonly #proposals = new Proposals();
+  readonly #proposals: Proposals;
   readonly #reads: Reads;
   readonly #snapshots: Snapshots;
   readonly #membership: Membership;
@@ -63,7 +64,7 @@ export class RaftNode {
   }
 
   private constructor(options: RaftNodeOptions, state: OpenState) {
-    const { disk, memory, table } = state;
+    const { disk, memory, table, figures } = state;
     const { transport, stateMachine, clock, random } = options;
     this.id = options.id;
     this.#options = options;
@@ -71,8 +72,10 @@ export class RaftNode {
     this.#state = state;
     this.#reads = new Reads(random.bytes(8));
     this.#ticker = new Ticker(clock, (pausedMs) => this.#tick(pausedMs));
-    this.#presence = new Presence(this.id, () => this.#ticker.activeMs());
-    const shared = { log: this.#log, disk, memory, transport, stateMachine, clock };
+    const activeMs = (): number => this.#ticker.activeMs();
+    this.#presence = new Presence(this.id, activeMs);
+    this.#proposals = new Proposals(figures, activeMs);
+    const shared = { log: this.#log, disk, memory, transport, stateMachine, clock, figures };
     const address = (id: number): string | undefined => this.#addressOf(id);
     this.#engine = new Engine({
       ...shared,
@@ -109,9 +112,10 @@ export class RaftNode {
       members: () => this.members(),
       proposeConfChange: (change) => this.#proposeConfChange(change),
       sleep: (ms) => clock.sleep(ms),
-      activeMs: () => this.#ticker.activeMs(),
+      activeMs,
     });
     this.#leadership = new LeadershipWatch(this.#engine.raft.term);
+    this.#leadership.changed.listen(({ leaderId }) => figures.leads(leaderId));
     this.#succession = new Succession({
       id: this.id,
       clock,
@@ -157,7 +161,7 @@ export class RaftNode {
         `the managers did not agree within ${limits.PROPOSAL_TIMEOUT_MS} ms, and whether the ` +
           `change is made is not known yet: ${this.#describeSilence()}`,
       );
-    this.#proposals.expire(nowMs, late);
+    this.#proposals.expire(late);
     this.#reads.expire(
       nowMs,
       () => new SwarmError('no_quorum', `the managers have no quorum: ${this.#describeSilence()}`),
@@ -313,15 +317,17 @@ export class RaftNode {
    * unavailable (leadership lost; the outcome is unknown where the message says so).
    */
   async propose(data: Uint8Array): Promise<{ index: number; term: number }> {
-    if (data.length > limits.MAX_PROPOSAL_BYTES) {
-      throw new SwarmError(
-        'exhausted',
-        `a change of ${data.length} bytes exceeds the ${limits.MAX_PROPOSAL_BYTES} allowed`,
-      );
-    }
-    assert(data.length > 0, 'raft: empty proposal');
-    this.#requireProposable();
-    return this.#track(this.#engine.raw.propose(data) === undefined);
+    return this.#proposals.attempt(() => {
+      if (data.length > limits.MAX_PROPOSAL_BYTES) {
+        throw new SwarmError(
+          'exhausted',
+          `a change of ${data.length} bytes exceeds the ${limits.MAX_PROPOSAL_BYTES} allowed`,
+        );
+      }
+      assert(data.length > 0, 'raft: empty proposal');
+      this.#requireProposable();
+      return this.#track(this.#engine.raw.propose(data) === undefined);
+    });
   }
 
   #requireProposable(): void {
@@ -342,8 +348,8 @@ export class RaftNode {
         ? new SwarmError('not_leader', 'another manager is about to lead; try again in a moment')
         : new SwarmError('exhausted', 'too many changes are under way; try again in a moment');
     }
-    const deadlineMs = this.#ticker.activeMs() + limits.PROPOSAL_TIMEOUT_MS;
-    const result = this.#proposals.add(raft.log.lastIndex(), raft.term, deadlineMs);
+    const { PROPOSAL_TIMEOUT_MS: timeoutMs } = limits;
+    const result = this.#proposals.add(raft.log.lastIndex(), raft.term, timeoutMs);
     this.#engine.schedule();
     return result;
   }
@@ -391,21 +397,7 @@ export class RaftNode {
   }
 
   members(): MemberStatus[] {
-    const { raft } = this.#engine;
-    const leads = raft.role === 'leader';
-    const last = raft.log.lastIndex();
-    return this.#state.table.members().map((member) => {
-      const match = leads ? raft.tracker.progress.get(member.id)?.match : undefined;
-      // Followers hear from the leader only.
-      const knows = leads || member.id === this.id || member.id === raft.leader;
-      return {
-        ...member,
-        isLeader: member.id === raft.leader,
-        reachable: knows ? this.#presence.lately(member.id) : undefined,
-        matchIndex: match,
-        lag: match === undefined ? undefined : last - match,
-      };
-    });
+    return membersOf(this.id, this.#engine.raft, this.#state.table, this.#presence);
   }
 
   /** Entries between snapshots from now on, and entries kept behind one. */
@@ -421,16 +413,7 @@ export class RaftNode {
   }
 
   status(): RaftStatus {
-    const { raft } = this.#engine;
-    return {
-      id: this.id,
-      term: raft.term,
-      leaderId: raft.leader === NONE ? undefined : raft.leader,
-      role: raft.role,
-      commit: raft.log.committed,
-      applied: raft.log.applied,
-      lastIndex: raft.log.lastIndex(),
-    };
+    return statusOf(this.id, this.#engine.raft, this.#state);
   }
 
   /** Leads, and has applied an entry of its own term. */
