@@ -41,6 +41,7 @@ import {
 import { type CallOptions, type Client, client, type RpcChannel } from '../../proto/rpc.ts';
 import { Control as ControlService, type ObjectResponse } from '../../proto/services.ts';
 import { joinTokens } from '../ca/tokens.ts';
+import type { ManagersPicture } from '../managers.ts';
 import type { Proposer, StoreReader } from '../store/types.ts';
 import type { Control, JoinTokens, RaftSummary, Rotations } from './types.ts';
 import type { Writes, Written } from './writes.ts';
@@ -65,6 +66,8 @@ export interface ControlOptions {
   /** A kept connection to another manager. */
   readonly channelTo: (address: string) => RpcChannel;
   readonly raftStatus: () => RaftSummary;
+  readonly managers: () => Promise<ManagersPicture>;
+  readonly warnings: () => readonly string[];
   /** Calls `listener` whenever who leads changes; returns the stop. */
   readonly onLeadership: (listener: () => void) => () => void;
 }
@@ -235,6 +238,14 @@ export class ManagerControl implements Control {
 
   raftStatus(): RaftSummary {
     return this.#options.raftStatus();
+  }
+
+  managers(): Promise<ManagersPicture> {
+    return this.#options.managers();
+  }
+
+  warnings(): readonly string[] {
+    return this.#options.warnings();
   }
 
   async #write<T extends TableName>(

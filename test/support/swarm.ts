@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { SystemClock } from '../../base/clock.ts';
 import { Ids } from '../../base/id.ts';
 import { createLog, type Log, silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { foundCluster } from '../../daemon/bootstrap.ts';
 import type { Environment } from '../../daemon/environment.ts';
@@ -41,6 +42,7 @@ function environment(name: string): Environment {
     random,
     ids: new Ids(random),
     log: log.with({ node: name }),
+    meter: new Meter(),
     fatal: (error) => {
       throw error;
     },
