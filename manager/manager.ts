@@ -14,6 +14,7 @@ import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
 import type { Meter } from '../base/meter.ts';
 import type { Random } from '../base/random.ts';
+import { hostPort } from '../model/address.ts';
 import type { Node } from '../model/types.ts';
 import { toU64 } from '../proto/convert.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
@@ -109,7 +110,7 @@ export class Manager {
     const parts = { clock, random, ids, log, store, proposer, notLeader };
     this.#health = new HealthMonitor({
       ...parts,
-      channelTo: (node) => this.#channels.to(hostPort(node)),
+      channelTo: (node) => this.#channels.to(hostPort(node.address, node.port)),
     });
     this.#dispatcher = new Dispatcher({
       ...parts,
@@ -164,6 +165,7 @@ export class Manager {
       server.handle(
         ControlService,
         controlHandlers({
+          read: () => this.#control.read(),
           writes: this.#writes,
           isLeader: () => raft.isLeader,
           notLeader: () => this.#notLeader(),
@@ -438,9 +440,4 @@ export class Manager {
       }),
     };
   }
-}
-
-function hostPort(node: Node): string {
-  const host = node.address.includes(':') ? `[${node.address}]` : node.address;
-  return `${host}:${node.port}`;
 }

@@ -14,7 +14,7 @@
  */
 
 import type { Clock, Timer } from '../base/clock.ts';
-import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Serial } from '../base/queue.ts';
 import type { Cluster, Node } from '../model/types.ts';
@@ -24,6 +24,7 @@ import type { Raft, RaftJoinResponse } from '../proto/services.ts';
 import { ELECTION_MS, PROMOTE_LAG_ENTRIES, TICK_MS } from './raft/limits.ts';
 import { removedNode } from './removedNode.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
+import { retried, transact } from './transact.ts';
 
 const RECONCILE_MS = 1000;
 /** Whoever asked for the demotion is answered before the one who answers leads no more. */
@@ -343,15 +344,10 @@ export class Roles {
 
   /** `changes` is asked again when what it decided from has changed meanwhile. */
   async #transact(changes: () => readonly Change[]): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
+    await retried(WRITE_ATTEMPTS, async () => {
       const decided = changes();
-      if (decided.length === 0) return;
-      const result = await this.#options.proposer.propose({ atomic: true, changes: decided });
-      const [rejected] = result.rejected;
-      if (rejected === undefined) return;
-      const error = new SwarmError(rejected.code, rejected.message);
-      if (!hasCode(error, 'out_of_sequence') || attempt >= WRITE_ATTEMPTS) throw error;
-    }
+      if (decided.length > 0) await transact(this.#options.proposer, ...decided);
+    });
   }
 }
 

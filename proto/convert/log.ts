@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { SwarmError } from '../../base/errors.ts';
-import type { TableName, Tables } from '../../model/types.ts';
+import type { Change } from '../../model/change.ts';
 import {
   ChangeSchema,
   file_tsswarm_v1_objects,
@@ -17,29 +17,22 @@ import {
 import { objectFromWire, objectToWire, parse, type TableObject } from './objects.ts';
 import { fromU64, toU64, word } from './values.ts';
 
-const TABLES = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const;
+/**
+ * Raised when entries (or the store's snapshots, which are made of them and of objects) begin to
+ * say something that an older program must not pass over.
+ */
+export const LOG_FORMAT = 0;
 
-/** Same shape as manager/store's Change; proto may not import manager. */
-export type LogChange = {
-  [T in TableName]:
-    | { readonly kind: 'create'; readonly table: T; readonly object: Tables[T] }
-    | { readonly kind: 'update'; readonly table: T; readonly object: Tables[T] }
-    | {
-        readonly kind: 'remove';
-        readonly table: T;
-        readonly id: string;
-        readonly version?: number;
-      };
-}[TableName];
+const TABLES = ['cluster', 'node', 'service', 'task', 'network', 'secret', 'config'] as const;
 
 export interface LogEntry {
   readonly atomic: boolean;
   /** The leader's wall clock, Unix ms. */
   readonly atMs: number;
-  readonly changes: readonly LogChange[];
+  readonly changes: readonly Change[];
 }
 
-function changeToWire(change: LogChange): WireChange {
+function changeToWire(change: Change): WireChange {
   if (change.kind === 'remove') {
     const { table, id, version } = change;
     return create(ChangeSchema, {
@@ -50,19 +43,19 @@ function changeToWire(change: LogChange): WireChange {
   return create(ChangeSchema, { change: { case: change.kind, value } });
 }
 
-function changeFromWire(wire: WireChange): LogChange {
+function changeFromWire(wire: WireChange): Change {
   const { change } = wire;
   switch (change.case) {
     case 'create':
     case 'update':
-      return { kind: change.case, ...objectFromWire(change.value) } as LogChange;
+      return { kind: change.case, ...objectFromWire(change.value) } as Change;
     case 'remove': {
       const table = word(change.value.table, TABLES, 'table');
       const version = fromU64(change.value.version, 'version');
       const { id } = change.value;
       return (
         version === 0 ? { kind: 'remove', table, id } : { kind: 'remove', table, id, version }
-      ) as LogChange;
+      ) as Change;
     }
     default:
       throw new SwarmError('corrupt', 'a log entry holds a change of unknown kind');
@@ -76,13 +69,24 @@ export function encodeLogEntry(entry: LogEntry): Uint8Array {
       atomic: entry.atomic,
       atMs: toU64(entry.atMs, 'atMs'),
       changes: entry.changes.map(changeToWire),
+      format: LOG_FORMAT,
     }),
   );
 }
 
-/** SwarmError corrupt or invalid when the bytes are no log entry of this schema. */
+/**
+ * SwarmError corrupt or invalid when the bytes are no log entry of this schema, unsupported when
+ * they are one of a newer format.
+ */
 export function decodeLogEntry(bytes: Uint8Array): LogEntry {
   const wire = parse(() => fromBinary(LogEntrySchema, bytes), 'log entry');
+  if (wire.format > LOG_FORMAT) {
+    throw new SwarmError(
+      'unsupported',
+      `a change in the log was written by a newer version of tsswarm (entry format ` +
+        `${wire.format}; this one knows up to ${LOG_FORMAT}): update this manager`,
+    );
+  }
   return {
     atomic: wire.atomic,
     atMs: fromU64(wire.atMs, 'atMs'),

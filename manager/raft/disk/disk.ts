@@ -12,7 +12,7 @@ import type { Random } from '../../../base/random.ts';
 import { Seal } from '../../../base/seal.ts';
 import type { Entry, EntryId, HardState, SnapshotMeta } from '../core/types.ts';
 import { type Files, hostFiles } from './files.ts';
-import { recoverWal, type WalState } from './recovery.ts';
+import { recoverWal, type SegmentInfo, segmentName, type WalState } from './recovery.ts';
 import { DEFAULT_SEGMENT_BYTES } from './segmentWriter.ts';
 import {
   removeOlderSnapshots,
@@ -114,6 +114,7 @@ export class DiskStore implements RaftDisk {
     if (state?.tornCopy !== undefined) {
       options.log.warn('raft log: dropped a torn last batch, copy kept', { file: state.tornCopy });
     }
+    makeDurable(files, walDirectory, state);
     const recovered = await recoveredFrom(files, state, snapshots, seal);
     const wal = new Wal({
       start: {
@@ -174,10 +175,26 @@ export class DiskStore implements RaftDisk {
   }
 }
 
+/**
+ * What a process wrote that died before its sync is read back all the same, from the system's
+ * memory: it must be on the disk before anything is promised on the strength of it.
+ */
+function makeDurable(files: Files, walDirectory: string, state: WalState | undefined): void {
+  const last = state?.segments.at(-1);
+  if (last === undefined) return;
+  const segment = files.openInPlace(path.join(walDirectory, segmentName(last.number)));
+  try {
+    segment.syncData();
+  } finally {
+    segment.close();
+  }
+  files.syncDirectory(walDirectory);
+}
+
 /** A crash between naming the first segment and writing it leaves one that holds nothing. */
-function existingEmpty(files: Files, walDirectory: string): { number: number; maxIndex: number }[] {
+function existingEmpty(files: Files, walDirectory: string): SegmentInfo[] {
   const found = files.list(walDirectory).filter((name) => name.endsWith('.wal'));
-  return found.map((name) => ({ number: Number.parseInt(name, 10), maxIndex: 0 }));
+  return found.map((name) => ({ number: Number.parseInt(name, 10), maxIndex: 0, stale: false }));
 }
 
 async function recoveredFrom(

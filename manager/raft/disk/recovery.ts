@@ -3,7 +3,8 @@
  * shows a torn write (its end missing, or a sector of it never written, and nothing sound after it)
  * is copied aside and cleared: it was never acknowledged. Any other damage is refused with
  * SwarmError corrupt: the state may be only partly there, and this member would break promises it
- * has made.
+ * has made. One thing it cannot know: a disk that returns zeros for a whole sector of the last
+ * frame, although it said that it was durable, looks like one that was torn.
  */
 import * as path from 'node:path';
 import { SwarmError } from '../../../base/errors.ts';
@@ -12,27 +13,33 @@ import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
 import { type Files, hostFiles } from './files.ts';
 import {
+  alignSector,
   allZero,
   countZeroSectors,
   FLAG_SEALED,
-  FRAME_ALIGN_BYTES,
   FRAME_HEADER_BYTES,
+  FRAME_VERSION,
   type FrameHeader,
-  frameBytes,
+  frameAfter,
+  frameEnd,
   framePlace,
+  isKnown,
   readBody,
   readHeader,
-  supportedVersion,
 } from './frame.ts';
 import { readRecords, type WalRecord } from './records.ts';
 
 export const SEGMENT_PATTERN = /^(\d{16})\.wal$/;
 export const SPARE_NAME = 'spare';
+/** Segments are whole pages: one of another length was cut short. */
+export const SEGMENT_UNIT_BYTES = 4096;
 
 export interface SegmentInfo {
   readonly number: number;
   /** Highest entry index in it; 0 = none. */
   maxIndex: number;
+  /** There is a key, and something in it was sealed with an older one, or not at all. */
+  stale: boolean;
 }
 
 export interface WalState {
@@ -65,7 +72,16 @@ export function damage(file: string, offset: number, why: string): SwarmError {
   });
 }
 
-/** Undefined when there is no log. `seal` opens what is sealed. Throws SwarmError corrupt. */
+export function newer(file: string, what: string, found: number, known: number): SwarmError {
+  return new SwarmError(
+    'unsupported',
+    `${file} was written by a newer version of tsswarm (${what} ${found}; this one knows up to ` +
+      `${known}): start that version again; nothing was changed`,
+    { detail: { file } },
+  );
+}
+
+/** Undefined when there is no log. `seal` opens what is sealed. SwarmError corrupt, unsupported. */
 export function recoverWal(
   directory: string,
   seal?: Seal,
@@ -99,6 +115,8 @@ class Replay {
   segments: SegmentInfo[] = [];
   endOffset = 0;
   nextSequence: number | undefined = undefined;
+  /** The length that the newest segment was made with; 0 = not said. */
+  segmentBytes = 0;
   tornCopy: string | undefined = undefined;
 
   last(): EntryId {
@@ -111,6 +129,7 @@ class Replay {
     if (this.nodeId === 0) return 'no segment head before the first record';
     if (record.kind === 'hardState') this.hardState = record.hardState;
     else if (record.kind === 'snapshot') this.#takeMark(record.snapshot);
+    else if (record.kind === 'length') this.segmentBytes = record.bytes;
     else return this.#takeEntry(record.entry);
     return undefined;
   }
@@ -191,12 +210,19 @@ function readSegment(
   seal: Seal | undefined,
 ): void {
   const bytes = files.read(file);
-  replay.segments.push({ number, maxIndex: 0 });
+  const segment: SegmentInfo = { number, maxIndex: 0, stale: false };
+  const formerBytes = replay.segmentBytes;
+  replay.segments.push(segment);
   let offset = 0;
   for (;;) {
     const header = readHeader(bytes, offset);
+    if (header !== undefined && !isKnown(header)) {
+      throw newer(file, 'log format', header.version, FRAME_VERSION);
+    }
     const body = header === undefined ? undefined : readBody(bytes, offset, header);
     if (header === undefined || body === undefined) {
+      // Before anything is mended: a crash cuts no segment, and what was in the rest is unknown.
+      checkLength(file, bytes.length, offset === 0 ? formerBytes : replay.segmentBytes);
       const clean = header === undefined && allZero(bytes, offset, bytes.length);
       if (!clean) {
         if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
@@ -204,19 +230,38 @@ function readSegment(
       }
       break;
     }
-    checkFrame(file, offset, header, replay);
-    takeBody(file, offset, plainBody(file, offset, header, body, seal), replay);
+    checkSequence(file, offset, header, replay);
+    const { plain, stale } = plainBody(file, offset, header, body, seal);
+    segment.stale ||= stale;
+    takeBody(file, offset, plain, replay);
     replay.nextSequence = header.sequence + 1;
-    offset += frameBytes(header.bodyBytes);
+    offset = nextFrame(file, bytes, offset, header);
   }
   if (offset === 0 && !isLast) throw damage(file, 0, 'an empty segment in the middle of the log');
-  replay.endOffset = offset;
+  replay.endOffset = alignSector(offset);
 }
 
-function checkFrame(file: string, offset: number, header: FrameHeader, replay: Replay): void {
-  if (!supportedVersion(header)) {
-    throw damage(file, offset, `frame version ${header.version} is not known to this program`);
+/** `madeBytes`: what is known of the length it was made with; 0 = nothing. */
+function checkLength(file: string, length: number, madeBytes: number): void {
+  const whole = length > 0 && length % SEGMENT_UNIT_BYTES === 0;
+  if (!whole || length < madeBytes)
+    throw damage(file, length, 'the segment was cut short: it ends');
+}
+
+/** Where the next frame begins, if there is one: its place depends on both their versions. */
+function nextFrame(file: string, bytes: Uint8Array, offset: number, header: FrameHeader): number {
+  const end = frameEnd(offset, header);
+  const next = frameAfter(offset, header);
+  if (header.version !== 1) {
+    if (!allZero(bytes, end, next)) throw damage(file, end, 'damage after a frame');
+    return next;
   }
+  const sector = alignSector(next);
+  const newerNext = readHeader(bytes, next) === undefined && readHeader(bytes, sector);
+  return newerNext ? sector : next;
+}
+
+function checkSequence(file: string, offset: number, header: FrameHeader, replay: Replay): void {
   const expected = replay.nextSequence;
   if (expected !== undefined && header.sequence !== expected) {
     throw damage(file, offset, `frame ${header.sequence} where ${expected} belongs`);
@@ -229,11 +274,13 @@ function plainBody(
   header: FrameHeader,
   body: Uint8Array,
   seal: Seal | undefined,
-): Uint8Array {
-  if ((header.flags & FLAG_SEALED) === 0) return body;
+): { readonly plain: Uint8Array; readonly stale: boolean } {
+  if ((header.flags & FLAG_SEALED) === 0) return { plain: body, stale: seal !== undefined };
   if (seal === undefined) throw damage(file, offset, 'the frame is sealed, and there is no key');
-  const plain = seal.open(body, framePlace(header.sequence));
-  if (plain !== undefined) return plain;
+  const place = framePlace(header.sequence);
+  const current = seal.openNew(body, place);
+  const plain = current ?? seal.open(body, place);
+  if (plain !== undefined) return { plain, stale: current === undefined };
   throw damage(file, offset, 'the frame was sealed with another key than this member has');
 }
 
@@ -266,6 +313,7 @@ function repair(
   }
   const copy = `${file}.torn`;
   files.writeSynced(copy, bytes.subarray(offset));
+  files.syncDirectory(path.dirname(file));
   const segment = files.openInPlace(file);
   try {
     segment.write(Buffer.alloc(bytes.length - offset), offset);
@@ -278,19 +326,21 @@ function repair(
 
 function isTorn(bytes: Buffer, offset: number, header: FrameHeader | undefined): boolean {
   if (header === undefined) {
-    // Cut short, or the header's sector was never written while a later one was.
+    // The header's sector was never written while a later one was; or the write broke off in it.
     const end = Math.min(offset + FRAME_HEADER_BYTES, bytes.length);
-    return end < offset + FRAME_HEADER_BYTES || allZero(bytes, offset, end);
+    return allZero(bytes, offset, end) || allZero(bytes, end, bytes.length);
   }
-  const length = FRAME_HEADER_BYTES + header.bodyBytes;
-  if (offset + length > bytes.length) return true;
-  const zero = countZeroSectors(bytes.subarray(offset, offset + length), offset, length);
+  const end = frameEnd(offset, header);
+  if (end > bytes.length) return false;
+  if (header.version !== 1 && bytes[end - 1] === 0) return true;
+  const zero = countZeroSectors(bytes.subarray(offset, end), offset, end - offset);
   return zero > header.zeroSectors;
 }
 
 /** A batch is written only after the one before it is synced: a sound successor means damage. */
 function soundFrameAfter(bytes: Buffer, offset: number, sequence: number): boolean {
-  const step = FRAME_ALIGN_BYTES;
+  // Frames of version 1 begin anywhere at this step, and so do those of later ones.
+  const step = FRAME_HEADER_BYTES;
   for (let at = offset + step; at + FRAME_HEADER_BYTES <= bytes.length; at += step) {
     const header = readHeader(bytes, at);
     if (header === undefined || header.sequence <= sequence) continue;

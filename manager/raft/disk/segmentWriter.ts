@@ -11,7 +11,8 @@ import type { Random } from '../../../base/random.ts';
 import { SEAL_BYTES, Seal } from '../../../base/seal.ts';
 import { type Files, type InPlaceFile, isDiskFull } from './files.ts';
 import { buildFrame, frameBytes, MAX_FRAME_BYTES } from './frame.ts';
-import { type SegmentInfo, SPARE_NAME, segmentName } from './recovery.ts';
+import { encodeLength, LENGTH_RECORD_BYTES } from './records.ts';
+import { SEGMENT_UNIT_BYTES, type SegmentInfo, SPARE_NAME, segmentName } from './recovery.ts';
 
 /** Twice the largest frame, so that any batch fits an empty segment with its head. */
 export const DEFAULT_SEGMENT_BYTES = 2 * MAX_FRAME_BYTES;
@@ -60,6 +61,9 @@ export class SegmentWriter {
     this.#sequence = start.nextSequence;
     files.remove(this.#sparePath(true));
     this.#spareReady = this.#soundSpare();
+    assert(start.segmentBytes % SEGMENT_UNIT_BYTES === 0, 'wal: segments are whole pages', {
+      segmentBytes: start.segmentBytes,
+    });
     const last = this.#segments[this.#segments.length - 1];
     if (last !== undefined) this.#open(last.number);
   }
@@ -88,7 +92,8 @@ export class SegmentWriter {
 
   #fitsCurrent(batch: WriterBatch): boolean {
     if (this.#file === undefined) return false;
-    const head = this.#offset === 0 ? batch.head.length : 0;
+    if (this.#segments[this.#segments.length - 1].stale) return false;
+    const head = this.#offset === 0 ? batch.head.length + LENGTH_RECORD_BYTES : 0;
     const sealBytes = this.#seal === undefined ? 0 : SEAL_BYTES;
     const bodyBytes = batch.body.length + head + sealBytes;
     return this.#offset + frameBytes(bodyBytes) <= this.#file.sizeBytes;
@@ -98,7 +103,8 @@ export class SegmentWriter {
   write(batch: WriterBatch): void {
     if (!this.#fitsCurrent(batch)) this.#rotate();
     assert(this.#file !== undefined, 'wal: no open segment');
-    const bodies = this.#offset === 0 ? [batch.head, batch.body] : [batch.body];
+    const opening = [batch.head, encodeLength(this.#file.sizeBytes)];
+    const bodies = this.#offset === 0 ? [...opening, batch.body] : [batch.body];
     const frame = buildFrame(bodies, this.#sequence, this.#offset, this.#seal);
     assert(this.#offset + frame.length <= this.#file.sizeBytes, 'wal: batch exceeds a segment', {
       bytes: frame.length,
@@ -120,7 +126,7 @@ export class SegmentWriter {
     this.#files.rename(this.#sparePath(false), file);
     this.#files.syncDirectory(this.#directory);
     this.#spareReady = false;
-    this.#segments.push({ number: next, maxIndex: 0 });
+    this.#segments.push({ number: next, maxIndex: 0, stale: false });
     this.#offset = 0;
     this.#open(next);
   }
@@ -167,9 +173,10 @@ export class SegmentWriter {
     while (this.#segments.length > 1 && this.#segments[0].maxIndex <= index) {
       const [oldest] = this.#segments.splice(0, 1);
       this.#files.remove(path.join(this.#directory, segmentName(oldest.number)));
+      // One by one: a crash must not bring back a segment without the one after it.
+      this.#files.syncDirectory(this.#directory);
       removed += 1;
     }
-    if (removed > 0) this.#files.syncDirectory(this.#directory);
     return removed;
   }
 

@@ -1,7 +1,7 @@
 /**
  * One snapshot, one file: `<index>-<term>.snap`, written aside, synced, renamed, directory synced.
- *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 · meta CRC u32 ·
- *   meta
+ *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 ·
+ *   CRC u32 over all before it and meta (version 1: meta only) · meta
  *   then chunks: length u32 (not 0) · CRC u32 · bytes
  *   then the end: 0 u32 · CRC u32 over all chunks' CRCs · total bytes u64
  * A file that fails a check is SwarmError corrupt, naming file and offset; it is never half
@@ -16,12 +16,15 @@ import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
 import { type Files, type GrowingFile, isDiskFull, type ReadFile } from './files.ts';
-import { damage } from './recovery.ts';
+import { damage, newer } from './recovery.ts';
 
 const MAGIC = 0x53575354; // "TSWS"
-const VERSION = 1;
+/** The newest version that is read, and the one that is written. */
+export const SNAPSHOT_VERSION = 2;
 const FLAG_SEALED = 1;
 const HEAD_BYTES = 16;
+/** Of the head, what its checksum covers. */
+const HEAD_COVERED_BYTES = 12;
 const CHUNK_HEAD_BYTES = 8;
 /** Bound of one chunk, whoever made it. */
 export const MAX_CHUNK_BYTES = 4 * MIB;
@@ -73,10 +76,10 @@ async function writeAll(
   const metaBytes = out.take();
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeUInt32LE(MAGIC, 0);
-  head[4] = VERSION;
+  head[4] = SNAPSHOT_VERSION;
   head[5] = seal === undefined ? 0 : FLAG_SEALED;
   head.writeUInt32LE(metaBytes.length, 8);
-  head.writeUInt32LE(crc32(metaBytes), 12);
+  head.writeUInt32LE(crc32(metaBytes, crc32(head.subarray(0, HEAD_COVERED_BYTES))), 12);
   await file.append([head, metaBytes]);
   let total = 0;
   let crcOfCrcs = 0;
@@ -144,15 +147,17 @@ export class SnapshotReader {
     try {
       const head = await readExactly(handle, file, 0, HEAD_BYTES);
       if (head.readUInt32LE(0) !== MAGIC) throw damage(file, 0, 'this is no snapshot');
-      if (head[4] !== VERSION) throw damage(file, 4, `snapshot version ${head[4]} is not known`);
-      const isSealed = (head[5] & FLAG_SEALED) !== 0;
-      if (isSealed && seal === undefined) throw damage(file, 5, 'sealed, and there is no key');
       const length = head.readUInt32LE(8);
       if (length > MAX_META_BYTES) throw damage(file, 8, 'a damaged header');
       const metaBytes = await readExactly(handle, file, HEAD_BYTES, length);
-      if (crc32(metaBytes) !== head.readUInt32LE(12)) {
-        throw damage(file, HEAD_BYTES, 'a damaged header');
+      const covered = head[4] === 1 ? 0 : crc32(head.subarray(0, HEAD_COVERED_BYTES));
+      if (crc32(metaBytes, covered) !== head.readUInt32LE(12)) {
+        throw damage(file, 0, 'a damaged header');
       }
+      const isKnown = head[4] <= SNAPSHOT_VERSION && (head[5] & ~FLAG_SEALED) === 0;
+      if (!isKnown) throw newer(file, 'snapshot format', head[4], SNAPSHOT_VERSION);
+      const isSealed = (head[5] & FLAG_SEALED) !== 0;
+      if (isSealed && seal === undefined) throw damage(file, 5, 'sealed, and there is no key');
       const meta = readSnapshotMeta(new ByteReader(metaBytes, file));
       if (meta.index !== id.index || meta.term !== id.term) {
         throw damage(file, HEAD_BYTES, `it is snapshot ${meta.index} of term ${meta.term}`);
