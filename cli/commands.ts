@@ -94,6 +94,11 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./node.ts')).registerNode,
   },
   {
+    name: 'manager',
+    about: 'how the managers are',
+    load: async () => (await import('./manager.ts')).registerManager,
+  },
+  {
     name: 'service',
     about: 'what runs in the swarm',
     load: async () => (await import('./service/commands.ts')).registerService,

@@ -64,7 +64,7 @@ export class ManagerRole {
    */
   static async start(options: ManagerRoleOptions): Promise<ManagerRole> {
     const { environment, membership, directory, founding, channelTo } = options;
-    const { clock, random, log } = environment;
+    const { clock, random, log, meter } = environment;
     const address = `${membership.advertiseHost}:${membership.port}`;
     const joins = founding === undefined && membership.raftId === 0;
     const id = joins ? await joinGroup(options, address) : membership.raftId;
@@ -88,6 +88,7 @@ export class ManagerRole {
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
       sealKey: options.sealKey,
+      meter,
       onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
