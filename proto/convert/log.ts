@@ -2,9 +2,10 @@
  * A transaction as the bytes of one log entry, with the leader's stamp. Encoded once by whoever
  * proposes; the same bytes go to disk and to every follower.
  */
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary } from '@bufbuild/protobuf';
 import { SwarmError } from '../../base/errors.ts';
 import type { TableName, Tables } from '../../model/types.ts';
+import { encodeMessage } from '../encode.ts';
 import {
   ChangeSchema,
   LogEntrySchema,
@@ -66,14 +67,11 @@ function changeFromWire(wire: WireChange): LogChange {
 }
 
 export function encodeLogEntry(entry: LogEntry): Uint8Array {
-  return toBinary(
-    LogEntrySchema,
-    create(LogEntrySchema, {
-      atomic: entry.atomic,
-      atMs: toU64(entry.atMs, 'atMs'),
-      changes: entry.changes.map(changeToWire),
-    }),
-  );
+  return encodeMessage(LogEntrySchema, {
+    atomic: entry.atomic,
+    atMs: toU64(entry.atMs, 'atMs'),
+    changes: entry.changes.map(changeToWire),
+  });
 }
 
 /** SwarmError corrupt or invalid when the bytes are no log entry of this schema. */
