@@ -16,6 +16,8 @@ export interface Clock {
   after(delayMs: number, callback: () => void): Timer;
   /** Like `after`, but does not keep the process alive. */
   afterIdle(delayMs: number, callback: () => void): Timer;
+  /** Runs `callback` soon, once the events that wait by now have been taken in. */
+  defer(callback: () => void): void;
   /** Resolves `delayMs` from now. */
   sleep(delayMs: number): Promise<void>;
 }
@@ -38,6 +40,10 @@ export class SystemClock implements Clock {
 
   afterIdle(delayMs: number, callback: () => void): Timer {
     return startTimer(delayMs, callback, true);
+  }
+
+  defer(callback: () => void): void {
+    setImmediate(callback);
   }
 
   sleep(delayMs: number): Promise<void> {

@@ -3,36 +3,43 @@
  * shows a torn write (its end missing, or a sector of it never written, and nothing sound after it)
  * is copied aside and cleared: it was never acknowledged. Any other damage is refused with
  * SwarmError corrupt: the state may be only partly there, and this member would break promises it
- * has made.
+ * has made. One thing it cannot know: a disk that returns zeros for a whole sector of the last
+ * frame, although it said that it was durable, looks like one that was torn.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { SwarmError } from '../../../base/errors.ts';
+import { hasCode, SwarmError } from '../../../base/errors.ts';
 import type { Seal } from '../../../base/seal.ts';
 import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
+import { type Files, hostFiles } from './files.ts';
 import {
+  alignSector,
   allZero,
   countZeroSectors,
   FLAG_SEALED,
-  FRAME_ALIGN_BYTES,
   FRAME_HEADER_BYTES,
+  FRAME_VERSION,
   type FrameHeader,
-  frameBytes,
+  frameAfter,
+  frameEnd,
   framePlace,
+  isKnown,
   readBody,
   readHeader,
-  supportedVersion,
 } from './frame.ts';
 import { readRecords, type WalRecord } from './records.ts';
 
 export const SEGMENT_PATTERN = /^(\d{16})\.wal$/;
 export const SPARE_NAME = 'spare';
+/** Segments are whole pages: one of another length was cut short. */
+export const SEGMENT_UNIT_BYTES = 4096;
 
 export interface SegmentInfo {
   readonly number: number;
   /** Highest entry index in it; 0 = none. */
   maxIndex: number;
+  /** There is a key, and something in it was sealed with an older one, or not at all. */
+  stale: boolean;
 }
 
 export interface WalState {
@@ -65,24 +72,81 @@ export function damage(file: string, offset: number, why: string): SwarmError {
   });
 }
 
-/** Undefined when there is no log. `seal` opens what is sealed. Throws SwarmError corrupt. */
-export function recoverWal(directory: string, seal?: Seal): WalState | undefined {
-  const numbers = fs
-    .readdirSync(directory)
+export function newer(file: string, what: string, found: number, known: number): SwarmError {
+  return new SwarmError(
+    'unsupported',
+    `${file} was written by a newer version of tsswarm (${what} ${found}; this one knows up to ` +
+      `${known}): start that version again; nothing was changed`,
+    { detail: { file } },
+  );
+}
+
+/** Undefined when there is no log. `seal` opens what is sealed. SwarmError corrupt, unsupported. */
+export function recoverWal(
+  directory: string,
+  seal?: Seal,
+  files = hostFiles,
+): WalState | undefined {
+  const replay = new Replay();
+  const last = readSegments(files, directory, replay, seal, (file, bytes, offset) =>
+    repair(files, file, bytes, offset, replay),
+  );
+  return last === undefined ? undefined : replay.finish(last);
+}
+
+/** What is in a log, for people. */
+export interface WalSurvey {
+  /** As far as it is sound; undefined when there is none. */
+  readonly state: WalState | undefined;
+  /** Where a torn last batch begins, which the next start of the member clears. */
+  readonly torn: { readonly file: string; readonly offset: number } | undefined;
+  /** The first damage; nothing after it was read. */
+  readonly damage: SwarmError | undefined;
+}
+
+/** As recoverWal, but nothing is written, and damage is told with what comes before it. */
+export function surveyWal(directory: string, seal?: Seal): WalSurvey {
+  const replay = new Replay();
+  let torn: WalSurvey['torn'];
+  try {
+    const last = readSegments(hostFiles, directory, replay, seal, (file, _bytes, offset) => {
+      torn = { file, offset };
+    });
+    const state = last === undefined ? undefined : replay.finish(last);
+    return { state, torn, damage: undefined };
+  } catch (error) {
+    if (!hasCode(error, 'corrupt')) throw error;
+    return { state: replay.nodeId === 0 ? undefined : replay.soFar(), torn, damage: error };
+  }
+}
+
+/** What is done about a torn last frame. */
+type OnTorn = (file: string, bytes: Buffer, offset: number) => void;
+
+/** All of them in order; the last one's path, undefined when there is none. */
+function readSegments(
+  files: Files,
+  directory: string,
+  replay: Replay,
+  seal: Seal | undefined,
+  onTorn: OnTorn,
+): string | undefined {
+  const numbers = files
+    .list(directory)
     .map((name) => SEGMENT_PATTERN.exec(name))
     .filter((match) => match !== null)
     .map((match) => Number(match[1]))
     .sort((left, right) => left - right);
-  if (numbers.length === 0) return undefined;
-  const replay = new Replay();
+  let last: string | undefined;
   for (const [at, number] of numbers.entries()) {
     const file = path.join(directory, segmentName(number));
     if (at > 0 && number !== numbers[at - 1] + 1) {
       throw damage(file, 0, `segment ${numbers[at - 1] + 1} before it is missing`);
     }
-    readSegment(file, number, at === numbers.length - 1, replay, seal);
+    readSegment(files, file, number, at === numbers.length - 1, replay, seal, onTorn);
+    last = file;
   }
-  return replay.finish(path.join(directory, segmentName(numbers[numbers.length - 1])));
+  return last;
 }
 
 /** Builds the state from records in order. */
@@ -95,6 +159,8 @@ class Replay {
   segments: SegmentInfo[] = [];
   endOffset = 0;
   nextSequence: number | undefined = undefined;
+  /** The length that the newest segment was made with; 0 = not said. */
+  segmentBytes = 0;
   tornCopy: string | undefined = undefined;
 
   last(): EntryId {
@@ -107,6 +173,7 @@ class Replay {
     if (this.nodeId === 0) return 'no segment head before the first record';
     if (record.kind === 'hardState') this.hardState = record.hardState;
     else if (record.kind === 'snapshot') this.#takeMark(record.snapshot);
+    else if (record.kind === 'length') this.segmentBytes = record.bytes;
     else return this.#takeEntry(record.entry);
     return undefined;
   }
@@ -157,13 +224,19 @@ class Replay {
 
   finish(file: string): WalState | undefined {
     if (this.nodeId === 0) return undefined;
-    const { term, vote } = this.hardState;
-    const commit = Math.max(this.hardState.commit, this.snapshot.index);
+    const state = this.soFar();
     const last = this.last().index;
+    const { commit } = state.hardState;
     if (this.base.index > this.snapshot.index) {
       throw damage(file, this.endOffset, `entries up to ${this.base.index} are in no snapshot`);
     }
     if (commit > last) throw damage(file, this.endOffset, `entries ${last + 1}-${commit} missing`);
+    return state;
+  }
+
+  soFar(): WalState {
+    const { term, vote } = this.hardState;
+    const commit = Math.max(this.hardState.commit, this.snapshot.index);
     return {
       nodeId: this.nodeId,
       hardState: { term, vote, commit },
@@ -179,39 +252,68 @@ class Replay {
 }
 
 function readSegment(
+  files: Files,
   file: string,
   number: number,
   isLast: boolean,
   replay: Replay,
   seal: Seal | undefined,
+  onTorn: OnTorn,
 ): void {
-  const bytes = fs.readFileSync(file);
-  replay.segments.push({ number, maxIndex: 0 });
+  const bytes = files.read(file);
+  const segment: SegmentInfo = { number, maxIndex: 0, stale: false };
+  const formerBytes = replay.segmentBytes;
+  replay.segments.push(segment);
   let offset = 0;
   for (;;) {
     const header = readHeader(bytes, offset);
+    if (header !== undefined && !isKnown(header)) {
+      throw newer(file, 'log format', header.version, FRAME_VERSION);
+    }
     const body = header === undefined ? undefined : readBody(bytes, offset, header);
     if (header === undefined || body === undefined) {
+      // Before anything is mended: a crash cuts no segment, and what was in the rest is unknown.
+      checkLength(file, bytes.length, offset === 0 ? formerBytes : replay.segmentBytes);
       const clean = header === undefined && allZero(bytes, offset, bytes.length);
       if (!clean) {
         if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
-        repair(file, bytes, offset, header, replay);
+        checkTorn(file, bytes, offset, header, replay);
+        onTorn(file, bytes, offset);
       }
       break;
     }
-    checkFrame(file, offset, header, replay);
-    takeBody(file, offset, plainBody(file, offset, header, body, seal), replay);
+    checkSequence(file, offset, header, replay);
+    const { plain, stale } = plainBody(file, offset, header, body, seal);
+    segment.stale ||= stale;
+    takeBody(file, offset, plain, replay);
     replay.nextSequence = header.sequence + 1;
-    offset += frameBytes(header.bodyBytes);
+    offset = nextFrame(file, bytes, offset, header);
   }
   if (offset === 0 && !isLast) throw damage(file, 0, 'an empty segment in the middle of the log');
-  replay.endOffset = offset;
+  replay.endOffset = alignSector(offset);
 }
 
-function checkFrame(file: string, offset: number, header: FrameHeader, replay: Replay): void {
-  if (!supportedVersion(header)) {
-    throw damage(file, offset, `frame version ${header.version} is not known to this program`);
+/** `madeBytes`: what is known of the length it was made with; 0 = nothing. */
+function checkLength(file: string, length: number, madeBytes: number): void {
+  const whole = length > 0 && length % SEGMENT_UNIT_BYTES === 0;
+  if (!whole || length < madeBytes)
+    throw damage(file, length, 'the segment was cut short: it ends');
+}
+
+/** Where the next frame begins, if there is one: its place depends on both their versions. */
+function nextFrame(file: string, bytes: Uint8Array, offset: number, header: FrameHeader): number {
+  const end = frameEnd(offset, header);
+  const next = frameAfter(offset, header);
+  if (header.version !== 1) {
+    if (!allZero(bytes, end, next)) throw damage(file, end, 'damage after a frame');
+    return next;
   }
+  const sector = alignSector(next);
+  const newerNext = readHeader(bytes, next) === undefined && readHeader(bytes, sector);
+  return newerNext ? sector : next;
+}
+
+function checkSequence(file: string, offset: number, header: FrameHeader, replay: Replay): void {
   const expected = replay.nextSequence;
   if (expected !== undefined && header.sequence !== expected) {
     throw damage(file, offset, `frame ${header.sequence} where ${expected} belongs`);
@@ -224,11 +326,13 @@ function plainBody(
   header: FrameHeader,
   body: Uint8Array,
   seal: Seal | undefined,
-): Uint8Array {
-  if ((header.flags & FLAG_SEALED) === 0) return body;
+): { readonly plain: Uint8Array; readonly stale: boolean } {
+  if ((header.flags & FLAG_SEALED) === 0) return { plain: body, stale: seal !== undefined };
   if (seal === undefined) throw damage(file, offset, 'the frame is sealed, and there is no key');
-  const plain = seal.open(body, framePlace(header.sequence));
-  if (plain !== undefined) return plain;
+  const place = framePlace(header.sequence);
+  const current = seal.openNew(body, place);
+  const plain = current ?? seal.open(body, place);
+  if (plain !== undefined) return { plain, stale: current === undefined };
   throw damage(file, offset, 'the frame was sealed with another key than this member has');
 }
 
@@ -246,8 +350,8 @@ function takeBody(file: string, offset: number, body: Uint8Array, replay: Replay
   }
 }
 
-/** The frame at `offset` of the last segment is broken: clears it if torn, else refuses. */
-function repair(
+/** The frame at `offset` of the last segment is broken: SwarmError corrupt unless it is torn. */
+function checkTorn(
   file: string,
   bytes: Buffer,
   offset: number,
@@ -258,47 +362,44 @@ function repair(
   if (soundFrameAfter(bytes, offset, replay.nextSequence ?? 0)) {
     throw damage(file, offset, 'a damaged frame, with later frames after it,');
   }
+}
+
+/** Clears it, a copy kept. */
+function repair(files: Files, file: string, bytes: Buffer, offset: number, replay: Replay): void {
   const copy = `${file}.torn`;
-  fs.writeFileSync(copy, bytes.subarray(offset));
-  syncFile(copy);
-  const handle = fs.openSync(file, 'r+');
+  files.writeSynced(copy, bytes.subarray(offset));
+  files.syncDirectory(path.dirname(file));
+  const segment = files.openInPlace(file);
   try {
-    fs.writeSync(handle, Buffer.alloc(bytes.length - offset), 0, bytes.length - offset, offset);
-    fs.fdatasyncSync(handle);
+    segment.write(Buffer.alloc(bytes.length - offset), offset);
+    segment.syncData();
   } finally {
-    fs.closeSync(handle);
+    segment.close();
   }
   replay.tornCopy = copy;
 }
 
 function isTorn(bytes: Buffer, offset: number, header: FrameHeader | undefined): boolean {
   if (header === undefined) {
-    // Cut short, or the header's sector was never written while a later one was.
+    // The header's sector was never written while a later one was; or the write broke off in it.
     const end = Math.min(offset + FRAME_HEADER_BYTES, bytes.length);
-    return end < offset + FRAME_HEADER_BYTES || allZero(bytes, offset, end);
+    return allZero(bytes, offset, end) || allZero(bytes, end, bytes.length);
   }
-  const length = FRAME_HEADER_BYTES + header.bodyBytes;
-  if (offset + length > bytes.length) return true;
-  const zero = countZeroSectors(bytes.subarray(offset, offset + length), offset, length);
+  const end = frameEnd(offset, header);
+  if (end > bytes.length) return false;
+  if (header.version !== 1 && bytes[end - 1] === 0) return true;
+  const zero = countZeroSectors(bytes.subarray(offset, end), offset, end - offset);
   return zero > header.zeroSectors;
 }
 
 /** A batch is written only after the one before it is synced: a sound successor means damage. */
 function soundFrameAfter(bytes: Buffer, offset: number, sequence: number): boolean {
-  const step = FRAME_ALIGN_BYTES;
+  // Frames of version 1 begin anywhere at this step, and so do those of later ones.
+  const step = FRAME_HEADER_BYTES;
   for (let at = offset + step; at + FRAME_HEADER_BYTES <= bytes.length; at += step) {
     const header = readHeader(bytes, at);
     if (header === undefined || header.sequence <= sequence) continue;
     if (readBody(bytes, at, header) !== undefined) return true;
   }
   return false;
-}
-
-function syncFile(file: string): void {
-  const handle = fs.openSync(file, 'r+');
-  try {
-    fs.fsyncSync(handle);
-  } finally {
-    fs.closeSync(handle);
-  }
 }
