@@ -138,8 +138,8 @@ export function requirePlatform(image: Image, platform: Platform | undefined): v
   if (platform.os === os && platform.architecture === architecture) return;
   throw new SwarmError(
     'not_found',
-    `image with reference ${image.tags.map(familiarReference)[0] ?? image.id} was found but does not ` +
-      `provide the specified platform (${platform.os}/${platform.architecture}): it is for ` +
+    `image with reference ${image.tags.map(familiarReference)[0] ?? image.id} was found but ` +
+      `does not provide the specified platform (${platform.os}/${platform.architecture}): it is for ` +
       `${os}/${architecture}`,
   );
 }
