@@ -139,8 +139,8 @@ export function requirePlatform(image: Image, platform: Platform | undefined): v
   throw new SwarmError(
     'not_found',
     `image with reference ${image.tags.map(familiarReference)[0] ?? image.id} was found but ` +
-      `does not provide the specified platform (${platform.os}/${platform.architecture}): it is for ` +
-      `${os}/${architecture}`,
+      `does not provide the specified platform (${platform.os}/${platform.architecture}): ` +
+      `it is for ${os}/${architecture}`,
   );
 }
 
