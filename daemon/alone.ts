@@ -1,7 +1,8 @@
 /**
  * One manager goes on alone with a swarm: from its own files after the others were lost
- * (goOnAlone), or from a backup (restoreAlone). The state is whole on disk before the identity names
- * it; nothing that runs is touched, and nothing is sent. Which host may do so is decided by others.
+ * (goOnAlone), or from a backup (restoreAlone). The state is whole on disk before the identity
+ * names it; nothing that runs is touched, and nothing is sent. Which host may do so is decided by
+ * others.
  */
 import { assert } from '../base/assert.ts';
 import { SwarmError } from '../base/errors.ts';
