@@ -1,7 +1,7 @@
 /**
  * The daemon's figures as Prometheus reads them. The one door to prom-client, which is loaded when
- * somebody looks for the first time: until then it costs no memory, and the process is not measured.
- * What is counted is counted elsewhere (base/meter); this only puts it into text.
+ * somebody looks for the first time: until then it costs no memory, and the process is not
+ * measured. What is counted is counted elsewhere (base/meter); this only puts it into text.
  */
 import { collectDefaultMetrics, type Metric, type MetricObject, Registry } from 'prom-client';
 import type { Family, Histogram, Labels, Meter, Reading } from '../base/meter.ts';

@@ -138,9 +138,9 @@ export function sameStore(
 /** What a person does about a manager whose store is not the leader's. */
 export function differenceText(host: string, version: number): string {
   return (
-    `the store of manager ${host} differs from the leader's (found at version ${version}): do not ` +
-    `rely on what it answers. On another manager run "tsswarm node demote ${host}", then ` +
-    `"tsswarm node promote ${host}": its store is made anew from the leader's. If several managers ` +
-    "are named, the leader's may be the wrong one: demote that one first"
+    `the store of manager ${host} differs from the leader's (found at version ${version}): do ` +
+    `not rely on what it answers. On another manager run "tsswarm node demote ${host}", then ` +
+    `"tsswarm node promote ${host}": its store is made anew from the leader's. If several ` +
+    "managers are named, the leader's may be the wrong one: demote that one first"
   );
 }
