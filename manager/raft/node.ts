@@ -137,7 +137,7 @@ export class RaftNode {
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
       },
-      wasRemoved: (id) => this.#state.table.wasRemoved(id),
+      wasRemoved: (id) => this.#state.table.isGone(id),
       onRemoved: (why) => this.#stopped || this.#options.onRemoved?.(why),
     });
     transport.setPeers(this.#peers());

@@ -85,7 +85,7 @@ export interface TransportHandler {
   ): Promise<void>;
   /** Messages to `id` were lost, or the connection to it broke. */
   onUnreachable(id: number): void;
-  /** Whether that member was taken out of the group; it is then told so. */
+  /** Whether that member was taken out of the group for good; it is then told so. */
   wasRemoved(id: number): boolean;
   /** Another member says, in these words, that this one was taken out, or its whole node. */
   onRemoved(why: SwarmError): void;

@@ -9,7 +9,7 @@ import type { Entry, Message } from '../../manager/raft/core/types.ts';
 import type { Recovered } from '../../manager/raft/disk/disk.ts';
 import type { WalAppend } from '../../manager/raft/disk/wal.ts';
 import type { RaftStatus } from '../../manager/raft/types.ts';
-import { type Configuration, changed, hasQuorum, NO_CONFIGURATION } from './configuration.ts';
+import { type Configuration, changed, hasQuorum, membersOf, NO_CONFIGURATION } from './configuration.ts';
 import { Mirror } from './mirror.ts';
 import { check } from './violation.ts';
 
@@ -144,9 +144,9 @@ export class Ledger {
         [`member ${from} voted for ${other} and ${to} in term ${term}`].join(' '),
       );
       this.#votes.set(key, to);
-      const { hardState } = this.mirror(from).durable;
-      check(hardState.term === term && hardState.vote === to, 'vote before durable', () =>
-        [`member ${from} voted for ${to} in ${term}:`, JSON.stringify(hardState)].join(' '),
+      const durable = this.mirror(from).durableVotes.get(term);
+      check(durable === to, 'vote before durable', () =>
+        [`member ${from} voted for ${to} in ${term}, its disk has ${durable}`].join(' '),
       );
     } else if (type === 'appendResp' && !message.reject) {
       const { durable } = this.mirror(from);
@@ -225,7 +225,8 @@ export class Ledger {
     const change = decodeConfChange(entry.data);
     const conf = changed(this.configuration, change, (id) => this.#removed.has(id));
     if (conf === undefined) return;
-    for (const { type, id } of change.changes) if (type === 'remove') this.#removed.add(id);
+    const members = new Set(membersOf(conf));
+    for (const id of membersOf(this.configuration)) if (!members.has(id)) this.#removed.add(id);
     this.configurations.push({ index: entry.index, conf });
   }
 

@@ -62,6 +62,8 @@ export class Mirror {
   #pending: WalAppend[] = [];
   /** The commit index alone may lag: it is durable with the next write that has to be. */
   #durableCommit = 0;
+  /** By term: whom this member votes for, as its disk has it. */
+  readonly durableVotes = new Map<number, number>();
 
   constructor(id: number) {
     this.id = id;
@@ -83,6 +85,8 @@ export class Mirror {
     check(this.#pending[0] === append, 'order', `disk of ${this.id}: acknowledged out of order`);
     this.#pending.shift();
     this.durable.apply(append);
+    const { term, vote } = this.durable.hardState;
+    this.durableVotes.set(term, vote);
     if (append.sync) this.#durableCommit = this.durable.hardState.commit;
   }
 
@@ -117,6 +121,7 @@ export class Mirror {
     }
     this.#pending = [];
     this.#durableCommit = hardState.commit;
+    this.durableVotes.set(term, vote);
     this.written = logOf(found);
     this.durable = logOf(found);
   }
