@@ -16,9 +16,14 @@ export interface Clock {
   after(delayMs: number, callback: () => void): Timer;
   /** Like `after`, but does not keep the process alive. */
   afterIdle(delayMs: number, callback: () => void): Timer;
+  /** Runs `callback` soon, once the events that wait by now have been taken in. */
+  defer(callback: () => void): void;
   /** Resolves `delayMs` from now. */
   sleep(delayMs: number): Promise<void>;
 }
+
+/** Node's timers count to it, and fire at once when they are asked for more. */
+const TIMER_MAX_MS = 2 ** 31 - 1;
 
 export class SystemClock implements Clock {
   nowMs(): number {
@@ -30,17 +35,29 @@ export class SystemClock implements Clock {
   }
 
   after(delayMs: number, callback: () => void): Timer {
-    const handle = setTimeout(callback, delayMs);
-    return { cancel: () => clearTimeout(handle) };
+    return startTimer(delayMs, callback, false);
   }
 
   afterIdle(delayMs: number, callback: () => void): Timer {
-    const handle = setTimeout(callback, delayMs);
-    handle.unref();
-    return { cancel: () => clearTimeout(handle) };
+    return startTimer(delayMs, callback, true);
+  }
+
+  defer(callback: () => void): void {
+    setImmediate(callback);
   }
 
   sleep(delayMs: number): Promise<void> {
-    return new Promise((resolve) => setTimeout(resolve, delayMs));
+    return new Promise((resolve) => this.after(delayMs, resolve));
   }
+}
+
+function startTimer(delayMs: number, callback: () => void, isIdle: boolean): Timer {
+  let handle: NodeJS.Timeout;
+  const wait = (leftMs: number): void => {
+    const more = (): void => wait(leftMs - TIMER_MAX_MS);
+    handle = leftMs > TIMER_MAX_MS ? setTimeout(more, TIMER_MAX_MS) : setTimeout(callback, leftMs);
+    if (isIdle) handle.unref();
+  };
+  wait(delayMs);
+  return { cancel: () => clearTimeout(handle) };
 }

@@ -47,9 +47,10 @@ type Leader = Client<typeof Dispatcher>;
 
 export class SwarmAttachments implements AttachableNetworks {
   readonly #options: SwarmAttachmentsOptions;
-  /** '<container>/<network>' that were to be given back, and could not. */
-  readonly #owed = new Set<string>();
-
+  /** '<container>/<network>' that were to be given back, and could not: when it is tried again. */
+  readonly #owed = new Map<string, Timer>();
+  /** The same, while the leader is asked. */
+  readonly #asked = new Map<string, Promise<void>>();
   /** Id -> name, of networks that were asked for. */
   readonly #names = new Map<string, string>();
   /** Places whose container was missed when last looked at. */
@@ -70,6 +71,7 @@ export class SwarmAttachments implements AttachableNetworks {
 
   stop(): void {
     this.#timer?.cancel();
+    for (const key of [...this.#owed.keys()]) this.#settle(key);
   }
 
   sweep(): void {
@@ -79,7 +81,10 @@ export class SwarmAttachments implements AttachableNetworks {
       if (isTerminal(status.state) || this.#options.isThere(containerId)) continue;
       missed.add(containerId);
       if (!this.#missed.has(containerId)) continue;
-      for (const { networkId } of networks) void this.detach(containerId, networkId);
+      for (const { networkId } of networks) {
+        if (!this.#owed.has(keyOf(containerId, networkId)))
+          void this.detach(containerId, networkId);
+      }
     }
     this.#missed = missed;
   }
@@ -113,7 +118,9 @@ export class SwarmAttachments implements AttachableNetworks {
   ): Promise<{ readonly endpointId: string; readonly address: string }> {
     const swarm = await this.#untilInSwarm(networkId);
     const untilMs = this.#options.clock.nowMs() + PLACE_WAIT_MS;
-    this.#owed.delete(`${containerId}/${networkId}`);
+    // Taken anew, it is not owed any more; what is on its way would take the new place back.
+    await this.#asked.get(keyOf(containerId, networkId));
+    this.#settle(keyOf(containerId, networkId));
     const { aliases, address } = wanted;
     const request = { containerId, networkId, aliases: [...aliases], address };
     const { taskId } = await this.#patiently(untilMs, () =>
@@ -144,24 +151,35 @@ export class SwarmAttachments implements AttachableNetworks {
     }
   }
 
-  async detach(containerId: string, networkId: string): Promise<void> {
-    const swarm = this.#options.swarm();
+  detach(containerId: string, networkId: string): Promise<void> {
+    const key = keyOf(containerId, networkId);
+    const asked = this.#asked.get(key);
+    if (asked !== undefined) return asked;
+    const asking = this.#detach(containerId, networkId).finally(() => this.#asked.delete(key));
+    this.#asked.set(key, asking);
+    return asking;
+  }
+
+  async #detach(containerId: string, networkId: string): Promise<void> {
+    const { swarm: find, clock, log } = this.#options;
+    const swarm = find();
     if (swarm === undefined) return;
-    const key = `${containerId}/${networkId}`;
+    const key = keyOf(containerId, networkId);
+    this.#settle(key);
     try {
       await this.#ask(swarm, (leader) =>
         leader.detachNetwork({ containerId, networkId }, { timeoutMs: CALL_TIMEOUT_MS }),
       );
-      this.#owed.delete(key);
     } catch (error) {
-      const { clock, log } = this.#options;
       log.warn('a network cannot be given back yet', { error: messageOf(error) });
-      this.#owed.add(key);
-      clock.afterIdle(RETRY_MS, () => {
-        // Taken anew meanwhile: then it is not owed any more.
-        if (this.#owed.has(key)) void this.detach(containerId, networkId);
-      });
+      const again = (): void => void this.detach(containerId, networkId);
+      this.#owed.set(key, clock.afterIdle(RETRY_MS, again));
     }
+  }
+
+  #settle(key: string): void {
+    this.#owed.get(key)?.cancel();
+    this.#owed.delete(key);
   }
 
   /** Again while no manager can be reached, or none leads: they may be starting as this host is. */
@@ -216,6 +234,10 @@ export class SwarmAttachments implements AttachableNetworks {
 function isFinal(error: unknown): boolean {
   if (hasCode(error, 'unavailable')) return messageOf(error).startsWith('Could not attach');
   return FINAL_CODES.some((code) => hasCode(error, code));
+}
+
+function keyOf(containerId: string, networkId: string): string {
+  return `${containerId}/${networkId}`;
 }
 
 function bare(address: string): string {

@@ -94,6 +94,13 @@ export class Identity {
     } catch (error) {
       throw damaged(path, messageOf(error));
     }
+    if (typeof state.format === 'number' && state.format > FORMAT) {
+      throw new SwarmError(
+        'unsupported',
+        `${path} was written by a newer version of tsswarm (format ${state.format}; this one ` +
+          `knows up to ${FORMAT}): start that version again; nothing was changed`,
+      );
+    }
     if (state.format !== FORMAT) throw damaged(path, `format ${state.format} is not ${FORMAT}`);
     if (typeof state.nodeId !== 'string' || typeof state.hostIndex !== 'number') {
       throw damaged(path, 'nodeId or hostIndex is missing');

@@ -3,8 +3,10 @@
  * its own. It looks up and connects; what is asked over the connection is not its business.
  */
 import type { Duplex } from 'node:stream';
+import { TASK_ID_LABEL } from '../agent/containerPlan.ts';
 import { SwarmError } from '../base/errors.ts';
 import type { View } from '../manager/store/types.ts';
+import { hostPort } from '../model/address.ts';
 import { taskPlace } from '../model/taskName.ts';
 import { isTerminal, isWantedState, TaskState } from '../model/taskState.ts';
 import type { Service, Task } from '../model/types.ts';
@@ -13,8 +15,6 @@ import type { Container } from '../runtime/container/types.ts';
 import { openTunnel } from './tunnel.ts';
 import type { TaskHost, TaskHosts } from './types.ts';
 
-/** On containers of tasks, as the agent sets it. */
-const TASK_ID_LABEL = 'com.docker.swarm.task.id';
 /** Shorter prefixes of ids are not looked for on other hosts. */
 const PREFIX_MIN = 3;
 
@@ -111,12 +111,10 @@ export class NodeTaskHosts implements TaskHosts {
 
 function hostOf(view: View, task: Task): TaskHost {
   const node = view.get('node', task.nodeId);
-  const address = node?.address ?? '';
-  const host = address.includes(':') ? `[${address}]` : address;
   return {
     nodeId: task.nodeId,
     hostname: node?.description.hostname || task.nodeId,
-    address: `${host}:${node?.port ?? 0}`,
+    address: hostPort(node?.address ?? '', node?.port ?? 0),
     containerId: task.status.containerId,
     taskId: task.id,
   };

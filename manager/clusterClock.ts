@@ -43,6 +43,10 @@ export class ClusterClock implements Clock {
     return this.#clock.afterIdle(delayMs, callback);
   }
 
+  defer(callback: () => void): void {
+    this.#clock.defer(callback);
+  }
+
   sleep(delayMs: number): Promise<void> {
     return this.#clock.sleep(delayMs);
   }

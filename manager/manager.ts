@@ -13,6 +13,7 @@ import { SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
 import type { Random } from '../base/random.ts';
+import { hostPort } from '../model/address.ts';
 import type { Node } from '../model/types.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
 import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
@@ -100,7 +101,7 @@ export class Manager {
     const parts = { clock, random, ids, log, store, proposer, notLeader };
     this.#health = new HealthMonitor({
       ...parts,
-      channelTo: (node) => this.#channels.to(hostPort(node)),
+      channelTo: (node) => this.#channels.to(hostPort(node.address, node.port)),
     });
     this.#dispatcher = new Dispatcher({
       ...parts,
@@ -147,6 +148,7 @@ export class Manager {
       server.handle(
         ControlService,
         controlHandlers({
+          read: () => this.#control.read(),
           writes: this.#writes,
           isLeader: () => raft.isLeader,
           notLeader: () => this.#notLeader(),
@@ -373,9 +375,4 @@ export class Manager {
       }),
     };
   }
-}
-
-function hostPort(node: Node): string {
-  const host = node.address.includes(':') ? `[${node.address}]` : node.address;
-  return `${host}:${node.port}`;
 }

@@ -11,13 +11,18 @@ import { SwarmError } from '../base/errors.ts';
 import {
   decodeLogEntry,
   decodeObject,
+  decodeSnapshotHead,
   encodeLogEntry,
   encodeObject,
+  encodeSnapshotHead,
   type LogEntry,
+  recordSchemaDigest,
+  type SnapshotHead,
 } from '../proto/convert.ts';
 import { ClusterClock } from './clusterClock.ts';
 import type { AppliedEntry, Member, StateMachine } from './raft/types.ts';
 import { RecordReader, RecordWriter } from './snapshotRecords.ts';
+import { HASH_SCHEME } from './store/hash.ts';
 import { Store, type StoredRecord } from './store/store.ts';
 import type { ApplyResult, Proposer, Transaction } from './store/types.ts';
 
@@ -150,7 +155,8 @@ export class Replica implements StateMachine, Proposer {
 
   takeSnapshot(): { readonly index: number; readonly chunks: AsyncIterable<Uint8Array> } {
     const snapshot = this.store.snapshot();
-    const generator = encodeSnapshot(snapshot.atMs, snapshot.records);
+    const { atMs, hash } = snapshot;
+    const generator = encodeSnapshot({ atMs, hash, hashFormat: hashFormat() }, snapshot.records);
     const chunks: AsyncIterableIterator<Uint8Array> = {
       [Symbol.asyncIterator]: () => chunks,
       next: () => generator.next(),
@@ -166,9 +172,11 @@ export class Replica implements StateMachine, Proposer {
 
   async restore(index: number, chunks: AsyncIterable<Uint8Array>): Promise<void> {
     const records = new RecordReader(chunks);
-    const header = await records.next();
-    if (header === undefined) throw new SwarmError('corrupt', 'an empty snapshot');
-    await this.store.restore(index, decodeLogEntry(header).atMs, decodeRecords(records));
+    const first = await records.next();
+    if (first === undefined) throw new SwarmError('corrupt', 'an empty snapshot');
+    const head = decodeSnapshotHead(first);
+    const expected = head.hashFormat === hashFormat() ? head.hash : '';
+    await this.store.restore(index, head.atMs, decodeRecords(records), expected);
   }
 
   membersChanged(members: readonly Member[]): void {
@@ -181,13 +189,18 @@ function comesBack({ buffer, byteOffset, length }: Uint8Array): boolean {
   return !UNEVEN.some((part) => bytes.includes(part));
 }
 
-/** The first record is a log entry without changes that carries the stamp; then the objects. */
+/** What was hashed and how: hashes of a release with other fields say nothing here. */
+export function hashFormat(): string {
+  return `${HASH_SCHEME}-${recordSchemaDigest()}`;
+}
+
+/** The head, then the objects. */
 async function* encodeSnapshot(
-  atMs: number,
+  head: SnapshotHead,
   records: AsyncIterable<StoredRecord>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   const writer = new RecordWriter();
-  writer.add(encodeLogEntry({ atomic: false, atMs, changes: [] }));
+  writer.add(encodeSnapshotHead(head));
   for await (const { table, object } of records) {
     writer.add(encodeObject(table, object));
     if (writer.bytes >= SNAPSHOT_CHUNK_BYTES) yield writer.take();

@@ -26,6 +26,7 @@ import { ELECTION_MS, PROMOTE_LAG_ENTRIES, TICK_MS } from './raft/limits.ts';
 import { removedNode } from './removedNode.ts';
 import { freeRaftId } from './soleManager.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
+import { retried, transact } from './transact.ts';
 
 const RECONCILE_MS = 1000;
 /** Whoever asked for the demotion is answered before the one who answers leads no more. */
@@ -413,15 +414,10 @@ export class Roles {
 
   /** `changes` is asked again when what it decided from has changed meanwhile. */
   async #transact(changes: () => readonly Change[]): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
+    await retried(WRITE_ATTEMPTS, async () => {
       const decided = changes();
-      if (decided.length === 0) return;
-      const result = await this.#options.proposer.propose({ atomic: true, changes: decided });
-      const [rejected] = result.rejected;
-      if (rejected === undefined) return;
-      const error = new SwarmError(rejected.code, rejected.message);
-      if (!hasCode(error, 'out_of_sequence') || attempt >= WRITE_ATTEMPTS) throw error;
-    }
+      if (decided.length > 0) await transact(this.#options.proposer, ...decided);
+    });
   }
 }
 

@@ -1,6 +1,7 @@
 /**
  * IPv4 addresses and blocks as numbers: reading, writing, containing, overlapping. Text that is no
- * address gives undefined; who reads user input says what is wrong with it. No IPv6 yet.
+ * address gives undefined; who reads user input says what is wrong with it. Where IPv6 may be, too,
+ * base/ipRange reads it.
  */
 
 /** A block: its first address and how many bits of it are the network. */
@@ -58,6 +59,11 @@ export function contains(block: Block, address: number): boolean {
 
 export function overlaps(left: Block, right: Block): boolean {
   return left.first <= right.last && right.first <= left.last;
+}
+
+/** '10.0.0.1:2377', '[fd00::1]:2377'. */
+export function hostPort(host: string, port: number): string {
+  return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
 export function within(inner: Block, outer: Block): boolean {

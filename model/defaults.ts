@@ -2,6 +2,7 @@
 import { DAY_MS, MINUTE_MS, SECOND_MS } from '../base/duration.ts';
 import type {
   ClusterSpec,
+  ContainerSpec,
   MountSpec,
   NodeTls,
   Placement,
@@ -84,8 +85,29 @@ export const DEFAULT_MOUNT: Omit<MountSpec, 'type' | 'source' | 'target'> = {
   volume: undefined,
 };
 
-/** What a container has that a specification says nothing of, for those that make one. */
-export const DEFAULT_CONTAINER_EXTRAS = {
+/** A container of which nothing is asked, for those that make one: it has no image. */
+export const EMPTY_CONTAINER: ContainerSpec = {
+  image: '',
+  labels: {},
+  command: [],
+  args: [],
+  env: [],
+  workingDir: '',
+  user: '',
+  groups: [],
+  hostname: '',
+  mounts: [],
+  readOnlyRoot: false,
+  tty: false,
+  stopSignal: '',
+  stopGraceMs: DEFAULT_STOP_GRACE_MS,
+  capabilityAdd: [],
+  capabilityDrop: [],
+  sysctls: {},
+  hosts: [],
+  dnsServers: [],
+  dnsSearch: [],
+  dnsOptions: [],
   healthCheck: undefined,
   init: undefined,
   ulimits: [],
@@ -95,4 +117,6 @@ export const DEFAULT_CONTAINER_EXTRAS = {
   selinuxDisabled: false,
   openStdin: false,
   registryAuth: '',
-} as const;
+  secrets: [],
+  configs: [],
+};

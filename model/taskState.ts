@@ -16,7 +16,7 @@
  * | FAILED | ended otherwise after STARTING | |
  * | REJECTED | could not be made ready, or not allowed on the node | |
  * | REMOVE | desired state only: stop it and forget it | |
- * | ORPHANED | its node has been gone for too long to know | dispatcher |
+ * | ORPHANED | its node has been gone for too long to know | reaper |
  */
 export const TaskState = {
   NEW: 0,

@@ -33,6 +33,8 @@ const PORTS_MAX = 1000;
 /** Each is as large as the whole state. */
 const KEPT_SNAPSHOTS_MAX = 1000;
 const HEARTBEAT_MIN_MS = SECOND_MS;
+/** Hosts that are silent for longer are lost, whatever was agreed. */
+const HEARTBEAT_MAX_MS = HOUR_MS;
 const CERTIFICATE_MIN_MS = HOUR_MS;
 /** Smaller subnets have no room for a gateway, a virtual address and tasks. */
 const SUBNET_PREFIX_MAX = 29;
@@ -234,6 +236,9 @@ export function validateClusterSpec(spec: ClusterSpec): void {
   );
   if (!(spec.heartbeatPeriodMs >= HEARTBEAT_MIN_MS)) {
     throw invalid('dispatcher-heartbeat is too short: use at least 1s');
+  }
+  if (spec.heartbeatPeriodMs > HEARTBEAT_MAX_MS) {
+    throw invalid('dispatcher-heartbeat is too long: use at most 1h');
   }
   if (!(spec.certificateExpiryMs >= CERTIFICATE_MIN_MS)) {
     throw invalid('cert-expiry is too short: use at least 1h');

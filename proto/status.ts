@@ -49,6 +49,11 @@ const CODE_OF_STATUS: Readonly<Record<number, ErrorCode>> = {
   16: 'unauthorized',
 };
 
+/** grpc-js's words for a stream that ended without an answer, under several codes. */
+const CUT_OFF = /^(Received RST_STREAM|Call cancelled$)/;
+/** ...and for a call that no server has begun. */
+const UNSENT = /^(No connection established|Name resolution failed|Stream refused by server)/;
+
 function parseDetail(bytes: Uint8Array | undefined): Record<string, string> {
   if (bytes === undefined) return {};
   let parsed: unknown;
@@ -77,7 +82,7 @@ export function errorOfStatus(
     return new SwarmError(errorCode, message, { detail: parseDetail(detail) });
   }
   const known = CODE_OF_STATUS[code] ?? 'internal';
-  if (known === 'unavailable') return connectionError(address, message);
+  if (known === 'unavailable' || CUT_OFF.test(message)) return connectionError(address, message);
   return new SwarmError(known, `${address}: ${message}`);
 }
 
@@ -108,8 +113,12 @@ function connectionError(address: string, message: string): SwarmError {
   }
   const refused = /ECONNREFUSED/.test(reason);
   // Nobody was reached, so that the call may be repeated without doing anything twice.
-  const unsent = refused || /^No connection established/.test(message);
-  return new SwarmError('unavailable', `cannot reach ${address}: ${reason}`, {
-    detail: { reason: refused ? 'refused' : 'unreachable', ...(unsent ? { unsent: 'true' } : {}) },
+  if (refused || UNSENT.test(message)) {
+    return new SwarmError('unavailable', `cannot reach ${address}: ${reason}`, {
+      detail: { reason: refused ? 'refused' : 'unreachable', unsent: 'true' },
+    });
+  }
+  return new SwarmError('unavailable', `the connection to ${address} broke: ${reason}`, {
+    detail: { reason: 'broken' },
   });
 }

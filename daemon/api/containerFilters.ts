@@ -1,7 +1,7 @@
 /** Which containers a list is asked for: Docker's filters of `docker ps`. */
 import { SwarmError } from '../../base/errors.ts';
+import { exposedPorts } from '../containers/plan.ts';
 import type { ContainerView } from '../containers/types.ts';
-import { exposedOf } from './docker/containerInspect.ts';
 import type { Filters } from './filters.ts';
 import type { ApiParts } from './parts.ts';
 
@@ -53,9 +53,10 @@ export function fits(view: ContainerView, filters: Filters, parts: ApiParts): bo
     ) &&
     filters.some('publish', (port) => publishedOf(view).some((each) => portFits(each, port))) &&
     filters.some('expose', (port) =>
-      [...publishedOf(view), ...exposedOf(view, parts.node.images.find(config.image.id))].some(
-        (each) => portFits(each, port),
-      ),
+      [
+        ...publishedOf(view),
+        ...exposedPorts(view.record?.spec, parts.node.images.find(config.image.id)),
+      ].some((each) => portFits(each, port)),
     ) &&
     relative(view, filters, parts)
   );

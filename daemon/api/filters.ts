@@ -63,14 +63,16 @@ export class Filters {
 
   /** Every value ('key' or 'key=value') must be among the labels. */
   labels(key: string, labels: Labels): boolean {
-    return this.values(key).every((wanted) => Filters.hasLabel(labels, wanted));
+    return this.values(key).every((wanted) => {
+      const equals = wanted.indexOf('=');
+      if (equals < 0) return Object.hasOwn(labels, wanted);
+      return labels[wanted.slice(0, equals)] === wanted.slice(equals + 1);
+    });
   }
 
-  /** `wanted`: 'key' or 'key=value'. */
-  static hasLabel(labels: Labels, wanted: string): boolean {
-    const equals = wanted.indexOf('=');
-    if (equals < 0) return Object.hasOwn(labels, wanted);
-    return labels[wanted.slice(0, equals)] === wanted.slice(equals + 1);
+  /** What a prune is asked to take: has every `label`, and not every `label!` where there is one. */
+  prunes(labels: Labels): boolean {
+    return this.labels('label', labels) && !(this.has('label!') && this.labels('label!', labels));
   }
 
   /** 'true' or '1' given, 'false' or '0' given, or undefined when there is no such filter. */

@@ -12,7 +12,7 @@ import { SwarmError } from '../../base/errors.ts';
 import { Fields } from './fields.ts';
 
 /** Specifications are small; more than this is refused before it is parsed. */
-const BODY_LIMIT_BYTES = 4 * MIB;
+export const BODY_LIMIT_BYTES = 4 * MIB;
 /** JSON has it as an escape only; a backslash is written as two. */
 const NUL = /(?<!\\)(?:\\\\)*\\u0000/;
 const SURROGATE = /\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}/;

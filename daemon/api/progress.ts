@@ -3,6 +3,7 @@
  * layer's running figures only the latest is kept, so that a slow reader holds up nothing and fills
  * no memory; words that change ('Download complete') are all told.
  */
+import { formatSize } from '../../base/bytes.ts';
 import type { ImageProgress } from '../../runtime/image/types.ts';
 import type { ApiRequest, BodyWriter } from './http.ts';
 
@@ -92,23 +93,12 @@ function progressLine(step: ImageProgress): object {
 }
 
 const BAR_WIDTH = 50;
-const UNITS = ['B', 'kB', 'MB', 'GB', 'TB'];
 
 /** '[====>      ]  1.2MB/3.4MB', which clients without a bar of their own print. */
 function progressBar(currentBytes: number, totalBytes: number): string {
-  if (totalBytes <= 0) return humanSize(currentBytes);
+  if (totalBytes <= 0) return formatSize(currentBytes);
   const part = Math.min(Math.floor((currentBytes / totalBytes) * BAR_WIDTH), BAR_WIDTH);
   const arrow = part === BAR_WIDTH ? '' : '>';
   const done = `${'='.repeat(part)}${arrow}`.slice(0, BAR_WIDTH);
-  return `[${done.padEnd(BAR_WIDTH)}] ${humanSize(currentBytes)}/${humanSize(totalBytes)}`;
-}
-
-function humanSize(bytes: number): string {
-  let value = bytes;
-  let unit = 0;
-  while (value >= 1000 && unit < UNITS.length - 1) {
-    value /= 1000;
-    unit += 1;
-  }
-  return `${Number(value.toPrecision(4))}${UNITS[unit]}`;
+  return `[${done.padEnd(BAR_WIDTH)}] ${formatSize(currentBytes)}/${formatSize(totalBytes)}`;
 }

@@ -7,11 +7,8 @@
 import { type IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
-import { MIB } from '../../base/bytes.ts';
 import { SwarmError } from '../../base/errors.ts';
-import { ApiRequest, type Connection } from './http.ts';
-
-const BODY_LIMIT_BYTES = 4 * MIB;
+import { ApiRequest, BODY_LIMIT_BYTES, type Connection } from './http.ts';
 
 export class UpgradedRequest extends ApiRequest {
   readonly #socket: Duplex;

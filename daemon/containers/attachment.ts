@@ -9,20 +9,21 @@ import type { Container, ContainerTable, NetworkNamespace } from '../../runtime/
 import { attachmentPaths } from '../../runtime/net/paths.ts';
 import type {
   AttachRequest,
+  Endpoint,
   EndpointRequest,
   HostNetwork,
   PublishedPort,
 } from '../../runtime/net/types.ts';
 import { hostFilePaths, removeHostFiles, writeHostFiles } from './hostFiles.ts';
 import type { LocalNetwork, NetworkBook } from './networks.ts';
-import type {
-  AttachableNetworks,
-  ContainerNetwork,
-  ContainerRecord,
-  EndpointSpec,
-  PortRequest,
-  PublishedPortView,
-  StandaloneSpec,
+import {
+  type AttachableNetworks,
+  type ContainerNetwork,
+  type ContainerRecord,
+  type EndpointSpec,
+  NO_WISHES,
+  type PortRequest,
+  type StandaloneSpec,
 } from './types.ts';
 
 export interface AttachmentContext {
@@ -33,7 +34,6 @@ export interface AttachmentContext {
   readonly attachable: AttachableNetworks | undefined;
 }
 
-const NO_WISHES: EndpointSpec = { aliases: [], address: '', address6: '', macAddress: '' };
 /** Ports of a range that are tried before giving up. */
 const PORT_TRIES = 1024;
 const SHORT_ID_LENGTH = 12;
@@ -152,7 +152,7 @@ export async function attachContainer(
   record: ContainerRecord,
   hostname: string,
   exposed: readonly string[],
-): Promise<readonly PublishedPortView[]> {
+): Promise<readonly PublishedPort[]> {
   const { network, networks, execRoot } = context;
   const { spec, id } = record;
   if (isShared(spec.networkMode)) {
@@ -275,7 +275,7 @@ async function attachWithPorts(
   network: HostNetwork,
   request: AttachRequest,
   wanted: readonly PortRequest[],
-): Promise<readonly PublishedPortView[]> {
+): Promise<readonly PublishedPort[]> {
   const offsets = wanted.map(() => 0);
   for (let tries = 0; ; tries += 1) {
     const ports = wanted.map((port, at) => portAt(port, offsets[at]));
@@ -283,7 +283,7 @@ async function attachWithPorts(
       const attachment = await network.attach({ ...request, ports });
       const expected = attachment.namespacePath.endsWith(request.containerId);
       assert(expected, 'an attachment is where it was foretold', { ...attachment });
-      return (attachment.ports ?? []).map(viewOf);
+      return attachment.ports ?? [];
     } catch (error) {
       const next = nextOffset(wanted, offsets, error);
       if (next === undefined || tries >= PORT_TRIES) throw error;
@@ -313,11 +313,6 @@ function portAt(port: PortRequest, offset: number): PublishedPort {
   return { protocol, hostAddress, hostPort, containerPort };
 }
 
-function viewOf(port: PublishedPort): PublishedPortView {
-  const { containerPort, protocol, hostAddress, hostPort } = port;
-  return { containerPort, protocol, hostAddress, hostPort };
-}
-
 /** After its end, or when a start failed. Idempotent. */
 export async function detachContainer(
   context: AttachmentContext,
@@ -337,6 +332,18 @@ export function forgetFiles(context: AttachmentContext, record: ContainerRecord)
   if (!isOwn(record.spec.networkMode)) removeHostFiles(context.execRoot, record.id);
 }
 
+const NO_ENDPOINT: Endpoint = {
+  networkId: '',
+  endpointId: '',
+  address: '',
+  prefixLength: 0,
+  gateway: '',
+  address6: '',
+  prefixLength6: 0,
+  gateway6: '',
+  macAddress: '',
+};
+
 /** As inspection shows them. */
 export function viewNetworks(
   context: AttachmentContext,
@@ -349,17 +356,10 @@ export function viewNetworks(
     const runtimeId = local === undefined ? networkId : context.networks.runtimeId(local);
     const made = endpoints.find((endpoint) => endpoint.networkId === runtimeId);
     return {
+      ...(made ?? NO_ENDPOINT),
       networkId,
       networkName: local?.name ?? context.networks.nameOf(networkId),
       spec,
-      endpointId: made?.endpointId ?? '',
-      address: made?.address ?? '',
-      prefixLength: made?.prefixLength ?? 0,
-      gateway: made?.gateway ?? '',
-      address6: made?.address6 ?? '',
-      prefixLength6: made?.prefixLength6 ?? 0,
-      gateway6: made?.gateway6 ?? '',
-      macAddress: made?.macAddress ?? '',
       dnsNames:
         local?.builtin === true
           ? []

@@ -7,6 +7,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
+import { noSuchImage } from '../../runtime/image/removal.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { isShared, namespaceOf, networksOf, sharedWith, shareNetwork } from './attachment.ts';
 import {
@@ -115,8 +116,7 @@ export class LocalContainers {
       for (const { type, name } of record.mounts) {
         if (type === 'volume') volumes.hold(name, record.id);
       }
-      const image = images.find(record.imageId);
-      const exposed = image === undefined ? [] : exposedPorts(record.spec, image);
+      const exposed = exposedPorts(record.spec, images.find(record.imageId));
       this.#keep(new StandaloneContainer(this.#context, record, container, exposed));
     }
     for (const container of containers.list()) {
@@ -221,9 +221,7 @@ export class LocalContainers {
     const { images, ids, random, containers, clock, execRoot, records } = this.#context;
     const { spec, shared } = this.#sharing(request.spec);
     const image = images.find(spec.image);
-    if (image === undefined) {
-      throw new SwarmError('not_found', `No such image: ${withTag(spec.image)}`);
-    }
+    if (image === undefined) throw noSuchImage(spec.image);
     const id = ids.container();
     const name = this.#reserveName(request.name, id, () =>
       makeName(random, (candidate) => this.#isTaken(candidate)),
@@ -385,10 +383,4 @@ export class LocalContainers {
   close(): void {
     for (const container of this.#standalone.values()) container.close();
   }
-}
-
-/** As Docker names an image that is missing. */
-function withTag(reference: string): string {
-  const last = reference.slice(reference.lastIndexOf('/') + 1);
-  return /[:@]/.test(last) ? reference : `${reference}:latest`;
 }

@@ -42,7 +42,7 @@ export async function resolveMounts(
     }
     for (const target of input.anonymous) {
       if (points.has(target)) continue;
-      points.set(target, await resolveVolume(context, input, { ...ANONYMOUS, target }));
+      points.set(target, await resolveVolume(context, input, { ...BARE_MOUNT, target }));
     }
     return [...points.values()];
   } catch (error) {
@@ -51,7 +51,8 @@ export async function resolveMounts(
   }
 }
 
-const ANONYMOUS: MountRequest = {
+/** Nothing asked for but a volume. */
+export const BARE_MOUNT: MountRequest = {
   type: 'volume',
   source: '',
   target: '',

@@ -100,8 +100,10 @@ function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefin
 }
 
 /** '80/tcp' of image and request together. */
-export function exposedPorts(spec: StandaloneSpec, image: Image): readonly string[] {
-  return [...new Set([...image.config.exposedPorts, ...spec.exposedPorts])].map((port) =>
-    port.includes('/') ? port : `${port}/tcp`,
-  );
+export function exposedPorts(
+  spec: Pick<StandaloneSpec, 'exposedPorts'> | undefined,
+  image: Image | undefined,
+): readonly string[] {
+  const ports = [...(image?.config.exposedPorts ?? []), ...(spec?.exposedPorts ?? [])];
+  return [...new Set(ports.map((port) => (port.includes('/') ? port : `${port}/tcp`)))];
 }

@@ -11,12 +11,13 @@ import type { PublishedPort } from '../../runtime/net/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
 import { stopWith } from './starting.ts';
-import type {
-  ContainerStatus,
-  ContainerView,
-  ExitStatus,
-  MountPoint,
-  WaitCondition,
+import {
+  type ContainerStatus,
+  type ContainerView,
+  type ExitStatus,
+  type MountPoint,
+  NO_WISHES,
+  type WaitCondition,
 } from './types.ts';
 
 export class TaskContainer implements Managed {
@@ -59,7 +60,7 @@ export class TaskContainer implements Managed {
           ...endpoint,
           networkId: local?.id ?? endpoint.networkId,
           networkName: local?.name ?? this.#context.networks.nameOf(endpoint.networkId),
-          spec: { aliases: [], address: '', address6: '', macAddress: '' },
+          spec: NO_WISHES,
           dnsNames: [],
         };
       }),

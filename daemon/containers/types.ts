@@ -10,6 +10,7 @@ import type {
   ContainerResources,
   HealthCheck,
 } from '../../runtime/container/types.ts';
+import type { Endpoint, PublishedPort } from '../../runtime/net/types.ts';
 
 export interface RestartPolicy {
   readonly name: 'no' | 'always' | 'unless-stopped' | 'on-failure';
@@ -57,6 +58,8 @@ export interface EndpointSpec {
   /** Words of the user's own, kept for whoever inspects the container. */
   readonly driverOptions?: Readonly<Record<string, string>>;
 }
+
+export const NO_WISHES: EndpointSpec = { aliases: [], address: '', address6: '', macAddress: '' };
 
 /** What a container is asked to be; everything that Docker's request says and tsswarm can do. */
 export interface StandaloneSpec {
@@ -151,13 +154,6 @@ export interface MountPoint {
   readonly executable?: boolean;
 }
 
-export interface PublishedPortView {
-  readonly containerPort: number;
-  readonly protocol: 'tcp' | 'udp';
-  readonly hostAddress: string;
-  readonly hostPort: number;
-}
-
 /** What is kept of a container on disk besides the runtime's own configuration. */
 export interface ContainerRecord {
   readonly format: 1;
@@ -179,7 +175,7 @@ export interface ContainerRecord {
   readonly errorExitCode: number;
   readonly startedBefore: boolean;
   /** While it runs. */
-  readonly ports: readonly PublishedPortView[];
+  readonly ports: readonly PublishedPort[];
   readonly health?: Health;
 }
 
@@ -192,20 +188,10 @@ export type ContainerStatus =
   | 'removing'
   | 'dead';
 
-/** One network a container is on, or will be once it runs. */
-export interface ContainerNetwork {
-  readonly networkId: string;
+/** One network a container is on, or will be once it runs: then all of Endpoint is '' or 0. */
+export interface ContainerNetwork extends Endpoint {
   readonly networkName: string;
   readonly spec: EndpointSpec;
-  /** '' unless it runs. */
-  readonly endpointId: string;
-  readonly address: string;
-  readonly prefixLength: number;
-  readonly gateway: string;
-  readonly address6: string;
-  readonly prefixLength6: number;
-  readonly gateway6: string;
-  readonly macAddress: string;
   readonly dnsNames: readonly string[];
 }
 
@@ -226,7 +212,7 @@ export interface ContainerView {
   readonly record: ContainerRecord | undefined;
   readonly networkMode: string;
   readonly networks: readonly ContainerNetwork[];
-  readonly ports: readonly PublishedPortView[];
+  readonly ports: readonly PublishedPort[];
   readonly mounts: readonly MountPoint[];
   readonly execIds: readonly string[];
 }

@@ -23,7 +23,8 @@ import type {
 import { hostAddress } from '../hostAddress.ts';
 import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
-import type { Change, Proposer, StoreReader, View } from '../store/types.ts';
+import type { Proposer, StoreReader, View } from '../store/types.ts';
+import { retried, transact } from '../transact.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
 import { signerOf, trustOf } from './trust.ts';
 import { issueCertificate } from './x509.ts';
@@ -92,7 +93,7 @@ export class CertificateAuthorityServer {
     if (node.state === 'ready' || node.manager !== undefined) {
       throw new SwarmError('conflict', `node ${node.id} takes part already: let it leave`);
     }
-    await this.#propose({ kind: 'remove', table: 'node', id: node.id });
+    await transact(proposer, { kind: 'remove', table: 'node', id: node.id });
     log.info('node withdrew its join', { nodeId: node.id });
     return {};
   }
@@ -159,7 +160,7 @@ export class CertificateAuthorityServer {
       };
       const kind = previous === undefined ? 'create' : 'update';
       try {
-        await this.#propose({ kind, table: 'node', object: node });
+        await transact(this.#options.proposer, { kind, table: 'node', object: node });
       } catch (error) {
         const raced = hasCode(error, 'conflict') || hasCode(error, 'out_of_sequence');
         if (!raced || attempt >= ATTEMPTS) throw error;
@@ -201,22 +202,13 @@ export class CertificateAuthorityServer {
 
   /** The serial is for people and audits; a lost race with a status change is tried again. */
   async #record(nodeId: string, serial: string): Promise<void> {
-    for (let attempt = 1; ; attempt += 1) {
-      const node = this.#options.store.get('node', nodeId);
+    const { store, proposer } = this.#options;
+    await retried(ATTEMPTS, async () => {
+      const node = store.get('node', nodeId);
       if (node === undefined) throw removedNode(nodeId);
-      try {
-        const object = { ...node, certificateSerial: serial };
-        return await this.#propose({ kind: 'update', table: 'node', object });
-      } catch (error) {
-        if (!hasCode(error, 'out_of_sequence') || attempt >= ATTEMPTS) throw error;
-      }
-    }
-  }
-
-  async #propose(change: Extract<Change, { readonly table: 'node' }>): Promise<void> {
-    const result = await this.#options.proposer.propose({ atomic: true, changes: [change] });
-    const [rejected] = result.rejected;
-    if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
+      const object = { ...node, certificateSerial: serial };
+      await transact(proposer, { kind: 'update', table: 'node', object });
+    });
   }
 
   #answer(node: Node, role: NodeRole, certificatePem: string): Answer {

@@ -314,11 +314,6 @@ export function certificateDigest(certificatePem: string): Buffer {
   return createHash('sha256').update(parseCertificate(certificatePem).raw).digest();
 }
 
-/** Whether `certificatePem` was signed by `rootPem`'s key. */
-export function isIssuedBy(certificatePem: string, rootPem: string): boolean {
-  return parseCertificate(certificatePem).verify(parseCertificate(rootPem).publicKey);
-}
-
 /** Whether the key is the certificate's. SwarmError corrupt when it is no key. */
 export function isKeyOf(privateKeyPem: string, certificatePem: string): boolean {
   const certificate = parseCertificate(certificatePem);

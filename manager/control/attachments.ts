@@ -12,12 +12,15 @@ import { need } from '../../proto/convert.ts';
 import type { CallContext, Handlers } from '../../proto/rpc.ts';
 import type { Dispatcher } from '../../proto/services.ts';
 import { attachmentSpec } from '../placement/attachment.ts';
-import { setDesired } from '../placement/task.ts';
+import { setDesired, statusOfNew } from '../placement/task.ts';
 import type { Proposer, StoreReader } from '../store/types.ts';
+import { retried, transact } from '../transact.ts';
 
 /** The allocator needs a few milliseconds. */
 const ALLOCATION_WAIT_MS = 8000;
 const ALLOCATION_POLL_MS = 10;
+/** Its host reports its state in a few steps. */
+const DETACH_TRIES = 20;
 /** Of one host; it runs far fewer containers. */
 const ATTACHMENTS_MAX = 4096;
 
@@ -109,12 +112,13 @@ export class Attachments {
   }
 
   async detach(nodeId: string, containerId: string, networkId: string): Promise<void> {
-    const task = this.#find(nodeId, containerId, networkId);
-    if (task === undefined) return;
-    const change = setDesired(task, TaskState.REMOVE);
-    const { rejected } = await this.#options.proposer.propose({ atomic: true, changes: [change] });
+    const detach = async (): Promise<void> => {
+      const task = this.#find(nodeId, containerId, networkId);
+      if (task === undefined) return;
+      await transact(this.#options.proposer, setDesired(task, TaskState.REMOVE));
+    };
     // Changed meanwhile: by its own host, or it is gone.
-    if (rejected.length > 0) await this.detach(nodeId, containerId, networkId);
+    await retried(DETACH_TRIES, detach, ['out_of_sequence', 'not_found']);
   }
 
   #find(nodeId: string, containerId: string, networkId: string): Task | undefined {
@@ -161,27 +165,14 @@ export class Attachments {
       serviceLabels: {},
       specVersion: 0,
       desiredState: TaskState.RUNNING,
-      status: {
-        state: TaskState.NEW,
-        atMs: nowMs,
-        message: 'created',
-        error: '',
-        containerId: request.containerId,
-        pid: 0,
-        exitCode: 0,
-        oomKilled: false,
-        gatewayAddress: '',
-        phases: { [TaskState.NEW]: nowMs },
-      },
+      status: { ...statusOfNew(nowMs), containerId: request.containerId },
       networks: [{ networkId: network.id, address: '', aliases: request.aliases }],
       ports: [],
       genericResources: [],
       notBeforeMs: 0,
       movedFrom: '',
     };
-    const changes = [{ kind: 'create', table: 'task', object }] as const;
-    const { rejected } = await proposer.propose({ atomic: true, changes });
-    if (rejected.length > 0) throw new SwarmError(rejected[0].code, rejected[0].message);
+    await transact(proposer, { kind: 'create', table: 'task', object });
     return object.id;
   }
 }

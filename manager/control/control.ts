@@ -1,17 +1,18 @@
 /**
  * Control as one manager offers it: writes run here when it leads and at the leader otherwise, and
  * are answered once this manager's own store holds them; reads come from the local store after a
- * barrier. A write whose fate is unknown is never sent twice.
+ * barrier. A write whose fate is unknown is never sent twice, but for a removal: what is not found
+ * then has been removed.
  *
  * | a write meets | then |
  * |---|---|
  * | this manager leads | done here |
  * | another leads | forwarded; 'not_leader' back, or nobody reached, means untouched: asked again |
  * | nobody leads | waits a few seconds for a leader, then no_quorum |
- * | the connection breaks | 'unavailable': whether it was done is not known |
+ * | the connection breaks, or nothing is answered | 'unavailable': its fate is not known |
  */
 import type { Clock } from '../../base/clock.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type {
   AnyObject,
   Cluster,
@@ -75,6 +76,12 @@ function isUntouched(error: unknown): boolean {
   return hasCode(error, 'unavailable') && error.detail['unsent'] === 'true';
 }
 
+/** The leader may have got it: the connection broke, or no answer came in time. */
+function isLost(error: unknown): boolean {
+  if (hasCode(error, 'timeout')) return true;
+  return hasCode(error, 'unavailable') && error.detail['reason'] === 'broken';
+}
+
 type Remote = Client<typeof ControlService>;
 type Ask = (remote: Remote, options: CallOptions) => Promise<ObjectResponse>;
 
@@ -127,7 +134,7 @@ export class ManagerControl implements Control {
   }
 
   async removeService(id: string): Promise<void> {
-    await this.#write(
+    await this.#remove(
       'service',
       (writes) => writes.removeService(id),
       (remote, options) => remote.removeService({ id }, options),
@@ -143,7 +150,7 @@ export class ManagerControl implements Control {
   }
 
   async removeNetwork(id: string): Promise<void> {
-    await this.#write(
+    await this.#remove(
       'network',
       (writes) => writes.removeNetwork(id),
       (remote, options) => remote.removeNetwork({ id }, options),
@@ -175,7 +182,7 @@ export class ManagerControl implements Control {
   }
 
   async removeData(table: DataTable, id: string): Promise<void> {
-    await this.#write(
+    await this.#remove(
       table,
       (writes) => writes.removeData(table, id),
       (remote, options) => remote.removeData({ table, id }, options),
@@ -194,7 +201,7 @@ export class ManagerControl implements Control {
   }
 
   async removeNode(id: string, force: boolean): Promise<void> {
-    await this.#write(
+    await this.#remove(
       'node',
       (writes) => writes.removeNode(id, force),
       (remote, options) => remote.removeNode({ id, force }, options),
@@ -237,6 +244,26 @@ export class ManagerControl implements Control {
     return this.#options.raftStatus();
   }
 
+  /** Asked once more when its fate is not known: to remove what is gone does no harm. */
+  async #remove<T extends TableName>(
+    table: T,
+    here: (writes: Writes) => Promise<Written<Tables[T]>>,
+    there: Ask,
+  ): Promise<void> {
+    try {
+      await this.#write(table, here, there);
+      return;
+    } catch (error) {
+      if (!hasCode(error, 'unavailable')) throw error;
+    }
+    try {
+      await this.#write(table, here, there);
+    } catch (error) {
+      if (!hasCode(error, 'not_found')) throw error;
+      await this.read(); // the local store has applied it then
+    }
+  }
+
   async #write<T extends TableName>(
     table: T,
     here: (writes: Writes) => Promise<Written<Tables[T]>>,
@@ -276,11 +303,11 @@ export class ManagerControl implements Control {
       const options = { timeoutMs: FORWARD_TIMEOUT_MS, signal: given.signal };
       return await there(client(ControlService, channelTo(address)), options);
     } catch (error) {
-      if (!given.signal.aborted) throw error;
+      if (!given.signal.aborted && !isLost(error)) throw error;
+      const why = given.signal.aborted ? `the leader ${address} was lost` : messageOf(error);
       throw new SwarmError(
         'unavailable',
-        `the leader ${address} was lost: whether the change was made is not known; ` +
-          'look, then retry',
+        `${why}: whether the change was made is not known; look, then retry`,
         { cause: error },
       );
     } finally {

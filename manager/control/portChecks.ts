@@ -6,6 +6,7 @@
 import { SwarmError } from '../../base/errors.ts';
 import { contains, parseAddress, parseBlock } from '../../model/address.ts';
 import type { PortConfig, ServiceSpec } from '../../model/types.ts';
+import { portHolder } from '../placement/publishedPorts.ts';
 import type { View } from '../store/types.ts';
 
 /**
@@ -36,24 +37,14 @@ export function checkCanHave(view: View, serviceId: string, spec: ServiceSpec): 
   }
 }
 
-/** A port through the ingress is every host's, so a host-mode port beside it could not be had. */
 function checkPort(view: View, serviceId: string, port: PortConfig): void {
-  if (port.publishedPort === 0) return;
-  for (const other of view.all('service')) {
-    if (other.id === serviceId) continue;
-    const taken = [...other.spec.ports, ...other.ports].some(
-      ({ protocol, publishedPort, publishMode }) =>
-        protocol === port.protocol &&
-        publishedPort === port.publishedPort &&
-        (publishMode === 'ingress' || port.publishMode === 'ingress'),
-    );
-    if (!taken) continue;
-    throw new SwarmError(
-      'conflict',
-      `port ${port.publishedPort}/${port.protocol} is already published by service ` +
-        `"${other.spec.name}": choose another one`,
-    );
-  }
+  const holder = portHolder(view, serviceId, port);
+  if (holder === undefined) return;
+  throw new SwarmError(
+    'conflict',
+    `port ${port.publishedPort}/${port.protocol} is already published by service ` +
+      `"${holder.spec.name}": choose another one`,
+  );
 }
 
 function checkAddress(

@@ -1,8 +1,9 @@
 /**
- * Service Control: what followers forward, carried out here at the leader. Converts and hands over;
- * who may call is decided before (managers only), what is done in writes.ts.
+ * Service Control: what followers forward, carried out here at the leader, and the one read that
+ * any manager answers. Converts and hands over; who may call is decided before (managers only),
+ * what is done in writes.ts.
  */
-import type { SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import type { AnyObject } from '../../model/types.ts';
 import {
   clusterSpecFromWire,
@@ -20,9 +21,12 @@ import {
 } from '../../proto/convert.ts';
 import type { Handlers } from '../../proto/rpc.ts';
 import type { Control } from '../../proto/services.ts';
+import type { StoreReader } from '../store/types.ts';
 import type { Writes, Written } from './writes.ts';
 
 export interface ControlServerOptions {
+  /** The local store after a barrier. */
+  readonly read: () => Promise<StoreReader>;
   readonly writes: Writes;
   readonly isLeader: () => boolean;
   readonly notLeader: () => SwarmError;
@@ -74,6 +78,13 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
     removeData: async ({ id, ...request }) => {
       const table = word(request.table, DATA_TABLES, 'table');
       return answer(table, await leading().removeData(table, id));
+    },
+    getData: async ({ id, ...request }) => {
+      const table = word(request.table, DATA_TABLES, 'table');
+      const store = await options.read();
+      const object = store.get(table, id);
+      if (object === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
+      return answer(table, { object, version: store.version });
     },
     updateNode: async ({ id, version, spec }) => {
       const wanted = nodeSpecFromWire(need(spec, 'spec'));

@@ -5,7 +5,7 @@
  */
 
 import type { Clock } from '../../base/clock.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import { parseRange, rangesOverlap } from '../../base/ipRange.ts';
 import { Serial } from '../../base/queue.ts';
@@ -42,6 +42,7 @@ import { NetworkAllocator } from '../allocator/networks.ts';
 import { nextRotation } from '../ca/newRoot.ts';
 import { newJoinSecret } from '../ca/tokens.ts';
 import type { Change, Proposer, StoreReader } from '../store/types.ts';
+import { retried, transact } from '../transact.ts';
 import { newData, relabelled, resolveReferences } from './dataWrites.ts';
 import { checkCanHave } from './portChecks.ts';
 import type { Rotations } from './types.ts';
@@ -69,11 +70,9 @@ const DEMOTIONS_WAITING = 64;
 const RELEASE_WAIT_MS = 12_000;
 const RELEASE_POLL_MS = 100;
 
-/** Others change the cluster too. */
-const REMOVE_ATTEMPTS = 5;
 /** Of so many removals within a certificate's life the latest are remembered. */
 const REMOVED_NODES_MAX = 1000;
-/** A service's own changes come in bursts of a few. */
+/** What else changes an object comes in bursts of a few, and its spec may be the same after. */
 const WRITE_TRIES = 5;
 
 const FRESH = { version: 0, createdAtMs: 0, updatedAtMs: 0 } as const;
@@ -108,7 +107,7 @@ export class Writes {
   }
 
   updateService(id: string, version: number, request: ServiceSpec): Promise<Written<Service>> {
-    return this.#retried(() => this.#updateService(id, version, request));
+    return retried(WRITE_TRIES, () => this.#updateService(id, version, request));
   }
 
   async #updateService(
@@ -138,7 +137,7 @@ export class Writes {
   }
 
   rollbackService(id: string, version: number): Promise<Written<Service>> {
-    return this.#retried(() => this.#rollbackService(id, version));
+    return retried(WRITE_TRIES, () => this.#rollbackService(id, version));
   }
 
   async #rollbackService(id: string, version: number): Promise<Written<Service>> {
@@ -303,7 +302,7 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : this.#retried(update);
+    return demotes ? this.#demotions.run(update) : retried(WRITE_TRIES, update);
   }
 
   async #checkDemotion(node: Node): Promise<void> {
@@ -343,7 +342,7 @@ export class Writes {
   /** Its certificates stay valid until they expire: that it was removed is remembered so long. */
   async #removeForGood(node: Node): Promise<Written<Node>> {
     const { clock, store } = this.#options;
-    for (let attempt = 1; ; attempt += 1) {
+    return retried(WRITE_TRIES, async () => {
       const changes: Change[] = [{ kind: 'remove', table: 'node', id: node.id }];
       const cluster = store.cluster();
       if (cluster !== undefined) {
@@ -351,12 +350,8 @@ export class Writes {
         const object = { ...cluster, removedNodes: withRemoved(cluster, node.id, nowMs) };
         changes.push({ kind: 'update', table: 'cluster', object });
       }
-      try {
-        return { object: node, version: await this.#propose(...changes) };
-      } catch (error) {
-        if (!hasCode(error, 'out_of_sequence') || attempt >= REMOVE_ATTEMPTS) throw error;
-      }
-    }
+      return { object: node, version: await this.#propose(...changes) };
+    });
   }
 
   // ---- cluster ---------------------------------------------------------------------------------
@@ -423,17 +418,6 @@ export class Writes {
     );
   }
 
-  /** Again when the object changed between the look and the write, and its spec did not. */
-  async #retried<T>(write: () => Promise<T>): Promise<T> {
-    for (let tries = 1; ; tries += 1) {
-      try {
-        return await write();
-      } catch (error) {
-        if (!hasCode(error, 'out_of_sequence') || tries === WRITE_TRIES) throw error;
-      }
-    }
-  }
-
   async #put<T extends TableName>(change: {
     readonly kind: 'create' | 'update';
     readonly table: T;
@@ -449,11 +433,8 @@ export class Writes {
     return { object, version: await this.#propose(change) };
   }
 
-  async #propose(...changes: readonly Change[]): Promise<number> {
-    const result = await this.#options.proposer.propose({ atomic: true, changes });
-    const [rejected] = result.rejected;
-    if (rejected !== undefined) throw new SwarmError(rejected.code, rejected.message);
-    return result.version;
+  #propose(...changes: readonly Change[]): Promise<number> {
+    return transact(this.#options.proposer, ...changes);
   }
 }
 

@@ -24,6 +24,7 @@ import {
   need,
   sessionToWire,
   statusUpdateFromWire,
+  toU64,
 } from '../../proto/convert.ts';
 import type { CallContext, Handlers, Send } from '../../proto/rpc.ts';
 import type {
@@ -33,10 +34,12 @@ import type {
 } from '../../proto/services.ts';
 import { roleNow } from '../ca/server.ts';
 import { trustOf } from '../ca/trust.ts';
+import { heartbeatMs } from '../heartbeat.ts';
 import { hostAddress } from '../hostAddress.ts';
 import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
+import { retried, transact } from '../transact.ts';
 import {
   type AssignmentSet,
   changesShared,
@@ -50,20 +53,18 @@ import { Pulse } from './pulse.ts';
 import { NOTHING, Session } from './session.ts';
 import { StatusBatcher } from './statuses.ts';
 
-/** Asked of agents; the user-visible heartbeat setting is Docker's and only shown. */
-export const HEARTBEAT_MS = 500;
 /** Changes of the store are gathered for so long before nodes are told. */
 const DEBOUNCE_MS = 5;
 const EVENTS_AT_ONCE = 1000;
 const MAX_UPDATES_PER_CALL = 10_000;
 const REGISTER_ATTEMPTS = 5;
-/** A session heard from so recently is alive: another host that claims its node is a copy. */
-const ALIVE_MS = 1500;
+/** A session heard from within so many beats is alive: another host with its node is a copy. */
+const ALIVE_BEATS = 3;
 
-/** What the failure detector is told. */
+/** What the failure detector is told. `beatMs`: how soon the next heartbeat was asked for. */
 export interface SessionEvents {
-  opened(nodeId: string): void;
-  heard(nodeId: string): void;
+  opened(nodeId: string, beatMs: number): void;
+  heard(nodeId: string, beatMs: number): void;
   broken(nodeId: string, reason: string): void;
   left(nodeId: string): void;
 }
@@ -153,8 +154,9 @@ export class Dispatcher {
       session: (request, send, context) => this.#serveSession(request, send, context),
       heartbeat: async ({ sessionId }, context) => {
         const session = this.#sessionOf(sessionId, context);
+        session.beatMs = heartbeatMs(this.#options.store.cluster());
         this.#heard(session);
-        return { periodMs: BigInt(HEARTBEAT_MS) };
+        return { periodMs: toU64(session.beatMs, 'periodMs') };
       },
       assignments: ({ sessionId }, send, context) =>
         this.#serveAssignments(this.#sessionOf(sessionId, context), send, context),
@@ -201,8 +203,10 @@ export class Dispatcher {
   }
 
   #open(nodeId: string, context: CallContext): Session {
-    const { clock, ids, log, sessions } = this.#options;
-    const session = new Session(ids.object(), nodeId, context.remoteAddress, clock.nowMs());
+    const { clock, ids, log, sessions, store } = this.#options;
+    const beatMs = heartbeatMs(store.cluster());
+    const id = ids.object();
+    const session = new Session(id, nodeId, context.remoteAddress, clock.nowMs(), beatMs);
     this.#sessions
       .get(nodeId)
       ?.end(new SwarmError('cancelled', 'a newer session of this node has taken over'));
@@ -214,7 +218,7 @@ export class Dispatcher {
     );
     if (context.signal.aborted) session.end(new SwarmError('cancelled', 'the agent has left'));
     log.info('session opened', { nodeId, sessionId: session.id });
-    sessions.opened(nodeId);
+    sessions.opened(nodeId, beatMs);
     return session;
   }
 
@@ -242,7 +246,7 @@ export class Dispatcher {
         address,
         isLeader,
       })),
-      heartbeatMs: HEARTBEAT_MS,
+      heartbeatMs: session.beatMs,
       vxlanPort: cluster.vxlanPort,
       rootCaCertificate: trustOf(cluster),
       wantedIssuer: node.tls.wantedIssuer,
@@ -266,7 +270,7 @@ export class Dispatcher {
     const open = this.#sessions.get(nodeId);
     if (open === undefined || open.remoteAddress === remoteAddress) return;
     if (request.previousSessionId === open.id) return; // it moved to another address
-    if (this.#options.clock.nowMs() - open.heardAtMs > ALIVE_MS) return;
+    if (this.#options.clock.nowMs() - open.heardAtMs > ALIVE_BEATS * open.beatMs) return;
     throw new SwarmError(
       'forbidden',
       `node ${nodeId} is already here from ${open.remoteAddress}, ` +
@@ -279,7 +283,7 @@ export class Dispatcher {
     const { store, proposer } = this.#options;
     const claimed = descriptionFromWire(need(request.description, 'description'));
     const description = checkDescription(claimed);
-    for (let attempt = 1; ; attempt += 1) {
+    await retried(REGISTER_ATTEMPTS, async () => {
       const node = store.get('node', nodeId);
       if (node === undefined) throw removedNode(nodeId);
       const object: Node = {
@@ -292,13 +296,8 @@ export class Dispatcher {
         tls: { ...node.tls, issuer: request.issuer, trust: request.trust },
       };
       if (sameValue(node, object)) return;
-      const change = { kind: 'update', table: 'node', object } as const;
-      const { rejected } = await proposer.propose({ atomic: true, changes: [change] });
-      if (rejected.length === 0) return;
-      if (rejected[0].code !== 'out_of_sequence' || attempt >= REGISTER_ATTEMPTS) {
-        throw new SwarmError(rejected[0].code, rejected[0].message);
-      }
-    }
+      await transact(proposer, { kind: 'update', table: 'node', object });
+    });
   }
 
   #assertActive(): void {
@@ -316,7 +315,7 @@ export class Dispatcher {
 
   #heard(session: Session): void {
     session.heardAtMs = this.#options.clock.nowMs();
-    this.#options.sessions.heard(session.nodeId);
+    this.#options.sessions.heard(session.nodeId, session.beatMs);
   }
 
   async #updateStatuses(
@@ -362,7 +361,7 @@ export class Dispatcher {
           const confirm = at === batches.length - 1 && networksAt > confirmedAt;
           const appliesTo = sequence;
           sequence += 1;
-          if (confirm) session.unconfirmed.push({ sequence, networksAt });
+          if (confirm) session.toConfirm({ sequence, networksAt });
           const message = {
             type,
             appliesTo,

@@ -7,7 +7,7 @@
  * | a task is | what is true | left by |
  * |---|---|---|
  * | held | its node still has it as wanted; others leave it out | `confirmed`, `gone`, time |
- * | released | its node is told to stop it | `hold`, once it has ended |
+ * | released | its node is told to stop it next | `hold`, which tells it; `gone` |
  */
 import type { Clock, Timer } from '../../base/clock.ts';
 import type { AssignmentItem } from '../../model/assignment.ts';
@@ -34,8 +34,8 @@ export class Leaving {
   readonly #onReleased: (nodeId: string) => void;
   readonly #isAbsent: (nodeId: string) => boolean;
   readonly #held = new Map<string, Held>();
-  /** Task id -> node id. */
-  readonly #released = new Map<string, string>();
+  /** Node id -> tasks that it is to be told to stop; until it has been, or is gone. */
+  readonly #released = new Map<string, Set<string>>();
 
   /** `isAbsent`: the node has no session, and is not down. */
   constructor(
@@ -58,15 +58,15 @@ export class Leaving {
     next: AssignmentSet,
     told: ReadonlyMap<string, number>,
   ): AssignmentSet {
-    for (const [taskId, node] of this.#released) {
-      if (node === nodeId && !isLeaving(next.get(`task/${taskId}`))) this.#released.delete(taskId);
-    }
+    const released = this.#released.get(nodeId);
+    this.#released.delete(nodeId);
     let out: Map<string, AssignmentItem> | undefined;
     for (const [key, item] of next) {
       if (item.kind !== 'task' || !isLeaving(item)) continue;
       const { id } = item.task;
       const known = before.get(key);
-      if (!this.#held.has(id) && !this.#released.has(id) && isServing(known) && told.size > 0) {
+      const isNew = !this.#held.has(id) && released?.has(id) !== true;
+      if (isNew && isServing(known) && told.size > 0) {
         const timer = this.#clock.after(LIMIT_MS, () => this.#due(id));
         const sinceMs = this.#clock.nowMs();
         this.#held.set(id, { nodeId, item: known, waiting: new Map(told), sinceMs, timer });
@@ -88,9 +88,11 @@ export class Leaving {
     }
   }
 
-  /** The node is down, or is none any more: nobody waits for it. */
+  /** The node is down, or is none any more: nobody waits for it, and it is told nothing. */
   gone(nodeId: string): void {
     this.confirmed(nodeId, Number.MAX_SAFE_INTEGER);
+    for (const [id, held] of this.#held) if (held.nodeId === nodeId) this.#release(id);
+    this.#released.delete(nodeId);
   }
 
   clear(): void {
@@ -115,7 +117,8 @@ export class Leaving {
     if (held === undefined) return;
     held.timer.cancel();
     this.#held.delete(id);
-    this.#released.set(id, held.nodeId);
+    const released = this.#released.get(held.nodeId) ?? new Set();
+    this.#released.set(held.nodeId, released.add(id));
     this.#onReleased(held.nodeId);
   }
 }

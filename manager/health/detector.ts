@@ -15,11 +15,13 @@
  *
  * Deadlines are put off by the manager's own pauses: a process that did not run could not listen.
  */
+import { HEARTBEAT_MS } from '../heartbeat.ts';
+
 export interface DetectorTimes {
-  /** Silence after which a node with a session is suspected. */
-  readonly silenceMs: number;
-  /** How long a new leader waits for a node's session before it suspects it. */
-  readonly graceMs: number;
+  /** Silence after which a node with a session is suspected; in heartbeats, as it was told them. */
+  readonly silenceBeats: number;
+  /** How long a new leader waits for a node's session before it suspects it; in heartbeats. */
+  readonly graceBeats: number;
   /** Silent probe rounds before a node is called down. */
   readonly rounds: number;
   /** Between probes of a host that answers but has no session. */
@@ -35,8 +37,8 @@ export interface DetectorTimes {
 }
 
 export const DETECTOR_TIMES: DetectorTimes = {
-  silenceMs: 1000,
-  graceMs: 2500,
+  silenceBeats: 2,
+  graceBeats: 5,
   rounds: 3,
   answeringEveryMs: 1000,
   disconnectedMs: 5000,
@@ -66,6 +68,8 @@ export type Action =
 interface Watched {
   phase: Phase;
   heardAtMs: number;
+  /** Between its heartbeats, as it was told last. */
+  beatMs: number;
   /** When the present phase began. */
   sinceMs: number;
   /** Why it is suspected. */
@@ -93,11 +97,17 @@ export class FailureDetector {
    * A node this leader is responsible for but has not heard of: 'awaited' gets the grace,
    * 'suspected' none (the leader before, whose fall made this one leader), 'down' was called so.
    */
-  watch(nodeId: string, phase: 'awaited' | 'suspected' | 'down', nowMs: number): void {
+  watch(
+    nodeId: string,
+    phase: 'awaited' | 'suspected' | 'down',
+    nowMs: number,
+    beatMs = HEARTBEAT_MS,
+  ): void {
     if (this.#nodes.has(nodeId)) return;
     this.#nodes.set(nodeId, {
       phase,
       heardAtMs: nowMs,
+      beatMs,
       sinceMs: nowMs,
       reason: phase === 'suspected' ? 'it stopped leading' : 'no session since the leader changed',
       // Its silence has been noticed by those who elected this leader: that is one round.
@@ -117,26 +127,29 @@ export class FailureDetector {
     return this.#nodes.get(nodeId)?.phase;
   }
 
-  opened(nodeId: string, nowMs: number): void {
+  /** `beatMs`: how soon the next heartbeat was asked for. */
+  opened(nodeId: string, nowMs: number, beatMs = HEARTBEAT_MS): void {
     this.watch(nodeId, 'awaited', nowMs);
     const node = this.#nodes.get(nodeId);
     if (node === undefined) return;
     this.#enter(node, 'live', nowMs);
     node.heardAtMs = nowMs;
+    node.beatMs = beatMs;
     node.silentRounds = 0;
     node.probing = false;
     node.round += 1;
     node.shown = '';
   }
 
-  heard(nodeId: string, nowMs: number): void {
+  heard(nodeId: string, nowMs: number, beatMs = HEARTBEAT_MS): void {
     const node = this.#nodes.get(nodeId);
     if (node === undefined) return;
+    node.beatMs = beatMs;
     if (node.phase === 'live') node.heardAtMs = nowMs;
     else if (node.phase !== 'awaited') {
       // Its session never ended: nobody else will write that it is ready again.
       const wasShown = node.shown !== '';
-      this.opened(nodeId, nowMs);
+      this.opened(nodeId, nowMs, beatMs);
       if (wasShown) this.#due.push({ kind: 'state', nodeId, state: 'ready', message: '' });
     }
   }
@@ -205,9 +218,10 @@ export class FailureDetector {
 
   #advance(nodeId: string, node: Watched, nowMs: number, actions: Action[]): void {
     const times = this.#times;
-    if (node.phase === 'live' && nowMs - node.heardAtMs >= times.silenceMs) {
+    const { beatMs } = node;
+    if (node.phase === 'live' && nowMs - node.heardAtMs >= times.silenceBeats * beatMs) {
       this.#suspect(node, 'no heartbeat', nowMs);
-    } else if (node.phase === 'awaited' && nowMs - node.sinceMs >= times.graceMs) {
+    } else if (node.phase === 'awaited' && nowMs - node.sinceMs >= times.graceBeats * beatMs) {
       this.#suspect(node, node.reason, nowMs);
     }
     if (node.phase === 'suspected' && node.silentRounds >= times.rounds) {
@@ -279,6 +293,9 @@ export class FailureDetector {
 
   #suspect(node: Watched, reason: string, nowMs: number): void {
     this.#enter(node, 'suspected', nowMs);
+    // Heard rarely, it may have been heard long ago, and is given the same time to come back.
+    const graceMs = this.#times.graceBeats * HEARTBEAT_MS;
+    node.heardAtMs = Math.max(node.heardAtMs, nowMs - graceMs);
     node.reason = reason;
     node.silentRounds = 0;
     node.nextProbeMs = nowMs;

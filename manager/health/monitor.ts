@@ -8,6 +8,7 @@ import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import type { Node } from '../../model/types.ts';
 import type { RpcChannel } from '../../proto/rpc.ts';
+import { heartbeatMs } from '../heartbeat.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { type Action, FailureDetector, type ProbeResult } from './detector.ts';
 import { type ProbeHelper, probeRound } from './probe.ts';
@@ -52,7 +53,7 @@ export class HealthMonitor {
     for (const node of store.all('node')) {
       if (node.state === 'down') this.#detector.watch(node.id, 'down', nowMs);
       else if (node.id === formerLeader) this.#detector.watch(node.id, 'suspected', nowMs);
-      else this.#detector.watch(node.id, 'awaited', nowMs);
+      else this.#await(node.id);
     }
     this.#follow();
     this.#tick();
@@ -65,12 +66,12 @@ export class HealthMonitor {
     this.#watch = undefined;
   }
 
-  opened(nodeId: string): void {
-    this.#detector.opened(nodeId, this.#options.clock.nowMs());
+  opened(nodeId: string, beatMs: number): void {
+    this.#detector.opened(nodeId, this.#options.clock.nowMs(), beatMs);
   }
 
-  heard(nodeId: string): void {
-    this.#detector.heard(nodeId, this.#options.clock.nowMs());
+  heard(nodeId: string, beatMs: number): void {
+    this.#detector.heard(nodeId, this.#options.clock.nowMs(), beatMs);
   }
 
   broken(nodeId: string, reason: string): void {
@@ -84,7 +85,7 @@ export class HealthMonitor {
 
   /** Nodes come and go: a joined one is awaited, a removed one forgotten. */
   #follow(): void {
-    const { clock, store } = this.#options;
+    const { store } = this.#options;
     const watch = store.watch();
     this.#watch = watch;
     watch.onEvents(() => {
@@ -94,7 +95,7 @@ export class HealthMonitor {
             if (event.table !== 'node') continue;
             if (event.kind === 'remove' || hasRejoined(event)) this.#detector.forget(event.id);
             if (event.kind === 'create' || hasRejoined(event)) {
-              this.#detector.watch(event.id, 'awaited', clock.nowMs());
+              this.#await(event.id);
             }
           }
         }
@@ -102,12 +103,15 @@ export class HealthMonitor {
         if (!hasCode(error, 'exhausted')) throw error;
         // Fallen out of the ring: compare with the store as it is and watch anew.
         watch.close();
-        for (const node of store.all('node')) {
-          this.#detector.watch(node.id, 'awaited', clock.nowMs());
-        }
+        for (const node of store.all('node')) this.#await(node.id);
         this.#follow();
       }
     });
+  }
+
+  #await(nodeId: string): void {
+    const { clock, store } = this.#options;
+    this.#detector.watch(nodeId, 'awaited', clock.nowMs(), heartbeatMs(store.cluster()));
   }
 
   #tick(): void {

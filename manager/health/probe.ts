@@ -5,6 +5,7 @@
  */
 import { connect } from 'node:net';
 import type { Clock } from '../../base/clock.ts';
+import { hostPort } from '../../model/address.ts';
 import { type Client, client, type RpcChannel } from '../../proto/rpc.ts';
 import { Host } from '../../proto/services.ts';
 import type { ProbeResult } from './detector.ts';
@@ -82,10 +83,9 @@ async function probeThrough(
   helper: Client<typeof Host>,
   { nodeId, address, port }: ProbeTarget,
 ): Promise<ProbeResult> {
-  const host = address.includes(':') ? `[${address}]` : address;
   try {
     const answer = await helper.probeOther(
-      { nodeId, address: `${host}:${port}`, timeoutMs: PROBE_TIMEOUT_MS },
+      { nodeId, address: hostPort(address, port), timeoutMs: PROBE_TIMEOUT_MS },
       { timeoutMs: PROBE_TIMEOUT_MS + INDIRECT_MARGIN_MS },
     );
     const refused = /refused/i.test(answer.error);

@@ -3,37 +3,29 @@
  * node keeps what it has and gets nothing new; one whose session is only in doubt keeps what it
  * has. The node is the slot. Decides from the view alone.
  */
-import type { Ids } from '../../base/id.ts';
 import { fitsPlacement } from '../../model/constraint.ts';
-import type { Node, Service, TableName } from '../../model/types.ts';
+import type { Node, Service } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
-import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
+import { Orchestrator, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
 import { ServicePlan } from './servicePlan.ts';
 import { groupSlots, type Slot } from './slots.ts';
 
-export class GlobalOrchestrator extends ServiceLoop {
+export class GlobalOrchestrator extends Orchestrator {
   readonly name = 'global';
-  readonly tables: readonly TableName[] = ['service', 'task', 'node'];
-  readonly #ids: Ids;
-
-  constructor(ids: Ids) {
-    super();
-    this.#ids = ids;
-  }
 
   protected everyService(view: View): Iterable<string> {
     return servicesOfMode(view, 'global');
   }
 
   /** A node that comes or changes concerns every global service, not only those it runs. */
-  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
+  protected override servicesOfNode(view: View, nodeId: string): Iterable<string> {
     return new Set([...servicesOfMode(view, 'global'), ...servicesOnNode(view, nodeId)]);
   }
 
   protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
     const service = view.get('service', serviceId);
     if (service?.spec.mode.kind !== 'global') return { changes: [] };
-    const plan = new ServicePlan(view, service, this.#ids, nowMs);
+    const plan = new ServicePlan(view, service, this.ids, nowMs);
     const slots = groupSlots(view, serviceId);
     /** Slots that an update may replace: a paused node, or one in doubt, is left alone. */
     const updatable: Slot[] = [];

@@ -14,13 +14,14 @@
  */
 import type { Ids } from '../../base/id.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
-import type { Service, TableName, Task } from '../../model/types.ts';
+import type { Service, Task } from '../../model/types.ts';
+import { bySlot } from '../placement/slot.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
 import { mayKeep, mayStart } from './global.ts';
 import { mayRestart } from './restart.ts';
-import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
-import { endedByItself, followsAtMs, hasNode, isWanted, slotKey } from './slots.ts';
+import { Orchestrator, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
+import { endedByItself, followsAtMs, hasNode, isWanted } from './slots.ts';
 
 type SlotState = 'done' | 'active' | 'failed' | 'open';
 
@@ -33,29 +34,22 @@ interface JobSlot {
   readonly state: SlotState;
 }
 
-export class JobOrchestrator extends ServiceLoop {
+export class JobOrchestrator extends Orchestrator {
   readonly name = 'jobs';
-  readonly tables: readonly TableName[] = ['service', 'task', 'node'];
-  readonly #ids: Ids;
-
-  constructor(ids: Ids) {
-    super();
-    this.#ids = ids;
-  }
 
   protected everyService(view: View): Iterable<string> {
     return [...servicesOfMode(view, 'replicated-job'), ...servicesOfMode(view, 'global-job')];
   }
 
   /** A node that comes concerns every global job, not only those it runs. */
-  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
+  protected override servicesOfNode(view: View, nodeId: string): Iterable<string> {
     return new Set([...servicesOfMode(view, 'global-job'), ...servicesOnNode(view, nodeId)]);
   }
 
   protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
     const service = view.get('service', serviceId);
     if (service?.job === undefined) return { changes: [] };
-    const plan = new JobPlan(view, service, this.#ids, nowMs);
+    const plan = new JobPlan(view, service, this.ids, nowMs);
     if (service.spec.mode.kind === 'replicated-job') plan.replicated(service.spec.mode);
     if (service.spec.mode.kind === 'global-job') plan.global();
     return { changes: plan.changes, wakeAtMs: plan.wakeAtMs };
@@ -164,20 +158,14 @@ class JobPlan {
 }
 
 function slotsOf(view: View, service: Service): ReadonlyMap<string, JobSlot> {
-  const groups = new Map<string, Task[]>();
-  for (const task of view.tasksOfService(service.id)) {
-    const key = slotKey(task);
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [task]);
-    else group.push(task);
-  }
   const slots = new Map<string, JobSlot>();
-  for (const [key, tasks] of groups) slots.set(key, assess(view, service, tasks));
+  for (const [key, tasks] of bySlot(view.tasksOfService(service.id))) {
+    slots.set(key, assess(view, service, tasks));
+  }
   return slots;
 }
 
-function assess(view: View, service: Service, tasks: Task[]): JobSlot {
-  tasks.sort((left, right) => left.generation - right.generation);
+function assess(view: View, service: Service, tasks: readonly Task[]): JobSlot {
   const current = tasks.filter((task) => task.jobIteration === service.job?.iteration);
   const live = current.filter(
     (task) => isWanted(task) && !isTerminal(task.status.state) && hasNode(view, task),

@@ -9,10 +9,11 @@ import { DAY_MS } from '../../base/duration.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, TableName, Task } from '../../model/types.ts';
+import { bySlot } from '../placement/slot.ts';
 import { setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
-import { ServiceLoop, type ServiceResult, servicesOnNode } from './serviceLoop.ts';
-import { isWanted, slotKey } from './slots.ts';
+import { ServiceLoop, type ServiceResult } from './serviceLoop.ts';
+import { isWanted } from './slots.ts';
 
 /** Docker Swarm's: a node that is down for this long is not expected to report its tasks. */
 const ORPHAN_MS = DAY_MS;
@@ -28,23 +29,13 @@ export class Reaper extends ServiceLoop {
     return ids;
   }
 
-  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
-    return servicesOnNode(view, nodeId);
-  }
-
   protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
     const service = view.get('service', serviceId);
     const tasks = [...view.tasksOfService(serviceId)];
     if (service === undefined) return { changes: removeAll(view, tasks) };
     const keep = historyLimit(view, service);
-    const slots = new Map<string, Task[]>();
-    for (const task of tasks) {
-      const slot = slots.get(slotKey(task));
-      if (slot === undefined) slots.set(slotKey(task), [task]);
-      else slot.push(task);
-    }
     const changes: Change[] = [];
-    for (const slot of slots.values()) changes.push(...reapSlot(view, service, slot, keep));
+    for (const slot of bySlot(tasks).values()) changes.push(...reapSlot(view, service, slot, keep));
     return {
       changes: [...changes, ...orphan(view, tasks, nowMs)],
       wakeAtMs: nextOrphan(view, tasks, nowMs),
@@ -68,8 +59,12 @@ function removeAll(view: View, tasks: readonly Task[]): readonly Change[] {
   });
 }
 
-function reapSlot(view: View, service: Service, tasks: Task[], keep: number): readonly Change[] {
-  tasks.sort((left, right) => left.generation - right.generation);
+function reapSlot(
+  view: View,
+  service: Service,
+  tasks: readonly Task[],
+  keep: number,
+): readonly Change[] {
   const newest = tasks[tasks.length - 1];
   const abandoned =
     newest.desiredState === TaskState.REMOVE ||

@@ -3,38 +3,25 @@
  * with its node is replaced in the same pass), scales down from the fullest nodes, and leaves the
  * rest to ServicePlan. Decides from the view alone.
  */
-import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { TableName } from '../../model/types.ts';
 import { activeConfig } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
-import { ServiceLoop, type ServiceResult, servicesOfMode, servicesOnNode } from './serviceLoop.ts';
+import { Orchestrator, type ServiceResult, servicesOfMode } from './serviceLoop.ts';
 import { ServicePlan } from './servicePlan.ts';
 import { groupSlots, type Slot } from './slots.ts';
 
-export class ReplicatedOrchestrator extends ServiceLoop {
+export class ReplicatedOrchestrator extends Orchestrator {
   readonly name = 'replicated';
-  readonly tables: readonly TableName[] = ['service', 'task', 'node'];
-  readonly #ids: Ids;
-
-  constructor(ids: Ids) {
-    super();
-    this.#ids = ids;
-  }
 
   protected everyService(view: View): Iterable<string> {
     return servicesOfMode(view, 'replicated');
-  }
-
-  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
-    return servicesOnNode(view, nodeId);
   }
 
   protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
     const service = view.get('service', serviceId);
     if (service?.spec.mode.kind !== 'replicated') return { changes: [] };
     const { replicas } = service.spec.mode;
-    const plan = new ServicePlan(view, service, this.#ids, nowMs);
+    const plan = new ServicePlan(view, service, this.ids, nowMs);
     const startFirst = activeConfig(service).order === 'start-first';
     const slots = groupSlots(view, serviceId, startFirst);
     const occupied = [...slots.values()].filter((slot) => slot.state !== 'empty');

@@ -3,6 +3,7 @@
  * when each of them wants to be looked at again. The wake-ups are a memo of the last look, made
  * anew by the first pass of a leader; what counts is in the store.
  */
+import type { Ids } from '../../base/id.ts';
 import type { ServiceMode, TableName } from '../../model/types.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 
@@ -17,11 +18,14 @@ export abstract class ServiceLoop implements Loop {
   /** Service id -> when it asked to be looked at again. */
   readonly #wakes = new Map<string, number>();
 
-  /** Ids of services to look at when `nodeId` changed in any way; the tasks there are a start. */
-  protected abstract servicesOfNode(view: View, nodeId: string): Iterable<string>;
   protected abstract planService(view: View, serviceId: string, nowMs: number): ServiceResult;
   /** Ids that a first pass must look at. */
   protected abstract everyService(view: View): Iterable<string>;
+
+  /** Ids of services to look at when `nodeId` changed: those with tasks there, at least. */
+  protected servicesOfNode(view: View, nodeId: string): Iterable<string> {
+    return servicesOnNode(view, nodeId);
+  }
 
   plan(view: View, dirty: DirtySet, nowMs: number): PlanResult {
     if (dirty.everything) this.#wakes.clear();
@@ -50,6 +54,17 @@ export abstract class ServiceLoop implements Loop {
     for (const [serviceId, atMs] of this.#wakes) if (atMs <= nowMs) due.add(serviceId);
     due.delete('');
     return due;
+  }
+}
+
+/** A loop that makes the tasks of its services. */
+export abstract class Orchestrator extends ServiceLoop {
+  readonly tables: readonly TableName[] = ['service', 'task', 'node'];
+  protected readonly ids: Ids;
+
+  constructor(ids: Ids) {
+    super();
+    this.ids = ids;
   }
 }
 

@@ -10,9 +10,10 @@ import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { activeConfig } from '../placement/order.ts';
+import { isStopped } from '../placement/slot.ts';
 import { createTask, setDesired } from '../placement/task.ts';
 import type { Change, View } from '../store/types.ts';
-import { endedByItself, followsAtMs, isStopped, isWanted, type Slot } from './slots.ts';
+import { endedByItself, followsAtMs, isWanted, type Slot } from './slots.ts';
 import { currentTask, planUpdate } from './update.ts';
 
 /** A new task waits for its predecessor to stop, but no longer than its grace and this. */

@@ -10,6 +10,7 @@
  */
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
+import { bySlot } from '../placement/slot.ts';
 import type { View } from '../store/types.ts';
 import { mayRestart } from './restart.ts';
 
@@ -30,26 +31,16 @@ export interface Slot {
   readonly delayMs: number;
 }
 
-export function slotKey(task: Task): string {
-  return task.slot > 0 ? String(task.slot) : task.nodeId;
-}
-
 /** `startFirst`: a task on a drained node runs on until its successor does. */
 export function groupSlots(view: View, serviceId: string, startFirst = false): Map<string, Slot> {
-  const groups = new Map<string, Task[]>();
-  for (const task of view.tasksOfService(serviceId)) {
-    const key = slotKey(task);
-    const group = groups.get(key);
-    if (group === undefined) groups.set(key, [task]);
-    else group.push(task);
-  }
   const slots = new Map<string, Slot>();
-  for (const [key, tasks] of groups) slots.set(key, assess(view, key, tasks, startFirst));
+  for (const [key, tasks] of bySlot(view.tasksOfService(serviceId))) {
+    slots.set(key, assess(view, key, tasks, startFirst));
+  }
   return slots;
 }
 
-function assess(view: View, key: string, tasks: Task[], startFirst: boolean): Slot {
-  tasks.sort((left, right) => left.generation - right.generation);
+function assess(view: View, key: string, tasks: readonly Task[], startFirst: boolean): Slot {
   const newest = tasks[tasks.length - 1];
   const live: Task[] = [];
   const fallen: Task[] = [];
@@ -81,14 +72,19 @@ export function endedByItself(task: Task): boolean {
   return state === TaskState.COMPLETE || state === TaskState.FAILED || state === TaskState.REJECTED;
 }
 
+/** Between tasks that could not even be prepared; Docker's first pause of a restarted container. */
+const LEAST_APART_MS = 100;
+
 /**
  * Before when no other task of the same specification follows. A task is prepared at once, though
- * it may start only after its delay; one that could not be prepared must not be followed sooner, or
- * nothing would hold the attempts apart.
+ * it may start only after its delay; one that could not be prepared (no such image) must not be
+ * followed sooner, nor at once where there is no delay, or nothing would hold the attempts apart.
  */
 export function followsAtMs(newest: Task, { specVersion }: Service): number {
-  const isSame = newest.specVersion === specVersion;
-  return isSame && endedByItself(newest) ? newest.notBeforeMs : 0;
+  if (newest.specVersion !== specVersion || !endedByItself(newest)) return 0;
+  if (newest.status.state !== TaskState.REJECTED) return newest.notBeforeMs;
+  const { delayMs } = newest.spec.restart;
+  return delayMs < LEAST_APART_MS ? newest.createdAtMs + LEAST_APART_MS : newest.notBeforeMs;
 }
 
 /** Its node is there and is to run tasks; a task without a node has no reason to fall. */
@@ -104,11 +100,4 @@ function isOnDrained(view: View, task: Task): boolean {
   if (task.status.state !== TaskState.RUNNING) return false;
   const node = view.get('node', task.nodeId);
   return node !== undefined && node.state !== 'down' && node.spec.availability === 'drain';
-}
-
-/** No container of it can be running: it ended, never reached a node, or its node is lost. */
-export function isStopped(view: View, task: Task): boolean {
-  if (isTerminal(task.status.state) || task.status.state < TaskState.ASSIGNED) return true;
-  const node = view.get('node', task.nodeId);
-  return node === undefined || node.state === 'down';
 }

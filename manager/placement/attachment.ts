@@ -3,10 +3,9 @@
  * names the network and nothing to run. Decides nothing.
  */
 import {
-  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
-  DEFAULT_STOP_GRACE_MS,
+  EMPTY_CONTAINER,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
 import type { TaskSpec } from '../../model/types.ts';
@@ -18,32 +17,7 @@ export function attachmentSpec(
   address: string,
 ): TaskSpec {
   return {
-    container: {
-      image: '',
-      labels: {},
-      command: [],
-      args: [],
-      env: [],
-      workingDir: '',
-      user: '',
-      groups: [],
-      hostname: '',
-      mounts: [],
-      readOnlyRoot: false,
-      tty: false,
-      stopSignal: '',
-      stopGraceMs: DEFAULT_STOP_GRACE_MS,
-      capabilityAdd: [],
-      capabilityDrop: [],
-      sysctls: {},
-      hosts: [],
-      dnsServers: [],
-      dnsSearch: [],
-      dnsOptions: [],
-      secrets: [],
-      configs: [],
-      ...DEFAULT_CONTAINER_EXTRAS,
-    },
+    container: EMPTY_CONTAINER,
     limits: NO_RESOURCES,
     reservations: NO_RESOURCES,
     genericResources: [],

@@ -4,7 +4,7 @@
  */
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { Service, Task } from '../../model/types.ts';
+import type { Service, Task, TaskStatus } from '../../model/types.ts';
 import type { Change } from '../store/types.ts';
 
 export interface NewTask {
@@ -22,6 +22,21 @@ export interface NewTask {
   readonly movedFrom?: string;
 }
 
+export function statusOfNew(nowMs: number): TaskStatus {
+  return {
+    state: TaskState.NEW,
+    atMs: nowMs,
+    message: 'created',
+    error: '',
+    containerId: '',
+    pid: 0,
+    exitCode: 0,
+    oomKilled: false,
+    gatewayAddress: '',
+    phases: { [TaskState.NEW]: nowMs },
+  };
+}
+
 export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: number): Change {
   const task: Task = {
     id: ids.object(),
@@ -37,18 +52,7 @@ export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: n
     serviceLabels: service.spec.labels,
     specVersion: service.specVersion,
     desiredState: wanted.desiredState,
-    status: {
-      state: TaskState.NEW,
-      atMs: nowMs,
-      message: 'created',
-      error: '',
-      containerId: '',
-      pid: 0,
-      exitCode: 0,
-      oomKilled: false,
-      gatewayAddress: '',
-      phases: { [TaskState.NEW]: nowMs },
-    },
+    status: statusOfNew(nowMs),
     networks: service.spec.task.networks.map(({ target, aliases }) => ({
       networkId: target,
       address: '',

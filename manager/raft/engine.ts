@@ -4,6 +4,8 @@
  * synced; others leave at once. A snapshot being installed holds up the writes reported after it.
  * Knows no time and answers no callers: node.ts does.
  */
+
+import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
@@ -31,6 +33,7 @@ export interface EngineHost {
   readonly id: number;
   readonly log: Log;
   readonly random: Random;
+  readonly clock: Pick<Clock, 'defer'>;
   readonly disk: RaftDisk;
   readonly memory: MemoryLog;
   readonly table: MemberTable;
@@ -111,7 +114,7 @@ export class Engine {
   schedule(): void {
     if (this.#queued || this.#stopped) return;
     this.#queued = true;
-    setImmediate(() => {
+    this.#host.clock.defer(() => {
       this.#queued = false;
       this.pump();
     });

@@ -74,7 +74,7 @@ export class RaftNode {
     const activeMs = (): number => this.#ticker.activeMs();
     this.#presence = new Presence(this.id, table, activeMs);
     this.#whereabouts = new Whereabouts(table, options, this.#log, activeMs);
-    const shared = { log: this.#log, disk, memory, transport, stateMachine };
+    const shared = { log: this.#log, disk, memory, transport, stateMachine, clock };
     const address = (id: number): string | undefined => this.#whereabouts.address(id);
     this.#engine = new Engine({
       ...shared,
@@ -94,7 +94,6 @@ export class RaftNode {
     this.#snapshots = new Snapshots(
       {
         ...shared,
-        clock,
         address,
         describe: () => this.#engine.describeSnapshot(),
         reportSnapshot: (id, ok) => {

@@ -7,7 +7,7 @@
 import * as path from 'node:path';
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { withDeadline } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
@@ -24,6 +24,7 @@ import {
   type SnapshotMeta,
 } from './core/types.ts';
 import { DiskStore, type OpenSnapshot, type RaftDisk } from './disk/disk.ts';
+import { hostFiles } from './disk/files.ts';
 import { surveyWal, type WalSurvey } from './disk/recovery.ts';
 import { SnapshotReader } from './disk/snapshotFile.ts';
 import type { WalAppend } from './disk/wal.ts';
@@ -78,7 +79,7 @@ export async function surveyMember(
   const none = { ...wal, snapshot: undefined, configuration: undefined };
   if (wal.state === undefined) return none;
   const open = (id: EntryId): Promise<SnapshotReader> =>
-    SnapshotReader.open(path.join(directory, 'snap'), id, seal);
+    SnapshotReader.open(hostFiles, path.join(directory, 'snap'), id, seal);
   try {
     let snapshot: SnapshotMeta | undefined;
     if (wal.state.snapshot.index > 0) {
@@ -89,7 +90,7 @@ export async function surveyMember(
     const log = { snapshot, entries: wal.state.entries };
     return { ...wal, snapshot, configuration: await replay(log, open, machine) };
   } catch (error) {
-    if (!hasCode(error, 'corrupt')) throw error;
+    if (!(error instanceof SwarmError)) throw error;
     return { ...none, damage: wal.damage ?? error };
   }
 }

@@ -10,6 +10,7 @@ import { REBALANCE_LABEL } from '../../model/defaults.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
+import { bySlot, isStopped } from '../placement/slot.ts';
 import type { View } from '../store/types.ts';
 import { compare, type Delta, type Place, ServiceBalance } from './balance.ts';
 
@@ -242,20 +243,15 @@ function surveyOf(
   service: Service,
   isFree: (slot: readonly Task[]) => boolean,
 ): Survey {
-  const slots = new Map<number, Task[]>();
   const avoided = new Set<string>();
   for (const task of view.tasksOfService(service.id)) {
-    const slot = slots.get(task.slot);
-    if (slot === undefined) slots.set(task.slot, [task]);
-    else slot.push(task);
     if (isMoved(task) && cameToNothing(task) && !isFree([task])) avoided.add(task.nodeId);
   }
   const current: Task[] = [];
   const movable: Task[] = [];
   const underWay: Task[] = [];
   let isAtRest = true;
-  for (const slot of slots.values()) {
-    slot.sort((left, right) => left.generation - right.generation);
+  for (const slot of bySlot(view.tasksOfService(service.id)).values()) {
     const wanted = slot.filter(
       (task) => isWantedState(task.desiredState) && !isTerminal(task.status.state),
     );
@@ -282,12 +278,6 @@ function cameToNothing({ status, desiredState }: Task): boolean {
 function isDone(view: View, task: Task, slot: readonly Task[]): boolean {
   if (task.status.state !== TaskState.RUNNING) return false;
   return slot.every((other) => other.generation >= task.generation || isStopped(view, other));
-}
-
-function isStopped(view: View, { status, nodeId }: Task): boolean {
-  if (isTerminal(status.state) || status.state < TaskState.ASSIGNED) return true;
-  const node = view.get('node', nodeId);
-  return node === undefined || node.state === 'down';
 }
 
 function isHeard(view: View, task: Task): boolean {

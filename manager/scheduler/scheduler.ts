@@ -7,6 +7,7 @@ import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
 import { nodeInfos } from '../placement/nodeSet.ts';
 import { activeConfig } from '../placement/order.ts';
+import { bySlot, slotKey } from '../placement/slot.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 import { Group } from './group.ts';
 
@@ -95,20 +96,11 @@ function leavingOf(view: View, tasks: readonly Task[]): (task: Task) => readonly
   if (service === undefined || service.job !== undefined) return () => NONE;
   if (activeConfig(service).order !== 'stop-first') return () => NONE;
   if (tasks.every((task) => task.desiredState !== TaskState.READY)) return () => NONE;
-  const bySlot = new Map<string, Task[]>();
-  for (const other of view.tasksOfService(serviceId)) {
-    const { state } = other.status;
-    if (state < TaskState.ASSIGNED || isTerminal(state)) continue;
-    if (other.desiredState === TaskState.REMOVE) continue;
-    const key = slotOf(other);
-    const slot = bySlot.get(key);
-    if (slot === undefined) bySlot.set(key, [other]);
-    else slot.push(other);
-  }
+  const placed = [...view.tasksOfService(serviceId)].filter(
+    ({ status: { state }, desiredState }) =>
+      state >= TaskState.ASSIGNED && !isTerminal(state) && desiredState !== TaskState.REMOVE,
+  );
+  const slots = bySlot(placed);
   return (task) =>
-    task.desiredState === TaskState.READY ? (bySlot.get(slotOf(task)) ?? NONE) : NONE;
-}
-
-function slotOf(task: Task): string {
-  return task.slot > 0 ? String(task.slot) : task.nodeId;
+    task.desiredState === TaskState.READY ? (slots.get(slotKey(task)) ?? NONE) : NONE;
 }

@@ -7,11 +7,13 @@
  * transaction leaves either all of its changes or none; every replica rejects the same changes.
  */
 import { assert } from '../../base/assert.ts';
+import { SwarmError } from '../../base/errors.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
 import { checkChange } from './check.ts';
 import { Contents, TABLES } from './contents.ts';
 import { finish, restored, type Stamp } from './finish.ts';
-import { hashView } from './hash.ts';
+import { RecordsHash } from './hash.ts';
+import { HashHistory } from './hashHistory.ts';
 import { Ring } from './ring.ts';
 import type {
   ApplyResult,
@@ -21,7 +23,6 @@ import type {
   StoreReader,
   StoreWatch,
   Transaction,
-  View,
 } from './types.ts';
 import { isNamed } from './unique.ts';
 import { BaseView, Pin } from './views.ts';
@@ -37,7 +38,9 @@ export interface StoredRecord {
 export class Store extends BaseView implements StoreReader {
   readonly #ring: Ring;
   readonly #pins = new Set<Pin>();
+  readonly #hashes = new HashHistory();
   #contents = new Contents();
+  #hash = new RecordsHash();
   #version = 0;
   #atMs = 0;
 
@@ -81,6 +84,11 @@ export class Store extends BaseView implements StoreReader {
     }
     this.#version = version;
     this.#atMs = stamp.atMs;
+    for (const { table, before, after } of events) {
+      if (before !== undefined) this.#hash.drop(table, before);
+      if (after !== undefined) this.#hash.add(table, after);
+    }
+    if (events.length > 0) this.#hashes.add(version, this.#hash.text);
     this.#ring.push(events);
     return { version, rejected };
   }
@@ -154,9 +162,17 @@ export class Store extends BaseView implements StoreReader {
     return this.#ring.watch(afterVersion);
   }
 
-  /** Digest of all records; equal on replicas at the same version. Reads everything. */
+  /** Digest of all records (hash.ts), 16 hex digits; equal on replicas at the same version. */
   hash(): string {
-    return hashView(this as View);
+    return this.#hash.text;
+  }
+
+  /**
+   * The hash as it was when `version`, which must have been reached, was the newest; undefined when
+   * that is too long ago.
+   */
+  hashAt(version: number): string | undefined {
+    return this.#hashes.at(version);
   }
 
   // ---- snapshots -------------------------------------------------------------------------------
@@ -168,6 +184,7 @@ export class Store extends BaseView implements StoreReader {
   snapshot(): {
     readonly version: number;
     readonly atMs: number;
+    readonly hash: string;
     readonly records: AsyncIterable<StoredRecord>;
     release(): void;
   } {
@@ -175,27 +192,48 @@ export class Store extends BaseView implements StoreReader {
     return {
       version: this.#version,
       atMs: this.#atMs,
+      hash: this.hash(),
       records: recordsOf(pin),
       release: () => pin.release(),
     };
   }
 
-  /** Replaces everything. Views pinned before stay as they were; watchers fall out of the ring. */
+  /**
+   * Replaces everything. Views pinned before stay as they were; watchers fall out of the ring.
+   * SwarmError corrupt, and nothing is replaced, when the records have another hash than `expected`
+   * ('' = not known).
+   */
   async restore(
     version: number,
     atMs: number,
     records: AsyncIterable<StoredRecord> | Iterable<StoredRecord>,
+    expected = '',
   ): Promise<void> {
     const contents = new Contents();
+    const hash = new RecordsHash();
     for await (const { table, object } of records) {
-      contents.put(table, object.id, restored(contents, table, object));
+      const record = restored(contents, table, object);
+      contents.put(table, object.id, record);
+      hash.add(table, record);
     }
+    if (expected !== '' && hash.text !== expected) throw anotherHash(version, hash.text, expected);
     this.#contents = contents;
+    this.#hash = hash;
+    this.#hashes.restart(version, hash.text);
     this.#pins.clear();
     this.#version = version;
     this.#atMs = Math.max(atMs, this.#atMs);
     this.#ring.reset(version);
   }
+}
+
+function anotherHash(version: number, hash: string, expected: string): SwarmError {
+  return new SwarmError(
+    'corrupt',
+    `the snapshot of version ${version} holds another state than it says (store hash ${hash}, ` +
+      `written as ${expected}): demote this manager on another one and promote it again, or ` +
+      'restore a backup',
+  );
 }
 
 async function* recordsOf(pin: Pin): AsyncIterable<StoredRecord> {

@@ -3,24 +3,10 @@
  * that makes a transaction happen on every manager. The store knows nothing of Raft: `version` is
  * whatever number the proposer's log gives, growing by entry.
  */
+import type { Change } from '../../model/change.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
 
-/**
- * `object.version` of an update is the version it was decided from; a stale one is refused when
- * applied. create and update carry the whole new record; id, version and times are set by apply
- * (createdAtMs, updatedAtMs from the entry's stamp).
- */
-export type Change = {
-  [T in TableName]:
-    | { readonly kind: 'create'; readonly table: T; readonly object: Tables[T] }
-    | { readonly kind: 'update'; readonly table: T; readonly object: Tables[T] }
-    | {
-        readonly kind: 'remove';
-        readonly table: T;
-        readonly id: string;
-        readonly version?: number;
-      };
-}[TableName];
+export type { Change };
 
 export interface Transaction {
   /** true: all or nothing. false (loops): a stale or refused change is dropped alone. */

@@ -8,7 +8,7 @@ import { shownSlot } from '../../model/taskName.ts';
 import { isTerminal } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { FILTERS } from '../placement/filters.ts';
-import { type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
+import { collide, hostPorts, type NodeInfo, nodeInfos } from '../placement/nodeSet.ts';
 import type { View } from '../store/types.ts';
 
 /** Names in one sentence; the object has all of them. */
@@ -138,18 +138,11 @@ function cores(nanoCpus: number): string {
 
 /** Who has the host's ports that the task wants: 'web.1'. */
 function holdersOf(view: View, task: Task, info: NodeInfo): string {
-  const wanted = task.ports.filter(({ publishMode }) => publishMode === 'host');
+  const wanted = hostPorts(task);
   const names = new Set<string>();
   for (const other of view.tasksOfNode(info.node.id)) {
     if (isTerminal(other.status.state)) continue;
-    const isHolder = other.ports.some((port) =>
-      wanted.some(
-        ({ publishedPort, protocol }) =>
-          port.publishMode === 'host' &&
-          port.publishedPort === publishedPort &&
-          port.protocol === protocol,
-      ),
-    );
+    const isHolder = hostPorts(other).some((port) => wanted.some((each) => collide(port, each)));
     if (isHolder) names.add(`${other.serviceName}.${shownSlot(other) ?? hostname(info)}`);
   }
   return [...names].join(', ');

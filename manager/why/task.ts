@@ -13,6 +13,7 @@ import {
 } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
+import { slotKey } from '../placement/slot.ts';
 import type { View } from '../store/types.ts';
 import { lookAtPlacement, namesText, type Refusal, refusalText } from './placement.ts';
 
@@ -151,8 +152,7 @@ function heldBack(view: View, task: Task, nowMs: number): Said | undefined {
 function predecessor(view: View, task: Task): Task | undefined {
   let found: Task | undefined;
   for (const other of view.tasksOfService(task.serviceId)) {
-    const same = task.slot > 0 ? other.slot === task.slot : other.nodeId === task.nodeId;
-    if (!same || other.generation >= task.generation) continue;
+    if (slotKey(other) !== slotKey(task) || other.generation >= task.generation) continue;
     if (found === undefined || other.generation > found.generation) found = other;
   }
   return found;

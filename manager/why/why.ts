@@ -7,6 +7,7 @@ import { formatAge, formatDuration } from '../../base/duration.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
+import { bySlot } from '../placement/slot.ts';
 import type { View } from '../store/types.ts';
 import { endText, hostnameOf, isAboutImage, type Reason, taskLabel, whyTask } from './task.ts';
 
@@ -81,19 +82,14 @@ function isWanted(task: Task): boolean {
 
 /** Oldest generation first. */
 function slotsOf(view: View, service: Service): ReadonlyMap<string, Task[]> {
-  const slots = new Map<string, Task[]>();
-  for (const task of view.tasksOfService(service.id)) {
-    if (task.desiredState === TaskState.REMOVE) continue;
-    // What a job ran before it was asked to run anew is the past.
-    if (service.job !== undefined && task.jobIteration !== service.job.iteration) continue;
-    const key = task.slot > 0 ? String(task.slot) : task.nodeId;
-    const slot = slots.get(key);
-    if (slot === undefined) slots.set(key, [task]);
-    else slot.push(task);
-  }
-  const sorted = [...slots].sort(([, left], [, right]) => left[0].slot - right[0].slot);
-  for (const [, tasks] of sorted) tasks.sort((left, right) => left.generation - right.generation);
-  return new Map(sorted);
+  const { job } = service;
+  const tasks = [...view.tasksOfService(service.id)].filter(
+    (task) =>
+      task.desiredState !== TaskState.REMOVE &&
+      // What a job ran before it was asked to run anew is the past.
+      (job === undefined || task.jobIteration === job.iteration),
+  );
+  return new Map([...bySlot(tasks)].sort(([, [left]], [, [right]]) => left.slot - right.slot));
 }
 
 function slotReasons(

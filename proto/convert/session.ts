@@ -31,9 +31,8 @@ import {
 import { heldDataFromWire, heldDataToWire } from './data.ts';
 import { objectFromWire, objectToWire, taskStatusFromWire, taskStatusToWire } from './objects.ts';
 import { ROLES } from './specs/cluster.ts';
+import { PROTOCOLS } from './specs/service.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
-
-const PROTOCOLS = ['tcp', 'udp'] as const;
 
 function peerToWire(peer: NetworkPeer) {
   return { hostIndex: toU32(peer.hostIndex, 'hostIndex'), address: peer.address };

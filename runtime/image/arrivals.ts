@@ -123,7 +123,8 @@ export class Arrivals {
 
   /**
    * Unpacks what is missing and names the images, all of them or none. With `unsyncedBoot` they are
-   * noted as not on disk yet; else they are.
+   * noted as not on disk yet, unless one was here before: what is added to that is waited for, so
+   * that it is not lost with what is added. Without, all are on disk.
    */
   async addAll(
     arrived: readonly Arrived[],
@@ -150,18 +151,24 @@ export class Arrivals {
         doomed: false,
       });
     }
-    if (more.unsyncedBoot === undefined) await jobs.sync(directory);
+    const isAddition = (record: ImageRecord): boolean => {
+      const known = catalog.state.images.get(record.id);
+      return known !== undefined && known.unsyncedBoot === undefined && !isOnDisk(known, record);
+    };
+    const mayWait = more.unsyncedBoot !== undefined && !records.some(isAddition);
+    if (!mayWait) await jobs.sync(directory);
     await catalog.change((draft) => {
       records.forEach((record, at) => {
         const { tags } = arrived[at];
-        const isNew = !draft.images.has(record.id);
+        const before = draft.images.get(record.id);
+        const isSynced = !mayWait || isOnDisk(before, record);
         const isNamed = tags.some((tag) => draft.tags.get(tag) !== record.id);
-        const merged = mergeRecord(draft.images.get(record.id), record);
+        const { unsyncedBoot: _, ...merged } = mergeRecord(before, record);
         const taggedAtMs = isNamed ? clock.wallMs() : merged.taggedAtMs;
         draft.images.set(record.id, {
           ...merged,
           ...(taggedAtMs === undefined ? {} : { taggedAtMs }),
-          ...(isNew && more.unsyncedBoot !== undefined ? { unsyncedBoot: more.unsyncedBoot } : {}),
+          ...(isSynced ? {} : { unsyncedBoot: more.unsyncedBoot }),
         });
         for (const tag of tags) draft.tags.set(tag, record.id);
       });
@@ -219,4 +226,10 @@ export class Arrivals {
         'and try again',
     );
   }
+}
+
+/** All that `fresh` needs was here before, and has been synchronised. */
+function isOnDisk(known: ImageRecord | undefined, fresh: ImageRecord): boolean {
+  if (known === undefined || known.unsyncedBoot !== undefined) return false;
+  return fresh.blobs.every((digest) => known.blobs.includes(digest));
 }

@@ -9,7 +9,6 @@ import type { Catalog, CatalogDraft, ImageRecord } from './catalog.ts';
 import {
   familiarReference,
   formatReference,
-  isDigest,
   parseReference,
   type Reference,
   repositoryOf,
@@ -28,7 +27,9 @@ export interface RemovalPlan {
 }
 
 export function noSuchImage(text: string): SwarmError {
-  const name = isDigest(text) ? text : `${text}${/[:@]/.test(text) ? '' : ':latest'}`;
+  // A colon before a slash is a registry's port.
+  const last = text.slice(text.lastIndexOf('/') + 1);
+  const name = /[:@]/.test(last) ? text : `${text}:latest`;
   return new SwarmError('not_found', `No such image: ${name}`);
 }
 

@@ -74,11 +74,11 @@ export class Unsynced {
     for (let noted = this.#noted(); noted.length > 0; noted = this.#noted()) {
       await this.#jobs.sync(this.#directory);
       await this.#catalog.change((draft) => {
-        for (const { id } of noted) {
-          const record = draft.images.get(id);
-          if (record === undefined) continue;
+        for (const record of noted) {
+          // What was added meanwhile has the next one.
+          if (draft.images.get(record.id) !== record) continue;
           const { unsyncedBoot: _, ...synced } = record;
-          draft.images.set(id, synced);
+          draft.images.set(record.id, synced);
         }
       });
     }

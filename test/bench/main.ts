@@ -21,6 +21,7 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }
   overlay: () => import('./overlay.ts'),
   scheduler: () => import('./scheduler.ts'),
   update: () => import('./update.ts'),
+  state: () => import('./state.ts'),
   calm: () => import('./calm.ts'),
 };
 

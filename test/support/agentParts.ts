@@ -7,40 +7,13 @@ import {
   type NetworkAssignment,
 } from '../../model/assignment.ts';
 import {
-  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
+  EMPTY_CONTAINER,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { ContainerSpec, Task, TaskSpec, TaskStatus } from '../../model/types.ts';
-
-const CONTAINER: ContainerSpec = {
-  image: 'web',
-  labels: {},
-  command: [],
-  args: [],
-  env: [],
-  workingDir: '',
-  user: '',
-  groups: [],
-  hostname: '',
-  mounts: [],
-  readOnlyRoot: false,
-  tty: false,
-  stopSignal: '',
-  stopGraceMs: 10_000,
-  capabilityAdd: [],
-  capabilityDrop: [],
-  sysctls: {},
-  hosts: [],
-  dnsServers: [],
-  dnsSearch: [],
-  dnsOptions: [],
-  secrets: [],
-  configs: [],
-  ...DEFAULT_CONTAINER_EXTRAS,
-};
 
 export const ASSIGNED_STATUS: TaskStatus = {
   state: TaskState.ASSIGNED,
@@ -84,7 +57,7 @@ export function makeTask(id: string, parts: TaskParts = {}): Task {
     genericResources: [],
     ...parts.task,
     spec: {
-      container: { ...CONTAINER, ...parts.container },
+      container: { ...EMPTY_CONTAINER, image: 'web', ...parts.container },
       limits: NO_RESOURCES,
       reservations: NO_RESOURCES,
       restart: DEFAULT_RESTART_POLICY,

@@ -219,9 +219,18 @@ export const taskSpec: fc.Arbitrary<TaskSpec> = fc.record({
     spreadOver: texts,
     platforms: fc.array(fc.record({ os: text, architecture: text }), { maxLength: 2 }),
   }),
-  networks: fc.array(fc.record({ target: text, aliases: texts, addresses: texts }), {
-    maxLength: 2,
-  }),
+  networks: fc.array(
+    fc.record(
+      {
+        target: text,
+        aliases: texts,
+        addresses: texts,
+        driverOptions: plainLabels.filter((entries) => Object.keys(entries).length > 0),
+      },
+      { requiredKeys: ['target', 'aliases', 'addresses'] },
+    ),
+    { maxLength: 2 },
+  ),
   logDriver: fc.constantFrom('' as const, ...LOG_DRIVERS),
   logOptions: plainLabels,
   forceUpdate: whole,
@@ -260,16 +269,25 @@ const mode: fc.Arbitrary<ServiceMode> = fc.oneof(
   fc.record({ kind: fc.constant('global-job' as const) }),
 );
 
-export const serviceSpec: fc.Arbitrary<ServiceSpec> = fc.record({
-  name: text,
-  labels: plainLabels,
-  task: taskSpec,
-  mode,
-  update: updateConfig,
-  rollback: updateConfig,
-  endpointMode: fc.constantFrom('vip', 'dnsrr'),
-  ports,
-});
+const leftOut = fc.subarray(['update', 'rollback'] as const, { minLength: 1 });
+
+export const serviceSpec: fc.Arbitrary<ServiceSpec> = fc.record(
+  {
+    name: text,
+    labels: plainLabels,
+    task: taskSpec,
+    mode,
+    update: updateConfig,
+    rollback: updateConfig,
+    endpointMode: fc.constantFrom('vip', 'dnsrr'),
+    ports,
+    networksOnService: fc.constant(true as const),
+    leftOut,
+  },
+  {
+    requiredKeys: ['name', 'labels', 'task', 'mode', 'update', 'rollback', 'endpointMode', 'ports'],
+  },
+);
 
 export const service: fc.Arbitrary<Service> = fc.record({
   ...base,

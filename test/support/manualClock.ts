@@ -50,6 +50,10 @@ export class ManualClock implements Clock {
     return this.after(delayMs, callback);
   }
 
+  defer(callback: () => void): void {
+    setImmediate(callback);
+  }
+
   sleep(delayMs: number): Promise<void> {
     return new Promise((resolve) => this.after(delayMs, resolve));
   }

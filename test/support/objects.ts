@@ -4,11 +4,10 @@
  */
 import {
   DEFAULT_CLUSTER_SPEC,
-  DEFAULT_CONTAINER_EXTRAS,
   DEFAULT_PLACEMENT,
   DEFAULT_RESTART_POLICY,
-  DEFAULT_STOP_GRACE_MS,
   DEFAULT_UPDATE_CONFIG,
+  EMPTY_CONTAINER,
   NO_NODE_TLS,
   NO_RESOURCES,
 } from '../../model/defaults.ts';
@@ -92,33 +91,7 @@ export function node(id: string, hostIndex: number, fields: NodeFields = {}): No
 }
 
 export function container(fields: Partial<ContainerSpec> = {}): ContainerSpec {
-  return {
-    image: 'web:1',
-    labels: {},
-    command: [],
-    args: [],
-    env: [],
-    workingDir: '',
-    user: '',
-    groups: [],
-    hostname: '',
-    mounts: [],
-    readOnlyRoot: false,
-    tty: false,
-    stopSignal: '',
-    stopGraceMs: DEFAULT_STOP_GRACE_MS,
-    capabilityAdd: [],
-    capabilityDrop: [],
-    sysctls: {},
-    hosts: [],
-    dnsServers: [],
-    dnsSearch: [],
-    dnsOptions: [],
-    secrets: [],
-    configs: [],
-    ...DEFAULT_CONTAINER_EXTRAS,
-    ...fields,
-  };
+  return { ...EMPTY_CONTAINER, image: 'web:1', ...fields };
 }
 
 export interface TaskSpecFields extends Partial<Omit<TaskSpec, 'container' | 'placement'>> {

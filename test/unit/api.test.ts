@@ -294,7 +294,10 @@ test('images are listed, loaded, imported, pulled, tagged, saved and removed', a
     );
     assert.equal((await images.call('GET', '/distribution/a/b:1/json')).status, 404);
     assert.equal((await images.call('GET', '/images/a/b:1/json')).status, 404);
-    assert.equal((await images.call('GET', '/images/web:latest/json')).status, 200);
+    const image = (await images.call('GET', '/images/web:latest/json')).json();
+    const info = (await images.call('GET', '/info')).json();
+    assert.equal(info.Driver, 'overlay2');
+    assert.deepEqual(image.GraphDriver, { Name: info.Driver, Data: null });
     const loaded = await images.call('POST', '/images/load', Buffer.alloc(300_000));
     assert.equal(loaded.json().stream, 'Loaded image: web:latest\n');
     assert.deepEqual(images.node.images.loaded, [300_000]);

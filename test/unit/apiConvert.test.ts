@@ -32,8 +32,10 @@ function carried(spec: ServiceSpec): ServiceSpec {
     progressDeadlineMs: ms(config.progressDeadlineMs),
   });
   const job = isJob(spec.mode);
+  // What was left out, and where networks stood, is of the request: shown where that is asked for.
+  const { leftOut: _leftOut, networksOnService: _onService, ...said } = spec;
   return {
-    ...spec,
+    ...said,
     update: job ? DEFAULT_UPDATE_CONFIG : update(spec.update),
     rollback: job ? DEFAULT_UPDATE_CONFIG : update(spec.rollback),
     task: {

@@ -4,12 +4,15 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
 import { SwarmAttachments } from '../../daemon/attachments.ts';
+import type { SwarmNode } from '../../daemon/swarmNode.ts';
 import { AttachmentReaper } from '../../manager/orchestrator/attachments.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
+import { ManualClock } from '../support/manualClock.ts';
 import { network } from '../support/objects.ts';
 import { clock, type TestNode, TestSwarm, until } from '../support/swarm.ts';
 
@@ -102,6 +105,39 @@ test('a place whose container ended unseen is given back when it is missed twice
   assert.equal(places().length, 3);
   attachments.sweep();
   await until('it is gone', () => places().length === 2);
+});
+
+test('a place that nobody takes back is asked about one at a time, however often it is missed', async () => {
+  const manual = new ManualClock();
+  let asked = 0;
+  const place = {
+    status: { state: TaskState.RUNNING, containerId: 'c8' },
+    networks: [{ networkId: 'n' }],
+  };
+  const cutOff = {
+    agent: { attachments: () => [place] },
+    membership: { managers: ['10.0.0.1:2377'] },
+    channelTo: () => {
+      asked += 1;
+      throw new SwarmError('unavailable', 'no route');
+    },
+  };
+  const alone = new SwarmAttachments({
+    clock: manual,
+    log: silentLog,
+    swarm: () => cutOff as unknown as SwarmNode,
+    isMember: () => true,
+    isThere: () => false,
+  });
+  for (let minute = 0; minute < 10; minute += 1) {
+    alone.sweep();
+    void alone.detach('c8', 'n');
+    await manual.advance(60_000);
+  }
+  assert.equal(manual.waiting, 1);
+  assert.ok(asked <= 10 * 13, `asked ${asked} times`);
+  alone.stop();
+  assert.equal(manual.waiting, 0);
 });
 
 test('a network that a container is on cannot go, and both are named', async () => {

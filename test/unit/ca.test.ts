@@ -19,10 +19,10 @@ import {
   parseToken,
   roleOfToken,
 } from '../../manager/ca/tokens.ts';
+import { isTrusted } from '../../manager/ca/trust.ts';
 import {
   createRequest,
   createRoot,
-  isIssuedBy,
   issueCertificate,
   readCertificate,
   subjectDer,
@@ -101,9 +101,9 @@ test('a node certificate says who it is for, whatever the request said', async (
     notBeforeMs: NOW_MS - HOUR_MS,
     notAfterMs: NOW_MS + 90 * DAY_MS,
   });
-  assert(isIssuedBy(issued.certificate, root.certificate));
+  assert(isTrusted(issued.certificate, root.certificate));
   const other = await createRoot(NOW_MS, random);
-  assert(!isIssuedBy(issued.certificate, other.certificate));
+  assert(!isTrusted(issued.certificate, other.certificate));
   const parsed = new X509Certificate(issued.certificate);
   assert.equal(parsed.ca, false);
   assert.match(parsed.subjectAltName ?? '', /tsswarm-node/);

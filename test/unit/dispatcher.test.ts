@@ -144,6 +144,25 @@ test('a session makes its node ready, where it is and what it is', async () => {
   assert.deepEqual(events, ['opened h1']);
 });
 
+test('the dispatcher’s heartbeat counts where it is longer than Docker’s default', async () => {
+  const { direct, handlers, open } = scene();
+  const { call, messages } = open();
+  await settle();
+  const { sessionId, heartbeatMs } = messages[0];
+  assert.equal(heartbeatMs, 500);
+  const asked = async (periodMs: number): Promise<number> => {
+    const now = direct.store.cluster();
+    assert(now !== undefined);
+    direct.update('cluster', { ...now, spec: { ...now.spec, heartbeatPeriodMs: periodMs } });
+    const request = { sessionId } as Parameters<NonNullable<typeof handlers.heartbeat>>[0];
+    return Number((await handlers.heartbeat?.(request, call))?.periodMs);
+  };
+  assert.deepEqual(
+    [await asked(1000), await asked(5000), await asked(7000), await asked(60_000)],
+    [500, 500, 700, 6000],
+  );
+});
+
 test('a node told to become a manager hears it over its session', async () => {
   const { direct, open } = scene();
   const { messages } = open();

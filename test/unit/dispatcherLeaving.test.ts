@@ -63,6 +63,15 @@ test('a node that is down, or that says nothing, holds nobody up', async () => {
   assert.deepEqual(released, ['h1']);
 });
 
+test('of a node that is gone itself nothing is kept, and no timer runs', () => {
+  const { leaving, released, clock } = scene();
+  leaving.hold('h1', RUNS, STOPS, new Map([['h2', 1]]));
+  leaving.gone('h1');
+  assert.equal(clock.waiting, 0);
+  leaving.confirmed('h2', 1);
+  assert.deepEqual(released, ['h1']);
+});
+
 test('a node whose daemon is away is waited for until it is back, but not for ever', async () => {
   const { leaving, released, clock, absent } = scene();
   absent.add('h2');

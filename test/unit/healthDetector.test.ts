@@ -113,6 +113,29 @@ test('a session that breaks on a dead host is found sooner than silence would be
   assert(world.said[0].atMs - cutMs <= 1300);
 });
 
+test('a node that was asked to beat rarely is doubted later, and has the same time to return', () => {
+  const detector = new FailureDetector();
+  const beatMs = 60_000;
+  detector.opened('rare', 0, beatMs);
+  detector.watch('new', 'awaited', 0, beatMs);
+  const said: Action[] = [];
+  let nowMs = 0;
+  const until = (endMs: number): void => {
+    for (; nowMs < endMs; nowMs += TICK_MS) said.push(...detector.tick(nowMs));
+  };
+  until(2 * beatMs);
+  assert.deepEqual(said, []);
+  until(2 * beatMs + 100);
+  assert.deepEqual(said, [{ kind: 'probe', nodeId: 'rare', round: 2 }]);
+  detector.probed('rare', 2, 'answers', nowMs);
+  until(2 * beatMs + 20_000);
+  assert.equal(detector.phaseOf('rare'), 'answering');
+  assert.equal(detector.phaseOf('new'), 'awaited');
+  detector.heard('rare', nowMs, 500);
+  until(2 * beatMs + 22_000);
+  assert.equal(detector.phaseOf('rare'), 'suspected');
+});
+
 test('ten minutes of late beats and pauses of the manager call nobody down', () => {
   for (let seed = 1; seed <= 20; seed += 1) {
     const random = new SeededRandom(seed);

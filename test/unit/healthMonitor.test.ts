@@ -9,6 +9,7 @@ import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { HealthMonitor } from '../../manager/health/monitor.ts';
 import { probeTcp } from '../../manager/health/probe.ts';
+import { HEARTBEAT_MS } from '../../manager/heartbeat.ts';
 import type { NodeState } from '../../model/types.ts';
 import { RpcChannel } from '../../proto/rpc.ts';
 import { DirectStore } from '../support/directStore.ts';
@@ -50,10 +51,10 @@ function setUp(probe: (nodeId: string) => 'answers' | 'silent') {
 test('a silent node is written down with the reason and the time', async () => {
   const { manual, direct, monitor } = setUp((id) => (id === 'b' ? 'silent' : 'answers'));
   monitor.start('');
-  monitor.opened('a');
-  monitor.opened('b');
+  monitor.opened('a', HEARTBEAT_MS);
+  monitor.opened('b', HEARTBEAT_MS);
   for (let beat = 0; beat < 10; beat += 1) {
-    monitor.heard('a');
+    monitor.heard('a', HEARTBEAT_MS);
     await manual.advance(400);
   }
   const down = direct.store.get('node', 'b');
@@ -69,7 +70,7 @@ test('a silent node is written down with the reason and the time', async () => {
 test('a write refused for a stale version is made from the fresh one', async () => {
   const { manual, direct, monitor } = setUp(() => 'silent');
   monitor.start('');
-  monitor.opened('b');
+  monitor.opened('b', HEARTBEAT_MS);
   direct.beforeApply = () => {
     direct.beforeApply = undefined;
     const b = direct.store.get('node', 'b');
@@ -92,11 +93,11 @@ test('a node that rejoins and then never comes is called down again', async () =
   };
   set('down');
   monitor.start('');
-  monitor.opened('a');
+  monitor.opened('a', HEARTBEAT_MS);
   await manual.advance(100);
   set('unknown');
   for (let beat = 0; beat < 20; beat += 1) {
-    monitor.heard('a');
+    monitor.heard('a', HEARTBEAT_MS);
     await manual.advance(400);
   }
   assert.equal(direct.store.get('node', 'b')?.state, 'down');

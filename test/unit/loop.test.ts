@@ -63,6 +63,7 @@ class Bench implements Proposer {
         wallMs: () => this.clock.wallMs(),
         after: (delayMs, callback) => this.clock.after(delayMs, callback),
         afterIdle: (delayMs, callback) => this.clock.afterIdle(delayMs, callback),
+        defer: (callback) => this.clock.defer(callback),
         sleep: (delayMs) => this.clock.sleep(delayMs),
       },
       log: silentLog,

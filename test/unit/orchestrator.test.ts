@@ -175,6 +175,19 @@ test('with a restart delay of 0 a failed task is replaced at once', () => {
   assert.equal(plane.running('web').length, 1);
 });
 
+test('tasks that cannot be prepared do not follow each other at once, whatever the delay', () => {
+  const plane = new ControlPlane();
+  plane.create('web', { replicas: 1, task: { restart: QUICK } });
+  plane.behaviour = () => 'reject';
+  plane.settle();
+  const created = new Set(plane.tasks('web').map(({ id }) => id));
+  const note = (): void => {
+    for (const { id } of plane.tasks('web')) created.add(id);
+  };
+  plane.advance(1_000, note);
+  assert.equal(created.size, 11);
+});
+
 test('condition on-failure leaves a task that completed, and starts one that failed', () => {
   const plane = new ControlPlane();
   const restart = { ...QUICK, condition: 'on-failure' } as const;

@@ -212,7 +212,7 @@ test('a paused update that is asked for once more goes on, and pauses at the nex
 });
 
 test('a rollback that is not possible any more pauses and says why', () => {
-  for (const field of ['network', 'port'] as const) {
+  for (const field of ['network', 'port', 'port of a host'] as const) {
     const plane = new ControlPlane();
     plane.change({ kind: 'create', table: 'network', object: network('back') });
     plane.settle();
@@ -234,7 +234,9 @@ test('a rollback that is not possible any more pauses and says why', () => {
       ports: [],
     }));
     plane.settle();
-    if (field === 'port') plane.create('other', { replicas: 1, ports: [port(8080)] });
+    const publishMode = field === 'port' ? 'ingress' : 'host';
+    const ports = [{ ...port(8080), publishMode } as const];
+    if (field !== 'network') plane.create('other', { replicas: 1, ports });
     else plane.change({ kind: 'remove', table: 'network', id: 'back-id' });
     plane.settle();
     plane.behaviour = (task) => (task.spec.container.image === 'web:2' ? 'fail' : 'run');
@@ -242,7 +244,7 @@ test('a rollback that is not possible any more pauses and says why', () => {
     plane.advance(10_000);
     const { update } = plane.service('web');
     assert.equal(update?.state, 'paused');
-    const why = field === 'port' ? /8080.*"other"/ : /network back-id not found/;
+    const why = field === 'network' ? /network back-id not found/ : /8080.*"other"/;
     assert.match(update?.message ?? '', why);
   }
 });

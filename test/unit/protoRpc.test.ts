@@ -13,6 +13,7 @@ import { readCertificate } from '../../manager/ca/x509.ts';
 import type { NodeCredentials, PeerIdentity } from '../../proto/credentials.ts';
 import { type ChannelTrust, client, RpcChannel, RpcServer } from '../../proto/rpc.ts';
 import { CertificateAuthority, Dispatcher, Host, Raft } from '../../proto/services.ts';
+import { errorOfStatus } from '../../proto/status.ts';
 import { TestAuthority } from '../support/certificates.ts';
 
 const clock = new SystemClock();
@@ -266,6 +267,25 @@ test('a port where nobody listens is called unreachable at once', async () => {
     return true;
   });
   channel.close();
+});
+
+test('a call whose stream ends without an answer is told from one that was never begun', () => {
+  const cut = [
+    [14, 'read ECONNRESET'],
+    [14, 'Connection dropped'],
+    [13, 'Received RST_STREAM with code 2 triggered by internal client error: write EHOSTUNREACH'],
+    [1, 'Call cancelled'],
+  ] as const;
+  for (const [code, message] of cut) {
+    const error = errorOfStatus('h1:2377', code, message, undefined, undefined);
+    assert.equal(error.code, 'unavailable');
+    assert.match(error.message, /^the connection to h1:2377 broke: /);
+    assert.deepEqual(error.detail, { reason: 'broken' });
+  }
+  for (const message of ['No connection established. Last error: x', 'Stream refused by server']) {
+    const error = errorOfStatus('h1:2377', 14, message, undefined, undefined);
+    assert.deepEqual(error.detail, { reason: 'unreachable', unsent: 'true' });
+  }
 });
 
 test('a call to a host that never answers ends at its deadline', async () => {

@@ -1,10 +1,13 @@
-/** Small shapes that Docker's JSON objects share: times, versions, nanoseconds. */
+/** Small shapes that Docker's JSON objects share: times, versions, names. */
 import { msToNanoseconds, nanosecondsToMs } from '../../../base/duration.ts';
 import type { ObjectBase } from '../../../model/types.ts';
 import type { Fields } from '../fields.ts';
 
 /** Go's zero time: what Docker prints for 'never'. */
 export const ZERO_TIME = '0001-01-01T00:00:00Z';
+
+/** What Docker calls layers joined by overlayfs; its clients and tools ask for it by name. */
+export const STORAGE_DRIVER = 'overlay2';
 
 /** Unix ms -> RFC 3339; 0 -> Go's zero time. */
 export function timeOf(unixMs: number): string {

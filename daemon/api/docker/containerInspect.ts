@@ -3,12 +3,13 @@
  */
 import { formatAge } from '../../../base/duration.ts';
 import type { ContainerConfig } from '../../../runtime/container/types.ts';
+import { familiarReference } from '../../../runtime/image/reference.ts';
 import type { Image } from '../../../runtime/image/types.ts';
+import { exposedPorts } from '../../containers/plan.ts';
 import type { ContainerView, MountPoint } from '../../containers/types.ts';
-import { nanoseconds, timeOf } from './common.ts';
+import { nanoseconds, STORAGE_DRIVER, timeOf } from './common.ts';
 import { endpointToDocker, networkSettingsToDocker, portListToDocker } from './containerNetwork.ts';
 import { HOST_CONFIG_DEFAULTS } from './hostConfig.ts';
-import { familiar } from './image.ts';
 
 /** Sizes of a container's files, when asked for. */
 export interface Sizes {
@@ -37,24 +38,22 @@ export function containerToDocker(
     LogPath: '',
     Name: `/${config.name}`,
     RestartCount: view.restartCount,
-    Driver: 'overlay',
+    Driver: STORAGE_DRIVER,
     Platform: 'linux',
     MountLabel: '',
     ProcessLabel: '',
     AppArmorProfile: '',
     ExecIDs: view.execIds.length === 0 ? null : view.execIds,
     HostConfig: hostConfig,
-    GraphDriver: { Name: 'overlay', Data: { LowerDir: config.layers.toReversed().join(':') } },
+    GraphDriver: {
+      Name: STORAGE_DRIVER,
+      Data: { LowerDir: config.layers.toReversed().join(':') },
+    },
     ...(sizes === undefined ? {} : { SizeRw: sizes.rwBytes, SizeRootFs: sizes.rootBytes }),
     Mounts: view.mounts.map(mountToDocker),
     Config: configOf(view, image),
-    NetworkSettings: networkSettingsToDocker(view, exposedOf(view, image)),
+    NetworkSettings: networkSettingsToDocker(view, exposedPorts(view.record?.spec, image)),
   };
-}
-
-export function exposedOf(view: ContainerView, image: Image | undefined): readonly string[] {
-  const ports = [...(image?.config.exposedPorts ?? []), ...(view.record?.spec.exposedPorts ?? [])];
-  return [...new Set(ports.map((port) => (port.includes('/') ? port : `${port}/tcp`)))];
 }
 
 function stateOf(view: ContainerView): object {
@@ -160,7 +159,7 @@ function limitsOf(
 function configOf(view: ContainerView, image: Image | undefined): object {
   const { config } = view.container;
   const spec = view.record?.spec;
-  const exposed = exposedOf(view, image);
+  const exposed = exposedPorts(view.record?.spec, image);
   const entrypoint = spec?.entrypoint ?? image?.config.entrypoint ?? [];
   const command =
     spec === undefined
@@ -242,7 +241,7 @@ export function summaryToDocker(
     ImageID: config.image.id,
     Command: commandText(config.args),
     Created: Math.floor(view.createdAtMs / 1000),
-    Ports: portListToDocker(view.ports, exposedOf(view, image)),
+    Ports: portListToDocker(view.ports, exposedPorts(view.record?.spec, image)),
     ...(sizes === undefined ? {} : { SizeRw: sizes.rwBytes, SizeRootFs: sizes.rootBytes }),
     Labels: config.labels,
     State: view.status,
@@ -260,7 +259,7 @@ export function summaryToDocker(
 /** An image that has lost the name it was made by is told by its id. */
 function imageName(view: ContainerView, image: Image | undefined): string {
   const { reference } = view.container.config.image;
-  if (image !== undefined) return familiar(reference);
+  if (image !== undefined) return familiarReference(reference);
   return view.container.config.image.id;
 }
 

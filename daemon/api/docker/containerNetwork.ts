@@ -4,12 +4,13 @@
  */
 import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
-import type {
-  ContainerNetwork,
-  ContainerView,
-  EndpointSpec,
-  PortRequest,
-  PublishedPortView,
+import type { PublishedPort } from '../../../runtime/net/types.ts';
+import {
+  type ContainerNetwork,
+  type ContainerView,
+  type EndpointSpec,
+  NO_WISHES,
+  type PortRequest,
 } from '../../containers/types.ts';
 import { type Fields, isRecord } from '../fields.ts';
 
@@ -29,8 +30,6 @@ export function endpointsFromDocker(body: Fields): Readonly<Record<string, Endpo
   const named = Object.keys(out).length === 1 ? Object.keys(out)[0] : network;
   return { ...out, [named]: { ...(out[named] ?? NO_WISHES), macAddress: mac(body, macAddress) } };
 }
-
-export const NO_WISHES: EndpointSpec = { aliases: [], address: '', address6: '', macAddress: '' };
 
 /** Also the body of /networks/{id}/connect has one. */
 export function endpointFromDocker(fields: Fields): EndpointSpec {
@@ -136,7 +135,7 @@ function hostPorts(binding: Fields | undefined): {
 
 /** Published on every address shows as Docker shows it: for IPv4 and IPv6. */
 export function portsToDocker(
-  ports: readonly PublishedPortView[],
+  ports: readonly PublishedPort[],
   exposed: readonly string[],
 ): Record<string, object[] | null> {
   const out: Record<string, object[] | null> = Object.fromEntries(
@@ -155,7 +154,7 @@ export function portsToDocker(
 
 /** As lists of containers have them. */
 export function portListToDocker(
-  ports: readonly PublishedPortView[],
+  ports: readonly PublishedPort[],
   exposed: readonly string[],
 ): object[] {
   const published = new Set(ports.map((port) => `${port.containerPort}/${port.protocol}`));

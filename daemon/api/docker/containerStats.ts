@@ -1,10 +1,7 @@
 /** Figures of a running container in Docker's JSON, one sample with the one before it. */
 import { totalmem } from 'node:os';
 import type { DetailedStats } from '../../../runtime/container/types.ts';
-
-function time(ms: number): string {
-  return ms === 0 ? '0001-01-01T00:00:00Z' : new Date(ms).toISOString();
-}
+import { timeOf } from './common.ts';
 
 export function statsToDocker(
   id: string,
@@ -15,8 +12,8 @@ export function statsToDocker(
   return {
     name: `/${name}`,
     id,
-    read: time(now.readAtMs),
-    preread: time(before?.readAtMs ?? 0),
+    read: timeOf(now.readAtMs),
+    preread: timeOf(before?.readAtMs ?? 0),
     num_procs: 0,
     pids_stats: {
       current: now.pids,
@@ -88,8 +85,8 @@ export function emptyStats(id: string, name: string): object {
   return {
     name: `/${name}`,
     id,
-    read: time(0),
-    preread: time(0),
+    read: timeOf(0),
+    preread: timeOf(0),
     pids_stats: {},
     cpu_stats: EMPTY_CPU,
     precpu_stats: EMPTY_CPU,

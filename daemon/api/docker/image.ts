@@ -1,26 +1,18 @@
 /** Images as Docker's JSON. Names are short ('web:1', not docker.io/library/web:1). */
+import { familiarReference } from '../../../runtime/image/reference.ts';
 import type { Distribution, Image, LayerUse } from '../../../runtime/image/types.ts';
 import { isRecord } from '../fields.ts';
-import { timeOf } from './common.ts';
-
-const HUB = 'docker.io/';
-const OFFICIAL = 'docker.io/library/';
+import { STORAGE_DRIVER, timeOf } from './common.ts';
 
 type Json = Readonly<Record<string, unknown>>;
-
-/** 'docker.io/library/web:1' -> 'web:1'. */
-export function familiar(reference: string): string {
-  if (reference.startsWith(OFFICIAL)) return reference.slice(OFFICIAL.length);
-  return reference.startsWith(HUB) ? reference.slice(HUB.length) : reference;
-}
 
 /** `sharedBytes` and `containers` are -1 where they were not asked for. */
 export function imageSummary(image: Image, containers: number, sharedBytes = -1): object {
   return {
     Id: image.id,
     ParentId: '',
-    RepoTags: image.tags.map(familiar),
-    RepoDigests: image.digests.map(familiar),
+    RepoTags: image.tags.map(familiarReference),
+    RepoDigests: image.digests.map(familiarReference),
     Created: Math.floor(image.config.createdAtMs / 1000),
     Size: image.sizeBytes,
     SharedSize: sharedBytes,
@@ -42,8 +34,8 @@ export function imageToDocker(
   const variant = text('variant');
   return {
     Id: image.id,
-    RepoTags: image.tags.map(familiar),
-    RepoDigests: image.digests.map(familiar),
+    RepoTags: image.tags.map(familiarReference),
+    RepoDigests: image.digests.map(familiarReference),
     Parent: '',
     Comment: lastComment(configuration),
     Created: text('created') || timeOf(image.config.createdAtMs),
@@ -56,7 +48,7 @@ export function imageToDocker(
     ...(text('os.version') === '' ? {} : { OsVersion: text('os.version') }),
     Size: image.sizeBytes,
     GraphDriver: {
-      Name: 'overlay2',
+      Name: STORAGE_DRIVER,
       Data:
         layerPaths.length === 0
           ? null
@@ -134,7 +126,7 @@ export function imageHistory(
     Id: at === 0 ? image.id : '<missing>',
     Created: Math.floor(entry.createdAtMs / 1000),
     CreatedBy: entry.createdBy,
-    Tags: at === 0 ? image.tags.map(familiar) : null,
+    Tags: at === 0 ? image.tags.map(familiarReference) : null,
     Size: entry.sizeBytes,
     Comment: entry.comment,
   }));

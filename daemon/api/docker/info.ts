@@ -2,7 +2,7 @@
 import type { Clock } from '../../../base/clock.ts';
 import type { DaemonNode, HostInfo } from '../../types.ts';
 import { controlIfManager } from '../find.ts';
-import { timeOf } from './common.ts';
+import { STORAGE_DRIVER, timeOf } from './common.ts';
 import { clusterToDocker } from './swarm.ts';
 
 export const API_VERSION = '1.50';
@@ -47,7 +47,7 @@ export function infoToDocker(node: DaemonNode, clock: Clock): object {
     ContainersPaused: count('paused'),
     ContainersStopped: count('created', 'exited', 'removing', 'dead'),
     Images: node.images.list().length,
-    Driver: 'overlay',
+    Driver: STORAGE_DRIVER,
     DriverStatus: [],
     SystemStatus: null,
     Plugins: {

@@ -5,27 +5,11 @@
 import { posix } from 'node:path';
 import { parseBytes } from '../../../base/bytes.ts';
 import { SwarmError } from '../../../base/errors.ts';
+import { PROPAGATIONS } from '../../../model/types.ts';
+import { BARE_MOUNT } from '../../containers/mounts.ts';
 import type { MountRequest } from '../../containers/types.ts';
 import type { Fields } from '../fields.ts';
 
-const BARE: MountRequest = {
-  type: 'bind',
-  source: '',
-  target: '',
-  readOnly: false,
-  mode: '',
-  createSource: false,
-  propagation: undefined,
-  nonRecursive: false,
-  noCopy: false,
-  labels: {},
-  driverOptions: {},
-  tmpfsSizeBytes: 0,
-  tmpfsMode: 0,
-  tmpfsExecutable: false,
-};
-
-const PROPAGATIONS = ['private', 'rprivate', 'shared', 'rshared', 'slave', 'rslave'] as const;
 /** Hints for other systems, and labels of SELinux, which is not used here: nothing to do. */
 const NO_EFFECT = new Set(['rw', 'z', 'Z', 'consistent', 'cached', 'delegated', 'copy']);
 const VOLUME_NAME = /^[a-zA-Z0-9][a-zA-Z0-9_.-]*$/;
@@ -71,7 +55,7 @@ function bindFromText(text: string): MountRequest {
     );
   }
   let out: MountRequest = {
-    ...BARE,
+    ...BARE_MOUNT,
     type: isPath ? 'bind' : 'volume',
     source,
     target: checkTarget(target, `volume specification '${text}'`),
@@ -93,7 +77,7 @@ function bindFromText(text: string): MountRequest {
 function mountFromDocker(fields: Fields): MountRequest {
   const type = fields.text('Type');
   const target = checkTarget(fields.text('Target'), 'mount config');
-  const common = { ...BARE, target, readOnly: fields.flag('ReadOnly') };
+  const common = { ...BARE_MOUNT, target, readOnly: fields.flag('ReadOnly') };
   fields.refuse('ClusterOptions', 'ImageOptions');
   const source = fields.text('Source');
   switch (type) {
@@ -174,7 +158,7 @@ const TMPFS_DEFAULTS = new Set(['rw', 'nosuid', 'nodev', 'noexec', 'relatime', '
 
 function tmpfsFromText(path: string, text: string): MountRequest {
   const target = checkTarget(path, 'mount config');
-  let out: MountRequest = { ...BARE, type: 'tmpfs', target, mode: text };
+  let out: MountRequest = { ...BARE_MOUNT, type: 'tmpfs', target, mode: text };
   for (const word of text.split(',').filter((each) => each !== '')) {
     const [name, value = ''] = word.split('=', 2);
     if (name === 'size') out = { ...out, tmpfsSizeBytes: parseBytes(value) };

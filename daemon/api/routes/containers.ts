@@ -97,7 +97,7 @@ function refusePlatform(platform: string): void {
   throw new SwarmError('unsupported', `platform ${platform} does not run on this linux/${machine}`);
 }
 
-async function sizesOf(view: ContainerView, parts: ApiParts): Promise<Sizes> {
+export async function sizesOf(view: ContainerView, parts: ApiParts): Promise<Sizes> {
   const rwBytes = await view.container.writableBytes();
   const image = parts.node.images.find(view.container.config.image.id);
   return { rwBytes, rootBytes: rwBytes + (image?.sizeBytes ?? 0) };
@@ -188,9 +188,7 @@ async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
     const view = managed.view();
     if (!['created', 'exited', 'dead'].includes(view.status)) continue;
     if (view.createdAtMs > untilMs) continue;
-    const { labels } = view.container.config;
-    if (!filters.labels('label', labels)) continue;
-    if (filters.has('label!') && filters.labels('label!', labels)) continue;
+    if (!filters.prunes(view.container.config.labels)) continue;
     reclaimed += await view.container.writableBytes();
     await managed.remove({ force: false, volumes: false });
     deleted.push(managed.id);

@@ -5,6 +5,7 @@ import { imageSummary } from '../docker/image.ts';
 import { volumeToDocker } from '../docker/volume.ts';
 import { type ApiRequest, json, type Reply, type Router } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
+import { sizesOf } from './containers.ts';
 
 const TYPES = ['container', 'image', 'volume', 'build-cache'];
 
@@ -33,10 +34,7 @@ function images(parts: ApiParts): readonly object[] {
   const usage = new Map(parts.node.images.usage().images.map((each) => [each.id, each]));
   return parts.node.images.list().map((image) => {
     const use = usage.get(image.id);
-    return {
-      ...imageSummary(image, use?.containers ?? 0),
-      SharedSize: use?.sharedBytes ?? 0,
-    };
+    return imageSummary(image, use?.containers ?? 0, use?.sharedBytes ?? 0);
   });
 }
 
@@ -44,9 +42,8 @@ async function containers(parts: ApiParts): Promise<readonly object[]> {
   const out: object[] = [];
   for (const managed of parts.node.host.containers.list()) {
     const view = managed.view();
-    const rwBytes = await view.container.writableBytes();
     const image = parts.node.images.find(view.container.config.image.id);
-    const sizes = { rwBytes, rootBytes: rwBytes + (image?.sizeBytes ?? 0) };
+    const sizes = await sizesOf(view, parts);
     out.push(summaryToDocker(view, image, parts.clock.wallMs(), sizes));
   }
   return out;

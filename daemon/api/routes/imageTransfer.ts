@@ -5,9 +5,8 @@
 import { hasCode, messageOf, SwarmError } from '../../../base/errors.ts';
 import { credentialsOf } from '../../../runtime/image/credentials.ts';
 import { hostPlatform, parsePlatform } from '../../../runtime/image/manifest.ts';
-import { parseReference } from '../../../runtime/image/reference.ts';
+import { familiarReference, parseReference } from '../../../runtime/image/reference.ts';
 import type { Image, Platform, PushedImage } from '../../../runtime/image/types.ts';
-import { familiar } from '../docker/image.ts';
 import { type ApiRequest, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 import { JSON_STREAM, ProgressStream } from '../progress.ts';
@@ -80,7 +79,7 @@ async function load(request: ApiRequest, parts: ApiParts): Promise<Reply> {
       quiet ? undefined : (step) => progress.push({ ...step, status: loadingWords(step.status) }),
     );
     for (const { id, loadedAs } of loaded) {
-      const names = loadedAs.map((name) => `: ${familiar(name)}`);
+      const names = loadedAs.map((name) => `: ${familiarReference(name)}`);
       for (const name of names.length === 0 ? [` ID: ${id}`] : names) {
         await progress.line({ stream: `Loaded image${name}\n` });
       }
@@ -139,7 +138,7 @@ export function requirePlatform(image: Image, platform: Platform | undefined): v
   if (platform.os === os && platform.architecture === architecture) return;
   throw new SwarmError(
     'not_found',
-    `image with reference ${image.tags.map(familiar)[0] ?? image.id} was found but does not ` +
+    `image with reference ${image.tags.map(familiarReference)[0] ?? image.id} was found but does not ` +
       `provide the specified platform (${platform.os}/${platform.architecture}): it is for ` +
       `${os}/${architecture}`,
   );
@@ -215,7 +214,7 @@ async function push(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const platform = platformOf(request);
   const { domain, path, tag } = parseReference(asked);
   const tags = tag === undefined ? tagsUnder(images.list(), asked) : [asked];
-  const repository = familiar(`${domain}/${path}`);
+  const repository = familiarReference(`${domain}/${path}`);
   if (tags.length === 0) {
     throw new SwarmError(
       'not_found',
@@ -230,7 +229,7 @@ async function push(request: ApiRequest, parts: ApiParts): Promise<Reply> {
     }
     throw new SwarmError(
       'not_found',
-      `An image does not exist locally with the tag: ${familiar(each)}`,
+      `An image does not exist locally with the tag: ${familiarReference(each)}`,
     );
   }
   return inStream(request, async (progress) => {

@@ -3,10 +3,10 @@
  * name. What moves images in and out is imageTransfer.ts's.
  */
 import { hasCode, SwarmError } from '../../../base/errors.ts';
+import { familiarReference } from '../../../runtime/image/reference.ts';
 import type { Distribution, Image } from '../../../runtime/image/types.ts';
 import {
   distributionToDocker,
-  familiar,
   imageHistory,
   imageSummary,
   imageToDocker,
@@ -79,7 +79,7 @@ export function imageNamed(parts: ApiParts, name: string): Image {
 
 function removalToDocker(item: { untagged?: string; deleted?: string }): object {
   return {
-    ...(item.untagged === undefined ? {} : { Untagged: familiar(item.untagged) }),
+    ...(item.untagged === undefined ? {} : { Untagged: familiarReference(item.untagged) }),
     ...(item.deleted === undefined ? {} : { Deleted: item.deleted }),
   };
 }
@@ -92,7 +92,8 @@ async function list(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const usage = new Map(images.usage().images.map((use) => [use.id, use]));
   const shared = request.flag('shared-size');
   const found = selected(images.list(), filters, parts).filter(
-    (image) => matched === '' || image.tags.some((tag) => referenceFits(familiar(tag), matched)),
+    (image) =>
+      matched === '' || image.tags.some((tag) => referenceFits(familiarReference(tag), matched)),
   );
   return json(
     found.map((image) => {
@@ -129,7 +130,7 @@ function selected(all: readonly Image[], filters: Filters, parts: ApiParts): rea
 /** With the names that were asked for alone, as a list has one line for each. */
 function named(image: Image, filters: Filters): Image {
   const isAsked = (name: string): boolean =>
-    filters.some('reference', (wanted) => referenceFits(familiar(name), wanted));
+    filters.some('reference', (wanted) => referenceFits(familiarReference(name), wanted));
   const tags = image.tags.filter(isAsked);
   const repositories = new Set(tags.map(repositoryOf));
   const digests = image.digests.filter(
@@ -154,13 +155,11 @@ async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const filters = Filters.parse(request.query.get('filters'), PRUNE_FILTERS);
   const danglingOnly = filters.flag('dangling') ?? true;
   const until = untilOf(filters, parts);
-  const without = filters.values('label!');
   const pruned = await parts.node.images.prune(
     (image) =>
       (!danglingOnly || image.tags.length === 0) &&
       (until === undefined || image.config.createdAtMs < until) &&
-      filters.labels('label', image.config.labels) &&
-      !without.some((wanted) => Filters.hasLabel(image.config.labels, wanted)),
+      filters.prunes(image.config.labels),
   );
   return json({
     ImagesDeleted: pruned.removed.length === 0 ? null : pruned.removed.map(removalToDocker),

@@ -4,7 +4,8 @@ import type { View } from '../../../manager/store/types.ts';
 import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
 import type { Connectable } from '../../containers/connections.ts';
 import type { LocalNetwork } from '../../containers/networks.ts';
-import { endpointFromDocker, NO_WISHES } from '../docker/containerNetwork.ts';
+import { NO_WISHES } from '../../containers/types.ts';
+import { endpointFromDocker } from '../docker/containerNetwork.ts';
 import { containersOn, localNetworkFromDocker, localToDocker } from '../docker/localNetwork.ts';
 import {
   attachedTasks,
@@ -192,9 +193,7 @@ async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const nowMs = parts.clock.wallMs();
   const untilMs = until === undefined ? nowMs : readTimeOrAge(until, 'until', nowMs);
   const isAsked = (labels: Readonly<Record<string, string>>, createdAtMs: number): boolean =>
-    createdAtMs <= untilMs &&
-    filters.labels('label', labels) &&
-    !(filters.has('label!') && filters.labels('label!', labels));
+    createdAtMs <= untilMs && filters.prunes(labels);
   const deleted: string[] = [];
   for (const network of bookOf(parts).list()) {
     if (network.builtin || !isAsked(network.labels, network.createdAtMs)) continue;

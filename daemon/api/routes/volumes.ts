@@ -83,8 +83,7 @@ async function prune(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   let reclaimed = 0;
   for (const volume of volumes.list()) {
     if (volumes.users(volume.name).length > 0 || !(all || volume.anonymous)) continue;
-    if (!filters.labels('label', volume.labels)) continue;
-    if (filters.has('label!') && filters.labels('label!', volume.labels)) continue;
+    if (!filters.prunes(volume.labels)) continue;
     const bytes = await volumes.sizeBytes(volume.name);
     await volumes.remove(volume.name);
     containers.events.emit('volume', 'destroy', volume.name, { driver: 'local' });

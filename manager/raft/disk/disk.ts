@@ -3,7 +3,6 @@
  * needs of a disk is RaftDisk; DiskStore is the real one. It reads at open only; later it writes,
  * in the order given. It decides nothing: when to snapshot or to purge is the driver's.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import type { Clock } from '../../../base/clock.ts';
 import { SwarmError } from '../../../base/errors.ts';
@@ -12,15 +11,16 @@ import type { Signal } from '../../../base/queue.ts';
 import type { Random } from '../../../base/random.ts';
 import { Seal } from '../../../base/seal.ts';
 import type { Entry, EntryId, HardState, SnapshotMeta } from '../core/types.ts';
-import { recoverWal, type WalState } from './recovery.ts';
-import { DEFAULT_SEGMENT_BYTES, syncDirectory } from './segmentWriter.ts';
+import { type Files, hostFiles } from './files.ts';
+import { recoverWal, type SegmentInfo, segmentName, type WalState } from './recovery.ts';
+import { DEFAULT_SEGMENT_BYTES } from './segmentWriter.ts';
 import {
   removeOlderSnapshots,
   removeOtherSnapshots,
   SnapshotReader,
   writeSnapshot,
 } from './snapshotFile.ts';
-import { Wal, type WalAppend } from './wal.ts';
+import { type StartThread, Wal, type WalAppend } from './wal.ts';
 
 /** What was found at open. */
 export interface Recovered {
@@ -63,15 +63,27 @@ export interface DiskOptions {
   readonly segmentBytes?: number;
   /** What is written is sealed with it, and what is sealed is read with it. */
   readonly seal?: { readonly key: Uint8Array; readonly random: Random };
+  /** Where it all lies; default: this host's files. */
+  readonly files?: Files;
+  /** What runs the log's writer on `files`; default: a thread of its own. */
+  readonly startThread?: StartThread;
 }
 
 export class DiskStore implements RaftDisk {
   readonly recovered: Recovered;
+  readonly #files: Files;
   readonly #wal: Wal;
   readonly #snapshots: string;
   readonly #seal: Seal | undefined;
 
-  private constructor(recovered: Recovered, wal: Wal, snapshots: string, seal: Seal | undefined) {
+  private constructor(
+    files: Files,
+    recovered: Recovered,
+    wal: Wal,
+    snapshots: string,
+    seal: Seal | undefined,
+  ) {
+    this.#files = files;
     this.#seal = seal;
     this.recovered = recovered;
     this.#wal = wal;
@@ -80,15 +92,15 @@ export class DiskStore implements RaftDisk {
 
   /** Throws SwarmError corrupt when what is there fails its checks or is another member's. */
   static async open(options: DiskOptions): Promise<DiskStore> {
+    const { seal: given, files = hostFiles, startThread } = options;
     const walDirectory = path.join(options.directory, 'wal');
     const snapshots = path.join(options.directory, 'snap');
     for (const directory of [options.directory, walDirectory, snapshots]) {
-      fs.mkdirSync(directory, { recursive: true, mode: 0o700 });
+      files.makeDirectory(directory);
     }
-    syncDirectory(options.directory);
-    const { seal: given } = options;
+    files.syncDirectory(options.directory);
     const seal = given === undefined ? undefined : new Seal(given.key, given.random);
-    const state = recoverWal(walDirectory, seal);
+    const state = recoverWal(walDirectory, seal, files);
     if (state !== undefined && state.nodeId !== options.nodeId) {
       throw new SwarmError(
         'corrupt',
@@ -100,12 +112,13 @@ export class DiskStore implements RaftDisk {
     if (state?.tornCopy !== undefined) {
       options.log.warn('raft log: dropped a torn last batch, copy kept', { file: state.tornCopy });
     }
-    const recovered = await recoveredFrom(state, snapshots, seal);
+    makeDurable(files, walDirectory, state);
+    const recovered = await recoveredFrom(files, state, snapshots, seal);
     const wal = new Wal({
       start: {
         directory: walDirectory,
         segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
-        segments: state?.segments ?? existingEmpty(walDirectory),
+        segments: state?.segments ?? existingEmpty(files, walDirectory),
         endOffset: state?.endOffset ?? 0,
         nextSequence: state?.nextSequence ?? 1,
         sealKey: given?.key,
@@ -119,8 +132,9 @@ export class DiskStore implements RaftDisk {
       },
       clock: options.clock,
       onFatal: options.onFatal,
+      ...(startThread === undefined ? {} : { startThread }),
     });
-    return new DiskStore(recovered, wal, snapshots, seal);
+    return new DiskStore(files, recovered, wal, snapshots, seal);
   }
 
   get full(): boolean {
@@ -141,15 +155,15 @@ export class DiskStore implements RaftDisk {
     own: boolean,
   ): Promise<void> {
     const name = own ? 'own.part' : 'received.part';
-    return writeSnapshot(this.#snapshots, meta, chunks, name, this.#seal);
+    return writeSnapshot(this.#files, this.#snapshots, meta, chunks, name, this.#seal);
   }
 
   openSnapshot(id: EntryId): Promise<OpenSnapshot> {
-    return SnapshotReader.open(this.#snapshots, id, this.#seal);
+    return SnapshotReader.open(this.#files, this.#snapshots, id, this.#seal);
   }
 
   release(keep: EntryId, index: number, old = 0): void {
-    removeOlderSnapshots(this.#snapshots, keep, old);
+    removeOlderSnapshots(this.#files, this.#snapshots, keep, old);
     this.#wal.purge(index);
   }
 
@@ -158,30 +172,47 @@ export class DiskStore implements RaftDisk {
   }
 }
 
+/**
+ * What a process wrote that died before its sync is read back all the same, from the system's
+ * memory: it must be on the disk before anything is promised on the strength of it.
+ */
+function makeDurable(files: Files, walDirectory: string, state: WalState | undefined): void {
+  const last = state?.segments.at(-1);
+  if (last === undefined) return;
+  const segment = files.openInPlace(path.join(walDirectory, segmentName(last.number)));
+  try {
+    segment.syncData();
+  } finally {
+    segment.close();
+  }
+  files.syncDirectory(walDirectory);
+}
+
 /** A crash between naming the first segment and writing it leaves one that holds nothing. */
-function existingEmpty(walDirectory: string): { number: number; maxIndex: number }[] {
-  const found = fs.readdirSync(walDirectory).filter((name) => name.endsWith('.wal'));
-  return found.map((name) => ({ number: Number.parseInt(name, 10), maxIndex: 0 }));
+function existingEmpty(files: Files, walDirectory: string): SegmentInfo[] {
+  const found = files.list(walDirectory).filter((name) => name.endsWith('.wal'));
+  return found.map((name) => ({ number: Number.parseInt(name, 10), maxIndex: 0, stale: false }));
 }
 
 async function recoveredFrom(
+  files: Files,
   state: WalState | undefined,
   snapshots: string,
   seal: Seal | undefined,
 ): Promise<Recovered> {
   const none: EntryId = { index: 0, term: 0 };
   if (state === undefined) {
-    removeOtherSnapshots(snapshots, none);
+    removeOtherSnapshots(files, snapshots, none);
     const hardState = { term: 0, vote: 0, commit: 0 };
     return { isNew: true, hardState, snapshot: undefined, base: none, entries: [] };
   }
   const { hardState, base, entries } = state;
   let snapshot: SnapshotMeta | undefined;
   if (state.snapshot.index > 0) {
-    const reader = await SnapshotReader.open(snapshots, state.snapshot, seal);
+    const reader = await SnapshotReader.open(files, snapshots, state.snapshot, seal);
     snapshot = reader.meta;
     await reader.close();
   }
-  removeOtherSnapshots(snapshots, state.snapshot);
+  removeOtherSnapshots(files, snapshots, state.snapshot);
   return { isNew: false, hardState, snapshot, base, entries };
 }

@@ -1,11 +1,13 @@
 /**
  * The frame: one batch of log records in a segment, written with one write and covered by
- * checksums.
- *   0 magic u32 · 4 version u8 · 5 flags u8 (bit 0: sealed) · 6 u16 zero sectors of the body
+ * checksums. It begins with a sector of 512 bytes and shares none with another frame: whatever a
+ * crash makes of a frame under way, those before it stay as they are.
+ *   0 magic u32 · 4 version u8 · 5 flags u8 (bit 0: sealed) · 6 u16 zero sectors of the frame
  *   8 body length u32 · 12 CRC-32 of the body · 16 sequence u64 · 24 u32 zero · 28 CRC-32 of 0..28
- * Frames start at multiples of 32 bytes, so a header never straddles a 512-byte sector: a sector
- * reaches the disk whole or not at all, hence a damaged header is damage, an absent one a torn
- * write. "Zero sectors" counts what the body itself holds as all-zero sectors; more of them = torn.
+ *   32 body · end byte · zeros up to the next sector
+ * Torn (part of it never reached the disk) is a frame without its end byte, without its header, or
+ * with more all-zero sectors than it was written with. Version 1 had no end byte, and frames began
+ * at any multiple of 32 bytes.
  */
 import { crc32 } from 'node:zlib';
 import { assert } from '../../../base/assert.ts';
@@ -13,14 +15,18 @@ import { MIB } from '../../../base/bytes.ts';
 import type { Seal } from '../../../base/seal.ts';
 
 export const FRAME_HEADER_BYTES = 32;
-export const FRAME_ALIGN_BYTES = 32;
 export const SECTOR_BYTES = 512;
+/** Where frames of version 1 may begin. */
+const FIRST_ALIGN_BYTES = 32;
 /** Bound of one batch; the largest single entry (node.ts) is well below it. */
 export const MAX_FRAME_BYTES = 8 * MIB;
 const MAGIC = 0x4c575354; // "TSWL"
-const VERSION = 1;
+/** The newest version that is read, and the one that is written. */
+export const FRAME_VERSION = 2;
+const END_BYTE = 0xe5;
 /** Set on bodies sealed with the member's key (base/seal), bound to the frame's sequence. */
 export const FLAG_SEALED = 1;
+const KNOWN_FLAGS = FLAG_SEALED;
 const TWO_TO_32 = 4_294_967_296;
 
 export interface FrameHeader {
@@ -32,13 +38,25 @@ export interface FrameHeader {
   readonly sequence: number;
 }
 
-export function alignFrame(offset: number): number {
-  return Math.ceil(offset / FRAME_ALIGN_BYTES) * FRAME_ALIGN_BYTES;
+export function alignSector(offset: number): number {
+  return Math.ceil(offset / SECTOR_BYTES) * SECTOR_BYTES;
 }
 
 /** Bytes a frame with this body, as it stands on disk, takes in a segment. */
 export function frameBytes(bodyBytes: number): number {
-  return alignFrame(FRAME_HEADER_BYTES + bodyBytes);
+  return alignSector(FRAME_HEADER_BYTES + bodyBytes + 1);
+}
+
+/** Where the frame that has this header ends, without padding. */
+export function frameEnd(offset: number, { version, bodyBytes }: FrameHeader): number {
+  return offset + FRAME_HEADER_BYTES + bodyBytes + (version === 1 ? 0 : 1);
+}
+
+/** Where a frame of its version would follow it. */
+export function frameAfter(offset: number, header: FrameHeader): number {
+  const end = frameEnd(offset, header);
+  if (header.version !== 1) return alignSector(end);
+  return Math.ceil(end / FIRST_ALIGN_BYTES) * FIRST_ALIGN_BYTES;
 }
 
 /** What a sealed body is bound to. */
@@ -48,7 +66,7 @@ export function framePlace(sequence: number): Uint8Array {
   return place;
 }
 
-/** A frame to be written at `offset` (a multiple of 32) of its segment. */
+/** A frame to be written at `offset`, where a sector begins, of its segment. */
 export function buildFrame(
   plain: readonly Uint8Array[],
   sequence: number,
@@ -56,7 +74,7 @@ export function buildFrame(
   seal?: Seal,
 ): Buffer {
   const bodies = seal === undefined ? plain : [seal.seal(plain, framePlace(sequence))];
-  assert(offset % FRAME_ALIGN_BYTES === 0, 'wal: unaligned frame', { offset });
+  assert(offset % SECTOR_BYTES === 0, 'wal: unaligned frame', { offset });
   let bodyBytes = 0;
   for (const body of bodies) bodyBytes += body.length;
   assert(bodyBytes > 0 && bodyBytes <= MAX_FRAME_BYTES, 'wal: frame size', { bodyBytes });
@@ -66,10 +84,11 @@ export function buildFrame(
     frame.set(body, at);
     at += body.length;
   }
+  frame[at] = END_BYTE;
   frame.writeUInt32LE(MAGIC, 0);
-  frame[4] = VERSION;
+  frame[4] = FRAME_VERSION;
   frame[5] = seal === undefined ? 0 : FLAG_SEALED;
-  frame.writeUInt16LE(countZeroSectors(frame, offset, FRAME_HEADER_BYTES + bodyBytes), 6);
+  frame.writeUInt16LE(countZeroSectors(frame, offset, at + 1), 6);
   frame.writeUInt32LE(bodyBytes, 8);
   frame.writeUInt32LE(crc32(frame.subarray(FRAME_HEADER_BYTES, at)), 12);
   frame.writeUInt32LE(sequence % TWO_TO_32, 16);
@@ -94,18 +113,21 @@ export function readHeader(segment: Uint8Array, offset: number): FrameHeader | u
   };
 }
 
-export function supportedVersion(header: FrameHeader): boolean {
-  return header.version === VERSION;
+/** Of a version, or with a property, that this program knows. */
+export function isKnown({ version, flags }: FrameHeader): boolean {
+  return version >= 1 && version <= FRAME_VERSION && (flags & ~KNOWN_FLAGS) === 0;
 }
 
-/** The body, or undefined when its checksum fails or it reaches past the end. */
+/** The body, or undefined when it is not whole, its checksum fails, or it reaches past the end. */
 export function readBody(
   segment: Uint8Array,
   offset: number,
   header: FrameHeader,
 ): Uint8Array | undefined {
   const start = offset + FRAME_HEADER_BYTES;
-  if (start + header.bodyBytes > segment.length) return undefined;
+  const end = frameEnd(offset, header);
+  if (end > segment.length) return undefined;
+  if (header.version !== 1 && segment[end - 1] !== END_BYTE) return undefined;
   const body = segment.subarray(start, start + header.bodyBytes);
   return crc32(body) === header.bodyCrc ? body : undefined;
 }

@@ -2,6 +2,7 @@
  * What stands in a frame's body: a run of records. Each segment's first record is a head, which
  * repeats the state at that point, so that older segments can be dropped.
  *   1 head · 2 entry · 3 hard state · 4 snapshot mark (that snapshot's file is complete and synced)
+ *   5 the length that the segment was made with (from frame version 2 on, after the head)
  */
 import { type ByteReader, ByteWriter } from '../bytes.ts';
 import { readEntry, writeEntry } from '../codec.ts';
@@ -11,6 +12,9 @@ const HEAD = 1;
 const ENTRY = 2;
 const HARD_STATE = 3;
 const SNAPSHOT = 4;
+const LENGTH = 5;
+/** How long a record of the segment's length is. */
+export const LENGTH_RECORD_BYTES = 9;
 
 /** The state before the segment's first batch. */
 export interface SegmentHead {
@@ -24,7 +28,8 @@ export type WalRecord =
   | { readonly kind: 'head'; readonly head: SegmentHead }
   | { readonly kind: 'entry'; readonly entry: Entry }
   | { readonly kind: 'hardState'; readonly hardState: HardState }
-  | { readonly kind: 'snapshot'; readonly snapshot: EntryId };
+  | { readonly kind: 'snapshot'; readonly snapshot: EntryId }
+  | { readonly kind: 'length'; readonly bytes: number };
 
 export function encodeHead(head: SegmentHead): Uint8Array {
   const out = new ByteWriter(128).u8(HEAD).u64(head.nodeId);
@@ -46,6 +51,10 @@ export function writeSnapshotMark(out: ByteWriter, snapshot: EntryId): void {
   out.u8(SNAPSHOT).u64(snapshot.index).u64(snapshot.term);
 }
 
+export function encodeLength(bytes: number): Uint8Array {
+  return new ByteWriter(LENGTH_RECORD_BYTES).u8(LENGTH).u64(bytes).take();
+}
+
 /** Throws SwarmError corrupt. */
 export function* readRecords(source: ByteReader): Generator<WalRecord> {
   while (!source.done) {
@@ -61,6 +70,8 @@ export function* readRecords(source: ByteReader): Generator<WalRecord> {
       yield { kind: 'hardState', hardState: readHardState(source) };
     } else if (kind === SNAPSHOT) {
       yield { kind: 'snapshot', snapshot: readId(source) };
+    } else if (kind === LENGTH) {
+      yield { kind: 'length', bytes: source.u64() };
     } else {
       throw source.corrupt(`unknown record ${kind}`);
     }

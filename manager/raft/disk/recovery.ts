@@ -3,36 +3,43 @@
  * shows a torn write (its end missing, or a sector of it never written, and nothing sound after it)
  * is copied aside and cleared: it was never acknowledged. Any other damage is refused with
  * SwarmError corrupt: the state may be only partly there, and this member would break promises it
- * has made.
+ * has made. One thing it cannot know: a disk that returns zeros for a whole sector of the last
+ * frame, although it said that it was durable, looks like one that was torn.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
-import { hasCode, SwarmError } from '../../../base/errors.ts';
+import { SwarmError } from '../../../base/errors.ts';
 import type { Seal } from '../../../base/seal.ts';
 import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
+import { type Files, hostFiles } from './files.ts';
 import {
+  alignSector,
   allZero,
   countZeroSectors,
   FLAG_SEALED,
-  FRAME_ALIGN_BYTES,
   FRAME_HEADER_BYTES,
+  FRAME_VERSION,
   type FrameHeader,
-  frameBytes,
+  frameAfter,
+  frameEnd,
   framePlace,
+  isKnown,
   readBody,
   readHeader,
-  supportedVersion,
 } from './frame.ts';
 import { readRecords, type WalRecord } from './records.ts';
 
 export const SEGMENT_PATTERN = /^(\d{16})\.wal$/;
 export const SPARE_NAME = 'spare';
+/** Segments are whole pages: one of another length was cut short. */
+export const SEGMENT_UNIT_BYTES = 4096;
 
 export interface SegmentInfo {
   readonly number: number;
   /** Highest entry index in it; 0 = none. */
   maxIndex: number;
+  /** There is a key, and something in it was sealed with an older one, or not at all. */
+  stale: boolean;
 }
 
 export interface WalState {
@@ -65,10 +72,23 @@ export function damage(file: string, offset: number, why: string): SwarmError {
   });
 }
 
-/** Undefined when there is no log. `seal` opens what is sealed. Throws SwarmError corrupt. */
-export function recoverWal(directory: string, seal?: Seal): WalState | undefined {
+export function newer(file: string, what: string, found: number, known: number): SwarmError {
+  return new SwarmError(
+    'unsupported',
+    `${file} was written by a newer version of tsswarm (${what} ${found}; this one knows up to ` +
+      `${known}): start that version again; nothing was changed`,
+    { detail: { file } },
+  );
+}
+
+/** Undefined when there is no log. `seal` opens what is sealed. SwarmError corrupt, unsupported. */
+export function recoverWal(
+  directory: string,
+  seal?: Seal,
+  files = hostFiles,
+): WalState | undefined {
   const replay = new Replay();
-  const last = readSegments(directory, replay, seal, repair);
+  const last = readSegments(directory, replay, seal, files, repair);
   return last === undefined ? undefined : replay.finish(last);
 }
 
@@ -78,38 +98,39 @@ export interface WalSurvey {
   readonly state: WalState | undefined;
   /** Where a torn last batch begins, which the next start of the member clears. */
   readonly torn: { readonly file: string; readonly offset: number } | undefined;
-  /** The first damage; nothing after it was read. */
+  /** The first damage, or a version that is not known; nothing after it was read. */
   readonly damage: SwarmError | undefined;
 }
 
 /** As recoverWal, but nothing is written, and damage is told with what comes before it. */
-export function surveyWal(directory: string, seal?: Seal): WalSurvey {
+export function surveyWal(directory: string, seal?: Seal, files = hostFiles): WalSurvey {
   const replay = new Replay();
   let torn: WalSurvey['torn'];
   try {
-    const last = readSegments(directory, replay, seal, (file, _bytes, offset) => {
+    const last = readSegments(directory, replay, seal, files, (_files, file, _bytes, offset) => {
       torn = { file, offset };
     });
     const state = last === undefined ? undefined : replay.finish(last);
     return { state, torn, damage: undefined };
   } catch (error) {
-    if (!hasCode(error, 'corrupt')) throw error;
+    if (!(error instanceof SwarmError)) throw error;
     return { state: replay.nodeId === 0 ? undefined : replay.soFar(), torn, damage: error };
   }
 }
 
 /** What is done about a torn last frame. */
-type OnTorn = (file: string, bytes: Buffer, offset: number, replay: Replay) => void;
+type OnTorn = (files: Files, file: string, bytes: Buffer, offset: number, replay: Replay) => void;
 
 /** All of them in order; the last one's path, undefined when there is none. */
 function readSegments(
   directory: string,
   replay: Replay,
   seal: Seal | undefined,
+  files: Files,
   onTorn: OnTorn,
 ): string | undefined {
-  const numbers = fs
-    .readdirSync(directory)
+  const numbers = files
+    .list(directory)
     .map((name) => SEGMENT_PATTERN.exec(name))
     .filter((match) => match !== null)
     .map((match) => Number(match[1]))
@@ -120,7 +141,7 @@ function readSegments(
     if (at > 0 && number !== numbers[at - 1] + 1) {
       throw damage(file, 0, `segment ${numbers[at - 1] + 1} before it is missing`);
     }
-    readSegment(file, number, at === numbers.length - 1, replay, seal, onTorn);
+    readSegment(files, file, number, at === numbers.length - 1, replay, seal, onTorn);
     last = file;
   }
   return last;
@@ -136,6 +157,8 @@ class Replay {
   segments: SegmentInfo[] = [];
   endOffset = 0;
   nextSequence: number | undefined = undefined;
+  /** The length that the newest segment was made with; 0 = not said. */
+  segmentBytes = 0;
   tornCopy: string | undefined = undefined;
 
   last(): EntryId {
@@ -148,6 +171,7 @@ class Replay {
     if (this.nodeId === 0) return 'no segment head before the first record';
     if (record.kind === 'hardState') this.hardState = record.hardState;
     else if (record.kind === 'snapshot') this.#takeMark(record.snapshot);
+    else if (record.kind === 'length') this.segmentBytes = record.bytes;
     else return this.#takeEntry(record.entry);
     return undefined;
   }
@@ -199,8 +223,8 @@ class Replay {
   finish(file: string): WalState | undefined {
     if (this.nodeId === 0) return undefined;
     const state = this.soFar();
-    const last = this.last().index;
     const { commit } = state.hardState;
+    const last = this.last().index;
     if (this.base.index > this.snapshot.index) {
       throw damage(file, this.endOffset, `entries up to ${this.base.index} are in no snapshot`);
     }
@@ -226,6 +250,7 @@ class Replay {
 }
 
 function readSegment(
+  files: Files,
   file: string,
   number: number,
   isLast: boolean,
@@ -233,34 +258,60 @@ function readSegment(
   seal: Seal | undefined,
   onTorn: OnTorn,
 ): void {
-  const bytes = fs.readFileSync(file);
-  replay.segments.push({ number, maxIndex: 0 });
+  const bytes = files.read(file);
+  const segment: SegmentInfo = { number, maxIndex: 0, stale: false };
+  const formerBytes = replay.segmentBytes;
+  replay.segments.push(segment);
   let offset = 0;
   for (;;) {
     const header = readHeader(bytes, offset);
+    if (header !== undefined && !isKnown(header)) {
+      throw newer(file, 'log format', header.version, FRAME_VERSION);
+    }
     const body = header === undefined ? undefined : readBody(bytes, offset, header);
     if (header === undefined || body === undefined) {
+      // Before anything is mended: a crash cuts no segment, and what was in the rest is unknown.
+      checkLength(file, bytes.length, offset === 0 ? formerBytes : replay.segmentBytes);
       const clean = header === undefined && allZero(bytes, offset, bytes.length);
       if (!clean) {
         if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
         checkTorn(file, bytes, offset, header, replay);
-        onTorn(file, bytes, offset, replay);
+        onTorn(files, file, bytes, offset, replay);
       }
       break;
     }
-    checkFrame(file, offset, header, replay);
-    takeBody(file, offset, plainBody(file, offset, header, body, seal), replay);
+    checkSequence(file, offset, header, replay);
+    const { plain, stale } = plainBody(file, offset, header, body, seal);
+    segment.stale ||= stale;
+    takeBody(file, offset, plain, replay);
     replay.nextSequence = header.sequence + 1;
-    offset += frameBytes(header.bodyBytes);
+    offset = nextFrame(file, bytes, offset, header);
   }
   if (offset === 0 && !isLast) throw damage(file, 0, 'an empty segment in the middle of the log');
-  replay.endOffset = offset;
+  replay.endOffset = alignSector(offset);
 }
 
-function checkFrame(file: string, offset: number, header: FrameHeader, replay: Replay): void {
-  if (!supportedVersion(header)) {
-    throw damage(file, offset, `frame version ${header.version} is not known to this program`);
+/** `madeBytes`: what is known of the length it was made with; 0 = nothing. */
+function checkLength(file: string, length: number, madeBytes: number): void {
+  const whole = length > 0 && length % SEGMENT_UNIT_BYTES === 0;
+  if (!whole || length < madeBytes)
+    throw damage(file, length, 'the segment was cut short: it ends');
+}
+
+/** Where the next frame begins, if there is one: its place depends on both their versions. */
+function nextFrame(file: string, bytes: Uint8Array, offset: number, header: FrameHeader): number {
+  const end = frameEnd(offset, header);
+  const next = frameAfter(offset, header);
+  if (header.version !== 1) {
+    if (!allZero(bytes, end, next)) throw damage(file, end, 'damage after a frame');
+    return next;
   }
+  const sector = alignSector(next);
+  const newerNext = readHeader(bytes, next) === undefined && readHeader(bytes, sector);
+  return newerNext ? sector : next;
+}
+
+function checkSequence(file: string, offset: number, header: FrameHeader, replay: Replay): void {
   const expected = replay.nextSequence;
   if (expected !== undefined && header.sequence !== expected) {
     throw damage(file, offset, `frame ${header.sequence} where ${expected} belongs`);
@@ -273,11 +324,13 @@ function plainBody(
   header: FrameHeader,
   body: Uint8Array,
   seal: Seal | undefined,
-): Uint8Array {
-  if ((header.flags & FLAG_SEALED) === 0) return body;
+): { readonly plain: Uint8Array; readonly stale: boolean } {
+  if ((header.flags & FLAG_SEALED) === 0) return { plain: body, stale: seal !== undefined };
   if (seal === undefined) throw damage(file, offset, 'the frame is sealed, and there is no key');
-  const plain = seal.open(body, framePlace(header.sequence));
-  if (plain !== undefined) return plain;
+  const place = framePlace(header.sequence);
+  const current = seal.openNew(body, place);
+  const plain = current ?? seal.open(body, place);
+  if (plain !== undefined) return { plain, stale: current === undefined };
   throw damage(file, offset, 'the frame was sealed with another key than this member has');
 }
 
@@ -310,48 +363,41 @@ function checkTorn(
 }
 
 /** Clears it, a copy kept. */
-function repair(file: string, bytes: Buffer, offset: number, replay: Replay): void {
+function repair(files: Files, file: string, bytes: Buffer, offset: number, replay: Replay): void {
   const copy = `${file}.torn`;
-  fs.writeFileSync(copy, bytes.subarray(offset));
-  syncFile(copy);
-  const handle = fs.openSync(file, 'r+');
+  files.writeSynced(copy, bytes.subarray(offset));
+  files.syncDirectory(path.dirname(file));
+  const segment = files.openInPlace(file);
   try {
-    fs.writeSync(handle, Buffer.alloc(bytes.length - offset), 0, bytes.length - offset, offset);
-    fs.fdatasyncSync(handle);
+    segment.write(Buffer.alloc(bytes.length - offset), offset);
+    segment.syncData();
   } finally {
-    fs.closeSync(handle);
+    segment.close();
   }
   replay.tornCopy = copy;
 }
 
 function isTorn(bytes: Buffer, offset: number, header: FrameHeader | undefined): boolean {
   if (header === undefined) {
-    // Cut short, or the header's sector was never written while a later one was.
+    // The header's sector was never written while a later one was; or the write broke off in it.
     const end = Math.min(offset + FRAME_HEADER_BYTES, bytes.length);
-    return end < offset + FRAME_HEADER_BYTES || allZero(bytes, offset, end);
+    return allZero(bytes, offset, end) || allZero(bytes, end, bytes.length);
   }
-  const length = FRAME_HEADER_BYTES + header.bodyBytes;
-  if (offset + length > bytes.length) return true;
-  const zero = countZeroSectors(bytes.subarray(offset, offset + length), offset, length);
+  const end = frameEnd(offset, header);
+  if (end > bytes.length) return false;
+  if (header.version !== 1 && bytes[end - 1] === 0) return true;
+  const zero = countZeroSectors(bytes.subarray(offset, end), offset, end - offset);
   return zero > header.zeroSectors;
 }
 
 /** A batch is written only after the one before it is synced: a sound successor means damage. */
 function soundFrameAfter(bytes: Buffer, offset: number, sequence: number): boolean {
-  const step = FRAME_ALIGN_BYTES;
+  // Frames of version 1 begin anywhere at this step, and so do those of later ones.
+  const step = FRAME_HEADER_BYTES;
   for (let at = offset + step; at + FRAME_HEADER_BYTES <= bytes.length; at += step) {
     const header = readHeader(bytes, at);
     if (header === undefined || header.sequence <= sequence) continue;
     if (readBody(bytes, at, header) !== undefined) return true;
   }
   return false;
-}
-
-function syncFile(file: string): void {
-  const handle = fs.openSync(file, 'r+');
-  try {
-    fs.fsyncSync(handle);
-  } finally {
-    fs.closeSync(handle);
-  }
 }

@@ -4,14 +4,15 @@
  * batch: from then on `full` holds and the room left is for votes. Space is taken by writing zeros,
  * as sparse files promise nothing. Runs on the log's own thread; keeps no time and no queue.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { assert } from '../../../base/assert.ts';
 import { MIB } from '../../../base/bytes.ts';
 import type { Random } from '../../../base/random.ts';
 import { SEAL_BYTES, Seal } from '../../../base/seal.ts';
+import { type Files, type InPlaceFile, isDiskFull } from './files.ts';
 import { buildFrame, frameBytes, MAX_FRAME_BYTES } from './frame.ts';
-import { type SegmentInfo, SPARE_NAME, segmentName } from './recovery.ts';
+import { encodeLength, LENGTH_RECORD_BYTES } from './records.ts';
+import { SEGMENT_UNIT_BYTES, type SegmentInfo, SPARE_NAME, segmentName } from './recovery.ts';
 
 /** Twice the largest frame, so that any batch fits an empty segment with its head. */
 export const DEFAULT_SEGMENT_BYTES = 2 * MAX_FRAME_BYTES;
@@ -37,19 +38,20 @@ export interface WriterBatch {
 }
 
 export class SegmentWriter {
+  readonly #files: Files;
   readonly #directory: string;
   readonly #segmentBytes: number;
   readonly #segments: SegmentInfo[];
   readonly #seal: Seal | undefined;
-  #handle: number | undefined;
+  #file: InPlaceFile | undefined;
   #offset: number;
-  #capacity = 0;
   #sequence: number;
   #spareReady: boolean;
   #making: Promise<boolean> | undefined = undefined;
   #closed = false;
 
-  constructor(start: WriterStart, random: Random) {
+  constructor(start: WriterStart, random: Random, files: Files) {
+    this.#files = files;
     const { sealKey } = start;
     this.#seal = sealKey === undefined ? undefined : new Seal(sealKey, random);
     this.#directory = start.directory;
@@ -57,8 +59,11 @@ export class SegmentWriter {
     this.#segments = start.segments.map((segment) => ({ ...segment }));
     this.#offset = start.endOffset;
     this.#sequence = start.nextSequence;
-    fs.rmSync(this.#sparePath(true), { force: true });
+    files.remove(this.#sparePath(true));
     this.#spareReady = this.#soundSpare();
+    assert(start.segmentBytes % SEGMENT_UNIT_BYTES === 0, 'wal: segments are whole pages', {
+      segmentBytes: start.segmentBytes,
+    });
     const last = this.#segments[this.#segments.length - 1];
     if (last !== undefined) this.#open(last.number);
   }
@@ -68,8 +73,7 @@ export class SegmentWriter {
   }
 
   #soundSpare(): boolean {
-    const found = fs.statSync(this.#sparePath(false), { throwIfNoEntry: false });
-    return found !== undefined && found.size === this.#segmentBytes;
+    return this.#files.sizeOf(this.#sparePath(false)) === this.#segmentBytes;
   }
 
   /** No spare: the disk had no room for one when last tried, or it is being made. */
@@ -78,8 +82,7 @@ export class SegmentWriter {
   }
 
   #open(number: number): void {
-    this.#handle = fs.openSync(path.join(this.#directory, segmentName(number)), 'r+');
-    this.#capacity = fs.fstatSync(this.#handle).size;
+    this.#file = this.#files.openInPlace(path.join(this.#directory, segmentName(number)));
   }
 
   /** Whether `batch` can be written now; if not, a spare is wanted first. */
@@ -88,28 +91,26 @@ export class SegmentWriter {
   }
 
   #fitsCurrent(batch: WriterBatch): boolean {
-    if (this.#handle === undefined) return false;
-    const head = this.#offset === 0 ? batch.head.length : 0;
+    if (this.#file === undefined) return false;
+    if (this.#segments[this.#segments.length - 1].stale) return false;
+    const head = this.#offset === 0 ? batch.head.length + LENGTH_RECORD_BYTES : 0;
     const sealBytes = this.#seal === undefined ? 0 : SEAL_BYTES;
     const bodyBytes = batch.body.length + head + sealBytes;
-    return this.#offset + frameBytes(bodyBytes) <= this.#capacity;
+    return this.#offset + frameBytes(bodyBytes) <= this.#file.sizeBytes;
   }
 
   /** Durable when it returns. Any error thrown leaves the log unknown: the process has to end. */
   write(batch: WriterBatch): void {
     if (!this.#fitsCurrent(batch)) this.#rotate();
-    assert(this.#handle !== undefined, 'wal: no open segment');
-    const bodies = this.#offset === 0 ? [batch.head, batch.body] : [batch.body];
+    assert(this.#file !== undefined, 'wal: no open segment');
+    const opening = [batch.head, encodeLength(this.#file.sizeBytes)];
+    const bodies = this.#offset === 0 ? [...opening, batch.body] : [batch.body];
     const frame = buildFrame(bodies, this.#sequence, this.#offset, this.#seal);
-    assert(this.#offset + frame.length <= this.#capacity, 'wal: batch exceeds a segment', {
+    assert(this.#offset + frame.length <= this.#file.sizeBytes, 'wal: batch exceeds a segment', {
       bytes: frame.length,
     });
-    let written = 0;
-    while (written < frame.length) {
-      const rest = frame.length - written;
-      written += fs.writeSync(this.#handle, frame, written, rest, this.#offset + written);
-    }
-    fs.fdatasyncSync(this.#handle);
+    this.#file.write(frame, this.#offset);
+    this.#file.syncData();
     this.#offset += frame.length;
     this.#sequence += 1;
     const segment = this.#segments[this.#segments.length - 1];
@@ -119,12 +120,13 @@ export class SegmentWriter {
   #rotate(): void {
     assert(this.#spareReady, 'wal: rotation without a spare');
     const previous = this.#segments[this.#segments.length - 1]?.number ?? 0;
-    if (this.#handle !== undefined) fs.closeSync(this.#handle);
+    this.#file?.close();
     const next = previous + 1;
-    fs.renameSync(this.#sparePath(false), path.join(this.#directory, segmentName(next)));
-    syncDirectory(this.#directory);
+    const file = path.join(this.#directory, segmentName(next));
+    this.#files.rename(this.#sparePath(false), file);
+    this.#files.syncDirectory(this.#directory);
     this.#spareReady = false;
-    this.#segments.push({ number: next, maxIndex: 0 });
+    this.#segments.push({ number: next, maxIndex: 0, stale: false });
     this.#offset = 0;
     this.#open(next);
   }
@@ -141,25 +143,25 @@ export class SegmentWriter {
   async #fillSpare(): Promise<boolean> {
     const unfinished = this.#sparePath(true);
     try {
-      const handle = await fs.promises.open(unfinished, 'w', 0o600);
+      const file = await this.#files.create(unfinished);
       try {
         const zeros = new Uint8Array(FILL_STEP_BYTES);
         for (let at = 0; at < this.#segmentBytes && !this.#closed; ) {
           const step = Math.min(FILL_STEP_BYTES, this.#segmentBytes - at);
-          const { bytesWritten } = await handle.write(zeros, 0, step, at);
-          at += bytesWritten;
+          await file.append([zeros.subarray(0, step)]);
+          at += step;
         }
-        await handle.sync();
+        await file.sync();
       } finally {
-        await handle.close();
+        await file.close();
       }
       if (this.#closed) return true;
-      fs.renameSync(unfinished, this.#sparePath(false));
-      syncDirectory(this.#directory);
+      this.#files.rename(unfinished, this.#sparePath(false));
+      this.#files.syncDirectory(this.#directory);
       this.#spareReady = true;
       return true;
     } catch (error) {
-      await fs.promises.rm(unfinished, { force: true });
+      this.#files.remove(unfinished);
       if (isDiskFull(error)) return false;
       throw error;
     }
@@ -170,33 +172,18 @@ export class SegmentWriter {
     let removed = 0;
     while (this.#segments.length > 1 && this.#segments[0].maxIndex <= index) {
       const [oldest] = this.#segments.splice(0, 1);
-      fs.rmSync(path.join(this.#directory, segmentName(oldest.number)));
+      this.#files.remove(path.join(this.#directory, segmentName(oldest.number)));
+      // One by one: a crash must not bring back a segment without the one after it.
+      this.#files.syncDirectory(this.#directory);
       removed += 1;
     }
-    if (removed > 0) syncDirectory(this.#directory);
     return removed;
   }
 
   async close(): Promise<void> {
     this.#closed = true;
     await this.#making;
-    if (this.#handle !== undefined) fs.closeSync(this.#handle);
-    this.#handle = undefined;
-  }
-}
-
-/** No space, or a quota: what an operator can mend without a restart. */
-export function isDiskFull(error: unknown): boolean {
-  const code = (error as NodeJS.ErrnoException | undefined)?.code;
-  return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG';
-}
-
-/** Makes created, renamed and removed names durable. */
-export function syncDirectory(directory: string): void {
-  const handle = fs.openSync(directory, 'r');
-  try {
-    fs.fsyncSync(handle);
-  } finally {
-    fs.closeSync(handle);
+    this.#file?.close();
+    this.#file = undefined;
   }
 }

@@ -1,13 +1,12 @@
 /**
  * One snapshot, one file: `<index>-<term>.snap`, written aside, synced, renamed, directory synced.
- *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 · meta CRC u32 ·
- *   meta
+ *   magic u32 · version u8 · flags u8 (bit 0: sealed) · u16 zero · meta length u32 ·
+ *   CRC u32 over all before it and meta (version 1: meta only) · meta
  *   then chunks: length u32 (not 0) · CRC u32 · bytes
  *   then the end: 0 u32 · CRC u32 over all chunks' CRCs · total bytes u64
  * A file that fails a check is SwarmError corrupt, naming file and offset; it is never half
  * believed.
  */
-import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { crc32 } from 'node:zlib';
 import { MIB } from '../../../base/bytes.ts';
@@ -16,13 +15,16 @@ import { SEAL_BYTES, type Seal } from '../../../base/seal.ts';
 import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
-import { damage } from './recovery.ts';
-import { isDiskFull, syncDirectory } from './segmentWriter.ts';
+import { type Files, type GrowingFile, isDiskFull, type ReadFile } from './files.ts';
+import { damage, newer } from './recovery.ts';
 
 const MAGIC = 0x53575354; // "TSWS"
-const VERSION = 1;
+/** The newest version that is read, and the one that is written. */
+export const SNAPSHOT_VERSION = 2;
 const FLAG_SEALED = 1;
 const HEAD_BYTES = 16;
+/** Of the head, what its checksum covers. */
+const HEAD_COVERED_BYTES = 12;
 const CHUNK_HEAD_BYTES = 8;
 /** Bound of one chunk, whoever made it. */
 export const MAX_CHUNK_BYTES = 4 * MIB;
@@ -36,6 +38,7 @@ export function snapshotPath(directory: string, id: EntryId): string {
 
 /** Durable and in place when it resolves. SwarmError exhausted when the disk is full. */
 export async function writeSnapshot(
+  files: Files,
   directory: string,
   meta: SnapshotMeta,
   chunks: AsyncIterable<Uint8Array>,
@@ -44,17 +47,17 @@ export async function writeSnapshot(
 ): Promise<void> {
   const unfinished = path.join(directory, unfinishedName);
   try {
-    const handle = await fs.promises.open(unfinished, 'w', 0o600);
+    const file = await files.create(unfinished);
     try {
-      await writeAll(handle, meta, chunks, seal);
-      await handle.sync();
+      await writeAll(file, meta, chunks, seal);
+      await file.sync();
     } finally {
-      await handle.close();
+      await file.close();
     }
-    await fs.promises.rename(unfinished, snapshotPath(directory, meta));
-    syncDirectory(directory);
+    files.rename(unfinished, snapshotPath(directory, meta));
+    files.syncDirectory(directory);
   } catch (error) {
-    await fs.promises.rm(unfinished, { force: true });
+    files.remove(unfinished);
     if (!isDiskFull(error)) throw error;
     throw new SwarmError('exhausted', `no room for a raft snapshot in ${directory}: free space`, {
       cause: error,
@@ -63,7 +66,7 @@ export async function writeSnapshot(
 }
 
 async function writeAll(
-  handle: fs.promises.FileHandle,
+  file: GrowingFile,
   meta: SnapshotMeta,
   chunks: AsyncIterable<Uint8Array>,
   seal: Seal | undefined,
@@ -73,11 +76,11 @@ async function writeAll(
   const metaBytes = out.take();
   const head = Buffer.alloc(HEAD_BYTES);
   head.writeUInt32LE(MAGIC, 0);
-  head[4] = VERSION;
+  head[4] = SNAPSHOT_VERSION;
   head[5] = seal === undefined ? 0 : FLAG_SEALED;
   head.writeUInt32LE(metaBytes.length, 8);
-  head.writeUInt32LE(crc32(metaBytes), 12);
-  await handle.writev([head, metaBytes]);
+  head.writeUInt32LE(crc32(metaBytes, crc32(head.subarray(0, HEAD_COVERED_BYTES))), 12);
+  await file.append([head, metaBytes]);
   let total = 0;
   let crcOfCrcs = 0;
   let number = 0;
@@ -91,11 +94,11 @@ async function writeAll(
       chunkHead.writeUInt32LE(crc32(part), 4);
       crcOfCrcs = crc32(chunkHead, crcOfCrcs);
       total += part.length;
-      await handle.writev([chunkHead, part]);
+      await file.append([chunkHead, part]);
     }
   }
   const end = new ByteWriter(HEAD_BYTES).u32(0).u32(crcOfCrcs).u64(total).take();
-  await handle.writev([end]);
+  await file.append([end]);
 }
 
 /** What a sealed chunk is bound to: its snapshot and its place in it. */
@@ -106,14 +109,14 @@ function chunkPlace(id: EntryId, number: number): Uint8Array {
 /** An open snapshot; close it. Reading checks everything as it goes. */
 export class SnapshotReader {
   readonly meta: SnapshotMeta;
-  readonly #handle: fs.promises.FileHandle;
+  readonly #handle: ReadFile;
   readonly #file: string;
   /** Opens the chunks; undefined where they are in the clear. */
   readonly #seal: Seal | undefined;
   #at: number;
 
   private constructor(
-    handle: fs.promises.FileHandle,
+    handle: ReadFile,
     file: string,
     meta: SnapshotMeta,
     at: number,
@@ -127,11 +130,16 @@ export class SnapshotReader {
   }
 
   /** Throws SwarmError corrupt, also when the file is missing. */
-  static async open(directory: string, id: EntryId, seal?: Seal): Promise<SnapshotReader> {
+  static async open(
+    files: Files,
+    directory: string,
+    id: EntryId,
+    seal?: Seal,
+  ): Promise<SnapshotReader> {
     const file = snapshotPath(directory, id);
-    let handle: fs.promises.FileHandle;
+    let handle: ReadFile;
     try {
-      handle = await fs.promises.open(file, 'r');
+      handle = await files.openToRead(file);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
       throw damage(file, 0, 'the snapshot that the log counts on is missing');
@@ -139,15 +147,17 @@ export class SnapshotReader {
     try {
       const head = await readExactly(handle, file, 0, HEAD_BYTES);
       if (head.readUInt32LE(0) !== MAGIC) throw damage(file, 0, 'this is no snapshot');
-      if (head[4] !== VERSION) throw damage(file, 4, `snapshot version ${head[4]} is not known`);
-      const isSealed = (head[5] & FLAG_SEALED) !== 0;
-      if (isSealed && seal === undefined) throw damage(file, 5, 'sealed, and there is no key');
       const length = head.readUInt32LE(8);
       if (length > MAX_META_BYTES) throw damage(file, 8, 'a damaged header');
       const metaBytes = await readExactly(handle, file, HEAD_BYTES, length);
-      if (crc32(metaBytes) !== head.readUInt32LE(12)) {
-        throw damage(file, HEAD_BYTES, 'a damaged header');
+      const covered = head[4] === 1 ? 0 : crc32(head.subarray(0, HEAD_COVERED_BYTES));
+      if (crc32(metaBytes, covered) !== head.readUInt32LE(12)) {
+        throw damage(file, 0, 'a damaged header');
       }
+      const isKnown = head[4] <= SNAPSHOT_VERSION && (head[5] & ~FLAG_SEALED) === 0;
+      if (!isKnown) throw newer(file, 'snapshot format', head[4], SNAPSHOT_VERSION);
+      const isSealed = (head[5] & FLAG_SEALED) !== 0;
+      if (isSealed && seal === undefined) throw damage(file, 5, 'sealed, and there is no key');
       const meta = readSnapshotMeta(new ByteReader(metaBytes, file));
       if (meta.index !== id.index || meta.term !== id.term) {
         throw damage(file, HEAD_BYTES, `it is snapshot ${meta.index} of term ${meta.term}`);
@@ -200,31 +210,26 @@ export class SnapshotReader {
 }
 
 async function readExactly(
-  handle: fs.promises.FileHandle,
+  handle: ReadFile,
   file: string,
   at: number,
   length: number,
 ): Promise<Buffer> {
-  const buffer = Buffer.allocUnsafe(length);
-  let read = 0;
-  while (read < length) {
-    const { bytesRead } = await handle.read(buffer, read, length - read, at + read);
-    if (bytesRead === 0) throw damage(file, at + read, 'it ends early');
-    read += bytesRead;
-  }
-  return buffer;
+  const bytes = await handle.read(at, length);
+  if (bytes.length < length) throw damage(file, at + bytes.length, 'it ends early');
+  return bytes;
 }
 
 /**
  * At open: removes every snapshot but `keep` and older ones, which the user may want kept, and
  * leftovers of unfinished ones.
  */
-export function removeOtherSnapshots(directory: string, keep: EntryId): void {
+export function removeOtherSnapshots(files: Files, directory: string, keep: EntryId): void {
   const kept = path.basename(snapshotPath(directory, keep));
-  for (const name of fs.readdirSync(directory)) {
+  for (const name of files.list(directory)) {
     if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
     if (indexOf(name) < keep.index) continue;
-    fs.rmSync(path.join(directory, name), { force: true });
+    files.remove(path.join(directory, name));
   }
 }
 
@@ -232,10 +237,15 @@ export function removeOtherSnapshots(directory: string, keep: EntryId): void {
  * Later: only those before `keep`, and of those not the newest `old`; one that is newer has arrived
  * and is about to be installed.
  */
-export function removeOlderSnapshots(directory: string, keep: EntryId, old: number): void {
-  const older = fs.readdirSync(directory).filter((name) => indexOf(name) < keep.index);
+export function removeOlderSnapshots(
+  files: Files,
+  directory: string,
+  keep: EntryId,
+  old: number,
+): void {
+  const older = files.list(directory).filter((name) => indexOf(name) < keep.index);
   older.sort((left, right) => indexOf(right) - indexOf(left));
-  for (const name of older.slice(old)) fs.rmSync(path.join(directory, name), { force: true });
+  for (const name of older.slice(old)) files.remove(path.join(directory, name));
 }
 
 function indexOf(name: string): number {

@@ -43,10 +43,31 @@ export interface WalAppend {
   readonly done: () => void;
 }
 
+/** The log's thread as this side holds it: a Worker. */
+export interface WalThread {
+  postMessage(request: ThreadRequest, transfer: ArrayBuffer[]): void;
+  on(event: 'message', listener: (reply: ThreadReply) => void): unknown;
+  on(event: 'error', listener: (error: Error) => void): unknown;
+  on(event: 'exit', listener: () => void): unknown;
+  /** Ends it where it stands. */
+  terminate(): Promise<unknown>;
+}
+
+export type StartThread = (start: WriterStart) => WalThread;
+
+function startWorker(start: WriterStart): WalThread {
+  // The file beside this one, whatever the build makes of its suffix.
+  const file = import.meta.url.endsWith('.ts') ? './walThread.ts' : './walThread.js';
+  return new Worker(new URL(file, import.meta.url), {
+    workerData: start,
+    resourceLimits: THREAD_LIMITS,
+  });
+}
+
 export class Wal {
   /** Emitted with true when the disk has no room for the next segment, false when it has again. */
   readonly spaceChanged = new Signal<boolean>();
-  readonly #worker: Worker;
+  readonly #thread: WalThread;
   readonly #clock: Clock;
   readonly #onFatal: (error: SwarmError) => void;
   readonly #directory: string;
@@ -70,8 +91,9 @@ export class Wal {
     state: Pick<WalState, 'nodeId' | 'hardState' | 'snapshot' | 'base' | 'entries'>;
     clock: Clock;
     onFatal: (error: SwarmError) => void;
+    startThread?: StartThread;
   }) {
-    const { start, state } = options;
+    const { start, state, startThread = startWorker } = options;
     this.#clock = options.clock;
     this.#onFatal = options.onFatal;
     this.#directory = start.directory;
@@ -81,15 +103,10 @@ export class Wal {
     this.#writtenHardState = state.hardState;
     this.#snapshot = state.snapshot;
     this.#last = state.entries[state.entries.length - 1] ?? state.base;
-    // The file beside this one, whatever the build makes of its suffix.
-    const file = import.meta.url.endsWith('.ts') ? './walThread.ts' : './walThread.js';
-    this.#worker = new Worker(new URL(file, import.meta.url), {
-      workerData: start,
-      resourceLimits: THREAD_LIMITS,
-    });
-    this.#worker.on('message', (reply: ThreadReply) => this.#onReply(reply));
-    this.#worker.on('error', (error) => this.#fail(error.message));
-    this.#worker.on('exit', () => this.#onExit());
+    this.#thread = startThread(start);
+    this.#thread.on('message', (reply) => this.#onReply(reply));
+    this.#thread.on('error', (error) => this.#fail(error.message));
+    this.#thread.on('exit', () => this.#onExit());
   }
 
   /** No room for the next segment: append nothing but votes. Reads are not affected. */
@@ -193,7 +210,7 @@ export class Wal {
   }
 
   #post(request: ThreadRequest, transfer: ArrayBuffer[] = []): void {
-    this.#worker.postMessage(request, transfer);
+    this.#thread.postMessage(request, transfer);
   }
 
   #onReply(reply: ThreadReply): void {
@@ -260,7 +277,7 @@ export class Wal {
     });
     if (this.#hasExited) return;
     const ended = new Promise<void>((resolve) => this.#exited.listen(() => resolve()));
-    if (this.#failed) await this.#worker.terminate();
+    if (this.#failed) await this.#thread.terminate();
     else this.#post({ kind: 'close' });
     await ended;
   }

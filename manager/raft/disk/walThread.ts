@@ -6,7 +6,8 @@
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../../../base/assert.ts';
 import { messageOf } from '../../../base/errors.ts';
-import { SystemRandom } from '../../../base/random.ts';
+import { type Random, SystemRandom } from '../../../base/random.ts';
+import { type Files, hostFiles } from './files.ts';
 import { SegmentWriter, type WriterBatch, type WriterStart } from './segmentWriter.ts';
 
 export type ThreadRequest =
@@ -21,10 +22,20 @@ export type ThreadReply =
   | { readonly kind: 'fatal'; readonly message: string }
   | { readonly kind: 'closed' };
 
-if (parentPort !== null) serve(parentPort, workerData as WriterStart);
+/** This thread's end of the way to wal.ts. */
+export interface ThreadPort {
+  postMessage(reply: ThreadReply): void;
+  on(event: 'message', listener: (request: ThreadRequest) => void): unknown;
+  /** The thread ends when it has nothing else to do. */
+  close(): void;
+}
 
-function serve(port: NonNullable<typeof parentPort>, start: WriterStart): void {
-  const writer = new SegmentWriter(start, new SystemRandom());
+if (parentPort !== null) {
+  serve(parentPort, workerData as WriterStart, hostFiles, new SystemRandom());
+}
+
+export function serve(port: ThreadPort, start: WriterStart, files: Files, random: Random): void {
+  const writer = new SegmentWriter(start, random, files);
   let waiting: WriterBatch | undefined;
   let failed = false;
   const reply = (message: ThreadReply): void => port.postMessage(message);

@@ -20,6 +20,7 @@ import {
 } from '../../../model/types.ts';
 import {
   type GenericResourceSchema,
+  type NetworkAttachmentSpecSchema,
   type PlacementSchema,
   type PortConfigSchema,
   type ResourcesSchema,
@@ -47,7 +48,7 @@ const RESTART_CONDITIONS = ['none', 'on-failure', 'any'] as const;
 const FAILURE_ACTIONS = ['pause', 'continue', 'rollback'] as const;
 const UPDATE_ORDERS = ['stop-first', 'start-first'] as const;
 const ENDPOINT_MODES = ['vip', 'dnsrr'] as const;
-const PROTOCOLS = ['tcp', 'udp'] as const;
+export const PROTOCOLS = ['tcp', 'udp'] as const;
 const PUBLISH_MODES = ['ingress', 'host'] as const;
 
 function resourcesToWire(value: Resources): MessageInitShape<typeof ResourcesSchema> {
@@ -104,6 +105,13 @@ function placementFromWire(wire: WirePlacement): Placement {
   };
 }
 
+function attachmentToWire(
+  item: NetworkAttachmentSpec,
+): MessageInitShape<typeof NetworkAttachmentSpecSchema> {
+  const { target, aliases, addresses, driverOptions = {} } = item;
+  return { target, aliases: [...aliases], addresses: [...addresses], driverOptions };
+}
+
 function attachmentFromWire(wire: WireNetworkAttachmentSpec): NetworkAttachmentSpec {
   const { target, aliases, addresses, driverOptions } = wire;
   const some = Object.keys(driverOptions).length > 0;
@@ -129,11 +137,7 @@ export function taskSpecToWire(spec: TaskSpec): WireTaskSpec {
     reservations: resourcesToWire(spec.reservations),
     restart: restartToWire(spec.restart),
     placement: placementToWire(spec.placement),
-    networks: spec.networks.map(({ target, aliases, addresses }) => ({
-      target,
-      aliases: [...aliases],
-      addresses: [...addresses],
-    })),
+    networks: spec.networks.map(attachmentToWire),
     logDriver: spec.logDriver,
     logOptions: spec.logOptions,
     genericResources: spec.genericResources.map(genericToWire),
