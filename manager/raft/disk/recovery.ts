@@ -88,7 +88,9 @@ export function recoverWal(
   files = hostFiles,
 ): WalState | undefined {
   const replay = new Replay();
-  const last = readSegments(directory, replay, seal, files, repair);
+  const last = readSegments(files, directory, replay, seal, (file, bytes, offset) =>
+    repair(files, file, bytes, offset, replay),
+  );
   return last === undefined ? undefined : replay.finish(last);
 }
 
@@ -103,11 +105,11 @@ export interface WalSurvey {
 }
 
 /** As recoverWal, but nothing is written, and damage is told with what comes before it. */
-export function surveyWal(directory: string, seal?: Seal, files = hostFiles): WalSurvey {
+export function surveyWal(directory: string, seal?: Seal): WalSurvey {
   const replay = new Replay();
   let torn: WalSurvey['torn'];
   try {
-    const last = readSegments(directory, replay, seal, files, (_files, file, _bytes, offset) => {
+    const last = readSegments(hostFiles, directory, replay, seal, (file, _bytes, offset) => {
       torn = { file, offset };
     });
     const state = last === undefined ? undefined : replay.finish(last);
@@ -119,14 +121,14 @@ export function surveyWal(directory: string, seal?: Seal, files = hostFiles): Wa
 }
 
 /** What is done about a torn last frame. */
-type OnTorn = (files: Files, file: string, bytes: Buffer, offset: number, replay: Replay) => void;
+type OnTorn = (file: string, bytes: Buffer, offset: number) => void;
 
 /** All of them in order; the last one's path, undefined when there is none. */
 function readSegments(
+  files: Files,
   directory: string,
   replay: Replay,
   seal: Seal | undefined,
-  files: Files,
   onTorn: OnTorn,
 ): string | undefined {
   const numbers = files
@@ -223,8 +225,8 @@ class Replay {
   finish(file: string): WalState | undefined {
     if (this.nodeId === 0) return undefined;
     const state = this.soFar();
-    const { commit } = state.hardState;
     const last = this.last().index;
+    const { commit } = state.hardState;
     if (this.base.index > this.snapshot.index) {
       throw damage(file, this.endOffset, `entries up to ${this.base.index} are in no snapshot`);
     }
@@ -276,7 +278,7 @@ function readSegment(
       if (!clean) {
         if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
         checkTorn(file, bytes, offset, header, replay);
-        onTorn(files, file, bytes, offset, replay);
+        onTorn(file, bytes, offset);
       }
       break;
     }
