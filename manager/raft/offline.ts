@@ -65,6 +65,8 @@ async function replay(
 
 export interface MemberSurvey extends WalSurvey {
   readonly snapshot: SnapshotMeta | undefined;
+  /** Of the snapshot's file; 0 = none. */
+  readonly snapshotFormat: number;
   /** As of the last entry that could be read; undefined when nothing could be applied. */
   readonly configuration: Configuration | undefined;
 }
@@ -76,19 +78,22 @@ export async function surveyMember(
   machine: StateMachine,
 ): Promise<MemberSurvey> {
   const wal = surveyWal(path.join(directory, 'wal'), seal);
-  const none = { ...wal, snapshot: undefined, configuration: undefined };
+  const none = { ...wal, snapshot: undefined, snapshotFormat: 0, configuration: undefined };
   if (wal.state === undefined) return none;
   const open = (id: EntryId): Promise<SnapshotReader> =>
     SnapshotReader.open(hostFiles, path.join(directory, 'snap'), id, seal);
   try {
     let snapshot: SnapshotMeta | undefined;
+    let snapshotFormat = 0;
     if (wal.state.snapshot.index > 0) {
       const reader = await open(wal.state.snapshot);
       snapshot = reader.meta;
+      snapshotFormat = reader.format;
       await reader.close();
     }
     const log = { snapshot, entries: wal.state.entries };
-    return { ...wal, snapshot, configuration: await replay(log, open, machine) };
+    const configuration = await replay(log, open, machine);
+    return { ...wal, snapshot, snapshotFormat, configuration };
   } catch (error) {
     if (!(error instanceof SwarmError)) throw error;
     return { ...none, damage: wal.damage ?? error };
