@@ -199,6 +199,16 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./cluster.ts')).registerRebalance,
   },
   {
+    name: 'snapshot',
+    about: 'backups of the swarm: save, inspect, restore',
+    load: async () => (await import('./snapshot.ts')).registerSnapshot,
+  },
+  {
+    name: 'recover',
+    about: 'what the state of a dead manager holds, and what to do',
+    load: async () => (await import('./recover.ts')).registerRecover,
+  },
+  {
     name: 'watch',
     about: 'a live picture of the swarm',
     load: async () => (await import('./watch/command.ts')).registerWatch,

@@ -31,6 +31,7 @@ import { addManagerRoutes } from './routes/managers.ts';
 import { addMetricsRoutes, metricsServer } from './routes/metrics.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
+import { addRecoveryRoutes } from './routes/recovery.ts';
 import { addServiceRoutes } from './routes/services.ts';
 import { addSwarmRoutes } from './routes/swarm.ts';
 import { addSystemRoutes } from './routes/system.ts';
@@ -144,6 +145,7 @@ function routerOf(parts: ApiParts): Router {
   addSystemRoutes(router, parts);
   addSwarmRoutes(router, parts);
   addNodeRoutes(router, parts);
+  addRecoveryRoutes(router, parts);
   addServiceRoutes(router, parts);
   addTaskRoutes(router, parts);
   addClusterRoutes(router, parts);
