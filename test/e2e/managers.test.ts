@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { call } from '../bench/swarmClient.ts';
+import { call, socketOf } from '../bench/swarmClient.ts';
 import { parseFigures } from '../support/figures.ts';
 import { inside, lab, leader, raise, swarm, until, untilReady, WEB_IMAGE } from '../support/lab.ts';
 
@@ -95,8 +95,8 @@ test('manager status is a table, a template or JSON, from any manager', async ()
 
 test('the figures are read from the socket', async () => {
   const leading = await leader('h1');
-  const read = 'exec curl -sS --fail --unix-socket "${TSSWARM_HOST#unix://}" http://d/metrics';
-  const { stdout } = await inside(leading, 'sh', '-c', read);
+  const socket = ['--unix-socket', socketOf(leading)];
+  const { stdout } = await inside(leading, 'curl', '-sS', '--fail', ...socket, 'http://d/metrics');
   const { values } = parseFigures(stdout);
   assert.equal(values.get('tsswarm_raft_is_leader'), 1);
   assert.equal(values.get('tsswarm_nodes{state="ready"}'), 3);
