@@ -20,6 +20,7 @@ const KEYS: Readonly<Record<string, readonly [flag: string, kind: Kind]>> = {
   'log-level': ['logLevel', 'text'],
   'cgroup-parent': ['cgroupParent', 'text'],
   labels: ['label', 'list'],
+  'advertise-addr': ['advertiseAddr', 'text'],
   'node-generic-resources': ['nodeGenericResource', 'list'],
   'insecure-registries': ['insecureRegistry', 'list'],
   'registry-mirrors': ['registryMirror', 'list'],

@@ -18,6 +18,7 @@ export interface DaemonFlags {
   readonly group: string;
   readonly label?: string[];
   readonly nodeGenericResource?: string[];
+  readonly advertiseAddr?: string;
   readonly tls?: boolean;
   readonly tlsverify?: boolean;
   readonly tlscacert?: string;
@@ -51,6 +52,7 @@ export function registerDaemon(program: Command): void {
         .choices(['debug', 'info', 'warn', 'error'])
         .default('info'),
     )
+    .option('--advertise-addr <address>', 'address other hosts reach this one at, if it changed')
     .option('--cgroup-parent <path>', 'cgroup that containers live under', '/tsswarm')
     .option('--config-file <file>', 'settings as JSON (default: /etc/tsswarm/daemon.json)')
     .option(
@@ -94,6 +96,7 @@ export function registerDaemon(program: Command): void {
         parallelDownloads: flags.maxConcurrentDownloads,
         parallelUploads: flags.maxConcurrentUploads,
         labels: flags.label ?? [],
+        advertiseAddress: flags.advertiseAddr ?? '',
         genericResources: flags.nodeGenericResource ?? [],
       });
     });

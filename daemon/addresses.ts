@@ -50,7 +50,8 @@ export function checkOwnAddress(advertised: string): void {
     'unavailable',
     `this host has no address ${advertised}, by which the swarm knows it ` +
       `(${list(candidates())}): ` +
-      'give it that address back, or, if its state was copied from another machine or it moved, ' +
+      'give it that address back; if it has another one for good, start the daemon with ' +
+      '--advertise-addr ADDRESS; if its state was copied from another machine, ' +
       'run "tsswarm leave --force" and join again',
   );
 }
@@ -64,8 +65,11 @@ function list(found: readonly Candidate[]): string {
  * optional port; with `alone` a loopback address too, for a swarm that stays on this host.
  * SwarmError invalid when it is none of this host's or cannot be chosen.
  */
-function resolveAdvertise(text: string, options: { readonly alone: boolean }): HostPort {
-  const defaultPort = DEFAULT_GRPC_PORT;
+function resolveAdvertise(
+  text: string,
+  options: { readonly alone: boolean; readonly defaultPort?: number },
+): HostPort {
+  const { defaultPort = DEFAULT_GRPC_PORT } = options;
   const found = candidates();
   if (text === '') {
     if (found.length === 1) return { host: found[0].address, port: defaultPort };
@@ -91,6 +95,20 @@ function resolveAdvertise(text: string, options: { readonly alone: boolean }): H
     );
   }
   return given;
+}
+
+/**
+ * `known`, at the address that `text` says ('' = as known). SwarmError invalid when that is none of
+ * this host's now.
+ */
+export function movedTo<T extends { readonly advertiseHost: string; readonly port: number }>(
+  known: T,
+  text: string,
+): T {
+  if (text === '') return known;
+  const { host, port } = resolveAdvertise(text, { alone: true, defaultPort: known.port });
+  if (host === known.advertiseHost && port === known.port) return known;
+  return { ...known, advertiseHost: host, port };
 }
 
 /** The address of the interface, when it names one. */

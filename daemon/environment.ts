@@ -43,6 +43,8 @@ export interface DaemonOptions {
   readonly parallelUploads: number;
   /** 'key=value', told to the managers as engine labels. */
   readonly labels: readonly string[];
+  /** Where other hosts reach this one from now on; '' = where they did. */
+  readonly advertiseAddress: string;
   /** 'gpu=2', 'gpu=UUID-1': what the host offers besides. */
   readonly genericResources: readonly string[];
 }

@@ -3,6 +3,7 @@
  * grow long. Nothing depends on it: unheard, the managers find out by themselves.
  */
 import { messageOf } from '../base/errors.ts';
+import { withdrawJoin } from '../manager/ca/client.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import { client, RpcChannel } from '../proto/rpc.ts';
 import { Dispatcher } from '../proto/services.ts';
@@ -29,5 +30,19 @@ export async function sayLeft(
     );
   } catch (error) {
     log.info('no manager was told of the leave', { reason: messageOf(error) });
+  }
+}
+
+/** A join that failed half way leaves no node behind in the cluster. */
+export async function withdraw(
+  { clock, log }: Environment,
+  remoteAddresses: readonly string[],
+  credentials: NodeCredentials,
+): Promise<void> {
+  try {
+    await withdrawJoin({ clock, remoteAddresses, credentials });
+  } catch (error) {
+    // The join's own error says more; the managers call the node down, and it can be removed.
+    log.warn('the join could not be withdrawn', { error: messageOf(error) });
   }
 }

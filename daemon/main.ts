@@ -22,8 +22,9 @@ import { parseGenericResources } from './genericResources.ts';
 import { linkHandedFiles } from './handedFiles.ts';
 import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
+import { parseLabels } from './labels.ts';
 import { lockDataRoot } from './lock.ts';
-import { Node, parseLabels } from './node.ts';
+import { Node } from './node.ts';
 import { notifySystemd } from './notify.ts';
 
 /** A stop that takes longer ends the process anyway. */

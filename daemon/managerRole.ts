@@ -24,7 +24,7 @@ const LEAVE_TIMEOUT_MS = 5000;
 const JOIN_TIMEOUT_MS = 15_000;
 const JOIN_ATTEMPTS = 20;
 const JOIN_PAUSE_MS = 500;
-const FOUNDING_TIMEOUT_MS = 10_000;
+const LEAD_TIMEOUT_MS = 10_000;
 
 export interface ManagerRoleOptions {
   readonly environment: Environment;
@@ -32,6 +32,8 @@ export interface ManagerRoleOptions {
   readonly directory: string;
   readonly membership: Membership;
   readonly founding: readonly Change[] | undefined;
+  /** It has just become the only one: it leads before anything else happens. */
+  readonly alone: boolean;
   /** Raft's files are sealed with it. */
   readonly sealKey: Uint8Array;
   readonly server: RpcServer;
@@ -45,8 +47,8 @@ export interface ManagerRoleOptions {
   readonly onManagers: (addresses: readonly string[], leader: string) => void;
   /** See Manager. */
   readonly onUnlockKey: (unlockKey: string) => void;
-  /** The group has taken this member out, perhaps while it was away. */
-  readonly onRemoved: () => void;
+  /** The group has taken this member out, or its whole node, perhaps while it was away. */
+  readonly onRemoved: (why: SwarmError) => void;
 }
 
 export class ManagerRole {
@@ -76,6 +78,7 @@ export class ManagerRole {
     });
     const raft = await RaftNode.open({
       id,
+      address,
       dir: directory,
       clock,
       random,
@@ -92,7 +95,8 @@ export class ManagerRole {
     replica.attach(raft);
     const role = new ManagerRole(options, raft, replica, transport);
     try {
-      if (founding !== undefined) await role.#found(replica, founding);
+      if (founding !== undefined || options.alone) await role.#lead();
+      if (founding !== undefined) await found(replica, founding);
     } catch (error) {
       await role.stop();
       throw error;
@@ -193,15 +197,14 @@ export class ManagerRole {
     }
   }
 
-  async #found(replica: Replica, founding: readonly Change[]): Promise<void> {
+  /** Where there is nobody else to wait for. */
+  async #lead(): Promise<void> {
     const { clock } = this.#options.environment;
     const ready = new Promise<void>((resolve) => {
       if (this.#raft.isLeader) resolve();
       else this.#raft.onLeaderReady(() => resolve());
     });
-    await withDeadline(clock, FOUNDING_TIMEOUT_MS, 'the first election', ready);
-    const { rejected } = await replica.propose({ atomic: true, changes: founding });
-    assert(rejected.length === 0, 'a new store refuses its first objects', { rejected });
+    await withDeadline(clock, LEAD_TIMEOUT_MS, 'the first election', ready);
   }
 
   #tellManagers(): void {
@@ -210,6 +213,11 @@ export class ManagerRole {
     const addresses = members.map((member) => member.address);
     this.#options.onManagers(addresses, leader);
   }
+}
+
+async function found(replica: Replica, founding: readonly Change[]): Promise<void> {
+  const { rejected } = await replica.propose({ atomic: true, changes: founding });
+  assert(rejected.length === 0, 'a new store refuses its first objects', { rejected });
 }
 
 /** Asks the leader to add this node to the group; its new Raft id, remembered. */

@@ -12,7 +12,6 @@
  * | error | identity on disk that cannot be used; `error` says why | leave --force |
  */
 
-import { rm } from 'node:fs/promises';
 import { join as joinPath } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { HostRuntime } from '../agent/containerController.ts';
@@ -21,22 +20,26 @@ import type { Timer } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { Serial } from '../base/queue.ts';
 import { VERSION } from '../base/version.ts';
-import { requestCertificate, withdrawJoin } from '../manager/ca/client.ts';
+import { requestCertificate } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
 import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
-import { checkOwnAddress, parseHostPort, resolveAddresses } from './addresses.ts';
+import { checkOwnAddress, movedTo, parseHostPort, resolveAddresses } from './addresses.ts';
+import { goOnAlone, refuseWithQuorum } from './alone.ts';
 import { SwarmAttachments } from './attachments.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
-import { sayLeft } from './farewell.ts';
+import { sayLeft, withdraw } from './farewell.ts';
+import { forgetTasks } from './forget.ts';
 import { parseGenericResources } from './genericResources.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
 import { parseUnlockKey } from './keyFile.ts';
+import { parseLabels } from './labels.ts';
+import { localNode } from './localNode.ts';
 import { checkReachable } from './reachable.ts';
 import { SwarmNode, type SwarmNodeOptions } from './swarmNode.ts';
 import { NodeTaskHosts } from './taskHosts.ts';
@@ -75,6 +78,8 @@ export class Node implements DaemonNode {
   readonly #requests = new Serial(MAX_WAITING_REQUESTS);
   #state: LocalState = 'inactive';
   #error = '';
+  /** The swarm has removed this node. */
+  #isOut = false;
   readonly #attachments: SwarmAttachments;
   #waiting: Timer | undefined;
   #acceptApi: ((connection: Duplex) => void) | undefined;
@@ -138,17 +143,20 @@ export class Node implements DaemonNode {
     this.#environment.log.warn('this manager is locked: give it the unlock key');
   }
 
-  async #takePlace(membership: Membership): Promise<void> {
+  async #takePlace(known: Membership, alone = false): Promise<void> {
     const credentials = this.#identity.credentials();
+    let membership: Membership;
     try {
+      membership = movedTo(known, this.#options.advertiseAddress);
       checkOwnAddress(membership.advertiseHost);
     } catch (error) {
       this.#cannotTakePlace(messageOf(error));
-      this.#awaitAddress(membership);
+      this.#awaitAddress(known);
       return;
     }
+    if (membership !== known) this.#identity.save(membership);
     try {
-      this.#swarm = await SwarmNode.start(this.#parts(membership, credentials));
+      this.#swarm = await SwarmNode.start({ ...this.#parts(membership, credentials), alone });
       this.#state = 'active';
       this.#error = '';
     } catch (error) {
@@ -184,33 +192,14 @@ export class Node implements DaemonNode {
   }
 
   local(): LocalNode {
-    const swarm = this.#swarm;
-    if (swarm === undefined) {
-      const isMember = ['error', 'locked'].includes(this.#state);
-      const nodeId = isMember ? (this.#identity.membership()?.nodeId ?? '') : '';
-      const { state, error } = { state: this.#state, error: this.#error };
-      return { state, error, nodeId, address: '', role: undefined, managers: [] };
-    }
-    const { nodeId, advertiseHost, role, managers } = swarm.membership;
-    const summary = swarm.manager?.control.raftStatus();
-    const known = summary?.managers.map((each) => ({
-      nodeId: each.nodeId,
-      address: each.address,
-      isLeader: each.isLeader,
-    }));
-    return {
-      state: this.#state,
-      error: this.#error,
-      nodeId,
-      address: advertiseHost,
-      role,
-      managers: known ?? managers.map((address) => ({ nodeId: '', address })),
-    };
+    const isMember = this.#swarm === undefined && ['error', 'locked'].includes(this.#state);
+    const nodeId = isMember ? (this.#identity.membership()?.nodeId ?? '') : '';
+    return localNode(this.#swarm, { state: this.#state, error: this.#error, nodeId });
   }
 
   info(): HostInfo {
     const nodeId = this.#swarm?.membership.nodeId ?? '';
-    return hostInfo(this.#options, this.#runtime, nodeId);
+    return hostInfo(this.#options, nodeId);
   }
 
   control(): Control {
@@ -329,13 +318,7 @@ export class Node implements DaemonNode {
   }
 
   async #init(request: InitRequest): Promise<string> {
-    // First: who is sent away to leave the swarm would lose the state this is to rescue.
-    if (request.forceNewCluster) {
-      throw new SwarmError(
-        'unsupported',
-        '--force-new-cluster is not built yet: bring enough of the lost managers back',
-      );
-    }
+    if (request.forceNewCluster) return this.#goOnAlone(request.advertiseAddress);
     this.#mustBeInactive();
     const { advertised, listen } = resolveAddresses(request, { alone: true });
     await requireKernel();
@@ -360,6 +343,44 @@ export class Node implements DaemonNode {
       this.#state = 'inactive';
       throw error;
     }
+  }
+
+  /** After the other managers were lost: the swarm goes on with this one. */
+  async #goOnAlone(advertiseAddress: string): Promise<string> {
+    const known = this.#aloneFrom();
+    await refuseWithQuorum(this.#swarm?.manager?.control);
+    const membership = movedTo(known, advertiseAddress || this.#options.advertiseAddress);
+    checkOwnAddress(membership.advertiseHost);
+    this.#waiting?.cancel();
+    const swarm = this.#swarm;
+    this.#swarm = undefined;
+    this.#state = 'pending';
+    await swarm?.stop();
+    try {
+      await this.#takePlace(await goOnAlone(this.#environment, this.#identity, membership), true);
+    } catch (error) {
+      // Nothing was changed, or all was: what is there takes its place again.
+      await this.#takePlace(this.#identity.membership() ?? known).catch((again: unknown) =>
+        this.#cannotTakePlace(messageOf(again)),
+      );
+      throw error;
+    }
+    if (this.#swarm === undefined) throw new SwarmError('unavailable', this.#error);
+    return known.nodeId;
+  }
+
+  /** SwarmError says why this host has nothing to go on with. */
+  #aloneFrom(): Membership {
+    const membership = this.#identity.membership();
+    if (this.#state === 'locked') throw new SwarmError('unavailable', LOCKED);
+    if (this.#isOut) throw new SwarmError('conflict', this.#error);
+    if (membership !== undefined && membership.raftId !== 0) return membership;
+    throw new SwarmError(
+      'not_manager',
+      membership === undefined
+        ? 'this host is in no swarm that it could go on with: leave out --force-new-cluster'
+        : 'this host is a worker and has no state of the swarm to go on with: use a manager',
+    );
   }
 
   async #join(request: JoinRequest): Promise<void> {
@@ -408,20 +429,9 @@ export class Node implements DaemonNode {
       this.#state = 'active';
     } catch (error) {
       this.#identity.erase();
-      if (given !== undefined) await this.#withdraw(remotes, given);
+      if (given !== undefined) await withdraw(this.#environment, remotes, given);
       this.#state = 'inactive';
       throw error;
-    }
-  }
-
-  /** A join that failed half way leaves no node behind in the cluster. */
-  async #withdraw(remoteAddresses: readonly string[], credentials: NodeCredentials): Promise<void> {
-    const { clock, log } = this.#environment;
-    try {
-      await withdrawJoin({ clock, remoteAddresses, credentials });
-    } catch (error) {
-      // The join's own error says more; the managers call the node down, and it can be removed.
-      log.warn('the join could not be withdrawn', { error: messageOf(error) });
     }
   }
 
@@ -446,35 +456,17 @@ export class Node implements DaemonNode {
     await sayLeft(this.#environment, membership, credentials);
   }
 
-  /** Ends what the swarm ran here, at once when `graceMs` is 0, and erases the identity. */
   async #forget(graceMs: number): Promise<void> {
-    const { containers, memoryFiles, network, volumes } = this.#runtime;
-    const standalone = containers.list().filter((each) => each.config.standalone === true);
-    const ends = containers.list().map(async (container) => {
-      if (container.config.standalone === true) return;
-      if (container.state === 'running' && graceMs > 0) {
-        await container.stop(graceMs).catch((error: unknown) => {
-          // Removing it below kills what would not stop.
-          this.#environment.log.warn('container did not stop', { error: messageOf(error) });
-        });
-      }
-      await container.remove();
-    });
-    await Promise.all(ends);
-    const kept = new Set(standalone.map((each) => each.config.id));
-    for (const { name } of volumes.list()) {
-      for (const user of volumes.users(name)) if (!kept.has(user)) volumes.release(name, user);
-    }
-    for (const id of memoryFiles.ids()) memoryFiles.drop(id);
-    await network.prune(kept);
-    await network.setSelf(undefined);
-    await rm(joinPath(this.#options.dataRoot, 'agent'), { recursive: true, force: true });
+    const { log } = this.#environment;
+    await forgetTasks(this.#runtime, this.#options.dataRoot, graceMs, log);
     this.#identity.erase();
     this.#state = 'inactive';
     this.#error = '';
+    this.#isOut = false;
   }
 
   #removed(reason: string): void {
+    this.#isOut = true;
     this.#environment.log.error('this node may not take part any more', { reason });
     this.#state = 'error';
     this.#error = reason;
@@ -484,15 +476,4 @@ export class Node implements DaemonNode {
       this.#environment.log.warn('cannot stop cleanly', { error: messageOf(error) });
     });
   }
-}
-
-/** 'key=value' -> { key: 'value' }; SwarmError invalid otherwise. */
-export function parseLabels(labels: readonly string[]): Record<string, string> {
-  return Object.fromEntries(
-    labels.map((label) => {
-      const at = label.indexOf('=');
-      if (at < 1) throw new SwarmError('invalid', `invalid label "${label}": write key=value`);
-      return [label.slice(0, at), label.slice(at + 1)];
-    }),
-  );
 }

@@ -22,6 +22,7 @@ import { authorizeAtWorker } from '../manager/authorize.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import { tlsOf } from '../manager/ca/trust.ts';
+import { REMOVED_NODE } from '../manager/raft/transport.ts';
 import type { Change } from '../manager/store/types.ts';
 import type { SessionMessage } from '../model/assignment.ts';
 import { sameValue } from '../model/equal.ts';
@@ -50,6 +51,8 @@ export interface SwarmNodeOptions {
   readonly describe: () => NodeDescription;
   /** The store's first transaction, when this node founds the swarm. */
   readonly founding?: readonly Change[];
+  /** It has just become the only manager of its swarm. */
+  readonly alone?: boolean;
   /** Serves what another manager asks of this host's API over a connection of its own. */
   readonly acceptApi?: (connection: Duplex) => void;
   /** A user waits until this node has joined in the role it was given. */
@@ -224,6 +227,7 @@ export class SwarmNode {
       directory: identity.raftDirectory,
       membership: this.#membership,
       founding,
+      alone: this.#options.alone === true,
       sealKey: identity.raftKey(),
       onUnlockKey: (key) => identity.setLock(key === '' ? undefined : Buffer.from(key, 'hex')),
       server: this.#server,
@@ -231,7 +235,11 @@ export class SwarmNode {
       hostChannelTo: (address) => this.channelTo(address),
       remember: (raftId) => this.#remember({ ...this.#membership, raftId }),
       onManagers: (managers, leader) => this.#managersAre(managers, leader),
-      onRemoved: () => this.#role.expelled(),
+      onRemoved: (why) => {
+        const isNode = why.detail[REMOVED_NODE] === this.#membership.nodeId;
+        if (isNode) this.#options.onRemoved(why.message);
+        else this.#role.expelled();
+      },
     });
   }
 

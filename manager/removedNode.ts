@@ -3,10 +3,12 @@
  * out. Words only.
  */
 import { SwarmError } from '../base/errors.ts';
+import { REMOVED_NODE } from './raft/transport.ts';
 
 export function removedNode(nodeId: string): SwarmError {
   return new SwarmError(
     'forbidden',
     `node ${nodeId} was removed from the cluster: run "tsswarm leave --force" on it`,
+    { detail: { [REMOVED_NODE]: nodeId } },
   );
 }

@@ -8,21 +8,23 @@
  * |---|---|---|
  * | should be a manager, none yet | - | its daemon gets a certificate and calls Join -> learner |
  * | should be a manager | learner | promoted when caught up -> voter, role = manager |
- * | should be a worker, is a manager | member | removed; a leader hands over first |
+ * | should be a worker, is a manager | member | removed; a leader hands over first; while another |
+ * | | | is on its way to be a manager, in the one step that makes it a voter |
  * | should be a worker | none | role = worker |
  * | unknown, or another's id | learner for long | removed: a join that was never finished |
  */
 
 import type { Clock, Timer } from '../base/clock.ts';
-import { messageOf, SwarmError } from '../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Serial } from '../base/queue.ts';
-import type { Cluster, Node } from '../model/types.ts';
+import type { Cluster, ManagerStatus, Node } from '../model/types.ts';
 import { fromU64, need, toU64 } from '../proto/convert.ts';
 import type { CallContext, Handlers } from '../proto/rpc.ts';
 import type { Raft, RaftJoinResponse } from '../proto/services.ts';
 import { ELECTION_MS, PROMOTE_LAG_ENTRIES, TICK_MS } from './raft/limits.ts';
 import { removedNode } from './removedNode.ts';
+import { freeRaftId } from './soleManager.ts';
 import type { Change, Proposer, StoreReader } from './store/types.ts';
 import { retried, transact } from './transact.ts';
 
@@ -31,22 +33,29 @@ const RECONCILE_MS = 1000;
 const HAND_OVER_DELAY_MS = 300;
 const MAX_WAITING = 16;
 const WRITE_ATTEMPTS = 5;
+/** A join takes seconds; one that does not come to its end holds up no demotion for longer. */
+const SUCCESSOR_WAIT_MS = 20_000;
 /** A learner that belongs to no node for this long is a join that broke off. */
 const STRAY_LEARNER_MS = 60_000;
+
+export interface MemberNow {
+  readonly id: number;
+  readonly address: string;
+  readonly learner: boolean;
+  readonly movedTo: string | undefined;
+  readonly reachable: boolean | undefined;
+  readonly lag: number | undefined;
+}
 
 /** What the roles need of Raft; RaftNode has it. */
 export interface RaftMembers {
   readonly id: number;
   readonly isLeader: boolean;
-  members(): readonly {
-    readonly id: number;
-    readonly address: string;
-    readonly learner: boolean;
-    readonly reachable: boolean | undefined;
-    readonly lag: number | undefined;
-  }[];
+  members(): readonly MemberNow[];
   addMember(member: { id: number; address: string; learner: boolean }): Promise<void>;
   promoteMember(id: number): Promise<void>;
+  replaceMember(id: number, leaving: number): Promise<void>;
+  updateAddress(id: number, address: string): Promise<void>;
   removeMember(id: number): Promise<void>;
   transferLeadership(to?: number): Promise<void>;
 }
@@ -64,11 +73,14 @@ export class Roles {
   readonly #options: RolesOptions;
   readonly #work = new Serial(MAX_WAITING);
   readonly #strays = new Map<number, number>();
+  /** Managers that are to become workers, and since when this leader knows. */
+  readonly #outgoing = new Map<string, number>();
   #timer: Timer | undefined;
   #active = false;
   #busy = false;
   /** Poked while a pass is under way: another follows it at once. */
   #again = false;
+  #isSoon = false;
 
   constructor(options: RolesOptions) {
     this.#options = options;
@@ -78,6 +90,7 @@ export class Roles {
     if (this.#active) return;
     this.#active = true;
     this.#strays.clear();
+    this.#outgoing.clear();
     this.#schedule(0);
   }
 
@@ -143,7 +156,8 @@ export class Roles {
     if (node === undefined) throw removedNode(nodeId);
     // An earlier attempt whose answer was lost: its id may have been used, so it is never again.
     if (node.manager !== undefined) await this.#expel(node, node.manager.raftId);
-    const raftId = this.#freeRaftId();
+    const members = [raft.id, ...raft.members().map(({ id }) => id)];
+    const raftId = freeRaftId(store, members);
     log.info('manager joins', { nodeId, raftId, address });
     await raft.addMember({ id: raftId, address, learner: true });
     await this.#write(nodeId, (fresh) => ({ ...fresh, manager: { raftId, address } }));
@@ -164,15 +178,6 @@ export class Roles {
         address,
       })),
     };
-  }
-
-  /** Above every id that was ever used. */
-  #freeRaftId(): number {
-    const { raft, store } = this.#options;
-    const used = [raft.id, ...(store.cluster()?.removedRaftIds ?? [])];
-    for (const member of raft.members()) used.push(member.id);
-    for (const node of store.all('node')) used.push(node.manager?.raftId ?? 0);
-    return Math.max(...used) + 1;
   }
 
   async #leave(raftId: number, context: CallContext): Promise<void> {
@@ -213,6 +218,7 @@ export class Roles {
     if (!this.#active || this.#busy) return;
     this.#busy = true;
     this.#again = false;
+    this.#isSoon = false;
     for (const { id } of [...this.#options.store.all('node')]) {
       await this.#attempt(id, async () => {
         const node = this.#options.store.get('node', id);
@@ -221,7 +227,8 @@ export class Roles {
     }
     await this.#attempt('', () => this.#removeStrays());
     this.#busy = false;
-    if (this.#active) this.#schedule(this.#again ? 0 : RECONCILE_MS);
+    const restMs = this.#isSoon ? RECONCILE_MS / 10 : RECONCILE_MS;
+    if (this.#active) this.#schedule(this.#again ? 0 : restMs);
   }
 
   /** One node's trouble holds up no other's; it is looked at again in a second. */
@@ -239,7 +246,8 @@ export class Roles {
   async #step(node: Node): Promise<void> {
     const { manager } = node;
     if (node.spec.role === 'worker') {
-      if (manager !== undefined) await this.#demote(node, manager.raftId);
+      if (manager !== undefined && this.#awaitsSuccessor(node)) this.#soon();
+      else if (manager !== undefined) await this.#demote(node, manager.raftId);
       else if (node.role !== 'worker') await this.#settle(node.id, 'worker');
       return;
     }
@@ -250,6 +258,7 @@ export class Roles {
       await this.#forgetMember(node.id, manager.raftId);
       return;
     }
+    await this.#follow(node, manager, member);
     if (member.learner) await this.#promote(node, manager.raftId);
     else if (node.role !== 'manager') await this.#settle(node.id, 'manager');
   }
@@ -262,27 +271,88 @@ export class Roles {
       this.#soon();
       return;
     }
-    await this.#options.raft.promoteMember(raftId);
+    const { raft, log } = this.#options;
+    const leaving = this.#voterToGo();
+    if (leaving === undefined) {
+      await raft.promoteMember(raftId);
+    } else {
+      const { id, manager } = leaving;
+      if (manager.raftId === raft.id) await this.#handOver(id);
+      try {
+        await raft.replaceMember(raftId, manager.raftId);
+      } catch (error) {
+        // Those that stay could not agree without it: first there is one more.
+        if (!hasCode(error, 'conflict')) throw error;
+        await raft.promoteMember(raftId);
+        await this.#settle(node.id, 'manager');
+        return;
+      }
+      await this.#forgetMember(id, manager.raftId);
+      await this.#settle(id, 'worker');
+      log.info('node is a worker', { nodeId: id, raftId: manager.raftId, replacedBy: node.id });
+    }
     await this.#settle(node.id, 'manager');
-    this.#options.log.info('node is a manager', { nodeId: node.id, raftId });
+    log.info('node is a manager', { nodeId: node.id, raftId });
+  }
+
+  /** A manager that waits to become a worker until another has taken its place. */
+  #voterToGo(): (Node & { readonly manager: ManagerStatus }) | undefined {
+    const voters = this.#options.raft.members().filter(({ learner }) => !learner);
+    for (const node of this.#options.store.all('node')) {
+      const { manager } = node;
+      if (manager === undefined || !this.#outgoing.has(node.id)) continue;
+      const isVoter = voters.some(({ id }) => id === manager.raftId);
+      if (node.spec.role === 'worker' && isVoter) return { ...node, manager };
+    }
+    return undefined;
+  }
+
+  /**
+   * Whether a manager that is to go should wait for one that is coming, to go in the step that
+   * makes the other a voter.
+   */
+  #awaitsSuccessor(node: Node): boolean {
+    const nodes = [...this.#options.store.all('node')];
+    const isComing = nodes.some(
+      ({ spec, role, state }) => spec.role === 'manager' && role !== 'manager' && state === 'ready',
+    );
+    const nowMs = this.#options.clock.nowMs();
+    const sinceMs = this.#outgoing.get(node.id) ?? nowMs;
+    this.#outgoing.set(node.id, sinceMs);
+    return isComing && nowMs - sinceMs < SUCCESSOR_WAIT_MS;
+  }
+
+  /** Its host was given another address: all are told, and dial it there from now on. */
+  async #follow(node: Node, known: ManagerStatus, member: MemberNow): Promise<void> {
+    const { raft, log } = this.#options;
+    const { id, movedTo } = member;
+    const address = movedTo ?? member.address;
+    if (movedTo !== undefined) await raft.updateAddress(id, movedTo);
+    if (address === known.address) return;
+    await this.#write(node.id, (fresh) => ({ ...fresh, manager: { raftId: id, address } }));
+    log.info('manager has moved', { nodeId: node.id, from: known.address, address });
   }
 
   /** Once more before the next full second: a joining manager is waited for. */
   #soon(): void {
-    this.#options.clock.afterIdle(RECONCILE_MS / 10, () => this.poke());
+    this.#isSoon = true;
   }
 
   async #demote(node: Node, raftId: number): Promise<void> {
     const { raft, log } = this.#options;
-    if (raftId === raft.id) {
-      log.info('handing over the lead: this manager is demoted', { nodeId: node.id });
-      await this.#options.clock.sleep(HAND_OVER_DELAY_MS);
-      await raft.transferLeadership();
-      throw this.#options.notLeader();
-    }
+    if (raftId === raft.id) await this.#handOver(node.id);
     await this.#expel(node, raftId);
     await this.#settle(node.id, 'worker');
+    this.#outgoing.delete(node.id);
     log.info('node is a worker', { nodeId: node.id, raftId });
+  }
+
+  async #handOver(nodeId: string): Promise<never> {
+    const { raft, log, clock, notLeader } = this.#options;
+    log.info('handing over the lead: this manager is demoted', { nodeId });
+    await clock.sleep(HAND_OVER_DELAY_MS);
+    await raft.transferLeadership();
+    throw notLeader();
   }
 
   async #expel(node: Node, raftId: number): Promise<void> {

@@ -40,9 +40,9 @@ import { Turns } from './turns.ts';
 import { responseOn, UpgradedRequest } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
-/** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 /** Characters of an error's message. */
 const MESSAGE_MAX = 4000;
+/** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
 const DRAIN_LIMIT_BYTES = 256 * MIB;
 

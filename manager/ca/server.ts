@@ -23,7 +23,7 @@ import type {
 import { hostAddress } from '../hostAddress.ts';
 import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
-import type { Proposer, StoreReader } from '../store/types.ts';
+import type { Proposer, StoreReader, View } from '../store/types.ts';
 import { retried, transact } from '../transact.ts';
 import { parseToken, roleOfToken } from './tokens.ts';
 import { signerOf, trustOf } from './trust.ts';
@@ -32,6 +32,7 @@ import { issueCertificate } from './x509.ts';
 /** Joins wait for one another (each takes the next host index); a storm is told to come back. */
 const MAX_WAITING_JOINS = 256;
 const MAX_HOST_INDEX = 65_535;
+const MAX_PORT = 65_535;
 const MAX_CSR_CHARACTERS = 8192;
 /** A join whose proposal lost a race is decided again this often. */
 const ATTEMPTS = 3;
@@ -125,14 +126,14 @@ export class CertificateAuthorityServer {
       address: hostAddress(request.address, context.remoteAddress),
       port: request.port,
     };
-    if (wanted.port < 1 || wanted.port > MAX_HOST_INDEX) {
-      throw new SwarmError('invalid', `port ${wanted.port} is out of range (1 to 65535)`);
+    if (wanted.port < 1 || wanted.port > MAX_PORT) {
+      throw new SwarmError('invalid', `port ${wanted.port} is out of range (1 to ${MAX_PORT})`);
     }
     for (let attempt = 1; ; attempt += 1) {
       const previous = this.#returning(request.previousNodeId, role, wanted.description);
       const nodeId = previous?.id ?? this.#options.ids.object();
       const issued = await this.#sign(request.csrPem, nodeId, role);
-      const hostIndex = previous?.hostIndex ?? this.#freeHostIndex();
+      const hostIndex = previous?.hostIndex ?? freeHostIndex(this.#options.store);
       const node: Node = {
         id: nodeId,
         version: previous?.version ?? 0,
@@ -182,13 +183,6 @@ export class CertificateAuthorityServer {
     if (node.manager !== undefined) return undefined; // its Raft identity may still be counted on
     const { machineId } = node.description;
     return machineId !== '' && machineId === description.machineId ? node : undefined;
-  }
-
-  #freeHostIndex(): number {
-    const taken = new Set<number>();
-    for (const node of this.#options.store.all('node')) taken.add(node.hostIndex);
-    for (let index = 1; index <= MAX_HOST_INDEX; index += 1) if (!taken.has(index)) return index;
-    throw new SwarmError('exhausted', `the cluster has ${MAX_HOST_INDEX} nodes: remove some first`);
   }
 
   async #sign(csr: string, nodeId: string, role: NodeRole) {
@@ -244,4 +238,12 @@ export class CertificateAuthorityServer {
  */
 export function roleNow(node: Node): NodeRole {
   return node.spec.role === 'manager' || node.manager !== undefined ? 'manager' : 'worker';
+}
+
+/** SwarmError exhausted when there are as many nodes as can be told apart. */
+export function freeHostIndex(view: View): number {
+  const taken = new Set<number>();
+  for (const node of view.all('node')) taken.add(node.hostIndex);
+  for (let index = 1; index <= MAX_HOST_INDEX; index += 1) if (!taken.has(index)) return index;
+  throw new SwarmError('exhausted', `the cluster has ${MAX_HOST_INDEX} nodes: remove some first`);
 }

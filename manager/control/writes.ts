@@ -450,7 +450,11 @@ function nextUnlockKey(
   return Buffer.from(random.bytes(SEAL_KEY_BYTES)).toString('hex');
 }
 
-function withRemoved(cluster: Cluster, nodeId: string, nowMs: number): Cluster['removedNodes'] {
+export function withRemoved(
+  cluster: Cluster,
+  nodeId: string,
+  nowMs: number,
+): Cluster['removedNodes'] {
   // The lifetime may have been longer when its certificate was issued: at least the default.
   const lifeMs = Math.max(
     cluster.spec.certificateExpiryMs,

@@ -23,6 +23,18 @@ export function encodeAddresses(members: readonly MemberAddress[]): Uint8Array {
   return encoder.encode(JSON.stringify(members.map(({ id, address }) => ({ id, address }))));
 }
 
+/** A whole table as snapshots carry it. */
+export function encodeTable(
+  members: readonly MemberAddress[],
+  removed: readonly number[],
+): Uint8Array {
+  const saved: SavedTable = {
+    members: members.map(({ id, address }) => ({ id, address })),
+    removed: [...removed],
+  };
+  return encoder.encode(JSON.stringify(saved));
+}
+
 function decodeAddresses(context: Uint8Array): MemberAddress[] {
   if (context.length === 0) return [];
   return JSON.parse(decoder.decode(context)) as MemberAddress[];
@@ -91,8 +103,7 @@ export class MemberTable {
   /** For a snapshot's metadata. */
   encode(): Uint8Array {
     const members = [...this.#addresses].map(([id, address]) => ({ id, address }));
-    const saved: SavedTable = { members, removed: [...this.#removed] };
-    return encoder.encode(JSON.stringify(saved));
+    return encodeTable(members, [...this.#removed]);
   }
 
   /** Takes the place of the table; SwarmError corrupt when the bytes are none. */

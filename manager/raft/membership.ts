@@ -5,7 +5,7 @@
  */
 import { SwarmError } from '../../base/errors.ts';
 import { Serial } from '../../base/queue.ts';
-import type { ConfChange, ConfChangeType } from './core/types.ts';
+import { type ConfChange, type ConfChangeType, EMPTY_BYTES } from './core/types.ts';
 import {
   CATCH_UP_TIMEOUT_MS,
   ELECTION_MS,
@@ -75,7 +75,38 @@ export class Membership {
     });
   }
 
+  /**
+   * The learner takes the voter's place in one step, through a joint configuration: at no moment
+   * are there fewer voters, or more to agree. The leader cannot be the one that goes.
+   */
+  replace(id: number, leaving: number): Promise<void> {
+    return this.#run(async () => {
+      const gone = this.#mustFind(leaving);
+      await this.#caughtUp(this.#mustFind(id));
+      const came = { ...this.#mustFind(id), reachable: true };
+      const rest = (): MaybeReachable[] => [
+        ...this.#voters().filter((voter) => voter.id !== leaving),
+        came,
+      ];
+      await this.#quorum(rest, `replacing ${gone.address} by ${came.address}`);
+      await this.#host.proposeConfChange({
+        transition: 'auto',
+        changes: [
+          { type: 'addVoter', id },
+          { type: 'remove', id: leaving },
+        ],
+        context: EMPTY_BYTES,
+      });
+    });
+  }
+
   async #promote(member: MemberStatus): Promise<void> {
+    await this.#caughtUp(member);
+    await this.#quorumAfterAdding(member);
+    await this.#change('addVoter', member.id, []);
+  }
+
+  async #caughtUp(member: MemberStatus): Promise<void> {
     const deadlineMs = this.#host.activeMs() + CATCH_UP_TIMEOUT_MS;
     for (;;) {
       this.#host.requireLeader();
@@ -93,8 +124,6 @@ export class Membership {
       }
       await this.#host.sleep(TICK_MS);
     }
-    await this.#quorumAfterAdding(member);
-    await this.#change('addVoter', member.id, []);
   }
 
   /** The leader itself: hands over, then fails with not_leader, to be asked again there. */

@@ -28,6 +28,7 @@ import type {
   RaftNodeOptions,
   RaftStatus,
 } from './types.ts';
+import { Whereabouts } from './whereabouts.ts';
 
 export class RaftNode {
   readonly id: number;
@@ -43,8 +44,7 @@ export class RaftNode {
   readonly #ticker: Ticker;
   readonly #presence: Presence;
   readonly #leadership: LeadershipWatch;
-  /** Of those who speak to us before we know the members (joining). */
-  readonly #learnedAddresses = new Map<number, string>();
+  readonly #whereabouts: Whereabouts;
   #stopped = false;
   #stopping: Promise<void> | undefined = undefined;
 
@@ -73,10 +73,11 @@ export class RaftNode {
     this.#reads = new Reads(random.bytes(8));
     this.#ticker = new Ticker(clock, (pausedMs) => this.#tick(pausedMs));
     const activeMs = (): number => this.#ticker.activeMs();
-    this.#presence = new Presence(this.id, activeMs);
+    this.#presence = new Presence(this.id, table, activeMs);
     this.#proposals = new Proposals(figures, activeMs);
+    this.#whereabouts = new Whereabouts(table, options, this.#log, activeMs);
     const shared = { log: this.#log, disk, memory, transport, stateMachine, clock, figures };
-    const address = (id: number): string | undefined => this.#addressOf(id);
+    const address = (id: number): string | undefined => this.#whereabouts.address(id);
     this.#engine = new Engine({
       ...shared,
       id: this.id,
@@ -137,7 +138,7 @@ export class RaftNode {
         this.#engine.schedule();
       },
       wasRemoved: (id) => this.#state.table.wasRemoved(id),
-      onRemoved: () => this.#stopped || this.#options.onRemoved?.(),
+      onRemoved: (why) => this.#stopped || this.#options.onRemoved?.(why),
     });
     transport.setPeers(this.#peers());
     this.#state.disk.spaceChanged.listen((full) => this.#onSpace(full));
@@ -155,22 +156,18 @@ export class RaftNode {
     }
     this.#engine.raw.tick();
     const nowMs = this.#ticker.activeMs();
-    const late = (): SwarmError =>
-      new SwarmError(
-        'no_quorum',
-        `the managers did not agree within ${limits.PROPOSAL_TIMEOUT_MS} ms, and whether the ` +
-          `change is made is not known yet: ${this.#describeSilence()}`,
-      );
-    this.#proposals.expire(late);
-    this.#reads.expire(
-      nowMs,
-      () => new SwarmError('no_quorum', `the managers have no quorum: ${this.#describeSilence()}`),
+    const limitMs = limits.PROPOSAL_TIMEOUT_MS;
+    this.#proposals.expire(() =>
+      this.#noQuorum(
+        `did not agree within ${limitMs} ms, and whether the change is made is not known yet`,
+      ),
     );
+    this.#reads.expire(nowMs, () => this.#noQuorum('have no quorum'));
     this.#engine.pump();
   }
 
-  #describeSilence(): string {
-    return this.#presence.describe(this.#state.table.members());
+  #noQuorum(what: string): SwarmError {
+    return new SwarmError('no_quorum', `the managers ${what}: ${this.#presence.describe()}`);
   }
 
   // ---- messages in ----
@@ -191,10 +188,8 @@ export class RaftNode {
   #deliver(from: MemberAddress, message: Message): void {
     if (message.from !== from.id || message.to !== this.id) return;
     if (this.#state.table.wasRemoved(from.id)) return;
+    if (!this.#whereabouts.heard(from)) return;
     this.#presence.heard(from.id);
-    if (this.#state.table.address(from.id) === undefined) {
-      this.#learnedAddresses.set(from.id, from.address);
-    }
     // A full disk takes no entries; votes and heartbeats go on, so the leader stays known.
     if (this.#state.disk.full && message.type === 'append' && message.entries.length > 0) return;
     try {
@@ -240,7 +235,7 @@ export class RaftNode {
   #onMembersChanged(): void {
     const members = this.#state.table.members();
     this.#log.info('raft: members', { members: members.map((member) => member.id) });
-    for (const { id } of members) this.#learnedAddresses.delete(id);
+    this.#whereabouts.forgetRemoved();
     this.#presence.keepOnly(new Set(members.map((member) => member.id)));
     this.#options.transport.setPeers(this.#peers());
     this.#options.stateMachine.membersChanged(members);
@@ -249,10 +244,6 @@ export class RaftNode {
 
   #peers(): MemberAddress[] {
     return this.#state.table.members().filter((member) => member.id !== this.id);
-  }
-
-  #addressOf(id: number): string | undefined {
-    return this.#state.table.address(id) ?? this.#learnedAddresses.get(id);
   }
 
   #onSoftState(state: SoftState): void {
@@ -283,14 +274,14 @@ export class RaftNode {
 
   #notLeader(): SwarmError {
     const { leaderId } = this.#leadership.now;
-    const address = leaderId === undefined ? undefined : this.#addressOf(leaderId);
+    const address = leaderId === undefined ? undefined : this.#whereabouts.address(leaderId);
     if (leaderId !== undefined && leaderId !== this.id && address !== undefined) {
       return new SwarmError('not_leader', `this manager does not lead; the leader is ${address}`, {
         detail: { leaderId: String(leaderId), leaderAddress: address },
       });
     }
     return leaderId === undefined
-      ? new SwarmError('no_quorum', `no manager leads at present: ${this.#describeSilence()}`)
+      ? new SwarmError('no_quorum', `no manager leads at present: ${this.#presence.describe()}`)
       : new SwarmError('unavailable', 'a leader is just taking over; try again in a moment');
   }
 
@@ -384,6 +375,11 @@ export class RaftNode {
     return this.#membership.promote(id);
   }
 
+  /** At the leader: a learner takes a voter's place in one step (joint consensus). */
+  replaceMember(id: number, leaving: number): Promise<void> {
+    return this.#membership.replace(id, leaving);
+  }
+
   /**
    * At the leader; the id never comes back. SwarmError conflict where quorum would be lost;
    * not_leader after handing over, when the leader itself is to go: ask the new one.
@@ -397,7 +393,8 @@ export class RaftNode {
   }
 
   members(): MemberStatus[] {
-    return membersOf(this.id, this.#engine.raft, this.#state.table, this.#presence);
+    const { table } = this.#state;
+    return membersOf(this.id, this.#engine.raft, table, this.#presence, this.#whereabouts);
   }
 
   /** Entries between snapshots from now on, and entries kept behind one. */
@@ -418,7 +415,7 @@ export class RaftNode {
 
   /** Leads, and has applied an entry of its own term. */
   get isLeader(): boolean {
-    return this.#leadership.now.isLeader;
+    return this.leadership.isLeader;
   }
 
   get leadership(): Leadership {
@@ -428,7 +425,7 @@ export class RaftNode {
   /** The leader's address, where one is known. */
   leaderAddress(): string | undefined {
     const { leaderId } = this.#leadership.now;
-    return leaderId === undefined ? undefined : this.#addressOf(leaderId);
+    return leaderId === undefined ? undefined : this.#whereabouts.address(leaderId);
   }
 
   /** Told of every change, synchronously. Returns the stopper. */

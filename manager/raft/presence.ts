@@ -3,15 +3,17 @@
  * agree. Counts in the ticker's active time, so an own pause silences nobody.
  */
 import { REACHABLE_MS } from './limits.ts';
-import type { Member } from './types.ts';
+import type { MemberTable } from './memberTable.ts';
 
 export class Presence {
   readonly #self: number;
+  readonly #table: MemberTable;
   readonly #activeMs: () => number;
   readonly #heardAtMs = new Map<number, number>();
 
-  constructor(self: number, activeMs: () => number) {
+  constructor(self: number, table: MemberTable, activeMs: () => number) {
     this.#self = self;
+    this.#table = table;
     this.#activeMs = activeMs;
   }
 
@@ -35,8 +37,8 @@ export class Presence {
   }
 
   /** '1 of 3 managers answer, 2 are needed; not answering: 10.0.0.2:2377, 10.0.0.3:2377'. */
-  describe(members: readonly Member[]): string {
-    const voters = members.filter((member) => !member.learner);
+  describe(): string {
+    const voters = this.#table.members().filter((member) => !member.learner);
     const silent = voters.filter((voter) => !this.lately(voter.id));
     const needed = Math.floor(voters.length / 2) + 1;
     const answering = voters.length - silent.length;

@@ -9,6 +9,7 @@ import type { RaftDisk } from './disk/disk.ts';
 import type { MemberTable } from './memberTable.ts';
 import type { Presence } from './presence.ts';
 import type { MemberStatus, RaftStatus } from './types.ts';
+import type { Whereabouts } from './whereabouts.ts';
 
 export function statusOf(
   id: number,
@@ -33,6 +34,7 @@ export function membersOf(
   raft: Raft,
   table: MemberTable,
   presence: Presence,
+  whereabouts: Whereabouts,
 ): MemberStatus[] {
   const leads = raft.role === 'leader';
   const last = raft.log.lastIndex();
@@ -42,6 +44,7 @@ export function membersOf(
     const knows = leads || member.id === id || member.id === raft.leader;
     return {
       ...member,
+      movedTo: whereabouts.movedTo(member.id),
       isLeader: member.id === raft.leader,
       reachable: knows ? presence.lately(member.id) : undefined,
       heardAgeMs: presence.ageMs(member.id),

@@ -34,6 +34,8 @@ const MAX_ACCEPTED_PER_PEER = 6;
 const MAX_ACCEPTED = 128;
 /** In an error's detail: the id of the member that was taken out. */
 const REMOVED = 'removedRaftId';
+/** In the detail of what a node is told that was removed from the cluster: its id. */
+export const REMOVED_NODE = 'removedNodeId';
 
 function removed(id: number): SwarmError {
   const message = `raft member ${id} was taken out of the managers`;
@@ -75,9 +77,10 @@ export class StreamTransport implements RaftTransport {
       });
     };
     const onRefused = (error: SwarmError): void => {
-      if (error.detail[REMOVED] !== String(this.#options.self.id)) return;
+      const isOut = error.detail[REMOVED] === String(this.#options.self.id);
+      if (!isOut && error.detail[REMOVED_NODE] === undefined) return;
       queueMicrotask(() => {
-        if (!this.#stopped) this.#handler?.onRemoved();
+        if (!this.#stopped) this.#handler?.onRemoved(error);
       });
     };
     return { ...this.#options, onUnreachable, onRefused };

@@ -3,6 +3,7 @@
  * the room's public words; the core's own are in core/types.ts. Declares only.
  */
 import type { Clock } from '../../base/clock.ts';
+import type { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Meter } from '../../base/meter.ts';
 import type { Random } from '../../base/random.ts';
@@ -26,6 +27,8 @@ export interface Member extends MemberAddress {
 }
 
 export interface MemberStatus extends Member {
+  /** It speaks from this address instead: its host was given another one. */
+  readonly movedTo: string | undefined;
   readonly isLeader: boolean;
   /** Heard from within the last election timeout; undefined where this member cannot know. */
   readonly reachable: boolean | undefined;
@@ -84,8 +87,8 @@ export interface TransportHandler {
   onUnreachable(id: number): void;
   /** Whether that member was taken out of the group; it is then told so. */
   wasRemoved(id: number): boolean;
-  /** Another member says that this one was taken out. */
-  onRemoved(): void;
+  /** Another member says, in these words, that this one was taken out, or its whole node. */
+  onRemoved(why: SwarmError): void;
 }
 
 /** Carries messages to other members. May lose, delay and reorder them; never alters them. */
@@ -109,6 +112,8 @@ export interface RaftTransport {
 export interface RaftNodeOptions {
   /** A positive safe integer, new for every member that ever joins. */
   readonly id: number;
+  /** Where this member listens now, which others may not know yet. */
+  readonly address?: string;
   /** The member's state: `<dir>/wal` and `<dir>/snap`. */
   readonly dir: string;
   readonly clock: Clock;
@@ -121,7 +126,7 @@ export interface RaftNodeOptions {
   /** First start of a member that a leader adds to its group. */
   readonly join?: boolean;
   /** The others have taken this member out; they hear it no more. May be called again. */
-  readonly onRemoved?: () => void;
+  readonly onRemoved?: (why: SwarmError) => void;
   /** The log may not have been written: the process has to end. */
   readonly onFatal: (error: Error) => void;
   /** What is counted is counted there. */

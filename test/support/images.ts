@@ -2,6 +2,7 @@
  * Builds image archives for tests: layers from a list of tar entries, docker-archives and OCI
  * layouts around them, stores in a directory that goes away with the test. Only for tests.
  */
+import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once as happens } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -135,14 +136,21 @@ export function ociArchive(
   ]);
 }
 
-/** A directory that is removed when the test ends. */
+const opened = new WeakMap<TestContext, ImageStore[]>();
+
+/** A directory that is removed when the test ends, after the stores in it are closed. */
 export function scratchDirectory(test: TestContext): string {
   const made = mkdtempSync(path.join(tmpdir(), 'image-test-'));
-  test.after(() => rmSync(made, { recursive: true, force: true }));
+  const stores: ImageStore[] = opened.get(test) ?? [];
+  opened.set(test, stores);
+  test.after(async () => {
+    for (const store of stores) await store.close();
+    rmSync(made, { recursive: true, force: true });
+  });
   return made;
 }
 
-/** A store in `dataRoot`, closed when the test ends. */
+/** A store in `dataRoot`, a scratch directory of the test; closed when the test ends. */
 export async function openStore(
   test: TestContext,
   dataRoot: string,
@@ -154,7 +162,9 @@ export async function openStore(
     log: silentLog,
     registries: { ...NO_SETTINGS, ...registries },
   });
-  test.after(() => store.close());
+  const stores = opened.get(test);
+  assert.ok(stores !== undefined, 'no scratch directory was made for this test');
+  stores.push(store);
   return store;
 }
 

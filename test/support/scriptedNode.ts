@@ -120,7 +120,6 @@ export class ScriptedNode implements DaemonNode, Control {
       cgroupVersion: '1',
       dataRoot: '/var/lib/tsswarm',
       execRoot: '/run/tsswarm',
-      containers: { running: 1, stopped: 0 },
       warnings: [],
     };
   }

@@ -84,12 +84,6 @@ export function run(file: string, args: readonly string[], env: NodeJS.ProcessEn
   });
 }
 
-/** Major version of the docker client; 0 when there is none. */
-export async function dockerMajor(): Promise<number> {
-  const { stdout } = await run('docker', ['--version'], process.env);
-  return Number(/version (\d+)\./.exec(stdout)?.[1] ?? 0);
-}
-
 function call(
   socketPath: string,
   method: string,

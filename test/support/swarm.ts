@@ -19,6 +19,7 @@ import { requestCertificate } from '../../manager/ca/client.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { NodeDescription } from '../../model/types.ts';
 import { type FakeRuntime, fakeRuntime } from './fakeRuntime.ts';
+import { until as untilAnswer } from './until.ts';
 
 const HOST = '127.0.0.1';
 const UNTIL_MS = 15_000;
@@ -58,18 +59,12 @@ async function freePort(): Promise<number> {
 }
 
 /** Polls until `look` gives something; fails with `what` after 15 s. */
-export async function until<T>(
+export function until<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
   timeoutMs = UNTIL_MS,
 ): Promise<T> {
-  const endMs = clock.nowMs() + timeoutMs;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    if (clock.nowMs() > endMs) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await clock.sleep(10);
-  }
+  return untilAnswer(what, timeoutMs, look);
 }
 
 export class TestNode {

@@ -15,6 +15,7 @@ interface Member {
   readonly id: number;
   readonly address: string;
   readonly learner: boolean;
+  readonly movedTo: string | undefined;
   readonly reachable: boolean;
   readonly lag: number;
 }
@@ -25,12 +26,20 @@ class Group implements RaftMembers {
   readonly isLeader = true;
   readonly list = new Map<number, Member>();
   looks = 0;
+  readonly replaced: [number, number][] = [];
   remove: (id: number) => Promise<void> = async (id) => {
     this.list.delete(id);
   };
 
   add(id: number, learner: boolean): void {
-    this.list.set(id, { id, address: `m${id}`, learner, reachable: true, lag: 0 });
+    this.list.set(id, {
+      id,
+      address: `m${id}`,
+      learner,
+      movedTo: undefined,
+      reachable: true,
+      lag: 0,
+    });
   }
 
   members(): readonly Member[] {
@@ -42,6 +51,18 @@ class Group implements RaftMembers {
 
   async promoteMember(id: number): Promise<void> {
     this.add(id, false);
+  }
+
+  async replaceMember(id: number, leaving: number): Promise<void> {
+    this.list.delete(leaving);
+    this.add(id, false);
+    this.replaced.push([id, leaving]);
+  }
+
+  async updateAddress(id: number, address: string): Promise<void> {
+    const member = this.list.get(id);
+    assert(member !== undefined);
+    this.list.set(id, { ...member, address, movedTo: undefined });
   }
 
   removeMember(id: number): Promise<void> {
@@ -146,5 +167,45 @@ test('a change asked for during a pass is looked at right after it', async () =>
   release();
   await clock.advance(50);
   assert.ok(taken.includes(3), `taken out: ${taken}`);
+  roles.stop();
+});
+
+test('a manager that moved is told to all at its new address', async () => {
+  const { clock, direct, group, roles } = scene();
+  group.list.set(2, { ...group.members()[1], movedTo: 'elsewhere:2377' });
+  roles.start();
+  await clock.advance(10);
+  assert.equal(group.list.get(2)?.address, 'elsewhere:2377');
+  assert.equal(direct.store.get('node', 'm2')?.manager?.address, 'elsewhere:2377');
+  roles.stop();
+});
+
+test('a manager that is to go leaves in the step that makes another a voter', async () => {
+  const { clock, direct, group, roles } = scene();
+  direct.create('node', node('m4', 4, { state: 'ready', spec: { role: 'manager' } }));
+  demote(direct, 'm2');
+  roles.start();
+  await clock.advance(2_000);
+  assert.ok(group.list.has(2), 'it waits for the one that is coming');
+  group.add(4, true);
+  const coming = direct.store.get('node', 'm4');
+  assert(coming !== undefined);
+  direct.update('node', { ...coming, manager: { raftId: 4, address: 'm4' } });
+  await clock.advance(2_000);
+  assert.deepEqual(group.replaced, [[4, 2]]);
+  assert.equal(direct.store.get('node', 'm4')?.role, 'manager');
+  assert.equal(direct.store.get('node', 'm2')?.role, 'worker');
+  assert.deepEqual(direct.store.cluster()?.removedRaftIds, [2]);
+  roles.stop();
+});
+
+test('a promotion that comes to no end holds a demotion up for a bounded time', async () => {
+  const { clock, direct, group, roles } = scene();
+  direct.create('node', node('m4', 4, { state: 'ready', spec: { role: 'manager' } }));
+  demote(direct, 'm2');
+  roles.start();
+  await clock.advance(60_000);
+  assert.ok(!group.list.has(2));
+  assert.equal(direct.store.get('node', 'm2')?.role, 'worker');
   roles.stop();
 });

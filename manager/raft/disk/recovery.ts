@@ -7,7 +7,7 @@
  * frame, although it said that it was durable, looks like one that was torn.
  */
 import * as path from 'node:path';
-import { SwarmError } from '../../../base/errors.ts';
+import { hasCode, SwarmError } from '../../../base/errors.ts';
 import type { Seal } from '../../../base/seal.ts';
 import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
@@ -87,22 +87,66 @@ export function recoverWal(
   seal?: Seal,
   files = hostFiles,
 ): WalState | undefined {
+  const replay = new Replay();
+  const last = readSegments(files, directory, replay, seal, (file, bytes, offset) =>
+    repair(files, file, bytes, offset, replay),
+  );
+  return last === undefined ? undefined : replay.finish(last);
+}
+
+/** What is in a log, for people. */
+export interface WalSurvey {
+  /** As far as it is sound; undefined when there is none. */
+  readonly state: WalState | undefined;
+  /** Where a torn last batch begins, which the next start of the member clears. */
+  readonly torn: { readonly file: string; readonly offset: number } | undefined;
+  /** The first damage; nothing after it was read. */
+  readonly damage: SwarmError | undefined;
+}
+
+/** As recoverWal, but nothing is written, and damage is told with what comes before it. */
+export function surveyWal(directory: string, seal?: Seal): WalSurvey {
+  const replay = new Replay();
+  let torn: WalSurvey['torn'];
+  try {
+    const last = readSegments(hostFiles, directory, replay, seal, (file, _bytes, offset) => {
+      torn = { file, offset };
+    });
+    const state = last === undefined ? undefined : replay.finish(last);
+    return { state, torn, damage: undefined };
+  } catch (error) {
+    if (!hasCode(error, 'corrupt')) throw error;
+    return { state: replay.nodeId === 0 ? undefined : replay.soFar(), torn, damage: error };
+  }
+}
+
+/** What is done about a torn last frame. */
+type OnTorn = (file: string, bytes: Buffer, offset: number) => void;
+
+/** All of them in order; the last one's path, undefined when there is none. */
+function readSegments(
+  files: Files,
+  directory: string,
+  replay: Replay,
+  seal: Seal | undefined,
+  onTorn: OnTorn,
+): string | undefined {
   const numbers = files
     .list(directory)
     .map((name) => SEGMENT_PATTERN.exec(name))
     .filter((match) => match !== null)
     .map((match) => Number(match[1]))
     .sort((left, right) => left - right);
-  if (numbers.length === 0) return undefined;
-  const replay = new Replay();
+  let last: string | undefined;
   for (const [at, number] of numbers.entries()) {
     const file = path.join(directory, segmentName(number));
     if (at > 0 && number !== numbers[at - 1] + 1) {
       throw damage(file, 0, `segment ${numbers[at - 1] + 1} before it is missing`);
     }
-    readSegment(files, file, number, at === numbers.length - 1, replay, seal);
+    readSegment(files, file, number, at === numbers.length - 1, replay, seal, onTorn);
+    last = file;
   }
-  return replay.finish(path.join(directory, segmentName(numbers[numbers.length - 1])));
+  return last;
 }
 
 /** Builds the state from records in order. */
@@ -180,13 +224,19 @@ class Replay {
 
   finish(file: string): WalState | undefined {
     if (this.nodeId === 0) return undefined;
-    const { term, vote } = this.hardState;
-    const commit = Math.max(this.hardState.commit, this.snapshot.index);
+    const state = this.soFar();
     const last = this.last().index;
+    const { commit } = state.hardState;
     if (this.base.index > this.snapshot.index) {
       throw damage(file, this.endOffset, `entries up to ${this.base.index} are in no snapshot`);
     }
     if (commit > last) throw damage(file, this.endOffset, `entries ${last + 1}-${commit} missing`);
+    return state;
+  }
+
+  soFar(): WalState {
+    const { term, vote } = this.hardState;
+    const commit = Math.max(this.hardState.commit, this.snapshot.index);
     return {
       nodeId: this.nodeId,
       hardState: { term, vote, commit },
@@ -208,6 +258,7 @@ function readSegment(
   isLast: boolean,
   replay: Replay,
   seal: Seal | undefined,
+  onTorn: OnTorn,
 ): void {
   const bytes = files.read(file);
   const segment: SegmentInfo = { number, maxIndex: 0, stale: false };
@@ -226,7 +277,8 @@ function readSegment(
       const clean = header === undefined && allZero(bytes, offset, bytes.length);
       if (!clean) {
         if (!isLast) throw damage(file, offset, 'a damaged frame in the middle of the log');
-        repair(files, file, bytes, offset, header, replay);
+        checkTorn(file, bytes, offset, header, replay);
+        onTorn(file, bytes, offset);
       }
       break;
     }
@@ -298,9 +350,8 @@ function takeBody(file: string, offset: number, body: Uint8Array, replay: Replay
   }
 }
 
-/** The frame at `offset` of the last segment is broken: clears it if torn, else refuses. */
-function repair(
-  files: Files,
+/** The frame at `offset` of the last segment is broken: SwarmError corrupt unless it is torn. */
+function checkTorn(
   file: string,
   bytes: Buffer,
   offset: number,
@@ -311,6 +362,10 @@ function repair(
   if (soundFrameAfter(bytes, offset, replay.nextSequence ?? 0)) {
     throw damage(file, offset, 'a damaged frame, with later frames after it,');
   }
+}
+
+/** Clears it, a copy kept. */
+function repair(files: Files, file: string, bytes: Buffer, offset: number, replay: Replay): void {
   const copy = `${file}.torn`;
   files.writeSynced(copy, bytes.subarray(offset));
   files.syncDirectory(path.dirname(file));
