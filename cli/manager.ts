@@ -58,9 +58,8 @@ function truth(value: boolean | undefined): string {
   return value === undefined ? '-' : value ? 'yes' : 'no';
 }
 
-function contact({ Self, LastContactMs }: ManagerJson): string {
-  if (Self || LastContactMs === undefined) return '-';
-  return `${formatDuration(LastContactMs)} ago`;
+function contact({ LastContactMs }: ManagerJson): string {
+  return LastContactMs === undefined ? '-' : `${formatDuration(LastContactMs)} ago`;
 }
 
 function hash({ StoreHash = '', StoreDiffers }: ManagerJson): string {

@@ -5,7 +5,7 @@
  */
 import { messageOf } from '../base/errors.ts';
 import type { Node } from '../model/types.ts';
-import { differenceText, type ManagerState, sameStore } from './managerState.ts';
+import { differenceText, type KnownMember, type ManagerState, sameStore } from './managerState.ts';
 import type { Member } from './raft/types.ts';
 import type { StoreState } from './store/types.ts';
 
@@ -22,7 +22,7 @@ export interface ManagerEntry {
   readonly error: string;
   /** Entries that it lacks, as the leader knows. */
   readonly lag: number | undefined;
-  /** Since the leader, or this manager, last heard from it. */
+  /** Since the leader last heard from it; of the leader, since this manager did. */
   readonly heardAgeMs: number | undefined;
   /** Its store compared with this manager's; undefined where that cannot be told. */
   readonly sameStore: boolean | undefined;
@@ -63,8 +63,10 @@ export async function drawManagers(options: ManagersOptions): Promise<ManagersPi
   const leader = asked.find(({ state }) => state?.role === 'leader')?.state;
   const managers = asked.map(({ member, state, error }): ManagerEntry => {
     const node = options.nodeOf(member.id);
-    const known = (leader ?? own).members.find(({ raftId }) => raftId === member.id);
     const isSelf = member.id === own.raftId;
+    const byLeader = knownMember(leader ?? own, member.id);
+    // Nobody hears the leader as its followers do; it knows of the rest.
+    const heard = member.id === leader?.raftId ? knownMember(own, member.id) : byLeader;
     const compare = (theirs: ManagerState): boolean | undefined =>
       sameStore(own, (version) => options.store.hashAt(version), theirs);
     return {
@@ -76,8 +78,8 @@ export async function drawManagers(options: ManagersOptions): Promise<ManagersPi
       isSelf,
       state,
       error,
-      lag: known?.lag,
-      heardAgeMs: known?.heardAgeMs,
+      lag: byLeader?.lag,
+      heardAgeMs: isSelf && state?.role === 'leader' ? undefined : heard?.heardAgeMs,
       sameStore: state === undefined ? undefined : isSelf || compare(state),
     };
   });
@@ -85,6 +87,10 @@ export async function drawManagers(options: ManagersOptions): Promise<ManagersPi
   const answering = voters.filter(({ state }) => state !== undefined).length;
   const hasQuorum = leader !== undefined && answering >= majority(voters.length);
   return { hasQuorum, problems: problemsOf(managers, leader), managers };
+}
+
+function knownMember({ members }: ManagerState, id: number): KnownMember | undefined {
+  return members.find(({ raftId }) => raftId === id);
 }
 
 function majority(voters: number): number {
