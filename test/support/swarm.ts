@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { SystemClock } from '../../base/clock.ts';
 import { Ids } from '../../base/id.ts';
 import { createLog, type Log, silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { foundCluster } from '../../daemon/bootstrap.ts';
 import type { Environment } from '../../daemon/environment.ts';
@@ -35,13 +36,14 @@ class SwarmClock extends SystemClock {
 export const clock = new SwarmClock();
 const log: Log = process.env['SWARM_LOG'] === undefined ? silentLog : createLog('debug');
 
-function environment(name: string): Environment {
+function environment(name: string, meter = new Meter()): Environment {
   const random = new SystemRandom();
   return {
     clock,
     random,
     ids: new Ids(random),
     log: log.with({ node: name }),
+    meter,
     fatal: (error) => {
       throw error;
     },
@@ -67,6 +69,7 @@ export function until<T>(
 
 export class TestNode {
   readonly name: string;
+  readonly meter = new Meter();
   readonly runtime: FakeRuntime = fakeRuntime();
   readonly machineId: string;
   readonly directory: string;
@@ -121,7 +124,7 @@ export class TestNode {
     const membership = this.identity.membership();
     if (membership === undefined) throw new Error(`${this.name} is in no swarm`);
     this.node = await SwarmNode.start({
-      environment: environment(this.name),
+      environment: environment(this.name, this.meter),
       identity: this.identity,
       membership,
       credentials: this.identity.credentials(),
