@@ -9,7 +9,13 @@ import type { Entry, Message } from '../../manager/raft/core/types.ts';
 import type { Recovered } from '../../manager/raft/disk/disk.ts';
 import type { WalAppend } from '../../manager/raft/disk/wal.ts';
 import type { RaftStatus } from '../../manager/raft/types.ts';
-import { type Configuration, changed, hasQuorum, membersOf, NO_CONFIGURATION } from './configuration.ts';
+import {
+  type Configuration,
+  changed,
+  hasQuorum,
+  membersOf,
+  NO_CONFIGURATION,
+} from './configuration.ts';
 import { Mirror } from './mirror.ts';
 import { check } from './violation.ts';
 
@@ -144,8 +150,10 @@ export class Ledger {
         [`member ${from} voted for ${other} and ${to} in term ${term}`].join(' '),
       );
       this.#votes.set(key, to);
-      const durable = this.mirror(from).durableVotes.get(term);
-      check(durable === to, 'vote before durable', () =>
+      const mirror = this.mirror(from);
+      const durable = mirror.durableVotes.get(term);
+      // With a later term durable it cannot vote in this one again, whatever it forgets.
+      check(durable === to || mirror.durable.hardState.term > term, 'vote before durable', () =>
         [`member ${from} voted for ${to} in ${term}, its disk has ${durable}`].join(' '),
       );
     } else if (type === 'appendResp' && !message.reject) {

@@ -14,16 +14,18 @@ import {
 } from '../../manager/raft/disk/disk.ts';
 import type { WalAppend } from '../../manager/raft/disk/wal.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
-import type { MemberAddress, RaftStatus } from '../../manager/raft/types.ts';
+import { StreamTransport } from '../../manager/raft/transport.ts';
+import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
 import { SimDisk } from './disk.ts';
 import type { Ledger, Seen } from './ledger.ts';
-import type { SimNetwork, SimTransport } from './network.ts';
+import type { SimNetwork } from './network.ts';
 import { ObservedMachine } from './observedMachine.ts';
 import type { Oracle } from './oracle.ts';
 import { DeadProcess, SimProcess } from './process.ts';
 import type { Dice, Schedule } from './schedule.ts';
+import type { SimStreams } from './streams.ts';
 import { threadStarter } from './thread.ts';
 import { check } from './violation.ts';
 
@@ -39,6 +41,8 @@ export interface Site {
   readonly schedule: Schedule;
   readonly dice: Dice;
   readonly network: SimNetwork;
+  /** Set: the production's transport on streams; else whole messages, each by itself. */
+  readonly streams: SimStreams | undefined;
   readonly ledger: Ledger;
   readonly oracle: Oracle;
   readonly planted: Planted | undefined;
@@ -56,7 +60,7 @@ export interface Run {
   readonly process: SimProcess;
   readonly replica: Replica;
   readonly machine: ObservedMachine;
-  readonly transport: SimTransport;
+  readonly transport: RaftTransport;
   readonly seen: Seen;
   node: RaftNode | undefined;
 }
@@ -101,10 +105,11 @@ export class Machine {
   }
 
   start(): void {
-    const { schedule, dice, network, log } = this.#site;
+    const { schedule, dice } = this.#site;
     check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
     this.restarts += 1;
     const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
+    const log = this.#site.log?.(process) ?? silentLog;
     const store = new Store({ ringEvents: RING_EVENTS });
     const replica = new Replica({ clock: process.clock, store });
     const status = { id: this.id, term: 0, leaderId: undefined, role: 'follower' as const };
@@ -113,19 +118,30 @@ export class Machine {
       process,
       replica,
       machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
-      transport: network.connect({ id: this.id, address: this.address }, process),
+      transport: this.#connect(process, log),
       seen: { status: { ...status, ...places } as RaftStatus },
       node: undefined,
     };
     this.run = run;
     process.afterEvent = () => this.observe();
-    this.#open(run, log?.(process) ?? silentLog).catch((error: unknown) => {
+    this.#open(run, log).catch((error: unknown) => {
       if (!process.alive || error instanceof DeadProcess) return;
       const code = (error as { code?: string }).code;
       const disk = code === 'ENOSPC' || code === 'EIO' || hasCode(error, 'exhausted');
       if (disk) this.#ended();
       else this.#site.fail(error);
     });
+  }
+
+  #connect(process: SimProcess, log: Log): RaftTransport {
+    const { network, streams, dice: random } = this.#site;
+    const self = { id: this.id, address: this.address };
+    if (streams === undefined) return network.connect(self, process);
+    const dialer = streams.dialer(self, process);
+    const { clock } = process;
+    const transport = new StreamTransport({ self, dialer, clock, random, log });
+    streams.listen(this.address, process, (stream, kind) => transport.acceptStream(stream, kind));
+    return transport;
   }
 
   async #open(run: Run, log: Log): Promise<void> {

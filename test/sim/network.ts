@@ -36,6 +36,10 @@ export const NO_NETWORK_FAULTS: NetworkFaults = {
 const LATE_MS = 3_000;
 /** A way that takes nothing is given up after this long. */
 const SILENCE_MS = 4_000;
+/** A connection breaks far less often than a single message is lost. */
+const STREAM_BREAK_SHARE = 0.03;
+/** Snapshots travel in pieces up to this, so that they can break off anywhere. */
+const MAX_PIECE_BYTES = 4_096;
 
 export class SimNetwork {
   faults: NetworkFaults = { ...NO_NETWORK_FAULTS };
@@ -88,6 +92,12 @@ export class SimNetwork {
     atMs = Math.max(atMs, this.#lastMs.get(way) ?? 0);
     this.#lastMs.set(way, atMs);
     return atMs;
+  }
+
+  /** Whether a stream breaks with what is written on it now. */
+  breaksStream(): boolean {
+    const rate = (this.faults.lossRate + this.faults.breakSnapshotRate) * STREAM_BREAK_SHARE;
+    return rate > 0 && this.#dice.chance(rate);
   }
 
   carry(from: SimTransport, to: number, address: string, bytes: Uint8Array): void {
@@ -148,13 +158,13 @@ export class SimNetwork {
     }
     this.snapshots += 1;
     const breaksAfter = this.#dice.chance(this.faults.breakSnapshotRate)
-      ? this.#dice.below(3)
+      ? this.#dice.below(6)
       : Number.POSITIVE_INFINITY;
     const transfer = new Transfer(this, from, station, message);
     transfer.begin();
     let count = 0;
     const sent: Uint8Array[] = [];
-    for await (const chunk of chunks) {
+    for await (const chunk of this.#pieces(chunks)) {
       if (count >= breaksAfter) transfer.breakOff('the connection broke');
       count += 1;
       sent.push(chunk);
@@ -173,6 +183,16 @@ export class SimNetwork {
         // Nobody waits for the copy.
       });
     });
+  }
+
+  async *#pieces(chunks: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+    for await (const chunk of chunks) {
+      for (let at = 0; at < chunk.length; ) {
+        const bytes = this.#dice.whole(1, MAX_PIECE_BYTES);
+        yield chunk.subarray(at, at + bytes);
+        at += bytes;
+      }
+    }
   }
 
   get schedule(): Schedule {

@@ -16,6 +16,7 @@ import { SimNetwork } from './network.ts';
 import { Oracle } from './oracle.ts';
 import { DeadProcess, SimProcess } from './process.ts';
 import { Dice, type Event, Schedule, settle } from './schedule.ts';
+import { SimStreams } from './streams.ts';
 import { check, Violation } from './violation.ts';
 
 /** Once nothing goes wrong any more, the members must agree and serve within it. */
@@ -88,6 +89,7 @@ class Simulation {
       schedule: this.#schedule,
       dice,
       network,
+      streams: dice.chance(0.35) ? new SimStreams(network, this.#schedule) : undefined,
       ledger,
       oracle,
       planted: options.planted,
