@@ -1,9 +1,9 @@
 /**
  * Messages as protobuf's bytes, for the log and for every call: the same bytes as the library's
- * toBinary, of which it took a third of a leader's time. For each message type a list of its fields'
- * writers is made once; they write from the end of one buffer towards its start, so that a length
- * is known when it is written and nothing is copied on the way. Takes messages and plain objects of
- * their shape alike. Decodes nothing.
+ * toBinary, of which it took a third of a leader's time. For each message type a list of its
+ * fields' writers is made once; they write from the end of one buffer towards its start, so that a
+ * length is known when it is written and nothing is copied on the way. Takes messages and plain
+ * objects of their shape alike. Decodes nothing.
  */
 import {
   type DescField,
