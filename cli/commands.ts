@@ -94,6 +94,11 @@ export const GROUPS: readonly Group[] = [
     load: async () => (await import('./node.ts')).registerNode,
   },
   {
+    name: 'manager',
+    about: 'how the managers are',
+    load: async () => (await import('./manager.ts')).registerManager,
+  },
+  {
     name: 'service',
     about: 'what runs in the swarm',
     load: async () => (await import('./service/commands.ts')).registerService,
@@ -192,6 +197,16 @@ export const GROUPS: readonly Group[] = [
     name: 'rebalance',
     about: 'spread running tasks evenly over the hosts',
     load: async () => (await import('./cluster.ts')).registerRebalance,
+  },
+  {
+    name: 'snapshot',
+    about: 'backups of the swarm: save, inspect, restore',
+    load: async () => (await import('./snapshot.ts')).registerSnapshot,
+  },
+  {
+    name: 'recover',
+    about: 'what the state of a dead manager holds, and what to do',
+    load: async () => (await import('./recover.ts')).registerRecover,
   },
   {
     name: 'watch',

@@ -24,6 +24,7 @@ const KEYS: Readonly<Record<string, readonly [flag: string, kind: Kind]>> = {
   'node-generic-resources': ['nodeGenericResource', 'list'],
   'insecure-registries': ['insecureRegistry', 'list'],
   'registry-mirrors': ['registryMirror', 'list'],
+  'metrics-addr': ['metricsAddr', 'text'],
   tls: ['tls', 'flag'],
   tlsverify: ['tlsverify', 'flag'],
   tlscacert: ['tlscacert', 'text'],

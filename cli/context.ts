@@ -48,6 +48,16 @@ export async function forEachName(
   }
 }
 
+/** undefined when what was asked for is not there. */
+export async function orUndefined<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (hasCode(error, 'not_found')) return undefined;
+    throw error;
+  }
+}
+
 /** A change of leader takes less; a daemon that is restarted, a little more. */
 const PATIENCE_MS = 15_000;
 const RETRY_MS = 200;

@@ -303,7 +303,7 @@ const registerPrune: Registrar = (parent, run) => {
     .action((flags: { force?: boolean; filter?: string[] }) =>
       run(async (context) => {
         const warning = 'This will remove all stopped containers.';
-        if (!(await confirmPrune(context, warning, flags.force))) return;
+        await confirmPrune(context, warning, flags.force);
         const done = await context.client.post<{
           ContainersDeleted: string[] | null;
           SpaceReclaimed: number;

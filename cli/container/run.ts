@@ -20,8 +20,8 @@ import {
 } from './stream.ts';
 
 export const EXIT_DAEMON = 125;
-export const EXIT_NOT_EXECUTABLE = 126;
-export const EXIT_NOT_FOUND = 127;
+const EXIT_NOT_EXECUTABLE = 126;
+const EXIT_NOT_FOUND = 127;
 
 export interface RunFlags {
   readonly detach?: boolean;

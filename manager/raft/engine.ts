@@ -258,11 +258,17 @@ export class Engine {
 
   /** Every member decides the same about a change that cannot be made: it is skipped. */
   #applyConfChange(entry: Entry): SwarmError | undefined {
-    const { table, log } = this.#host;
+    const { table, log, disk } = this.#host;
     const change = table.admissible(decodeConfChange(entry.data));
     try {
       const confState = this.raw.applyConfChange(change);
-      table.applied(change, confState);
+      const gone = table.applied(change, confState);
+      if (gone.length > 0) {
+        // The commit index alone is not made durable; this one has to be before they are let go.
+        const nothing = { entries: [], hardState: undefined, snapshot: undefined };
+        const done = (): void => table.settled(gone);
+        disk.append({ ...nothing, installs: false, sync: true, done });
+      }
     } catch (error) {
       if (!(error instanceof ConfChangeError)) throw error;
       log.warn('raft: change of members skipped', { why: error.message });

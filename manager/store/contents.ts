@@ -4,6 +4,7 @@
  * are replaced and never changed. It checks nothing but its own invariants (check.ts decides).
  */
 import { assert } from '../../base/assert.ts';
+import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
 import { type NamedTable, nameKey, uniqueKeys } from './unique.ts';
 
@@ -42,6 +43,7 @@ export class Contents {
   readonly #tasksByService = new Map<string, Set<string>>();
   readonly #tasksByNode = new Map<string, Set<string>>();
   readonly #owners = new Map<string, Owner>();
+  readonly #taskStates = new Map<TaskState, number>();
 
   get<T extends TableName>(table: T, id: string): Tables[T] | undefined {
     return this.#tables[table].get(id) as Tables[T] | undefined;
@@ -57,6 +59,11 @@ export class Contents {
 
   taskIdsOfNode(nodeId: string): ReadonlySet<string> {
     return this.#tasksByNode.get(nodeId) ?? NO_IDS;
+  }
+
+  /** How many tasks are in each state; a state that none is in may be missing. */
+  get taskStates(): ReadonlyMap<TaskState, number> {
+    return this.#taskStates;
   }
 
   owner(key: string): Owner | undefined {
@@ -103,6 +110,12 @@ export class Contents {
   #indexTask(id: string, before: Task | undefined, after: Task | undefined): void {
     move(this.#tasksByService, id, before?.serviceId, after?.serviceId);
     move(this.#tasksByNode, id, before?.nodeId, after?.nodeId);
+    this.#countState(before?.status.state, -1);
+    this.#countState(after?.status.state, 1);
+  }
+
+  #countState(state: TaskState | undefined, by: number): void {
+    if (state !== undefined) this.#taskStates.set(state, (this.#taskStates.get(state) ?? 0) + by);
   }
 }
 

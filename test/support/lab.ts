@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
 import { TOP } from '../tidy/sources.ts';
+import { until as untilAnswer } from './until.ts';
 
 const execFileAsync = promisify(execFile);
 export const clock = new SystemClock();
@@ -42,24 +43,23 @@ export async function outcome(
   }
 }
 
-/** Resolves with the first defined answer of `ask`; fails naming `what` after `timeoutMs`. */
-export async function until<T>(
+/** As `until` elsewhere, of hosts that may not answer yet: an error of `ask` means "not yet". */
+export function until<T>(
   what: string,
   timeoutMs: number,
   ask: () => Promise<T | undefined> | T | undefined,
 ): Promise<T> {
-  const end = clock.nowMs() + timeoutMs;
   let last = '';
-  for (;;) {
+  const tell = (): string => `${what}${last}`;
+  const tolerant = async (): Promise<T | undefined> => {
     try {
-      const answer = await ask();
-      if (answer !== undefined && answer !== false) return answer;
+      return await ask();
     } catch (error) {
-      last = `; last error: ${String(error)}`;
+      last = ` (last error: ${String(error)})`;
+      return undefined;
     }
-    if (clock.nowMs() > end) throw new Error(`${what}: not within ${timeoutMs} ms${last}`);
-    await clock.sleep(POLL_MS);
-  }
+  };
+  return untilAnswer(tell, timeoutMs, tolerant, POLL_MS);
 }
 
 export async function lab(...args: string[]): Promise<string> {
