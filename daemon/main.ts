@@ -42,10 +42,11 @@ function addHostGauges(meter: Meter, node: Node): void {
     { labels: { version: VERSION, node: process.version }, value: 1 },
   ]);
   meter.gauge('tsswarm_containers', 'Containers of this host.', () => {
-    const { running, stopped } = node.info().containers;
+    const all = node.host.containers.list();
+    const running = all.filter((each) => each.view().status === 'running').length;
     return [
       { labels: { state: 'running' }, value: running },
-      { labels: { state: 'stopped' }, value: stopped },
+      { labels: { state: 'other' }, value: all.length - running },
     ];
   });
 }
