@@ -134,7 +134,7 @@ export class Store extends BaseView implements StoreState {
     return this.#tasks(this.#contents.taskIdsOfNode(nodeId));
   }
 
-  *#tasks(ids: ReadonlySet<string>): Iterable<Task> {
+  *#tasks(ids: Iterable<string>): Iterable<Task> {
     for (const id of ids) {
       const task = this.#contents.get('task', id);
       assert(task !== undefined, 'an index names a task that is not there', { id });
