@@ -4,7 +4,7 @@ import type { Run } from './context.ts';
 import { REFUSED, registerRefused } from './refused.ts';
 
 /** Adds the command (and its subcommands) to the program. */
-export type Register = (program: Command, run: Run) => void;
+type Register = (program: Command, run: Run) => void;
 
 export interface Group {
   readonly name: string;
@@ -92,6 +92,11 @@ export const GROUPS: readonly Group[] = [
     name: 'node',
     about: 'the hosts of the swarm',
     load: async () => (await import('./node.ts')).registerNode,
+  },
+  {
+    name: 'manager',
+    about: 'how the managers are',
+    load: async () => (await import('./manager.ts')).registerManager,
   },
   {
     name: 'service',
@@ -192,6 +197,16 @@ export const GROUPS: readonly Group[] = [
     name: 'rebalance',
     about: 'spread running tasks evenly over the hosts',
     load: async () => (await import('./cluster.ts')).registerRebalance,
+  },
+  {
+    name: 'snapshot',
+    about: 'backups of the swarm: save, inspect, restore',
+    load: async () => (await import('./snapshot.ts')).registerSnapshot,
+  },
+  {
+    name: 'recover',
+    about: 'what the state of a dead manager holds, and what to do',
+    load: async () => (await import('./recover.ts')).registerRecover,
   },
   {
     name: 'watch',

@@ -4,6 +4,7 @@ import { SwarmError } from '../base/errors.ts';
 import { addCommand, type Command, collect, whole } from './command.ts';
 import type { Context, Run } from './context.ts';
 import type { InfoJson, SwarmJson } from './docker.ts';
+import { confirmForce, type ExaminedJson, forceText } from './forceNew.ts';
 import { externalCas, printUnlockKey } from './swarmSettings.ts';
 
 interface InitFlags {
@@ -14,6 +15,7 @@ interface InitFlags {
   readonly defaultAddrPoolMaskLength?: number;
   readonly dataPathPort?: number;
   readonly forceNewCluster?: boolean;
+  readonly force?: boolean;
   readonly taskHistoryLimit?: number;
   readonly certExpiry?: string;
   readonly dispatcherHeartbeat?: string;
@@ -38,12 +40,30 @@ export function registerInit(program: Command, run: Run): void {
     .option('--data-path-addr <address>', 'address or interface for traffic between containers')
     .option('--external-ca <options>', 'who signs certificates instead', collect)
     .option('--max-snapshots <count>', 'snapshots kept besides the newest', whole)
-    .option('--force-new-cluster', 'not built yet: a new swarm from this manager’s state')
+    .option('--force-new-cluster', 'go on with this manager alone, the others being lost for good')
+    .option('-f, --force', 'with --force-new-cluster: do not ask')
     .option('--task-history-limit <count>', 'ended tasks kept per slot', whole)
     .option('--cert-expiry <duration>', 'how long certificates of hosts last')
     .option('--dispatcher-heartbeat <duration>', 'how often hosts report')
     .option('--snapshot-interval <entries>', 'log entries between snapshots', whole)
-    .action((flags: InitFlags) => run((context) => init(context, flags)));
+    .action((flags: InitFlags) =>
+      run((context) =>
+        flags.forceNewCluster === true ? goOnAlone(context, flags) : init(context, flags),
+      ),
+    );
+}
+
+/** Says first what is kept and discarded, and asks. */
+async function goOnAlone(context: Context, flags: InitFlags): Promise<void> {
+  const state = await context.client.get<ExaminedJson>('/tsswarm/recovery');
+  context.err.write(forceText(state));
+  await confirmForce(context, state, flags.force === true);
+  const nodeId = await context.client.post<string>('/swarm/init', {
+    AdvertiseAddr: flags.advertiseAddr ?? '',
+    ForceNewCluster: true,
+  });
+  context.out.write(`The swarm goes on with this host (${nodeId}) as its only manager.\n`);
+  context.out.write('To add another manager, run: tsswarm join-token manager\n');
 }
 
 async function init(context: Context, flags: InitFlags): Promise<void> {
@@ -56,7 +76,6 @@ async function init(context: Context, flags: InitFlags): Promise<void> {
     DataPathPort: flags.dataPathPort,
     DefaultAddrPool: flags.defaultAddrPool,
     SubnetSize: flags.defaultAddrPoolMaskLength,
-    ForceNewCluster: flags.forceNewCluster,
     Availability: flags.availability,
     Spec: {
       Orchestration: { TaskHistoryRetentionLimit: flags.taskHistoryLimit },

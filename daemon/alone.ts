@@ -1,7 +1,8 @@
 /**
  * One manager goes on alone with a swarm: from its own files after the others were lost
- * (goOnAlone), or from a backup (restoreAlone). The state is whole on disk before the identity names
- * it; nothing that runs is touched, and nothing is sent. Which host may do so is decided by others.
+ * (goOnAlone), or from a backup (restoreAlone). The state is whole on disk before the identity
+ * names it; nothing that runs is touched, and nothing is sent. Which host may do so is decided by
+ * others.
  */
 import { assert } from '../base/assert.ts';
 import { SwarmError } from '../base/errors.ts';
@@ -12,7 +13,7 @@ import type { Control } from '../manager/control/types.ts';
 import { becomeSole, writeSoleState } from '../manager/raft/offline.ts';
 import { Replica } from '../manager/replica.ts';
 import { freeRaftId, soleManagerChanges } from '../manager/soleManager.ts';
-import type { View } from '../manager/store/types.ts';
+import type { Change, View } from '../manager/store/types.ts';
 import { NO_NODE_TLS } from '../model/defaults.ts';
 import type { Cluster, Node, NodeDescription } from '../model/types.ts';
 import { encodeLogEntry } from '../proto/convert.ts';
@@ -58,6 +59,17 @@ async function issueOwn(
   const certificate = `${issued.certificate}${signer.chain}`;
   const credentials = { certificate, privateKey, rootCertificate: trustOf(cluster) };
   return { credentials, serial: issued.serial };
+}
+
+/** SwarmError not_manager that says why this host has nothing to go on with. */
+export function stateToGoOnFrom(membership: Membership | undefined): Membership {
+  if (membership !== undefined && membership.raftId !== 0) return membership;
+  throw new SwarmError(
+    'not_manager',
+    membership === undefined
+      ? 'this host is in no swarm that it could go on with: leave out --force-new-cluster'
+      : 'this host is a worker and has no state of the swarm to go on with: use a manager',
+  );
 }
 
 /**
@@ -130,6 +142,18 @@ export async function goOnAlone(
   return alone;
 }
 
+/** Who stays is given nothing new before it was heard of; what it runs may run on until then. */
+function unheard(view: View, changes: readonly Change[]): Change[] {
+  const gone = new Set(changes.flatMap((change) => (change.kind === 'remove' ? change.id : [])));
+  const stateMessage = 'not heard of since the swarm was restored';
+  return [...view.all('node')]
+    .filter(({ id, state }) => !gone.has(id) && state !== 'down')
+    .map((node): Change => {
+      const object = { ...node, state: 'unknown', stateMessage } as const;
+      return { kind: 'update', table: 'node', object };
+    });
+}
+
 export interface RestoreOptions {
   readonly environment: Environment;
   readonly identity: Identity;
@@ -178,6 +202,7 @@ export async function restoreAlone(options: RestoreOptions): Promise<Membership>
   };
   const atMs = Math.max(clock.wallMs(), store.atMs);
   const changes = soleManagerChanges(store, cluster, self, clock.wallMs());
+  changes.push(...unheard(store, changes));
   const { rejected } = store.apply(store.version + 1, atMs, { atomic: true, changes });
   assert(rejected.length === 0, 'the store refuses a restored manager', { rejected });
   identity.erase();

@@ -159,6 +159,12 @@ export class Identity {
     return raftKey;
   }
 
+  /** What Raft's files may be sealed with, the newest first; makes none. */
+  storedRaftKeys(): readonly Uint8Array[] {
+    const { raftKey } = this.#keys();
+    return raftKey === undefined ? [] : [raftKey];
+  }
+
   /** The keys are sealed, and nobody has given the unlock key yet. */
   get isLocked(): boolean {
     const path = this.#path(KEY);

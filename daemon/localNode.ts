@@ -1,4 +1,5 @@
-/** This host's place in the swarm as the API tells it. Reads only. */
+/** This host's place in the swarm as the API tells it, also where it has none. Reads only. */
+import { SwarmError } from '../base/errors.ts';
 import type { SwarmNode } from './swarmNode.ts';
 import type { LocalNode } from './types.ts';
 
@@ -23,4 +24,20 @@ export function localNode(
     role,
     managers: known ?? managers.map((address) => ({ nodeId: '', address })),
   };
+}
+
+export function notManager(swarm: SwarmNode | undefined): SwarmError {
+  if (swarm === undefined) {
+    return new SwarmError(
+      'not_manager',
+      'This node is not a swarm manager: it is in no swarm. ' +
+        'Use "tsswarm init" to make one, or "tsswarm join" to join one.',
+    );
+  }
+  const managers = swarm.membership.managers.join(', ');
+  return new SwarmError(
+    'not_manager',
+    "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster " +
+      `state. Run this on a manager (${managers}), or promote this node there.`,
+  );
 }

@@ -17,6 +17,7 @@ import type { PeerIdentity } from '../proto/credentials.ts';
 import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
 import { Raft } from '../proto/services.ts';
 import { askLeader } from './askLeader.ts';
+import { saveBackup } from './backup.ts';
 import type { Environment } from './environment.ts';
 import type { Membership } from './identity.ts';
 
@@ -54,6 +55,7 @@ export interface ManagerRoleOptions {
 export class ManagerRole {
   readonly #options: ManagerRoleOptions;
   readonly #raft: RaftNode;
+  readonly #replica: Replica;
   readonly #manager: Manager;
   readonly #stopFollowing: () => void;
 
@@ -64,7 +66,7 @@ export class ManagerRole {
    */
   static async start(options: ManagerRoleOptions): Promise<ManagerRole> {
     const { environment, membership, directory, founding, channelTo } = options;
-    const { clock, random, log } = environment;
+    const { clock, random, log, meter } = environment;
     const address = `${membership.advertiseHost}:${membership.port}`;
     const joins = founding === undefined && membership.raftId === 0;
     const id = joins ? await joinGroup(options, address) : membership.raftId;
@@ -88,6 +90,7 @@ export class ManagerRole {
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
       sealKey: options.sealKey,
+      meter,
       onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
@@ -112,6 +115,7 @@ export class ManagerRole {
     const { environment, membership, server } = options;
     this.#options = options;
     this.#raft = raft;
+    this.#replica = replica;
     this.#manager = new Manager({
       ...environment,
       clusterClock: replica.clock,
@@ -136,6 +140,13 @@ export class ManagerRole {
 
   heartbeatAges(): ReadonlyMap<string, number> {
     return this.#manager.heartbeatAges();
+  }
+
+  /** The file of a backup; see saveBackup. */
+  backup(hostname: string): Promise<AsyncIterable<Uint8Array>> {
+    const { clock, random } = this.#options.environment;
+    const term = (): number => this.#raft.status().term;
+    return saveBackup({ clock, random, replica: this.#replica, hostname, term });
   }
 
   authorize(peer: PeerIdentity | undefined, method: MethodName, problem: string): void {

@@ -15,31 +15,37 @@
 import { join as joinPath } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { HostRuntime } from '../agent/containerController.ts';
-import { describeHost } from '../agent/describe.ts';
 import type { Timer } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { Serial } from '../base/queue.ts';
 import { VERSION } from '../base/version.ts';
 import { requestCertificate } from '../manager/ca/client.ts';
 import type { Control } from '../manager/control/types.ts';
-import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 import type { RpcChannel } from '../proto/rpc.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
-import { checkOwnAddress, movedTo, parseHostPort, resolveAddresses } from './addresses.ts';
-import { goOnAlone, refuseWithQuorum } from './alone.ts';
+import {
+  type AddressRequest,
+  checkOwnAddress,
+  movedTo,
+  parseHostPort,
+  resolveAddresses,
+} from './addresses.ts';
+import { goOnAlone, refuseWithQuorum, restoreAlone, stateToGoOnFrom } from './alone.ts';
 import { SwarmAttachments } from './attachments.ts';
+import { readBackup } from './backup.ts';
 import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import { type Examined, examine } from './examine.ts';
 import { sayLeft, withdraw } from './farewell.ts';
 import { forgetTasks } from './forget.ts';
-import { parseGenericResources } from './genericResources.ts';
 import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
 import { parseUnlockKey } from './keyFile.ts';
-import { parseLabels } from './labels.ts';
-import { localNode } from './localNode.ts';
+import { localNode, notManager } from './localNode.ts';
+import type { ManagerRole } from './managerRole.ts';
+import { OwnDescription } from './ownDescription.ts';
 import { checkReachable } from './reachable.ts';
 import { SwarmNode, type SwarmNodeOptions } from './swarmNode.ts';
 import { NodeTaskHosts } from './taskHosts.ts';
@@ -52,6 +58,7 @@ import type {
   JoinRequest,
   LocalNode,
   LocalState,
+  RestoreRequest,
   TaskLogQuery,
   TaskLogRecord,
 } from './types.ts';
@@ -63,7 +70,6 @@ const LEAVE_GRACE_MS = 10_000;
 const LOCKED =
   'Swarm is encrypted and needs to be unlocked before it can be used. ' +
   'Please use "docker swarm unlock" to unlock it.';
-const DESCRIPTION_AGE_MS = 10_000;
 const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
@@ -72,6 +78,7 @@ export class Node implements DaemonNode {
   readonly host: HostRooms;
   readonly #environment: Environment;
   readonly #options: DaemonOptions;
+  readonly #description: OwnDescription;
   readonly #runtime: HostRuntime;
   readonly #identity: Identity;
   /** init, join and leave, one at a time. */
@@ -84,8 +91,6 @@ export class Node implements DaemonNode {
   #waiting: Timer | undefined;
   #acceptApi: ((connection: Duplex) => void) | undefined;
   #swarm: SwarmNode | undefined;
-  #description: NodeDescription | undefined;
-  #describedAtMs = 0;
 
   constructor(
     environment: Environment,
@@ -96,6 +101,7 @@ export class Node implements DaemonNode {
     this.version = VERSION;
     this.#environment = environment;
     this.#options = options;
+    this.#description = new OwnDescription(environment.clock, options);
     this.#runtime = runtime;
     this.host = host;
     this.#identity = new Identity(options.dataRoot, environment.random);
@@ -199,24 +205,17 @@ export class Node implements DaemonNode {
 
   info(): HostInfo {
     const nodeId = this.#swarm?.membership.nodeId ?? '';
-    return hostInfo(this.#options, this.#runtime, nodeId);
+    return hostInfo(this.#options, nodeId);
   }
 
   control(): Control {
-    if (this.#swarm?.manager !== undefined) return this.#swarm.manager.control;
-    if (this.#swarm === undefined) {
-      throw new SwarmError(
-        'not_manager',
-        'This node is not a swarm manager: it is in no swarm. ' +
-          'Use "tsswarm init" to make one, or "tsswarm join" to join one.',
-      );
-    }
-    const managers = this.#swarm.membership.managers.join(', ');
-    throw new SwarmError(
-      'not_manager',
-      "This node is not a swarm manager. Worker nodes can't be used to view or modify cluster " +
-        `state. Run this on a manager (${managers}), or promote this node there.`,
-    );
+    return this.#manager().control;
+  }
+
+  #manager(): ManagerRole {
+    const manager = this.#swarm?.manager;
+    if (manager !== undefined) return manager;
+    throw notManager(this.#swarm);
   }
 
   unlock(unlockKey: string): Promise<void> {
@@ -233,6 +232,19 @@ export class Node implements DaemonNode {
 
   leave(force: boolean): Promise<void> {
     return this.#requests.run(() => this.#leave(force));
+  }
+
+  examine(): Promise<Examined> {
+    const options = { ...this.#environment, unlockKey: '', identity: this.#identity };
+    return examine(this.#options.dataRoot, options);
+  }
+
+  async backup(): Promise<AsyncIterable<Uint8Array>> {
+    return this.#manager().backup(this.#description.now().hostname);
+  }
+
+  restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string> {
+    return this.#requests.run(() => this.#restore(file, request));
   }
 
   async *taskLogs(
@@ -278,6 +290,11 @@ export class Node implements DaemonNode {
     await this.#takePlace(membership);
   }
 
+  #resolve(request: AddressRequest, alone: boolean): ReturnType<typeof resolveAddresses> {
+    const advertiseAddress = request.advertiseAddress || this.#options.advertiseAddress;
+    return resolveAddresses({ ...request, advertiseAddress }, { alone });
+  }
+
   #mustBeInactive(): void {
     if (this.#state === 'inactive') return;
     throw new SwarmError(
@@ -294,7 +311,7 @@ export class Node implements DaemonNode {
       credentials,
       runtime: this.#runtime,
       journalDirectory: joinPath(this.#options.dataRoot, 'agent'),
-      describe: () => this.#describe(),
+      describe: () => this.#description.now(),
       acceptApi: (connection) => {
         if (this.#acceptApi === undefined) connection.destroy();
         else this.#acceptApi(connection);
@@ -303,31 +320,17 @@ export class Node implements DaemonNode {
     };
   }
 
-  /** Asked for with every container; read from the host at most every few seconds. */
-  #describe(): NodeDescription {
-    const nowMs = this.#environment.clock.nowMs();
-    if (this.#description === undefined || nowMs - this.#describedAtMs > DESCRIPTION_AGE_MS) {
-      this.#description = describeHost({
-        engineVersion: this.version,
-        engineLabels: parseLabels(this.#options.labels),
-        genericResources: parseGenericResources(this.#options.genericResources),
-      });
-      this.#describedAtMs = nowMs;
-    }
-    return this.#description;
-  }
-
   async #init(request: InitRequest): Promise<string> {
     if (request.forceNewCluster) return this.#goOnAlone(request.advertiseAddress);
     this.#mustBeInactive();
-    const { advertised, listen } = resolveAddresses(request, { alone: true });
+    const { advertised, listen } = this.#resolve(request, true);
     await requireKernel();
     this.#state = 'pending';
     try {
       const founded = await foundCluster({
         environment: this.#environment,
         request,
-        description: this.#describe(),
+        description: this.#description.now(),
         advertised,
         listen,
       });
@@ -345,9 +348,40 @@ export class Node implements DaemonNode {
     }
   }
 
+  async #restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string> {
+    if (!request.force) this.#mustBeInactive();
+    const addresses = this.#resolve({ ...request, dataPathAddress: '' }, true);
+    await requireKernel();
+    // Nothing here changes before the whole file has passed its checks.
+    const { head, replica } = await readBackup(file, { ...this.#environment, ...request });
+    if (this.#state !== 'inactive') await this.#leave(true);
+    this.#state = 'pending';
+    try {
+      const membership = await restoreAlone({
+        environment: this.#environment,
+        identity: this.#identity,
+        replica,
+        term: head.term,
+        description: this.#description.now(),
+        ...addresses,
+      });
+      this.#identity.save(membership);
+      await this.#takePlace(membership, true);
+      return membership.nodeId;
+    } catch (error) {
+      await this.#swarm?.stop();
+      this.#swarm = undefined;
+      this.#identity.erase();
+      this.#state = 'inactive';
+      throw error;
+    }
+  }
+
   /** After the other managers were lost: the swarm goes on with this one. */
   async #goOnAlone(advertiseAddress: string): Promise<string> {
-    const known = this.#aloneFrom();
+    if (this.#state === 'locked') throw new SwarmError('unavailable', LOCKED);
+    if (this.#isOut) throw new SwarmError('conflict', this.#error);
+    const known = stateToGoOnFrom(this.#identity.membership());
     await refuseWithQuorum(this.#swarm?.manager?.control);
     const membership = movedTo(known, advertiseAddress || this.#options.advertiseAddress);
     checkOwnAddress(membership.advertiseHost);
@@ -369,20 +403,6 @@ export class Node implements DaemonNode {
     return known.nodeId;
   }
 
-  /** SwarmError says why this host has nothing to go on with. */
-  #aloneFrom(): Membership {
-    const membership = this.#identity.membership();
-    if (this.#state === 'locked') throw new SwarmError('unavailable', LOCKED);
-    if (this.#isOut) throw new SwarmError('conflict', this.#error);
-    if (membership !== undefined && membership.raftId !== 0) return membership;
-    throw new SwarmError(
-      'not_manager',
-      membership === undefined
-        ? 'this host is in no swarm that it could go on with: leave out --force-new-cluster'
-        : 'this host is a worker and has no state of the swarm to go on with: use a manager',
-    );
-  }
-
   async #join(request: JoinRequest): Promise<void> {
     this.#mustBeInactive();
     if (request.remoteAddresses.length === 0) {
@@ -392,7 +412,7 @@ export class Node implements DaemonNode {
       const { host, port } = parseHostPort(each, 'manager address', DEFAULT_PORT);
       return `${host}:${port}`;
     });
-    const { advertised, listen } = resolveAddresses(request, { alone: false });
+    const { advertised, listen } = this.#resolve(request, false);
     await requireKernel();
     this.#state = 'pending';
     let given: NodeCredentials | undefined;
@@ -404,7 +424,7 @@ export class Node implements DaemonNode {
         remoteAddresses: remotes,
         token: request.token,
         availability: request.availability,
-        description: this.#describe(),
+        description: this.#description.now(),
         advertiseAddress: advertised.host,
         port: advertised.port,
         previousNodeId: '',

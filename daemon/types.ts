@@ -8,6 +8,7 @@ import type { NodeAvailability, NodeRole } from '../model/types.ts';
 import type { ImageStore } from '../runtime/image/types.ts';
 import type { VolumeStore } from '../runtime/volume/types.ts';
 import type { LocalContainers } from './containers/manager.ts';
+import type { Examined } from './examine.ts';
 
 export interface InitRequest {
   /** 'host[:port]' or interface name; '' = choose (error when there is more than one candidate). */
@@ -31,6 +32,15 @@ export interface JoinRequest {
   readonly listenAddress: string;
   readonly dataPathAddress: string;
   readonly availability: NodeAvailability;
+}
+
+export interface RestoreRequest {
+  readonly advertiseAddress: string;
+  readonly listenAddress: string;
+  /** Of the time of the backup; '' = none was given. */
+  readonly unlockKey: string;
+  /** Leaves the swarm that this host is in first. */
+  readonly force: boolean;
 }
 
 export type LocalState = 'inactive' | 'pending' | 'active' | 'error' | 'locked';
@@ -58,7 +68,6 @@ export interface HostInfo {
   readonly cgroupVersion: '1' | '2';
   readonly dataRoot: string;
   readonly execRoot: string;
-  readonly containers: { readonly running: number; readonly stopped: number };
   readonly warnings: readonly string[];
 }
 
@@ -124,6 +133,12 @@ export interface DaemonNode {
   init(request: InitRequest): Promise<string>;
   join(request: JoinRequest): Promise<void>;
   leave(force: boolean): Promise<void>;
+  /** What --force-new-cluster would go on from here, by this host's files. */
+  examine(): Promise<Examined>;
+  /** The file of a backup. SwarmError not_manager, no_quorum. */
+  backup(): Promise<AsyncIterable<Uint8Array>>;
+  /** This host becomes the only manager of the backup's swarm; its node id. */
+  restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string>;
   /** Takes its place again with the unlock key. SwarmError conflict when it is not locked. */
   unlock(unlockKey: string): Promise<void>;
   /** Logs of tasks wherever they run, each in order; ends when all end (unless follow). */

@@ -15,7 +15,7 @@
  */
 
 import type { Clock, Timer } from '../base/clock.ts';
-import { messageOf, SwarmError } from '../base/errors.ts';
+import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { Serial } from '../base/queue.ts';
 import type { Cluster, ManagerStatus, Node } from '../model/types.ts';

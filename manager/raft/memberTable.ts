@@ -64,6 +64,10 @@ export class MemberTable {
     return this.#removed.has(id) && !this.#unsettled.has(id);
   }
 
+  removed(): readonly number[] {
+    return [...this.#removed];
+  }
+
   isVoter(id: number): boolean {
     return this.#confState.voters.includes(id) || this.#confState.votersOutgoing.includes(id);
   }

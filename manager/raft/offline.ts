@@ -7,7 +7,7 @@
 import * as path from 'node:path';
 import { assert } from '../../base/assert.ts';
 import type { Clock } from '../../base/clock.ts';
-import { hasCode, SwarmError } from '../../base/errors.ts';
+import { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { withDeadline } from '../../base/queue.ts';
 import type { Random } from '../../base/random.ts';
@@ -65,6 +65,8 @@ async function replay(
 
 export interface MemberSurvey extends WalSurvey {
   readonly snapshot: SnapshotMeta | undefined;
+  /** Of the snapshot's file; 0 = none. */
+  readonly snapshotFormat: number;
   /** As of the last entry that could be read; undefined when nothing could be applied. */
   readonly configuration: Configuration | undefined;
 }
@@ -76,21 +78,24 @@ export async function surveyMember(
   machine: StateMachine,
 ): Promise<MemberSurvey> {
   const wal = surveyWal(path.join(directory, 'wal'), seal);
-  const none = { ...wal, snapshot: undefined, configuration: undefined };
+  const none = { ...wal, snapshot: undefined, snapshotFormat: 0, configuration: undefined };
   if (wal.state === undefined) return none;
   const open = (id: EntryId): Promise<SnapshotReader> =>
     SnapshotReader.open(hostFiles, path.join(directory, 'snap'), id, seal);
   try {
     let snapshot: SnapshotMeta | undefined;
+    let snapshotFormat = 0;
     if (wal.state.snapshot.index > 0) {
       const reader = await open(wal.state.snapshot);
       snapshot = reader.meta;
+      snapshotFormat = reader.format;
       await reader.close();
     }
     const log = { snapshot, entries: wal.state.entries };
-    return { ...wal, snapshot, configuration: await replay(log, open, machine) };
+    const configuration = await replay(log, open, machine);
+    return { ...wal, snapshot, snapshotFormat, configuration };
   } catch (error) {
-    if (!hasCode(error, 'corrupt')) throw error;
+    if (!(error instanceof SwarmError)) throw error;
     return { ...none, damage: wal.damage ?? error };
   }
 }

@@ -11,6 +11,7 @@ import { encodeMessage } from './codec.ts';
 import type { MemoryLog } from './core/memoryLog.ts';
 import type { Message, SnapshotMeta } from './core/types.ts';
 import type { RaftDisk } from './disk/disk.ts';
+import type { RaftFigures } from './figures.ts';
 import {
   SNAPSHOT_ENTRIES,
   SNAPSHOT_LOG_BYTES,
@@ -27,6 +28,7 @@ export interface SnapshotHost {
   readonly memory: MemoryLog;
   readonly transport: RaftTransport;
   readonly stateMachine: StateMachine;
+  readonly figures: RaftFigures;
   /** Metadata of the state as of the last applied entry. */
   describe(): SnapshotMeta;
   address(id: number): string | undefined;
@@ -73,16 +75,20 @@ export class Snapshots {
   }
 
   async #take(): Promise<void> {
-    const { disk, log, clock } = this.#host;
+    const { disk, log, clock, figures } = this.#host;
     const meta = this.#host.describe();
-    const startedMs = clock.nowMs();
+    const figure = figures.snapshot('taken', clock);
+    const { chunks } = this.#host.stateMachine.takeSnapshot();
     try {
-      const { chunks } = this.#host.stateMachine.takeSnapshot();
-      await disk.writeSnapshot(meta, chunks, true);
+      await disk.writeSnapshot(meta, figure.count(chunks), true);
     } catch (error) {
+      figure.failed();
       this.#retryAtMs = clock.nowMs() + SNAPSHOT_RETRY_MS;
       log.error('raft: snapshot failed', { index: meta.index, error: messageOf(error) });
       return;
+    } finally {
+      // What was pinned for it is let go, even where reading it never began.
+      await chunks[Symbol.asyncIterator]().return?.();
     }
     const newest = this.#host.memory.snapshot()?.index ?? 0;
     if (this.#stopped || newest >= meta.index) return;
@@ -92,8 +98,11 @@ export class Snapshots {
     });
     this.#host.memory.noteSnapshot(meta);
     this.cut();
-    const tookMs = Math.round(clock.nowMs() - startedMs);
-    log.info('raft: snapshot taken', { index: meta.index, tookMs });
+    log.info('raft: snapshot taken', {
+      index: meta.index,
+      bytes: figure.bytes,
+      tookMs: figure.done(),
+    });
   }
 
   /** Forgets what the newest snapshot makes needless, in memory and on disk. */
@@ -116,25 +125,29 @@ export class Snapshots {
   }
 
   async #send(to: number, message: Message, meta: SnapshotMeta): Promise<void> {
-    const { disk, log, transport, clock } = this.#host;
+    const { disk, log, transport, clock, figures } = this.#host;
     if (!knows(meta, to)) {
       // It was added after that snapshot, and would refuse it: take a newer one for it.
       await this.#takeOnce();
       if (!this.#stopped) this.#host.reportSnapshot(to, false);
       return;
     }
+    const figure = figures.snapshot('sent', clock);
     try {
       const address = this.#host.address(to);
       if (address === undefined) throw new SwarmError('not_found', 'its address is not known');
       const reader = await disk.openSnapshot(meta);
       try {
-        await transport.sendSnapshot(to, address, encodeMessage(message), reader.chunks());
+        const chunks = figure.count(reader.chunks());
+        await transport.sendSnapshot(to, address, encodeMessage(message), chunks);
       } finally {
         await reader.close();
       }
-      log.info('raft: snapshot sent', { to, index: meta.index });
+      const tookMs = figure.done();
+      log.info('raft: snapshot sent', { to, index: meta.index, bytes: figure.bytes, tookMs });
       if (!this.#stopped) this.#host.reportSnapshot(to, true);
     } catch (error) {
+      figure.failed();
       log.warn('raft: snapshot not sent', { to, index: meta.index, error: messageOf(error) });
       // The core tries again as soon as it is told: not at once, as the cause may well stay.
       clock.afterIdle(SNAPSHOT_RETRY_MS, () => {
@@ -149,8 +162,14 @@ export class Snapshots {
       throw new SwarmError('unavailable', 'another snapshot is being received');
     }
     this.#receiving = true;
+    const { disk, clock, figures } = this.#host;
+    const figure = figures.snapshot('received', clock);
     try {
-      await this.#host.disk.writeSnapshot(meta, chunks, false);
+      await disk.writeSnapshot(meta, figure.count(chunks), false);
+      figure.done();
+    } catch (error) {
+      figure.failed();
+      throw error;
     } finally {
       this.#receiving = false;
     }

@@ -5,6 +5,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import type { Meter } from '../../base/meter.ts';
 import type { Random } from '../../base/random.ts';
 import type { RaftDisk } from './disk/disk.ts';
 
@@ -34,6 +35,8 @@ export interface MemberStatus extends Member {
   /** Known at the leader only: the last entry it is known to hold, and how many it lacks. */
   readonly matchIndex: number | undefined;
   readonly lag: number | undefined;
+  /** Since it was heard from, own pauses left out; undefined if never, as followers of others. */
+  readonly heardAgeMs: number | undefined;
 }
 
 export interface StateMachine {
@@ -65,6 +68,10 @@ export interface RaftStatus {
   readonly commit: number;
   readonly applied: number;
   readonly lastIndex: number;
+  /** Of the newest snapshot that is durable here; 0 = none yet. */
+  readonly snapshotIndex: number;
+  /** Writes are refused until there is room for the log again. */
+  readonly diskFull: boolean;
 }
 
 export interface TransportHandler {
@@ -122,6 +129,8 @@ export interface RaftNodeOptions {
   readonly onRemoved?: (why: SwarmError) => void;
   /** The log may not have been written: the process has to end. */
   readonly onFatal: (error: Error) => void;
+  /** What is counted is counted there. */
+  readonly meter?: Meter;
   /** Tests and the simulator bring their own; default: a DiskStore on `dir`. */
   readonly disk?: RaftDisk;
   /** The member's files are sealed with it; in the clear without. */

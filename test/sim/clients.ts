@@ -1,9 +1,9 @@
 /**
  * The simulation's users: writers, whose every write has a serial of its own, readers and watchers,
- * each with the check of what it is told. A write that was acknowledged is the one made there, after
- * all that was acknowledged before it began; a refused one is never made; a read shows everything
- * acknowledged or read before it began; a watcher sees every event once, in order, wherever it
- * goes on. They know nothing of faults.
+ * each with the check of what it is told. A write that was acknowledged is the one made there,
+ * after all that was acknowledged before it began; a refused one is never made; a read shows
+ * everything acknowledged or read before it began; a watcher sees every event once, in order,
+ * wherever it goes on. They know nothing of faults.
  */
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Store } from '../../manager/store/store.ts';

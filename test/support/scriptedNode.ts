@@ -2,21 +2,25 @@
  * A DaemonNode for tests of the API and the command: the real store, written at once by a control
  * that a script can make fail, and tasks that run as soon as they are made. No Raft, no containers.
  */
+import { Readable } from 'node:stream';
 import { isDeepStrictEqual } from 'node:util';
 import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
+import type { Examined } from '../../daemon/examine.ts';
 import type {
   DaemonNode,
   HostInfo,
   InitRequest,
   JoinRequest,
   LocalNode,
+  RestoreRequest,
   TaskLogQuery,
   TaskLogRecord,
 } from '../../daemon/types.ts';
 import { newData, relabelled } from '../../manager/control/dataWrites.ts';
 import type { Control } from '../../manager/control/types.ts';
+import type { ManagersPicture } from '../../manager/managers.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
 import { TaskState } from '../../model/taskState.ts';
@@ -46,6 +50,16 @@ import { ScriptedImages } from './scriptedImages.ts';
 const BASE = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
 const GIB = 1024 ** 3;
 
+const NOTHING_EXAMINED: Examined = {
+  Directory: '/var/lib/tsswarm',
+  Usable: false,
+  Problem: 'nothing is scripted',
+  Damage: [],
+  Members: [],
+  Keeps: [],
+  Discards: [],
+};
+
 export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
   readonly store = new Store();
@@ -54,6 +68,8 @@ export class ScriptedNode implements DaemonNode, Control {
   readonly host = scriptedHost(this.images);
   readonly inits: InitRequest[] = [];
   readonly joins: JoinRequest[] = [];
+  readonly restored: (RestoreRequest & { readonly bytes: Buffer })[] = [];
+  backupBytes = Buffer.from('a backup');
   readonly logQueries: TaskLogQuery[] = [];
   /** Lines that taskLogs gives, for the tasks that are asked for. */
   logLines: { readonly stream: 'stdout' | 'stderr'; readonly text: string }[] = [];
@@ -119,7 +135,6 @@ export class ScriptedNode implements DaemonNode, Control {
       cgroupVersion: '1',
       dataRoot: '/var/lib/tsswarm',
       execRoot: '/run/tsswarm',
-      containers: { running: 1, stopped: 0 },
       warnings: [],
     };
   }
@@ -129,6 +144,22 @@ export class ScriptedNode implements DaemonNode, Control {
     if (state === 'active' && role === 'manager') return this;
     const why = state === 'active' ? "Worker nodes can't be used to view or modify" : 'Use "init"';
     throw new SwarmError('not_manager', `This node is not a swarm manager. ${why}`);
+  }
+
+  async examine(): Promise<Examined> {
+    return NOTHING_EXAMINED;
+  }
+
+  async backup(): Promise<AsyncIterable<Uint8Array>> {
+    this.control();
+    return Readable.from([this.backupBytes]);
+  }
+
+  async restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string> {
+    const parts: Uint8Array[] = [];
+    for await (const part of file) parts.push(part);
+    this.restored.push({ ...request, bytes: Buffer.concat(parts) });
+    return this.localNode.nodeId;
   }
 
   async init(request: InitRequest): Promise<string> {
@@ -361,6 +392,14 @@ export class ScriptedNode implements DaemonNode, Control {
       worker: `SWMTKN-1-${digest}-${cluster.joinSecretWorker}`,
       manager: `SWMTKN-1-${digest}-${cluster.joinSecretManager}`,
     };
+  }
+
+  async managers(): Promise<ManagersPicture> {
+    return { hasQuorum: true, problems: [], managers: [] };
+  }
+
+  warnings(): readonly string[] {
+    return [];
   }
 
   raftStatus(): ReturnType<Control['raftStatus']> {

@@ -29,7 +29,7 @@ const TABLE: readonly (readonly [RegExp, RegExp])[] = [
   ],
   [/^manager\//, /^(base|model|proto|manager)\//],
   [/^daemon\//, /^(base|model|proto|runtime|agent|manager)\//],
-  [/^cli\//, /^(base|model)\/|^daemon\/main\.ts$/],
+  [/^cli\//, /^(base|model)\/|^daemon\/(main|offline)\.ts$/],
   [/^sim\//, /^(base|model|proto|manager|agent)\//],
   [/^deploy\//, /^(base|model|runtime\/image)\//],
   [/^test\//, /./],

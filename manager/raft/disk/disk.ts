@@ -59,6 +59,8 @@ export interface DiskOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly onFatal: (error: SwarmError) => void;
+  /** Told how long each batch of the log took to be written and synced. */
+  readonly onSynced?: (tookMs: number, bytes: number) => void;
   /** Default 16 MiB; tests use less. */
   readonly segmentBytes?: number;
   /** What is written is sealed with it, and what is sealed is read with it. */
@@ -132,6 +134,7 @@ export class DiskStore implements RaftDisk {
       },
       clock: options.clock,
       onFatal: options.onFatal,
+      ...(options.onSynced === undefined ? {} : { onSynced: options.onSynced }),
       ...(startThread === undefined ? {} : { startThread }),
     });
     return new DiskStore(files, recovered, wal, snapshots, seal);

@@ -7,7 +7,7 @@
  * frame, although it said that it was durable, looks like one that was torn.
  */
 import * as path from 'node:path';
-import { hasCode, SwarmError } from '../../../base/errors.ts';
+import { SwarmError } from '../../../base/errors.ts';
 import type { Seal } from '../../../base/seal.ts';
 import { ByteReader } from '../bytes.ts';
 import type { Entry, EntryId, HardState } from '../core/types.ts';
@@ -98,9 +98,11 @@ export function recoverWal(
 export interface WalSurvey {
   /** As far as it is sound; undefined when there is none. */
   readonly state: WalState | undefined;
+  /** Of the newest frame; 0 = none. */
+  readonly format: number;
   /** Where a torn last batch begins, which the next start of the member clears. */
   readonly torn: { readonly file: string; readonly offset: number } | undefined;
-  /** The first damage; nothing after it was read. */
+  /** The first damage, or a version that is not known; nothing after it was read. */
   readonly damage: SwarmError | undefined;
 }
 
@@ -113,10 +115,11 @@ export function surveyWal(directory: string, seal?: Seal): WalSurvey {
       torn = { file, offset };
     });
     const state = last === undefined ? undefined : replay.finish(last);
-    return { state, torn, damage: undefined };
+    return { state, format: replay.format, torn, damage: undefined };
   } catch (error) {
-    if (!hasCode(error, 'corrupt')) throw error;
-    return { state: replay.nodeId === 0 ? undefined : replay.soFar(), torn, damage: error };
+    if (!(error instanceof SwarmError)) throw error;
+    const state = replay.nodeId === 0 ? undefined : replay.soFar();
+    return { state, format: replay.format, torn, damage: error };
   }
 }
 
@@ -159,6 +162,7 @@ class Replay {
   segments: SegmentInfo[] = [];
   endOffset = 0;
   nextSequence: number | undefined = undefined;
+  format = 0;
   /** The length that the newest segment was made with; 0 = not said. */
   segmentBytes = 0;
   tornCopy: string | undefined = undefined;
@@ -287,6 +291,7 @@ function readSegment(
     segment.stale ||= stale;
     takeBody(file, offset, plain, replay);
     replay.nextSequence = header.sequence + 1;
+    replay.format = header.version;
     offset = nextFrame(file, bytes, offset, header);
   }
   if (offset === 0 && !isLast) throw damage(file, 0, 'an empty segment in the middle of the log');

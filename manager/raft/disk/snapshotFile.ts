@@ -109,6 +109,7 @@ function chunkPlace(id: EntryId, number: number): Uint8Array {
 /** An open snapshot; close it. Reading checks everything as it goes. */
 export class SnapshotReader {
   readonly meta: SnapshotMeta;
+  readonly format: number;
   readonly #handle: ReadFile;
   readonly #file: string;
   /** Opens the chunks; undefined where they are in the clear. */
@@ -121,7 +122,9 @@ export class SnapshotReader {
     meta: SnapshotMeta,
     at: number,
     seal: Seal | undefined,
+    format: number,
   ) {
+    this.format = format;
     this.#seal = seal;
     this.#handle = handle;
     this.#file = file;
@@ -163,7 +166,7 @@ export class SnapshotReader {
         throw damage(file, HEAD_BYTES, `it is snapshot ${meta.index} of term ${meta.term}`);
       }
       const opens = isSealed ? seal : undefined;
-      return new SnapshotReader(handle, file, meta, HEAD_BYTES + length, opens);
+      return new SnapshotReader(handle, file, meta, HEAD_BYTES + length, opens, head[4]);
     } catch (error) {
       await handle.close();
       throw error;

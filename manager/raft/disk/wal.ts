@@ -70,11 +70,13 @@ export class Wal {
   readonly #thread: WalThread;
   readonly #clock: Clock;
   readonly #onFatal: (error: SwarmError) => void;
+  readonly #onSynced: (tookMs: number, bytes: number) => void;
   readonly #directory: string;
   readonly #nodeId: number;
   readonly #maxBatchBytes: number;
   #pending: WalAppend[] = [];
   #writing: WalAppend[] | undefined = undefined;
+  #writingBytes = 0;
   #hardState: HardState;
   #writtenHardState: HardState;
   #snapshot: EntryId;
@@ -91,11 +93,13 @@ export class Wal {
     state: Pick<WalState, 'nodeId' | 'hardState' | 'snapshot' | 'base' | 'entries'>;
     clock: Clock;
     onFatal: (error: SwarmError) => void;
+    onSynced?: (tookMs: number, bytes: number) => void;
     startThread?: StartThread;
   }) {
     const { start, state, startThread = startWorker } = options;
     this.#clock = options.clock;
     this.#onFatal = options.onFatal;
+    this.#onSynced = options.onSynced ?? (() => {});
     this.#directory = start.directory;
     this.#nodeId = state.nodeId;
     this.#maxBatchBytes = Math.min(MAX_BATCH_BYTES, start.segmentBytes / 4);
@@ -206,6 +210,7 @@ export class Wal {
     }
     this.#writing = batch;
     const body = out.take();
+    this.#writingBytes = body.length;
     this.#post({ kind: 'write', batch: { head, body, maxIndex } }, [body.buffer as ArrayBuffer]);
   }
 
@@ -219,6 +224,7 @@ export class Wal {
       const batch = this.#writing;
       assert(batch !== undefined, 'wal: a reply without a batch');
       this.#writing = undefined;
+      this.#onSynced(reply.tookMs, this.#writingBytes);
       for (const append of batch) append.done();
       this.#pump();
     } else if (reply.kind === 'space') {

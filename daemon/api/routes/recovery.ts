@@ -1,0 +1,34 @@
+/**
+ * /tsswarm/recovery and /tsswarm/snapshot: what this host's state could go on as, backups of the
+ * swarm, and bringing one back. What only this API has; the forms are daemon/examine's and backup's.
+ */
+import { type ApiRequest, json, type Reply, type Router, STREAMED } from '../http.ts';
+import type { ApiParts } from '../parts.ts';
+
+/** A header, as addresses of requests end up in logs. */
+const UNLOCK_KEY = 'x-tsswarm-unlock-key';
+
+export function addRecoveryRoutes(router: Router, parts: ApiParts): void {
+  const { node } = parts;
+  router.get('/tsswarm/recovery', async () => json(await node.examine()));
+  router.get('/tsswarm/snapshot', (request) => save(request, parts));
+  router.post('/tsswarm/snapshot/restore', async (request) => {
+    const key = request.incoming.headers[UNLOCK_KEY];
+    const nodeId = await node.restore(request.upload(), {
+      advertiseAddress: request.text('advertise-addr'),
+      listenAddress: request.text('listen-addr'),
+      unlockKey: typeof key === 'string' ? key : '',
+      force: request.flag('force'),
+    });
+    return json(nodeId);
+  });
+}
+
+/** Broken off, the file has no end, by which a reader knows. */
+async function save(request: ApiRequest, { node }: ApiParts): Promise<Reply> {
+  const file = await node.backup();
+  const body = request.stream('application/octet-stream');
+  for await (const bytes of file) await body.write(bytes);
+  body.end();
+  return STREAMED;
+}
