@@ -62,10 +62,12 @@ function print(line: string): void {
 class Sums {
   runs = 0;
   failures = 0;
+  slowestCalmMs = 0;
   readonly #sums = new Map<string, number>();
 
   add(outcome: Outcome): void {
     this.runs += 1;
+    this.slowestCalmMs = Math.max(this.slowestCalmMs, outcome.calmMs);
     if (outcome.failure !== undefined) this.failures += 1;
     for (const [name, value] of Object.entries(outcome)) {
       if (typeof value !== 'number') continue;
@@ -82,7 +84,7 @@ class Sums {
     return (
       `${this.runs} runs, ${this.failures} failed: ${hours.toFixed(2)} simulated hours ` +
       `in ${seconds.toFixed(1)} s (${(this.runs / seconds).toFixed(2)} runs/s); ` +
-      counts
+      `served again within ${this.slowestCalmMs} ms; ${counts}`
     );
   }
 }

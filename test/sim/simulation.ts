@@ -22,7 +22,7 @@ import { check, Violation } from './violation.ts';
 /** Half a minute in which things go wrong: a dozen elections, hundreds of writes. */
 export const DEFAULT_TICKS = 300;
 /** Once nothing goes wrong any more, the members must agree and serve within it. */
-const CALM_MS = 90_000;
+const CALM_MS = 40_000;
 const POLL_MS = 100;
 /** Far above any run: what never comes to rest is a failure too. */
 const MAX_EVENTS = 5_000_000;
@@ -44,6 +44,8 @@ export interface Outcome extends Counts {
   readonly hash: string;
   readonly events: number;
   readonly simulatedMs: number;
+  /** From the end of all faults until all members agreed and served. */
+  readonly calmMs: number;
   readonly messages: number;
   readonly snapshots: number;
   readonly elections: number;
@@ -76,6 +78,7 @@ class Simulation {
   #hash = 0x811c9dc5;
   #events = 0;
   #served = false;
+  #calmAtMs = 0;
 
   constructor(options: SimulationOptions) {
     this.#options = options;
@@ -218,6 +221,7 @@ class Simulation {
   // ---- the end of all faults ----
 
   #calm(): void {
+    this.#calmAtMs = this.#schedule.nowMs;
     this.#clients.stop();
     this.#faults.calm();
     for (const machine of this.#machines) this.#start(machine);
@@ -285,6 +289,7 @@ class Simulation {
       ...this.#clients.counts,
       hash: (this.#hash >>> 0).toString(16).padStart(8, '0'),
       events: this.#events,
+      calmMs: Math.round(this.#schedule.nowMs - this.#calmAtMs),
       simulatedMs: Math.round(this.#schedule.nowMs),
       messages: network.delivered,
       snapshots: network.snapshots,
