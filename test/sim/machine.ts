@@ -302,9 +302,21 @@ class ObservedDisk implements RaftDisk {
     return this.#disk.openSnapshot(id);
   }
 
-  release(keep: EntryId, index: number, old?: number): void {
+  release(keep: EntryId, index: number, old?: number): Promise<void> {
     check(index <= keep.index, 'purged', `member ${this.#id} past its snapshot`);
-    this.#disk.release(keep, index, old);
+    return this.#disk.release(keep, index, old);
+  }
+
+  rekey(key: Uint8Array): void {
+    this.#disk.rekey(key);
+  }
+
+  get staleUntil(): number | undefined {
+    return this.#disk.staleUntil;
+  }
+
+  settled(keep: EntryId): boolean {
+    return this.#disk.settled(keep);
   }
 
   close(): Promise<void> {
