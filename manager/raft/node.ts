@@ -101,6 +101,7 @@ export class RaftNode {
         ...shared,
         address,
         describe: () => this.#engine.describeSnapshot(),
+        onSettled: () => options.onSealSettled?.(),
         reportSnapshot: (id, ok) => {
           this.#engine.raw.reportSnapshot(id, ok);
           this.#engine.schedule();
@@ -157,6 +158,7 @@ export class RaftNode {
     if (tracker.isSingleton() && tracker.progress.has(this.id)) this.#engine.raw.campaign();
     this.#engine.pump();
     this.#ticker.start();
+    if (this.#state.disk.staleUntil !== undefined) this.#snapshots.supersede();
   }
 
   #tick(pausedMs: number): void {
@@ -409,6 +411,16 @@ export class RaftNode {
   /** Entries between snapshots from now on, and entries kept behind one. */
   keepEntries(between: number, behind: number, oldSnapshots = 0): void {
     this.#snapshots.keep(between, behind, oldSnapshots);
+  }
+
+  /**
+   * What is written from now on is sealed with `key`, which is kept already; what older ones sealed
+   * is replaced by a snapshot, and then onSealSettled is called.
+   */
+  rotateSealKey(key: Uint8Array): void {
+    this.#requireRunning();
+    this.#state.disk.rekey(key);
+    this.#snapshots.supersede();
   }
 
   /** Resolves when another member leads. Default: the most up-to-date one that answers. */

@@ -32,9 +32,10 @@ export async function openState(
   onFatal: (error: Error) => void,
 ): Promise<OpenState> {
   const { dir, id, clock, log, random, sealKey, meter = new Meter() } = options;
+  const { olderSealKeys: olderKeys = [] } = options;
   const figures = new RaftFigures(meter);
   const onSynced = (tookMs: number, bytes: number): void => figures.synced(tookMs, bytes);
-  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, random } };
+  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random } };
   const disk =
     options.disk ??
     (await DiskStore.open({ directory: dir, nodeId: id, clock, log, onFatal, onSynced, ...seal }));

@@ -139,6 +139,10 @@ export interface RaftNodeOptions {
   readonly disk?: RaftDisk;
   /** The member's files are sealed with it; in the clear without. */
   readonly sealKey?: Uint8Array;
+  /** What they sealed is read, and replaced as soon as can be. */
+  readonly olderSealKeys?: readonly Uint8Array[];
+  /** Nothing in the member's files needs an older key any more: they may be forgotten. */
+  readonly onSealSettled?: () => void;
   /** Entries between snapshots; default 10,000. */
   readonly snapshotEntries?: number;
 }

@@ -30,6 +30,8 @@ export const FAULT_KINDS = [
   'snapshot',
   'members',
   'transfer',
+  'move',
+  'sealKey',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -55,6 +57,8 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   snapshot: 5_000,
   members: 3_000,
   transfer: 8_000,
+  move: 12_000,
+  sealKey: 8_000,
 };
 const MAX_MEMBERS = 7;
 const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
@@ -73,7 +77,11 @@ export class Faults {
   readonly #dice: Dice;
   readonly #ledger: Ledger;
   readonly #kinds: ReadonlySet<FaultKind>;
+  /** How often it strikes in this run, against the usual. */
+  readonly #pace: number;
   #isCalm = false;
+  /** A machine that has moved, or will, and that not everybody knows to have. */
+  #moving: Machine | undefined = undefined;
   strikes = 0;
 
   constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
@@ -82,6 +90,7 @@ export class Faults {
     this.#ledger = host.site.ledger;
     this.#dice = dice;
     this.#kinds = kinds;
+    this.#pace = dice.between(0.5, 3);
   }
 
   start(): void {
@@ -101,7 +110,7 @@ export class Faults {
   }
 
   #next(kind: FaultKind): void {
-    const inMs = -Math.log(1 - this.#dice.float()) * EVERY_MS[kind];
+    const inMs = -Math.log(1 - this.#dice.float()) * (EVERY_MS[kind] / this.#pace);
     this.#schedule.after(inMs, undefined, () => {
       if (this.#isCalm) return;
       this.strikes += 1;
@@ -166,6 +175,15 @@ export class Faults {
         break;
       case 'clock':
         if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
+        break;
+      case 'move':
+        if (machine !== undefined && this.#mayMove(machine)) {
+          this.#moving = machine;
+          machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
+        }
+        break;
+      case 'sealKey':
+        up?.rotateSealKey();
         break;
       case 'members':
         this.#changeMembers();
@@ -270,11 +288,32 @@ export class Faults {
     return membersOf(this.#ledger.configuration);
   }
 
+  /**
+   * One at a time, a voter (a learner says nothing by itself), and nobody comes or goes meanwhile:
+   * two that move at once, or one that knows none of those who are members now, would not be found
+   * any more, as nobody could tell where they are.
+   */
+  #mayMove(machine: Machine): boolean {
+    return this.#ledger.configuration.voters.has(machine.id) && this.#allKnowAll();
+  }
+
+  /** Every member is up and knows where each of them is, and is to be. */
+  #allKnowAll(): boolean {
+    const members = this.#members().map((id) => this.#host.machines()[id - 1]);
+    const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
+    return members.every((machine) => {
+      const known = machine.run?.machine.members ?? [];
+      const all = known.length === members.length && machine.address === machine.nextAddress;
+      return all && known.every(({ id, address }) => places.get(id) === address);
+    });
+  }
+
   #changeMembers(): void {
     const dice = this.#dice;
     const leader = dice.pick(this.#host.machines().filter((machine) => machine.node?.isLeader));
     const node = leader?.node;
-    if (node === undefined) return;
+    if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
+    if (node === undefined || this.#moving !== undefined) return;
     const members = this.#members();
     const kind = dice.below(4);
     const member = dice.pick(members);

@@ -214,6 +214,10 @@ export class Ledger {
     if (!fresh) return;
     const newest = this.committed[commit];
     check(newest !== undefined, 'commit', () => `member ${id} committed what nobody has`);
+    const isLeader = status?.role === 'leader' && status.term === term;
+    check(!isLeader || newest.term === term, 'commit of an older term', () =>
+      [`leader ${id} of term ${term} commits ${commit} of term ${newest.term}`].join(' '),
+    );
     // A new group's first entries are committed by agreement beforehand.
     if (status === undefined && append.entries.length > 0) return;
     const from = status?.role === 'leader' ? status.applied : 0;

@@ -19,13 +19,14 @@ import { Dice, type Event, Schedule, settle } from './schedule.ts';
 import { SimStreams } from './streams.ts';
 import { check, Violation } from './violation.ts';
 
+/** Half a minute in which things go wrong: a dozen elections, hundreds of writes. */
+export const DEFAULT_TICKS = 300;
 /** Once nothing goes wrong any more, the members must agree and serve within it. */
-const CALM_MS = 90_000;
+const CALM_MS = 40_000;
 const POLL_MS = 100;
 /** Far above any run: what never comes to rest is a failure too. */
 const MAX_EVENTS = 5_000_000;
 const FNV_PRIME = 0x01000193;
-const SEAL_KEY_BYTES = 32;
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -42,6 +43,8 @@ export interface Outcome extends Counts {
   readonly hash: string;
   readonly events: number;
   readonly simulatedMs: number;
+  /** From the end of all faults until all members agreed and served. */
+  readonly calmMs: number;
   readonly messages: number;
   readonly snapshots: number;
   readonly elections: number;
@@ -74,6 +77,7 @@ class Simulation {
   #hash = 0x811c9dc5;
   #events = 0;
   #served = false;
+  #calmAtMs = 0;
 
   constructor(options: SimulationOptions) {
     this.#options = options;
@@ -95,9 +99,9 @@ class Simulation {
       planted: options.planted,
       hashes: new Map(),
       segmentBytes: 16_384 << dice.below(3),
-      snapshotEntries: dice.whole(10, 200),
-      trailingEntries: dice.chance(0.5) ? dice.below(8) : dice.below(100),
-      sealKey: dice.chance(0.3) ? dice.bytes(SEAL_KEY_BYTES) : undefined,
+      snapshotEntries: dice.whole(4, 100),
+      trailingEntries: dice.chance(0.6) ? dice.below(8) : dice.below(100),
+      sealed: dice.chance(0.4),
       log: log === undefined ? undefined : (process) => log(process, this.#schedule.nowMs),
       fail: (error) => this.#fail(error),
     };
@@ -216,6 +220,7 @@ class Simulation {
   // ---- the end of all faults ----
 
   #calm(): void {
+    this.#calmAtMs = this.#schedule.nowMs;
     this.#clients.stop();
     this.#faults.calm();
     for (const machine of this.#machines) this.#start(machine);
@@ -247,6 +252,7 @@ class Simulation {
     const settled =
       ledger.configuration.outgoing.size === 0 &&
       members.every((machine) => (machine.node?.status().applied ?? 0) >= version) &&
+      members.every((machine) => machine.isSealSettled) &&
       this.#clients.sawAll(this.#site.oracle.eventsUntil(version) > 0 ? this.#lastEvent() : 0);
     if (!settled) {
       check(this.#schedule.nowMs < untilMs, 'liveness', () => `not equal: ${this.#describe()}`);
@@ -283,6 +289,7 @@ class Simulation {
       ...this.#clients.counts,
       hash: (this.#hash >>> 0).toString(16).padStart(8, '0'),
       events: this.#events,
+      calmMs: Math.round(this.#schedule.nowMs - this.#calmAtMs),
       simulatedMs: Math.round(this.#schedule.nowMs),
       messages: network.delivered,
       snapshots: network.snapshots,

@@ -15,11 +15,14 @@ export type ThreadRequest =
   | { readonly kind: 'write'; readonly batch: WriterBatch }
   | { readonly kind: 'retry' }
   | { readonly kind: 'purge'; readonly index: number }
+  | { readonly kind: 'rekey'; readonly key: Uint8Array }
   | { readonly kind: 'close' };
 
 export type ThreadReply =
   | { readonly kind: 'written'; readonly tookMs: number }
   | { readonly kind: 'space'; readonly full: boolean }
+  /** After a purge or a new key: see SegmentWriter.staleUntil. */
+  | { readonly kind: 'purged' | 'rekeyed'; readonly staleUntil: number | undefined }
   | { readonly kind: 'fatal'; readonly message: string }
   | { readonly kind: 'closed' };
 
@@ -92,8 +95,13 @@ export function serve(
       case 'purge':
         attempt(() => {
           writer.purge(request.index);
+          reply({ kind: 'purged', staleUntil: writer.staleUntil });
           wantSpare();
         });
+        break;
+      case 'rekey':
+        writer.rekey(request.key);
+        reply({ kind: 'rekeyed', staleUntil: writer.staleUntil });
         break;
       case 'close':
         writer.close().then(() => {
