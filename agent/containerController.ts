@@ -6,6 +6,7 @@
 import type { Clock } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
+import { bareAddress } from '../base/ipAddress.ts';
 import type { Log } from '../base/log.ts';
 import type { MountSpec, Task } from '../model/types.ts';
 import { effectiveCheck } from '../runtime/container/health.ts';
@@ -31,7 +32,6 @@ import {
   namespaceOf,
   raceAbort,
   settledValue,
-  withoutPrefix,
 } from './containerParts.ts';
 import {
   type ContainerPlan,
@@ -411,7 +411,7 @@ class ContainerController implements Controller {
       overlays: network.overlays.map((overlay) => ({
         networkId: overlay.networkId,
         endpointId: this.#task.id,
-        address: withoutPrefix(overlay.address),
+        address: bareAddress(overlay.address),
         aliases: overlay.aliases,
       })),
       gateway: !network.defaultBridge && (network.publishes || !internal),

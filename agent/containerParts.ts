@@ -43,10 +43,6 @@ export function filesOf(attachment: Attachment) {
   return { hostsFile, hostnameFile, resolvConfFile };
 }
 
-export function withoutPrefix(address: string): string {
-  return address.split('/')[0];
-}
-
 export function hostEntry(entry: string): { name: string; address: string } {
   const [address, name] = entry.trim().split(/\s+/);
   if (name !== undefined) return { address, name };

@@ -5,6 +5,7 @@
  */
 import { parseBytes } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
+import { shortId } from '../base/id.ts';
 import { NODE_LOCAL_NETWORKS } from '../model/defaults.ts';
 import { shownSlot, taskName } from '../model/taskName.ts';
 import type { GenericResource, LogDriver, MountSpec, Task } from '../model/types.ts';
@@ -56,7 +57,6 @@ export interface ContainerPlan {
 
 export const LABEL_PREFIX = 'com.docker.swarm';
 export const TASK_ID_LABEL = `${LABEL_PREFIX}.task.id`;
-const SHORT_ID_LENGTH = 12;
 const LOG_FILES_MAX = 10_000;
 
 export function templateContext(task: Task, node: TemplateContext['node']): TemplateContext {
@@ -86,7 +86,7 @@ export function planContainer(
     ]),
     workingDir: spec.workingDir || image.workingDir || '/',
     user: spec.user || image.user,
-    hostname: hostname === '' ? containerId.slice(0, SHORT_ID_LENGTH) : hostname,
+    hostname: hostname === '' ? shortId(containerId) : hostname,
     mounts: spec.mounts.map((mount) => ({
       ...mount,
       source: expand(mount.source, 'mount source', context),

@@ -12,10 +12,10 @@ export const TIB = 1024 * GIB;
 const DECIMAL = ['B', 'kB', 'MB', 'GB', 'TB'];
 const UNITS: Readonly<Record<string, number>> = { b: 1, k: KIB, m: MIB, g: GIB, t: TIB };
 
-/** '512m', '1.5GiB', '64kb', '1024' -> bytes (whole). Throws SwarmError invalid. */
 /** Of a number that a float holds to the byte. */
 const DIGITS_MAX = 15;
 
+/** '512m', '1.5GiB', '64kb', '1024' -> bytes (whole). Throws SwarmError invalid. */
 export function parseBytes(text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*([bkmgt])?(?:i?b)?$/i.exec(text.trim());
   if (match === null || match[1].length > DIGITS_MAX) {

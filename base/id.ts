@@ -8,6 +8,7 @@ import type { Random } from './random.ts';
 const OBJECT_ALPHABET = '0123456789abcdefghijklmnopqrstuvwxyz';
 const OBJECT_ID_LENGTH = 25;
 const CONTAINER_ID_BYTES = 32;
+const SHORT_ID_LENGTH = 12;
 
 export class Ids {
   readonly #random: Random;
@@ -27,4 +28,9 @@ export class Ids {
   container(): string {
     return Buffer.from(this.#random.bytes(CONTAINER_ID_BYTES)).toString('hex');
   }
+}
+
+/** As people read and type a container's, a network's, an image's id. */
+export function shortId(id: string): string {
+  return id.slice(0, SHORT_ID_LENGTH);
 }

@@ -14,6 +14,11 @@ export function familyOf(address: string): number {
   return address.includes(':') ? AF_INET6 : AF_INET;
 }
 
+/** '10.0.0.1/24' -> '10.0.0.1'; without a prefix as it is. */
+export function bareAddress(address: string): string {
+  return address.split('/', 1)[0];
+}
+
 function groupsOf(text: string): number[] {
   if (text === '') return [];
   return text.split(':').flatMap((group) => {

@@ -73,6 +73,11 @@ export function refused(command: Command, usage: string, why: string): void {
   });
 }
 
+/** '-u, --user-name <name>' -> 'userName', as the parser names the value; '--no-user' -> 'user'. */
+export function optionKey(usage: string): string {
+  return new Option(usage).attributeName();
+}
+
 /** For options that may be given many times; the value is the list in order. */
 export function collect(value: string, previous: readonly string[] | undefined): string[] {
   return [...(previous ?? []), value];

@@ -4,7 +4,7 @@ import type { Run } from './context.ts';
 import { REFUSED, registerRefused } from './refused.ts';
 
 /** Adds the command (and its subcommands) to the program. */
-export type Register = (program: Command, run: Run) => void;
+type Register = (program: Command, run: Run) => void;
 
 export interface Group {
   readonly name: string;
@@ -92,6 +92,11 @@ export const GROUPS: readonly Group[] = [
     name: 'node',
     about: 'the hosts of the swarm',
     load: async () => (await import('./node.ts')).registerNode,
+  },
+  {
+    name: 'manager',
+    about: 'how the managers are',
+    load: async () => (await import('./manager.ts')).registerManager,
   },
   {
     name: 'service',

@@ -7,7 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { messageOf, SwarmError } from '../base/errors.ts';
 
-export const DEFAULT_CONFIG_FILE = '/etc/tsswarm/daemon.json';
+const DEFAULT_CONFIG_FILE = '/etc/tsswarm/daemon.json';
 
 type Kind = 'text' | 'list' | 'count' | 'flag';
 
@@ -24,6 +24,7 @@ const KEYS: Readonly<Record<string, readonly [flag: string, kind: Kind]>> = {
   'node-generic-resources': ['nodeGenericResource', 'list'],
   'insecure-registries': ['insecureRegistry', 'list'],
   'registry-mirrors': ['registryMirror', 'list'],
+  'metrics-addr': ['metricsAddr', 'text'],
   tls: ['tls', 'flag'],
   tlsverify: ['tlsverify', 'flag'],
   tlscacert: ['tlscacert', 'text'],

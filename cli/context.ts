@@ -26,7 +26,7 @@ export interface Context {
   exitCode: number;
 }
 
-export type Act = (context: Context) => Promise<void>;
+type Act = (context: Context) => Promise<void>;
 
 /** Runs a command's work with a context made from the global options. */
 export type Run = (act: Act) => Promise<void>;
@@ -45,6 +45,16 @@ export async function forEachName(
       context.err.write(`tsswarm: ${error.message}\n`);
       context.exitCode = EXIT_ERROR;
     }
+  }
+}
+
+/** undefined when what was asked for is not there. */
+export async function orUndefined<T>(asked: Promise<T>): Promise<T | undefined> {
+  try {
+    return await asked;
+  } catch (error) {
+    if (hasCode(error, 'not_found')) return undefined;
+    throw error;
   }
 }
 

@@ -8,6 +8,7 @@ export interface DaemonFlags {
   readonly execRoot: string;
   readonly host?: string[];
   readonly logLevel: string;
+  readonly metricsAddr?: string;
   readonly cgroupParent: string;
   readonly configFile?: string;
   readonly insecureRegistry?: string[];
@@ -44,6 +45,7 @@ export function registerDaemon(program: Command): void {
     .option('--tlscacert <file>', 'CA that issued the certificates of clients')
     .option('--tlscert <file>', 'certificate to show to clients')
     .option('--tlskey <file>', 'its key')
+    .option('--metrics-addr <address:port>', 'where Prometheus reads figures over TCP')
     .option('-G, --group <name>', 'group that may use the socket', 'tsswarm')
     .addOption(
       new Option('-l, --log-level <level>', 'how much is logged')
@@ -85,6 +87,7 @@ export function registerDaemon(program: Command): void {
           certificateFile: flags.tlscert,
           keyFile: flags.tlskey,
         },
+        metricsAddress: flags.metricsAddr ?? '',
         socketGroup: flags.group,
         logLevel: flags.logLevel,
         cgroupParent: flags.cgroupParent,

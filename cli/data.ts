@@ -8,11 +8,13 @@ import { filtersText } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import { type Context, forEachName, parseFilters, type Run } from './context.ts';
 import type { FileObjectJson } from './docker.ts';
+import { readStdin, unreadable } from './input.ts';
 import { pairs } from './network.ts';
 import {
   type Column,
   type InspectFlags,
   type ListOptions,
+  pairsText,
   prettyText,
   printList,
   printObjects,
@@ -94,24 +96,12 @@ async function content(kind: Kind, file: string | undefined): Promise<Buffer> {
       `name a file, or "-" for standard input: tsswarm ${kind} create NAME FILE`,
     );
   }
-  if (file === '-') {
-    const chunks: Buffer[] = [];
-    for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-    return Buffer.concat(chunks);
-  }
+  if (file === '-') return readStdin();
   try {
     return await readFile(file);
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${code})`;
-    throw new SwarmError('invalid', `${file}: ${why}`, { cause });
+    throw unreadable(file, cause);
   }
-}
-
-function labelText(item: FileObjectJson): string {
-  return Object.entries(item.Spec.Labels ?? {})
-    .map(([key, value]) => `${key}=${value}`)
-    .join(',');
 }
 
 async function list(
@@ -139,7 +129,12 @@ async function list(
       : []),
     { header: 'CREATED', field: 'CreatedAt', value: (item) => ago(item.CreatedAt) },
     { header: 'UPDATED', field: 'UpdatedAt', value: (item) => ago(item.UpdatedAt) },
-    { header: 'LABELS', field: 'Labels', hidden: true, value: labelText },
+    {
+      header: 'LABELS',
+      field: 'Labels',
+      hidden: true,
+      value: (item) => pairsText(item.Spec.Labels),
+    },
   ];
   printList(context, found, columns, flags, (item) => item.ID);
 }
@@ -162,7 +157,7 @@ async function inspect(
     const text = prettyText([
       ['ID', item.ID],
       ['Name', item.Spec.Name],
-      ['Labels', labelText(item)],
+      ['Labels', pairsText(item.Spec.Labels)],
       ['Template driver', item.Spec.Templating?.Name],
       ['Created at', item.CreatedAt],
       ['Updated at', item.UpdatedAt],

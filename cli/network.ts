@@ -165,7 +165,7 @@ function registerUse(network: Command, run: Run): void {
     .action((flags: { force?: boolean; filter?: string[] }) =>
       run(async (context) => {
         const warning = 'This will remove all custom networks not used by at least one container.';
-        if (!(await confirmPrune(context, warning, flags.force))) return;
+        await confirmPrune(context, warning, flags.force);
         const done = await context.client.post<{ NetworksDeleted: string[] | null }>(
           '/networks/prune',
           undefined,

@@ -9,6 +9,7 @@ import {
   type Column,
   type InspectFlags,
   type ListOptions,
+  pairsText,
   prettyText,
   printList,
   printObjects,
@@ -192,17 +193,11 @@ async function inspect(
 
 const NANO = 1_000_000_000;
 
-function labelsText(labels: Readonly<Record<string, string>> = {}): string {
-  return Object.entries(labels)
-    .map(([key, value]) => `${key}=${value}`)
-    .join(', ');
-}
-
 function pretty(node: NodeJson): string {
   const { Description, Spec, Status, ManagerStatus } = node;
   return prettyText([
     ['ID', node.ID],
-    ['Labels', labelsText(Spec.Labels)],
+    ['Labels', pairsText(Spec.Labels, ', ')],
     ['Hostname', Description.Hostname],
     ['Joined at', node.CreatedAt],
     ['State', titled(Status.State)],
@@ -216,7 +211,7 @@ function pretty(node: NodeJson): string {
     ['CPUs', Description.Resources.NanoCPUs / NANO],
     ['Memory', formatBytes(Description.Resources.MemoryBytes)],
     ['Engine version', Description.Engine.EngineVersion],
-    ['Engine labels', labelsText(Description.Engine.Labels)],
+    ['Engine labels', pairsText(Description.Engine.Labels, ', ')],
     [
       'Plugins',
       (Description.Engine.Plugins ?? []).map((one) => `${one.Type}/${one.Name}`).join(' '),

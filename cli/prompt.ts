@@ -2,17 +2,12 @@
 import { createInterface } from 'node:readline';
 import { SwarmError } from '../base/errors.ts';
 import type { Context } from './context.ts';
+import { readStdin } from './input.ts';
 
 /** One line of standard input, not shown while it is typed. Without a terminal: all of it. */
 export async function readHidden(context: Context, question: string): Promise<string> {
   const { stdin } = process;
-  if (stdin.isTTY !== true) {
-    const chunks: Buffer[] = [];
-    for await (const chunk of stdin) chunks.push(chunk as Buffer);
-    return Buffer.concat(chunks)
-      .toString('utf8')
-      .replace(/\r?\n$/, '');
-  }
+  if (stdin.isTTY !== true) return (await readStdin()).toString('utf8').replace(/\r?\n$/, '');
   context.err.write(question);
   stdin.setRawMode(true);
   let text = '';

@@ -4,14 +4,14 @@ import { SwarmError } from '../base/errors.ts';
 import type { Context } from './context.ts';
 import { confirmed } from './prompt.ts';
 
-/** True when it may go on. */
+/** Resolves when it may go on; SwarmError cancelled when it may not. */
 export async function confirmPrune(
   context: Context,
   warning: string,
   force: boolean | undefined,
-): Promise<boolean> {
-  if (force === true) return true;
-  if (await confirmed(context, `WARNING! ${warning}`)) return true;
+): Promise<void> {
+  if (force === true) return;
+  if (await confirmed(context, `WARNING! ${warning}`)) return;
   throw new SwarmError('cancelled', 'nothing was removed; --force does not ask');
 }
 

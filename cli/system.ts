@@ -7,7 +7,7 @@ import { filtersText, jsonLines } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import { type Context, parseFilters, type Run } from './context.ts';
 import type { InfoJson } from './docker.ts';
-import { prettyText } from './output/list.ts';
+import { pairsText, prettyText } from './output/list.ts';
 import { compileTemplate } from './output/template.ts';
 
 interface FormatFlags {
@@ -138,9 +138,7 @@ async function events(context: Context, flags: EventFlags): Promise<void> {
 
 function eventText(event: EventJson): string {
   const time = new Date(event.timeNano / 1_000_000).toISOString();
-  const attributes = Object.entries(event.Actor.Attributes)
-    .map(([key, value]) => `${key}=${value}`)
-    .join(', ');
+  const attributes = pairsText(event.Actor.Attributes, ', ');
   return `${time} ${event.Type} ${event.Action} ${event.Actor.ID} (${attributes})`;
 }
 

@@ -191,7 +191,7 @@ async function prune(context: Context, flags: PruneFlags): Promise<void> {
       : '  - all dangling images',
   ];
   const warning = `This will remove:\n${what.join('\n')}\n`;
-  if (!(await confirmPrune(context, warning, flags.force))) return;
+  await confirmPrune(context, warning, flags.force);
   const filters = parseFilters(flags.filter);
   interface Pruned {
     readonly ContainersDeleted?: string[] | null;

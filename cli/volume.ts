@@ -7,6 +7,7 @@ import {
   type Column,
   type InspectFlags,
   type ListOptions,
+  pairsText,
   printList,
   printObjects,
 } from './output/list.ts';
@@ -88,7 +89,7 @@ export function registerVolume(program: Command, run: Run): void {
       run(async (context) => {
         const what = flags.all === true ? 'all' : 'all anonymous';
         const warning = `This will remove ${what} local volumes that no container uses.`;
-        if (!(await confirmPrune(context, warning, flags.force))) return;
+        await confirmPrune(context, warning, flags.force);
         const filters = parseFilters(flags.filter);
         if (flags.all === true) filters.all = ['true'];
         const done = await context.client.post<{
@@ -118,10 +119,7 @@ async function list(
       header: 'LABELS',
       field: 'Labels',
       hidden: true,
-      value: (item) =>
-        Object.entries(item.Labels ?? {})
-          .map(([key, value]) => `${key}=${value}`)
-          .join(','),
+      value: (item) => pairsText(item.Labels),
     },
   ];
   printList(context, volumes, columns, flags, (item) => item.Name);

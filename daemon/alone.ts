@@ -128,6 +128,7 @@ export async function goOnAlone(
     random,
     log,
     sealKey: identity.raftKey(),
+    olderSealKeys: identity.olderRaftKeys(),
     machine: replica,
     command,
   });

@@ -58,6 +58,17 @@ export function apiAddresses(hosts: readonly string[], flags: TlsFlags): readonl
   });
 }
 
+/** 'host:port' of --metrics-addr; undefined for ''. SwarmError invalid. */
+export function metricsAddress(text: string): { host: string; port: number } | undefined {
+  if (text === '') return undefined;
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^:/[\]]*):(\d+)$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65_535) {
+    throw new SwarmError('invalid', `--metrics-addr "${text}": write it as address:port`);
+  }
+  return { host: match[1].replace(/^\[|\]$/g, '') || '127.0.0.1', port };
+}
+
 function isSecured(flags: TlsFlags): boolean {
   if (flags.verify === true) return true;
   const files = flags.caFile ?? flags.certificateFile ?? flags.keyFile;

@@ -5,6 +5,7 @@
  */
 import type { Clock, Timer } from '../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../base/errors.ts';
+import { bareAddress } from '../base/ipAddress.ts';
 import type { Log } from '../base/log.ts';
 import { isTerminal, TaskState } from '../model/taskState.ts';
 import { type Client, client, type RpcChannel } from '../proto/rpc.ts';
@@ -202,7 +203,8 @@ export class SwarmAttachments implements AttachableNetworks {
     const untilMs = clock.nowMs() + READY_WAIT_MS;
     while (clock.nowMs() < untilMs) {
       const held = swarm.agent.taskHere(taskId);
-      if (held?.status.state === TaskState.RUNNING) return bare(held.task.networks[0].address);
+      if (held?.status.state === TaskState.RUNNING)
+        return bareAddress(held.task.networks[0].address);
       if (held !== undefined && isTerminal(held.status.state)) {
         throw new SwarmError('unavailable', held.status.error || 'the attachment was taken back');
       }
@@ -238,8 +240,4 @@ function isFinal(error: unknown): boolean {
 
 function keyOf(containerId: string, networkId: string): string {
   return `${containerId}/${networkId}`;
-}
-
-function bare(address: string): string {
-  return address.split('/', 1)[0];
 }

@@ -5,6 +5,7 @@
 import type { Clock } from '../base/clock.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
+import type { Meter } from '../base/meter.ts';
 import type { Random } from '../base/random.ts';
 import type { TlsFlags } from './apiAddresses.ts';
 
@@ -13,6 +14,7 @@ export interface Environment {
   readonly random: Random;
   readonly ids: Ids;
   readonly log: Log;
+  readonly meter: Meter;
   /** The process cannot go on truthfully: it says why and ends. */
   readonly fatal: (error: unknown) => void;
 }
@@ -25,6 +27,8 @@ export interface DaemonOptions {
   /** What the API is served on: unix:///path, tcp://address:port. */
   readonly hosts: readonly string[];
   readonly tls: TlsFlags;
+  /** host:port on which figures are served to whoever asks; '' = only where the API is. */
+  readonly metricsAddress: string;
   /** Group that may use the sockets, beside root. */
   readonly socketGroup: string;
   /** Subtree of every cgroup hierarchy that containers live in. */

@@ -5,16 +5,16 @@
  * the host needs to run. What is in them is runtime/net's and daemon/containers' business.
  */
 import { lstatSync, mkdirSync, rmSync, symlinkSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname, join, relative } from 'node:path';
+import { filesRoot } from '../runtime/net/paths.ts';
+import { hostFilesRoot } from './containers/hostFiles.ts';
 
-const PLACES = ['network/files', 'standalone'];
 const DIRECTORY = 'handed';
 
 /** Before any of them is made. What an earlier version made stays until the next boot. */
 export function linkHandedFiles(execRoot: string, dataRoot: string): void {
-  for (const place of PLACES) {
-    const path = join(execRoot, place);
-    const target = join(dataRoot, DIRECTORY, place);
+  for (const path of [filesRoot(execRoot), hostFilesRoot(execRoot)]) {
+    const target = join(dataRoot, DIRECTORY, relative(execRoot, path));
     const found = lstatSync(path, { throwIfNoEntry: false });
     // A boot took the link, and with it all that the files were for.
     if (found === undefined) rmSync(target, { recursive: true, force: true });

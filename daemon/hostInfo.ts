@@ -1,8 +1,6 @@
 /** What `info` says of this host. Reads the host; decides nothing. */
-
 import { existsSync, readFileSync } from 'node:fs';
 import { cpus, hostname, release, totalmem } from 'node:os';
-import type { HostRuntime } from '../agent/containerController.ts';
 import { describeHost } from '../agent/describe.ts';
 import { VERSION } from '../base/version.ts';
 import type { DaemonOptions } from './environment.ts';
@@ -20,13 +18,7 @@ function osRelease(key: string): string {
   }
 }
 
-export function hostInfo(
-  options: DaemonOptions,
-  runtime: Pick<HostRuntime, 'containers'>,
-  id: string,
-): HostInfo {
-  const all = runtime.containers.list();
-  const running = all.filter((each) => each.state === 'running').length;
+export function hostInfo(options: DaemonOptions, id: string): HostInfo {
   return {
     id,
     hostname: hostname(),
@@ -39,7 +31,6 @@ export function hostInfo(
     cgroupVersion: existsSync(CGROUP2_ROOT) ? '2' : '1',
     dataRoot: options.dataRoot,
     execRoot: options.execRoot,
-    containers: { running, stopped: all.length - running },
     warnings: [],
   };
 }

@@ -41,6 +41,8 @@ export interface Membership {
 }
 
 const FORMAT = 1;
+/** Older ones go within seconds, unless the disk is full; then the lock changes without a new one. */
+const RAFT_KEYS_MAX = 8;
 
 const ROOT = 'root.crt';
 const KEY = 'node.key';
@@ -145,24 +147,35 @@ export class Identity {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     writeDurably(this.#path(ROOT), credentials.rootCertificate);
     prepare(this.#path(CERTIFICATE), credentials.certificate);
-    const raftKey = existsSync(this.#path(KEY)) ? this.#keys().raftKey : undefined;
-    this.#writeKeys({ privateKey: credentials.privateKey, raftKey });
+    const raftKeys = existsSync(this.#path(KEY)) ? this.#keys().raftKeys : [];
+    this.#writeKeys({ privateKey: credentials.privateKey, raftKeys });
     commit(this.#path(CERTIFICATE));
   }
 
   /** What Raft's files are sealed with; made, and kept, when there is none yet. */
   raftKey(): Uint8Array {
     const keys = this.#keys();
-    if (keys.raftKey !== undefined) return keys.raftKey;
+    if (keys.raftKeys.length > 0) return keys.raftKeys[0];
     const raftKey = this.#random.bytes(SEAL_KEY_BYTES);
-    this.#writeKeys({ ...keys, raftKey });
+    this.#writeKeys({ ...keys, raftKeys: [raftKey] });
     return raftKey;
   }
 
-  /** What Raft's files may be sealed with, the newest first; makes none. */
+  /** What Raft's files may be sealed with, the one in use first; makes none. */
   storedRaftKeys(): readonly Uint8Array[] {
-    const { raftKey } = this.#keys();
-    return raftKey === undefined ? [] : [raftKey];
+    return this.#keys().raftKeys;
+  }
+
+  /** With which parts of Raft's files may still be sealed. */
+  olderRaftKeys(): readonly Uint8Array[] {
+    return this.#keys().raftKeys.slice(1);
+  }
+
+  forgetOlderRaftKeys(): void {
+    const keys = this.#keys();
+    if (keys.raftKeys.length > 1) {
+      this.#writeKeys({ ...keys, raftKeys: keys.raftKeys.slice(0, 1) });
+    }
   }
 
   /** The keys are sealed, and nobody has given the unlock key yet. */
@@ -177,12 +190,20 @@ export class Identity {
     this.#lockKey = lockKey;
   }
 
-  /** From now on the keys on disk are sealed with `lockKey`, or in the clear. */
-  setLock(lockKey: Uint8Array | undefined): void {
-    if (sameValue(lockKey, this.#lockKey)) return;
+  /**
+   * From now on the keys on disk are sealed with `lockKey`, or in the clear. A new lock brings a new
+   * key for Raft's files, which is returned, kept already: whoever has an earlier copy of the keys
+   * must not read with it what is written later.
+   */
+  setLock(lockKey: Uint8Array | undefined): Uint8Array | undefined {
+    if (sameValue(lockKey, this.#lockKey)) return undefined;
     const keys = this.#keys();
+    const { raftKeys } = keys;
+    const renews = lockKey !== undefined && raftKeys.length > 0 && raftKeys.length < RAFT_KEYS_MAX;
+    const fresh = renews ? this.#random.bytes(SEAL_KEY_BYTES) : undefined;
     this.#lockKey = lockKey;
-    this.#writeKeys(keys);
+    this.#writeKeys({ ...keys, raftKeys: fresh === undefined ? raftKeys : [fresh, ...raftKeys] });
+    return fresh;
   }
 
   #keys(): NodeKeys {

@@ -1,7 +1,8 @@
 /**
  * The file of a node's keys as text: the key of its certificate and the key that Raft's files are
- * sealed with, in the clear or, while managers are locked, sealed together under the unlock key.
- * One file, so that a crash leaves both under one key. Makes and reads text; writes nothing.
+ * sealed with (and older ones, until nothing they sealed is left), in the clear or, while managers
+ * are locked, sealed together under the unlock key. One file, so that a crash leaves all under one
+ * key. Makes and reads text; writes nothing.
  */
 import { SwarmError } from '../base/errors.ts';
 import type { Random } from '../base/random.ts';
@@ -10,7 +11,8 @@ import { SEAL_KEY_BYTES, Seal } from '../base/seal.ts';
 export interface NodeKeys {
   /** PEM. */
   readonly privateKey: string;
-  readonly raftKey: Uint8Array | undefined;
+  /** The one in use first; empty on a node that never was a manager. */
+  readonly raftKeys: readonly Uint8Array[];
 }
 
 const SEALED = 'TSSWARM SEALED KEYS';
@@ -24,26 +26,25 @@ function block(label: string, bytes: Uint8Array): string {
   return `-----BEGIN ${label}-----\n${text}\n-----END ${label}-----\n`;
 }
 
-function blockOf(label: string, text: string): Buffer | undefined {
-  const pattern = new RegExp(`-----BEGIN ${label}-----\n([^-]+)\n-----END ${label}-----\n`);
-  const found = pattern.exec(text)?.[1];
-  return found === undefined ? undefined : Buffer.from(found, 'base64');
+function blocksOf(label: string, text: string): Buffer[] {
+  const pattern = new RegExp(`-----BEGIN ${label}-----\n([^-]+)\n-----END ${label}-----\n`, 'g');
+  return [...text.matchAll(pattern)].map((found) => Buffer.from(found[1], 'base64'));
 }
 
 export function isSealed(text: string): boolean {
-  return blockOf(SEALED, text) !== undefined;
+  return blocksOf(SEALED, text).length > 0;
 }
 
 export function keysText(keys: NodeKeys, lockKey: Uint8Array | undefined, random: Random): string {
-  const raft = keys.raftKey === undefined ? '' : block(RAFT, keys.raftKey);
-  const text = `${keys.privateKey}${raft}`;
+  const raft = keys.raftKeys.map((key) => block(RAFT, key));
+  const text = `${keys.privateKey}${raft.join('')}`;
   if (lockKey === undefined) return text;
   return block(SEALED, new Seal(lockKey, random).seal([Buffer.from(text)], PLACE));
 }
 
 /** SwarmError invalid when it is sealed with another key, or with one and none is given. */
 export function readKeys(text: string, lockKey: Uint8Array | undefined, random: Random): NodeKeys {
-  const sealed = blockOf(SEALED, text);
+  const [sealed] = blocksOf(SEALED, text);
   let plain = text;
   if (sealed !== undefined) {
     const opened = lockKey && new Seal(lockKey, random).open(sealed, PLACE);
@@ -52,9 +53,9 @@ export function readKeys(text: string, lockKey: Uint8Array | undefined, random: 
     }
     plain = opened.toString('utf8');
   }
-  const raftKey = blockOf(RAFT, plain);
+  const raftKeys = blocksOf(RAFT, plain);
   const [privateKey] = plain.split(`-----BEGIN ${RAFT}`);
-  return { privateKey, raftKey };
+  return { privateKey, raftKeys };
 }
 
 /** As Docker shows it to people: SWMKEY-1-<base64 without padding>. */

@@ -12,10 +12,11 @@ import { makeDirectories } from '../base/directories.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { Ids } from '../base/id.ts';
 import { createLog, type LogLevel } from '../base/log.ts';
+import { Meter } from '../base/meter.ts';
 import { SystemRandom } from '../base/random.ts';
 import { VERSION } from '../base/version.ts';
 import { createApi } from './api/server.ts';
-import { addressText, apiAddresses } from './apiAddresses.ts';
+import { addressText, apiAddresses, metricsAddress } from './apiAddresses.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { parseGenericResources } from './genericResources.ts';
 import { linkHandedFiles } from './handedFiles.ts';
@@ -36,12 +37,27 @@ function levelOf(text: string): LogLevel {
   throw new SwarmError('invalid', `invalid log level "${text}": use ${LEVELS.join(', ')}`);
 }
 
+function addHostGauges(meter: Meter, node: Node): void {
+  meter.gauge('tsswarm_build_info', 'What runs here; always 1.', () => [
+    { labels: { version: VERSION, node: process.version }, value: 1 },
+  ]);
+  meter.gauge('tsswarm_containers', 'Containers of this host.', () => {
+    const all = node.host.containers.list();
+    const running = all.filter(({ container }) => container.state === 'running').length;
+    return [
+      { labels: { state: 'running' }, value: running },
+      { labels: { state: 'stopped' }, value: all.length - running },
+    ];
+  });
+}
+
 /** Runs until a signal stops it; rejects when it cannot start, with what a person should read. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
   const log = createLog(levelOf(options.logLevel));
   parseLabels(options.labels);
   parseGenericResources(options.genericResources);
   const addresses = apiAddresses(options.hosts, options.tls);
+  const metrics = metricsAddress(options.metricsAddress);
   if (process.getuid?.() !== 0) {
     throw new SwarmError('forbidden', 'the daemon needs root: start it as root or through sudo');
   }
@@ -54,7 +70,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   };
   process.on('uncaughtException', fatal);
   process.on('unhandledRejection', fatal);
-  const environment: Environment = { clock, random, ids: new Ids(random), log, fatal };
+  const meter = new Meter();
+  const environment: Environment = { clock, random, ids: new Ids(random), log, meter, fatal };
 
   makeDirectories(options.execRoot, 0o711);
   chmodSync(options.execRoot, 0o711);
@@ -63,7 +80,8 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const host = await openHost(environment, options);
   const node = new Node(environment, options, host.runtime, host.rooms);
   await node.resume();
-  const api = createApi({ node, clock, log, random });
+  addHostGauges(meter, node);
+  const api = createApi({ node, clock, log, random, meter });
   for (const address of addresses) {
     if (address.kind === 'tcp') {
       await api.listenTcp(address);
@@ -72,6 +90,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     makeDirectories(dirname(address.path), 0o755);
     await api.listenUnix(address.path, { group: options.socketGroup });
   }
+  if (metrics !== undefined) await api.listenMetrics(metrics.host, metrics.port);
   node.serveApi((connection) => api.accept(connection));
   notifySystemd('READY=1');
   log.info('the daemon is ready', { version: VERSION, api: addresses.map(addressText) });

@@ -37,6 +37,8 @@ export interface ManagerRoleOptions {
   readonly alone: boolean;
   /** Raft's files are sealed with it. */
   readonly sealKey: Uint8Array;
+  readonly olderSealKeys: readonly Uint8Array[];
+  readonly onSealSettled: () => void;
   readonly server: RpcServer;
   /** A new connection to a manager. */
   readonly channelTo: (address: string) => RpcChannel;
@@ -46,8 +48,8 @@ export interface ManagerRoleOptions {
   readonly remember: (raftId: number) => void;
   /** The managers changed, or who leads ('' = nobody known). */
   readonly onManagers: (addresses: readonly string[], leader: string) => void;
-  /** See Manager. */
-  readonly onUnlockKey: (unlockKey: string) => void;
+  /** See Manager. Returns a new key for Raft's files, if there is to be one. */
+  readonly onUnlockKey: (unlockKey: string) => Uint8Array | undefined;
   /** The group has taken this member out, or its whole node, perhaps while it was away. */
   readonly onRemoved: (why: SwarmError) => void;
 }
@@ -66,7 +68,7 @@ export class ManagerRole {
    */
   static async start(options: ManagerRoleOptions): Promise<ManagerRole> {
     const { environment, membership, directory, founding, channelTo } = options;
-    const { clock, random, log } = environment;
+    const { clock, random, log, meter } = environment;
     const address = `${membership.advertiseHost}:${membership.port}`;
     const joins = founding === undefined && membership.raftId === 0;
     const id = joins ? await joinGroup(options, address) : membership.raftId;
@@ -90,6 +92,9 @@ export class ManagerRole {
       ...(founding === undefined ? {} : { bootstrap: { voters: [{ id, address }] } }),
       join: joins,
       sealKey: options.sealKey,
+      olderSealKeys: options.olderSealKeys,
+      onSealSettled: options.onSealSettled,
+      meter,
       onRemoved: options.onRemoved,
       onFatal: environment.fatal,
     });
@@ -126,7 +131,10 @@ export class ManagerRole {
       server,
       channelTo: (address, role) =>
         role === 'manager' ? options.channelTo(address) : options.hostChannelTo(address),
-      onUnlockKey: options.onUnlockKey,
+      onUnlockKey: (unlockKey) => {
+        const sealKey = options.onUnlockKey(unlockKey);
+        if (sealKey !== undefined) raft.rotateSealKey(sealKey);
+      },
       onFatal: environment.fatal,
     });
     this.#manager.start();

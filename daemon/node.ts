@@ -205,7 +205,7 @@ export class Node implements DaemonNode {
 
   info(): HostInfo {
     const nodeId = this.#swarm?.membership.nodeId ?? '';
-    return hostInfo(this.#options, this.#runtime, nodeId);
+    return hostInfo(this.#options, nodeId);
   }
 
   control(): Control {

@@ -229,6 +229,8 @@ export class SwarmNode {
       founding,
       alone: this.#options.alone === true,
       sealKey: identity.raftKey(),
+      olderSealKeys: identity.olderRaftKeys(),
+      onSealSettled: () => identity.forgetOlderRaftKeys(),
       onUnlockKey: (key) => identity.setLock(key === '' ? undefined : Buffer.from(key, 'hex')),
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),

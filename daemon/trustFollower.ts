@@ -8,6 +8,7 @@ import type { Clock, Timer } from '../base/clock.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import { isTrusted, tlsOf, trustDigest } from '../manager/ca/trust.ts';
+import { sameValue } from '../model/equal.ts';
 import type { NodeCredentials } from '../proto/credentials.ts';
 
 const RETRY_FIRST_MS = 1000;
@@ -62,9 +63,9 @@ export class TrustFollower {
         if (this.#isStopped) return;
         const step = this.#next();
         if (step === undefined) break;
-        const before = JSON.stringify(tlsOf(this.#options.current()));
+        const before = tlsOf(this.#options.current());
         await step();
-        if (JSON.stringify(tlsOf(this.#options.current())) === before) {
+        if (sameValue(tlsOf(this.#options.current()), before)) {
           throw new SwarmError('unavailable', 'the managers have not changed over yet');
         }
         this.#retryMs = RETRY_FIRST_MS;

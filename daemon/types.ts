@@ -68,7 +68,6 @@ export interface HostInfo {
   readonly cgroupVersion: '1' | '2';
   readonly dataRoot: string;
   readonly execRoot: string;
-  readonly containers: { readonly running: number; readonly stopped: number };
   readonly warnings: readonly string[];
 }
 

@@ -12,9 +12,11 @@ import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
 import type { Ids } from '../base/id.ts';
 import type { Log } from '../base/log.ts';
+import type { Meter } from '../base/meter.ts';
 import type { Random } from '../base/random.ts';
 import { hostPort } from '../model/address.ts';
 import type { Node } from '../model/types.ts';
+import { toU64 } from '../proto/convert.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
 import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
 import {
@@ -31,16 +33,20 @@ import { controlHandlers } from './control/server.ts';
 import type { Control, RaftSummary } from './control/types.ts';
 import { Writes } from './control/writes.ts';
 import { Dispatcher, type ManagerInfo } from './dispatcher/dispatcher.ts';
+import { addManagerGauges } from './gauges.ts';
 import { HealthMonitor } from './health/monitor.ts';
 import { KeptChannels } from './keptChannels.ts';
 import { LeaderPicture, type LeaderView } from './leaderPicture.ts';
 import { LoopDriver } from './loop.ts';
 import { managerLoops } from './loops.ts';
+import { differenceText, type ManagerState, ownState, stateFromWire } from './managerState.ts';
+import { drawManagers, type ManagersPicture } from './managers.ts';
 import type { RaftNode } from './raft/node.ts';
 import type { StreamTransport } from './raft/transport.ts';
 import { raftStreamHandlers } from './raftLink.ts';
 import { Roles } from './roles.ts';
-import type { Proposer, StoreReader, StoreWatch } from './store/types.ts';
+import type { Proposer, StoreState, StoreWatch } from './store/types.ts';
+import { StoreComparison } from './storeComparison.ts';
 
 /** What is asked for once a second is not waited for much longer. */
 const STATUS_TIMEOUT_MS = 2000;
@@ -58,7 +64,9 @@ export interface ManagerOptions {
   readonly nodeId: string;
   readonly raft: RaftNode;
   readonly transport: Pick<StreamTransport, 'acceptStream'>;
-  readonly store: StoreReader;
+  readonly store: StoreState;
+  /** What this manager counts, and where it stands, is read there. */
+  readonly meter: Meter;
   readonly proposer: Proposer;
   readonly server: RpcServer;
   /** A new connection to another manager ('manager'), or to any host; closed by who asked. */
@@ -82,6 +90,7 @@ export class Manager {
   readonly #control: ManagerControl;
   readonly #picture: LeaderPicture;
   readonly #attachments: Attachments;
+  readonly #comparison: StoreComparison;
   #withdraw: (() => void)[] = [];
   #watch: StoreWatch | undefined;
   /** All that the cluster had decided when this manager started is known here. */
@@ -121,6 +130,12 @@ export class Manager {
     });
     this.#attachments = new Attachments(parts);
     this.#picture = new LeaderPicture(options.clock, () => this.#askLeader());
+    this.#comparison = new StoreComparison({
+      ...parts,
+      clock: options.clock,
+      host: () => this.#hostname(),
+      askLeader: (version) => this.#askLeaderState(version),
+    });
     this.#control = new ManagerControl({
       ...parts,
       writes: this.#writes,
@@ -128,6 +143,8 @@ export class Manager {
       noQuorum: () => this.#noQuorum(),
       channelTo: (address) => this.#channels.to(address, 'manager'),
       raftStatus: () => this.#raftStatus(),
+      managers: () => this.#drawManagers(),
+      warnings: () => this.#warnings(),
       onLeadership: (listener) => raft.onLeadership(listener),
     });
   }
@@ -152,13 +169,21 @@ export class Manager {
           writes: this.#writes,
           isLeader: () => raft.isLeader,
           notLeader: () => this.#notLeader(),
+          state: (atVersion) => this.#state(atVersion),
           heartbeatAges: () => this.heartbeatAges(),
           members: () => this.#raftStatus().managers,
         }),
       ),
       raft.onLeadership(({ leaderId }) => this.#leadershipChanged(leaderId)),
       raft.onLeaderReady(() => this.#lead()),
+      addManagerGauges(this.#options.meter, {
+        raft,
+        store,
+        nodeIdOf: (raftId) => this.#nodeOfRaftId(raftId)?.id ?? '',
+        storeDiffers: () => this.#comparison.differsAt > 0,
+      }),
     ];
+    this.#comparison.start();
     this.#followStore(store.watch());
     void this.#becomeCurrent();
   }
@@ -187,6 +212,7 @@ export class Manager {
     this.#watch?.close();
     this.#watch = undefined;
     this.#isStopped = true;
+    this.#comparison.stop();
     this.#channels.close();
   }
 
@@ -222,6 +248,45 @@ export class Manager {
         ]),
       ),
     };
+  }
+
+  #state(atVersion: number): ManagerState {
+    const { raft, store } = this.#options;
+    return ownState(raft, store, this.#comparison.differsAt, atVersion);
+  }
+
+  async #askState(address: string, atVersion: number): Promise<ManagerState> {
+    const manager = client(ControlService, this.#channels.to(address, 'manager'));
+    const request = { atVersion: toU64(atVersion, 'atVersion') };
+    return stateFromWire(await manager.managerState(request, { timeoutMs: STATUS_TIMEOUT_MS }));
+  }
+
+  #askLeaderState(atVersion: number): Promise<ManagerState> | undefined {
+    const { leaderId } = this.#options.raft.leadership;
+    const address = this.#leaderAddress();
+    if (leaderId === this.#options.raft.id || address === '') return undefined;
+    return this.#askState(address, atVersion);
+  }
+
+  #drawManagers(): Promise<ManagersPicture> {
+    const { raft, store } = this.#options;
+    return drawManagers({
+      store,
+      members: () => raft.members(),
+      nodeOf: (raftId) => this.#nodeOfRaftId(raftId),
+      own: (atVersion) => this.#state(atVersion),
+      ask: (address, atVersion) => this.#askState(address, atVersion),
+    });
+  }
+
+  #hostname(): string {
+    const { store, nodeId } = this.#options;
+    return store.get('node', nodeId)?.description.hostname ?? nodeId;
+  }
+
+  #warnings(): readonly string[] {
+    const { differsAt } = this.#comparison;
+    return differsAt > 0 ? [`WARNING: ${differenceText(this.#hostname(), differsAt)}`] : [];
   }
 
   /** For the RPC server: throws unless `peer` may call `method`. */

@@ -106,6 +106,9 @@ export class TlsListener {
       return;
     }
     const certificate = socket.getPeerCertificate();
+    // It does not change while the connection lasts (TLS 1.3), and every call asks for it.
+    socket.getPeerCertificate = (): tls.DetailedPeerCertificate =>
+      certificate as tls.DetailedPeerCertificate;
     const presented = certificate?.raw !== undefined;
     const peer = socket.authorized && presented ? peerFromCertificate(certificate) : undefined;
     if (peer === undefined) {

@@ -32,7 +32,6 @@ import {
   writeTo,
 } from './rpcCodec.ts';
 import {
-  type CallContext,
   type CallOptions,
   type Client,
   type Conversation,
@@ -42,6 +41,7 @@ import {
   type MethodName,
   type ServiceDescriptor,
 } from './rpcTypes.ts';
+import { ServedCall } from './servedCall.ts';
 import { ERROR_CODE_KEY, ERROR_DETAIL_KEY, errorOfStatus, statusOf } from './status.ts';
 
 export type * from './rpcTypes.ts';
@@ -88,6 +88,20 @@ interface Served {
   readonly injector: ReturnType<grpc.Server['createConnectionInjector']>;
 }
 
+/** A unary answer's status goes with its message, not a turn of the loop and a TLS record later. */
+const statusAtOnce: grpc.ServerInterceptor = (method, call) => {
+  // Only the interface is asked for of what an interceptor gives back.
+  const same = call as grpc.ServerInterceptingCall;
+  if (method.requestStream || method.responseStream) return same;
+  const sendMessage = call.sendMessage.bind(call);
+  call.sendMessage = (message, sent) => {
+    // Where it fails the call ends with that, and the status that follows is not sent.
+    sendMessage(message, () => {});
+    sent();
+  };
+  return same;
+};
+
 function serve(maxMessageBytes: number, maxStreams: number): Served {
   const server = new grpc.Server({
     'grpc.max_receive_message_length': maxMessageBytes,
@@ -97,6 +111,7 @@ function serve(maxMessageBytes: number, maxStreams: number): Served {
     'grpc.enable_channelz': 0,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
+    interceptors: [statusAtOnce],
   });
   // Callers reach it through TlsListener only: what is injected has been through TLS.
   const plain = grpc.ServerCredentials.createInsecure();
@@ -111,6 +126,8 @@ export class RpcServer {
   readonly #members: Served;
   readonly #strangers: Served;
   readonly #listener: TlsListener;
+  /** Of each connection's certificate, which is one object for as long as the connection lasts. */
+  readonly #peers = new WeakMap<tls.PeerCertificate, PeerIdentity>();
 
   constructor(options: RpcServerOptions) {
     this.#log = options.log;
@@ -176,8 +193,8 @@ export class RpcServer {
   /** The caller's identity, checked: grpc-js shows a certificate only where TLS authorized it. */
   #identify(call: ServerCall, method: MethodName): PeerIdentity | undefined {
     const certificate = call.getAuthContext().sslPeerCertificate;
-    let peer = certificate === undefined ? undefined : peerFromCertificate(certificate);
-    let problem = this.#listener.problemOf(call.getPeer());
+    let peer = certificate === undefined ? undefined : this.#peerOf(certificate);
+    let problem = peer === undefined ? this.#listener.problemOf(call.getPeer()) : '';
     if (peer !== undefined && peer.expiresAtMs <= this.#clock.wallMs()) {
       problem = 'CERT_HAS_EXPIRED';
       peer = undefined;
@@ -186,22 +203,25 @@ export class RpcServer {
     return peer;
   }
 
+  #peerOf(certificate: tls.PeerCertificate): PeerIdentity | undefined {
+    let peer = this.#peers.get(certificate);
+    if (peer === undefined) {
+      peer = peerFromCertificate(certificate);
+      if (peer !== undefined) this.#peers.set(certificate, peer);
+    }
+    return peer;
+  }
+
   #adapt(method: DescMethod, handler: AnyHandler): (call: ServerCall, done: UnaryAnswer) => void {
     const name: MethodName = { service: method.parent.typeName, method: method.name };
     const bidi = method.methodKind === 'bidi_streaming';
     const streamsOut = method.methodKind === 'server_streaming' || bidi;
     const run = async (call: ServerCall): Promise<AnyMessage | undefined> => {
-      const abort = new AbortController();
-      call.once('cancelled', () => abort.abort());
-      call.on('error', () => abort.abort());
-      const context: CallContext = {
-        peer: this.#identify(call, name),
-        signal: abort.signal,
-        remoteAddress: call.getPeer().replace(/:\d+$/, ''),
-      };
-      const input = bidi ? readAll(call, abort.signal) : call.request;
-      if (!streamsOut) return handler(input, context);
-      const send = (message: AnyMessage): Promise<void> => writeTo(call, message, abort.signal);
+      const context = new ServedCall(call, this.#identify(call, name));
+      if (!streamsOut) return handler(call.request, context);
+      const { signal } = context;
+      const input = bidi ? readAll(call, signal) : call.request;
+      const send = (message: AnyMessage): Promise<void> => writeTo(call, message, signal);
       return handler(input, send, context);
     };
     return (call, done) => {

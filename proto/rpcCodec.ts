@@ -5,24 +5,20 @@
  */
 import { type EventEmitter, setMaxListeners } from 'node:events';
 import {
-  create,
   type DescMethod,
   fromBinary,
   type Message,
   type MessageInitShape,
-  toBinary,
 } from '@bufbuild/protobuf';
 import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
+import { encodeBriefly } from './encode.ts';
 import { type CallOptions, MessageQueue } from './rpcTypes.ts';
 
 export type AnyMessage = Message;
 
 export function encoder(method: DescMethod['input']): (message: AnyMessage) => Buffer {
-  return (message) => {
-    const bytes = toBinary(method, create(method, message as MessageInitShape<typeof method>));
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-  };
+  return (message) => encodeBriefly(method, message as MessageInitShape<typeof method>);
 }
 
 export function decoder(method: DescMethod['input']): (bytes: Buffer) => AnyMessage {

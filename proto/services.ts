@@ -10,6 +10,7 @@ export type {
   IssueCertificateRequest,
   IssueCertificateResponse,
   LeaderStatusResponse,
+  ManagerStateResponse,
   ObjectResponse,
   RaftFrames,
   RaftJoinRequest,

@@ -19,7 +19,7 @@ import { registerList } from './list.ts';
 import { diff, inspect, type LogFlags, logs, port, type StatsFlags, stats, top } from './look.ts';
 import { attach, create, pathOf, type RunFlags, run as runIt, start, waitFor } from './run.ts';
 
-export type Registrar = (parent: Command, run: Run) => void;
+type Registrar = (parent: Command, run: Run) => void;
 
 const registerRun: Registrar = (parent, run) => {
   const command = addCommand(
@@ -303,7 +303,7 @@ const registerPrune: Registrar = (parent, run) => {
     .action((flags: { force?: boolean; filter?: string[] }) =>
       run(async (context) => {
         const warning = 'This will remove all stopped containers.';
-        if (!(await confirmPrune(context, warning, flags.force))) return;
+        await confirmPrune(context, warning, flags.force);
         const done = await context.client.post<{
           ContainersDeleted: string[] | null;
           SpaceReclaimed: number;

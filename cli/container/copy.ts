@@ -5,9 +5,10 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, lstatSync, statSync } from 'node:fs';
+import type { IncomingMessage } from 'node:http';
 import { basename, dirname, resolve } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
-import type { Context } from '../context.ts';
+import { type Context, orUndefined } from '../context.ts';
 import { targetPath } from './exec.ts';
 
 interface Place {
@@ -17,7 +18,7 @@ interface Place {
 }
 
 /** 'web:/etc/hosts', './file', '-'. */
-export function parsePlace(text: string): Place {
+function parsePlace(text: string): Place {
   const colon = text.indexOf(':');
   const isLocal = colon < 0 || /^[./]/.test(text);
   return isLocal
@@ -62,17 +63,15 @@ interface Stat {
 const MODE_DIRECTORY = 0x8000_0000;
 
 async function statIn(context: Context, path: string, file: string): Promise<Stat | undefined> {
-  try {
-    const answer = await context.client.stream('HEAD', `${path}/archive`, {
-      query: { path: file },
-    });
-    answer.resume();
-    const header = String(answer.headers['x-docker-container-path-stat'] ?? '');
-    return JSON.parse(Buffer.from(header, 'base64').toString('utf8')) as Stat;
-  } catch (error) {
-    if (error instanceof SwarmError && error.code === 'not_found') return undefined;
-    throw error;
-  }
+  const query = { path: file };
+  const answer = await orUndefined(context.client.stream('HEAD', `${path}/archive`, { query }));
+  answer?.resume();
+  return answer === undefined ? undefined : statOf(answer);
+}
+
+function statOf(answer: IncomingMessage): Stat {
+  const header = String(answer.headers['x-docker-container-path-stat'] ?? '');
+  return JSON.parse(Buffer.from(header, 'base64').toString('utf8')) as Stat;
 }
 
 function isDirectory(path: string): boolean {
@@ -93,6 +92,12 @@ async function runTar(
   await wire(child);
   const [code] = (await ended) as [number | null];
   if (code !== 0) throw new SwarmError('invalid', said.trim().split('\n')[0] || 'tar failed');
+}
+
+/** The argument of tar by which the topmost name becomes another, in hard links too. */
+function renaming(from: string, to: string): string {
+  const old = from.replace(/[\\/&.^$*[\]|]/g, '\\$&');
+  return `--transform=flags=rSh;s|^${old}\\(/\\|$\\)|${to.replace(/[\\&|]/g, '\\$&')}\\1|`;
 }
 
 async function copyOut(
@@ -118,8 +123,7 @@ async function copyOut(
     return;
   }
   const full = resolve(target);
-  const header = String(stream.headers['x-docker-container-path-stat'] ?? '');
-  const { name, mode } = JSON.parse(Buffer.from(header, 'base64').toString('utf8')) as Stat;
+  const { name, mode } = statOf(stream);
   const into = isDirectory(full);
   const isContent = file.endsWith('/.');
   if (!into && !existsSync(dirname(full))) {
@@ -135,10 +139,7 @@ async function copyOut(
   const owner = flags.archive === true ? ['--same-owner'] : ['--no-same-owner'];
   const args = ['-x', '-f', '-', '-C', directory, ...owner];
   if (rename !== '') {
-    const old = name.replace(/[\\/&.^$*[\]|]/g, '\\$&');
-    args.push(
-      `--transform=flags=rSH;s|^${old}\\(/\\|$\\)|${rename.replace(/[\\&|]/g, '\\$&')}\\1|`,
-    );
+    args.push(renaming(name, rename));
   }
   await runTar(args, (child) => pipeline(stream, child.stdin as NodeJS.WritableStream));
 }
@@ -174,14 +175,11 @@ async function copyIn(
   if (!into && target.path.endsWith('/') && !lstatSync(full).isDirectory()) {
     throw new SwarmError('not_found', `${target.path}: there is no such directory`);
   }
-  const old = basename(full).replace(/[\\/&.^$*[\]|]/g, '\\$&');
-  const rename = isContent
-    ? (into ? '.' : basename(target.path)).replace(/[\\&|]/g, '\\$&')
-    : name.replace(/[\\&|]/g, '\\$&');
+  const asContent = into ? '.' : basename(target.path);
   const args = [
     ...['-c', '-f', '-', '-C', dirname(full)],
     ...(flags.followLink === true ? ['-h'] : []),
-    `--transform=flags=rSH;s|^${old}\\(/\\|$\\)|${rename}\\1|`,
+    renaming(basename(full), isContent ? asContent : name),
     ...(flags.archive === true ? [] : ['--owner=0', '--group=0', '--numeric-owner']),
     basename(full),
   ];

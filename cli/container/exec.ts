@@ -6,7 +6,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Context } from '../context.ts';
 import { parseEnv } from '../service/parse.ts';
 import { readEnvFile } from './envFile.ts';
-import { detachKeysOf, EXIT_NOT_EXECUTABLE, EXIT_NOT_FOUND, pathOf } from './run.ts';
+import { detachKeysOf, EXIT_DAEMON, pathOf, startFailure } from './run.ts';
 import { checkTty, converse } from './stream.ts';
 
 export interface ExecFlags {
@@ -41,11 +41,6 @@ export async function targetPath(context: Context, name: string): Promise<string
     });
   }
 }
-
-const RAN_AND_FAILED: readonly (readonly [RegExp, number])[] = [
-  [/not found|no such file or directory|does not exist/i, EXIT_NOT_FOUND],
-  [/permission denied|not executable|is a directory|exec format/i, EXIT_NOT_EXECUTABLE],
-];
 
 export async function exec(
   context: Context,
@@ -91,10 +86,10 @@ export async function exec(
     if (how === 'detached') return;
   } catch (error) {
     if (!(error instanceof SwarmError)) throw error;
-    const found = RAN_AND_FAILED.find(([words]) => words.test(error.message));
-    if (found === undefined) throw error;
+    const code = startFailure(error.message);
+    if (code === EXIT_DAEMON) throw error;
     context.err.write(`tsswarm: ${messageOf(error)}\n`);
-    context.exitCode = found[1];
+    context.exitCode = code;
     return;
   }
   const ended = await client.get<{ ExitCode: number | null }>(`/exec/${Id}/json`);

@@ -7,7 +7,7 @@ import { resolve } from 'node:path';
 import { parseBytes } from '../../base/bytes.ts';
 import { msToNanoseconds, parseDuration } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
-import { type Command, collect, refused } from '../command.ts';
+import { type Command, collect, optionKey, refused } from '../command.ts';
 import { pairs } from '../network.ts';
 import { canonicalCapability } from '../service/capabilities.ts';
 import { parseMount } from '../service/mount.ts';
@@ -125,7 +125,7 @@ function device(text: string): object {
   };
 }
 
-export const CREATE_FLAGS: readonly Flag[] = [
+const CREATE_FLAGS: readonly Flag[] = [
   hostList('--add-host <name:address>', 'line of /etc/hosts', 'ExtraHosts', (text) =>
     text.replace(/^([^:=]+)=/, '$1:'),
   ),
@@ -283,12 +283,6 @@ const REFUSED: Readonly<Record<string, string>> = {
   '--storage-opt <option>': 'sizes of root file systems cannot be set',
   '--use-api-socket': 'bind the socket: -v /run/tsswarm/tsswarm.sock:/var/run/docker.sock',
 };
-
-/** '-u, --user <name>' -> 'user', as commander names the value. */
-function optionKey(usage: string): string {
-  const [, name] = /--([\w-]+)/.exec(usage) ?? ['', ''];
-  return name.replace(/^no-/, '').replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
-}
 
 /** All of them, or those with these long names. */
 export function addCreateFlags(command: Command, only?: readonly string[]): void {

@@ -4,7 +4,7 @@ import { formatAge } from '../../base/duration.ts';
 import { filtersText } from '../client.ts';
 import { addCommand, type Command, collect, whole } from '../command.ts';
 import { type Context, parseFilters, type Run } from '../context.ts';
-import { type Column, type ListOptions, printList } from '../output/list.ts';
+import { type Column, type ListOptions, pairsText, printList } from '../output/list.ts';
 
 interface ContainerJson {
   readonly Id: string;
@@ -59,7 +59,7 @@ export function registerList(parent: Command, run: Run, name: string): void {
 }
 
 /** '0.0.0.0:8080->80/tcp, 443/tcp', with ranges of ports that follow each other. */
-export function portsText(ports: ContainerJson['Ports']): string {
+function portsText(ports: ContainerJson['Ports']): string {
   const texts = [...ports]
     .sort((left, right) => left.PrivatePort - right.PrivatePort)
     .map((port) => {
@@ -105,7 +105,7 @@ async function list(context: Context, flags: ListFlags): Promise<void> {
       value: (item) => new Date(item.Created * 1000).toISOString(),
       ...hide,
     },
-    { header: 'LABELS', field: 'Labels', value: labelsText, ...hide },
+    { header: 'LABELS', field: 'Labels', value: (item) => pairsText(item.Labels), ...hide },
     {
       header: 'MOUNTS',
       field: 'Mounts',
@@ -137,12 +137,6 @@ function shortImage(image: string, trunc: boolean): string {
 
 function namesText({ Names }: ContainerJson): string {
   return Names.map((name) => name.replace(/^\//, '')).join(',');
-}
-
-function labelsText({ Labels }: ContainerJson): string {
-  return Object.entries(Labels)
-    .map(([key, value]) => `${key}=${value}`)
-    .join(',');
 }
 
 function sizeText({ SizeRw = 0, SizeRootFs = 0 }: ContainerJson): string {

@@ -1,6 +1,7 @@
 /** container logs, top, stats, port, diff, inspect: what containers do, also those of tasks. */
 import { formatBytes, formatShortSize } from '../../base/bytes.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 import { jsonLines } from '../client.ts';
 import { type Context, forEachName } from '../context.ts';
 import {
@@ -178,7 +179,7 @@ function statsColumns(trunc: boolean): Column<StatsRow>[] {
     `${(whole <= 0 ? 0 : (part / whole) * 100).toFixed(2)}%`;
   const limit = ({ memory_stats: memory }: StatsJson): number => memory.limit ?? 0;
   return [
-    { header: 'CONTAINER ID', field: 'ID', value: ({ id }) => (trunc ? id.slice(0, 12) : id) },
+    { header: 'CONTAINER ID', field: 'ID', value: ({ id }) => (trunc ? shortId(id) : id) },
     { header: 'NAME', field: 'Name', value: ({ name }) => name },
     { header: 'CPU %', field: 'CPUPerc', value: of((one) => `${cpuPercent(one).toFixed(2)}%`) },
     {

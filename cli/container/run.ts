@@ -20,8 +20,8 @@ import {
 } from './stream.ts';
 
 export const EXIT_DAEMON = 125;
-export const EXIT_NOT_EXECUTABLE = 126;
-export const EXIT_NOT_FOUND = 127;
+const EXIT_NOT_EXECUTABLE = 126;
+const EXIT_NOT_FOUND = 127;
 
 export interface RunFlags {
   readonly detach?: boolean;
@@ -38,7 +38,7 @@ export interface RunFlags {
   readonly detachKeys?: string;
 }
 
-export interface InspectJson {
+interface InspectJson {
   readonly Id: string;
   readonly Name: string;
   readonly Config: { readonly Tty: boolean; readonly OpenStdin: boolean; readonly Image: string };
@@ -66,7 +66,7 @@ export function startFailure(message: string): number {
 }
 
 /** Tells an error and ends with `code`, for commands whose exit code says what went wrong. */
-export async function withExit(
+async function withExit(
   context: Context,
   codeOf: (message: string) => number,
   act: () => Promise<void>,
@@ -215,11 +215,7 @@ interface StartOptions extends ConverseOptions {
 }
 
 /** Attaches, starts, and is with it until it has ended; its exit code is the command's. */
-export async function startAttached(
-  context: Context,
-  id: string,
-  options: StartOptions,
-): Promise<void> {
+async function startAttached(context: Context, id: string, options: StartOptions): Promise<void> {
   const { client } = context;
   const path = pathOf(id);
   const hijacked = await client.hijack(`${path}/attach`, {

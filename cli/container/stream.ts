@@ -35,7 +35,7 @@ export function parseDetachKeys(text: string): number[] {
 }
 
 /** Passes on what is typed, but for the keys that detach. */
-export class DetachWatch {
+class DetachWatch {
   readonly #keys: readonly number[];
   #matched = 0;
 

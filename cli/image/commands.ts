@@ -8,6 +8,7 @@ import { filtersText, type Query } from '../client.ts';
 import { addCommand, type Command, collect, refused } from '../command.ts';
 import { type Context, forEachName, parseFilters, type Run } from '../context.ts';
 import type { ImageJson } from '../docker.ts';
+import { unreadable } from '../input.ts';
 import {
   type Column,
   type InspectFlags,
@@ -291,7 +292,7 @@ function registerImagePrune(image: Command, run: Run): void {
           flags.all === true
             ? 'This will remove all images without at least one container associated to them.'
             : 'This will remove all dangling images.';
-        if (!(await confirmPrune(context, warning, flags.force))) return;
+        await confirmPrune(context, warning, flags.force);
         const filters = { ...parseFilters(flags.filter), dangling: [String(flags.all !== true)] };
         const done = await context.client.post<{
           ImagesDeleted: DeletedJson[] | null;
@@ -401,9 +402,7 @@ async function* source(context: Context, file: string): AsyncGenerator<Uint8Arra
   try {
     for await (const chunk of input) yield chunk as Uint8Array;
   } catch (cause) {
-    const { code } = cause as NodeJS.ErrnoException;
-    const why = code === 'ENOENT' ? 'there is no such file' : `cannot be read (${code})`;
-    throw new SwarmError('invalid', `${file}: ${why}`, { cause });
+    throw unreadable(file, cause);
   }
 }
 

@@ -110,6 +110,16 @@ export function printObjects(
   for (const object of objects) context.out.write(`${render(object)}\n`);
 }
 
+/** Labels and options as lists show them: 'a=1,b=2'. */
+export function pairsText(
+  pairs: Readonly<Record<string, string>> | null = {},
+  separator = ',',
+): string {
+  return Object.entries(pairs ?? {})
+    .map(([key, value]) => `${key}=${value}`)
+    .join(separator);
+}
+
 /** '  Label:   value' lines for --pretty. */
 export function prettyText(
   lines: readonly (readonly [string, string | number | undefined])[],

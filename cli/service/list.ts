@@ -13,7 +13,7 @@ import { networkNames, prettyService } from './pretty.ts';
 
 const ID_LENGTH = 12;
 
-export function modeOf(service: ServiceJson): string {
+function modeOf(service: ServiceJson): string {
   const { Global, ReplicatedJob, GlobalJob } = service.Spec.Mode ?? {};
   if (ReplicatedJob !== undefined) return 'replicated job';
   if (GlobalJob !== undefined) return 'global job';
@@ -42,7 +42,7 @@ function shortImage(image: string): string {
   return image.replace(/@sha256:[0-9a-f]+$/, '');
 }
 
-export function portText(port: PortJson): string {
+function portText(port: PortJson): string {
   return `${port.HostIP ?? '*'}:${port.PublishedPort ?? 0}->${port.TargetPort}/${port.Protocol}`;
 }
 

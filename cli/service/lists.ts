@@ -3,7 +3,7 @@
  * for each where its items live in the specification, how a text becomes items, and what makes two
  * items the same, so that adding replaces and removing finds.
  */
-import { type Command, collect } from '../command.ts';
+import { type Command, collect, optionKey } from '../command.ts';
 import { readLines } from '../container/envFile.ts';
 import type { GenericResourceJson, LabelMap, ServiceSpecJson } from '../docker.ts';
 import { addCapabilities, applyCapabilities } from './capabilities.ts';
@@ -103,7 +103,7 @@ function kindOf(item: GenericResourceJson): string {
   return item.DiscreteResourceSpec?.Kind ?? item.NamedResourceSpec?.Kind ?? '';
 }
 
-export const LIST_FLAGS: readonly ListFlag[] = [
+const LIST_FLAGS: readonly ListFlag[] = [
   texts('Env', {
     name: 'env',
     short: '-e',
@@ -301,13 +301,8 @@ export function addUpdateLists(command: Command): void {
 
 type Options = Readonly<Record<string, unknown>>;
 
-/** '--env-add' as commander names it: 'envAdd'. */
-function camel(name: string): string {
-  return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
-}
-
 function given(options: Options, name: string): readonly string[] {
-  return (options[camel(name)] as readonly string[] | undefined) ?? [];
+  return (options[optionKey(`--${name}`)] as readonly string[] | undefined) ?? [];
 }
 
 function add(flag: ListFlag, spec: ServiceSpecJson, values: readonly string[]): void {

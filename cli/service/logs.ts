@@ -1,6 +1,6 @@
 /** service logs: the API's frames -> lines with the task they came from, as Docker prints them. */
 import { SwarmError } from '../../base/errors.ts';
-import type { Context } from '../context.ts';
+import { type Context, orUndefined } from '../context.ts';
 import type { NodeJson, ServiceJson, TaskJson } from '../docker.ts';
 import { timeText } from '../system.ts';
 import { getService } from './write.ts';
@@ -146,12 +146,7 @@ class Names {
   }
 
   /** undefined when it is gone meanwhile: its lines are still worth showing. */
-  async #get<T>(path: string): Promise<T | undefined> {
-    try {
-      return await this.#context.client.get<T>(path);
-    } catch (error) {
-      if (error instanceof SwarmError && error.code === 'not_found') return undefined;
-      throw error;
-    }
+  #get<T>(path: string): Promise<T | undefined> {
+    return orUndefined(this.#context.client.get<T>(path));
   }
 }

@@ -22,7 +22,7 @@ export function csvFields(text: string): [string, string][] {
   });
 }
 
-export function isTrue(value: string, wrong: () => SwarmError): boolean {
+function isTrue(value: string, wrong: () => SwarmError): boolean {
   if (/^(1|t|true)$/i.test(value) || value === '') return true;
   if (/^(0|f|false)$/i.test(value)) return false;
   throw wrong();

@@ -6,7 +6,7 @@ import { parseBytes } from '../../base/bytes.ts';
 import { msToNanoseconds, parseDuration } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { REBALANCE_LABEL } from '../../model/defaults.ts';
-import { type Command, collect } from '../command.ts';
+import { type Command, collect, optionKey } from '../command.ts';
 import type {
   ContainerSpecJson,
   HealthJson,
@@ -145,7 +145,7 @@ const HEALTH_FLAGS: readonly ScalarFlag[] = [
   })),
 ];
 
-export const SCALAR_FLAGS: readonly ScalarFlag[] = [
+const SCALAR_FLAGS: readonly ScalarFlag[] = [
   {
     usage: '--replicas <count>',
     about: 'how many tasks',
@@ -275,12 +275,6 @@ export const SCALAR_FLAGS: readonly ScalarFlag[] = [
     },
   },
 ];
-
-/** '-u, --user <name>' -> 'user', as commander names the value. */
-function optionKey(usage: string): string {
-  const [, name] = /--([\w-]+)/.exec(usage) ?? ['', ''];
-  return name.replace(/-(\w)/g, (_, letter: string) => letter.toUpperCase());
-}
 
 export function addScalars(command: Command): void {
   for (const flag of SCALAR_FLAGS) command.option(flag.usage, flag.about);

@@ -2,6 +2,7 @@
 import { SwarmError } from '../../base/errors.ts';
 import { addCommand, type Command, collect } from '../command.ts';
 import type { Context, Run } from '../context.ts';
+import { readStdin } from '../input.ts';
 import type { ListOptions } from '../output/list.ts';
 import { checkStackName, type DeployOptions, deployStack, type ResolveImage } from './deploy.ts';
 import { listStacks, removeStacks, stackPs, stackServiceList } from './lists.ts';
@@ -118,14 +119,8 @@ async function load(context: Context, flags: FileFlags): ReturnType<typeof loadS
     lax: flags.lax === true,
     skipInterpolation: flags.skipInterpolation === true,
     environment: process.env,
-    stdin: readStdin,
+    stdin: async () => (await readStdin()).toString('utf8'),
   });
   for (const line of loaded.warnings) context.err.write(`warning: ${line}\n`);
   return loaded;
-}
-
-async function readStdin(): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString('utf8');
 }

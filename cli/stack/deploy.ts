@@ -5,7 +5,7 @@
  */
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
-import { type Context, patiently } from '../context.ts';
+import { type Context, orUndefined, patiently } from '../context.ts';
 import type { FileObjectJson, NetworkJson, ServiceJson, ServiceSpecJson } from '../docker.ts';
 import { authHeader, credentialsFor } from '../registryAuth.ts';
 import { fillFileIds } from '../service/fileIds.ts';
@@ -58,24 +58,23 @@ export async function deployStack(
   for (const [body, data] of secrets) await putFileObject(context, 'secret', body, data, options);
   for (const [body, data] of configs) await putFileObject(context, 'config', body, data, options);
   await fillFileIds(context, [...services.values()]);
-  const deployed: { id: string; before?: ServiceJson }[] = [];
+  const deployed = new Map<string, { readonly id: string; readonly before?: ServiceJson }>();
   for (const { key, waitsFor } of order) {
     const spec = services.get(key) as ServiceSpecJson;
     if (!options.detach) {
       for (const name of waitsFor) {
-        const id = (await serviceNamed(context, `${stack}_${name}`))?.ID;
-        const before = deployed.find((item) => item.id === id);
-        if (before === undefined) continue;
-        await waitForService(context, before.id, { quiet: true, before: before.before });
+        const first = deployed.get(name);
+        if (first === undefined) continue;
+        await waitForService(context, first.id, { quiet: true, before: first.before });
         if (context.exitCode !== 0) return;
       }
     }
     const before = existing.find((item) => item.Spec.Name === spec.Name);
     const id = await putService(context, spec, before, options);
-    deployed.push({ id, before });
+    deployed.set(key, { id, before });
   }
   if (options.detach) return;
-  for (const { id, before } of deployed) {
+  for (const { id, before } of deployed.values()) {
     await waitForService(context, id, { quiet: options.quiet, before, named: true });
   }
 }
@@ -131,16 +130,6 @@ async function updateExisting(
   }
 }
 
-/** undefined when it is not there. */
-export async function orUndefined<T>(asked: Promise<T>): Promise<T | undefined> {
-  try {
-    return await asked;
-  } catch (error) {
-    if (error instanceof SwarmError && error.code === 'not_found') return undefined;
-    throw error;
-  }
-}
-
 export function stackFilter(stack: string): string | undefined {
   return filtersText({ label: [`${NAMESPACE_LABEL}=${stack}`] });
 }
@@ -148,10 +137,6 @@ export function stackFilter(stack: string): string | undefined {
 export function stackServices(context: Context, stack: string): Promise<ServiceJson[]> {
   const query = { filters: stackFilter(stack), status: true };
   return patiently(context, () => context.client.get<ServiceJson[]>('/services', query));
-}
-
-function serviceNamed(context: Context, name: string): Promise<ServiceJson | undefined> {
-  return orUndefined(context.client.get<ServiceJson>(`/services/${encodeURIComponent(name)}`));
 }
 
 async function prune(
@@ -241,7 +226,7 @@ async function putService(
   const credentials = options.withRegistryAuth ? await credentialsFor(container.Image) : undefined;
   const headers = authHeader(credentials);
   const isSame = before?.Spec.Labels?.[IMAGE_LABEL] === container.Image;
-  const isAsked = options.resolveImage === 'always' || options.resolveImage === 'changed';
+  const isAsked = options.resolveImage !== 'never';
   if (before !== undefined && isSame && options.resolveImage !== 'always') {
     container.Image = before.Spec.TaskTemplate.ContainerSpec.Image;
   } else {

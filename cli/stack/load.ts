@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
+import { unreadable } from '../input.ts';
 import { readStackFile } from './file.ts';
 import { interpolateAll, type Variables } from './interpolate.ts';
 import { mergeStackFiles } from './merge.ts';
@@ -96,7 +97,7 @@ async function allVariables(
     text = await readFile(path, 'utf8');
   } catch (error) {
     // There need not be one.
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unreadable(path, path, error);
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw unreadable(path, error);
   }
   const own: Variables = (name) => environment[name];
   const file = parseDotEnv(text, own);
@@ -175,7 +176,7 @@ export async function contentOf(
   try {
     return await readFile(file);
   } catch (cause) {
-    throw unreadable(file, `${path}.file: ${file}`, cause);
+    throw unreadable(`${path}.file: ${file}`, cause);
   }
 }
 
@@ -184,12 +185,6 @@ async function readText(file: string, where: string, mayLack = false): Promise<s
     return await readFile(file, 'utf8');
   } catch (cause) {
     if (mayLack && (cause as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw unreadable(file, where, cause);
+    throw unreadable(where, cause);
   }
-}
-
-function unreadable(_file: string, where: string, cause: unknown): SwarmError {
-  const { code } = cause as NodeJS.ErrnoException;
-  const why = code === 'ENOENT' ? 'there is no such file' : `it cannot be read (${code})`;
-  return new SwarmError('invalid', `${where}: ${why}`, { cause });
 }

@@ -34,7 +34,7 @@ function clockText(atMs: number): string {
 }
 
 /** 'web.1 on h2: assigned -> running (placed 3, started 8 ms)'. */
-export function moveText(task: LiveTask, before: string): string {
+function moveText(task: LiveTask, before: string): string {
   const where = task.hostname === '' ? '' : ` on ${task.hostname}`;
   const move = before === '' || before === task.state ? task.state : `${before} -> ${task.state}`;
   const phases = task.state === 'running' && !isLeaving(task) ? phasesText(task) : '';

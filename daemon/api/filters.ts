@@ -70,7 +70,7 @@ export class Filters {
     });
   }
 
-  /** What a prune is asked to take: has every `label`, and not every `label!` where there is one. */
+  /** Whether a prune takes it: it has every `label`, and not every `label!` if there are any. */
   prunes(labels: Labels): boolean {
     return this.labels('label', labels) && !(this.has('label!') && this.labels('label!', labels));
   }

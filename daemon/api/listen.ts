@@ -5,9 +5,9 @@
 import { chmodSync, chownSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createSecureServer } from 'node:https';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, type ListenOptions } from 'node:net';
 import { dirname } from 'node:path';
-import { SwarmError } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { ApiTls } from '../apiAddresses.ts';
 
@@ -18,7 +18,7 @@ const HANDSHAKE_TIMEOUT_MS = 10_000;
 export async function listenUnix(server: Server, path: string, group: string): Promise<void> {
   mkdirSync(dirname(path), { recursive: true });
   await removeStaleSocket(path);
-  await listening(server, path);
+  await listening(server, { path });
   restrict(path, group);
 }
 
@@ -48,20 +48,19 @@ export function tcpServer(files: ApiTls | undefined, listener: RequestListener, 
 }
 
 export async function listenTcp(server: Server, host: string, port: number): Promise<number> {
-  await new Promise<void>((resolve, reject) => {
-    server.once('error', (error) => {
-      const cause = `cannot serve the API on ${host}:${port}: ${error.message}`;
-      reject(new SwarmError('unavailable', cause));
-    });
-    server.listen(port, host, resolve);
-  });
+  try {
+    await listening(server, { host, port });
+  } catch (cause) {
+    const message = `cannot serve the API on ${host}:${port}: ${messageOf(cause)}`;
+    throw new SwarmError('unavailable', message, { cause });
+  }
   return (server.address() as AddressInfo).port;
 }
 
-function listening(server: Server, path: string): Promise<void> {
+function listening(server: Server, where: ListenOptions): Promise<void> {
   return new Promise((resolve, reject) => {
     server.once('error', reject);
-    server.listen(path, () => {
+    server.listen(where, () => {
       server.off('error', reject);
       resolve();
     });

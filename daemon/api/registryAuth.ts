@@ -24,10 +24,10 @@ export function registryAuthOf(request: ApiRequest): RegistryAuth | undefined {
   return parseRegistryAuth(headerOf(request));
 }
 
-/** 'https://index.docker.io/v1/', 'host:5000' -> the registry's name in references. */
 /** DNS: a name is not longer, and a port comes after it. */
 const HOST_MAX = 260;
 
+/** 'https://index.docker.io/v1/', 'host:5000' -> the registry's name in references. */
 export function registryOfServer(server: string): string {
   const host = server.replace(/^https?:\/\//, '').replace(/\/.*$/, '');
   if (['', 'index.docker.io', 'registry-1.docker.io'].includes(host)) return 'docker.io';

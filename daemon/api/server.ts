@@ -7,12 +7,9 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
-import type { Clock } from '../../base/clock.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
-import type { Random } from '../../base/random.ts';
 import type { ApiAddress } from '../apiAddresses.ts';
-import type { DaemonNode } from '../types.ts';
 import { API_VERSION, MIN_API_VERSION } from './docker/info.ts';
 import { controlOf } from './find.ts';
 import { ApiRequest, type Reply, Router, STREAMED } from './http.ts';
@@ -30,6 +27,8 @@ import { addDiskUsageRoutes } from './routes/diskUsage.ts';
 import { addExecRoutes } from './routes/exec.ts';
 import { addImageRoutes } from './routes/images.ts';
 import { addInsteadRoutes } from './routes/instead.ts';
+import { addManagerRoutes } from './routes/managers.ts';
+import { addMetricsRoutes, metricsServer } from './routes/metrics.ts';
 import { addNetworkRoutes } from './routes/networks.ts';
 import { addNodeRoutes } from './routes/nodes.ts';
 import { addRecoveryRoutes } from './routes/recovery.ts';
@@ -42,18 +41,11 @@ import { Turns } from './turns.ts';
 import { responseOn, UpgradedRequest } from './upgrade.ts';
 import { WatchSockets } from './webSocket.ts';
 
-/** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 /** Characters of an error's message. */
 const MESSAGE_MAX = 4000;
+/** Followed logs, events and watches count too; beyond it a connection is closed at once. */
 const MAX_CONNECTIONS = 1024;
 const DRAIN_LIMIT_BYTES = 256 * MIB;
-
-export interface ApiOptions {
-  readonly node: DaemonNode;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly random: Random;
-}
 
 export interface Api {
   /**
@@ -63,13 +55,15 @@ export interface Api {
   listenUnix(path: string, options: { readonly group: string }): Promise<void>;
   /** Serves on TCP; the port. SwarmError unavailable when it cannot be had. */
   listenTcp(address: Extract<ApiAddress, { kind: 'tcp' }>): Promise<number>;
+  /** Serves figures alone, in the clear; the port. SwarmError unavailable as above. */
+  listenMetrics(host: string, port: number): Promise<number>;
   /** Serves a connection of another manager: what it may ask is about tasks of this host. */
   accept(connection: Duplex): void;
   /** Stops listening and ends what is under way. */
   close(): Promise<void>;
 }
 
-export function createApi(options: ApiOptions): Api {
+export function createApi(options: ApiParts): Api {
   const router = routerOf(options);
   const servers: Server[] = [];
   const watchers = new WatchSockets(options);
@@ -119,6 +113,12 @@ export function createApi(options: ApiOptions): Api {
       servers.push(server);
       return port;
     },
+    listenMetrics: async (host, port) => {
+      const server = metricsServer(options.meter, options.log);
+      const bound = await listenTcp(server, host, port);
+      servers.push(server);
+      return bound;
+    },
     accept: (connection) => {
       // Any duplex stream will do, as its documentation says; its types ask for a socket.
       managers.emit('connection', connection as Socket);
@@ -149,6 +149,8 @@ function routerOf(parts: ApiParts): Router {
   addServiceRoutes(router, parts);
   addTaskRoutes(router, parts);
   addClusterRoutes(router, parts);
+  addManagerRoutes(router, parts);
+  addMetricsRoutes(router, parts);
   addContainerRoutes(router, parts);
   addContainerStreamRoutes(router, parts);
   addContainerFileRoutes(router, parts);

@@ -5,6 +5,7 @@
  */
 import { assert } from '../../base/assert.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 import type { Container, ContainerTable, NetworkNamespace } from '../../runtime/container/types.ts';
 import { attachmentPaths } from '../../runtime/net/paths.ts';
 import type {
@@ -36,7 +37,6 @@ export interface AttachmentContext {
 
 /** Ports of a range that are tried before giving up. */
 const PORT_TRIES = 1024;
-const SHORT_ID_LENGTH = 12;
 
 /**
  * The networks a new container is to be on, by id: its mode's and those of its endpoints.
@@ -218,7 +218,7 @@ export function endpointRequest(
     endpointId: endpointId(record.id, local.id),
     address: wish.address,
     address6: wish.address6,
-    aliases: [...wish.aliases, record.id.slice(0, SHORT_ID_LENGTH)],
+    aliases: [...wish.aliases, shortId(record.id)],
     macAddress: wish.macAddress,
   };
 }
@@ -360,10 +360,7 @@ export function viewNetworks(
       networkId,
       networkName: local?.name ?? context.networks.nameOf(networkId),
       spec,
-      dnsNames:
-        local?.builtin === true
-          ? []
-          : [record.name, record.id.slice(0, SHORT_ID_LENGTH), ...spec.aliases],
+      dnsNames: local?.builtin === true ? [] : [record.name, shortId(record.id), ...spec.aliases],
     };
   });
 }

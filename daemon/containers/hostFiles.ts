@@ -7,16 +7,18 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ContainerRecord } from './types.ts';
 
-const DIRECTORY = 'standalone';
-
 export interface HostFiles {
   readonly hostsFile: string;
   readonly hostnameFile: string;
   readonly resolvConfFile: string;
 }
 
+export function hostFilesRoot(execRoot: string): string {
+  return join(execRoot, 'standalone');
+}
+
 export function hostFilePaths(execRoot: string, containerId: string): HostFiles {
-  const directory = join(execRoot, DIRECTORY, containerId);
+  const directory = join(hostFilesRoot(execRoot), containerId);
   return {
     hostsFile: join(directory, 'hosts'),
     hostnameFile: join(directory, 'hostname'),
@@ -42,7 +44,7 @@ export function writeHostFiles(
 ): void {
   const { spec } = record;
   const paths = hostFilePaths(execRoot, record.id);
-  mkdirSync(join(execRoot, DIRECTORY, record.id), { recursive: true, mode: 0o755 });
+  mkdirSync(join(hostFilesRoot(execRoot), record.id), { recursive: true, mode: 0o755 });
   const base =
     spec.networkMode === 'host' ? readOr('/etc/hosts').trimEnd().split('\n') : LOCAL_HOSTS;
   writeFileSync(paths.hostsFile, `${[...base, ...hosts].join('\n')}\n`);
@@ -76,5 +78,5 @@ function readOr(path: string): string {
 }
 
 export function removeHostFiles(execRoot: string, containerId: string): void {
-  rmSync(join(execRoot, DIRECTORY, containerId), { recursive: true, force: true });
+  rmSync(join(hostFilesRoot(execRoot), containerId), { recursive: true, force: true });
 }

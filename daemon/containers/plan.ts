@@ -3,12 +3,11 @@
  * configuration: Docker's merge of the two. Pure; mounts, network and layers are the caller's.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 import { effectiveCheck, mergeCheck } from '../../runtime/container/health.ts';
 import type { ContainerConfig, HealthCheck } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import type { StandaloneSpec } from './types.ts';
-
-const SHORT_ID_LENGTH = 12;
 
 export type PlannedConfig = Omit<ContainerConfig, 'layers' | 'mounts' | 'networkNamespace'>;
 
@@ -92,7 +91,7 @@ function plannedHostname(id: string, spec: StandaloneSpec, hostHostname: string)
   }
   if (spec.hostname !== '') return spec.hostname;
   const isHosts = spec.networkMode === 'host' || spec.utsNamespace === 'host';
-  return isHosts ? hostHostname : id.slice(0, SHORT_ID_LENGTH);
+  return isHosts ? hostHostname : shortId(id);
 }
 
 function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefined {

@@ -59,8 +59,6 @@ export class StandaloneContainer implements Managed {
   #isRemoving = false;
   #isClosed = false;
   #isLaunching = false;
-  /** Stopping is under way: its end is not followed by a restart. */
-  #isAwaited = true;
 
   constructor(
     context: HostContext,
@@ -195,7 +193,6 @@ export class StandaloneContainer implements Managed {
       this.#record = record;
       this.#save({ ...start, ...changes });
       emitRun(context, this.#record, 'connect');
-      this.#isAwaited = false;
       await container.start();
     } catch (cause) {
       const error = startError(cause);
@@ -220,7 +217,6 @@ export class StandaloneContainer implements Managed {
   }
 
   #watch(): void {
-    this.#isAwaited = false;
     this.container.wait().then(
       (exit) => void this.#ended(exit),
       (error: unknown) => {
@@ -253,8 +249,7 @@ export class StandaloneContainer implements Managed {
   }
 
   async #ended(exit: ExitRecord): Promise<void> {
-    if (this.#isClosed || this.#isAwaited) return;
-    this.#isAwaited = true;
+    if (this.#isClosed) return;
     this.#monitor?.stop();
     const released = this.#work.run(async () => {
       await this.#release();

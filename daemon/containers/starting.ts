@@ -3,6 +3,7 @@
  * a start that failed, a stop with another signal than the container's own, the events around a
  * run. Holds no state.
  */
+import type { Timer } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
 import type { Container } from '../../runtime/container/types.ts';
@@ -73,11 +74,14 @@ export async function stopWith(
     await container.wait();
     return;
   }
+  let timer: Timer | undefined;
   const late = new Promise<'late'>((resolve) => {
-    context.clock.afterIdle(graceMs, () => resolve('late'));
+    timer = context.clock.afterIdle(graceMs, () => resolve('late'));
   });
+  const first = await Promise.race([container.wait(), late]);
+  timer?.cancel();
   // Not container.stop(0): its own stop signal would come before the end.
-  if ((await Promise.race([container.wait(), late])) === 'late') {
+  if (first === 'late') {
     await send('SIGKILL');
     await container.wait();
   }
@@ -85,14 +89,14 @@ export async function stopWith(
 
 /** What a run takes and gives back, as events: its networks, at its end its volumes. */
 export function emitRun(
-  context: HostContext,
-  record: ContainerRecord,
+  context: Pick<HostContext, 'events' | 'networks'>,
+  record: Pick<ContainerRecord, 'id' | 'networks' | 'mounts'>,
   action: 'connect' | 'disconnect',
 ): void {
   const { events, networks } = context;
   for (const networkId of Object.keys(record.networks)) {
     const network = networks.find(networkId);
-    const name = network?.name ?? networkId;
+    const name = network?.name ?? networks.nameOf(networkId);
     const type = network?.driver ?? 'overlay';
     events.emit('network', action, networkId, { container: record.id, name, type });
   }

@@ -94,6 +94,7 @@ function hierarchies(): string[] {
 }
 
 function removeTree(directory: string): boolean {
+  if (!existsSync(directory)) return true;
   let gone = true;
   for (const entry of readdirSync(directory, { withFileTypes: true })) {
     if (entry.isDirectory()) gone = removeTree(join(directory, entry.name)) && gone;
@@ -113,12 +114,17 @@ export async function removeCgroups(subtree: string): Promise<void> {
     .map((root) => join(root, subtree))
     .filter((directory) => existsSync(directory));
   const killAll = (directory: string): void => {
-    for (const entry of readdirSync(directory, { withFileTypes: true })) {
-      if (entry.isDirectory()) killAll(join(directory, entry.name));
-    }
-    for (const line of readFileSync(join(directory, 'cgroup.procs'), 'utf8').split('\n')) {
-      if (line === '') continue;
-      kill(Number(line));
+    try {
+      for (const entry of readdirSync(directory, { withFileTypes: true })) {
+        if (entry.isDirectory()) killAll(join(directory, entry.name));
+      }
+      for (const line of readFileSync(join(directory, 'cgroup.procs'), 'utf8').split('\n')) {
+        if (line === '') continue;
+        kill(Number(line));
+      }
+    } catch (error) {
+      // Who made it may be removing it at the same time.
+      if (existsSync(directory)) throw error;
     }
   };
   await until(`cgroups ${subtree} empty`, 10_000, () => {

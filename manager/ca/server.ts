@@ -32,6 +32,7 @@ import { issueCertificate } from './x509.ts';
 /** Joins wait for one another (each takes the next host index); a storm is told to come back. */
 const MAX_WAITING_JOINS = 256;
 const MAX_HOST_INDEX = 65_535;
+const MAX_PORT = 65_535;
 const MAX_CSR_CHARACTERS = 8192;
 /** A join whose proposal lost a race is decided again this often. */
 const ATTEMPTS = 3;
@@ -125,8 +126,8 @@ export class CertificateAuthorityServer {
       address: hostAddress(request.address, context.remoteAddress),
       port: request.port,
     };
-    if (wanted.port < 1 || wanted.port > MAX_HOST_INDEX) {
-      throw new SwarmError('invalid', `port ${wanted.port} is out of range (1 to 65535)`);
+    if (wanted.port < 1 || wanted.port > MAX_PORT) {
+      throw new SwarmError('invalid', `port ${wanted.port} is out of range (1 to ${MAX_PORT})`);
     }
     for (let attempt = 1; ; attempt += 1) {
       const previous = this.#returning(request.previousNodeId, role, wanted.description);

@@ -42,6 +42,7 @@ import {
 import { type CallOptions, type Client, client, type RpcChannel } from '../../proto/rpc.ts';
 import { Control as ControlService, type ObjectResponse } from '../../proto/services.ts';
 import { joinTokens } from '../ca/tokens.ts';
+import type { ManagersPicture } from '../managers.ts';
 import type { Proposer, StoreReader } from '../store/types.ts';
 import type { Control, JoinTokens, RaftSummary, Rotations } from './types.ts';
 import type { Writes, Written } from './writes.ts';
@@ -66,6 +67,8 @@ export interface ControlOptions {
   /** A kept connection to another manager. */
   readonly channelTo: (address: string) => RpcChannel;
   readonly raftStatus: () => RaftSummary;
+  readonly managers: () => Promise<ManagersPicture>;
+  readonly warnings: () => readonly string[];
   /** Calls `listener` whenever who leads changes; returns the stop. */
   readonly onLeadership: (listener: () => void) => () => void;
 }
@@ -242,6 +245,14 @@ export class ManagerControl implements Control {
 
   raftStatus(): RaftSummary {
     return this.#options.raftStatus();
+  }
+
+  managers(): Promise<ManagersPicture> {
+    return this.#options.managers();
+  }
+
+  warnings(): readonly string[] {
+    return this.#options.warnings();
   }
 
   /** Asked once more when its fate is not known: to remove what is gone does no harm. */

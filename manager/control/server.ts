@@ -21,6 +21,7 @@ import {
 } from '../../proto/convert.ts';
 import type { Handlers } from '../../proto/rpc.ts';
 import type { Control } from '../../proto/services.ts';
+import { type ManagerState, stateToWire } from '../managerState.ts';
 import type { StoreReader } from '../store/types.ts';
 import type { Writes, Written } from './writes.ts';
 
@@ -30,6 +31,8 @@ export interface ControlServerOptions {
   readonly writes: Writes;
   readonly isLeader: () => boolean;
   readonly notLeader: () => SwarmError;
+  /** This manager's, also when it follows. */
+  readonly state: (atVersion: number) => ManagerState;
   readonly heartbeatAges: () => ReadonlyMap<string, number>;
   readonly members: () => readonly {
     readonly raftId: number;
@@ -103,6 +106,8 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       return answer('cluster', await written);
     },
     rebalance: async () => answer('cluster', await leading().rebalance()),
+    managerState: async ({ atVersion }) =>
+      stateToWire(options.state(fromU64(atVersion, 'atVersion'))),
     leaderStatus: async () => {
       leading();
       return {

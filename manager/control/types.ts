@@ -17,6 +17,7 @@ import type {
   ServiceSpec,
   Tables,
 } from '../../model/types.ts';
+import type { ManagersPicture } from '../managers.ts';
 import type { StoreReader } from '../store/types.ts';
 
 /** What a cluster update changes besides the specification. */
@@ -82,6 +83,10 @@ export interface Control {
   joinTokens(): Promise<JoinTokens>;
   /** State of the managers' Raft, for 'info', 'node ls' and watch. */
   raftStatus(): RaftSummary;
+  /** Every manager's own state, asked for now; needs no quorum. */
+  managers(): Promise<ManagersPicture>;
+  /** What whoever looks at this manager should know; [] mostly. */
+  warnings(): readonly string[];
 }
 
 export interface RaftSummary {

@@ -1,8 +1,9 @@
 /**
  * The loop around the pure core: takes its ready() and writes, sends and applies, in the order the
  * core relies on. A message that promises durability leaves only once the write it follows is
- * synced; others leave at once. A snapshot being installed holds up the writes reported after it.
- * Knows no time and answers no callers: node.ts does.
+ * synced; others leave at once, but for mere news of what is committed (news.ts). A snapshot being
+ * installed holds up the writes reported after it. Knows no time and answers no callers: node.ts
+ * does.
  */
 
 import type { Clock } from '../../base/clock.ts';
@@ -26,6 +27,7 @@ import {
 import type { RaftDisk } from './disk/disk.ts';
 import * as limits from './limits.ts';
 import type { MemberTable } from './memberTable.ts';
+import { CommitNews } from './news.ts';
 import { restoreMachine } from './startup.ts';
 import type { AppliedEntry, RaftTransport, StateMachine } from './types.ts';
 
@@ -33,7 +35,7 @@ export interface EngineHost {
   readonly id: number;
   readonly log: Log;
   readonly random: Random;
-  readonly clock: Pick<Clock, 'defer'>;
+  readonly clock: Pick<Clock, 'defer' | 'afterIdle'>;
   readonly disk: RaftDisk;
   readonly memory: MemoryLog;
   readonly table: MemberTable;
@@ -63,6 +65,7 @@ export interface Settled {
 export class Engine {
   readonly raw: RawNode;
   readonly #host: EngineHost;
+  readonly #news: CommitNews;
   /** Term of the last entry applied. */
   appliedTerm: number;
   #queued = false;
@@ -73,6 +76,7 @@ export class Engine {
 
   constructor(host: EngineHost) {
     this.#host = host;
+    this.#news = new CommitNews(host.clock, (message) => this.#sendNow(message));
     const snapshot = host.memory.snapshot();
     this.appliedTerm = snapshot?.term ?? 0;
     this.raw = new RawNode({
@@ -105,6 +109,7 @@ export class Engine {
 
   stop(): void {
     this.#stopped = true;
+    this.#news.stop();
   }
 
   /**
@@ -143,6 +148,10 @@ export class Engine {
       this.#host.sendSnapshot(message);
       return;
     }
+    if (!this.#news.takes(message)) this.#sendNow(message);
+  }
+
+  #sendNow(message: Message): void {
     const address = this.#host.address(message.to);
     if (address === undefined) return;
     this.#host.transport.send(message.to, address, encodeMessage(message));
@@ -249,11 +258,17 @@ export class Engine {
 
   /** Every member decides the same about a change that cannot be made: it is skipped. */
   #applyConfChange(entry: Entry): SwarmError | undefined {
-    const { table, log } = this.#host;
+    const { table, log, disk } = this.#host;
     const change = table.admissible(decodeConfChange(entry.data));
     try {
       const confState = this.raw.applyConfChange(change);
-      table.applied(change, confState);
+      const gone = table.applied(change, confState);
+      if (gone.length > 0) {
+        // The commit index alone is not made durable; this one has to be before they are let go.
+        const nothing = { entries: [], hardState: undefined, snapshot: undefined };
+        const done = (): void => table.settled(gone);
+        disk.append({ ...nothing, installs: false, sync: true, done });
+      }
     } catch (error) {
       if (!(error instanceof ConfChangeError)) throw error;
       log.warn('raft: change of members skipped', { why: error.message });

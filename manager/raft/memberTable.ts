@@ -43,6 +43,8 @@ function decodeAddresses(context: Uint8Array): MemberAddress[] {
 export class MemberTable {
   #addresses = new Map<number, string>();
   #removed = new Set<number>();
+  /** Of these: those whose removal could be forgotten yet, should this member's host crash. */
+  readonly #unsettled = new Set<number>();
   #confState: ConfState = EMPTY_CONF_STATE;
 
   get confState(): ConfState {
@@ -55,6 +57,11 @@ export class MemberTable {
 
   wasRemoved(id: number): boolean {
     return this.#removed.has(id);
+  }
+
+  /** Removed, and this member will not forget it: the removed one may be told, and leave. */
+  isGone(id: number): boolean {
+    return this.#removed.has(id) && !this.#unsettled.has(id);
   }
 
   removed(): readonly number[] {
@@ -82,25 +89,36 @@ export class MemberTable {
     return { ...change, changes };
   }
 
-  /** Notes an applied change and the configuration that came of it. */
-  applied(change: ConfChange, confState: ConfState): void {
+  /**
+   * Notes an applied change and the configuration that came of it. Returns those that are in it no
+   * more, to be settled once that is durable here: until then this member may need them again. In a
+   * joint configuration who is to leave still counts.
+   */
+  applied(change: ConfChange, confState: ConfState): readonly number[] {
     for (const { id, address } of decodeAddresses(change.context)) {
       if (!this.#removed.has(id)) this.#addresses.set(id, address);
     }
-    for (const step of change.changes) {
-      if (step.type === 'remove' && step.id !== 0) this.#removed.add(step.id);
+    const now = idsOf(confState);
+    const gone = [...idsOf(this.#confState)].filter((id) => !now.has(id));
+    for (const id of gone) {
+      this.#removed.add(id);
+      this.#unsettled.add(id);
     }
     for (const id of this.#removed) {
       if (this.#removed.size <= MAX_REMOVED) break;
       this.#removed.delete(id);
     }
     this.#setConfState(confState);
+    return gone;
+  }
+
+  settled(gone: readonly number[]): void {
+    for (const id of gone) this.#unsettled.delete(id);
   }
 
   #setConfState(confState: ConfState): void {
     this.#confState = confState;
-    const { voters, votersOutgoing, learners, learnersNext } = confState;
-    const ids = new Set([...voters, ...votersOutgoing, ...learners, ...learnersNext]);
+    const ids = idsOf(confState);
     for (const id of this.#addresses.keys()) if (!ids.has(id)) this.#addresses.delete(id);
   }
 
@@ -117,9 +135,14 @@ export class MemberTable {
       saved = JSON.parse(decoder.decode(data)) as SavedTable;
       this.#addresses = new Map(saved.members.map(({ id, address }) => [id, address]));
       this.#removed = new Set(saved.removed);
+      this.#unsettled.clear();
     } catch (cause) {
       throw new SwarmError('corrupt', 'the snapshot holds no list of members', { cause });
     }
     this.#setConfState(confState);
   }
+}
+
+function idsOf({ voters, votersOutgoing, learners, learnersNext }: ConfState): Set<number> {
+  return new Set([...voters, ...votersOutgoing, ...learners, ...learnersNext]);
 }

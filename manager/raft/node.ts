@@ -15,6 +15,7 @@ import { Membership } from './membership.ts';
 import { Presence } from './presence.ts';
 import { Proposals } from './proposals.ts';
 import { Reads } from './reads.ts';
+import { membersOf, statusOf } from './report.ts';
 import { Snapshots } from './snapshots.ts';
 import { type OpenState, openState } from './startup.ts';
 import { Succession } from './succession.ts';
@@ -35,7 +36,7 @@ export class RaftNode {
   readonly #log: Log;
   readonly #state: OpenState;
   readonly #engine: Engine;
-  readonly #proposals = new Proposals();
+  readonly #proposals: Proposals;
   readonly #reads: Reads;
   readonly #snapshots: Snapshots;
   readonly #membership: Membership;
@@ -63,7 +64,7 @@ export class RaftNode {
   }
 
   private constructor(options: RaftNodeOptions, state: OpenState) {
-    const { disk, memory, table } = state;
+    const { disk, memory, table, figures } = state;
     const { transport, stateMachine, clock, random } = options;
     this.id = options.id;
     this.#options = options;
@@ -73,8 +74,9 @@ export class RaftNode {
     this.#ticker = new Ticker(clock, (pausedMs) => this.#tick(pausedMs));
     const activeMs = (): number => this.#ticker.activeMs();
     this.#presence = new Presence(this.id, table, activeMs);
+    this.#proposals = new Proposals(figures, activeMs);
     this.#whereabouts = new Whereabouts(table, options, this.#log, activeMs);
-    const shared = { log: this.#log, disk, memory, transport, stateMachine, clock };
+    const shared = { log: this.#log, disk, memory, transport, stateMachine, clock, figures };
     const address = (id: number): string | undefined => this.#whereabouts.address(id);
     this.#engine = new Engine({
       ...shared,
@@ -96,6 +98,7 @@ export class RaftNode {
         ...shared,
         address,
         describe: () => this.#engine.describeSnapshot(),
+        onSettled: () => options.onSealSettled?.(),
         reportSnapshot: (id, ok) => {
           this.#engine.raw.reportSnapshot(id, ok);
           this.#engine.schedule();
@@ -114,6 +117,7 @@ export class RaftNode {
       activeMs,
     });
     this.#leadership = new LeadershipWatch(this.#engine.raft.term);
+    this.#leadership.changed.listen(({ leaderId }) => figures.leads(leaderId));
     this.#succession = new Succession({
       id: this.id,
       clock,
@@ -134,7 +138,7 @@ export class RaftNode {
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
       },
-      wasRemoved: (id) => this.#state.table.wasRemoved(id),
+      wasRemoved: (id) => this.#state.table.isGone(id),
       onRemoved: (why) => this.#stopped || this.#options.onRemoved?.(why),
     });
     transport.setPeers(this.#peers());
@@ -145,6 +149,7 @@ export class RaftNode {
     if (tracker.isSingleton() && tracker.progress.has(this.id)) this.#engine.raw.campaign();
     this.#engine.pump();
     this.#ticker.start();
+    if (this.#state.disk.staleUntil !== undefined) this.#snapshots.supersede();
   }
 
   #tick(pausedMs: number): void {
@@ -154,7 +159,7 @@ export class RaftNode {
     this.#engine.raw.tick();
     const nowMs = this.#ticker.activeMs();
     const limitMs = limits.PROPOSAL_TIMEOUT_MS;
-    this.#proposals.expire(nowMs, () =>
+    this.#proposals.expire(() =>
       this.#noQuorum(
         `did not agree within ${limitMs} ms, and whether the change is made is not known yet`,
       ),
@@ -305,15 +310,17 @@ export class RaftNode {
    * unavailable (leadership lost; the outcome is unknown where the message says so).
    */
   async propose(data: Uint8Array): Promise<{ index: number; term: number }> {
-    if (data.length > limits.MAX_PROPOSAL_BYTES) {
-      throw new SwarmError(
-        'exhausted',
-        `a change of ${data.length} bytes exceeds the ${limits.MAX_PROPOSAL_BYTES} allowed`,
-      );
-    }
-    assert(data.length > 0, 'raft: empty proposal');
-    this.#requireProposable();
-    return this.#track(this.#engine.raw.propose(data) === undefined);
+    return this.#proposals.attempt(() => {
+      if (data.length > limits.MAX_PROPOSAL_BYTES) {
+        throw new SwarmError(
+          'exhausted',
+          `a change of ${data.length} bytes exceeds the ${limits.MAX_PROPOSAL_BYTES} allowed`,
+        );
+      }
+      assert(data.length > 0, 'raft: empty proposal');
+      this.#requireProposable();
+      return this.#track(this.#engine.raw.propose(data) === undefined);
+    });
   }
 
   #requireProposable(): void {
@@ -334,8 +341,8 @@ export class RaftNode {
         ? new SwarmError('not_leader', 'another manager is about to lead; try again in a moment')
         : new SwarmError('exhausted', 'too many changes are under way; try again in a moment');
     }
-    const deadlineMs = this.#ticker.activeMs() + limits.PROPOSAL_TIMEOUT_MS;
-    const result = this.#proposals.add(raft.log.lastIndex(), raft.term, deadlineMs);
+    const { PROPOSAL_TIMEOUT_MS: timeoutMs } = limits;
+    const result = this.#proposals.add(raft.log.lastIndex(), raft.term, timeoutMs);
     this.#engine.schedule();
     return result;
   }
@@ -388,27 +395,23 @@ export class RaftNode {
   }
 
   members(): MemberStatus[] {
-    const { raft } = this.#engine;
-    const leads = raft.role === 'leader';
-    const last = raft.log.lastIndex();
-    return this.#state.table.members().map((member) => {
-      const match = leads ? raft.tracker.progress.get(member.id)?.match : undefined;
-      // Followers hear from the leader only.
-      const knows = leads || member.id === this.id || member.id === raft.leader;
-      return {
-        ...member,
-        movedTo: this.#whereabouts.movedTo(member.id),
-        isLeader: member.id === raft.leader,
-        reachable: knows ? this.#presence.lately(member.id) : undefined,
-        matchIndex: match,
-        lag: match === undefined ? undefined : last - match,
-      };
-    });
+    const { table } = this.#state;
+    return membersOf(this.id, this.#engine.raft, table, this.#presence, this.#whereabouts);
   }
 
   /** Entries between snapshots from now on, and entries kept behind one. */
   keepEntries(between: number, behind: number, oldSnapshots = 0): void {
     this.#snapshots.keep(between, behind, oldSnapshots);
+  }
+
+  /**
+   * What is written from now on is sealed with `key`, which is kept already; what older ones sealed
+   * is replaced by a snapshot, and then onSealSettled is called.
+   */
+  rotateSealKey(key: Uint8Array): void {
+    this.#requireRunning();
+    this.#state.disk.rekey(key);
+    this.#snapshots.supersede();
   }
 
   /** Resolves when another member leads. Default: the most up-to-date one that answers. */
@@ -419,16 +422,7 @@ export class RaftNode {
   }
 
   status(): RaftStatus {
-    const { raft } = this.#engine;
-    return {
-      id: this.id,
-      term: raft.term,
-      leaderId: raft.leader === NONE ? undefined : raft.leader,
-      role: raft.role,
-      commit: raft.log.committed,
-      applied: raft.log.applied,
-      lastIndex: raft.log.lastIndex(),
-    };
+    return statusOf(this.id, this.#engine.raft, this.#state);
   }
 
   /** Leads, and has applied an entry of its own term. */

@@ -108,6 +108,7 @@ interface Place {
   readonly random: Random;
   readonly log: Log;
   readonly sealKey?: Uint8Array;
+  readonly olderSealKeys?: readonly Uint8Array[];
   /** Tests bring their own; default: a DiskStore on `dir`. */
   readonly disk?: RaftDisk;
 }
@@ -119,7 +120,7 @@ async function onDisk(
   place: Place,
   work: (disk: RaftDisk, write: WriteLog) => Promise<void>,
 ): Promise<void> {
-  const { dir, self, clock, random, log, sealKey } = place;
+  const { dir, self, clock, random, log, sealKey, olderSealKeys: olderKeys = [] } = place;
   let failed = (_error: Error): void => {};
   const failure = new Promise<never>((_, reject) => {
     failed = reject;
@@ -127,7 +128,7 @@ async function onDisk(
   // Awaited beside the writes; until then it must not count as unhandled.
   failure.catch(() => {});
   const onFatal = (error: Error): void => failed(error);
-  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, random } };
+  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random } };
   const disk =
     place.disk ??
     (await DiskStore.open({ directory: dir, nodeId: self.id, clock, log, onFatal, ...seal }));

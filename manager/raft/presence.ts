@@ -26,9 +26,14 @@ export class Presence {
   }
 
   lately(id: number): boolean {
-    if (id === this.#self) return true;
+    return (this.ageMs(id) ?? Number.POSITIVE_INFINITY) <= REACHABLE_MS;
+  }
+
+  /** Since it was heard from; undefined if never. */
+  ageMs(id: number): number | undefined {
+    if (id === this.#self) return 0;
     const heardMs = this.#heardAtMs.get(id);
-    return heardMs !== undefined && this.#activeMs() - heardMs <= REACHABLE_MS;
+    return heardMs === undefined ? undefined : this.#activeMs() - heardMs;
   }
 
   /** '1 of 3 managers answer, 2 are needed; not answering: 10.0.0.2:2377, 10.0.0.3:2377'. */

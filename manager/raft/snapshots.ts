@@ -11,6 +11,7 @@ import { encodeMessage } from './codec.ts';
 import type { MemoryLog } from './core/memoryLog.ts';
 import type { Message, SnapshotMeta } from './core/types.ts';
 import type { RaftDisk } from './disk/disk.ts';
+import type { RaftFigures } from './figures.ts';
 import {
   SNAPSHOT_ENTRIES,
   SNAPSHOT_LOG_BYTES,
@@ -27,9 +28,12 @@ export interface SnapshotHost {
   readonly memory: MemoryLog;
   readonly transport: RaftTransport;
   readonly stateMachine: StateMachine;
+  readonly figures: RaftFigures;
   /** Metadata of the state as of the last applied entry. */
   describe(): SnapshotMeta;
   address(id: number): string | undefined;
+  /** Nothing on the disk needs an older key any more. */
+  onSettled(): void;
   reportSnapshot(id: number, ok: boolean): void;
 }
 
@@ -40,6 +44,9 @@ export class Snapshots {
   #old = 0;
   #taking: Promise<void> | undefined = undefined;
   #retryAtMs = 0;
+  /** Counts the calls of supersede; `#superseded` follows when it is done. */
+  #supersede = 0;
+  #superseded = 0;
   readonly #sending = new Map<number, Promise<void>>();
   #receiving = false;
   #stopped = false;
@@ -58,42 +65,91 @@ export class Snapshots {
 
   /** After entries were applied: starts a snapshot when the log has grown enough. */
   maybeTake(appliedIndex: number): void {
-    if (this.#taking !== undefined || this.#stopped || this.#host.disk.full) return;
-    const { memory, clock } = this.#host;
+    const { memory, clock, disk } = this.#host;
+    if (this.#taking !== undefined || this.#stopped || disk.full) return;
     const since = appliedIndex - (memory.snapshot()?.index ?? 0);
     const due = since >= this.#entries || (since > 0 && memory.bytes >= SNAPSHOT_LOG_BYTES);
-    if (due && clock.nowMs() >= this.#retryAtMs) void this.#takeOnce();
+    const wanted = due || (this.#superseding && appliedIndex >= (disk.staleUntil ?? 0));
+    if (wanted && clock.nowMs() >= this.#retryAtMs) void this.#takeOnce();
+  }
+
+  /**
+   * Replaces what is sealed with an older key, or not at all: a snapshot of what the stale part of
+   * the log led to takes its place. Those that lag get that snapshot, and older ones that the user
+   * wanted kept go: without their key they were of no use.
+   */
+  supersede(): void {
+    this.#supersede += 1;
+    this.#retryAtMs = 0;
+    this.maybeTake(this.#host.describe().index);
+  }
+
+  get #superseding(): boolean {
+    return this.#superseded < this.#supersede;
   }
 
   #takeOnce(): Promise<void> {
     this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined;
+      if (this.#superseding) this.maybeTake(this.#host.describe().index);
     });
     return this.#taking;
   }
 
   async #take(): Promise<void> {
-    const { disk, log, clock } = this.#host;
+    const { disk, log, clock, figures } = this.#host;
     const meta = this.#host.describe();
-    const startedMs = clock.nowMs();
+    const supersedes = this.#superseding ? this.#supersede : undefined;
+    const figure = figures.snapshot('taken', clock);
+    const { chunks } = this.#host.stateMachine.takeSnapshot();
     try {
-      const { chunks } = this.#host.stateMachine.takeSnapshot();
-      await disk.writeSnapshot(meta, chunks, true);
+      await disk.writeSnapshot(meta, figure.count(chunks), true);
     } catch (error) {
-      this.#retryAtMs = clock.nowMs() + SNAPSHOT_RETRY_MS;
+      figure.failed();
       log.error('raft: snapshot failed', { index: meta.index, error: messageOf(error) });
+      this.#tryLater();
       return;
+    } finally {
+      // What was pinned for it is let go, even where reading it never began.
+      await chunks[Symbol.asyncIterator]().return?.();
     }
     const newest = this.#host.memory.snapshot()?.index ?? 0;
-    if (this.#stopped || newest >= meta.index) return;
+    if (this.#stopped || newest > meta.index) return;
+    if (newest === meta.index && supersedes === undefined) return;
     await new Promise<void>((done) => {
       const mark = { entries: [], hardState: undefined, installs: false, sync: true, done };
       disk.append({ ...mark, snapshot: meta });
     });
     this.#host.memory.noteSnapshot(meta);
-    this.cut();
-    const tookMs = Math.round(clock.nowMs() - startedMs);
-    log.info('raft: snapshot taken', { index: meta.index, tookMs });
+    const tookMs = figure.done();
+    log.info('raft: snapshot taken', { index: meta.index, bytes: figure.bytes, tookMs });
+    if (supersedes === undefined) this.cut();
+    else await this.#cutStale(meta, supersedes);
+  }
+
+  #tryLater(): void {
+    this.#retryAtMs = this.#host.clock.nowMs() + SNAPSHOT_RETRY_MS;
+    if (!this.#superseding) return;
+    // Nothing else may come that would ask for one.
+    this.#host.clock.afterIdle(SNAPSHOT_RETRY_MS, () => {
+      // A timer may be early by a hair.
+      this.#retryAtMs = 0;
+      if (!this.#stopped && this.#superseding) this.maybeTake(this.#host.describe().index);
+    });
+  }
+
+  async #cutStale(snapshot: SnapshotMeta, supersedes: number): Promise<void> {
+    const { memory, disk, log } = this.#host;
+    memory.compact(snapshot.index);
+    await disk.release(snapshot, snapshot.index, 0);
+    if (this.#stopped) return;
+    if (supersedes === this.#supersede && disk.settled(snapshot)) {
+      this.#superseded = supersedes;
+      log.info('raft: nothing is left that an older key sealed', { index: snapshot.index });
+      this.#host.onSettled();
+    } else {
+      this.#tryLater();
+    }
   }
 
   /** Forgets what the newest snapshot makes needless, in memory and on disk. */
@@ -105,7 +161,7 @@ export class Snapshots {
     const trailing = memory.bytes > SNAPSHOT_LOG_BYTES ? 0 : this.#trailing;
     const until = Math.max(0, snapshot.index - trailing);
     memory.compact(until);
-    disk.release(snapshot, until, this.#old);
+    void disk.release(snapshot, until, this.#old);
   }
 
   send(message: Message): void {
@@ -116,25 +172,29 @@ export class Snapshots {
   }
 
   async #send(to: number, message: Message, meta: SnapshotMeta): Promise<void> {
-    const { disk, log, transport, clock } = this.#host;
+    const { disk, log, transport, clock, figures } = this.#host;
     if (!knows(meta, to)) {
       // It was added after that snapshot, and would refuse it: take a newer one for it.
       await this.#takeOnce();
       if (!this.#stopped) this.#host.reportSnapshot(to, false);
       return;
     }
+    const figure = figures.snapshot('sent', clock);
     try {
       const address = this.#host.address(to);
       if (address === undefined) throw new SwarmError('not_found', 'its address is not known');
       const reader = await disk.openSnapshot(meta);
       try {
-        await transport.sendSnapshot(to, address, encodeMessage(message), reader.chunks());
+        const chunks = figure.count(reader.chunks());
+        await transport.sendSnapshot(to, address, encodeMessage(message), chunks);
       } finally {
         await reader.close();
       }
-      log.info('raft: snapshot sent', { to, index: meta.index });
+      const tookMs = figure.done();
+      log.info('raft: snapshot sent', { to, index: meta.index, bytes: figure.bytes, tookMs });
       if (!this.#stopped) this.#host.reportSnapshot(to, true);
     } catch (error) {
+      figure.failed();
       log.warn('raft: snapshot not sent', { to, index: meta.index, error: messageOf(error) });
       // The core tries again as soon as it is told: not at once, as the cause may well stay.
       clock.afterIdle(SNAPSHOT_RETRY_MS, () => {
@@ -149,8 +209,14 @@ export class Snapshots {
       throw new SwarmError('unavailable', 'another snapshot is being received');
     }
     this.#receiving = true;
+    const { disk, clock, figures } = this.#host;
+    const figure = figures.snapshot('received', clock);
     try {
-      await this.#host.disk.writeSnapshot(meta, chunks, false);
+      await disk.writeSnapshot(meta, figure.count(chunks), false);
+      figure.done();
+    } catch (error) {
+      figure.failed();
+      throw error;
     } finally {
       this.#receiving = false;
     }

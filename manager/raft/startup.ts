@@ -4,6 +4,7 @@
  */
 import { assert } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
+import { Meter } from '../../base/meter.ts';
 import { encodeConfChange } from './core/confCodec.ts';
 import { MemoryLog } from './core/memoryLog.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type SnapshotMeta,
 } from './core/types.ts';
 import { DiskStore, type RaftDisk } from './disk/disk.ts';
+import { RaftFigures } from './figures.ts';
 import { encodeAddresses, MemberTable } from './memberTable.ts';
 import type { MemberAddress, RaftNodeOptions, StateMachine } from './types.ts';
 
@@ -21,6 +23,7 @@ export interface OpenState {
   readonly disk: RaftDisk;
   readonly memory: MemoryLog;
   readonly table: MemberTable;
+  readonly figures: RaftFigures;
 }
 
 /** With the state machine restored. SwarmError corrupt or not_found; see RaftNode.open. */
@@ -28,11 +31,14 @@ export async function openState(
   options: RaftNodeOptions,
   onFatal: (error: Error) => void,
 ): Promise<OpenState> {
-  const { dir, id, clock, log, random, sealKey } = options;
-  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, random } };
+  const { dir, id, clock, log, random, sealKey, meter = new Meter() } = options;
+  const { olderSealKeys: olderKeys = [] } = options;
+  const figures = new RaftFigures(meter);
+  const onSynced = (tookMs: number, bytes: number): void => figures.synced(tookMs, bytes);
+  const seal = sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random } };
   const disk =
     options.disk ??
-    (await DiskStore.open({ directory: dir, nodeId: id, clock, log, onFatal, ...seal }));
+    (await DiskStore.open({ directory: dir, nodeId: id, clock, log, onFatal, onSynced, ...seal }));
   try {
     const memory = await loadLog(disk, options);
     const table = new MemberTable();
@@ -42,7 +48,7 @@ export async function openState(
       await restoreMachine(disk, options.stateMachine, snapshot);
       options.stateMachine.membersChanged(table.members());
     }
-    return { disk, memory, table };
+    return { disk, memory, table, figures };
   } catch (error) {
     await disk.close();
     throw error;

@@ -5,6 +5,7 @@
 import type { Clock } from '../../base/clock.ts';
 import type { SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import type { Meter } from '../../base/meter.ts';
 import type { Random } from '../../base/random.ts';
 import type { RaftDisk } from './disk/disk.ts';
 
@@ -34,6 +35,8 @@ export interface MemberStatus extends Member {
   /** Known at the leader only: the last entry it is known to hold, and how many it lacks. */
   readonly matchIndex: number | undefined;
   readonly lag: number | undefined;
+  /** Since it was heard from, own pauses left out; undefined if never, as followers of others. */
+  readonly heardAgeMs: number | undefined;
 }
 
 export interface StateMachine {
@@ -65,6 +68,10 @@ export interface RaftStatus {
   readonly commit: number;
   readonly applied: number;
   readonly lastIndex: number;
+  /** Of the newest snapshot that is durable here; 0 = none yet. */
+  readonly snapshotIndex: number;
+  /** Writes are refused until there is room for the log again. */
+  readonly diskFull: boolean;
 }
 
 export interface TransportHandler {
@@ -78,7 +85,7 @@ export interface TransportHandler {
   ): Promise<void>;
   /** Messages to `id` were lost, or the connection to it broke. */
   onUnreachable(id: number): void;
-  /** Whether that member was taken out of the group; it is then told so. */
+  /** Whether that member was taken out of the group for good; it is then told so. */
   wasRemoved(id: number): boolean;
   /** Another member says, in these words, that this one was taken out, or its whole node. */
   onRemoved(why: SwarmError): void;
@@ -122,10 +129,16 @@ export interface RaftNodeOptions {
   readonly onRemoved?: (why: SwarmError) => void;
   /** The log may not have been written: the process has to end. */
   readonly onFatal: (error: Error) => void;
+  /** What is counted is counted there. */
+  readonly meter?: Meter;
   /** Tests and the simulator bring their own; default: a DiskStore on `dir`. */
   readonly disk?: RaftDisk;
   /** The member's files are sealed with it; in the clear without. */
   readonly sealKey?: Uint8Array;
+  /** What they sealed is read, and replaced as soon as can be. */
+  readonly olderSealKeys?: readonly Uint8Array[];
+  /** Nothing in the member's files needs an older key any more: they may be forgotten. */
+  readonly onSealSettled?: () => void;
   /** Entries between snapshots; default 10,000. */
   readonly snapshotEntries?: number;
 }

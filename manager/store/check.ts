@@ -73,6 +73,7 @@ function checkContent(
 ): Rejection | undefined {
   return (
     (table === 'task' ? checkTask(contents, before as Task, after as Task) : undefined) ??
+    (table === 'task' ? checkPlace(contents, after as Task) : undefined) ??
     (table === 'service' ? checkNetworks(contents, after as Service) : undefined) ??
     (table === 'service' ? checkReferences(contents, after as Service) : undefined) ??
     checkUnique(contents, table, after)
@@ -113,6 +114,16 @@ function checkTask(
     };
   }
   return undefined;
+}
+
+function checkPlace(contents: Contents, task: Task): Rejection | undefined {
+  const holder = contents.holderOfPlace(task);
+  if (holder === undefined || holder === task.id) return undefined;
+  const place = task.slot > 0 ? `slot ${task.slot}` : `the place on node ${task.nodeId}`;
+  return {
+    code: 'conflict',
+    message: `${place} of ${task.serviceName}, generation ${task.generation}, has a task: ${holder}`,
+  };
 }
 
 function checkNetworks(contents: Contents, service: Service): Rejection | undefined {

@@ -4,8 +4,10 @@
  * are replaced and never changed. It checks nothing but its own invariants (check.ts decides).
  */
 import { assert } from '../../base/assert.ts';
+import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
-import { type NamedTable, nameKey, uniqueKeys } from './unique.ts';
+import { SharedTexts } from './taskRecord.ts';
+import { type NamedTable, nameKey, type Place, placeOf, uniqueKeys } from './unique.ts';
 
 /** In the order in which records are saved and restored: what is referred to comes first. */
 export const TABLES: readonly TableName[] = [
@@ -36,12 +38,17 @@ export function byTable<T>(make: () => T): ByTable<T> {
 export type Owner = { readonly table: TableName; readonly id: string };
 
 const NO_IDS: ReadonlySet<string> = new Set();
+const NO_PLACES: ReadonlyMap<Place, string> = new Map();
 
 export class Contents {
   readonly #tables = byTable(() => new Map<string, AnyObject>());
-  readonly #tasksByService = new Map<string, Set<string>>();
+  /** Whom each place of a service belongs to: at most one task, which has one place. */
+  readonly #tasksByService = new Map<string, Map<Place, string>>();
   readonly #tasksByNode = new Map<string, Set<string>>();
   readonly #owners = new Map<string, Owner>();
+  /** What records of tasks share; it holds nothing of its own. */
+  readonly texts = new SharedTexts();
+  readonly #taskStates = new Map<TaskState, number>();
 
   get<T extends TableName>(table: T, id: string): Tables[T] | undefined {
     return this.#tables[table].get(id) as Tables[T] | undefined;
@@ -51,12 +58,22 @@ export class Contents {
     return this.#tables[table] as unknown as ReadonlyMap<string, Tables[T]>;
   }
 
-  taskIdsOfService(serviceId: string): ReadonlySet<string> {
-    return this.#tasksByService.get(serviceId) ?? NO_IDS;
+  taskIdsOfService(serviceId: string): Iterable<string> {
+    return (this.#tasksByService.get(serviceId) ?? NO_PLACES).values();
+  }
+
+  /** Id of the task that holds the place `task` wants; undefined when it is free. */
+  holderOfPlace(task: Task): string | undefined {
+    return this.#tasksByService.get(task.serviceId)?.get(placeOf(task));
   }
 
   taskIdsOfNode(nodeId: string): ReadonlySet<string> {
     return this.#tasksByNode.get(nodeId) ?? NO_IDS;
+  }
+
+  /** How many tasks are in each state; a state that none is in may be missing. */
+  get taskStates(): ReadonlyMap<TaskState, number> {
+    return this.#taskStates;
   }
 
   owner(key: string): Owner | undefined {
@@ -101,9 +118,39 @@ export class Contents {
   }
 
   #indexTask(id: string, before: Task | undefined, after: Task | undefined): void {
-    move(this.#tasksByService, id, before?.serviceId, after?.serviceId);
+    this.#movePlace(before, after);
     move(this.#tasksByNode, id, before?.nodeId, after?.nodeId);
+    this.#countState(before?.status.state, -1);
+    this.#countState(after?.status.state, 1);
   }
+
+  #movePlace(before: Task | undefined, after: Task | undefined): void {
+    if (samePlace(before, after)) return;
+    if (before !== undefined && before.serviceId !== '') {
+      const places = this.#tasksByService.get(before.serviceId);
+      places?.delete(placeOf(before));
+      if (places?.size === 0) this.#tasksByService.delete(before.serviceId);
+    }
+    if (after === undefined || after.serviceId === '') return;
+    const places = this.#tasksByService.get(after.serviceId) ?? new Map<Place, string>();
+    const holder = places.get(placeOf(after));
+    assert(holder === undefined, 'a place has two tasks', { holder, id: after.id });
+    this.#tasksByService.set(after.serviceId, places.set(placeOf(after), after.id));
+  }
+
+  #countState(state: TaskState | undefined, by: number): void {
+    if (state !== undefined) this.#taskStates.set(state, (this.#taskStates.get(state) ?? 0) + by);
+  }
+}
+
+function samePlace(before: Task | undefined, after: Task | undefined): boolean {
+  return (
+    before !== undefined &&
+    before.serviceId === after?.serviceId &&
+    before.slot === after.slot &&
+    before.generation === after.generation &&
+    (before.slot > 0 || before.nodeId === after.nodeId)
+  );
 }
 
 /** '' is no key: what belongs to nothing is in no index. */

@@ -1,8 +1,7 @@
 /**
  * What apply itself writes into a record: id and times and version from the entry, a service's
  * specVersion when its specification changed (and allocatedVersion with it where there is nothing
- * to allocate, which saves a second write), shared references to equal specifications (a thousand
- * tasks of one service hold one TaskSpec), and since when a node can take tasks. Deterministic:
+ * to allocate, which saves a second write), and since when a node can take tasks. Deterministic:
  * only old and new record count.
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
@@ -17,6 +16,7 @@ import type {
   Task,
 } from '../../model/types.ts';
 import type { Contents } from './contents.ts';
+import { taskRecord } from './taskRecord.ts';
 
 export interface Stamp {
   readonly version: number;
@@ -45,13 +45,13 @@ export function finish(
   if (table === 'secret' || table === 'config') {
     return { ...finishData(before as Secret | undefined, after as Secret), ...base };
   }
-  if (table === 'task') return { ...share(contents, before as Task, after as Task), ...base };
+  if (table === 'task') return taskRecord(contents, before as Task, after as Task, base);
   return { ...after, ...base };
 }
 
 /** For records that are restored as they were: shares references, changes nothing. */
 export function restored(contents: Contents, table: TableName, object: AnyObject): AnyObject {
-  return table === 'task' ? share(contents, undefined, object as Task) : object;
+  return table === 'task' ? taskRecord(contents, undefined, object as Task, object) : object;
 }
 
 /**
@@ -100,19 +100,4 @@ function finishData(before: Secret | undefined, after: Secret): Secret {
 function needsNothing({ spec, virtualAddresses, ports }: Service): boolean {
   if (virtualAddresses.length > 0 || ports.length > 0 || spec.ports.length > 0) return false;
   return spec.task.networks.every(({ target }) => NODE_LOCAL_NETWORKS.includes(target));
-}
-
-function share(contents: Contents, before: Task | undefined, after: Task): Task {
-  const service = contents.get('service', after.serviceId);
-  const candidates = [before?.spec, service?.spec.task, service?.previousSpec?.task];
-  const spec = candidates.find((known) => known !== undefined && sameValue(known, after.spec));
-  const labels = [before?.serviceLabels, service?.spec.labels].find(
-    (known) => known !== undefined && sameValue(known, after.serviceLabels),
-  );
-  return {
-    ...after,
-    spec: spec ?? after.spec,
-    serviceLabels: labels ?? after.serviceLabels,
-    serviceName: before?.serviceName ?? service?.spec.name ?? after.serviceName,
-  };
 }

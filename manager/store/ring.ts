@@ -17,6 +17,8 @@ export class Ring {
   #next = 0;
   /** Every event of a version above this one is still held. */
   #lostVersion = 0;
+  /** Times that a watcher was told that it fell out. */
+  #falls = 0;
 
   constructor(capacity: number) {
     assert(capacity > 0, 'a ring without room', { capacity });
@@ -52,8 +54,17 @@ export class Ring {
     return new Watch(this, afterVersion === undefined ? this.#next : this.#after(afterVersion));
   }
 
+  get falls(): number {
+    return this.#falls;
+  }
+
+  /** Those who wait to be woken. */
+  get watchers(): number {
+    return this.#wake.size;
+  }
+
   take(cursor: number, limit: number): readonly StoreEvent[] {
-    if (cursor < this.#first) throw fellOut();
+    if (cursor < this.#first) throw this.#fall();
     const events: StoreEvent[] = [];
     const end = Math.min(this.#next, cursor + limit);
     for (let at = cursor; at < end; at += 1) events.push(this.#slots[at % this.#capacity]);
@@ -66,7 +77,7 @@ export class Ring {
 
   /** Sequence of the first event whose version is above `version`. */
   #after(version: number): number {
-    if (version < this.#lostVersion) throw fellOut();
+    if (version < this.#lostVersion) throw this.#fall();
     let low = this.#first;
     let high = this.#next;
     while (low < high) {
@@ -75,6 +86,15 @@ export class Ring {
       else high = middle;
     }
     return low;
+  }
+
+  #fall(): SwarmError {
+    this.#falls += 1;
+    return new SwarmError(
+      'exhausted',
+      'the changes asked for are no longer kept (compacted): read everything again and watch ' +
+        'from there',
+    );
   }
 }
 
@@ -110,11 +130,4 @@ class Watch implements StoreWatch {
     for (const stop of this.#stops) stop();
     this.#stops.clear();
   }
-}
-
-function fellOut(): SwarmError {
-  return new SwarmError(
-    'exhausted',
-    'the changes asked for are no longer kept: read everything again and watch from there',
-  );
 }

@@ -8,6 +8,7 @@
  */
 import { assert } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
+import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
 import { checkChange } from './check.ts';
 import { Contents, TABLES } from './contents.ts';
@@ -20,7 +21,7 @@ import type {
   Change,
   RejectedChange,
   StoreEvent,
-  StoreReader,
+  StoreState,
   StoreWatch,
   Transaction,
 } from './types.ts';
@@ -35,7 +36,7 @@ export interface StoredRecord {
   readonly object: AnyObject;
 }
 
-export class Store extends BaseView implements StoreReader {
+export class Store extends BaseView implements StoreState {
   readonly #ring: Ring;
   readonly #pins = new Set<Pin>();
   readonly #hashes = new HashHistory();
@@ -133,7 +134,7 @@ export class Store extends BaseView implements StoreReader {
     return this.#tasks(this.#contents.taskIdsOfNode(nodeId));
   }
 
-  *#tasks(ids: ReadonlySet<string>): Iterable<Task> {
+  *#tasks(ids: Iterable<string>): Iterable<Task> {
     for (const id of ids) {
       const task = this.#contents.get('task', id);
       assert(task !== undefined, 'an index names a task that is not there', { id });
@@ -150,6 +151,22 @@ export class Store extends BaseView implements StoreReader {
     if (!isNamed(table)) return super.byName(table, name);
     const found = this.#contents.named(table, name);
     return (found?.spec.name === name ? found : undefined) as Tables[T] | undefined;
+  }
+
+  get taskStates(): ReadonlyMap<TaskState, number> {
+    return this.#contents.taskStates;
+  }
+
+  get watchFalls(): number {
+    return this.#ring.falls;
+  }
+
+  get watchers(): number {
+    return this.#ring.watchers;
+  }
+
+  get pins(): number {
+    return this.#pins.size;
   }
 
   pin(): Pin {

@@ -3,7 +3,9 @@
  * that makes a transaction happen on every manager. The store knows nothing of Raft: `version` is
  * whatever number the proposer's log gives, growing by entry.
  */
+
 import type { Change } from '../../model/change.ts';
+import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
 
 export type { Change };
@@ -68,6 +70,18 @@ export interface StoreReader extends View {
   pin(): View & { release(): void };
   /** From now, or from just after `version` (SwarmError 'exhausted' if too old). */
   watch(afterVersion?: number): StoreWatch;
+}
+
+/** A store as its owner watches over it. */
+export interface StoreState extends StoreReader {
+  /** See Store. */
+  hash(): string;
+  hashAt(version: number): string | undefined;
+  readonly taskStates: ReadonlyMap<TaskState, number>;
+  /** Times that a watcher was told that it fell out of the ring. */
+  readonly watchFalls: number;
+  readonly watchers: number;
+  readonly pins: number;
 }
 
 /** What makes a transaction happen. Implemented by manager/replica over Raft. */

@@ -1,7 +1,8 @@
 /**
  * What must be unique in the store, as keys: an object holds the keys below, and a change that
  * would make two objects hold one key is refused when applied, on every replica alike. A task
- * holds its addresses until it has ended, its place (slot or node, and generation) until removed.
+ * holds its addresses until it has ended, its place (slot or node, and generation) in its service
+ * until removed: places are a key in an index of their own, as there are so many.
  * Never decides what to do about a conflict; it only says it in words.
  */
 import { isTerminal } from '../../model/taskState.ts';
@@ -83,17 +84,25 @@ function networkKeys(network: Network): readonly string[] {
 }
 
 function taskKeys(task: Task): readonly string[] {
-  if (task.serviceId === '' && task.networks.length === 0) return NO_KEYS;
+  if (task.networks.length === 0 || isTerminal(task.status.state)) return NO_KEYS;
   const keys: string[] = [];
-  if (task.serviceId !== '') {
-    const place = task.slot > 0 ? `slot-${task.slot}` : task.nodeId;
-    keys.push(`place/${task.serviceId}/${place}/${task.generation}`);
-  }
-  if (isTerminal(task.status.state)) return keys;
   for (const network of task.networks) {
     if (network.address !== '') keys.push(addressKey(network.networkId, network.address));
   }
   return keys;
+}
+
+/** Places of tasks that fit one small whole number are one. */
+const SLOT_LIMIT = 2 ** 20;
+const GENERATION_LIMIT = 2 ** 10;
+
+export type Place = number | string;
+
+/** A task's place in its service. */
+export function placeOf({ slot, generation, nodeId }: Task): Place {
+  if (slot === 0) return `${nodeId}/${generation}`;
+  const isSmall = slot < SLOT_LIMIT && generation < GENERATION_LIMIT;
+  return isSmall ? generation * SLOT_LIMIT + slot : `slot-${slot}/${generation}`;
 }
 
 /** One line for a person; `owner` is what holds the key now. */

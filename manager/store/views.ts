@@ -106,7 +106,7 @@ export class Pin extends BaseView implements View {
     return this.#tasks(this.#contents.taskIdsOfNode(nodeId), 'nodeId', nodeId);
   }
 
-  *#tasks(live: ReadonlySet<string>, field: 'serviceId' | 'nodeId', value: string): Iterable<Task> {
+  *#tasks(live: Iterable<string>, field: 'serviceId' | 'nodeId', value: string): Iterable<Task> {
     for (const id of new Set([...live, ...this.#old.task.keys()])) {
       const task = this.get('task', id);
       if (task?.[field] === value) yield task;

@@ -7,6 +7,7 @@ import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { SwarmError } from '../../base/errors.ts';
 import type { Change } from '../../model/change.ts';
+import { encodeMessage } from '../encode.ts';
 import {
   ChangeSchema,
   file_tsswarm_v1_objects,
@@ -63,15 +64,12 @@ function changeFromWire(wire: WireChange): Change {
 }
 
 export function encodeLogEntry(entry: LogEntry): Uint8Array {
-  return toBinary(
-    LogEntrySchema,
-    create(LogEntrySchema, {
-      atomic: entry.atomic,
-      atMs: toU64(entry.atMs, 'atMs'),
-      changes: entry.changes.map(changeToWire),
-      format: LOG_FORMAT,
-    }),
-  );
+  return encodeMessage(LogEntrySchema, {
+    atomic: entry.atomic,
+    atMs: toU64(entry.atMs, 'atMs'),
+    changes: entry.changes.map(changeToWire),
+    format: LOG_FORMAT,
+  });
 }
 
 /**
@@ -104,8 +102,7 @@ export interface SnapshotHead {
 }
 
 export function encodeSnapshotHead({ atMs, hash, hashFormat }: SnapshotHead): Uint8Array {
-  const head = create(SnapshotHeadSchema, { atMs: toU64(atMs, 'atMs'), hash, hashFormat });
-  return toBinary(SnapshotHeadSchema, head);
+  return encodeMessage(SnapshotHeadSchema, { atMs: toU64(atMs, 'atMs'), hash, hashFormat });
 }
 
 /** SwarmError corrupt when the bytes are none. */

@@ -2,7 +2,7 @@
  * The store's objects, model <-> wire: one validating encode and one decode per type, and any
  * object as bytes. What is absent in the model (undefined) is absent on the wire.
  */
-import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { unreachable } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { isTaskState, type TaskState } from '../../model/taskState.ts';
@@ -20,6 +20,7 @@ import type {
   TaskStatus,
   UpdateStatus,
 } from '../../model/types.ts';
+import { encodeMessage } from '../encode.ts';
 import {
   type ClusterSchema,
   type NetworkSchema,
@@ -463,7 +464,7 @@ export function objectFromWire(wire: WireObject): TableObject {
 
 /** One object as bytes, e.g. a record of a snapshot. */
 export function encodeObject<T extends TableName>(table: T, object: Tables[T]): Uint8Array {
-  return toBinary(ObjectSchema, objectToWire({ table, object } as TableObject));
+  return encodeMessage(ObjectSchema, objectToWire({ table, object } as TableObject));
 }
 
 /** SwarmError corrupt when the bytes are no object. */

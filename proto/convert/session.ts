@@ -2,7 +2,7 @@
  * What a manager tells an agent and an agent reports, model <-> wire: assignments, session
  * messages, task statuses.
  */
-import { create, fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
+import { create, fromBinary, type MessageInitShape } from '@bufbuild/protobuf';
 import { unreachable } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
 import type {
@@ -14,6 +14,7 @@ import type {
   SessionMessage,
   TaskStatusUpdate,
 } from '../../model/assignment.ts';
+import { encodeMessage } from '../encode.ts';
 import {
   AssignmentItemSchema,
   AssignmentMessageSchema,
@@ -163,7 +164,7 @@ function itemFromWire(wire: WireAssignmentItem): AssignmentItem {
 
 /** As it stands on an agent's disk. */
 export function encodeItem(item: AssignmentItem): Uint8Array {
-  return toBinary(AssignmentItemSchema, create(AssignmentItemSchema, itemToWire(item)));
+  return encodeMessage(AssignmentItemSchema, itemToWire(item));
 }
 
 export function decodeItem(bytes: Uint8Array): AssignmentItem {

@@ -8,6 +8,7 @@ import { lstat, open, readdir, readlink } from 'node:fs/promises';
 import { posix } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { TarInput } from '../image/tar.ts';
+import { splitDevice } from '../sys/deviceRules.ts';
 import { readAttributes } from './attributes.ts';
 import { cleanPath, type Directory, type InsideRoot } from './insideRoot.ts';
 import type { FileStat } from './types.ts';
@@ -96,12 +97,13 @@ class Walk {
     } else if (stat.isFIFO()) {
       yield { ...common, name: archived, type: 'fifo' };
     } else if (stat.isCharacterDevice() || stat.isBlockDevice()) {
+      const { major, minor } = splitDevice(stat.rdev);
       yield {
         ...common,
         name: archived,
         type: stat.isBlockDevice() ? 'block-device' : 'character-device',
-        deviceMajor: (stat.rdev >>> 8) & 0xfff,
-        deviceMinor: (stat.rdev & 0xff) | ((stat.rdev >>> 12) & 0xfff00),
+        deviceMajor: major,
+        deviceMinor: minor,
       };
     }
   }

@@ -5,6 +5,7 @@
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { hasCode, SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 import { Attachments } from './attachments.ts';
 import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
@@ -54,7 +55,7 @@ export class ManagedContainer implements Container {
   ) {
     this.#paths = paths;
     this.#context = context;
-    this.#attachments = new Attachments(paths.execDir, context.clock, config.id.slice(0, 12));
+    this.#attachments = new Attachments(paths.execDir, context.clock, shortId(config.id));
     const access = new RootAccess(context);
     const hooks = {
       beforeStart: () => access.idle(),

@@ -14,6 +14,7 @@ import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Timer } from '../../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
 import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
 import type { Attachments } from './attachments.ts';
@@ -47,7 +48,6 @@ const SHIM_END_TIMEOUT_MS = 10_000;
 const POLL_MS = 5;
 const REAP_RETRY_MS = 20;
 const REAP_TRIES = 500;
-const SHORT_ID_LENGTH = 12;
 
 /** Directories on their way out; left-overs of a crash are found by it. */
 export const REMOVED_PREFIX = '.removed-';
@@ -446,6 +446,6 @@ export class ContainerLife {
   }
 
   get shortId(): string {
-    return this.config.id.slice(0, SHORT_ID_LENGTH);
+    return shortId(this.config.id);
   }
 }

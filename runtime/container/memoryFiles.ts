@@ -14,12 +14,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { mountRaw, systemError } from '../sys/libc.ts';
+import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mountRaw, systemError } from '../sys/libc.ts';
 import { readMounts, unmount } from '../sys/mount.ts';
 
-const MS_NOSUID = 2;
-const MS_NODEV = 4;
-const MS_NOEXEC = 8;
 const PAGE_BYTES = 4096;
 /** Directories, and room to spare. */
 const EXTRA_PAGES = 64;

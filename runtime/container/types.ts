@@ -5,7 +5,7 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
-import type { DeviceRate } from '../sys/cgroupLimits.ts';
+import type { CgroupLimits } from '../sys/cgroupLimits.ts';
 import type { DeviceRule } from '../sys/deviceRules.ts';
 
 export interface ContainerMount {
@@ -42,28 +42,7 @@ export interface ResourceLimit {
   readonly hard: number;
 }
 
-export interface ContainerResources {
-  readonly memoryBytes?: number;
-  /** Memory + swap, as Docker's; -1 unlimited. */
-  readonly memorySwapBytes?: number;
-  /** Billionths of a core: 1.5 cores = 1_500_000_000. */
-  readonly nanoCpus?: number;
-  /** In which nanoCpus are given out; default 100 ms. */
-  readonly cpuPeriodUs?: number;
-  /** Relative weight, default 1024. */
-  readonly cpuShares?: number;
-  /** e.g. '0-1,3'. */
-  readonly cpusetCpus?: string;
-  readonly cpusetMems?: string;
-  readonly pids?: number;
-  /** Soft limit. */
-  readonly memoryReservationBytes?: number;
-  /** 0-100; v1 only, left out elsewhere. */
-  readonly memorySwappiness?: number;
-  /** 10-1000. */
-  readonly blkioWeight?: number;
-  readonly deviceRates?: readonly DeviceRate[];
-}
+export type ContainerResources = CgroupLimits;
 
 /** Programs for a health check; the daemon runs it, the runtime only carries it. */
 export interface HealthCheck {

@@ -13,8 +13,8 @@ import { importConfig } from './changes.ts';
 import type { Ingested, IngestJob, Jobs } from './jobs.ts';
 import type { LayerStore } from './layers.ts';
 import { parseConfig, writeManifest } from './manifest.ts';
-import { shortId } from './pull.ts';
-import type { Image, ImageProgress, ImportOptions, LoadedImage } from './types.ts';
+import { shortDigest } from './reference.ts';
+import type { Image, ImportOptions, LoadedImage, Tell } from './types.ts';
 
 /** An image whose blobs are in place. */
 export interface Arrived {
@@ -26,8 +26,6 @@ export interface Arrived {
   readonly tags: readonly string[];
   readonly pulledAs: readonly string[];
 }
-
-export type Tell = (progress: ImageProgress) => void;
 
 /** Below this the daemon's own state would be next to suffer. */
 const MIN_FREE_BYTES = 16 * 1024 * 1024;
@@ -202,7 +200,7 @@ export class Arrivals {
 
   async unpack(diffId: string, digest: string, tell: Tell, durable: boolean): Promise<void> {
     const { blobs, layers } = this.#parts;
-    const id = shortId(digest);
+    const id = shortDigest(digest);
     if (layers.facts(diffId) === undefined) {
       const totalBytes = await blobs.sizeBytes(digest);
       if (totalBytes === undefined) {

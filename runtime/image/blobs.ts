@@ -187,7 +187,7 @@ export class BlobWriter {
     this.#gatheredBytes = 0;
     if (chunks.length === 0) return;
     this.#writing = this.#write(chunks, at);
-    this.#writing.catch(() => {}); // told by the next `await this.#writing`; until then not 'unhandled'
+    this.#writing.catch(() => {}); // told by the next `await this.#writing`, 'unhandled' till then
   }
 
   async #write(chunks: readonly Uint8Array[], from: number): Promise<void> {

@@ -14,11 +14,10 @@ import {
   parseConfig,
   parseManifest,
 } from './manifest.ts';
-import { DEFAULT_TAG, hexOf, type Reference } from './reference.ts';
+import { DEFAULT_TAG, type Reference, shortDigest } from './reference.ts';
 import type { FetchedManifest, Registry } from './registry.ts';
-import type { ImageProgress, Platform, PullOptions } from './types.ts';
+import type { Platform, PullOptions, Tell } from './types.ts';
 
-const SHORT_ID = 12;
 const PROGRESS_BYTES = 512 * 1024;
 
 export interface PulledImage {
@@ -29,8 +28,6 @@ export interface PulledImage {
   readonly layers: readonly { readonly digest: string; readonly sizeBytes: number }[];
   readonly blobs: readonly string[];
 }
-
-type Tell = (progress: ImageProgress) => void;
 
 export interface PullerOptions {
   readonly blobs: BlobStore;
@@ -132,9 +129,9 @@ export class Puller {
     const all = layers.map((layer, at) => ({ layer, diffId: diffIds[at] }));
     const waiting = [...new Map(all.map((one) => [one.layer.digest, one])).values()];
     for (const { layer } of waiting)
-      tell({ id: shortId(layer.digest), status: 'Pulling fs layer' });
+      tell({ id: shortDigest(layer.digest), status: 'Pulling fs layer' });
     for (const { layer } of waiting.slice(this.#options.parallel)) {
-      tell({ id: shortId(layer.digest), status: 'Waiting' });
+      tell({ id: shortDigest(layer.digest), status: 'Waiting' });
     }
     let failure: { readonly error: unknown } | undefined;
     const unpacking: Promise<void>[] = [];
@@ -150,7 +147,7 @@ export class Puller {
         if (failure !== undefined) return;
         const { layer, diffId } = next;
         if (await this.#options.isReady(diffId, layer.digest)) {
-          tell({ id: shortId(layer.digest), status: 'Already exists' });
+          tell({ id: shortDigest(layer.digest), status: 'Already exists' });
           continue;
         }
         await guarded(this.#fetch(registry, repository, layer, tell));
@@ -170,7 +167,7 @@ export class Puller {
     blob: Descriptor,
     tell: Tell,
   ): Promise<void> {
-    const id = shortId(blob.digest);
+    const id = shortDigest(blob.digest);
     for (;;) {
       const other = this.#underWay.get(blob.digest);
       if (other !== undefined) {
@@ -204,7 +201,7 @@ export class Puller {
       await registry.blob(repository, blob, writer, (currentBytes) => {
         if (currentBytes - toldBytes < PROGRESS_BYTES && currentBytes < blob.sizeBytes) return;
         toldBytes = currentBytes;
-        const id = shortId(blob.digest);
+        const id = shortDigest(blob.digest);
         tell({ id, status: 'Downloading', currentBytes, totalBytes: blob.sizeBytes });
       });
       await writer.commit();
@@ -212,10 +209,6 @@ export class Puller {
       await writer.abandon();
     }
   }
-}
-
-export function shortId(digest: string): string {
-  return hexOf(digest).slice(0, SHORT_ID);
 }
 
 async function firstManifest(

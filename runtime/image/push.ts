@@ -8,18 +8,15 @@ import { SwarmError } from '../../base/errors.ts';
 import type { BlobStore } from './blobs.ts';
 import type { ImageRecord } from './catalog.ts';
 import { DOCKER_MANIFEST, OCI_MANIFEST, parseManifest } from './manifest.ts';
-import { shortId } from './pull.ts';
-import { parseReference, type Reference, repositoryOf } from './reference.ts';
+import { parseReference, type Reference, repositoryOf, shortDigest } from './reference.ts';
 import type { SessionOptions } from './registrySession.ts';
 import { RegistryUpload } from './registryUpload.ts';
-import type { ImageProgress, PushedImage } from './types.ts';
+import type { PushedImage, Tell } from './types.ts';
 
 const PROGRESS_BYTES = 512 * 1024;
 const READ_BYTES = 256 * 1024;
 /** More places to take a blob from are not tried: an upload is then as fast. */
 const MAX_MOUNT_TRIES = 3;
-
-type Tell = (progress: ImageProgress) => void;
 
 export interface PushSource {
   readonly record: ImageRecord;
@@ -44,7 +41,7 @@ export async function pushImage(
     throw new SwarmError('internal', `the manifest ${record.manifest} of an image is an index`);
   }
   const waiting = [...new Map(manifest.layers.map((layer) => [layer.digest, layer])).values()];
-  for (const layer of waiting) tell({ id: shortId(layer.digest), status: 'Preparing' });
+  for (const layer of waiting) tell({ id: shortDigest(layer.digest), status: 'Preparing' });
   let failure: { readonly error: unknown } | undefined;
   const lane = async (): Promise<void> => {
     for (let layer = waiting.shift(); layer !== undefined; layer = waiting.shift()) {
@@ -73,7 +70,7 @@ async function pushBlob(
   tell: Tell,
 ): Promise<void> {
   const { blobs } = source;
-  const id = shortId(blob.digest);
+  const id = shortDigest(blob.digest);
   if (await upload.hasBlob(blob.digest)) {
     tell({ id, status: 'Layer already exists' });
     return;

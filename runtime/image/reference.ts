@@ -4,6 +4,7 @@
  * looks anything up nor knows what exists.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 
 export interface Reference {
   /** 'docker.io', 'localhost:5000'. */
@@ -137,4 +138,9 @@ export function hexOf(digest: string): string {
     throw new SwarmError('invalid', `"${digest}" is no sha256 digest`);
   }
   return digest.slice('sha256:'.length);
+}
+
+/** As progress and messages name a blob or an image. */
+export function shortDigest(digest: string): string {
+  return shortId(hexOf(digest));
 }

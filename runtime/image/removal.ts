@@ -5,6 +5,7 @@
  * returns the plan.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { shortId } from '../../base/id.ts';
 import type { Catalog, CatalogDraft, ImageRecord } from './catalog.ts';
 import {
   familiarReference,
@@ -12,11 +13,10 @@ import {
   parseReference,
   type Reference,
   repositoryOf,
+  shortDigest,
   withDefaultTag,
 } from './reference.ts';
 import type { ImageRemoval } from './types.ts';
-
-const SHORT_ID = 12;
 
 export interface RemovalPlan {
   readonly record: ImageRecord;
@@ -44,7 +44,7 @@ export function planRemoval(
   if (record === undefined) throw noSuchImage(text);
   const reference = namedBy(catalog, text, record);
   const tags = catalog.tagsOf(record.id);
-  const short = record.id.slice('sha256:'.length, 'sha256:'.length + SHORT_ID);
+  const short = shortDigest(record.id);
   const plan = (
     untag: readonly string[],
     digests: readonly string[],
@@ -59,7 +59,7 @@ export function planRemoval(
     if (users.length === 0 || force) return;
     throw new SwarmError(
       'conflict',
-      `conflict: ${what} (must force) - container ${users[0].slice(0, SHORT_ID)} is using its ` +
+      `conflict: ${what} (must force) - container ${shortId(users[0])} is using its ` +
         `referenced image ${short}`,
     );
   };

@@ -36,7 +36,6 @@ import type {
   Distribution,
   Image,
   ImageEvent,
-  ImageProgress,
   ImagePruned,
   ImageRemoval,
   ImageStore,
@@ -48,6 +47,7 @@ import type {
   PushedImage,
   RegistryAuth,
   ResolveOptions,
+  Tell,
   TransferOptions,
 } from './types.ts';
 import { Unsynced } from './unsynced.ts';
@@ -63,8 +63,6 @@ export interface ImageStoreOptions {
   readonly parallelDownloads?: number;
   readonly parallelUploads?: number;
 }
-
-type Tell = (progress: ImageProgress) => void;
 
 /** Docker's defaults. */
 const PARALLEL_DOWNLOADS = 3;

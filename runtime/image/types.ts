@@ -122,15 +122,17 @@ export interface ImageEvent {
   readonly name: string;
 }
 
-/**
- * All references accept Docker's short forms ('web', 'web:1', 'host:5000/a/b@sha256:...', id or id
- * prefix). Bad ones: SwarmError 'invalid'. Unknown: 'not_found' "No such image: ...".
- */
+export type Tell = (progress: ImageProgress) => void;
+
 export interface LoadedImage extends Image {
   /** The full references that the archive had for it. */
   readonly loadedAs: readonly string[];
 }
 
+/**
+ * All references accept Docker's short forms ('web', 'web:1', 'host:5000/a/b@sha256:...', id or id
+ * prefix). Bad ones: SwarmError 'invalid'. Unknown: 'not_found' "No such image: ...".
+ */
 export interface ImageStore {
   list(): readonly Image[];
   find(reference: string): Image | undefined;

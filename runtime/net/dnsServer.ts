@@ -7,20 +7,25 @@ import { createSocket, type Socket as UdpSocket } from 'node:dgram';
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
-import { ipBytes } from '../../base/ipAddress.ts';
+import { AF_INET } from '../../base/ipAddress.ts';
 import type { Random } from '../../base/random.ts';
 import {
   bind,
   check,
   close,
   define,
+  EADDRINUSE,
   errno,
   listen,
+  SO_REUSEADDR,
   SOCK_CLOEXEC,
+  SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_STREAM,
+  SOL_SOCKET,
   setsockopt,
   socket,
+  socketAddress,
   systemError,
 } from '../sys/libc.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
@@ -29,11 +34,6 @@ import { type DnsUpstream, framed, type OwnServers } from './dnsUpstream.ts';
 import { DNS_ADDRESS } from './files.ts';
 import type { NftTable } from './table.ts';
 
-const AF_INET = 2;
-const SOCK_DGRAM = 2;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
-const EADDRINUSE = 98;
 const EINPROGRESS = 115;
 const F_DUPFD_CLOEXEC = 1030;
 const DNS_PORT = 53;
@@ -69,14 +69,6 @@ chain name_questions {
 }
 `;
   return { family: 'ip', name: DNS_TABLE, fixed, chains: new Map(), elements: new Map() };
-}
-
-function socketAddress(address: string, port: number): Uint8Array {
-  const bytes = Buffer.alloc(16);
-  bytes.writeUInt16LE(AF_INET, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(ipBytes(address), 4);
-  return bytes;
 }
 
 /** A socket of the thread's namespace; for TCP connecting to port 53 of `server` already. */

@@ -32,25 +32,13 @@ import { plugContainer } from './routers.ts';
 import type { Space } from './space.ts';
 import type { AttachRequest, BridgeNetwork, Endpoint, EndpointRequest } from './types.ts';
 
-/** One interface of a container, as made. */
-export interface Plug {
+/** One interface of a container, as made; that of the gateway network has no network's id. */
+export interface Plug extends Endpoint {
   readonly kind: 'overlay' | 'gateway' | 'bridge';
-  /** '' for the gateway. */
-  readonly networkId: string;
-  readonly endpointId: string;
   /** The interface in the container, and its other end. */
   readonly device: string;
   readonly link: string;
   readonly mtu: number;
-  readonly address: string;
-  readonly prefixLength: number;
-  /** Where its packets for elsewhere go, '' = it leads nowhere else. */
-  readonly gateway: string;
-  /** '' = none. */
-  readonly address6: string;
-  readonly prefixLength6: number;
-  readonly gateway6: string;
-  readonly macAddress: string;
   readonly aliases: readonly string[];
   /** Whether the default route may go through it. */
   readonly leadsOut: boolean;

@@ -6,39 +6,40 @@
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
-import { AF_INET, AF_INET6, familyOf, ipBytes } from '../../base/ipAddress.ts';
+import { shortId } from '../../base/id.ts';
+import { AF_INET6, familyOf } from '../../base/ipAddress.ts';
 import type { Random } from '../../base/random.ts';
 import {
   bind,
   close,
   define,
+  EADDRINUSE,
   errno,
   errnoText,
   listen,
+  SO_REUSEADDR,
   SOCK_CLOEXEC,
+  SOCK_DGRAM,
   SOCK_NONBLOCK,
   SOCK_STREAM,
+  SOL_SOCKET,
   setsockopt,
   socket,
+  socketAddress,
   systemError,
 } from '../sys/libc.ts';
 import { Relay } from './relay.ts';
 import type { IngressState, PublishedPort } from './types.ts';
 
-const SOCK_DGRAM = 2;
-const SOL_SOCKET = 1;
-const SO_REUSEADDR = 2;
 const SHUT_RD = 0;
 const IPPROTO_IPV6 = 41;
 const IPV6_V6ONLY = 26;
-const EADDRINUSE = 98;
 /** Where `docker run -p 80` chooses from. */
 const DYNAMIC_FIRST = 32_768;
 const DYNAMIC_COUNT = 28_232;
 const DYNAMIC_TRIES = 500;
 /** One container's ports; each is a chain of its own. */
 const PORTS_MAX = 4096;
-const SHORT_ID_LENGTH = 12;
 const ANY_ADDRESS = '0.0.0.0';
 const ANY_ADDRESS_6 = '::';
 
@@ -74,15 +75,6 @@ function clash(left: PublishedPort, right: PublishedPort): boolean {
     left.hostPort === right.hostPort &&
     overlap(left.hostAddress, right.hostAddress)
   );
-}
-
-function socketAddress(address: string, port: number): Uint8Array {
-  const family = familyOf(address);
-  const bytes = Buffer.alloc(family === AF_INET ? 16 : 28);
-  bytes.writeUInt16LE(family, 0);
-  bytes.writeUInt16BE(port, 2);
-  bytes.set(ipBytes(address), family === AF_INET ? 4 : 8);
-  return bytes;
 }
 
 /**
@@ -259,11 +251,11 @@ export class Ports {
   /** '' = nobody of ours. */
   #taker(port: PublishedPort, mine: readonly PublishedPort[], owner: Owner): string {
     if (mine.some((other) => clash(port, other))) {
-      return `container ${owner.name || owner.containerId.slice(0, SHORT_ID_LENGTH)} itself`;
+      return `container ${owner.name || shortId(owner.containerId)} itself`;
     }
     for (const claim of this.#claims.values()) {
       if (!claim.ports.some((other) => clash(port, other))) continue;
-      return `container ${claim.owner.name || claim.owner.containerId.slice(0, SHORT_ID_LENGTH)}`;
+      return `container ${claim.owner.name || shortId(claim.owner.containerId)}`;
     }
     for (const other of this.#ingress()?.ports ?? []) {
       const isSame = other.protocol === port.protocol && other.publishedPort === port.hostPort;
@@ -281,7 +273,7 @@ export class Ports {
       const wanted = { protocol, hostPort, hostAddress, containerPort: 0 };
       const holder = claims.find(({ ports }) => ports.some((other) => clash(wanted, other)));
       if (holder === undefined) return [];
-      const name = holder.owner.name || holder.owner.containerId.slice(0, SHORT_ID_LENGTH);
+      const name = holder.owner.name || shortId(holder.owner.containerId);
       return `${hostPort}/${protocol} of ${port.serviceName || port.serviceId}: container ${name}`;
     });
   }

@@ -5,7 +5,7 @@
  */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 
-/** Connections carried at once for one port; further ones wait in the kernel's queue. */
+/** Connections carried at once for one port; further ones are closed at once. */
 const CONNECTIONS_MAX = 1024;
 
 export interface RelayTarget {

@@ -236,8 +236,10 @@ export interface HostNetworkOptions {
 }
 
 export interface HostNetwork extends LocalNetworks {
-  /** Joining or leaving a swarm. */
-  /** undefined = in no cluster (any more): overlays go, and containers on them go on without. */
+  /**
+   * Joining or leaving a swarm. undefined = in no cluster (any more): overlays go, and containers
+   * on them go on without.
+   */
   setSelf(self: OverlaySelf | undefined): Promise<void>;
   applyOverlay(state: OverlayState): Promise<void>;
   removeOverlay(networkId: string): Promise<void>;

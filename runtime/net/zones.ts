@@ -3,14 +3,13 @@
  * bridges that it is on. On a bridge the names are its containers' own: name, short id, aliases.
  * The default bridge has none, as Docker's.
  */
+import { shortId } from '../../base/id.ts';
 import { DEFAULT_BRIDGE } from './bridge.ts';
 import type { Bridges } from './bridges.ts';
 import { makeZone, type Zone } from './dns.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
 import type { AttachmentRecord } from './state.ts';
 import type { OverlayName, OverlayState } from './types.ts';
-
-const SHORT_ID_LENGTH = 12;
 
 export interface ZonesOptions {
   readonly overlays: ReadonlyMap<string, OverlayNetwork>;
@@ -94,13 +93,13 @@ export class Zones {
     const names = new Names();
     const reverse = new Map<string, string>();
     for (const { request, plugs } of this.#options.records()) {
-      const shortId = request.containerId.slice(0, SHORT_ID_LENGTH);
+      const short = shortId(request.containerId);
       for (const { networkId: on, aliases, address, address6 } of plugs) {
         if (on !== networkId) continue;
-        for (const name of [request.name ?? '', shortId, ...aliases]) {
+        for (const name of [request.name ?? '', short, ...aliases]) {
           names.add(name, [address, address6]);
         }
-        for (const one of [address, address6]) reverse.set(one, request.name || shortId);
+        for (const one of [address, address6]) reverse.set(one, request.name || short);
       }
     }
     const zone = { ...makeZone(network.name, names.list()), reverse };

@@ -1,6 +1,7 @@
 /*
- * The container's first process, and those of execs, from clone3 to execve. Whatever fails is told to the shim through
- * the status socket, as a struct failure; a closed status socket without one means: executed.
+ * The container's first process, and those of execs, from clone3 to execve. Whatever fails is told
+ * to the shim through the status socket, as a struct failure; a closed status socket without one
+ * means: executed.
  */
 #ifndef TSSWARM_CHILD_H
 #define TSSWARM_CHILD_H

@@ -9,19 +9,26 @@ import type { CgroupHierarchy } from './cgroup.ts';
 import { readText } from './cgroupFiles.ts';
 import { splitDevice } from './deviceRules.ts';
 
-/** What can be limited; the same fields as ContainerResources. */
+/** What can be limited. */
 export interface CgroupLimits {
   readonly memoryBytes?: number;
+  /** Memory + swap, as Docker's; -1 unlimited. */
   readonly memorySwapBytes?: number;
-  readonly memoryReservationBytes?: number;
-  readonly memorySwappiness?: number;
+  /** Billionths of a core: 1.5 cores = 1_500_000_000. */
   readonly nanoCpus?: number;
   /** In which nanoCpus are given out; default 100 ms. */
   readonly cpuPeriodUs?: number;
+  /** Relative weight, default 1024. */
   readonly cpuShares?: number;
+  /** e.g. '0-1,3'. */
   readonly cpusetCpus?: string;
   readonly cpusetMems?: string;
   readonly pids?: number;
+  /** Soft limit. */
+  readonly memoryReservationBytes?: number;
+  /** 0-100; v1 only, left out elsewhere. */
+  readonly memorySwappiness?: number;
+  /** 10-1000. */
   readonly blkioWeight?: number;
   readonly deviceRates?: readonly DeviceRate[];
 }

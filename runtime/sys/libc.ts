@@ -7,6 +7,7 @@
 import { getSystemErrorName } from 'node:util';
 import koffi from 'koffi';
 import { SwarmError } from '../../base/errors.ts';
+import { AF_INET, familyOf, ipBytes } from '../../base/ipAddress.ts';
 
 const libraries = new Map<string, ReturnType<typeof koffi.load>>();
 
@@ -186,8 +187,12 @@ export const setns = define<(fd: number, kind: number) => number>(
 
 export const AF_UNIX = 1;
 export const SOCK_STREAM = 1;
+export const SOCK_DGRAM = 2;
 export const SOCK_NONBLOCK = 0o4000;
 export const SOCK_CLOEXEC = 0o2000000;
+export const SOL_SOCKET = 1;
+export const SO_REUSEADDR = 2;
+export const EADDRINUSE = 98;
 
 export const socket = define<(family: number, type: number, protocol: number) => number>(
   '',
@@ -242,6 +247,16 @@ export function unixAddress(path: string): Uint8Array {
   return address;
 }
 
+/** A struct sockaddr_in or sockaddr_in6. */
+export function socketAddress(address: string, port: number): Uint8Array {
+  const family = familyOf(address);
+  const bytes = Buffer.alloc(family === AF_INET ? 16 : 28);
+  bytes.writeUInt16LE(family, 0);
+  bytes.writeUInt16BE(port, 2);
+  bytes.set(ipBytes(address), family === AF_INET ? 4 : 8);
+  return bytes;
+}
+
 export const connect = define<(fd: number, address: Uint8Array, length: number) => number>(
   '',
   'int connect(int fd, const void *address, unsigned int length)',
@@ -277,7 +292,6 @@ const recvmsg = define<(fd: number, message: MessageHeader, flags: number) => nu
   '',
   'long recvmsg(int fd, _Inout_ tsswarm_msghdr *message, int flags)',
 );
-const SOL_SOCKET = 1;
 const SCM_RIGHTS = 1;
 const MSG_DONTWAIT = 0x40;
 const MSG_NOSIGNAL = 0x4000;

@@ -15,6 +15,7 @@ import {
   errnoText,
   recv,
   SOCK_CLOEXEC,
+  SOL_SOCKET,
   send,
   setsockopt,
   socket,
@@ -25,7 +26,6 @@ export const NETLINK_NETFILTER = 12;
 
 const AF_NETLINK = 16;
 const SOCK_RAW = 3;
-const SOL_SOCKET = 1;
 const SO_RCVTIMEO = 20;
 const SO_RCVBUFFORCE = 33;
 const SOL_NETLINK = 270;

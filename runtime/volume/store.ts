@@ -158,9 +158,9 @@ class LocalVolumes implements VolumeStore {
       );
     }
     if (this.#isMounted(volume)) unmount(volume.mountpoint);
-    this.#volumes.delete(name);
     const doomed = join(this.#directory, `${REMOVED_PREFIX}${this.#ids.object()}`);
     renameSync(join(this.#directory, name), doomed);
+    this.#volumes.delete(name);
     await rm(doomed, { recursive: true, force: true });
   }
 

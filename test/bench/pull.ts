@@ -6,7 +6,6 @@
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
@@ -17,7 +16,8 @@ import { SeededRandom } from '../../base/random.ts';
 import { writeTar } from '../../runtime/image/tar.ts';
 import { hasDockerd, startDockerds } from '../support/dockerd.ts';
 import { collect, freePort } from '../support/images.ts';
-import { registryCommand } from '../support/registry.ts';
+import { killed } from '../support/processes.ts';
+import { registryCommand, runRegistry, untilListening } from '../support/registry.ts';
 import { startStandalone } from '../support/standalone.ts';
 import { type Figure, figure } from './report.ts';
 
@@ -27,6 +27,8 @@ const NAME = `127.0.0.1:${PORT}/bench/app`;
 const MIB = 1024 * 1024;
 /** Together 500 MB, as a distribution, a runtime, libraries, an application and its data. */
 const LAYERS_MIB = [150, 120, 110, 70, 50];
+/** A pace, so that asking takes nothing from what is measured. */
+const ASK_EVERY_MS = 20;
 const clock = new SystemClock();
 
 export async function benchmark(): Promise<Figure[]> {
@@ -42,7 +44,7 @@ export async function benchmark(): Promise<Figure[]> {
       for (const pid of pids) {
         registries.push(spawn('nsenter', ['-t', String(pid), '-n', ...command]));
       }
-      await clock.sleep(1000); // both listen within that; a pull that comes earlier fails the run
+      for (const pid of pids) await untilListening(PORT, pid);
       const sockets = [ours.socket, ...(theirs?.hosts.map((host) => host.socket) ?? [])];
       const taken: number[][] = sockets.map(() => []);
       const late: number[] = [];
@@ -106,7 +108,7 @@ function watchLateness(socket: string, late: number[]): () => Promise<void> {
       const beganMs = clock.nowMs();
       await call(socket, 'GET', '/_ping');
       late.push(clock.nowMs() - beganMs);
-      await clock.sleep(20);
+      await clock.sleep(ASK_EVERY_MS);
     }
   };
   const watching = watch();
@@ -183,9 +185,8 @@ async function fillRegistry(work: string): Promise<void> {
   writeFileSync(join(layout, 'index.json'), JSON.stringify(index));
   writeFileSync(join(layout, 'oci-layout'), '{"imageLayoutVersion":"1.0.0"}');
   const port = await freePort();
-  const [file, ...args] = registryCommand({ directory: work, port });
-  const registry = spawn(file, args, { stdio: 'ignore' });
-  await clock.sleep(1000); // as above
+  const registry = runRegistry(registryCommand({ directory: work, port }));
+  await untilListening(port);
   const target = `docker://127.0.0.1:${port}/bench/app:1`;
   execFileSync('skopeo', ['copy', '-q', '--dest-tls-verify=false', `oci:${layout}:1`, target]);
   await killed(registry);
@@ -216,11 +217,4 @@ function* layerFiles(random: SeededRandom, stock: Buffer, layer: number, totalBy
     yield { name, body: stock.subarray(from, from + size) };
     left -= size;
   }
-}
-
-async function killed(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const ended = once(child, 'exit');
-  child.kill('SIGKILL');
-  await ended;
 }

@@ -1,7 +1,7 @@
 /**
- * A write of 1 KB and a linearizable read as etcd's and tsswarm's gRPC interfaces word them, and the
- * little protobuf that takes: fields by number, written and read by hand, so that the client of both
- * is the same program and costs the same. No socket in here.
+ * A write of 1 KB and a linearizable read as etcd's and tsswarm's gRPC interfaces word them, and
+ * the little protobuf that takes: fields by number, written and read by hand, so that the client of
+ * both is the same program and costs the same. No socket in here.
  */
 const VARINT = 0;
 const BYTES = 2;

@@ -5,6 +5,7 @@
 import { Agent, request } from 'node:http';
 import { SystemClock } from '../../base/clock.ts';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
+import { until } from '../support/until.ts';
 
 export const clock = new SystemClock();
 const POLL_MS = 5;
@@ -114,18 +115,12 @@ export async function createService(host: string, wanted: ServiceRequest): Promi
   return made.ID;
 }
 
-export async function poll<T>(
+export function poll<T>(
   what: string,
   timeoutMs: number,
   ask: () => Promise<T | undefined>,
 ): Promise<T> {
-  const end = clock.nowMs() + timeoutMs;
-  for (;;) {
-    const answer = await ask();
-    if (answer !== undefined) return answer;
-    if (clock.nowMs() > end) throw new Error(`${what}: not within ${timeoutMs} ms`);
-    await clock.sleep(POLL_MS);
-  }
+  return until(what, timeoutMs, ask, POLL_MS);
 }
 
 /** Removes a service and waits until its tasks are gone. */

@@ -3,6 +3,7 @@ import { execFile } from 'node:child_process';
 import { readdirSync, readFileSync } from 'node:fs';
 import { promisify } from 'node:util';
 import { lab } from '../support/lab.ts';
+import { parentOf } from '../support/processes.ts';
 import { type ApiTask, call } from './swarmClient.ts';
 
 const run = promisify(execFile);
@@ -46,8 +47,7 @@ export function descendants(pid: number): number[] {
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
     try {
-      const stat = readFileSync(`/proc/${name}/stat`, 'utf8');
-      const parent = Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
+      const parent = parentOf(Number(name));
       parents.set(parent, [...(parents.get(parent) ?? []), Number(name)]);
     } catch {
       // it ended while the list was read

@@ -4,12 +4,11 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pidOf as hostPid } from '../../deploy/hosts/host.ts';
-import { until } from '../support/lab.ts';
 import { layoutOf } from '../support/labHosts.ts';
-import { registryCommand, runRegistry } from '../support/registry.ts';
+import { registryCommand, runRegistry, untilListening } from '../support/registry.ts';
 import { dataPath, filesIn, onHost, written } from './look.ts';
 import type { Suite } from './suite.ts';
-import { BOX, docker, field, refused, SOON_MS, tried, work } from './world.ts';
+import { BOX, docker, field, refused, tried, work } from './world.ts';
 
 const PORT = 5000;
 const REGISTRY = `127.0.0.1:${PORT}`;
@@ -164,14 +163,10 @@ function looked(suite: Suite): void {
 async function startRegistry(): Promise<void> {
   const directory = join(work, 'registry');
   mkdirSync(directory, { recursive: true });
-  const pid = String(hostPid(layoutOf('h1')));
+  const pid = hostPid(layoutOf('h1'));
   const command = registryCommand({ directory, port: PORT });
-  runRegistry(['nsenter', '-t', pid, '-n', '-p', ...command]).unref();
-  await until(
-    'the registry listens',
-    SOON_MS,
-    async () => (await onHost('h1', 'ss', '-Hltn')).includes(REGISTRY) || undefined,
-  );
+  runRegistry(['nsenter', '-t', String(pid), '-n', '-p', ...command]).unref();
+  await untilListening(PORT, pid);
 }
 
 /** Names and tags that the registry itself tells. */

@@ -4,9 +4,11 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { inside, until } from '../support/lab.ts';
-import { registryCommand } from '../support/registry.ts';
-import { BOX, docker, SOON_MS, work } from './world.ts';
+import { pidOf as hostPid } from '../../deploy/hosts/host.ts';
+import { inside } from '../support/lab.ts';
+import { layoutOf } from '../support/labHosts.ts';
+import { registryCommand, untilListening } from '../support/registry.ts';
+import { BOX, docker, work } from './world.ts';
 
 const PORT = 5005;
 const REGISTRY = `127.0.0.1:${PORT}`;
@@ -41,11 +43,7 @@ async function start(): Promise<void> {
   const command = registryCommand({ directory, port: PORT, basic: 'me:pw' }).join(' ');
   for (const host of ['h1', 'h2']) {
     await inside(host, 'sh', '-c', `setsid ${command} >/dev/null 2>&1 </dev/null & exit 0`);
-    await until(`the registry of ${host}`, SOON_MS, async () =>
-      (await inside(host, 'ss', '-Htln', `sport = :${PORT}`)).stdout.includes(String(PORT))
-        ? true
-        : undefined,
-    );
+    await untilListening(PORT, hostPid(layoutOf(host)));
   }
   await loggedIn('login', '-u', 'me', '-p', 'pw', REGISTRY);
   for (const [tag, image] of Object.entries({ 1: BOX, 2: SECOND_BOX })) {

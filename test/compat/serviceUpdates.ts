@@ -7,6 +7,7 @@ import assert from 'node:assert/strict';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../support/lab.ts';
+import { startedTicks } from '../support/processes.ts';
 import type { Suite } from './suite.ts';
 import {
   ASLEEP,
@@ -17,7 +18,6 @@ import {
   programs,
   remove,
   serve,
-  startedTicks,
   updateState,
   words,
 } from './tasks.ts';

@@ -6,6 +6,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { until } from '../support/lab.ts';
 import { layoutOf } from '../support/labHosts.ts';
+import { startedTicks } from '../support/processes.ts';
 import {
   BOX,
   docker,
@@ -109,12 +110,6 @@ export function statusOf(pid: number, name: string): string {
 /** The process's first child. */
 export function childOf(pid: number): number {
   return Number(procFile(pid, `task/${pid}/children`).trim().split(' ')[0]);
-}
-
-/** Hundredths of a second since the machine's boot. */
-export function startedTicks(pid: number): number {
-  const stat = procFile(pid, 'stat');
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19]);
 }
 
 /** A file as a container has it in its own root. */

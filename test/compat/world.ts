@@ -4,7 +4,7 @@
  * network.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcessWithoutNullStreams, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import {
   copyFileSync,
   mkdirSync,
@@ -19,7 +19,7 @@ import { join } from 'node:path';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
 import { inside, lab, type Outcome, outcome, raise, until } from '../support/lab.ts';
 import { processesOf } from '../support/labProbe.ts';
-import { scriptArguments } from '../support/terminal.ts';
+import { type Client, clientOf, scriptArguments } from '../support/terminal.ts';
 
 export const BOX = 'box:1';
 const BUSYBOX = '/bin/busybox';
@@ -139,15 +139,6 @@ export function assertControls(pid: number, controls: readonly Control[]): void 
 /** A client that hangs is no reason for the suite to. */
 const BOUND = { timeout: 60_000, killSignal: 'SIGKILL' } as const;
 
-/** A docker client that runs beside the test, on pipes or on a terminal. */
-export interface Client {
-  type(text: string): void;
-  endInput(): void;
-  signal(name: NodeJS.Signals): void;
-  said(): string;
-  readonly ended: Promise<Outcome>;
-}
-
 export function begun(host: string, ...args: string[]): Client {
   return clientOf(spawn('docker', onHost(host, args), BOUND));
 }
@@ -156,27 +147,6 @@ export function begun(host: string, ...args: string[]): Client {
 export function onTerminal(rows: number, columns: number, host: string, ...args: string[]): Client {
   const line = `docker ${onHost(host, args).join(' ')}`;
   return clientOf(spawn('script', scriptArguments(line, { size: { rows, columns } }), BOUND));
-}
-
-function clientOf(child: ChildProcessWithoutNullStreams): Client {
-  const out = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => {
-    out.stdout += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    out.stderr += chunk.toString();
-  });
-  child.stdin.on('error', () => undefined); // it may end before it has read all
-  const ended = new Promise<Outcome>((resolve) => {
-    child.on('close', (code) => resolve({ code: code ?? -1, ...out }));
-  });
-  return {
-    type: (text) => void child.stdin.write(text),
-    endInput: () => void child.stdin.end(),
-    signal: (name) => void child.kill(name),
-    said: () => out.stdout,
-    ended,
-  };
 }
 
 /** A container of its own for a case: made, started, looked at, removed with its volumes. */

@@ -78,13 +78,13 @@ test('watch on a terminal draws leader, nodes and tasks, and leaves it clean', a
   const terminal = onTerminal('h1', line);
   await until('every task is drawn', WAIT_MS, () => {
     const seen = [1, 2, 3].every((slot) =>
-      new RegExp(`web\\.${slot} +h\\d +running`).test(terminal.screen()),
+      new RegExp(`web\\.${slot} +h\\d +running`).test(terminal.said()),
     );
     return seen || undefined;
   });
   terminal.type('\x03');
-  assert.equal(await terminal.ended, 0);
-  const text = terminal.screen();
+  assert.equal((await terminal.ended).code, 0);
+  const text = terminal.said();
   assert.match(text, /MANAGERS +term \d+/);
   assert.match(text, /h[12] +10\.99\.0\.1[12]:2377 +leader +reachable/);
   for (const host of ['h1', 'h2', 'h3']) assert.match(text, new RegExp(`${host} +ready`));

@@ -101,7 +101,8 @@ test('keys reach a terminal, and ctrl-p ctrl-q leave the program running', async
 
 test('a signal to the command reaches the program', async () => {
   const line = `tsswarm run --rm --name sig ${WEB_IMAGE} tick 100 & p=$!
-    until tsswarm logs sig 2>/dev/null | grep -q 'tick 2'; do sleep 0.1; done
+    i=0; until tsswarm logs sig 2>/dev/null | grep -q 'tick 2' || [ $i -ge 100 ]; do
+      i=$((i+1)); sleep 0.1; done
     kill -INT $p; wait $p; echo "ended with $?"`;
   const { stdout } = await inside('h1', 'bash', '-mc', line);
   assert.match(stdout, /ended with 130$/m);

@@ -158,6 +158,7 @@ test('without a quorum the missing managers are named, and service goes on', asy
   assert.ok(own !== undefined);
   const pid = await containerPid('h1', own.id);
   const started = await startTimeInside('h1', pid);
+  assert.match(started, /^\d+$/);
   await lab('cut', 'h2');
   await lab('cut', 'h3');
   const missing = /h2 \(10.99.0.12:2377\).*h3 \(10.99.0.13:2377\).*bring back/;

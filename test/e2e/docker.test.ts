@@ -5,12 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
 import {
   clock,
   follow,
   get,
   lab,
-  outcome,
   raise,
   swarm,
   until,
@@ -18,24 +18,10 @@ import {
   WEB_IMAGE,
   WEB_TAR,
 } from '../support/lab.ts';
-import { within } from '../support/labHosts.ts';
+import { docker, within } from '../support/labHosts.ts';
 
-const OLDEST_CLIENT = 24;
 const WAIT_MS = 20_000;
-const major = await clientMajor();
-const skip = major >= OLDEST_CLIENT ? false : `no docker client from ${OLDEST_CLIENT} on here`;
-
-async function clientMajor(): Promise<number> {
-  const found = await outcome('sh', ['-c', 'docker --version']);
-  return Number(/version (\d+)\./.exec(found.stdout)?.[1] ?? 0);
-}
-
-/** Runs docker on a host and wants it to succeed; its standard output. */
-async function docker(host: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await within(host, 'docker', ...args);
-  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
-  return stdout;
-}
+const skip = await skipWithoutDocker();
 
 async function dockerRefused(host: string, args: readonly string[], line: RegExp): Promise<void> {
   const { code, stderr } = await within(host, 'docker', ...args);

@@ -5,14 +5,13 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { type Outcome, outcome, until, WEB_IMAGE, WEB_TAR } from '../support/lab.ts';
 import { buildLayer } from '../support/rootfs.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
-import { scriptArguments } from '../support/terminal.ts';
+import { clientOf, scriptArguments } from '../support/terminal.ts';
 
 const SOON_MS = 10_000;
 const PROBE = 'probe:1';
@@ -42,18 +41,11 @@ after(async () => {
 });
 
 /** The docker client with something to read, to its end. */
-async function dockerWith(input: string, ...args: string[]): Promise<Outcome> {
-  const child = spawn('docker', ['-H', `unix://${host.socket}`, ...args]);
-  const out = { stdout: '', stderr: '' };
-  child.stdout.on('data', (chunk: Buffer) => {
-    out.stdout += chunk.toString();
-  });
-  child.stderr.on('data', (chunk: Buffer) => {
-    out.stderr += chunk.toString();
-  });
-  child.stdin.end(input);
-  const [code] = (await once(child, 'close')) as [number];
-  return { code, ...out };
+function dockerWith(input: string, ...args: string[]): Promise<Outcome> {
+  const child = clientOf(spawn('docker', ['-H', `unix://${host.socket}`, ...args]));
+  child.type(input);
+  child.endInput();
+  return child.ended;
 }
 
 /** A file as processes of the daemon's pid namespace see it. */
@@ -112,10 +104,15 @@ test('a terminal is one, has the client size, and detaching leaves the program',
   const sized = `timeout 20 ${client} run --rm -it ${PROBE} size 1`;
   assert.match((await script(sized)).stdout, /33 rows 99 columns/);
   await host.docker('run', '-dit', '--name', 'term', PROBE, 'copy');
-  const typed = `sleep 0.3; printf 'hello\\n'; sleep 0.3; printf '\\020\\021'; sleep 0.3`;
-  const terminal = ['script', ...scriptArguments(`${client} attach term`)];
-  const attached = await outcome('sh', ['-c', `(${typed}) | "$@"`, 'sh', ...terminal]);
-  assert.match(attached.stdout, /hello/);
+  const terminal = clientOf(spawn('script', scriptArguments(`timeout 60 ${client} attach term`)));
+  terminal.type('hello\n');
+  // Typed by the echo of the container's terminal, and again by the program.
+  await until('the program has said it', SOON_MS, async () =>
+    /hello\s+hello/.test(await host.docker('logs', 'term')) ? true : undefined,
+  );
+  terminal.type('\x10\x11');
+  await terminal.ended;
+  assert.match(terminal.said(), /hello[\s\S]*read escape sequence/);
   assert.equal(await field('term', '{{.State.Running}}'), 'true');
   await host.docker('rm', '-f', 'term');
 });

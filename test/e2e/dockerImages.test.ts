@@ -27,13 +27,12 @@ import {
   tar,
 } from '../support/images.ts';
 import { until } from '../support/lab.ts';
-import { registryCommand } from '../support/registry.ts';
+import { registryCommand, untilListening } from '../support/registry.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
 import { TOP } from '../tidy/sources.ts';
 
 const PLAIN = '127.0.0.1:5000';
 const SAFE = '127.0.0.1:5001';
-const START_LIMIT_MS = 10_000;
 
 let host: Standalone;
 let digest = '';
@@ -44,10 +43,7 @@ async function startRegistry(port: number, more: { tls?: boolean; basic?: string
   const at = join(work, String(port));
   mkdirSync(at);
   host.spawnInside(...registryCommand({ directory: at, port, ...more }));
-  await until(`the registry on ${port}`, START_LIMIT_MS, async () => {
-    const { stdout } = await host.inside('ss', '-Htln', `sport = :${port}`);
-    return stdout.includes(String(port)) ? true : undefined;
-  });
+  await untilListening(port, host.pid);
 }
 
 before(async () => {

@@ -96,6 +96,7 @@ test('a stop is never lost on a container that starts over and over', async () =
     ]);
     const count = () => host.docker('inspect', '-f', '{{.RestartCount}}', name);
     const before = await count();
+    // Time itself: for longer than the pause before a restart nothing may happen.
     await host.docker('run', '--rm', PROBE, 'sleep', '1');
     assert.equal(await count(), before, 'started again after its stop');
     await host.docker('rm', name);

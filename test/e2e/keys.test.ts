@@ -9,6 +9,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
 import {
   api,
   follow,
@@ -25,19 +26,14 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { layoutOf, MAIN, within } from '../support/labHosts.ts';
+import { docker as dockerOn, layoutOf, MAIN, within } from '../support/labHosts.ts';
 import { certificates } from '../support/tlsFiles.ts';
 
-const OLDEST_CLIENT = 24;
-const found = await outcome('sh', ['-c', 'docker --version']);
-const major = Number(/version (\d+)\./.exec(found.stdout)?.[1] ?? 0);
-const skip = major >= OLDEST_CLIENT ? false : `no docker client from ${OLDEST_CLIENT} on here`;
+const skip = await skipWithoutDocker();
 const ADDRESSES = ['10.99.0.11', '10.99.0.12', '10.99.0.13'];
 
 async function docker(host: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await within(host, 'docker', ...args);
-  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
-  return stdout.trim();
+  return (await dockerOn(host, ...args)).trim();
 }
 
 interface SwarmJson {
@@ -72,7 +68,7 @@ const kept = hosts.map(() => new http.Agent({ keepAlive: true, maxSockets: 1 }))
       [ask(host, kept[at]), ask(host, new http.Agent())]));
     for (const line of failed) if (line !== '') console.log('failed ' + line);
     console.log('asked ' + turn);
-    await new Promise((done) => setTimeout(done, 20));
+    await new Promise((done) => setTimeout(done, 20)); // a pace
   }
 })();`;
 

@@ -7,10 +7,16 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { CLIENT_NAMESPACE, LAB_DIR, RUN_ROOT, STATE_ROOT } from '../../deploy/hosts/layout.ts';
+import {
+  CLIENT_NAMESPACE,
+  LAB_DIR,
+  RUN_ROOT,
+  STATE_ROOT,
+  UNDERLAY_NAMESPACE,
+} from '../../deploy/hosts/layout.ts';
 import { inside, lab, nodes, type Outcome, outcome, until, untilReady } from '../support/lab.ts';
 import { leftovers } from '../support/leftovers.ts';
-import { scriptArguments } from '../support/terminal.ts';
+import { clientOf, scriptArguments } from '../support/terminal.ts';
 import { TOP } from '../tidy/sources.ts';
 
 const LAB = join(TOP, 'deploy', 'lab');
@@ -34,9 +40,8 @@ async function statusOf(name: string): Promise<HostStatus> {
   return found;
 }
 
-/** Lines that name this lab alone: a lab "x" is not left over from a lab "x-other". */
 function left(): string[] {
-  return leftovers(NAME).filter((line) => !new RegExp(`${NAME}-(?!underlay|client)`).test(line));
+  return leftovers(NAME, UNDERLAY_NAMESPACE, CLIENT_NAMESPACE);
 }
 
 /** Starts `up`, kills the command itself with SIGKILL once `moment` holds; false: it was done. */
@@ -154,19 +159,13 @@ test('exec passes the exit code, the signal, the input and the environment', asy
 
 test('exec gives the command the terminal, and ^C to the command alone', async () => {
   const shell = `trap 'echo caught; exit 3' INT; tty; echo ready; while :; do sleep 0.05; done`;
-  const script = spawn('script', scriptArguments(`${LAB} exec h1 sh -c "${shell}"`), {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  let said = '';
-  script.stdout.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  const code = new Promise((resolve) => script.on('close', resolve));
-  await until('the shell is ready', 10_000, () => (said.includes('ready') ? true : undefined));
-  script.stdin.write('\x03');
-  assert.equal(await code, 3, said);
-  assert.match(said, /\/dev\/pts\/\d+|not a tty/);
-  assert.match(said, /caught/);
+  const terminal = clientOf(spawn('script', scriptArguments(`${LAB} exec h1 sh -c "${shell}"`)));
+  await until('the shell is ready', 10_000, () => terminal.said().includes('ready') || undefined);
+  terminal.type('\x03');
+  const { code, stdout } = await terminal.ended;
+  assert.equal(code, 3, stdout);
+  assert.match(stdout, /\/dev\/pts\/\d+|not a tty/);
+  assert.match(stdout, /caught/);
 });
 
 test('a terminated exec ends its command too', async () => {

@@ -16,13 +16,19 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
+import { docker, startDaemonOf, stopDaemonOf, within } from '../support/labHosts.ts';
 
 const WAIT_MS = 20_000;
 /** 5 s, and the time that those who ask take to start on a busy machine. */
 const MEND_MS = 10_000;
 /** A container's sockets are kept by its supervisor soon after its start. */
-const KEPT_MS = 1000;
+const KEPT_MS = 10_000;
+/** Names the UDP sockets in the network namespace of process $1 that its parent holds open. */
+const KEPT_SOCKETS = `shim=$(awk '{ print $4 }' /proc/$1/stat)
+  for inode in $(awk 'NR > 1 { print $10 }' /proc/$1/net/udp); do
+    ls -l /proc/$shim/fd | grep -o "socket:.$inode."
+  done`;
+/** For so long at least a question is not answered while the daemon is dead: time itself. */
 const DEAD_MS = 500;
 /** One question, repeated by nobody: it is answered or lost. */
 const RESOLVE = `
@@ -32,12 +38,6 @@ resolver.setServers(['127.0.0.11']);
 resolver.resolve4('db').then((all) => console.log(all[0]), (error) => console.log(error.code));
 `;
 const HOSTS = { h1: '10.99.0.11', h2: '10.99.0.12' } as const;
-
-async function docker(host: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await within(host, 'docker', ...args);
-  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
-  return stdout;
-}
 
 before(async () => {
   await raise(2, 1);
@@ -139,7 +139,10 @@ test('a name that is asked while the daemon is dead is answered by the next one'
       stdout.trim(),
     );
   await until('db is known', WAIT_MS, async () => (/^10\./.test(await ask()) ? true : undefined));
-  await clock.sleep(KEPT_MS);
+  await until('the shim keeps a socket of it', KEPT_MS, async () => {
+    const kept = await within('h2', 'sh', '-c', KEPT_SOCKETS, 'sh', pid);
+    return kept.stdout.trim() !== '' || undefined;
+  });
   for (const round of ['first', 'second']) {
     await stopDaemonOf('h2');
     const asked = ask();

@@ -22,7 +22,7 @@ import {
   WEB_IMAGE,
   WEB_TAR,
 } from '../support/lab.ts';
-import { scriptArguments } from '../support/terminal.ts';
+import { clientOf, scriptArguments } from '../support/terminal.ts';
 import { TOP } from '../tidy/sources.ts';
 
 /** Shown elsewhere: quickstart.test.ts, CI itself, install.test.ts and test/long/debian.test.ts. */
@@ -71,23 +71,18 @@ async function watch(line: string, host: string | undefined, words: RegExp): Pro
   const command = host === undefined ? line : `deploy/lab exec ${host} ${line}`;
   const script = spawn('script', scriptArguments(command), {
     cwd: TOP,
-    stdio: ['pipe', 'pipe', 'inherit'],
     env: { ...process.env, TERM: 'xterm', COLUMNS: '120', LINES: '40' },
   });
-  let said = '';
-  script.stdout.on('data', (chunk: Buffer) => {
-    said += chunk.toString();
-  });
-  const ended = new Promise((resolve) => script.on('close', resolve));
+  const terminal = clientOf(script);
   try {
     await until(`${line} draws ${String(words)}`, 20_000, () =>
-      words.test(said) ? true : undefined,
+      words.test(terminal.said()) ? true : undefined,
     );
-    script.stdin.write('\x03');
-    await ended;
+    terminal.type('\x03');
+    await terminal.ended;
   } catch (error) {
     for (const child of childrenOf(script.pid ?? 0)) process.kill(child, 'SIGTERM');
-    throw new Error(`${String(error)}\n${said.slice(-2000)}`);
+    throw new Error(`${String(error)}\n${terminal.said().slice(-2000)}`);
   }
 }
 

@@ -8,6 +8,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
 import {
   containerPid,
   inside,
@@ -21,12 +22,9 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { layoutOf, within } from '../support/labHosts.ts';
+import { docker as dockerOn, layoutOf, within } from '../support/labHosts.ts';
 
-const OLDEST_CLIENT = 24;
-const found = await outcome('sh', ['-c', 'docker --version']);
-const major = Number(/version (\d+)\./.exec(found.stdout)?.[1] ?? 0);
-const skip = major >= OLDEST_CLIENT ? false : `no docker client from ${OLDEST_CLIENT} on here`;
+const skip = await skipWithoutDocker();
 
 const VALUE = 'corvid-lantern-8841';
 const NEXT_VALUE = 'corvid-lantern-9952';
@@ -40,9 +38,7 @@ function file(name: string, text: string): string {
 }
 
 async function docker(...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await within('h1', 'docker', ...args);
-  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
-  return stdout.trim();
+  return (await dockerOn('h1', ...args)).trim();
 }
 
 async function refused(line: RegExp, ...args: string[]): Promise<void> {

@@ -8,12 +8,12 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
 import {
   containerPid,
   get,
   lab,
   loadImage,
-  outcome,
   raise,
   running,
   tasks,
@@ -21,22 +21,11 @@ import {
   untilRunning,
   WEB_IMAGE,
 } from '../support/lab.ts';
-import { layoutOf, within } from '../support/labHosts.ts';
+import { docker, layoutOf, within } from '../support/labHosts.ts';
 
-const OLDEST_CLIENT = 24;
 const WAIT_MS = 20_000;
-const found = await outcome('sh', ['-c', 'docker --version']);
-const skip =
-  Number(/version (\d+)\./.exec(found.stdout)?.[1] ?? 0) >= OLDEST_CLIENT
-    ? false
-    : `no docker client from ${OLDEST_CLIENT} on here`;
+const skip = await skipWithoutDocker();
 const state = mkdtempSync(join(tmpdir(), 'services-state-'));
-
-async function docker(host: string, ...args: string[]): Promise<string> {
-  const { code, stdout, stderr } = await within(host, 'docker', ...args);
-  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
-  return stdout;
-}
 
 /** A file as the host sees it: its processes are in a namespace of their own. */
 async function read(host: string, path: string): Promise<string> {

@@ -9,6 +9,7 @@ import { TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { AgentHost } from '../support/agentHost.ts';
 import { change, complete, makeTask, type TaskParts, taskItem } from '../support/agentParts.ts';
+import { until as eventually } from '../support/until.ts';
 
 const IMAGE = 'tsswarm/web:latest';
 const TIMEOUT_MS = 10_000;
@@ -125,7 +126,7 @@ test('a task is stopped with its signal, or by force after its grace, and remove
   assert.equal(forced.exitCode, 137);
   sequence += 1;
   await host.call('assign', change(sequence, [], [`task/${kind.id}`, `task/${stubborn.id}`]));
-  await eventually(async () => {
+  await eventually('both containers to be gone', TIMEOUT_MS, async () => {
     const left = (await host.call('containers', undefined)).map((each) => each.taskId);
     return !left.includes(kind.id) && !left.includes(stubborn.id);
   });
@@ -158,7 +159,11 @@ test('kill -9 of the agent harms no container; the next one manages them again',
   assert.equal(ended.error, 'task: non-zero exit (137)');
   sequence = 1;
   await host.call('assign', complete(sequence, [taskItem(lives)]));
-  await eventually(async () => (await host.call('containers', undefined)).length === 1);
+  await eventually(
+    'one container to be left',
+    TIMEOUT_MS,
+    async () => (await host.call('containers', undefined)).length === 1,
+  );
   kill(before.pid);
   assert.equal((await until(lives, TaskState.COMPLETE)).status.exitCode, 137);
 });
@@ -189,13 +194,9 @@ test('a host that lost all its processes reports its tasks FAILED', async () => 
   assert.notEqual(status.error, '');
   sequence = 1;
   await host.call('assign', complete(sequence, []));
-  await eventually(async () => (await host.call('containers', undefined)).length === 0);
+  await eventually(
+    'the containers to go',
+    TIMEOUT_MS,
+    async () => (await host.call('containers', undefined)).length === 0,
+  );
 });
-
-async function eventually(holds: () => Promise<boolean>): Promise<void> {
-  const deadline = performance.now() + TIMEOUT_MS;
-  while (!(await holds())) {
-    if (performance.now() > deadline) throw new Error('it did not come true in time');
-    await new Promise((resolve) => setTimeout(resolve, 20));
-  }
-}

@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
-import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+import { exec, logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 const mounts = readMounts();
 const v1 = findHierarchies(mounts.filter((mount) => mount.type !== 'cgroup2'));
@@ -26,7 +27,7 @@ async function withHost(
   const cgroups = new Cgroups(hierarchies, host.cgroupParent);
   const table = await host.open({ hierarchies });
   await Promise.all(table.list().map((container) => container.remove()));
-  await until(() => cgroups.removeParent(), 5000, 'the groups to be gone');
+  await until('the groups to be gone', 5000, () => cgroups.removeParent());
   await host.end(table);
 }
 
@@ -49,15 +50,7 @@ test('containers run, are limited, killed and adopted on cgroup v1 alone', {
     const next = await host.open({ hierarchies: v1 });
     const found = next.get(running.config.id);
     assert.deepEqual([found?.state, found?.pid], ['running', pid]);
-    const one = await found?.exec({
-      args: ['/bin/probe', 'sleep', '60'],
-      env: [],
-      workingDir: '',
-      user: '',
-      tty: false,
-      privileged: false,
-      stdin: false,
-    });
+    const one = await found?.exec(exec(['sleep', '60']));
     const groups = (ofPid: number | undefined): string =>
       readFileSync(`/proc/${ofPid}/cgroup`, 'utf8');
     assert.equal(groups(one?.pid), groups(pid));
@@ -106,7 +99,7 @@ test('device rules hold on cgroup v2 alone, and nothing of a container is left',
     await sleeper.start();
     const dir = join(v2[0].path, host.cgroupParent, sleeper.config.id);
     assert(readdirSync(dir).includes('cgroup.kill'));
-    await until(async () => (await logText(sleeper)).length > 0, 5000, 'output');
+    await until('output', 5000, async () => (await logText(sleeper)).length > 0);
     await sleeper.remove();
     assert(!existsSync(dir));
     await table.close();

@@ -25,8 +25,10 @@ import {
   takeDescriptors,
 } from '../../runtime/container/heldDescriptors.ts';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
-import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+import { isAlive, parentOf } from '../support/processes.ts';
+import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
 import type { TableChildRequest } from '../support/tableChild.ts';
+import { until } from '../support/until.ts';
 
 const CHILD = fileURLToPath(new URL('../support/tableChild.js', import.meta.url));
 const host = makeTestHost('crash');
@@ -64,21 +66,6 @@ async function startAndKillDaemon(configs: readonly ContainerConfig[]): Promise<
   await once(daemon, 'exit');
 }
 
-/** Running, or at least not a zombie that only waits for the machine's init. */
-function isAlive(pid: number): boolean {
-  try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-    return stat[stat.lastIndexOf(')') + 2] !== 'Z';
-  } catch {
-    return false; // no such process
-  }
-}
-
-function parentOf(pid: number): number {
-  const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  return Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]);
-}
-
 function groupDirs(id: string): string[] {
   return host.cgroups.hierarchies
     .map((hierarchy) => join(hierarchy.path, host.cgroupParent, id))
@@ -112,7 +99,7 @@ test("a hanging shim holds up neither a daemon that starts nor its container's r
   } finally {
     process.kill(shim, 'SIGCONT');
   }
-  await until(() => !isAlive(shim), 5000, 'the shim to end');
+  await until('the shim to end', 5000, () => !isAlive(shim));
 
   const table = await host.open({ clock: new HastyClock() });
   open.add(table);
@@ -126,7 +113,7 @@ test("a hanging shim holds up neither a daemon that starts nor its container's r
   } finally {
     process.kill(other, 'SIGCONT');
   }
-  await until(() => !isAlive(other), 5000, 'the other shim to end');
+  await until('the other shim to end', 5000, () => !isAlive(other));
 });
 
 test('kill -9 of the daemon leaves its containers alone, and the next manages them', async () => {
@@ -141,9 +128,9 @@ test('kill -9 of the daemon leaves its containers alone, and the next manages th
   assert(container.startedAtMs > 0 && isAlive(container.pid));
   const seen = (await logText(container)).split('\n').length;
   await until(
-    async () => (await logText(container)).split('\n').length > seen + 5,
-    5000,
     'more output',
+    5000,
+    async () => (await logText(container)).split('\n').length > seen + 5,
   );
   const ticks = (await logText(container)).trimEnd().split('\n');
   assert.deepEqual(
@@ -174,7 +161,7 @@ test('a container that ended while no daemon ran has its record and its log', as
   const file = join(host.options.execRoot, 'containers', config.id, 'pid');
   const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
   process.kill(pid, 'SIGTERM');
-  await until(() => !isAlive(pid), 5000, 'the container to end');
+  await until('the container to end', 5000, () => !isAlive(pid));
   const table = await openTable();
   const container = table.get(config.id);
   assert.equal(container?.state, 'exited');
@@ -239,7 +226,7 @@ test('after a reboot of the host, containers that ran are exited and say so', as
   await before.close();
   // As a reboot does: no process and an empty exec root.
   host.cgroups.kill(config.id);
-  await until(() => host.cgroups.remove(config.id), 5000, 'the processes to be gone');
+  await until('the processes to be gone', 5000, () => host.cgroups.remove(config.id));
   rmSync(host.options.execRoot, { recursive: true });
   mkdirSync(host.options.execRoot);
   const table = await openTable();
@@ -279,7 +266,7 @@ test('removing leaves no process, group, file or mount, running or not', async (
   const shim = parentOf(pid);
   await Promise.all([running.remove(), running.remove(), created.remove(), container.remove()]);
   await running.remove();
-  await until(() => !isAlive(shim), 5000, 'the shim to be gone');
+  await until('the shim to be gone', 5000, () => !isAlive(shim));
   assert(!isAlive(pid));
   for (const { config } of [container, running, created]) {
     assert.deepEqual(groupDirs(config.id), []);
@@ -305,7 +292,7 @@ test('what a crash left half made or half removed is cleared away', async () => 
   mkdirSync(join(dataRoot, 'containers', '.removed-x', 'upper'), { recursive: true });
   const next = await openTable();
   assert.equal(next.get(config.id), undefined);
-  await until(() => !isAlive(pid), 5000, 'the nameless container to be killed');
+  await until('the nameless container to be killed', 5000, () => !isAlive(pid));
   assert.deepEqual(groupDirs(config.id), []);
   assert(!existsSync(join(dataRoot, 'containers', '.removed-x')));
   assert(!existsSync(join(dataRoot, 'containers', config.id)));
@@ -317,7 +304,7 @@ test('whenever the daemon is killed, each container is then in one definite stat
     const daemon = startDaemon(configs);
     const dir = join(host.options.execRoot, 'containers');
     // Somewhere between the first container's directory and the last one's start.
-    await until(() => existsSync(join(dir, configs[round % 6].id)), 10_000, 'the daemon to begin');
+    await until('the daemon to begin', 10_000, () => existsSync(join(dir, configs[round % 6].id)));
     daemon.kill('SIGKILL');
     await once(daemon, 'exit');
     const table = await host.open();
@@ -356,7 +343,7 @@ test('output held open from outside delays the record only for a bounded time', 
   const table = await openTable();
   const container = await table.create(host.config(['/bin/probe', 'signal', '15']));
   await container.start();
-  await until(async () => (await logText(container)) === 'ready\n', 5000, 'the handler');
+  await until('the handler', 5000, async () => (await logText(container)) === 'ready\n');
   const held = openSync(`/proc/${container.pid}/fd/1`, 'w');
   try {
     await container.kill('TERM');

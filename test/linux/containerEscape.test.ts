@@ -14,19 +14,11 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { readTar, writeTar } from '../../runtime/image/tar.ts';
-import { logText, makeTestHost, until } from '../support/rootfs.ts';
+import { exec, logText, makeTestHost } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 const host = makeTestHost('escape');
 let table: ContainerTable;
-
-const NO_EXEC_WISHES = {
-  env: [],
-  workingDir: '',
-  user: '',
-  tty: false,
-  privileged: false,
-  stdin: false,
-};
 
 before(async () => {
   table = await host.open();
@@ -87,7 +79,7 @@ test('a program named through /proc is none of the host', async () => {
     await assert.rejects(container.start(), /cannot run/);
     await container.remove();
     await assert.rejects(
-      running.exec({ ...NO_EXEC_WISHES, args }),
+      running.exec({ ...exec([]), args }),
       /cannot run/,
       `through descriptor ${fd}`,
     );
@@ -98,7 +90,7 @@ test('a program named through /proc is none of the host', async () => {
 test('a container that swaps links under copies gains nothing of the host', async () => {
   const container = await table.create(host.config(['/bin/probe', 'swap']));
   await container.start();
-  await until(async () => (await logText(container)) === 'ready\n', 5000, 'the swaps');
+  await until('the swaps', 5000, async () => (await logText(container)) === 'ready\n');
   const name = `con-escape-${process.pid}`;
   const options = { noOverwriteDirNonDir: false, copyUidGid: false };
   for (let round = 0; round < 60; round += 1) {

@@ -9,8 +9,12 @@ import type {
   ContainerTable,
   ExecConfig,
 } from '../../runtime/container/types.ts';
-import { logText, makeTestHost, until } from '../support/rootfs.ts';
+import { cpuTicks, parentOf, untilWritesNoMore, writtenBytes } from '../support/processes.ts';
+import { exec, logText, makeTestHost, started } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
+/** Of `probe lines N 60`. */
+const LINE_BYTES = 70;
 const host = makeTestHost('exec');
 let table: ContainerTable;
 
@@ -22,27 +26,8 @@ after(async () => {
   await host.end(table);
 });
 
-async function run(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<Container> {
-  const container = await table.create(host.config(['/bin/probe', ...args], extra));
-  await container.start();
-  return container;
-}
-
-function exec(args: readonly string[], extra: Partial<ExecConfig> = {}): ExecConfig {
-  return {
-    args: ['/bin/probe', ...args],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-    ...extra,
-  };
-}
+const run = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<Container> =>
+  started(table, host.config(['/bin/probe', ...args], extra));
 
 async function text(stream: AsyncIterable<Uint8Array>): Promise<string> {
   const chunks: Uint8Array[] = [];
@@ -148,7 +133,7 @@ test('many execs run at once, none loses output, and a slow reader loses none ei
   const sums = await Promise.all(
     Array.from({ length: 60 }, async (_, index) => {
       const one = await container.exec(exec(['lines', '2000', '60']));
-      if (index % 10 === 0) await host.options.clock.sleep(100);
+      if (index % 10 === 0) await untilWritesNoMore(one.pid);
       const all = await text(one.streams.stdout);
       assert.equal(await one.wait(), 0);
       return all.split('\n').length - 1;
@@ -156,7 +141,8 @@ test('many execs run at once, none loses output, and a slow reader loses none ei
   );
   assert(sums.every((count) => count === 2000));
   const slow = await container.exec(exec(['lines', '100000', '60']));
-  await host.options.clock.sleep(300);
+  await untilWritesNoMore(slow.pid);
+  assert(writtenBytes(slow.pid) < 100_000 * LINE_BYTES, 'it was not held up');
   assert.equal((await text(slow.streams.stdout)).split('\n').length - 1, 100_000);
   assert.equal(await slow.wait(), 0);
   await container.remove();
@@ -165,11 +151,15 @@ test('many execs run at once, none loses output, and a slow reader loses none ei
 test('an exec nobody listens to any more runs on, also without the daemon', async () => {
   const container = await run(['sleep', '60']);
   const one = await container.exec(exec(['ticks', '0']));
+  const goesOn = async (): Promise<void> => {
+    const before = writtenBytes(one.pid);
+    await until('the next ticks', 5000, () => writtenBytes(one.pid) > before + 30);
+  };
   one.streams.close();
-  await host.options.clock.sleep(100);
+  await goesOn();
   assert((await container.processes()).includes(one.pid));
   await table.close();
-  await host.options.clock.sleep(100);
+  await goesOn();
   table = await host.open();
   const again = table.get(container.config.id);
   assert((await again?.processes())?.includes(one.pid));
@@ -181,7 +171,7 @@ test('attached clients get the output from then on, and the log has all of it', 
   const first = await container.attach({ stdin: false });
   await container.start();
   const all = text(first.stdout);
-  await until(async () => (await logText(container)).includes('tick 5\n'), 5000, 'ticks');
+  await until('ticks', 5000, async () => (await logText(container)).includes('tick 5\n'));
   const second = await container.attach({ stdin: true });
   assert.equal(second.stdin, undefined);
   const gone = await container.attach({ stdin: false });
@@ -196,8 +186,9 @@ test('attached clients get the output from then on, and the log has all of it', 
 test('a client that does not read makes the container wait, until it reads or goes', async () => {
   const container = await run(['lines', '100000', '60']);
   const slow = await container.attach({ stdin: false });
-  await host.options.clock.sleep(300);
+  await untilWritesNoMore(container.pid);
   assert.equal(container.state, 'running');
+  assert(writtenBytes(container.pid) < 100_000 * LINE_BYTES, 'it was not held up');
   slow.close();
   assert.equal((await container.wait()).exitCode, 0);
   assert.equal((await logText(container)).split('\n').length - 1, 100_000);
@@ -210,7 +201,7 @@ test('a client that reads late has all of the output of a container that has end
   await container.start();
   // A pipe of many small pieces may be full before: then the program still waits, and none is lost
   // either.
-  await Promise.race([container.wait(), host.options.clock.sleep(1000)]);
+  await untilWritesNoMore(container.pid);
   const read = await text(late.stdout);
   assert.equal((await container.wait()).exitCode, 0);
   assert.equal(read, await logText(container));
@@ -227,7 +218,7 @@ test('standard input reaches the container, over a restart of the daemon, until 
   container = found;
   const client = await container.attach({ stdin: true });
   client.stdin?.write('one\n');
-  await until(async () => (await logText(container)) === 'one\n', 5000, 'the echo');
+  await until('the echo', 5000, async () => (await logText(container)) === 'one\n');
   client.stdin?.end('two\n');
   assert.equal(await text(client.stdout), 'one\ntwo\nend of input\n');
   assert.equal((await container.wait()).exitCode, 3);
@@ -235,9 +226,9 @@ test('standard input reaches the container, over a restart of the daemon, until 
   const kept = await run(['copy'], { openStdin: true });
   const [left, right] = [await kept.attach({ stdin: true }), await kept.attach({ stdin: true })];
   left.stdin?.end('left\n');
-  await until(async () => (await logText(kept)) === 'left\n', 5000, 'the echo');
+  await until('the echo', 5000, async () => (await logText(kept)) === 'left\n');
   right.stdin?.write('right\n');
-  await until(async () => (await logText(kept)) === 'left\nright\n', 5000, 'the echo');
+  await until('the echo', 5000, async () => (await logText(kept)) === 'left\nright\n');
   await kept.remove();
 });
 
@@ -249,9 +240,9 @@ test('a terminal is attached to, written to and sized', async () => {
   client.stdout.on('data', (data: Buffer) => {
     seen += data.toString();
   });
-  await until(() => seen.includes('30 rows 100 columns'), 5000, 'the first size');
+  await until('the first size', 5000, () => seen.includes('30 rows 100 columns'));
   client.stdin?.write('typed');
-  await until(() => seen.includes('typed'), 5000, 'the echo of the terminal');
+  await until('the echo of the terminal', 5000, () => seen.includes('typed'));
   await container.resize(31, 100);
   await container.wait();
   assert.match(seen, /31 rows 100 columns\r\n$/);
@@ -293,21 +284,24 @@ test('a paused container stands still, says so after a restart, and can be stopp
   await container.pause();
   assert.equal(container.paused, true);
   await assert.rejects(container.pause(), /already paused/);
+  const written = writtenBytes(container.pid);
+  const other = await run(['ticks', '10']);
+  await other.wait();
+  await other.remove();
+  assert.equal(writtenBytes(container.pid), written, 'it went on while another ticked ten times');
   const before = await logText(container);
-  await host.options.clock.sleep(60);
-  assert.equal(await logText(container), before);
   await table.close();
   table = await host.open();
   const again = table.get(container.config.id);
   assert.equal(again?.paused, true);
   await again?.resume();
   assert.equal(again?.paused, false);
-  await until(async () => (await logText(again)).length > before.length, 5000, 'ticks');
+  await until('ticks', 5000, async () => (await logText(again)).length > before.length);
   await again?.rename('other');
   assert.equal(again?.config.name, 'other');
   await again?.remove();
   const polite = await run(['signal', '15']);
-  await until(async () => (await logText(polite)) === 'ready\n', 5000, 'the handler');
+  await until('the handler', 5000, async () => (await logText(polite)) === 'ready\n');
   await polite.pause();
   assert.equal((await polite.stop(5000)).exitCode, 42);
   await polite.remove();
@@ -328,14 +322,11 @@ test('there is a bound on execs and on clients, said as one, and free again afte
   );
   await assert.rejects(container.attach({ stdin: false }), isExhausted);
   for (const client of clients) client.close();
-  await until(
-    () =>
-      container.attach({ stdin: false }).then(
-        (client) => client.close() === undefined,
-        () => false,
-      ),
-    5000,
-    'a place',
+  await until('a place', 5000, () =>
+    container.attach({ stdin: false }).then(
+      (client) => client.close() === undefined,
+      () => false,
+    ),
   );
   await container.remove();
 });
@@ -344,13 +335,12 @@ test('without its shim, execs and clients end at once', async () => {
   const container = await run(['sleep', '60']);
   const one = await container.exec(exec(['sleep', '60']));
   const client = await container.attach({ stdin: false });
-  const stat = readFileSync(`/proc/${container.pid}/stat`, 'utf8');
-  process.kill(Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1]), 'SIGKILL');
+  process.kill(parentOf(container.pid), 'SIGKILL');
   assert.equal(await one.wait(), 137);
   assert.equal(await text(client.stdout), '');
   assert.equal(await text(one.streams.stdout), '');
   assert.match((await container.wait()).error ?? '', /supervisor lost/);
-  await until(() => !existsSync(`/proc/${one.pid}`), 5000, 'the program to be gone');
+  await until('the program to be gone', 5000, () => !existsSync(`/proc/${one.pid}`));
   await container.start();
   assert.equal(await output(container, ['echo', 'again']), 'again');
   await container.remove();
@@ -362,18 +352,15 @@ test('an idle container with clients and an exec costs no processor time', async
   const one = await container.exec(exec(['copy'], { stdin: true }));
   const gone = await container.attach({ stdin: true });
   gone.close();
-  const stat = readFileSync(`/proc/${container.pid}/stat`, 'utf8');
-  const shim = stat.slice(stat.lastIndexOf(')') + 2).split(' ')[1];
-  const ticks = (): number => {
-    const fields = readFileSync(`/proc/${shim}/stat`, 'utf8').split(') ')[1].split(' ');
-    return Number(fields[11]) + Number(fields[12]);
-  };
-  const before = ticks();
+  const shim = parentOf(container.pid);
+  const before = cpuTicks(shim);
+  const took = (): number => cpuTicks(shim) - before;
+  // Time itself: what is looked at is what passes of it costs.
   await host.options.clock.sleep(400);
-  assert(ticks() - before <= 2, `${ticks() - before} ticks`);
+  assert(took() <= 2, `${took()} ticks`);
   client.close();
   one.streams.close();
   await host.options.clock.sleep(300);
-  assert(ticks() - before <= 4, `${ticks() - before} ticks`);
+  assert(took() <= 4, `${took()} ticks`);
   await container.remove();
 });

@@ -257,6 +257,7 @@ test('many files are copied without holding up anything else', async () => {
   let turns = 0;
   let isDone = false;
   const watching = (async () => {
+    // Time itself: what is counted is how often others get a turn in it.
     for (; !isDone; turns += 1) await clock.sleep(5);
   })();
   await container.writeArchive(

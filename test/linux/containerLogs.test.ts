@@ -7,7 +7,8 @@ import type { ContainerTable, LogRecord } from '../../runtime/container/types.ts
 import { Cgroups } from '../../runtime/sys/cgroup.ts';
 import { mountRaw } from '../../runtime/sys/libc.ts';
 import { unmount } from '../../runtime/sys/mount.ts';
-import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 /** More than is left on the small disk, so that a configuration with it cannot be written. */
 const LONG_VARIABLE = `A=${'x'.repeat(1 << 20)}`;
@@ -157,7 +158,7 @@ test('a full disk drops whole records of output, and the container runs on', asy
     await again.container.remove();
     await small.close();
     const cgroups = new Cgroups(host.cgroups.hierarchies, `${host.cgroupParent}-small`);
-    await until(() => cgroups.removeParent(), 5000, 'the groups to be gone');
+    await until('the groups to be gone', 5000, () => cgroups.removeParent());
   } finally {
     unmount(root);
   }

@@ -13,7 +13,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { cutLimits } from '../../runtime/container/resourceLimits.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
-import { logText, makeTestHost, runToEnd, until } from '../support/rootfs.ts';
+import { exec, logText, makeTestHost, outputOf, runToEnd, started } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 const host = makeTestHost('options');
 let table: ContainerTable;
@@ -26,28 +27,16 @@ after(async () => {
   await host.end(table);
 });
 
-async function output(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<string> {
-  const run = await runToEnd(table, host.config(['/bin/probe', ...args], extra));
-  await run.container.remove();
-  return run.output.trimEnd();
-}
+const output = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<string> =>
+  outputOf(table, host.config(['/bin/probe', ...args], extra));
 
-async function run(
-  args: readonly string[],
-  extra: Partial<ContainerConfig> = {},
-): Promise<Container> {
-  const container = await table.create(host.config(['/bin/probe', ...args], extra));
-  await container.start();
-  return container;
-}
+const run = (args: readonly string[], extra?: Partial<ContainerConfig>): Promise<Container> =>
+  started(table, host.config(['/bin/probe', ...args], extra));
 
 test('with init, a reaper is process 1: it hands signals on and leaves no zombies', async () => {
   const container = await run(['daemon'], { init: true });
-  await until(async () => (await logText(container)) === 'ready 2\n', 5000, 'the program');
-  await until(async () => (await container.processes()).length === 2, 5000, 'the orphan to end');
+  await until('the program', 5000, async () => (await logText(container)) === 'ready 2\n');
+  await until('the orphan to end', 5000, async () => (await container.processes()).length === 2);
   await container.kill('SIGTERM');
   const record = await container.wait();
   assert.deepEqual([record.exitCode, record.signal], [143, 0]);
@@ -65,12 +54,12 @@ test('an init holds nothing of the host and has no rights that its program has n
   const extra = { init: true, user: '1000', openStdin: true, stdinOnce: true };
   const container = await run(['copy', '0'], extra);
   const comm = (): string => readFileSync(`/proc/${container.pid}/comm`, 'utf8');
-  await until(() => comm() === 'init\n', 5000, 'init');
+  await until('init', 5000, () => comm() === 'init\n');
   assert.deepEqual(readdirSync(`/proc/${container.pid}/fd`), []);
   assert.match(readFileSync(`/proc/${container.pid}/status`, 'utf8'), /^CapEff:\t0+$/m);
   const streams = await container.attach({ stdin: true });
   streams.stdin?.end();
-  await until(() => container.state === 'exited', 5000, 'the end of its input');
+  await until('the end of its input', 5000, () => container.state === 'exited');
   assert.equal(container.exit?.exitCode, 0);
   await container.remove();
 });
@@ -143,15 +132,7 @@ test("shared memory has the size asked for; host namespaces are the host's", asy
   });
   assert(same(container.pid, 'uts') && same(container.pid, 'cgroup'));
   assert(same(container.pid, 'pid') && same(container.pid, 'ipc') && !same(container.pid, 'mnt'));
-  const one = await container.exec({
-    args: ['/bin/probe', 'sleep', '60'],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-  });
+  const one = await container.exec(exec(['sleep', '60']));
   assert(same(one.pid, 'pid'));
   assert.equal((await container.stop(5000)).exitCode, 143);
   assert.equal(await one.wait(), 137);

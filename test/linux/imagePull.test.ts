@@ -4,7 +4,7 @@
  * tokens).
  */
 import assert from 'node:assert/strict';
-import { execFileSync, spawn } from 'node:child_process';
+import { execFileSync } from 'node:child_process';
 import { once as happens } from 'node:events';
 import fs from 'node:fs';
 import http from 'node:http';
@@ -13,7 +13,6 @@ import type net from 'node:net';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { gzipSync } from 'node:zlib';
-import { SystemClock } from '../../base/clock.ts';
 import { type ErrorCode, hasCode } from '../../base/errors.ts';
 import { SeededRandom } from '../../base/random.ts';
 import type { ImageProgress } from '../../runtime/image/types.ts';
@@ -29,33 +28,21 @@ import {
   sha256,
   tar,
 } from '../support/images.ts';
+import { registryCommand, runRegistry, untilListening } from '../support/registry.ts';
 
 type Handler = (request: http.IncomingMessage, response: http.ServerResponse) => void;
 
 /** Debian's registry; returns host:port. */
 async function startRegistry(t: TestContext, work: string): Promise<string> {
   const port = await freePort();
-  fs.writeFileSync(
-    `${work}/registry.yml`,
-    'version: 0.1\nlog: {level: error}\n' +
-      `storage: {filesystem: {rootdirectory: ${work}/registry}}\n` +
-      `http: {addr: "127.0.0.1:${port}"}\n`,
-  );
-  const child = spawn('docker-registry', ['serve', `${work}/registry.yml`], { stdio: 'ignore' });
+  const child = runRegistry(registryCommand({ directory: work, port }));
   const ended = happens(child, 'exit');
   t.after(async () => {
     child.kill('SIGKILL');
     await ended;
   });
-  for (let attempt = 0; attempt < 200; attempt += 1) {
-    try {
-      await fetch(`http://127.0.0.1:${port}/v2/`);
-      return `127.0.0.1:${port}`;
-    } catch {
-      await new SystemClock().sleep(25); // not listening yet
-    }
-  }
-  throw new Error('the registry did not start within 5 s');
+  await untilListening(port);
+  return `127.0.0.1:${port}`;
 }
 
 async function serve(t: TestContext, handler: Handler): Promise<string> {

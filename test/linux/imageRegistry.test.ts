@@ -35,10 +35,12 @@ import {
   registryCommand,
   runRegistry,
   TokenServer,
+  untilListening,
 } from '../support/registry.ts';
+import { until } from '../support/until.ts';
 
 const AUTH = { username: 'me', password: 'pw' };
-const START_LIMIT_MS = 5000;
+const WAIT_MS = 5000;
 
 async function startRegistry(
   t: TestContext,
@@ -52,20 +54,8 @@ async function startRegistry(
     child.kill('SIGKILL');
     await ended;
   });
-  const clock = new SystemClock();
-  const endMs = clock.nowMs() + START_LIMIT_MS;
-  while (!(await isListening(port))) {
-    if (clock.nowMs() > endMs) throw new Error('the registry did not start within 5 s');
-    await clock.sleep(20);
-  }
+  await untilListening(port);
   return { host: `127.0.0.1:${port}`, directory };
-}
-
-function isListening(port: number): Promise<boolean> {
-  return fetch(`http://127.0.0.1:${port}/v2/`).then(
-    () => true,
-    (error: Error) => /other side closed|SSL|HTTP/.test(String(error.cause)),
-  );
 }
 
 async function listen(t: TestContext, server: http.Server | https.Server): Promise<string> {
@@ -344,12 +334,8 @@ test('what an earlier boot may not have written is pulled again; of this boot it
   noted(boot);
   const second = await openStore(t, root);
   assert.equal(second.find(`${host}/web:1`)?.id, pulled.id);
-  const clock = new SystemClock();
-  const endMs = clock.nowMs() + START_LIMIT_MS;
-  while (fs.readFileSync(catalog, 'utf8').includes('unsyncedBoot')) {
-    assert.ok(clock.nowMs() < endMs, 'the note is taken away');
-    await clock.sleep(10);
-  }
+  const isNoted = (): boolean => fs.readFileSync(catalog, 'utf8').includes('unsyncedBoot');
+  await until('the note to be taken away', WAIT_MS, () => !isNoted());
   await second.close();
   noted('another');
   const third = await openStore(t, root);

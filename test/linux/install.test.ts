@@ -65,7 +65,7 @@ async function answer(...command: string[]): Promise<string> {
 /** Processes of the installed daemon (by their program or cgroup), mounts, cgroups and files. */
 function ours(): string[] {
   const found = leftovers('tsswarm').filter((line) => !/tsswarm-|^process|\/tmp\//.test(line));
-  found.push(...processesNaming('/usr/local/lib/tsswarm/'));
+  found.push(...processesNaming((args) => args.includes('/usr/local/lib/tsswarm/')));
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     const file = `/proc/${pid}/cgroup`;
     const cgroup = existsSync(file) ? readFileSync(file, 'utf8') : '';

@@ -13,7 +13,6 @@ import { type TestContext, test } from 'node:test';
 import { hasDockerd, startDockerds } from '../support/dockerd.ts';
 import {
   counts,
-  endRegistry,
   MIRROR_FLAGS,
   type Result,
   runSuites,
@@ -21,6 +20,7 @@ import {
   serveImages,
   whyNot,
 } from '../support/dockerPy.ts';
+import { killed } from '../support/processes.ts';
 import { startStandalone } from '../support/standalone.ts';
 
 const CHECKOUT = process.env['DOCKER_PY_CHECKOUT'];
@@ -138,7 +138,7 @@ async function run(subject: Subject, suites: readonly string[]): Promise<Result[
   try {
     return await runSuites(CHECKOUT ?? '', subject, suites, scratch);
   } finally {
-    await endRegistry(registry);
+    await killed(registry);
     rmSync(scratch, { recursive: true, force: true });
   }
 }

@@ -25,6 +25,9 @@ import type { ImageStore } from '../../runtime/image/types.ts';
 import { openHostNetwork } from '../../runtime/net/hostNetwork.ts';
 import { openVolumeStore } from '../../runtime/volume/store.ts';
 import { ScriptedManager } from './scriptedManager.ts';
+import { until } from './until.ts';
+
+const SESSION_LIMIT_MS = 10_000;
 
 export interface DriverRoots {
   readonly dataRoot: string;
@@ -107,7 +110,7 @@ const methods = {
   },
 
   async assign(message: AssignmentMessage): Promise<void> {
-    while (manager.sessions.length === 0) await clock.sleep(5);
+    await until('the agent has a session', SESSION_LIMIT_MS, () => manager.sessions.length > 0);
     assignedAtMs = clock.nowMs();
     manager.assign(message);
   },

@@ -3,12 +3,13 @@
  * a cgroup subtree of its own, and the driver process in it, which can be killed and started again.
  * Everything goes with `close`.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { removeCgroups } from '../../deploy/hosts/system.ts';
 import type { DriverMethods, DriverRoots } from './agentDriver.ts';
 
 const DRIVER = fileURLToPath(new URL('./agentDriver.js', import.meta.url));
@@ -105,33 +106,14 @@ export class AgentHost {
   /** As a boot leaves it: every process of this host's containers gone, its exec root empty. */
   async loseProcesses(): Promise<void> {
     await this.killDriver();
-    this.#killLeft();
+    await removeCgroups(this.roots.cgroupParent);
     rmSync(this.roots.execRoot, { recursive: true, force: true });
   }
 
   async close(): Promise<void> {
     await this.killDriver();
-    this.#killLeft();
+    await removeCgroups(this.roots.cgroupParent);
     this.#holder.kill('SIGKILL');
     rmSync(this.directory, { recursive: true, force: true });
-    const own = `*/${this.roots.cgroupParent}*`;
-    for (let tries = 0; tries < 100; tries += 1) {
-      const left = execFileSync(
-        'find',
-        ['/sys/fs/cgroup', '-depth', '-type', 'd', '-path', own, '-exec', 'rmdir', '{}', ';'],
-        { stdio: ['ignore', 'pipe', 'pipe'], encoding: 'utf8' },
-      );
-      if (left === '') break;
-    }
-  }
-
-  /** Kills what is in this host's cgroups (containers and shims), nothing else. */
-  #killLeft(): void {
-    const script =
-      'for f in $(find /sys/fs/cgroup -type f -name cgroup.procs -path "*/$0/*"); do ' +
-      'for p in $(cat "$f" 2>/dev/null); do kill -9 "$p" 2>/dev/null; done; done; true';
-    for (let round = 0; round < 3; round += 1) {
-      execFileSync('sh', ['-c', script, this.roots.cgroupParent]);
-    }
   }
 }

@@ -8,6 +8,7 @@ mkdir -p src/sub out/exist
 echo one > src/one
 echo two > src/sub/two
 ln -s one src/link
+ln src/one src/twin
 echo file > file
 box="copies-$1"
 "$command" run -d --name "$box" "$3" > /dev/null
@@ -40,4 +41,4 @@ tar c file | "$command" cp - "$box:/contents"
 "$command" diff "$box" | sort
 "$command" rm -f "$box" > /dev/null
 cd out
-find . -printf '%p %y %l\n' | sort
+find . -printf '%p %y %n %l\n' | sort

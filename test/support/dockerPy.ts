@@ -5,7 +5,6 @@
  * nothing is written into the checkout.
  */
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { TarInput } from '../../runtime/image/tar.ts';
@@ -83,13 +82,6 @@ export async function serveImages(subject: Subject, scratch: string): Promise<Ch
   }
   await subject.docker('rmi', HELLO);
   return registry;
-}
-
-export async function endRegistry(registry: ChildProcess): Promise<void> {
-  if (registry.exitCode !== null || registry.signalCode !== null) return;
-  const ended = once(registry, 'exit');
-  registry.kill('SIGKILL');
-  await ended;
 }
 
 /** Runs these files of the checkout's tests/integration. */

@@ -5,22 +5,15 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-} from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { childrenOf, removeCgroups } from '../../deploy/hosts/system.ts';
 import { type Outcome, outcome, until } from './lab.ts';
+import { killed } from './processes.ts';
 
 const DOCKERD = '/usr/sbin/dockerd';
 const READY_LIMIT_MS = 60_000;
-const CGROUPS_LIMIT_MS = 10_000;
 
 /** Whether this machine has the peer; a benchmark says so and measures tsswarm alone without. */
 export function hasDockerd(): boolean {
@@ -55,8 +48,7 @@ export async function startDockerds(
   const cgroup = base.slice(base.lastIndexOf('/'));
   const stop = async (): Promise<void> => {
     for (const child of started.reverse()) await killed(child);
-    // A killed process is counted in its group until it is gone.
-    await until('cgroups are empty', CGROUPS_LIMIT_MS, () => removeCgroups(cgroup) || undefined);
+    await removeCgroups(cgroup);
     rmSync(base, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   };
   try {
@@ -111,7 +103,12 @@ async function startOne(
     stdio: ['pipe', 'ignore', 'ignore'],
   });
   started.push(child);
-  const pid = await until('the namespaces are there', READY_LIMIT_MS, () => firstChild(child));
+  // The forked child of unshare: process 1 of the new namespaces, once it is in them.
+  const pid = await until(
+    'the namespaces are there',
+    READY_LIMIT_MS,
+    () => childrenOf(child.pid ?? 0)[0],
+  );
   const enter = ['-t', String(underlay.pid), '-n'];
   const link = [`p${index}`, 'type', 'veth', 'peer', 'name', 'eth0', 'netns', String(pid)];
   await must('nsenter', [...enter, 'ip', 'link', 'add', ...link]);
@@ -132,36 +129,4 @@ async function must(file: string, args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await outcome(file, args);
   if (code !== 0) throw new Error(`${file} ${args.join(' ')}: ${stderr}`);
   return stdout;
-}
-
-/** The forked child of unshare: process 1 of the new namespaces, once it is in them. */
-function firstChild(parent: ChildProcess): number | undefined {
-  const listed = readFileSync(`/proc/${parent.pid}/task/${parent.pid}/children`, 'utf8').trim();
-  return listed === '' ? undefined : Number(listed.split(' ')[0]);
-}
-
-async function killed(child: ChildProcess): Promise<void> {
-  if (child.exitCode !== null || child.signalCode !== null) return;
-  const gone = once(child, 'exit');
-  child.kill('SIGKILL');
-  await gone;
-}
-
-/** False while one of them holds a process. */
-function removeCgroups(name: string): boolean {
-  const trees = readdirSync('/sys/fs/cgroup').map((each) => join('/sys/fs/cgroup', each, name));
-  return trees.every(removeTree);
-}
-
-function removeTree(directory: string): boolean {
-  if (!existsSync(directory)) return true;
-  for (const entry of readdirSync(directory, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeTree(join(directory, entry.name));
-  }
-  try {
-    rmdirSync(directory);
-    return true;
-  } catch {
-    return false; // EBUSY
-  }
 }

@@ -11,6 +11,7 @@ import {
   mkdirSync,
   mkdtempSync,
   openSync,
+  readFileSync,
   rmSync,
   writeFileSync,
 } from 'node:fs';
@@ -49,11 +50,14 @@ export interface Etcds {
 export async function startEtcds(count: number): Promise<Etcds> {
   mkdirSync(dirname(STATE_ROOT), { recursive: true });
   const base = mkdtempSync(join(dirname(STATE_ROOT), 'peer-etcd-'));
-  const holder = spawn('unshare', ['--net', 'sh', '-c', 'ip link set lo up; echo up; exec cat'], {
+  // Process 1 of a pid namespace ends with our end of its pipe, and all members with it.
+  const script = 'ip link set lo up; echo up; exec cat';
+  const namespaces = ['--net', '--pid', '--fork', '--kill-child=KILL'];
+  const holder = spawn('unshare', [...namespaces, 'sh', '-c', script], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   await once(holder.stdout, 'data');
-  const enter = ['-t', String(holder.pid), '-n'];
+  const enter = ['-t', String(onlyChild(holder)), '-n'];
   const authority = await TestAuthority.make(clock.wallMs());
   const credentials = await authority.node('client', 'manager', clock.wallMs());
   const urls = Array.from({ length: count }, (_, at) => `https://127.0.0.1:${peerPort(at)}`);
@@ -108,19 +112,28 @@ function member(
   let child: ChildProcess | undefined;
   const start = (): void => {
     const log = openSync(join(directory, 'log'), 'a');
-    // exec keeps the pid: nsenter becomes etcd.
-    child = spawn('nsenter', [...enter, ETCD, ...flags], { stdio: ['ignore', log, log] });
+    // A session each, as the lab's daemons have: the kernel shares time out among sessions.
+    const command = ['nsenter', ...enter, '-p', ETCD, ...flags];
+    child = spawn('setsid', command, { stdio: ['ignore', log, log] });
     closeSync(log);
   };
   start();
   return {
     address,
     start,
-    pid: () => child?.pid ?? 0,
+    pid: () => (child === undefined ? 0 : onlyChild(child)),
     kill: async () => {
-      if (child !== undefined) await killed(child);
+      if (child === undefined || child.exitCode !== null) return;
+      const gone = once(child, 'exit');
+      process.kill(onlyChild(child), 'SIGKILL');
+      await gone;
     },
   };
+}
+
+/** What a process that only entered namespaces has started there. */
+function onlyChild({ pid }: ChildProcess): number {
+  return Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').trim());
 }
 
 async function killed(child: ChildProcess): Promise<void> {

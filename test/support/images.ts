@@ -135,10 +135,17 @@ export function ociArchive(
   ]);
 }
 
-/** A directory that is removed when the test ends. */
+const opened = new WeakMap<TestContext, ImageStore[]>();
+
+/** A directory that is removed when the test ends, after the stores in it are closed. */
 export function scratchDirectory(test: TestContext): string {
   const made = mkdtempSync(path.join(tmpdir(), 'image-test-'));
-  test.after(() => rmSync(made, { recursive: true, force: true }));
+  const stores: ImageStore[] = opened.get(test) ?? [];
+  opened.set(test, stores);
+  test.after(async () => {
+    for (const store of stores) await store.close();
+    rmSync(made, { recursive: true, force: true });
+  });
   return made;
 }
 
@@ -154,7 +161,9 @@ export async function openStore(
     log: silentLog,
     registries: { ...NO_SETTINGS, ...registries },
   });
-  test.after(() => store.close());
+  const stores = opened.get(test);
+  if (stores === undefined) test.after(() => store.close());
+  else stores.push(store);
   return store;
 }
 

@@ -4,11 +4,12 @@
  * files to learn what the product should have told.
  */
 import { execFile, spawn } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
 import { TOP } from '../tidy/sources.ts';
+import { until as untilAnswer } from './until.ts';
 
 const execFileAsync = promisify(execFile);
 export const clock = new SystemClock();
@@ -42,24 +43,23 @@ export async function outcome(
   }
 }
 
-/** Resolves with the first defined answer of `ask`; fails naming `what` after `timeoutMs`. */
-export async function until<T>(
+/** As `until` elsewhere, of hosts that may not answer yet: an error of `ask` means "not yet". */
+export function until<T>(
   what: string,
   timeoutMs: number,
   ask: () => Promise<T | undefined> | T | undefined,
 ): Promise<T> {
-  const end = clock.nowMs() + timeoutMs;
   let last = '';
-  for (;;) {
+  const tell = (): string => `${what}${last}`;
+  const tolerant = async (): Promise<T | undefined> => {
     try {
-      const answer = await ask();
-      if (answer !== undefined && answer !== false) return answer;
+      return await ask();
     } catch (error) {
-      last = `; last error: ${String(error)}`;
+      last = ` (last error: ${String(error)})`;
+      return undefined;
     }
-    if (clock.nowMs() > end) throw new Error(`${what}: not within ${timeoutMs} ms${last}`);
-    await clock.sleep(POLL_MS);
-  }
+  };
+  return untilAnswer(tell, timeoutMs, tolerant, POLL_MS);
 }
 
 export async function lab(...args: string[]): Promise<string> {
@@ -222,10 +222,6 @@ export async function startTimeInside(host: string, pid: number): Promise<string
   return result.code === 0
     ? result.stdout.slice(result.stdout.lastIndexOf(')') + 2).split(' ')[19]
     : '';
-}
-
-export function machineHas(path: string): boolean {
-  return existsSync(path);
 }
 
 export function readText(path: string): string {

@@ -5,19 +5,12 @@
  */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { join } from 'node:path';
-import {
-  boot,
-  daemonPid,
-  environment,
-  pidOf,
-  startDaemon,
-  stopDaemon,
-} from '../../deploy/hosts/host.ts';
+import { boot, environment, pidOf, startDaemon, stopDaemon } from '../../deploy/hosts/host.ts';
 import { type HostLayout, hostLayout } from '../../deploy/hosts/layout.ts';
 import { TOP } from '../tidy/sources.ts';
 import { inside, type Outcome, outcome } from './lab.ts';
+import { type Client, clientOf } from './terminal.ts';
 
 export const MAIN = join(TOP, 'dist', 'cli', 'main.js');
 /** A daemon that is refused ends by itself within this. */
@@ -40,12 +33,8 @@ export async function startDaemonOf(host: string, ...flags: string[]): Promise<v
   await startDaemon(layoutOf(host), ...flags);
 }
 
-export function hasDaemon(host: string): boolean {
-  return daemonPid(layoutOf(host)) !== undefined;
-}
-
 /** The command line of a daemon on `host`, with some flags replaced. */
-export function daemonCommand(host: string, replaced: Record<string, string> = {}): string[] {
+function daemonCommand(host: string, replaced: Record<string, string> = {}): string[] {
   const { socket, dataRoot, execRoot, cgroupParent } = layoutOf(host);
   const flags = {
     '--data-root': dataRoot,
@@ -82,6 +71,13 @@ export function within(host: string, ...command: string[]): Promise<Outcome> {
   return outcome(program, args);
 }
 
+/** The docker client on a host: its standard output. Fails unless it ends well. */
+export async function docker(host: string, ...args: string[]): Promise<string> {
+  const { code, stdout, stderr } = await within(host, 'docker', ...args);
+  assert.equal(code, 0, `docker ${args.join(' ')}: ${stderr}`);
+  return stdout;
+}
+
 function commandWithin(host: string, command: readonly string[]): string[] {
   const layout = layoutOf(host);
   const own = environment(layout);
@@ -90,27 +86,10 @@ function commandWithin(host: string, command: readonly string[]): string[] {
   return ['nsenter', ...target, 'env', ...set, ...command];
 }
 
-export interface Typing {
-  /** All that has been written to the terminal so far. */
-  readonly screen: () => string;
-  type(text: string): void;
-  /** Resolves with the exit status. */
-  readonly ended: Promise<number>;
-}
-
 /** Runs a shell line on a terminal of its own (script(1)) that can be typed into. */
-export function onTerminal(host: string, line: string): Typing {
+export function onTerminal(host: string, line: string): Client {
   const [program, ...args] = commandWithin(host, ['script', '-qefc', line, '/dev/null']);
-  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'ignore'] });
-  let screen = '';
-  child.stdout.on('data', (chunk: Buffer) => {
-    screen += chunk.toString();
-  });
-  return {
-    screen: () => screen,
-    type: (text) => child.stdin.write(text),
-    ended: once(child, 'close').then(([code]) => code as number),
-  };
+  return clientOf(spawn(program, args));
 }
 
 /** Runs `tsswarm args` on `host`: status 1, nothing on standard output, one line that fits. */

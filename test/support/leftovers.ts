@@ -1,8 +1,7 @@
 /**
  * What a program of this project could leave on the machine: processes, network namespaces, mounts,
- * cgroups, files, links and tables. Tests compare it before and after. Only looks, never cleans.
+ * cgroups and files. Tests compare it before and after. Only looks, never cleans.
  */
-import { execFileSync } from 'node:child_process';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
@@ -13,14 +12,14 @@ function lines(text: string): string[] {
   return text.split('\n').filter((line) => line !== '');
 }
 
-/** Processes whose arguments name the text, as "pid arguments"; without this one. */
-export function processesNaming(text: string): string[] {
+/** Processes whose arguments are so, as "pid arguments"; without this one. */
+export function processesNaming(isNamed: (args: string) => boolean): string[] {
   const found: string[] = [];
   for (const pid of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
     if (Number(pid) === process.pid) continue;
     try {
       const line = readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
-      if (line.includes(text)) found.push(`${pid} ${line}`);
+      if (isNamed(line)) found.push(`${pid} ${line}`);
     } catch {
       // it ended while the list was read
     }
@@ -28,27 +27,25 @@ export function processesNaming(text: string): string[] {
   return found;
 }
 
-/** Everything on this machine whose name or arguments contain `name`, one line each. */
-export function leftovers(name: string): string[] {
-  const found = processesNaming(name).map((line) => `process ${line}`);
+/**
+ * Everything on this machine whose name or arguments contain one of the names, one line each. Only
+ * whole names count: what is of "lab-a", "lab-a2" or "lab-a-b" is told apart.
+ */
+export function leftovers(...names: string[]): string[] {
+  const whole = new RegExp(`(?<![\\w-])(${names.join('|')})(?![\\w-])`);
+  const isNamed = (text: string): boolean => whole.test(text);
+  const found = processesNaming(isNamed).map((line) => `process ${line}`);
   for (const place of PLACES.filter((each) => existsSync(each))) {
-    const entries = readdirSync(place).filter((entry) => entry.includes(name));
+    const entries = readdirSync(place).filter(isNamed);
     found.push(...entries.map((entry) => `file ${join(place, entry)}`));
   }
-  const mounts = lines(readFileSync('/proc/mounts', 'utf8')).filter((line) => line.includes(name));
+  const mounts = lines(readFileSync('/proc/mounts', 'utf8')).filter(isNamed);
   found.push(...mounts.map((line) => `mount ${line}`));
   for (const entry of readdirSync(CGROUP_ROOT, { withFileTypes: true })) {
     const inside = entry.isDirectory() ? readdirSync(join(CGROUP_ROOT, entry.name)) : [];
-    if (entry.name.includes(name)) found.push(`cgroup ${entry.name}`);
-    const matching = inside.filter((each) => each.includes(name));
+    if (isNamed(entry.name)) found.push(`cgroup ${entry.name}`);
+    const matching = inside.filter(isNamed);
     found.push(...matching.map((each) => `cgroup ${entry.name}/${each}`));
   }
   return found;
-}
-
-/** Links and tables of the network namespace this runs in, one line each. */
-export function networkObjects(): string[] {
-  const links = lines(execFileSync('ip', ['-o', 'link'], { encoding: 'utf8' }));
-  const tables = lines(execFileSync('nft', ['list', 'tables'], { encoding: 'utf8' }));
-  return [...links.map((line) => line.split(': ')[1]), ...tables].sort();
 }

@@ -16,6 +16,16 @@ export class MemoryFiles implements Files {
     this.#files.clear();
   }
 
+  /** All of it as it is now. */
+  copy(): MemoryFiles {
+    const copy = new MemoryFiles();
+    for (const [file, bytes] of this.#files) copy.put(file, Buffer.from(bytes));
+    return copy;
+  }
+
+  /** Called before each change: a moment at which a process may end. */
+  onChange: () => void = () => {};
+
   makeDirectory(): void {}
 
   syncDirectory(): void {}
@@ -41,15 +51,18 @@ export class MemoryFiles implements Files {
   }
 
   rename(from: string, to: string): void {
+    this.onChange();
     this.#files.set(to, this.#get(from));
     this.#files.delete(from);
   }
 
   remove(file: string): void {
+    this.onChange();
     this.#files.delete(file);
   }
 
   writeSynced(file: string, bytes: Uint8Array): void {
+    this.onChange();
     this.#files.set(file, Buffer.from(bytes));
   }
 
@@ -57,7 +70,10 @@ export class MemoryFiles implements Files {
     const bytes = this.#get(file);
     return {
       sizeBytes: bytes.length,
-      write: (part, at) => bytes.set(part, at),
+      write: (part, at) => {
+        this.onChange();
+        bytes.set(part, at);
+      },
       syncData: () => {},
       close: () => {},
     };
@@ -67,6 +83,7 @@ export class MemoryFiles implements Files {
     this.#files.set(file, Buffer.alloc(0));
     return {
       append: async (parts) => {
+        this.onChange();
         this.#files.set(file, Buffer.concat([this.#get(file), ...parts]));
       },
       sync: async () => {},

@@ -7,6 +7,7 @@ import * as os from 'node:os';
 import * as path from 'node:path';
 import { type Clock, SystemClock, type Timer } from '../../base/clock.ts';
 import { type Log, silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
@@ -84,6 +85,7 @@ export class RaftCluster {
   readonly nodes = new Map<number, Running>();
   /** Members that were told that the others have taken them out. */
   readonly toldRemoved = new Set<number>();
+  readonly #meters = new Map<number, Meter>();
   readonly clock: Clock;
   readonly #snapshotEntries: number | undefined;
   readonly #log: Log;
@@ -105,6 +107,13 @@ export class RaftCluster {
     this.#log = options.log ?? silentLog;
     this.clock = options.clock ?? new FastClock();
     this.#snapshotEntries = options.snapshotEntries;
+  }
+
+  /** What a member counts, over its restarts. */
+  meter(id: number): Meter {
+    const meter = this.#meters.get(id) ?? new Meter();
+    this.#meters.set(id, meter);
+    return meter;
   }
 
   addressOf(id: number): string {
@@ -136,6 +145,7 @@ export class RaftCluster {
       log: this.#log,
       transport,
       stateMachine: machine,
+      meter: this.meter(id),
       ...(voters === undefined ? {} : { bootstrap: { voters } }),
       ...(how.join === undefined ? {} : { join: how.join }),
       ...(this.#snapshotEntries === undefined ? {} : { snapshotEntries: this.#snapshotEntries }),

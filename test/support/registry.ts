@@ -8,6 +8,9 @@ import { createHash, createPrivateKey, createSign, X509Certificate } from 'node:
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type http from 'node:http';
 import { join } from 'node:path';
+import { until } from './until.ts';
+
+const LISTEN_LIMIT_MS = 10_000;
 
 export interface RegistryConfig {
   /** An existing directory; storage, keys and configuration lie in it. */
@@ -131,6 +134,18 @@ export class TokenServer {
       .toString('base64url');
     return `${signed}.${signature}`;
   }
+}
+
+/** Waits until something listens on the TCP port, in the network namespace of process `pid`. */
+export async function untilListening(port: number, pid: number | 'self' = 'self'): Promise<void> {
+  const hex = port.toString(16).toUpperCase().padStart(4, '0');
+  // proc_pid_net(5): the local address, the remote one, the state; 0A is LISTEN.
+  const listening = new RegExp(`^ *\\d+: [0-9A-F]+:${hex} [0-9A-F:]+ 0A `, 'm');
+  await until(`port ${port} to be listened on`, LISTEN_LIMIT_MS, () =>
+    ['tcp', 'tcp6'].some((table) =>
+      listening.test(readFileSync(`/proc/${pid}/net/${table}`, 'utf8')),
+    ),
+  );
 }
 
 /** Runs `command` until it is killed; the caller waits for its port. */

@@ -17,10 +17,12 @@ import type {
   Container,
   ContainerConfig,
   ContainerTable,
+  ExecConfig,
   LogQuery,
 } from '../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
+import { until } from './until.ts';
 
 const random = new SystemRandom();
 const ids = new Ids(random);
@@ -112,23 +114,10 @@ export function makeTestHost(name: string): TestHost {
     async end(table) {
       await Promise.all(table.list().map((container) => container.remove()));
       await table.close();
-      await until(() => cgroups.removeParent(), 5000, 'the cgroup subtree to be empty');
+      await until('the cgroup subtree to be empty', 5000, () => cgroups.removeParent());
       rmSync(dir, { recursive: true, force: true });
     },
   };
-}
-
-/** Waits for a condition with a bound; the test fails with `what` when it does not come true. */
-export async function until(
-  condition: () => boolean | Promise<boolean>,
-  timeoutMs: number,
-  what: string,
-): Promise<void> {
-  const deadlineMs = clock.nowMs() + timeoutMs;
-  while (!(await condition())) {
-    assert(clock.nowMs() < deadlineMs, `waited ${timeoutMs} ms for ${what}`);
-    await clock.sleep(5);
-  }
 }
 
 /** The records of a log as text, a line each. */
@@ -140,13 +129,40 @@ export async function logText(container: Container, query: LogQuery = {}): Promi
   return text;
 }
 
+/** An exec of the probe with these arguments, as nobody wishes anything else. */
+export function exec(args: readonly string[], extra: Partial<ExecConfig> = {}): ExecConfig {
+  return {
+    args: ['/bin/probe', ...args],
+    env: [],
+    workingDir: '',
+    user: '',
+    tty: false,
+    privileged: false,
+    stdin: false,
+    ...extra,
+  };
+}
+
+/** A new container, started. */
+export async function started(table: ContainerTable, config: ContainerConfig): Promise<Container> {
+  const container = await table.create(config);
+  await container.start();
+  return container;
+}
+
+/** What a container writes until its end; it is removed then. */
+export async function outputOf(table: ContainerTable, config: ContainerConfig): Promise<string> {
+  const { container, output } = await runToEnd(table, config);
+  await container.remove();
+  return output.trimEnd();
+}
+
 /** Runs a container to its end: exit record and output. */
 export async function runToEnd(
   table: ContainerTable,
   config: ContainerConfig,
 ): Promise<{ readonly container: Container; readonly exitCode: number; readonly output: string }> {
-  const container = await table.create(config);
-  await container.start();
+  const container = await started(table, config);
   const exit = await container.wait();
   return { container, exitCode: exit.exitCode, output: await logText(container) };
 }

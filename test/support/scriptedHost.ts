@@ -79,7 +79,6 @@ export const HOST_INFO: HostInfo = {
   cgroupVersion: '1',
   dataRoot: '/var/lib/tsswarm',
   execRoot: '/run/tsswarm',
-  containers: { running: 1, stopped: 0 },
   warnings: [],
 };
 

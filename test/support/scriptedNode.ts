@@ -20,6 +20,7 @@ import type {
 } from '../../daemon/types.ts';
 import { newData, relabelled } from '../../manager/control/dataWrites.ts';
 import type { Control } from '../../manager/control/types.ts';
+import type { ManagersPicture } from '../../manager/managers.ts';
 import { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
 import { TaskState } from '../../model/taskState.ts';
@@ -368,6 +369,14 @@ export class ScriptedNode implements DaemonNode, Control {
       worker: `SWMTKN-1-${digest}-${cluster.joinSecretWorker}`,
       manager: `SWMTKN-1-${digest}-${cluster.joinSecretManager}`,
     };
+  }
+
+  async managers(): Promise<ManagersPicture> {
+    return { hasQuorum: true, problems: [], managers: [] };
+  }
+
+  warnings(): readonly string[] {
+    return [];
   }
 
   raftStatus(): ReturnType<Control['raftStatus']> {

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SystemClock } from '../../base/clock.ts';
 import { silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { createApi } from '../../daemon/api/server.ts';
 import { ScriptedNode } from './scriptedNode.ts';
@@ -49,7 +50,13 @@ export async function serveNode(node = new ScriptedNode()): Promise<ServedNode> 
   const directory = mkdtempSync(join(tmpdir(), 'tsswarm-api-'));
   const socketPath = join(directory, 'tsswarm.sock');
   const clock = new SystemClock();
-  const api = createApi({ node, clock, log: silentLog, random: new SystemRandom() });
+  const api = createApi({
+    node,
+    clock,
+    log: silentLog,
+    random: new SystemRandom(),
+    meter: new Meter(),
+  });
   await api.listenUnix(socketPath, { group: 'tsswarm' });
   const host = `unix://${socketPath}`;
   const env = { ...process.env, TSSWARM_HOST: host, DOCKER_HOST: host, DOCKER_CONFIG: directory };
@@ -75,12 +82,6 @@ export function run(file: string, args: readonly string[], env: NodeJS.ProcessEn
       resolve({ code, stdout, stderr });
     }).stdin?.end();
   });
-}
-
-/** Major version of the docker client; 0 when there is none. */
-export async function dockerMajor(): Promise<number> {
-  const { stdout } = await run('docker', ['--version'], process.env);
-  return Number(/version (\d+)\./.exec(stdout)?.[1] ?? 0);
 }
 
 function call(

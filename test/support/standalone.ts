@@ -5,22 +5,15 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import {
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-} from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { childrenOf, removeCgroups } from '../../deploy/hosts/system.ts';
 import { TOP } from '../tidy/sources.ts';
 import { type Outcome, outcome, until } from './lab.ts';
+import { killed } from './processes.ts';
 
 const READY_LIMIT_MS = 20_000;
-const CGROUPS_LIMIT_MS = 10_000;
 
 export interface Standalone {
   readonly directory: string;
@@ -57,7 +50,7 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
     { stdio: ['pipe', 'pipe', 'inherit'] },
   );
   await once(holder.stdout as NodeJS.ReadableStream, 'data');
-  const [pid] = childrenOf(holder);
+  const [pid] = childrenOf(holder.pid ?? 0);
   const spawnInside = (...command: string[]): ChildProcess =>
     spawn('nsenter', ['-t', String(pid), '-n', '-p', '-m', ...command], {
       stdio: ['ignore', 'ignore', 'inherit'],
@@ -90,15 +83,13 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
     // nsenter waits for the process it has put into the pid namespace.
-    for (const each of childrenOf(child)) process.kill(each, 'SIGTERM');
+    for (const each of childrenOf(child.pid ?? 0)) process.kill(each, 'SIGTERM');
     await ended;
   };
   const stop = async (): Promise<void> => {
     await end(daemon);
-    const ended = once(holder, 'exit');
-    holder.kill('SIGKILL');
-    await ended;
-    await until('cgroups are empty', CGROUPS_LIMIT_MS, () => removeGroups(cgroup) || undefined);
+    await killed(holder);
+    await removeCgroups(cgroup);
     rmSync(directory, { recursive: true, force: true, maxRetries: 10, retryDelay: 100 });
   };
   try {
@@ -122,28 +113,4 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
     },
     stop,
   };
-}
-
-function childrenOf(child: ChildProcess): number[] {
-  const listed = readFileSync(`/proc/${child.pid}/task/${child.pid}/children`, 'utf8').trim();
-  return listed === '' ? [] : listed.split(' ').map(Number);
-}
-
-/** False while one of them holds a process. */
-function removeGroups(name: string): boolean {
-  const trees = readdirSync('/sys/fs/cgroup').map((each) => join('/sys/fs/cgroup', each, name));
-  return trees.every(removeTree);
-}
-
-function removeTree(directory: string): boolean {
-  if (!existsSync(directory)) return true;
-  for (const entry of readdirSync(directory, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeTree(join(directory, entry.name));
-  }
-  try {
-    rmdirSync(directory);
-    return true;
-  } catch {
-    return false; // EBUSY
-  }
 }

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { SystemClock } from '../../base/clock.ts';
 import { Ids } from '../../base/id.ts';
 import { createLog, type Log, silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { foundCluster } from '../../daemon/bootstrap.ts';
 import type { Environment } from '../../daemon/environment.ts';
@@ -18,6 +19,7 @@ import { requestCertificate } from '../../manager/ca/client.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { NodeDescription } from '../../model/types.ts';
 import { type FakeRuntime, fakeRuntime } from './fakeRuntime.ts';
+import { until as untilAnswer } from './until.ts';
 
 const HOST = '127.0.0.1';
 const UNTIL_MS = 15_000;
@@ -34,13 +36,14 @@ class SwarmClock extends SystemClock {
 export const clock = new SwarmClock();
 const log: Log = process.env['SWARM_LOG'] === undefined ? silentLog : createLog('debug');
 
-function environment(name: string): Environment {
+function environment(name: string, meter = new Meter()): Environment {
   const random = new SystemRandom();
   return {
     clock,
     random,
     ids: new Ids(random),
     log: log.with({ node: name }),
+    meter,
     fatal: (error) => {
       throw error;
     },
@@ -56,22 +59,17 @@ async function freePort(): Promise<number> {
 }
 
 /** Polls until `look` gives something; fails with `what` after 15 s. */
-export async function until<T>(
+export function until<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
   timeoutMs = UNTIL_MS,
 ): Promise<T> {
-  const endMs = clock.nowMs() + timeoutMs;
-  for (;;) {
-    const found = await look();
-    if (found !== undefined && found !== false) return found;
-    if (clock.nowMs() > endMs) throw new Error(`not within ${timeoutMs} ms: ${what}`);
-    await clock.sleep(10);
-  }
+  return untilAnswer(what, timeoutMs, look);
 }
 
 export class TestNode {
   readonly name: string;
+  readonly meter = new Meter();
   readonly runtime: FakeRuntime = fakeRuntime();
   readonly machineId: string;
   readonly directory: string;
@@ -126,7 +124,7 @@ export class TestNode {
     const membership = this.identity.membership();
     if (membership === undefined) throw new Error(`${this.name} is in no swarm`);
     this.node = await SwarmNode.start({
-      environment: environment(this.name),
+      environment: environment(this.name, this.meter),
       identity: this.identity,
       membership,
       credentials: this.identity.credentials(),

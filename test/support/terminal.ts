@@ -1,7 +1,10 @@
 /**
- * A command on a terminal of its own, through script(1), for tests of what a terminal changes: its
- * size, ^C, detach keys. Input and output of script are the terminal's other side.
+ * Commands that a test types into while they run; and a command on a terminal of its own, through
+ * script(1), for tests of what a terminal changes: its size, ^C, detach keys. Input and output of
+ * script are the terminal's other side.
  */
+import type { ChildProcessWithoutNullStreams } from 'node:child_process';
+import type { Outcome } from './lab.ts';
 
 export interface WindowSize {
   readonly rows: number;
@@ -21,4 +24,34 @@ export function scriptArguments(
   const { size, screen = '/dev/null' } = options;
   const sized = size === undefined ? '' : `stty rows ${size.rows} cols ${size.columns}; `;
   return ['-qefc', `${sized}exec ${command}`, screen];
+}
+
+/** A command that runs beside the test, on pipes or on a terminal. */
+export interface Client {
+  type(text: string): void;
+  endInput(): void;
+  signal(name: NodeJS.Signals): void;
+  said(): string;
+  readonly ended: Promise<Outcome>;
+}
+
+export function clientOf(child: ChildProcessWithoutNullStreams): Client {
+  const out = { stdout: '', stderr: '' };
+  child.stdout.on('data', (chunk: Buffer) => {
+    out.stdout += chunk.toString();
+  });
+  child.stderr.on('data', (chunk: Buffer) => {
+    out.stderr += chunk.toString();
+  });
+  child.stdin.on('error', () => undefined); // it may end before it has read all
+  const ended = new Promise<Outcome>((resolve) => {
+    child.on('close', (code) => resolve({ code: code ?? -1, ...out }));
+  });
+  return {
+    type: (text) => void child.stdin.write(text),
+    endInput: () => void child.stdin.end(),
+    signal: (name) => void child.kill(name),
+    said: () => out.stdout,
+    ended,
+  };
 }

@@ -6,6 +6,7 @@ import { after, test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { createApi } from '../../daemon/api/server.ts';
 import type { LiveMessage } from '../../model/live.ts';
@@ -376,6 +377,7 @@ test('the socket is not for everybody, a dead one is replaced, a live one is not
       clock: new SystemClock(),
       log: silentLog,
       random: new SystemRandom(),
+      meter: new Meter(),
     });
   await assert.rejects(make().listenUnix(served.socketPath, { group: 'tsswarm' }), {
     code: 'conflict',

@@ -5,11 +5,10 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { issuerDigest, trustDigest } from '../../manager/ca/trust.ts';
 import { TestAuthority } from '../support/certificates.ts';
-import { dockerMajor, serveNode } from '../support/servedNode.ts';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
+import { serveNode } from '../support/servedNode.ts';
 
-const OLDEST_CLIENT = 24;
-const major = await dockerMajor();
-const skip = major >= OLDEST_CLIENT ? false : `no docker client from ${OLDEST_CLIENT} on here`;
+const skip = await skipWithoutDocker();
 const served = await serveNode();
 after(() => served.close());
 

@@ -2,20 +2,14 @@
 import assert from 'node:assert/strict';
 import { connect } from 'node:net';
 import { after, test } from 'node:test';
-import { setTimeout as pause } from 'node:timers/promises';
 import { makeImage } from '../support/scriptedImages.ts';
 import { serveNode } from '../support/servedNode.ts';
+import { until } from '../support/until.ts';
 
+const WAIT_MS = 5000;
 const served = await serveNode();
 const { node, call } = served;
 after(() => served.close());
-
-async function until(what: string, isDone: () => boolean): Promise<void> {
-  for (let tries = 0; !isDone(); tries += 1) {
-    assert(tries < 500, `${what}: not within 5 s`);
-    await pause(10);
-  }
-}
 
 test('requests sent ahead wait for their turn, and end with their connection', async () => {
   let open = 0;
@@ -37,12 +31,12 @@ test('requests sent ahead wait for their turn, and end with their connection', a
   socket.on('error', () => {});
   socket.resume();
   socket.write('GET /tsswarm/watch HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(10));
-  await until('the first watch to start', () => open > 0);
+  await until('the first watch to start', WAIT_MS, () => open > 0);
   // Answered on another connection after all of the above was read.
   assert.equal((await call('GET', '/_ping')).status, 200);
   assert.equal(opened, 1);
   socket.destroy();
-  await until('the watch to end', () => open === 0);
+  await until('the watch to end', WAIT_MS, () => open === 0);
   assert.equal((await call('GET', '/_ping')).status, 200);
   assert.equal(opened, 1, 'a request of a connection that had gone was served');
 
@@ -54,8 +48,8 @@ test('requests sent ahead wait for their turn, and end with their connection', a
   });
   greedy.resume();
   greedy.write('GET /tsswarm/watch HTTP/1.1\r\nHost: x\r\n\r\n'.repeat(1000));
-  await until('a connection that sends too far ahead to be cut', () => cut);
-  await until('its watch to end', () => open === 0);
+  await until('a connection that sends too far ahead to be cut', WAIT_MS, () => cut);
+  await until('its watch to end', WAIT_MS, () => open === 0);
 });
 
 test('requests sent ahead are answered in order', async () => {
@@ -65,7 +59,7 @@ test('requests sent ahead are answered in order', async () => {
     text += chunk.toString();
   });
   socket.write('GET /nope HTTP/1.1\r\nHost: x\r\n\r\nGET /_ping HTTP/1.1\r\nHost: x\r\n\r\n');
-  await until('both answers', () => text.endsWith('OK'));
+  await until('both answers', WAIT_MS, () => text.endsWith('OK'));
   assert.match(text, /^HTTP\/1\.1 404 [\s\S]*page not found[\s\S]*HTTP\/1\.1 200 /);
   socket.destroy();
 });

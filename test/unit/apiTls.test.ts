@@ -15,6 +15,7 @@ import { after, before, test } from 'node:test';
 import { promisify } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
 import { silentLog } from '../../base/log.ts';
+import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { ApiClient } from '../../cli/client.ts';
 import { parseConfig } from '../../cli/configFile.ts';
@@ -35,7 +36,8 @@ let port = 0;
 before(async () => {
   own = await certificates();
   foreign = await certificates();
-  const parts = { clock: new SystemClock(), log: silentLog, random: new SystemRandom() };
+  const random = new SystemRandom();
+  const parts = { clock: new SystemClock(), log: silentLog, random, meter: new Meter() };
   api = createApi({ node: new ScriptedNode(), ...parts });
   const tls = { ca: own.ca, certificate: own.server.certificate, key: own.server.privateKey };
   port = await api.listenTcp({ kind: 'tcp', host: '127.0.0.1', port: 0, tls });

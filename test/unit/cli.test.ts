@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import type { LiveMessage } from '../../model/live.ts';
 import { TaskState } from '../../model/taskState.ts';
 import { run, serveNode } from '../support/servedNode.ts';
+import { until } from '../support/until.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
 const served = await serveNode();
@@ -142,10 +143,7 @@ test('an update that cannot be placed says how many old tasks run and how many w
   try {
     const updating = served.tsswarm('service', 'update', '--reserve-memory', '100g', 'half');
     // As the update of one at a time leaves it: two old tasks are not touched yet.
-    const endMs = performance.now() + 10_000;
-    while ([...node.store.tasksOfService(id)].length < 6 && performance.now() < endMs) {
-      await new Promise((resolve) => setTimeout(resolve, 10));
-    }
+    await until('the new tasks', 10_000, () => [...node.store.tasksOfService(id)].length >= 6);
     for (const task of [...node.store.tasksOfService(id)].filter((item) => item.slot > 1)) {
       const before = old.find((item) => item.id === task.id);
       if (before === undefined) node.write({ kind: 'remove', table: 'task', id: task.id });

@@ -6,11 +6,12 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
 import { essence, type Recorded, recordingDaemon } from '../support/recordingDaemon.ts';
-import { dockerMajor, run } from '../support/servedNode.ts';
+import { run } from '../support/servedNode.ts';
 
 const MAIN = fileURLToPath(new URL('../../cli/main.js', import.meta.url));
-const skip = (await dockerMajor()) < 24 ? 'no docker client of version 24 or later' : false;
+const skip = await skipWithoutDocker();
 
 const SERVICE = {
   ID: 'sid',

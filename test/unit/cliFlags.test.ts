@@ -5,9 +5,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { type Command, createCommand } from '../../cli/command.ts';
 import { GROUPS } from '../../cli/commands.ts';
-import { dockerMajor, run } from '../support/servedNode.ts';
+import { skipWithoutDocker } from '../support/dockerClient.ts';
+import { run } from '../support/servedNode.ts';
 
-const skip = (await dockerMajor()) < 28 ? 'no docker client of version 28 or later' : false;
+const skip = await skipWithoutDocker(28);
 
 /** Groups whose commands are gone through; the others are refused as a whole. */
 const GROUP_NAMES = [

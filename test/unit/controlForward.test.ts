@@ -51,7 +51,8 @@ before(async () => {
   };
   const notLeader = (): SwarmError => new SwarmError('not_leader', 'no');
   const read = async () => leader.store;
-  const told = { read, heartbeatAges: () => new Map(), members: () => [] };
+  const state = () => assert.fail();
+  const told = { read, state, heartbeatAges: () => new Map(), members: () => [] };
   server.handle(Control, controlHandlers({ writes, isLeader: () => true, notLeader, ...told }));
   const tls = await authority.node('m1', 'manager', clock.wallMs());
   const { port } = await server.listen({ host: '127.0.0.1', port: 0, tls });
@@ -66,6 +67,8 @@ before(async () => {
     noQuorum: () => new SwarmError('no_quorum', 'none'),
     channelTo: () => channel,
     raftStatus: () => assert.fail(),
+    managers: () => assert.fail(),
+    warnings: () => [],
     onLeadership: () => () => {},
   });
 });

@@ -104,10 +104,38 @@ test('while it is locked, no key stands on disk and only the unlock key opens th
   next.unlock(lockKey);
   assert.equal(next.isLocked, false);
   assert.deepEqual(next.credentials(), second);
-  assert.deepEqual(Buffer.from(next.raftKey()), Buffer.from(raftKey));
+  assert.deepEqual(next.olderRaftKeys().map(Buffer.from), [Buffer.from(raftKey)]);
   next.setLock(undefined);
   assert.equal(again().isLocked, false);
   assert.deepEqual(again().credentials(), second);
+});
+
+test('a new lock brings a new key for Raft, and older ones stay until they are forgotten', (t) => {
+  const { identity, file, again } = scene(t);
+  identity.saveCredentials(first);
+  const random = new SystemRandom();
+  const [lockKey, nextLock] = [random.bytes(32), random.bytes(32)];
+  const clear = Buffer.from(identity.raftKey());
+  const hex = (keys: readonly Uint8Array[]): string[] =>
+    keys.map((key) => Buffer.from(key).toString('hex'));
+  const locked = identity.setLock(lockKey);
+  assert.ok(locked !== undefined);
+  assert.equal(identity.setLock(lockKey), undefined);
+  const rotated = identity.setLock(nextLock);
+  assert.ok(rotated !== undefined);
+  assert.deepEqual(hex([identity.raftKey()]), hex([rotated]));
+  const next = again();
+  next.unlock(nextLock);
+  assert.deepEqual(hex(next.olderRaftKeys()), hex([locked, clear]));
+  next.saveCredentials(second);
+  assert.equal(next.olderRaftKeys().length, 2);
+  next.forgetOlderRaftKeys();
+  assert.deepEqual(hex(next.olderRaftKeys()), []);
+  assert.deepEqual(hex([next.raftKey()]), hex([rotated]));
+  // In the clear there is nothing to gain from one.
+  assert.equal(next.setLock(undefined), undefined);
+  assert.deepEqual(hex([next.raftKey()]), hex([rotated]));
+  assert.doesNotMatch(readFileSync(file('node.key'), 'utf8'), /SEALED/);
 });
 
 test('an unlock key is shown and read as Docker does', () => {

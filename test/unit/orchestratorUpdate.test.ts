@@ -6,23 +6,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { DEFAULT_UPDATE_CONFIG } from '../../model/defaults.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { PortConfig, ServiceSpec, Task, UpdateConfig } from '../../model/types.ts';
+import type { PortConfig, Task } from '../../model/types.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
-import { network, type ServiceSpecFields } from '../support/objects.ts';
-
-function started(replicas: number, update: Partial<UpdateConfig>, more?: ServiceSpecFields) {
-  const plane = new ControlPlane();
-  const config = { ...DEFAULT_UPDATE_CONFIG, ...update };
-  plane.create('web', { replicas, update: config, ...more });
-  plane.settle();
-  return plane;
-}
-
-function withImage(image: string): (service: { spec: ServiceSpec }) => Partial<ServiceSpec> {
-  return ({ spec: { task } }) => ({
-    task: { ...task, container: { ...task.container, image } },
-  });
-}
+import { network } from '../support/objects.ts';
+import { images, started, watchMissing, withImage } from '../support/updates.ts';
 
 function port(publishedPort: number): PortConfig {
   return {
@@ -33,20 +20,6 @@ function port(publishedPort: number): PortConfig {
     publishMode: 'ingress',
     hostAddress: '',
   };
-}
-
-function images(plane: ControlPlane): string[] {
-  return plane.running('web').map((task) => task.spec.container.image);
-}
-
-/** The most slots that were without a running task at once. */
-function watchMissing(plane: ControlPlane, replicas: number): { most: number; check: () => void } {
-  const seen = { most: 0, check: () => {} };
-  seen.check = () => {
-    const slots = new Set(plane.running('web').map(({ slot }) => slot));
-    seen.most = Math.max(seen.most, replicas - slots.size);
-  };
-  return seen;
 }
 
 test('an update replaces every task, one slot at a time', () => {

@@ -21,8 +21,10 @@ import { RpcChannel, RpcServer } from '../../proto/rpc.ts';
 import { Host } from '../../proto/services.ts';
 import { TestAuthority } from '../support/certificates.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
+import { until } from '../support/until.ts';
 
 const clock = new SystemClock();
+const WAIT_MS = 5000;
 const ID = 'c'.repeat(64);
 const HOST: TaskHost = {
   nodeId: 'n2',
@@ -131,14 +133,6 @@ after(() => {
   for (const socket of [...farSockets, ...clients]) socket.destroy();
 });
 
-async function until(what: string, holds: () => boolean): Promise<void> {
-  const endMs = clock.nowMs() + 5000;
-  while (!holds()) {
-    if (clock.nowMs() > endMs) assert.fail(`not within 5 s: ${what}`);
-    await clock.sleep(10);
-  }
-}
-
 test('answers, statuses and headers come as the host gave them, by any of its names', async () => {
   const found = await fetch(`${base}/v1.44/containers/cccc/json?size=1`);
   assert.equal(found.status, 200);
@@ -204,11 +198,11 @@ test('a taken-over connection carries both ways, and the end of input is not the
   socket.on('data', (part: Buffer) => {
     text += part.toString();
   });
-  await until('101', () => text.includes('|'));
+  await until('101', WAIT_MS, () => text.includes('|'));
   assert.match(text, /^HTTP\/1.1 101 UPGRADED\r\n/);
   assert.match(text, new RegExp(`/v1.44/containers/${ID}/attach\\?stream=1\\|$`));
   socket.write('hello');
-  await until('the echo', () => text.endsWith('|hello'));
+  await until('the echo', WAIT_MS, () => text.endsWith('|hello'));
   socket.end();
   await once(socket, 'end');
   assert.match(text, /hello\|end$/);
@@ -219,7 +213,7 @@ test('a reader that does not read holds the host back; its end is told the host'
   const [response] = (await once(asked, 'response')) as [IncomingMessage];
   response.pause();
   let last = -1;
-  await until('the host to be held back', () => {
+  await until('the host to be held back', WAIT_MS, () => {
     const isSame = written === last;
     last = written;
     return isSame && written > 0;
@@ -227,23 +221,23 @@ test('a reader that does not read holds the host back; its end is told the host'
   assert.ok(written < 64 * 1024 * 1024, `${written} bytes are on their way to nobody`);
   const before = closed;
   asked.destroy();
-  await until('the host to hear of it', () => closed === before + 1);
+  await until('the host to hear of it', WAIT_MS, () => closed === before + 1);
 });
 
 test('a client that is killed ends the connection on the host', async () => {
   farSockets = [];
   const socket = await takeOver('/containers/cccc/attach', '');
-  await until('101', () => farSockets.length === 1);
+  await until('101', WAIT_MS, () => farSockets.length === 1);
   const [there] = farSockets;
   socket.destroy();
-  await until('the end there', () => there.destroyed || there.readableEnded);
+  await until('the end there', WAIT_MS, () => there.destroyed || there.readableEnded);
 });
 
 test('a host that is lost is named: in a frame of an open stream, and in a refusal', async () => {
   const socket = await takeOver('/containers/cccc/attach', '');
   const parts: Buffer[] = [];
   socket.on('data', (part: Buffer) => parts.push(part));
-  await until('101', () => Buffer.concat(parts).includes('|'));
+  await until('101', WAIT_MS, () => Buffer.concat(parts).includes('|'));
   await rpc.close();
   await once(socket, 'end');
   const said = Buffer.concat(parts);

@@ -21,6 +21,7 @@ import type { Change } from '../../manager/store/types.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import { cluster, network, node, service } from '../support/objects.ts';
 import { RaftNetwork } from '../support/raftNetwork.ts';
+import { until } from '../support/until.ts';
 
 const BOUND_MS = 20_000;
 const IDS = [1, 2, 3] as const;
@@ -91,11 +92,7 @@ class Managers {
   }
 
   async until(what: string, holds: () => boolean): Promise<void> {
-    const endMs = this.clock.nowMs() + BOUND_MS;
-    while (!holds()) {
-      assert.ok(this.clock.nowMs() < endMs, `not within ${BOUND_MS} ms: ${what}`);
-      await this.clock.sleep(5);
-    }
+    await until(what, BOUND_MS, holds);
   }
 
   /** Id of the member that leads and may act, other than `not`. */
@@ -149,11 +146,8 @@ class Managers {
   }
 
   async untilRunning(id: number, count: number): Promise<void> {
-    const endMs = this.clock.nowMs() + BOUND_MS;
-    while ((await this.agents(id)) !== count) {
-      assert.ok(this.clock.nowMs() < endMs, `${this.running(id)} of ${count} run`);
-      await this.clock.sleep(5);
-    }
+    const told = (): string => `${this.running(id)} of ${count} run`;
+    await until(told, BOUND_MS, async () => (await this.agents(id)) === count);
   }
 
   async untilEqual(): Promise<void> {

@@ -6,6 +6,7 @@ import { createFromDocker } from '../../daemon/api/docker/containerCreate.ts';
 import { Fields } from '../../daemon/api/fields.ts';
 import { restartDelay, startsWithDaemon } from '../../daemon/containers/restart.ts';
 import type { StandaloneContainer } from '../../daemon/containers/standalone.ts';
+import { emitRun } from '../../daemon/containers/starting.ts';
 import type { FakeContainer } from '../support/fakeRuntime.ts';
 import { ManualClock, settle } from '../support/manualClock.ts';
 import { type ScriptedHost, scriptedHost } from '../support/scriptedHost.ts';
@@ -142,6 +143,26 @@ test('a stop by another signal is not followed by the program’s own when its t
   await clock.advance(1000);
   assert.equal(await stopped, true);
   assert.deepEqual(fake(container).signals, ['SIGINT', 'SIGKILL']);
+});
+
+test('a stop whose container ends in time leaves no timer behind', async () => {
+  const { create, clock } = world();
+  const container = await create('willing');
+  await container.start();
+  const before = clock.waiting;
+  assert.equal(await container.stop(3_600_000, 'SIGINT'), true);
+  assert.equal(clock.waiting, before);
+});
+
+test('events of a run name the cluster’s networks as its users do', async () => {
+  const { host, create } = world();
+  const { record } = await create('swarmed');
+  const { events, networks } = host.containers;
+  networks.useNames((id) => (id === 'overlay-id' ? 'backend' : undefined));
+  const on = { ...record, networks: { 'overlay-id': record.networks['none'] } };
+  emitRun({ events, networks }, on, 'connect');
+  const told = events.past().find((event) => event.type === 'network');
+  assert.equal(told?.attributes['name'], 'backend');
 });
 
 test('what waits for the next exit, for rest and for removal is told each in its time', async () => {

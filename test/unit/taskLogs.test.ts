@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { Merge } from '../../daemon/merge.ts';
+import { ManualClock, settle } from '../support/manualClock.ts';
 import { fc } from '../support/properties.ts';
 
 interface Line {
@@ -43,13 +44,20 @@ test('whatever streams say, what comes out is in order by time and whole (random
 });
 
 test('a stream that says nothing holds the others back no longer than the bound', async () => {
-  const merge = new Merge<Line>(clock, 60);
+  const time = new ManualClock();
+  const merge = new Merge<Line>(time, 60);
   const silent = merge.open();
   void fill(merge, 'busy', [1, 2, 3]);
   const reader = merge.read(NEVER);
-  const startedMs = clock.nowMs();
-  assert.equal((await reader.next()).value?.timeNs, 1n);
-  assert.ok(clock.nowMs() - startedMs >= 50);
+  const first = reader.next();
+  let came = false;
+  void first.then(() => {
+    came = true;
+  });
+  await time.advance(59);
+  assert.equal(came, false, 'before the bound');
+  await time.advance(1);
+  assert.equal((await first).value?.timeNs, 1n);
   assert.equal((await reader.next()).value?.timeNs, 2n);
   await silent.push({ timeNs: 0n, from: 'late' });
   assert.equal((await reader.next()).value?.from, 'late');
@@ -70,7 +78,7 @@ test('a stream that is ahead is held back, and let go when the reader leaves', a
       if (merge.size === 0) return;
     }
   })();
-  await clock.sleep(20);
+  await settle();
   assert.ok(pushed < 1000, `${pushed} records wait for nobody`);
   merge.close();
   await filling;
@@ -80,14 +88,15 @@ test('it stays open while streams may be added, and ends when its reader wants',
   const merge = new Merge<Line>(clock, 10);
   const more = merge.keepOpen();
   const gone = new AbortController();
-  const reading = all(merge.read(gone.signal));
+  const got: string[] = [];
+  const reading = (async () => {
+    for await (const { from } of merge.read(gone.signal)) got.push(from);
+  })();
   await fill(merge, 'later', [5]);
-  await clock.sleep(5);
+  await settle();
+  assert.deepEqual(got, ['later']);
   gone.abort();
-  assert.deepEqual(
-    (await reading).map(({ from }) => from),
-    ['later'],
-  );
+  await reading;
   more.end();
   assert.deepEqual(await all(merge.read(NEVER)), []);
 });

@@ -73,7 +73,7 @@ export function infoToDocker(node: DaemonNode, clock: Clock): object {
     LiveRestoreEnabled: true,
     Isolation: '',
     Swarm: swarmInfo(node),
-    Warnings: info.warnings,
+    Warnings: [...info.warnings, ...(controlIfManager(node)?.warnings() ?? [])],
   };
 }
 

@@ -2,7 +2,7 @@
  * Overlay networks of the cluster as Docker's JSON. Networks of one host are in localNetwork.ts.
  */
 import { SwarmError } from '../../../base/errors.ts';
-import { canonicalAddress } from '../../../base/ipAddress.ts';
+import { bareAddress, canonicalAddress } from '../../../base/ipAddress.ts';
 import { firstAddress, parseRange } from '../../../base/ipRange.ts';
 import type { View } from '../../../manager/store/types.ts';
 import { address6Of, subnet6Of } from '../../../model/subnet6.ts';
@@ -122,10 +122,6 @@ export function servicesOn(network: Network, store: View): Record<string, object
   return Object.fromEntries(
     Object.entries(out).map(([name, found]) => [name, { ...found, Ports: [], LocalLBIndex: 0 }]),
   );
-}
-
-function bareAddress(address: string): string {
-  return address.split('/')[0];
 }
 
 function withLength(address: string, subnet: string): string {

@@ -2,7 +2,6 @@
 import { messageOf, SwarmError } from '../../../base/errors.ts';
 import type { Exec } from '../../../runtime/container/types.ts';
 import type { ExecRecord } from '../../containers/execs.ts';
-import type { Fields } from '../fields.ts';
 import { type ApiRequest, empty, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 import {
@@ -59,16 +58,12 @@ async function create(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   return json({ Id: id }, 201);
 }
 
-function consoleSize(body: Fields): readonly [number, number] {
-  return body.size('ConsoleSize');
-}
-
 async function start(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const execs = execsOf(parts);
   const { id } = request.params;
   const body = await request.body();
   const record = execs.get(id);
-  const size = consoleSize(body);
+  const size = body.size('ConsoleSize');
   if (body.flag('Detach')) {
     const exec = await execs.start(id, size);
     discard(exec);

@@ -112,12 +112,11 @@ async function save(
   for (const name of names) {
     const found = tagsUnder(images.list(), name);
     if (found.length > 0) {
-      for (const tag of found) requirePlatform(imageOf(images.find(tag), tag), platform);
+      for (const tag of found) requirePlatform(imageNamed(parts, tag), platform);
       wanted.push(...found);
       continue;
     }
-    const image = imageOf(images.find(name), name);
-    requirePlatform(image, platform);
+    requirePlatform(imageNamed(parts, name), platform);
     wanted.push(name);
   }
   const out = request.stream('application/x-tar');
@@ -126,7 +125,8 @@ async function save(
   return STREAMED;
 }
 
-function imageOf(image: Image | undefined, name: string): Image {
+export function imageNamed(parts: ApiParts, name: string): Image {
+  const image = parts.node.images.find(name);
   if (image === undefined) throw new SwarmError('not_found', `No such image: ${name}`);
   return image;
 }
@@ -138,9 +138,9 @@ export function requirePlatform(image: Image, platform: Platform | undefined): v
   if (platform.os === os && platform.architecture === architecture) return;
   throw new SwarmError(
     'not_found',
-    `image with reference ${image.tags.map(familiarReference)[0] ?? image.id} was found but does not ` +
-      `provide the specified platform (${platform.os}/${platform.architecture}): it is for ` +
-      `${os}/${architecture}`,
+    `image with reference ${image.tags.map(familiarReference)[0] ?? image.id} was found but ` +
+      `does not provide the specified platform (${platform.os}/${platform.architecture}): ` +
+      `it is for ${os}/${architecture}`,
   );
 }
 

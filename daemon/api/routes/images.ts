@@ -16,7 +16,13 @@ import { type ApiRequest, empty, json, type Reply, type Router } from '../http.t
 import type { ApiParts } from '../parts.ts';
 import { registryAuthOf } from '../registryAuth.ts';
 import { readTimeOrAge } from '../times.ts';
-import { addImageTransferRoutes, platformOf, requirePlatform, withTag } from './imageTransfer.ts';
+import {
+  addImageTransferRoutes,
+  imageNamed,
+  platformOf,
+  requirePlatform,
+  withTag,
+} from './imageTransfer.ts';
 
 const FILTERS = ['reference', 'label', 'dangling', 'before', 'since', 'until'];
 const PRUNE_FILTERS = ['dangling', 'until', 'label', 'label!'];
@@ -69,12 +75,6 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
     return json(removed.map(removalToDocker));
   });
   router.get('/distribution/{name...}/json', (request) => distribution(request, parts));
-}
-
-export function imageNamed(parts: ApiParts, name: string): Image {
-  const image = parts.node.images.find(name);
-  if (image === undefined) throw new SwarmError('not_found', `No such image: ${name}`);
-  return image;
 }
 
 function removalToDocker(item: { untagged?: string; deleted?: string }): object {

@@ -1,5 +1,6 @@
 /** /networks: overlay networks of the cluster, and those of this host (bridge, host, none, ...). */
 import { SwarmError } from '../../../base/errors.ts';
+import { shortId } from '../../../base/id.ts';
 import type { View } from '../../../manager/store/types.ts';
 import { NODE_LOCAL_NETWORKS } from '../../../model/defaults.ts';
 import type { Connectable } from '../../containers/connections.ts';
@@ -102,7 +103,7 @@ function activeOn(network: LocalNetwork, parts: ApiParts): readonly string[] {
     .standalone()
     .filter((each) => each.container.state === 'running')
     .filter(({ record }) => record.networks[network.id] !== undefined)
-    .map(({ name, id }) => `name:"${name}" id:"${id.slice(0, 12)}"`);
+    .map(({ name, id }) => `name:"${name}" id:"${shortId(id)}"`);
 }
 
 function isInUse(network: LocalNetwork, parts: ApiParts): boolean {

@@ -4,6 +4,7 @@
  * in the order given. It decides nothing: when to snapshot or to purge is the driver's.
  */
 import * as path from 'node:path';
+import { assert } from '../../../base/assert.ts';
 import type { Clock } from '../../../base/clock.ts';
 import { SwarmError } from '../../../base/errors.ts';
 import type { Log } from '../../../base/log.ts';
@@ -15,6 +16,7 @@ import { type Files, hostFiles } from './files.ts';
 import { recoverWal, type SegmentInfo, segmentName, type WalState } from './recovery.ts';
 import { DEFAULT_SEGMENT_BYTES } from './segmentWriter.ts';
 import {
+  otherSnapshots,
   removeOlderSnapshots,
   removeOtherSnapshots,
   SnapshotReader,
@@ -48,9 +50,31 @@ export interface RaftDisk {
   /** Writes a snapshot's file; it counts once its mark is appended. */
   writeSnapshot(meta: SnapshotMeta, chunks: AsyncIterable<Uint8Array>, own: boolean): Promise<void>;
   openSnapshot(id: EntryId): Promise<OpenSnapshot>;
-  /** Snapshots older than `keep`, but for the newest `old`, and segments up to `index` may go. */
-  release(keep: EntryId, index: number, old?: number): void;
+  /**
+   * Snapshots older than `keep`, but for the newest `old`, and segments up to `index` go; resolves
+   * when they are gone.
+   */
+  release(keep: EntryId, index: number, old?: number): Promise<void>;
+  /** What is written from now on is sealed with `key`; what is there stays readable. */
+  rekey(key: Uint8Array): void;
+  /**
+   * Up to this entry of the log (or, at 0, without one) something is sealed with an older key, or
+   * not at all though there is one; undefined = nothing is.
+   */
+  readonly staleUntil: number | undefined;
+  /**
+   * Whether nothing but `keep`, a snapshot that was begun after the last rekey, and what the log
+   * still has is there, and nothing of it stale: older keys are needed no more.
+   */
+  settled(keep: EntryId): boolean;
   close(): Promise<void>;
+}
+
+export interface SealOptions {
+  readonly key: Uint8Array;
+  /** What they sealed is read; nothing is sealed with them. */
+  readonly olderKeys?: readonly Uint8Array[];
+  readonly random: Random;
 }
 
 export interface DiskOptions {
@@ -59,10 +83,12 @@ export interface DiskOptions {
   readonly clock: Clock;
   readonly log: Log;
   readonly onFatal: (error: SwarmError) => void;
+  /** Told how long each batch of the log took to be written and synced. */
+  readonly onSynced?: (tookMs: number, bytes: number) => void;
   /** Default 16 MiB; tests use less. */
   readonly segmentBytes?: number;
   /** What is written is sealed with it, and what is sealed is read with it. */
-  readonly seal?: { readonly key: Uint8Array; readonly random: Random };
+  readonly seal?: SealOptions;
   /** Where it all lies; default: this host's files. */
   readonly files?: Files;
   /** What runs the log's writer on `files`; default: a thread of its own. */
@@ -74,17 +100,22 @@ export class DiskStore implements RaftDisk {
   readonly #files: Files;
   readonly #wal: Wal;
   readonly #snapshots: string;
-  readonly #seal: Seal | undefined;
+  #given: SealOptions | undefined;
+  #seal: Seal | undefined;
+  /** Snapshots may be sealed with older keys. */
+  #oldSnapshots: boolean;
 
   private constructor(
     files: Files,
     recovered: Recovered,
     wal: Wal,
     snapshots: string,
-    seal: Seal | undefined,
+    given: SealOptions | undefined,
   ) {
     this.#files = files;
-    this.#seal = seal;
+    this.#given = given;
+    this.#seal = sealOf(given);
+    this.#oldSnapshots = (given?.olderKeys ?? []).length > 0;
     this.recovered = recovered;
     this.#wal = wal;
     this.#snapshots = snapshots;
@@ -99,7 +130,7 @@ export class DiskStore implements RaftDisk {
       files.makeDirectory(directory);
     }
     files.syncDirectory(options.directory);
-    const seal = given === undefined ? undefined : new Seal(given.key, given.random);
+    const seal = sealOf(given);
     const state = recoverWal(walDirectory, seal, files);
     if (state !== undefined && state.nodeId !== options.nodeId) {
       throw new SwarmError(
@@ -132,9 +163,10 @@ export class DiskStore implements RaftDisk {
       },
       clock: options.clock,
       onFatal: options.onFatal,
+      ...(options.onSynced === undefined ? {} : { onSynced: options.onSynced }),
       ...(startThread === undefined ? {} : { startThread }),
     });
-    return new DiskStore(files, recovered, wal, snapshots, seal);
+    return new DiskStore(files, recovered, wal, snapshots, given);
   }
 
   get full(): boolean {
@@ -162,14 +194,38 @@ export class DiskStore implements RaftDisk {
     return SnapshotReader.open(this.#files, this.#snapshots, id, this.#seal);
   }
 
-  release(keep: EntryId, index: number, old = 0): void {
+  rekey(key: Uint8Array): void {
+    const given = this.#given;
+    assert(given !== undefined, 'raft disk: a new key for what is in the clear');
+    this.#given = { ...given, key, olderKeys: [given.key, ...(given.olderKeys ?? [])] };
+    this.#seal = sealOf(this.#given);
+    this.#oldSnapshots = true;
+    this.#wal.rekey(key);
+  }
+
+  get staleUntil(): number | undefined {
+    return this.#wal.staleUntil ?? (this.#oldSnapshots ? 0 : undefined);
+  }
+
+  settled(keep: EntryId): boolean {
+    const others = otherSnapshots(this.#files, this.#snapshots, keep);
+    if (this.#wal.staleUntil !== undefined || others.length > 0) return false;
+    this.#oldSnapshots = false;
+    return true;
+  }
+
+  release(keep: EntryId, index: number, old = 0): Promise<void> {
     removeOlderSnapshots(this.#files, this.#snapshots, keep, old);
-    this.#wal.purge(index);
+    return this.#wal.purge(index);
   }
 
   close(): Promise<void> {
     return this.#wal.close();
   }
+}
+
+function sealOf(given: SealOptions | undefined): Seal | undefined {
+  return given && new Seal(given.key, given.random, given.olderKeys);
 }
 
 /**

@@ -37,12 +37,19 @@ export interface WriterBatch {
   readonly maxIndex: number;
 }
 
+/** undefined = none is stale. */
+export function staleUntil(segments: readonly SegmentInfo[]): number | undefined {
+  const stale = segments.filter((segment) => segment.stale);
+  return stale.length === 0 ? undefined : Math.max(...stale.map(({ maxIndex }) => maxIndex));
+}
+
 export class SegmentWriter {
   readonly #files: Files;
   readonly #directory: string;
   readonly #segmentBytes: number;
   readonly #segments: SegmentInfo[];
-  readonly #seal: Seal | undefined;
+  readonly #random: Random;
+  #seal: Seal | undefined;
   #file: InPlaceFile | undefined;
   #offset: number;
   #sequence: number;
@@ -53,6 +60,7 @@ export class SegmentWriter {
   constructor(start: WriterStart, random: Random, files: Files) {
     this.#files = files;
     const { sealKey } = start;
+    this.#random = random;
     this.#seal = sealKey === undefined ? undefined : new Seal(sealKey, random);
     this.#directory = start.directory;
     this.#segmentBytes = start.segmentBytes;
@@ -92,7 +100,8 @@ export class SegmentWriter {
 
   #fitsCurrent(batch: WriterBatch): boolean {
     if (this.#file === undefined) return false;
-    if (this.#segments[this.#segments.length - 1].stale) return false;
+    // What is sealed with another key goes sooner when nothing new stands beside it.
+    if (this.#segments[this.#segments.length - 1].stale && this.#spareReady) return false;
     const head = this.#offset === 0 ? batch.head.length + LENGTH_RECORD_BYTES : 0;
     const sealBytes = this.#seal === undefined ? 0 : SEAL_BYTES;
     const bodyBytes = batch.body.length + head + sealBytes;
@@ -165,6 +174,20 @@ export class SegmentWriter {
       if (isDiskFull(error)) return false;
       throw error;
     }
+  }
+
+  /** What is written from now on is sealed with `key`. */
+  rekey(key: Uint8Array): void {
+    this.#seal = new Seal(key, this.#random);
+    const last = this.#segments[this.#segments.length - 1];
+    for (const segment of this.#segments) {
+      if (segment !== last || this.#offset > 0) segment.stale = true;
+    }
+  }
+
+  /** Highest entry index of the segments that hold something not sealed with the present key. */
+  get staleUntil(): number | undefined {
+    return staleUntil(this.#segments);
   }
 
   /** Removes the oldest segments as long as all their entries are at or below `index`. */

@@ -228,12 +228,16 @@ async function readExactly(
  * leftovers of unfinished ones.
  */
 export function removeOtherSnapshots(files: Files, directory: string, keep: EntryId): void {
-  const kept = path.basename(snapshotPath(directory, keep));
-  for (const name of files.list(directory)) {
-    if (name === kept || !(PATTERN.test(name) || name.endsWith('.part'))) continue;
-    if (indexOf(name) < keep.index) continue;
-    files.remove(path.join(directory, name));
+  for (const name of otherSnapshots(files, directory, keep)) {
+    if (indexOf(name) >= keep.index) files.remove(path.join(directory, name));
   }
+}
+
+/** Complete or arriving snapshots that are not `keep`. */
+export function otherSnapshots(files: Files, directory: string, keep: EntryId): string[] {
+  const kept = path.basename(snapshotPath(directory, keep));
+  const isSnapshot = (name: string): boolean => PATTERN.test(name) || name.endsWith('.part');
+  return files.list(directory).filter((name) => name !== kept && isSnapshot(name));
 }
 
 /**

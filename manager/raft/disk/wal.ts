@@ -21,7 +21,7 @@ import {
 } from '../core/types.ts';
 import { encodeHead, writeEntryRecord, writeHardState, writeSnapshotMark } from './records.ts';
 import type { WalState } from './recovery.ts';
-import type { WriterStart } from './segmentWriter.ts';
+import { staleUntil, type WriterStart } from './segmentWriter.ts';
 import type { ThreadReply, ThreadRequest } from './walThread.ts';
 
 /** Bound of what goes in one batch, unless it is a single entry: half a frame. */
@@ -70,17 +70,24 @@ export class Wal {
   readonly #thread: WalThread;
   readonly #clock: Clock;
   readonly #onFatal: (error: SwarmError) => void;
+  readonly #onSynced: (tookMs: number, bytes: number) => void;
   readonly #directory: string;
   readonly #nodeId: number;
   readonly #maxBatchBytes: number;
   #pending: WalAppend[] = [];
   #writing: WalAppend[] | undefined = undefined;
+  #writingBytes = 0;
   #hardState: HardState;
   #writtenHardState: HardState;
   #snapshot: EntryId;
   #last: EntryId;
   #full = false;
   #failed = false;
+  #staleUntil: number | undefined;
+  /** New keys that the thread has not said it knows. */
+  #rekeying = 0;
+  /** Told when a purge is done, in order. */
+  #purging: (() => void)[] = [];
   #closing: (() => void) | undefined = undefined;
   #retry: Timer | undefined = undefined;
   readonly #exited = new Signal();
@@ -91,11 +98,13 @@ export class Wal {
     state: Pick<WalState, 'nodeId' | 'hardState' | 'snapshot' | 'base' | 'entries'>;
     clock: Clock;
     onFatal: (error: SwarmError) => void;
+    onSynced?: (tookMs: number, bytes: number) => void;
     startThread?: StartThread;
   }) {
     const { start, state, startThread = startWorker } = options;
     this.#clock = options.clock;
     this.#onFatal = options.onFatal;
+    this.#onSynced = options.onSynced ?? (() => {});
     this.#directory = start.directory;
     this.#nodeId = state.nodeId;
     this.#maxBatchBytes = Math.min(MAX_BATCH_BYTES, start.segmentBytes / 4);
@@ -103,6 +112,7 @@ export class Wal {
     this.#writtenHardState = state.hardState;
     this.#snapshot = state.snapshot;
     this.#last = state.entries[state.entries.length - 1] ?? state.base;
+    this.#staleUntil = staleUntil(start.segments);
     this.#thread = startThread(start);
     this.#thread.on('message', (reply) => this.#onReply(reply));
     this.#thread.on('error', (error) => this.#fail(error.message));
@@ -206,6 +216,7 @@ export class Wal {
     }
     this.#writing = batch;
     const body = out.take();
+    this.#writingBytes = body.length;
     this.#post({ kind: 'write', batch: { head, body, maxIndex } }, [body.buffer as ArrayBuffer]);
   }
 
@@ -219,8 +230,13 @@ export class Wal {
       const batch = this.#writing;
       assert(batch !== undefined, 'wal: a reply without a batch');
       this.#writing = undefined;
+      this.#onSynced(reply.tookMs, this.#writingBytes);
       for (const append of batch) append.done();
       this.#pump();
+    } else if (reply.kind === 'purged' || reply.kind === 'rekeyed') {
+      if (reply.kind === 'rekeyed') this.#rekeying -= 1;
+      if (this.#rekeying === 0) this.#staleUntil = reply.staleUntil;
+      if (reply.kind === 'purged') this.#purging.shift()?.();
     } else if (reply.kind === 'space') {
       this.#setFull(reply.full);
     } else if (reply.kind === 'fatal') {
@@ -249,18 +265,42 @@ export class Wal {
           'what reached the disk is unknown, so this process has to end; check the disk',
       ),
     );
+    this.#endPurging();
     this.#closing?.();
+  }
+
+  #endPurging(): void {
+    for (const done of this.#purging.splice(0)) done();
   }
 
   #onExit(): void {
     this.#exited.emit();
     this.#hasExited = true;
+    this.#endPurging();
     if (this.#closing === undefined) this.#fail('its thread ended');
   }
 
-  /** Removes segments whose entries are all at or below `index`. */
-  purge(index: number): void {
-    if (!this.#failed && this.#closing === undefined) this.#post({ kind: 'purge', index });
+  /** Removes segments whose entries are all at or below `index`; resolves when they are gone. */
+  purge(index: number): Promise<void> {
+    if (this.#failed || this.#closing !== undefined) return Promise.resolve();
+    this.#post({ kind: 'purge', index });
+    return new Promise((done) => this.#purging.push(done));
+  }
+
+  /** What is appended from now on is sealed with `key`. */
+  rekey(key: Uint8Array): void {
+    if (this.#failed || this.#closing !== undefined) return;
+    this.#rekeying += 1;
+    this.#staleUntil = Math.max(this.#staleUntil ?? 0, this.#last.index);
+    this.#post({ kind: 'rekey', key });
+  }
+
+  /**
+   * Up to this entry (or, at 0, without one) something in the log is sealed with an older key, or
+   * not at all; undefined = nothing is. Only purges change that.
+   */
+  get staleUntil(): number | undefined {
+    return this.#staleUntil;
   }
 
   /** Writes what is pending (unless the disk is full or failed), then ends the thread. */

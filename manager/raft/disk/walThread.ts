@@ -5,6 +5,7 @@
  */
 import { parentPort, workerData } from 'node:worker_threads';
 import { assert } from '../../../base/assert.ts';
+import { SystemClock } from '../../../base/clock.ts';
 import { messageOf } from '../../../base/errors.ts';
 import { type Random, SystemRandom } from '../../../base/random.ts';
 import { type Files, hostFiles } from './files.ts';
@@ -14,11 +15,14 @@ export type ThreadRequest =
   | { readonly kind: 'write'; readonly batch: WriterBatch }
   | { readonly kind: 'retry' }
   | { readonly kind: 'purge'; readonly index: number }
+  | { readonly kind: 'rekey'; readonly key: Uint8Array }
   | { readonly kind: 'close' };
 
 export type ThreadReply =
-  | { readonly kind: 'written' }
+  | { readonly kind: 'written'; readonly tookMs: number }
   | { readonly kind: 'space'; readonly full: boolean }
+  /** After a purge or a new key: see SegmentWriter.staleUntil. */
+  | { readonly kind: 'purged' | 'rekeyed'; readonly staleUntil: number | undefined }
   | { readonly kind: 'fatal'; readonly message: string }
   | { readonly kind: 'closed' };
 
@@ -31,10 +35,19 @@ export interface ThreadPort {
 }
 
 if (parentPort !== null) {
-  serve(parentPort, workerData as WriterStart, hostFiles, new SystemRandom());
+  const clock = new SystemClock();
+  const nowMs = (): number => clock.nowMs();
+  serve(parentPort, workerData as WriterStart, hostFiles, new SystemRandom(), nowMs);
 }
 
-export function serve(port: ThreadPort, start: WriterStart, files: Files, random: Random): void {
+/** `nowMs`: only to tell how long writes take. */
+export function serve(
+  port: ThreadPort,
+  start: WriterStart,
+  files: Files,
+  random: Random,
+  nowMs: () => number = () => 0,
+): void {
   const writer = new SegmentWriter(start, random, files);
   let waiting: WriterBatch | undefined;
   let failed = false;
@@ -54,9 +67,10 @@ export function serve(port: ThreadPort, start: WriterStart, files: Files, random
   const writeWaiting = (): void => {
     if (waiting === undefined || failed) return;
     if (writer.fits(waiting)) {
+      const startedMs = nowMs();
       writer.write(waiting);
       waiting = undefined;
-      reply({ kind: 'written' });
+      reply({ kind: 'written', tookMs: nowMs() - startedMs });
     }
     wantSpare();
   };
@@ -81,8 +95,13 @@ export function serve(port: ThreadPort, start: WriterStart, files: Files, random
       case 'purge':
         attempt(() => {
           writer.purge(request.index);
+          reply({ kind: 'purged', staleUntil: writer.staleUntil });
           wantSpare();
         });
+        break;
+      case 'rekey':
+        writer.rekey(request.key);
+        reply({ kind: 'rekeyed', staleUntil: writer.staleUntil });
         break;
       case 'close':
         writer.close().then(() => {

@@ -1,0 +1,340 @@
+/**
+ * What goes wrong in a simulated run, kind by kind: each kind that is on strikes at random times,
+ * for a random time. All of it ends with calm(). It breaks things and checks nothing.
+ */
+import { hasCode, SwarmError } from '../../base/errors.ts';
+import { membersOf } from './configuration.ts';
+import type { Ledger } from './ledger.ts';
+import type { Machine, Site } from './machine.ts';
+import { NO_NETWORK_FAULTS } from './network.ts';
+import type { Dice, Schedule } from './schedule.ts';
+
+export const FAULT_KINDS = [
+  'loss',
+  'duplicate',
+  'reorder',
+  'delay',
+  'partition',
+  'oneWay',
+  'bridge',
+  'aloneLeader',
+  'power',
+  'kill',
+  'stop',
+  'deathInSync',
+  'syncError',
+  'slowDisk',
+  'fullDisk',
+  'clock',
+  'pause',
+  'snapshot',
+  'members',
+  'transfer',
+  'move',
+  'sealKey',
+] as const;
+export type FaultKind = (typeof FAULT_KINDS)[number];
+
+/** Mean time between two strikes of a kind. */
+const EVERY_MS: Readonly<Record<FaultKind, number>> = {
+  loss: 8_000,
+  duplicate: 6_000,
+  reorder: 6_000,
+  delay: 10_000,
+  partition: 9_000,
+  oneWay: 9_000,
+  bridge: 15_000,
+  aloneLeader: 9_000,
+  power: 6_000,
+  kill: 6_000,
+  stop: 15_000,
+  deathInSync: 8_000,
+  syncError: 15_000,
+  slowDisk: 10_000,
+  fullDisk: 15_000,
+  clock: 20_000,
+  pause: 5_000,
+  snapshot: 5_000,
+  members: 3_000,
+  transfer: 8_000,
+  move: 12_000,
+  sealKey: 8_000,
+};
+const MAX_MEMBERS = 7;
+const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
+
+export interface FaultHost {
+  readonly site: Site;
+  machines(): readonly Machine[];
+  /** A machine that is to join; started. */
+  addMachine(): Machine;
+  restartLater(machine: Machine): void;
+}
+
+export class Faults {
+  readonly #host: FaultHost;
+  readonly #schedule: Schedule;
+  readonly #dice: Dice;
+  readonly #ledger: Ledger;
+  readonly #kinds: ReadonlySet<FaultKind>;
+  /** How often it strikes in this run, against the usual. */
+  readonly #pace: number;
+  #isCalm = false;
+  /** A machine that has moved, or will, and that not everybody knows to have. */
+  #moving: Machine | undefined = undefined;
+  strikes = 0;
+
+  constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
+    this.#host = host;
+    this.#schedule = host.site.schedule;
+    this.#ledger = host.site.ledger;
+    this.#dice = dice;
+    this.#kinds = kinds;
+    this.#pace = dice.between(0.5, 3);
+  }
+
+  start(): void {
+    for (const kind of FAULT_KINDS) if (this.#kinds.has(kind)) this.#next(kind);
+  }
+
+  /** Nothing goes wrong from now on, and what is broken is mended. */
+  calm(): void {
+    this.#isCalm = true;
+    const { network } = this.#host.site;
+    network.faults = { ...NO_NETWORK_FAULTS };
+    network.heal();
+    for (const machine of this.#host.machines()) {
+      this.#mendDisk(machine);
+      if (machine.run !== undefined) machine.run.process.pausedUntilMs = 0;
+    }
+  }
+
+  #next(kind: FaultKind): void {
+    const inMs = -Math.log(1 - this.#dice.float()) * (EVERY_MS[kind] / this.#pace);
+    this.#schedule.after(inMs, undefined, () => {
+      if (this.#isCalm) return;
+      this.strikes += 1;
+      this.#strike(kind, -Math.log(1 - this.#dice.float()) * 2_500);
+      this.#next(kind);
+    });
+  }
+
+  #until(ms: number, undo: () => void): void {
+    this.#schedule.after(ms, undefined, () => {
+      if (!this.#isCalm) undo();
+    });
+  }
+
+  #strike(kind: FaultKind, ms: number): void {
+    const dice = this.#dice;
+    const { network } = this.#host.site;
+    const machine = dice.pick(this.#host.machines().filter((one) => !one.isOut));
+    const up = dice.pick(this.#host.machines().filter((one) => one.isUp));
+    switch (kind) {
+      case 'loss':
+        network.faults.lossRate = dice.float() * 0.4;
+        this.#until(ms, () => this.#network('lossRate'));
+        break;
+      case 'duplicate':
+        network.faults.duplicateRate = dice.float() * 0.5;
+        this.#until(ms, () => this.#network('duplicateRate'));
+        break;
+      case 'reorder':
+        network.faults.reorderRate = dice.float() * 0.5;
+        this.#until(ms, () => this.#network('reorderRate'));
+        break;
+      case 'delay':
+        network.faults.slowMs = dice.chance(0.7) ? dice.between(5, 100) : dice.between(100, 900);
+        this.#until(ms, () => this.#network('slowMs'));
+        break;
+      case 'snapshot':
+        network.faults.breakSnapshotRate = dice.float();
+        network.faults.repeatSnapshotRate = dice.float();
+        break;
+      case 'partition':
+      case 'oneWay':
+      case 'bridge':
+      case 'aloneLeader':
+        this.#cut(kind);
+        this.#until(2 * ms, () => network.heal());
+        break;
+      case 'power':
+        this.#crash(dice.chance(0.2) ? this.#host.machines() : up === undefined ? [] : [up]);
+        break;
+      case 'kill':
+        if (up === undefined) break;
+        up.kill();
+        this.#host.restartLater(up);
+        break;
+      case 'stop':
+        this.#stop(up);
+        break;
+      case 'pause':
+        if (up?.run === undefined) break;
+        up.run.process.pausedUntilMs = this.#schedule.nowMs + ms;
+        break;
+      case 'clock':
+        if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
+        break;
+      case 'move':
+        if (machine !== undefined && this.#mayMove(machine)) {
+          this.#moving = machine;
+          machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
+        }
+        break;
+      case 'sealKey':
+        up?.rotateSealKey();
+        break;
+      case 'members':
+        this.#changeMembers();
+        break;
+      case 'transfer':
+        this.#transfer();
+        break;
+      default:
+        if (machine !== undefined) this.#breakDisk(kind, machine, ms);
+    }
+  }
+
+  #network(field: keyof typeof NO_NETWORK_FAULTS): void {
+    this.#host.site.network.faults[field] = 0;
+  }
+
+  // ---- disks ----
+
+  #breakDisk(kind: FaultKind, machine: Machine, ms: number): void {
+    const dice = this.#dice;
+    const { faults } = machine.disk;
+    if (kind === 'deathInSync') {
+      faults.deathRate = dice.float() * 0.5;
+    } else if (kind === 'syncError') {
+      faults.syncErrorRate = dice.float() * 0.5;
+    } else if (kind === 'slowDisk') {
+      const mostMs = dice.chance(0.7) ? 50 : 700;
+      faults.delayMs = () => dice.between(1, mostMs);
+    } else if (kind === 'fullDisk') {
+      faults.roomBytes = dice.below(100_000);
+    }
+    this.#until(2 * ms, () => this.#mendDisk(machine));
+  }
+
+  #mendDisk(machine: Machine): void {
+    const { faults } = machine.disk;
+    faults.deathRate = 0;
+    faults.syncErrorRate = 0;
+    faults.roomBytes = Number.POSITIVE_INFINITY;
+    faults.delayMs = () => this.#dice.between(0.05, 0.6);
+  }
+
+  /** As a new machine's disk is. */
+  prepare(machine: Machine): void {
+    this.#mendDisk(machine);
+  }
+
+  // ---- machines ----
+
+  #crash(machines: readonly Machine[]): void {
+    for (const machine of machines) {
+      if (!machine.isUp) continue;
+      machine.losePower();
+      this.#host.restartLater(machine);
+    }
+  }
+
+  #stop(machine: Machine | undefined): void {
+    machine?.stop(this.#dice.chance(0.5)).catch((error: unknown) => this.#host.site.fail(error));
+  }
+
+  // ---- network ----
+
+  #cut(kind: FaultKind): void {
+    const dice = this.#dice;
+    const { network } = this.#host.site;
+    const machines = this.#host.machines();
+    const all = machines.map((machine) => machine.address);
+    const leader = machines.find((machine) => machine.node?.isLeader)?.address;
+    if (kind === 'aloneLeader') {
+      this.#cutBetween(all, new Set(leader === undefined ? [] : [leader]), true);
+      return;
+    }
+    const side = new Set(all.filter(() => dice.chance(0.5)));
+    // One of them still reaches both sides.
+    const bridge = kind === 'bridge' ? dice.pick(all) : undefined;
+    const others = all.filter((address) => address !== bridge);
+    network.heal();
+    this.#cutBetween(others, side, kind !== 'oneWay');
+  }
+
+  #cutBetween(all: readonly string[], side: ReadonlySet<string>, bothWays: boolean): void {
+    const { network } = this.#host.site;
+    for (const from of all) {
+      for (const to of all) {
+        if (side.has(from) === side.has(to)) continue;
+        if (bothWays || side.has(from)) network.cut(from, to);
+      }
+    }
+  }
+
+  // ---- members ----
+
+  #transfer(): void {
+    const leader = this.#host.machines().find((machine) => machine.node?.isLeader)?.node;
+    if (leader === undefined) return;
+    const to = this.#dice.chance(0.5) ? this.#dice.pick(this.#members()) : undefined;
+    this.#try(leader.transferLeadership(to));
+  }
+
+  #members(): number[] {
+    return membersOf(this.#ledger.configuration);
+  }
+
+  /**
+   * One at a time, a voter (a learner says nothing by itself), and nobody comes or goes meanwhile:
+   * two that move at once, or one that knows none of those who are members now, would not be found
+   * any more, as nobody could tell where they are.
+   */
+  #mayMove(machine: Machine): boolean {
+    return this.#ledger.configuration.voters.has(machine.id) && this.#allKnowAll();
+  }
+
+  /** Every member is up and knows where each of them is, and is to be. */
+  #allKnowAll(): boolean {
+    const members = this.#members().map((id) => this.#host.machines()[id - 1]);
+    const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
+    return members.every((machine) => {
+      const known = machine.run?.machine.members ?? [];
+      const all = known.length === members.length && machine.address === machine.nextAddress;
+      return all && known.every(({ id, address }) => places.get(id) === address);
+    });
+  }
+
+  #changeMembers(): void {
+    const dice = this.#dice;
+    const leader = dice.pick(this.#host.machines().filter((machine) => machine.node?.isLeader));
+    const node = leader?.node;
+    if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
+    if (node === undefined || this.#moving !== undefined) return;
+    const members = this.#members();
+    const kind = dice.below(4);
+    const member = dice.pick(members);
+    if (kind <= 1 && members.length < MAX_MEMBERS) {
+      const { id, address } = this.#host.addMachine();
+      this.#try(node.addMember({ id, address, learner: dice.chance(0.8) }));
+    } else if (kind === 2) {
+      const learner = dice.pick([...this.#ledger.configuration.learners]);
+      if (learner !== undefined) this.#try(node.promoteMember(learner));
+    } else if (kind === 3 && member !== undefined && dice.chance(0.4)) {
+      const learner = dice.pick([...this.#ledger.configuration.learners]);
+      if (learner !== undefined) this.#try(node.replaceMember(learner, member));
+    } else if (member !== undefined && members.length > 1) {
+      this.#try(node.removeMember(member));
+    }
+  }
+
+  /** It may well fail: that is what the driver says when it cannot be done now. */
+  #try(work: Promise<unknown>): void {
+    work.catch((error: unknown) => {
+      if (!(error instanceof SwarmError) || hasCode(error, 'corrupt')) this.#host.site.fail(error);
+    });
+  }
+}

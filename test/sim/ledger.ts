@@ -1,0 +1,275 @@
+/**
+ * What all members together have promised, and the checks of Raft's own invariants, made as things
+ * happen so that each costs little: election safety, one vote a term, log matching, append-only
+ * leaders, leader completeness, commits on a quorum that holds them durably, one committed sequence
+ * that never changes, and nothing said to others before the disk has said it.
+ */
+import { decodeConfChange } from '../../manager/raft/core/confCodec.ts';
+import type { Entry, Message } from '../../manager/raft/core/types.ts';
+import type { Recovered } from '../../manager/raft/disk/disk.ts';
+import type { WalAppend } from '../../manager/raft/disk/wal.ts';
+import type { RaftStatus } from '../../manager/raft/types.ts';
+import {
+  type Configuration,
+  changed,
+  hasQuorum,
+  membersOf,
+  NO_CONFIGURATION,
+} from './configuration.ts';
+import { Mirror } from './mirror.ts';
+import { check } from './violation.ts';
+
+/** Terms stay far below it, so (index, term) is one number. */
+const TERMS = 1_048_576;
+
+interface Known {
+  readonly entry: Entry;
+  readonly previousTerm: number;
+}
+
+interface InForce {
+  /** From the application of the entry at this index on. */
+  readonly index: number;
+  readonly conf: Configuration;
+}
+
+/** The status last seen of one process. */
+export interface Seen {
+  status: RaftStatus;
+}
+
+export class Ledger {
+  /** By index; 0 holds none. */
+  readonly committed: (Entry | undefined)[] = [undefined];
+  readonly configurations: InForce[] = [{ index: 0, conf: NO_CONFIGURATION }];
+  readonly #known = new Map<number, Known>();
+  readonly #mirrors = new Map<number, Mirror>();
+  readonly #leaders = new Map<number, number>();
+  readonly #votes = new Map<string, number>();
+  readonly #removed = new Set<number>();
+  /** By index: the term in which it was seen to be committed. */
+  readonly #commitTerms: number[] = [0];
+  readonly #onCommitted: (entry: Entry) => void;
+  elections = 0;
+
+  /** `onCommitted` is told of each entry once, in order, before any member applies it. */
+  constructor(onCommitted: (entry: Entry) => void) {
+    this.#onCommitted = onCommitted;
+  }
+
+  get lastCommitted(): number {
+    return this.committed.length - 1;
+  }
+
+  /** Of the newest committed change. */
+  get configuration(): Configuration {
+    return this.configurations[this.configurations.length - 1].conf;
+  }
+
+  wasRemoved(id: number): boolean {
+    return this.#removed.has(id);
+  }
+
+  mirror(id: number): Mirror {
+    let found = this.#mirrors.get(id);
+    if (found === undefined) {
+      found = new Mirror(id);
+      this.#mirrors.set(id, found);
+    }
+    return found;
+  }
+
+  // ---- what a member writes ----
+
+  recovered(id: number, found: Recovered): void {
+    this.mirror(id).recovered(found, (entry) => {
+      const known = this.#known.get(keyOf(entry));
+      return known !== undefined && sameEntry(known.entry, entry);
+    });
+  }
+
+  /** Before it is handed to the disk; `status` undefined while the member is opened. */
+  handed(id: number, append: WalAppend, status: RaftStatus | undefined): void {
+    const mirror = this.mirror(id);
+    const { entries } = append;
+    const last = mirror.written.lastIndex;
+    if (status?.role === 'leader' && entries.length > 0) {
+      check(entries[0].index === last + 1, 'append-only leader', () =>
+        [`leader ${id} of term ${status.term} rewrites`, entries[0].index, last].join(' '),
+      );
+      this.#oneChange(id, entries, status);
+    }
+    const { commit } = mirror.written.hardState;
+    mirror.handed(append);
+    for (const entry of entries) this.#noteEntry(id, entry, mirror.written.term(entry.index - 1));
+    // A commit is handed over together with what it covers, and before that is applied.
+    if (mirror.written.hardState.commit > commit) this.#commit(id, commit, append, status);
+  }
+
+  acknowledged(id: number, append: WalAppend): void {
+    this.mirror(id).acknowledged(append);
+  }
+
+  #oneChange(id: number, entries: readonly Entry[], status: RaftStatus): void {
+    const { written } = this.mirror(id);
+    for (const [at, entry] of entries.entries()) {
+      if (entry.type !== 'confChange' || entry.term !== status.term) continue;
+      let others = entries.slice(0, at).filter((earlier) => earlier.type === 'confChange');
+      for (let index = status.applied + 1; index < entries[0].index; index += 1) {
+        const earlier = written.entry(index);
+        if (earlier?.type === 'confChange') others = [...others, earlier];
+      }
+      check(others.length === 0, 'one change', () => `leader ${id}: two changes under way`);
+    }
+  }
+
+  #noteEntry(id: number, entry: Entry, previousTerm: number | undefined): void {
+    const key = keyOf(entry);
+    const known = this.#known.get(key);
+    if (known === undefined) {
+      this.#known.set(key, { entry, previousTerm: previousTerm ?? 0 });
+      return;
+    }
+    const matches = previousTerm === undefined || known.previousTerm === previousTerm;
+    check(matches && sameEntry(known.entry, entry), 'log matching', () =>
+      [`member ${id} holds another entry ${entry.index} of term ${entry.term}`].join(' '),
+    );
+  }
+
+  // ---- what a member says ----
+
+  /** A message as it leaves member `from`. */
+  said(from: number, message: Message): void {
+    const { type, term, to } = message;
+    if (type === 'append' || type === 'heartbeat' || type === 'snapshot' || type === 'timeoutNow') {
+      this.#leads(from, term);
+    } else if (type === 'voteResp' && !message.reject) {
+      const key = `${from}/${term}`;
+      const other = this.#votes.get(key);
+      check(other === undefined || other === to, 'one vote', () =>
+        [`member ${from} voted for ${other} and ${to} in term ${term}`].join(' '),
+      );
+      this.#votes.set(key, to);
+      const mirror = this.mirror(from);
+      const durable = mirror.durableVotes.get(term);
+      // With a later term durable it cannot vote in this one again, whatever it forgets.
+      check(durable === to || mirror.durable.hardState.term > term, 'vote before durable', () =>
+        [`member ${from} voted for ${to} in ${term}, its disk has ${durable}`].join(' '),
+      );
+    } else if (type === 'appendResp' && !message.reject) {
+      const { durable } = this.mirror(from);
+      check(durable.lastIndex >= message.index, 'acknowledged before durable', () =>
+        [`member ${from} has ${durable.lastIndex} durable, says ${message.index}`].join(' '),
+      );
+    }
+  }
+
+  #leads(id: number, term: number): void {
+    const other = this.#leaders.get(term);
+    check(other === undefined || other === id, 'election safety', () =>
+      [`members ${other} and ${id} lead term ${term}`].join(' '),
+    );
+    if (other === undefined) {
+      this.elections += 1;
+      this.#leaders.set(term, id);
+    }
+  }
+
+  // ---- what a member is ----
+
+  /** To be called whenever something may have changed, and before entries are applied. */
+  observe(id: number, seen: Seen, status: RaftStatus): void {
+    const before = seen.status;
+    seen.status = status;
+    const grows =
+      status.term >= before.term &&
+      status.commit >= before.commit &&
+      status.applied >= before.applied;
+    check(grows, 'monotonic', () => `member ${id}: ${JSON.stringify([before, status])}`);
+    const ordered = status.applied <= status.commit && status.commit <= status.lastIndex;
+    check(ordered, 'order', () => `member ${id}: ${JSON.stringify(status)}`);
+    if (status.role === 'leader' && (before.role !== 'leader' || before.term !== status.term)) {
+      this.#leads(id, status.term);
+      this.#complete(id, status.term);
+    }
+  }
+
+  #commit(id: number, before: number, append: WalAppend, status: RaftStatus | undefined): void {
+    const { written } = this.mirror(id);
+    const { commit, term } = written.hardState;
+    const fresh = commit > this.lastCommitted;
+    for (let index = Math.max(before, written.base.index) + 1; index <= commit; index += 1) {
+      const entry = written.entry(index);
+      check(entry !== undefined, 'commit', () => `member ${id} commits ${index} without having it`);
+      const known = this.committed[index];
+      if (known === undefined) {
+        check(index === this.committed.length, 'commit', () => `${index} leaves a gap`);
+        this.#append(entry, term);
+      } else {
+        check(known.term === entry.term, 'committed entry changed', () =>
+          [`member ${id} at ${index}: term ${entry.term}, was ${known.term}`].join(' '),
+        );
+      }
+    }
+    if (!fresh) return;
+    const newest = this.committed[commit];
+    check(newest !== undefined, 'commit', () => `member ${id} committed what nobody has`);
+    const isLeader = status?.role === 'leader' && status.term === term;
+    check(!isLeader || newest.term === term, 'commit of an older term', () =>
+      [`leader ${id} of term ${term} commits ${commit} of term ${newest.term}`].join(' '),
+    );
+    // A new group's first entries are committed by agreement beforehand.
+    if (status === undefined && append.entries.length > 0) return;
+    const from = status?.role === 'leader' ? status.applied : 0;
+    const quorum = this.#inForce(from).some((conf) =>
+      hasQuorum(conf, (voter) => this.mirror(voter).durable.holds(newest)),
+    );
+    check(quorum, 'commit without quorum', () =>
+      [`member ${id} (${status?.role}) commits ${commit} of term ${newest.term}`].join(' '),
+    );
+  }
+
+  #append(entry: Entry, term: number): void {
+    this.committed.push(entry);
+    this.#commitTerms.push(term);
+    this.#onCommitted(entry);
+    if (entry.type !== 'confChange') return;
+    const change = decodeConfChange(entry.data);
+    const conf = changed(this.configuration, change, (id) => this.#removed.has(id));
+    if (conf === undefined) return;
+    const members = new Set(membersOf(conf));
+    for (const id of membersOf(this.configuration)) if (!members.has(id)) this.#removed.add(id);
+    this.configurations.push({ index: entry.index, conf });
+  }
+
+  /** The configuration at `applied` and those after it. */
+  #inForce(applied: number): Configuration[] {
+    const found: Configuration[] = [];
+    for (let at = this.configurations.length - 1; at >= 0; at -= 1) {
+      const { index, conf } = this.configurations[at];
+      found.push(conf);
+      if (index <= applied) break;
+    }
+    return found;
+  }
+
+  #complete(id: number, term: number): void {
+    const { written } = this.mirror(id);
+    for (let index = written.base.index + 1; index < this.committed.length; index += 1) {
+      // What a later leader committed, one of an earlier term need not hold.
+      if (this.#commitTerms[index] >= term) break;
+      check(written.term(index) === this.committed[index]?.term, 'leader completeness', () =>
+        [`leader ${id} of term ${term} lacks committed entry ${index}`].join(' '),
+      );
+    }
+  }
+}
+
+function keyOf(entry: Entry): number {
+  return entry.index * TERMS + entry.term;
+}
+
+function sameEntry(left: Entry, right: Entry): boolean {
+  if (left === right) return true;
+  return left.type === right.type && Buffer.compare(left.data, right.data) === 0;
+}

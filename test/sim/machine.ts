@@ -1,0 +1,352 @@
+/**
+ * One member's host: a disk that outlives processes, and at most one process at a time, in which
+ * the production's driver, log, recovery and replica run. It watches what they hand to the disk and
+ * apply, and holds it against ledger and oracle. It decides no fault; it can be told to fail.
+ */
+import { hasCode, type SwarmError } from '../../base/errors.ts';
+import { type Log, silentLog } from '../../base/log.ts';
+import { SEAL_KEY_BYTES } from '../../base/seal.ts';
+import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
+import {
+  DiskStore,
+  type OpenSnapshot,
+  type RaftDisk,
+  type Recovered,
+} from '../../manager/raft/disk/disk.ts';
+import type { WalAppend } from '../../manager/raft/disk/wal.ts';
+import { RaftNode } from '../../manager/raft/node.ts';
+import { StreamTransport } from '../../manager/raft/transport.ts';
+import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raft/types.ts';
+import { Replica } from '../../manager/replica.ts';
+import { Store } from '../../manager/store/store.ts';
+import { SimDisk } from './disk.ts';
+import type { Ledger, Seen } from './ledger.ts';
+import type { SimNetwork } from './network.ts';
+import { ObservedMachine } from './observedMachine.ts';
+import type { Oracle } from './oracle.ts';
+import { DeadProcess, SimProcess } from './process.ts';
+import type { Dice, Schedule } from './schedule.ts';
+import type { SimStreams } from './streams.ts';
+import { threadStarter } from './thread.ts';
+import { check } from './violation.ts';
+
+const SEGMENT = /\.wal$/;
+/** Falls of watchers out of the ring are part of what is tried. */
+const RING_EVENTS = 128;
+/** As the daemon keeps at most. */
+const MAX_SEAL_KEYS = 8;
+
+/** Deliberate faults, to prove that the checks would see them. */
+export type Planted = 'lyingDisk' | 'ackBeforeSync' | 'forgetVote' | 'staleRead' | 'skipEvent';
+
+/** What all machines of one simulation share. */
+export interface Site {
+  readonly schedule: Schedule;
+  readonly dice: Dice;
+  readonly network: SimNetwork;
+  /** Set: the production's transport on streams; else whole messages, each by itself. */
+  readonly streams: SimStreams | undefined;
+  readonly ledger: Ledger;
+  readonly oracle: Oracle;
+  readonly planted: Planted | undefined;
+  readonly hashes: Map<number, string>;
+  readonly segmentBytes: number;
+  readonly snapshotEntries: number;
+  readonly trailingEntries: number;
+  /** Members' files are sealed, each with keys of its own. */
+  readonly sealed: boolean;
+  readonly log: ((process: SimProcess) => Log) | undefined;
+  /** Ends the simulation as failed. */
+  fail(error: unknown): void;
+}
+
+export interface Run {
+  readonly process: SimProcess;
+  readonly replica: Replica;
+  readonly machine: ObservedMachine;
+  readonly transport: RaftTransport;
+  readonly seen: Seen;
+  node: RaftNode | undefined;
+}
+
+export class Machine {
+  readonly id: number;
+  address: string;
+  readonly disk: SimDisk;
+  readonly #site: Site;
+  readonly #voters: readonly MemberAddress[] | undefined;
+  run: Run | undefined = undefined;
+  /** Of the clock of the next process. */
+  rate = 1;
+  /** Told that it was taken out: it does not come back. */
+  isOut = false;
+  /** The one in use first; as a file beside the log keeps them. */
+  #sealKeys: readonly Uint8Array[];
+  /** Where its next process listens. */
+  nextAddress: string;
+  restarts = -1;
+  /** Called when its process ended by itself, and is to be started again. */
+  onEnded: () => void = () => {};
+
+  /** `voters`: founded with them; undefined: it joins. */
+  constructor(site: Site, id: number, voters: readonly MemberAddress[] | undefined) {
+    this.id = id;
+    this.address = `10.0.0.${id}:2377`;
+    this.nextAddress = this.address;
+    this.#site = site;
+    this.#voters = voters;
+    this.#sealKeys = site.sealed ? [site.dice.bytes(SEAL_KEY_BYTES)] : [];
+    this.disk = new SimDisk(site.dice);
+    this.disk.faults.lies = site.planted === 'lyingDisk';
+    this.disk.onDeath = (isPowerLoss) => {
+      if (isPowerLoss) this.losePower();
+      else this.kill();
+      this.onEnded();
+    };
+  }
+
+  get isUp(): boolean {
+    return this.run !== undefined;
+  }
+
+  /** Running and open. */
+  get node(): RaftNode | undefined {
+    return this.run?.node;
+  }
+
+  start(): void {
+    const { schedule, dice } = this.#site;
+    check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
+    this.restarts += 1;
+    this.address = this.nextAddress;
+    const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
+    const log = this.#site.log?.(process) ?? silentLog;
+    const store = new Store({ ringEvents: RING_EVENTS });
+    const replica = new Replica({ clock: process.clock, store });
+    const status = { id: this.id, term: 0, leaderId: undefined, role: 'follower' as const };
+    const places = { commit: 0, applied: 0, lastIndex: 0 };
+    const run: Run = {
+      process,
+      replica,
+      machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
+      transport: this.#connect(process, log),
+      seen: { status: { ...status, ...places } as RaftStatus },
+      node: undefined,
+    };
+    this.run = run;
+    process.afterEvent = () => this.observe();
+    this.#open(run, log).catch((error: unknown) => {
+      if (!process.alive || error instanceof DeadProcess) return;
+      const code = (error as { code?: string }).code;
+      const disk = code === 'ENOSPC' || code === 'EIO' || hasCode(error, 'exhausted');
+      if (disk) this.#ended();
+      else this.#site.fail(error);
+    });
+  }
+
+  #connect(process: SimProcess, log: Log): RaftTransport {
+    const { network, streams, dice: random } = this.#site;
+    const self = { id: this.id, address: this.address };
+    if (streams === undefined) return network.connect(self, process);
+    const dialer = streams.dialer(self, process);
+    const { clock } = process;
+    const transport = new StreamTransport({ self, dialer, clock, random, log });
+    streams.listen(this.address, process, (stream, kind) => transport.acceptStream(stream, kind));
+    return transport;
+  }
+
+  async #open(run: Run, log: Log): Promise<void> {
+    const { dice, ledger, segmentBytes } = this.#site;
+    const [sealKey, ...olderKeys] = this.#sealKeys;
+    const { process, replica, transport } = run;
+    const directory = `/m${this.id}`;
+    const disk = await DiskStore.open({
+      directory,
+      nodeId: this.id,
+      clock: process.clock,
+      log,
+      onFatal: (error) => this.#fatal(run, error),
+      segmentBytes,
+      files: this.disk.filesFor(process),
+      startThread: threadStarter(process, this.disk, dice),
+      ...(sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random: dice } }),
+    });
+    this.#checkSynced('starts from');
+    ledger.recovered(this.id, disk.recovered);
+    const node = await RaftNode.open({
+      id: this.id,
+      address: this.address,
+      dir: directory,
+      clock: process.clock,
+      random: dice,
+      log,
+      transport,
+      stateMachine: run.machine,
+      ...(this.#voters === undefined ? { join: true } : { bootstrap: { voters: this.#voters } }),
+      onRemoved: () => this.#removed(run),
+      olderSealKeys: olderKeys,
+      onSealSettled: () => {
+        this.#sealKeys = this.#sealKeys.slice(0, 1);
+      },
+      onFatal: (error) => this.#site.fail(error),
+      disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
+      snapshotEntries: this.#site.snapshotEntries,
+    });
+    node.keepEntries(this.#site.snapshotEntries, this.#site.trailingEntries, 0);
+    run.node = node;
+    replica.attach(node);
+    this.observe();
+  }
+
+  #checkSynced(what: string): void {
+    if (this.#site.planted === 'lyingDisk') return;
+    const names = this.disk.unsynced(`/m${this.id}/wal`, SEGMENT);
+    check(names.length === 0, 'not durable', () => `member ${this.id} ${what} ${names.join(' ')}`);
+  }
+
+  /** Holds what the member now is against what it was. */
+  observe(): void {
+    const { run } = this;
+    if (run?.node === undefined) return;
+    this.#site.ledger.observe(this.id, run.seen, run.node.status());
+  }
+
+  #fatal(run: Run, error: SwarmError): void {
+    if (!run.process.alive) return;
+    if (this.disk.faults.syncErrorRate === 0) this.#site.fail(error);
+    this.losePower();
+    this.onEnded();
+  }
+
+  #removed(run: Run): void {
+    if (!run.process.alive || this.isOut) return;
+    check(this.#site.ledger.wasRemoved(this.id), 'removed', `${this.id} was told it is out`);
+    this.isOut = true;
+    this.#ended();
+  }
+
+  /** A new key for its files, kept before it is used, where they are sealed. */
+  rotateSealKey(): void {
+    const { node } = this;
+    const room = this.#sealKeys.length > 0 && this.#sealKeys.length < MAX_SEAL_KEYS;
+    if (node === undefined || !room) return;
+    const key = this.#site.dice.bytes(SEAL_KEY_BYTES);
+    this.#sealKeys = [key, ...this.#sealKeys];
+    node.rotateSealKey(key);
+  }
+
+  /** Whether only one key is left. */
+  get isSealSettled(): boolean {
+    return this.#sealKeys.length <= 1;
+  }
+
+  /** The process ends; what it wrote stays in the cache. */
+  kill(): void {
+    this.run?.process.die();
+    this.run = undefined;
+  }
+
+  #ended(): void {
+    this.kill();
+    this.onEnded();
+  }
+
+  losePower(): void {
+    this.kill();
+    this.disk.losePower();
+  }
+
+  /** Ends in good order. */
+  async stop(transfer: boolean): Promise<void> {
+    const { run } = this;
+    if (run?.node === undefined) return;
+    await run.node.stop({ transfer });
+    if (this.run === run) this.#ended();
+  }
+
+  describe(): string {
+    const { run } = this;
+    if (run === undefined) return `${this.id}:${this.isOut ? 'out' : 'down'}`;
+    const { role, term, leaderId, commit, applied, lastIndex } = run.seen.status;
+    const state = run.node === undefined ? 'opening' : role;
+    return `${this.id}:${state} t${term} l${leaderId ?? 0} c${commit} a${applied} i${lastIndex}`;
+  }
+}
+
+/** Passes everything on, and tells the ledger. */
+class ObservedDisk implements RaftDisk {
+  readonly recovered: Recovered;
+  readonly #disk: DiskStore;
+  readonly #id: number;
+  readonly #site: Site;
+  readonly #run: Run;
+  readonly #checkSynced: () => void;
+
+  constructor(disk: DiskStore, id: number, site: Site, run: Run, checkSynced: () => void) {
+    this.recovered = disk.recovered;
+    this.#disk = disk;
+    this.#id = id;
+    this.#site = site;
+    this.#run = run;
+    this.#checkSynced = checkSynced;
+  }
+
+  get full(): boolean {
+    return this.#disk.full;
+  }
+
+  get spaceChanged(): RaftDisk['spaceChanged'] {
+    return this.#disk.spaceChanged;
+  }
+
+  append(append: WalAppend): void {
+    const { ledger, planted } = this.#site;
+    ledger.handed(this.#id, append, this.#run.node?.status());
+    const done = (): void => {
+      if (append.sync) this.#checkSynced();
+      ledger.acknowledged(this.#id, append);
+      append.done();
+    };
+    if (planted === 'ackBeforeSync') {
+      this.#disk.append({ ...append, done: () => {} });
+      this.#site.schedule.after(0, this.#run.process, done);
+    } else if (planted === 'forgetVote' && append.hardState !== undefined) {
+      this.#disk.append({ ...append, hardState: { ...append.hardState, vote: 0 }, done });
+    } else {
+      this.#disk.append({ ...append, done });
+    }
+  }
+
+  writeSnapshot(
+    meta: SnapshotMeta,
+    chunks: AsyncIterable<Uint8Array>,
+    own: boolean,
+  ): Promise<void> {
+    return this.#disk.writeSnapshot(meta, chunks, own);
+  }
+
+  openSnapshot(id: EntryId): Promise<OpenSnapshot> {
+    return this.#disk.openSnapshot(id);
+  }
+
+  release(keep: EntryId, index: number, old?: number): Promise<void> {
+    check(index <= keep.index, 'purged', `member ${this.#id} past its snapshot`);
+    return this.#disk.release(keep, index, old);
+  }
+
+  rekey(key: Uint8Array): void {
+    this.#disk.rekey(key);
+  }
+
+  get staleUntil(): number | undefined {
+    return this.#disk.staleUntil;
+  }
+
+  settled(keep: EntryId): boolean {
+    return this.#disk.settled(keep);
+  }
+
+  close(): Promise<void> {
+    return this.#disk.close();
+  }
+}

@@ -1,0 +1,302 @@
+/**
+ * One simulated run from one seed: a cluster of 1 to 7 members on the production's driver, log and
+ * store, users, and faults for as long as the safety phase lasts; then the faults end, and within a
+ * bound the members must agree and serve. Checks run after every event. The same options give the
+ * same run, event by event, which `hash` shows.
+ */
+import { AssertionError } from '../../base/assert.ts';
+import type { Log } from '../../base/log.ts';
+import { TICK_MS } from '../../manager/raft/limits.ts';
+import { Clients, type Counts } from './clients.ts';
+import { membersOf } from './configuration.ts';
+import { FAULT_KINDS, type FaultKind, Faults } from './faults.ts';
+import { Ledger } from './ledger.ts';
+import { Machine, type Planted, type Site } from './machine.ts';
+import { SimNetwork } from './network.ts';
+import { Oracle } from './oracle.ts';
+import { DeadProcess, SimProcess } from './process.ts';
+import { Dice, type Event, Schedule, settle } from './schedule.ts';
+import { SimStreams } from './streams.ts';
+import { check, Violation } from './violation.ts';
+
+/** Half a minute in which things go wrong: a dozen elections, hundreds of writes. */
+export const DEFAULT_TICKS = 300;
+/** Once nothing goes wrong any more, the members must agree and serve within it. */
+const CALM_MS = 40_000;
+const POLL_MS = 100;
+/** Far above any run: what never comes to rest is a failure too. */
+const MAX_EVENTS = 5_000_000;
+const FNV_PRIME = 0x01000193;
+
+export interface SimulationOptions {
+  readonly seed: number;
+  /** Length of the safety phase in ticks of 100 ms. */
+  readonly ticks: number;
+  /** Kinds of faults that are off whatever the seed says. */
+  readonly without?: readonly FaultKind[];
+  readonly planted?: Planted;
+  /** Where members' logs go; for a person who looks at one run. */
+  readonly log?: (process: SimProcess, nowMs: number) => Log;
+}
+
+export interface Outcome extends Counts {
+  readonly hash: string;
+  readonly events: number;
+  readonly simulatedMs: number;
+  /** From the end of all faults until all members agreed and served. */
+  readonly calmMs: number;
+  readonly messages: number;
+  readonly snapshots: number;
+  readonly elections: number;
+  readonly strikes: number;
+  readonly restarts: number;
+  readonly failure: Failure | undefined;
+}
+
+export interface Failure {
+  /** Stable: the broken promise's name. */
+  readonly kind: string;
+  readonly message: string;
+  readonly atMs: number;
+}
+
+export async function simulate(options: SimulationOptions): Promise<Outcome> {
+  const simulation = new Simulation(options);
+  return simulation.run();
+}
+
+class Simulation {
+  readonly #options: SimulationOptions;
+  readonly #schedule = new Schedule();
+  readonly #dice: Dice;
+  readonly #site: Site;
+  readonly #machines: Machine[] = [];
+  readonly #clients: Clients;
+  readonly #faults: Faults;
+  #failure: Failure | undefined = undefined;
+  #hash = 0x811c9dc5;
+  #events = 0;
+  #served = false;
+  #calmAtMs = 0;
+
+  constructor(options: SimulationOptions) {
+    this.#options = options;
+    const dice = new Dice(options.seed);
+    this.#dice = dice;
+    const oracle = new Oracle();
+    const ledger = new Ledger((entry) => oracle.committed(entry));
+    const network = new SimNetwork(this.#schedule, dice, (from, message) =>
+      this.#guard(() => ledger.said(from, message)),
+    );
+    const { log } = options;
+    this.#site = {
+      schedule: this.#schedule,
+      dice,
+      network,
+      streams: dice.chance(0.35) ? new SimStreams(network, this.#schedule) : undefined,
+      ledger,
+      oracle,
+      planted: options.planted,
+      hashes: new Map(),
+      segmentBytes: 16_384 << dice.below(3),
+      snapshotEntries: dice.whole(4, 100),
+      trailingEntries: dice.chance(0.6) ? dice.below(8) : dice.below(100),
+      sealed: dice.chance(0.4),
+      log: log === undefined ? undefined : (process) => log(process, this.#schedule.nowMs),
+      fail: (error) => this.#fail(error),
+    };
+    this.#clients = new Clients(this.#site, () => this.#machines);
+    this.#faults = new Faults(
+      {
+        site: this.#site,
+        machines: () => this.#machines,
+        addMachine: () => this.#addMachine(undefined),
+        restartLater: (machine) => this.#restartLater(machine),
+      },
+      dice,
+      this.#chooseKinds(),
+    );
+  }
+
+  /** Each run has some kinds of faults and not others: rare ones are not drowned by the rest. */
+  #chooseKinds(): Set<FaultKind> {
+    const share = this.#dice.between(0.1, 0.9);
+    const chosen = FAULT_KINDS.filter(() => this.#dice.chance(share));
+    return new Set(chosen.filter((kind) => this.#options.without?.includes(kind) !== true));
+  }
+
+  // ---- the run ----
+
+  async run(): Promise<Outcome> {
+    const onRejection = (reason: unknown): void => this.#fail(reason);
+    process.on('unhandledRejection', onRejection);
+    try {
+      this.#found();
+      this.#clients.start();
+      this.#faults.start();
+      this.#schedule.after(this.#options.ticks * TICK_MS, undefined, () => this.#calm());
+      await this.#loop();
+    } finally {
+      process.off('unhandledRejection', onRejection);
+      for (const machine of this.#machines) machine.kill();
+      await settle();
+    }
+    return this.#outcome();
+  }
+
+  /** All founders at once, or one that the others join. */
+  #found(): void {
+    const count = this.#dice.chance(0.5) ? 1 + this.#dice.below(7) : (this.#dice.pick([3, 5]) ?? 3);
+    const voters = Array.from({ length: count }, (_, at) => ({
+      id: at + 1,
+      address: `10.0.0.${at + 1}:2377`,
+    }));
+    for (const _ of voters) this.#addMachine(voters);
+  }
+
+  #addMachine(voters: readonly { id: number; address: string }[] | undefined): Machine {
+    const machine = new Machine(this.#site, this.#machines.length + 1, voters);
+    machine.onEnded = () => this.#restartLater(machine);
+    this.#faults.prepare(machine);
+    this.#machines.push(machine);
+    this.#schedule.after(this.#dice.between(0, 50), undefined, () => this.#start(machine));
+    return machine;
+  }
+
+  #start(machine: Machine): void {
+    if (!machine.isUp && !machine.isOut) machine.start();
+  }
+
+  #restartLater(machine: Machine): void {
+    const downMs = this.#dice.chance(0.7)
+      ? this.#dice.between(20, 1_500)
+      : this.#dice.between(1_000, 8_000);
+    this.#schedule.after(downMs, undefined, () => this.#start(machine));
+  }
+
+  async #loop(): Promise<void> {
+    while (this.#failure === undefined && !this.#served) {
+      const event = this.#schedule.next();
+      if (event === undefined) break;
+      this.#events += 1;
+      this.#guard(() => event.run());
+      await settle();
+      const { owner } = event;
+      if (owner instanceof SimProcess) this.#guard(() => owner.afterEvent());
+      this.#note(event);
+      if (this.#events > MAX_EVENTS) this.#fail(new Violation('endless', 'too many events'));
+    }
+  }
+
+  #note({ atMs, owner }: Event): void {
+    const id = owner instanceof SimProcess ? owner.id : 0;
+    const seen = this.#machines[id - 1]?.run?.seen.status;
+    this.#mix(Math.floor(atMs * 1000) | 0);
+    this.#mix(id + 64 * (seen?.commit ?? 0));
+    this.#mix((seen?.lastIndex ?? 0) + 8192 * (seen?.term ?? 0));
+  }
+
+  #mix(word: number): void {
+    this.#hash = Math.imul(this.#hash ^ word, FNV_PRIME);
+    this.#hash ^= this.#hash >>> 15;
+  }
+
+  #guard(work: () => void): void {
+    try {
+      work();
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #fail(error: unknown): void {
+    if (error instanceof DeadProcess || this.#failure !== undefined) return;
+    const isKnown = error instanceof Violation;
+    const kind = isKnown ? error.kind : error instanceof AssertionError ? 'assertion' : 'error';
+    const text = error instanceof Error ? (isKnown ? error.message : error.stack) : String(error);
+    this.#failure = { kind, message: text ?? '', atMs: this.#schedule.nowMs };
+  }
+
+  // ---- the end of all faults ----
+
+  #calm(): void {
+    this.#calmAtMs = this.#schedule.nowMs;
+    this.#clients.stop();
+    this.#faults.calm();
+    for (const machine of this.#machines) this.#start(machine);
+    const untilMs = this.#schedule.nowMs + CALM_MS;
+    this.#tryLastWrite(untilMs);
+  }
+
+  /** Repeats until a leader takes one more write. */
+  #tryLastWrite(untilMs: number): void {
+    check(this.#schedule.nowMs < untilMs, 'liveness', () => `no write: ${this.#describe()}`);
+    const again = (): void => {
+      this.#schedule.after(POLL_MS, undefined, () => this.#tryLastWrite(untilMs));
+    };
+    const leader = this.#machines.find((machine) => machine.node?.isLeader);
+    if (leader?.run === undefined) {
+      again();
+      return;
+    }
+    this.#clients.write(leader.run, (version) => {
+      if (version === undefined) again();
+      else this.#await(version, untilMs);
+    });
+  }
+
+  /** Until all members have it, agree on everything, and answer reads. */
+  #await(version: number, untilMs: number): void {
+    const { ledger } = this.#site;
+    const members = membersOf(ledger.configuration).map((id) => this.#machines[id - 1]);
+    const settled =
+      ledger.configuration.outgoing.size === 0 &&
+      members.every((machine) => (machine.node?.status().applied ?? 0) >= version) &&
+      members.every((machine) => machine.isSealSettled) &&
+      this.#clients.sawAll(this.#site.oracle.eventsUntil(version) > 0 ? this.#lastEvent() : 0);
+    if (!settled) {
+      check(this.#schedule.nowMs < untilMs, 'liveness', () => `not equal: ${this.#describe()}`);
+      this.#schedule.after(POLL_MS, undefined, () => this.#await(version, untilMs));
+      return;
+    }
+    let waiting = members.length;
+    for (const { run } of members) {
+      if (run === undefined) continue;
+      run.machine.checkHash();
+      this.#clients.read(run, (isRead) => {
+        check(isRead, 'liveness', () => `a read failed: ${this.#describe()}`);
+        waiting -= 1;
+        if (waiting === 0) this.#served = true;
+      });
+    }
+  }
+
+  #lastEvent(): number {
+    const { events } = this.#site.oracle;
+    return events[events.length - 1]?.version ?? 0;
+  }
+
+  #describe(): string {
+    const members = membersOf(this.#site.ledger.configuration).join(',');
+    return `members ${members}; ${this.#machines.map((one) => one.describe()).join(' ')}`;
+  }
+
+  #outcome(): Outcome {
+    const { network, ledger } = this.#site;
+    let restarts = 0;
+    for (const machine of this.#machines) restarts += Math.max(0, machine.restarts);
+    return {
+      ...this.#clients.counts,
+      hash: (this.#hash >>> 0).toString(16).padStart(8, '0'),
+      events: this.#events,
+      calmMs: Math.round(this.#schedule.nowMs - this.#calmAtMs),
+      simulatedMs: Math.round(this.#schedule.nowMs),
+      messages: network.delivered,
+      snapshots: network.snapshots,
+      elections: ledger.elections,
+      strikes: this.#faults.strikes,
+      restarts,
+      failure: this.#failure,
+    };
+  }
+}

@@ -1,0 +1,51 @@
+/**
+ * Members that leave: nobody is let go, or stops being listened to, whom the others may still need
+ * to agree, even after a crash of all of them.
+ */
+import assert from 'node:assert/strict';
+import * as fs from 'node:fs';
+import * as path from 'node:path';
+import { test } from 'node:test';
+import { RaftCluster } from '../../support/raftCluster.ts';
+
+test('who is told that it was taken out is not needed again after a crash of the last', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2].map((id) => cluster.start(id, { voters: [1, 2] })));
+    const leader = await cluster.leader();
+    const gone = 3 - leader.id;
+    await leader.node.removeMember(gone);
+    await cluster.until('it hears of it', () => cluster.toldRemoved.has(gone));
+    // The disk as it is at this moment: what a crash leaves.
+    const crashed = path.join(cluster.root, 'crashed');
+    fs.cpSync(path.join(cluster.root, String(leader.id)), crashed, { recursive: true });
+    await Promise.all([1, 2].map((id) => cluster.stop(id)));
+    fs.rmSync(path.join(cluster.root, String(leader.id)), { recursive: true });
+    fs.renameSync(crashed, path.join(cluster.root, String(leader.id)));
+    const again = await cluster.start(leader.id);
+    await cluster.until('it leads alone', () => again.node.isLeader, 15_000);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('of two managers one is replaced: it counts until the step is complete', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2].map((id) => cluster.start(id, { voters: [1, 2] })));
+    const leader = await cluster.leader();
+    const leaving = 3 - leader.id;
+    await cluster.start(3, { join: true });
+    await leader.node.addMember({ id: 3, address: cluster.addressOf(3), learner: true });
+    await leader.node.replaceMember(3, leaving);
+    await cluster.until('the other is told', () => cluster.toldRemoved.has(leaving), 15_000);
+    const ids = leader.node.members().map(({ id }) => id);
+    assert.deepEqual(
+      ids,
+      [leader.id, 3].sort((left, right) => left - right),
+    );
+    await leader.node.propose(Buffer.from('after'));
+  } finally {
+    await cluster.dispose();
+  }
+});
