@@ -100,53 +100,91 @@ function sharedNetworks(
   }));
 }
 
-/** Reads and copies as any status does. */
-class StatusRecord implements TaskStatus {
+/** Reads and copies as any status does; what takes the most room is packed in one text. */
+export class StatusRecord implements TaskStatus {
   readonly state: TaskState;
   readonly atMs: number;
   readonly message: string;
   readonly error: string;
-  readonly containerId: string;
+  declare readonly containerId: string;
   readonly pid: number;
   readonly exitCode: number;
   readonly oomKilled: boolean;
   readonly gatewayAddress: string;
   declare readonly phases: TaskPhases;
-  readonly #phases: string;
+  readonly #packed: string;
 
   constructor({ texts }: Contents, status: TaskStatus) {
     this.state = status.state;
     this.atMs = status.atMs;
     this.message = texts.of(status.message);
     this.error = texts.of(status.error);
-    this.containerId = status.containerId;
     this.pid = status.pid;
     this.exitCode = status.exitCode;
     this.oomKilled = status.oomKilled;
     this.gatewayAddress = status.gatewayAddress;
-    this.#phases = packPhases(status.phases);
-    // A property of its own, so that a copy by spreading has it too.
-    Object.defineProperty(this, 'phases', PHASES);
+    this.#packed = packContainerId(status.containerId) + packPhases(status.phases);
+    // Properties of its own, so that a copy by spreading has them too.
+    Object.defineProperties(this, UNPACKED);
   }
 
-  static phasesOf(status: StatusRecord): TaskPhases {
-    return unpackPhases(status.#phases);
+  /** Container id and phases: equal texts for equal ones. */
+  static packed(status: StatusRecord): string {
+    return status.#packed;
   }
 }
 
-const PHASES: PropertyDescriptor = {
-  enumerable: true,
-  get(this: StatusRecord): TaskPhases {
-    return StatusRecord.phasesOf(this);
+const UNPACKED: PropertyDescriptorMap = {
+  containerId: {
+    enumerable: true,
+    get(this: StatusRecord): string {
+      return unpackContainerId(StatusRecord.packed(this));
+    },
+  },
+  phases: {
+    enumerable: true,
+    get(this: StatusRecord): TaskPhases {
+      const packed = StatusRecord.packed(this);
+      return unpackPhases(packed, endOfContainerId(packed));
+    },
   },
 };
+
+const HEX_ID = /^[0-9a-f]{64}$/;
+const ID_BYTES = 32;
+const NO_ID = '-';
+const BYTES_ID = 'b';
+
+/** '-' for none, 'b' and 32 characters of a byte each, or '4:name' for one of another form. */
+function packContainerId(id: string): string {
+  if (id === '') return NO_ID;
+  if (HEX_ID.test(id)) return BYTES_ID + Buffer.from(id, 'hex').toString('latin1');
+  return `${id.length}:${id}`;
+}
+
+/** Where in a packed text the container id ends. */
+function endOfContainerId(packed: string): number {
+  if (packed[0] === NO_ID) return NO_ID.length;
+  if (packed[0] === BYTES_ID) return BYTES_ID.length + ID_BYTES;
+  const colon = packed.indexOf(':');
+  return colon + 1 + Number(packed.slice(0, colon));
+}
+
+function unpackContainerId(packed: string): string {
+  const end = endOfContainerId(packed);
+  if (packed[0] === NO_ID) return '';
+  if (packed[0] === BYTES_ID) return Buffer.from(packed.slice(1, end), 'latin1').toString('hex');
+  return packed.slice(packed.indexOf(':') + 1, end);
+}
 
 /** States are multiples of it, up to 26 times. */
 const STATE_STEP = 32;
 const RADIX = 36;
+const MINUS = 0x2d;
+const COMMA = 0x2c;
 
 /** '0loy3v28b,2a,6-3': a digit for the state, then the time since the first one's. */
-export function packPhases(phases: TaskPhases): string {
+function packPhases(phases: TaskPhases): string {
   let packed = '';
   let originMs = 0;
   for (const key in phases) {
@@ -157,21 +195,33 @@ export function packPhases(phases: TaskPhases): string {
       state,
       atMs,
     });
-    if (packed !== '') packed += ',';
-    packed += digit.toString(RADIX) + (atMs - originMs).toString(RADIX);
-    if (originMs === 0) originMs = atMs;
+    if (packed === '') originMs = atMs;
+    const sinceMs = packed === '' ? atMs : atMs - originMs;
+    packed += `${packed === '' ? '' : ','}${digit.toString(RADIX)}${sinceMs.toString(RADIX)}`;
   }
   return packed;
 }
 
-export function unpackPhases(packed: string): TaskPhases {
+function unpackPhases(packed: string, from: number): TaskPhases {
   const phases: Record<number, number> = {};
-  if (packed === '') return phases;
-  let originMs = 0;
-  for (const part of packed.split(',')) {
-    const atMs = originMs + Number.parseInt(part.slice(1), RADIX);
-    phases[Number.parseInt(part[0], RADIX) * STATE_STEP] = atMs;
-    if (originMs === 0) originMs = atMs;
+  let originMs: number | undefined;
+  for (let at = from; at < packed.length; at += 1) {
+    const state = digitOf(packed.charCodeAt(at)) * STATE_STEP;
+    const isNegative = packed.charCodeAt(at + 1) === MINUS;
+    let ms = 0;
+    for (at += isNegative ? 2 : 1; at < packed.length; at += 1) {
+      const code = packed.charCodeAt(at);
+      if (code === COMMA) break;
+      ms = ms * RADIX + digitOf(code);
+    }
+    if (isNegative) ms = -ms;
+    phases[state] = (originMs ?? 0) + ms;
+    originMs ??= ms;
   }
   return phases;
+}
+
+/** Of '0'-'9' and 'a'-'z'. */
+function digitOf(code: number): number {
+  return code < 0x3a ? code - 0x30 : code - 0x57;
 }

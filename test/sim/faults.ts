@@ -31,6 +31,7 @@ export const FAULT_KINDS = [
   'members',
   'transfer',
   'move',
+  'sealKey',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -57,6 +58,7 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   members: 3_000,
   transfer: 8_000,
   move: 12_000,
+  sealKey: 8_000,
 };
 const MAX_MEMBERS = 7;
 const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
@@ -78,6 +80,8 @@ export class Faults {
   /** How often it strikes in this run, against the usual. */
   readonly #pace: number;
   #isCalm = false;
+  /** A machine that has moved, or will, and that not everybody knows to have. */
+  #moving: Machine | undefined = undefined;
   strikes = 0;
 
   constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
@@ -173,8 +177,17 @@ export class Faults {
         if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
         break;
       case 'move':
-        if (machine !== undefined && this.#allKnowAll()) {
+        if (machine !== undefined && this.#mayMove(machine)) {
+          this.#moving = machine;
           machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
+        }
+        break;
+      case 'sealKey':
+        try {
+          up?.rotateSealKey();
+        } catch (error) {
+          // It is stopping.
+          if (!hasCode(error, 'unavailable')) throw error;
         }
         break;
       case 'members':
@@ -281,9 +294,15 @@ export class Faults {
   }
 
   /**
-   * Every member is up and knows where each of them is, and is to be: two that move at once, or one
-   * that missed another's move, would find each other no more, as nobody could tell them.
+   * One at a time, a voter (a learner says nothing by itself), and nobody comes or goes meanwhile:
+   * two that move at once, or one that knows none of those who are members now, would not be found
+   * any more, as nobody could tell where they are.
    */
+  #mayMove(machine: Machine): boolean {
+    return this.#ledger.configuration.voters.has(machine.id) && this.#allKnowAll();
+  }
+
+  /** Every member is up and knows where each of them is, and is to be. */
   #allKnowAll(): boolean {
     const members = this.#members().map((id) => this.#host.machines()[id - 1]);
     const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
@@ -298,7 +317,8 @@ export class Faults {
     const dice = this.#dice;
     const leader = dice.pick(this.#host.machines().filter((machine) => machine.node?.isLeader));
     const node = leader?.node;
-    if (node === undefined) return;
+    if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
+    if (node === undefined || this.#moving !== undefined) return;
     const members = this.#members();
     const kind = dice.below(4);
     const member = dice.pick(members);

@@ -165,7 +165,10 @@ export class Ledger {
       );
     } else if (type === 'appendResp' && !message.reject) {
       const { durable } = this.mirror(from);
-      check(durable.lastIndex >= message.index, 'acknowledged before durable', () =>
+      // Accepted and replaced by a later leader before anything was written: that leader was chosen
+      // by members none of whom had what is acknowledged here, so it cannot be committed any more.
+      const isReplaced = durable.hardState.term > term;
+      check(isReplaced || durable.lastIndex >= message.index, 'acknowledged before durable', () =>
         [`member ${from} has ${durable.lastIndex} durable, says ${message.index}`].join(' '),
       );
     }

@@ -5,6 +5,7 @@
  */
 import { hasCode, type SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
+import { SEAL_KEY_BYTES } from '../../base/seal.ts';
 import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
 import {
   DiskStore,
@@ -32,6 +33,8 @@ import { check } from './violation.ts';
 const SEGMENT = /\.wal$/;
 /** Falls of watchers out of the ring are part of what is tried. */
 const RING_EVENTS = 128;
+/** As the daemon keeps at most. */
+const MAX_SEAL_KEYS = 8;
 
 /** Deliberate faults, to prove that the checks would see them. */
 export type Planted = 'lyingDisk' | 'ackBeforeSync' | 'forgetVote' | 'staleRead' | 'skipEvent';
@@ -50,7 +53,8 @@ export interface Site {
   readonly segmentBytes: number;
   readonly snapshotEntries: number;
   readonly trailingEntries: number;
-  readonly sealKey: Uint8Array | undefined;
+  /** Members' files are sealed, each with keys of its own. */
+  readonly sealed: boolean;
   readonly log: ((process: SimProcess) => Log) | undefined;
   /** Ends the simulation as failed. */
   fail(error: unknown): void;
@@ -76,6 +80,8 @@ export class Machine {
   rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
+  /** The one in use first; as a file beside the log keeps them. */
+  #sealKeys: readonly Uint8Array[];
   /** Where its next process listens. */
   nextAddress: string;
   restarts = -1;
@@ -89,6 +95,7 @@ export class Machine {
     this.nextAddress = this.address;
     this.#site = site;
     this.#voters = voters;
+    this.#sealKeys = site.sealed ? [site.dice.bytes(SEAL_KEY_BYTES)] : [];
     this.disk = new SimDisk(site.dice);
     this.disk.faults.lies = site.planted === 'lyingDisk';
     this.disk.onDeath = (isPowerLoss) => {
@@ -149,7 +156,8 @@ export class Machine {
   }
 
   async #open(run: Run, log: Log): Promise<void> {
-    const { dice, ledger, segmentBytes, sealKey } = this.#site;
+    const { dice, ledger, segmentBytes } = this.#site;
+    const [sealKey, ...olderKeys] = this.#sealKeys;
     const { process, replica, transport } = run;
     const directory = `/m${this.id}`;
     const disk = await DiskStore.open({
@@ -161,7 +169,7 @@ export class Machine {
       segmentBytes,
       files: this.disk.filesFor(process),
       startThread: threadStarter(process, this.disk, dice),
-      ...(sealKey === undefined ? {} : { seal: { key: sealKey, random: dice } }),
+      ...(sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random: dice } }),
     });
     this.#checkSynced('starts from');
     ledger.recovered(this.id, disk.recovered);
@@ -176,6 +184,10 @@ export class Machine {
       stateMachine: run.machine,
       ...(this.#voters === undefined ? { join: true } : { bootstrap: { voters: this.#voters } }),
       onRemoved: () => this.#removed(run),
+      olderSealKeys: olderKeys,
+      onSealSettled: () => {
+        this.#sealKeys = this.#sealKeys.slice(0, 1);
+      },
       onFatal: (error) => this.#site.fail(error),
       disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
       snapshotEntries: this.#site.snapshotEntries,
@@ -211,6 +223,21 @@ export class Machine {
     check(this.#site.ledger.wasRemoved(this.id), 'removed', `${this.id} was told it is out`);
     this.isOut = true;
     this.#ended();
+  }
+
+  /** A new key for its files, kept before it is used, where they are sealed. */
+  rotateSealKey(): void {
+    const { node } = this;
+    const room = this.#sealKeys.length > 0 && this.#sealKeys.length < MAX_SEAL_KEYS;
+    if (node === undefined || !room) return;
+    const key = this.#site.dice.bytes(SEAL_KEY_BYTES);
+    this.#sealKeys = [key, ...this.#sealKeys];
+    node.rotateSealKey(key);
+  }
+
+  /** Whether only one key is left. */
+  get isSealSettled(): boolean {
+    return this.#sealKeys.length <= 1;
   }
 
   /** The process ends; what it wrote stays in the cache. */

@@ -1,6 +1,7 @@
 /**
  * `npm run sim -- --seed N | --seeds A..B [--ticks T]`: runs simulations, says nothing of those that
  * hold, and of one that fails the line that reproduces it, made smaller. Exits with 1 on a failure.
+ * A signal ends it after the run under way, with the sums so far.
  */
 import { parseArgs } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
@@ -98,7 +99,13 @@ async function main(): Promise<void> {
   const startMs = clock.nowMs();
   const [from, to] = range();
   const sums = new Sums();
-  for (let seed = from; seed <= to; seed += 1) {
+  let isStopped = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      isStopped = true;
+    });
+  }
+  for (let seed = from; seed <= to && !isStopped; seed += 1) {
     const options = optionsOf(seed);
     const outcome = await simulate(options);
     sums.add(outcome);

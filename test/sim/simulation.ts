@@ -27,7 +27,6 @@ const POLL_MS = 100;
 /** Far above any run: what never comes to rest is a failure too. */
 const MAX_EVENTS = 5_000_000;
 const FNV_PRIME = 0x01000193;
-const SEAL_KEY_BYTES = 32;
 
 export interface SimulationOptions {
   readonly seed: number;
@@ -102,7 +101,7 @@ class Simulation {
       segmentBytes: 16_384 << dice.below(3),
       snapshotEntries: dice.whole(4, 100),
       trailingEntries: dice.chance(0.6) ? dice.below(8) : dice.below(100),
-      sealKey: dice.chance(0.3) ? dice.bytes(SEAL_KEY_BYTES) : undefined,
+      sealed: dice.chance(0.4),
       log: log === undefined ? undefined : (process) => log(process, this.#schedule.nowMs),
       fail: (error) => this.#fail(error),
     };
@@ -253,6 +252,7 @@ class Simulation {
     const settled =
       ledger.configuration.outgoing.size === 0 &&
       members.every((machine) => (machine.node?.status().applied ?? 0) >= version) &&
+      members.every((machine) => machine.isSealSettled) &&
       this.#clients.sawAll(this.#site.oracle.eventsUntil(version) > 0 ? this.#lastEvent() : 0);
     if (!settled) {
       check(this.#schedule.nowMs < untilMs, 'liveness', () => `not equal: ${this.#describe()}`);
