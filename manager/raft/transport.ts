@@ -23,12 +23,15 @@ export interface StreamTransportOptions {
   readonly log: Log;
 }
 
+/** Well below what a sender waits for (MAX_SILENCE_MS): a word of its own per batch costs more. */
+const ACK_DELAY_MS = 100;
+/** A process that ends lets go of its connections and of its port one after the other. */
+const LOOK_AFTER_MS = 20;
+const LOOK_LIMIT_MS = 1000;
 /**
  * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
  * path that died linger until TCP gives them up.
  */
-/** Well below what a sender waits for (MAX_SILENCE_MS): a word of its own per batch costs more. */
-const ACK_DELAY_MS = 100;
 const MAX_ACCEPTED_PER_PEER = 6;
 /** Streams accepted at once of which the sender is not known yet, or known: members are few. */
 const MAX_ACCEPTED = 128;
@@ -161,8 +164,26 @@ export class StreamTransport implements RaftTransport {
     });
     stream.onClose((error) => {
       this.#accepted.delete(stream);
+      if (hello !== undefined && handler.follows(hello.from.id)) this.#lookFor(hello.from);
       due?.cancel();
       receiver?.fail(error ?? new Error('the sender closed the stream'));
+    });
+  }
+
+  /** A process that ended has let go of its port; one that is busy, or far, has not. */
+  #lookFor({ id, address }: MemberAddress): void {
+    const { clock, dialer, self } = this.#options;
+    clock.afterIdle(LOOK_AFTER_MS, () => {
+      if (this.#stopped) return;
+      const stream = dialer.openStream(address, 'messages');
+      const given = clock.afterIdle(LOOK_LIMIT_MS, () => stream.close());
+      stream.onData(() => stream.close());
+      stream.onClose((error) => {
+        given.cancel();
+        const refused = error instanceof SwarmError && error.detail['reason'] === 'refused';
+        if (refused && !this.#stopped) this.#handler?.onGone(id);
+      });
+      stream.write(encodeHello({ from: self, to: id }));
     });
   }
 

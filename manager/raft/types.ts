@@ -85,6 +85,10 @@ export interface TransportHandler {
   ): Promise<void>;
   /** Messages to `id` were lost, or the connection to it broke. */
   onUnreachable(id: number): void;
+  /** Whether that member leads: it is looked for when it hangs up. */
+  follows(id: number): boolean;
+  /** It hung up, and nobody listens there any more. */
+  onGone(id: number): void;
   /** Whether that member was taken out of the group for good; it is then told so. */
   wasRemoved(id: number): boolean;
   /** Another member says, in these words, that this one was taken out, or its whole node. */

@@ -183,7 +183,12 @@ export class Faults {
         }
         break;
       case 'sealKey':
-        up?.rotateSealKey();
+        try {
+          up?.rotateSealKey();
+        } catch (error) {
+          // It is stopping.
+          if (!hasCode(error, 'unavailable')) throw error;
+        }
         break;
       case 'members':
         this.#changeMembers();

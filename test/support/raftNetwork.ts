@@ -3,6 +3,7 @@
  * both), refused connections. Used by tests only; delivers in order, a turn later, never loses
  * within an uncut stream.
  */
+import { SwarmError } from '../../base/errors.ts';
 import type { PeerDialer, PeerStream, StreamKind } from '../../manager/raft/wire.ts';
 
 export type Acceptor = (stream: PeerStream, kind: StreamKind) => void;
@@ -53,6 +54,11 @@ class End implements PeerStream {
   }
 }
 
+function refused(address: string): SwarmError {
+  const message = `cannot reach ${address}: connection refused`;
+  return new SwarmError('unavailable', message, { detail: { reason: 'refused' } });
+}
+
 export class RaftNetwork {
   readonly #acceptors = new Map<string, Acceptor>();
   readonly #cut = new Set<string>();
@@ -96,7 +102,7 @@ export class RaftNetwork {
         far.other = near;
         setImmediate(() => {
           const acceptor = this.#acceptors.get(address);
-          if (acceptor === undefined) near.end(new Error(`connection to ${address} refused`));
+          if (acceptor === undefined) near.end(refused(address));
           else if (this.#passes(from, address)) acceptor(far, kind);
         });
         return near;

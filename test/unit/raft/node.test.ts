@@ -6,8 +6,9 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
+import { SystemClock, type Timer } from '../../../base/clock.ts';
 import { hasCode } from '../../../base/errors.ts';
-import { RaftCluster } from '../../support/raftCluster.ts';
+import { FastClock, RaftCluster } from '../../support/raftCluster.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
@@ -192,6 +193,38 @@ test('a clean stop of the leader hands over without waiting for an election time
     const next = await cluster.leader(old.id);
     await next.node.propose(bytes('two'));
     assert.deepEqual(next.machine.commands, ['one', 'two']);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+/** Raft's own rhythm can be made to stand still: then no time-out of an election comes. */
+class StillClock extends FastClock {
+  still = false;
+
+  override after(delayMs: number, callback: () => void): Timer {
+    return super.after(delayMs, () => {
+      if (!this.still) callback();
+    });
+  }
+
+  override sleep(delayMs: number): Promise<void> {
+    return new SystemClock().sleep(delayMs);
+  }
+}
+
+test('a leader whose process is gone is replaced without waiting for an election timeout', async () => {
+  const clock = new StillClock();
+  const cluster = new RaftCluster({ clock });
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    await leader.node.propose(bytes('kept'));
+    clock.still = true;
+    await cluster.stop(leader.id);
+    const next = await cluster.leader();
+    await next.node.propose(bytes('and on'));
+    assert.deepEqual(next.machine.commands, ['kept', 'and on']);
   } finally {
     await cluster.dispose();
   }

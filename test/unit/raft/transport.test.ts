@@ -14,6 +14,7 @@ import { RaftNetwork } from '../../support/raftNetwork.ts';
 
 const clock = new FastClock();
 const REMOVED = 8;
+const LEADER = 2;
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 
 interface End {
@@ -21,6 +22,7 @@ interface End {
   readonly transport: StreamTransport;
   readonly received: string[];
   readonly unreachable: number[];
+  readonly gone: number[];
   onSnapshot: TransportHandler['onSnapshot'];
   toldRemoved: boolean;
 }
@@ -32,12 +34,14 @@ function end(network: RaftNetwork, id: number): End {
   const transport = new StreamTransport({ self, dialer, clock, random, log: silentLog });
   const received: string[] = [];
   const unreachable: number[] = [];
+  const gone: number[] = [];
   const onSnapshot = (): Promise<void> => Promise.reject(new Error('not expected'));
   const made: End = {
     self,
     transport,
     received,
     unreachable,
+    gone,
     onSnapshot,
     toldRemoved: false,
   };
@@ -45,6 +49,8 @@ function end(network: RaftNetwork, id: number): End {
     onMessage: (from, bytes) => received.push(`${from.id}:${text(bytes)}`),
     onSnapshot: (from, bytes, chunks) => made.onSnapshot(from, bytes, chunks),
     onUnreachable: (lost) => unreachable.push(lost),
+    follows: (leader) => leader === LEADER,
+    onGone: (leader) => gone.push(leader),
     wasRemoved: (removed) => removed === REMOVED,
     onRemoved: () => {
       made.toldRemoved = true;
@@ -172,4 +178,32 @@ test('a snapshot that is refused or broken off fails at both ends', async () => 
   );
   await until(() => broken !== undefined);
   await Promise.all([one.transport.stop(), two.transport.stop()]);
+});
+
+test('a leader that hangs up is looked for, and gone only when nobody listens there', async () => {
+  const network = new RaftNetwork();
+  const [one, three] = [end(network, 1), end(network, 3)];
+  let asked = 0;
+  const raise = (): End => {
+    const two = end(network, LEADER);
+    network.listen(two.self.address, (stream, kind) => {
+      asked += 1;
+      two.transport.acceptStream(stream, kind);
+    });
+    two.transport.send(1, one.self.address, Buffer.from('hello'));
+    three.transport.send(1, one.self.address, Buffer.from('hello'));
+    return two;
+  };
+  const first = raise();
+  await until(() => one.received.length === 2);
+  await first.transport.stop();
+  await until(() => asked === 1);
+  assert.deepEqual(one.gone, []);
+  const second = raise();
+  await until(() => one.received.length === 4);
+  network.close(second.self.address);
+  network.close(three.self.address);
+  await Promise.all([second.transport.stop(), three.transport.stop()]);
+  await until(() => one.gone.length > 0);
+  assert.deepEqual(one.gone, [LEADER]);
 });
