@@ -102,6 +102,16 @@ async function main(): Promise<void> {
   for (const mutant of mutants) planted(ROOT, mutant);
   const sound = new Workshop();
   const workshop = new Workshop();
+  const remove = (): void => {
+    sound.remove();
+    workshop.remove();
+  };
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      remove();
+      process.exit(1);
+    });
+  }
   let caught = 0;
   try {
     if (checkout === '') print('RAFT_CHECKOUT is not set: by the simulation alone');
@@ -119,8 +129,7 @@ async function main(): Promise<void> {
       print(`| ${name} | ${what} | ${where} | ${how} | ${Math.round(row.tookMs / 1000)} s |`);
     }
   } finally {
-    sound.remove();
-    workshop.remove();
+    remove();
   }
   print(`${caught} of ${mutants.length} planted bugs were caught`);
   if (caught < mutants.length) process.exitCode = 1;
