@@ -324,6 +324,13 @@ export class Faults {
     const node = leader?.node;
     if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
     if (node === undefined || this.#moving !== undefined) return;
+    const gone = dice.pick(this.#host.machines().filter(({ id }) => this.#ledger.wasRemoved(id)));
+    if (gone !== undefined && dice.chance(0.1)) {
+      // It never comes back: this must be refused.
+      const { id, address } = gone;
+      this.#try(node.addMember({ id, address, learner: dice.chance(0.5) }));
+      return;
+    }
     const members = this.#members();
     const kind = dice.below(4);
     const member = dice.pick(members);

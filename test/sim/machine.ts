@@ -19,6 +19,7 @@ import { StreamTransport } from '../../manager/raft/transport.ts';
 import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
+import { Beliefs } from './beliefs.ts';
 import { SimDisk } from './disk.ts';
 import type { Ledger, Seen } from './ledger.ts';
 import type { SimNetwork } from './network.ts';
@@ -66,6 +67,7 @@ export interface Run {
   readonly machine: ObservedMachine;
   readonly transport: RaftTransport;
   readonly seen: Seen;
+  readonly beliefs: Beliefs;
   node: RaftNode | undefined;
 }
 
@@ -130,10 +132,14 @@ export class Machine {
       machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
       transport: this.#connect(process, log),
       seen: { status: { ...status, ...places } as RaftStatus },
+      beliefs: new Beliefs(process),
       node: undefined,
     };
     this.run = run;
-    process.afterEvent = () => this.observe();
+    process.afterEvent = () => {
+      this.observe();
+      this.#look();
+    };
     this.#open(run, log).catch((error: unknown) => {
       if (!process.alive || error instanceof DeadProcess) return;
       const code = (error as { code?: string }).code;
@@ -208,6 +214,14 @@ export class Machine {
     const { run } = this;
     if (run?.node === undefined) return;
     this.#site.ledger.observe(this.id, run.seen, run.node.status());
+  }
+
+  /** Between events only: all that was handed out is applied then. */
+  #look(): void {
+    if (this.run?.node === undefined) return;
+    const { node, seen, beliefs, machine } = this.run;
+    const conf = this.#site.ledger.configurationAt(seen.status.applied);
+    beliefs.look(node, seen.status, conf, machine.members);
   }
 
   #fatal(run: Run, error: SwarmError): void {

@@ -86,8 +86,9 @@ export class Mirror {
     this.#pending.shift();
     this.durable.apply(append);
     const { term, vote } = this.durable.hardState;
+    if (!append.sync) return;
     this.durableVotes.set(term, vote);
-    if (append.sync) this.#durableCommit = this.durable.hardState.commit;
+    this.#durableCommit = this.durable.hardState.commit;
   }
 
   /** What a start found must hold all that was acknowledged, and nothing that never was written. */
