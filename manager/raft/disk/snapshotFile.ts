@@ -16,6 +16,7 @@ import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
 import { type Files, type GrowingFile, isDiskFull, type ReadFile } from './files.ts';
+import { ReadAhead } from './readAhead.ts';
 import { damage, newer } from './recovery.ts';
 
 const MAGIC = 0x53575354; // "TSWS"
@@ -175,14 +176,15 @@ export class SnapshotReader {
 
   /** To be used once. Throws SwarmError corrupt on the first bad chunk, or a missing end. */
   async *chunks(): AsyncGenerator<Uint8Array> {
+    const ahead = new ReadAhead(this.#handle);
     let total = 0;
     let crcOfCrcs = 0;
     for (let number = 0; ; number += 1) {
-      const head = await readExactly(this.#handle, this.#file, this.#at, CHUNK_HEAD_BYTES);
+      const head = await readExactly(ahead, this.#file, this.#at, CHUNK_HEAD_BYTES);
       const length = head.readUInt32LE(0);
       const crc = head.readUInt32LE(4);
       if (length === 0) {
-        const end = await readExactly(this.#handle, this.#file, this.#at + CHUNK_HEAD_BYTES, 8);
+        const end = await readExactly(ahead, this.#file, this.#at + CHUNK_HEAD_BYTES, 8);
         const expected = end.readUInt32LE(4) * 4_294_967_296 + end.readUInt32LE(0);
         if (crc !== crcOfCrcs || expected !== total) {
           throw damage(this.#file, this.#at, 'chunks are missing');
@@ -192,7 +194,7 @@ export class SnapshotReader {
       if (length > MAX_CHUNK_BYTES + SEAL_BYTES)
         throw damage(this.#file, this.#at, 'a damaged chunk');
       const start = this.#at + CHUNK_HEAD_BYTES;
-      const bytes = await readExactly(this.#handle, this.#file, start, length);
+      const bytes = await readExactly(ahead, this.#file, start, length);
       if (crc32(bytes) !== crc) throw damage(this.#file, start, 'a damaged chunk');
       crcOfCrcs = crc32(head, crcOfCrcs);
       total += length;
@@ -213,7 +215,7 @@ export class SnapshotReader {
 }
 
 async function readExactly(
-  handle: ReadFile,
+  handle: Pick<ReadFile, 'read'>,
   file: string,
   at: number,
   length: number,
