@@ -10,7 +10,7 @@ import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
 import {
   decodeLogEntry,
-  decodeObject,
+  decodeRecord,
   decodeSnapshotHead,
   encodeLogEntry,
   encodeObject,
@@ -215,6 +215,6 @@ async function* encodeSnapshot(
 
 async function* decodeRecords(records: RecordReader): AsyncGenerator<StoredRecord> {
   for (let bytes = await records.next(); bytes !== undefined; bytes = await records.next()) {
-    yield decodeObject(bytes);
+    yield decodeRecord(bytes);
   }
 }
