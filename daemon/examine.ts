@@ -167,7 +167,7 @@ class Findings {
             Cluster: {
               ID: cluster.id,
               Version: view.version,
-              Time: new Date(this.atMs).toISOString(),
+              Time: iso(this.atMs),
               Counts: countsOf(view),
             },
           }),
@@ -220,7 +220,7 @@ class Findings {
       `the swarm ${view.cluster()?.id} with its root certificate, join tokens and settings`,
       `${amount(service, 'service')}, ${amount(task, 'task')}, ${amount(network, 'network')}, ` +
         `${amount(secret, 'secret')}, ${amount(config, 'config')}, ` +
-        `${amount(node - others - 1, 'worker')}, as of entry ${view.version} (${new Date(this.atMs).toISOString()})`,
+        `${amount(node - others - 1, 'worker')}, as of entry ${view.version} (${iso(this.atMs)})`,
       'containers that run, wherever a host stays in the swarm',
     ];
     const last = state.entries[state.entries.length - 1]?.index ?? state.base.index;
@@ -249,6 +249,10 @@ class Findings {
     }
     return lines;
   }
+}
+
+function iso(atMs: number): string {
+  return new Date(atMs).toISOString();
 }
 
 function amount(count: number, what: string): string {

@@ -41,7 +41,7 @@ export interface Membership {
 }
 
 const FORMAT = 1;
-/** Older ones go within seconds, unless the disk is full; then the lock changes without a new one. */
+/** Older ones go within seconds, unless the disk is full: then a lock comes without a new one. */
 const RAFT_KEYS_MAX = 8;
 
 const ROOT = 'root.crt';
@@ -191,9 +191,9 @@ export class Identity {
   }
 
   /**
-   * From now on the keys on disk are sealed with `lockKey`, or in the clear. A new lock brings a new
-   * key for Raft's files, which is returned, kept already: whoever has an earlier copy of the keys
-   * must not read with it what is written later.
+   * From now on the keys on disk are sealed with `lockKey`, or in the clear. A new lock brings a
+   * new key for Raft's files, which is returned, kept already: whoever has an earlier copy of the
+   * keys must not read with it what is written later.
    */
   setLock(lockKey: Uint8Array | undefined): Uint8Array | undefined {
     if (sameValue(lockKey, this.#lockKey)) return undefined;

@@ -234,7 +234,8 @@ export class Node implements DaemonNode {
     return this.#requests.run(() => this.#leave(force));
   }
 
-  examine(): Promise<Examined> {
+  async examine(): Promise<Examined> {
+    await refuseWithQuorum(this.#swarm?.manager?.control);
     const options = { ...this.#environment, unlockKey: '', identity: this.#identity };
     return examine(this.#options.dataRoot, options);
   }

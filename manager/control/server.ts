@@ -89,9 +89,9 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       if (object === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
       return answer(table, { object, version: store.version });
     },
-    updateNode: async ({ id, version, spec }) => {
+    updateNode: async ({ id, version, spec, replaces }) => {
       const wanted = nodeSpecFromWire(need(spec, 'spec'));
-      const written = leading().updateNode(id, fromU64(version, 'version'), wanted);
+      const written = leading().updateNode(id, fromU64(version, 'version'), wanted, replaces);
       return answer('node', await written);
     },
     removeNode: async ({ id, force }) => answer('node', await leading().removeNode(id, force)),

@@ -28,6 +28,7 @@ import type {
   RaftNodeOptions,
   RaftStatus,
 } from './types.ts';
+import { Vacancy } from './vacancy.ts';
 import { Whereabouts } from './whereabouts.ts';
 
 export class RaftNode {
@@ -41,6 +42,7 @@ export class RaftNode {
   readonly #snapshots: Snapshots;
   readonly #membership: Membership;
   readonly #succession: Succession;
+  readonly #vacancy: Vacancy;
   readonly #ticker: Ticker;
   readonly #presence: Presence;
   readonly #leadership: LeadershipWatch;
@@ -93,6 +95,7 @@ export class RaftNode {
       onInstalled: () => this.#snapshots.cut(),
       onFatal: (error) => this.#fatal(error),
     });
+    this.#vacancy = new Vacancy(clock, random, this.#engine);
     this.#snapshots = new Snapshots(
       {
         ...shared,
@@ -137,6 +140,12 @@ export class RaftNode {
         if (this.#stopped) return;
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
+      },
+      follows: (id) => this.#engine.raft.leader === id && this.#engine.raft.role === 'follower',
+      onGone: (id) => {
+        if (this.#stopped || this.#engine.raft.leader !== id) return;
+        this.#log.info('raft: the leader is gone', { leader: id });
+        this.#vacancy.declare();
       },
       wasRemoved: (id) => this.#state.table.isGone(id),
       onRemoved: (why) => this.#stopped || this.#options.onRemoved?.(why),
@@ -479,6 +488,7 @@ export class RaftNode {
     this.#stopped = true;
     this.#engine.stop();
     this.#ticker.stop();
+    this.#vacancy.stop();
     const error = new SwarmError(
       'unavailable',
       'this manager is stopping; whether the change was made is not known',

@@ -61,7 +61,7 @@ export function taskRecord(
     slot: after.slot,
     generation: after.generation,
     nodeId: contents.get('node', after.nodeId)?.id ?? after.nodeId,
-    spec: sharedSpec(before, service, after.spec),
+    spec: sharedSpec(contents, before, service, after.spec),
     serviceLabels: sharedLabels(before, service, after.serviceLabels),
     specVersion: after.specVersion,
     desiredState: after.desiredState,
@@ -76,9 +76,19 @@ export function taskRecord(
   };
 }
 
-function sharedSpec(before: Task | undefined, service: Service | undefined, spec: TaskSpec) {
+function sharedSpec(
+  { equalSpecs }: Contents,
+  before: Task | undefined,
+  service: Service | undefined,
+  spec: TaskSpec,
+): TaskSpec {
+  // A thousand tasks that were read one after another hold one specification: compared once.
+  const found = equalSpecs.get(spec);
+  if (found !== undefined && (found === before?.spec || found === service?.spec.task)) return found;
   const candidates = [before?.spec, service?.spec.task, service?.previousSpec?.task];
-  return candidates.find((known) => known !== undefined && sameValue(known, spec)) ?? spec;
+  const equal = candidates.find((known) => known !== undefined && sameValue(known, spec));
+  if (equal !== undefined && equal !== spec) equalSpecs.set(spec, equal);
+  return equal ?? spec;
 }
 
 function sharedLabels(before: Task | undefined, service: Service | undefined, labels: Labels) {

@@ -61,6 +61,7 @@ import {
   taskSpecFromWire,
   taskSpecToWire,
 } from './specs/service.ts';
+import { taskFromBytes } from './taskBytes.ts';
 import { fromU64, need, toU32, toU64, word } from './values.ts';
 
 export type { WireNodeDescription, WireObject, WireTaskStatus };
@@ -469,6 +470,8 @@ export function encodeObject<T extends TableName>(table: T, object: Tables[T]): 
 
 /** SwarmError corrupt when the bytes are no object. */
 export function decodeObject(bytes: Uint8Array): TableObject {
+  const task = taskFromBytes(bytes);
+  if (task !== undefined) return { table: 'task', object: task };
   return objectFromWire(parse(() => fromBinary(ObjectSchema, bytes), 'object'));
 }
 

@@ -174,7 +174,7 @@ export class Faults {
         up.run.process.pausedUntilMs = this.#schedule.nowMs + ms;
         break;
       case 'clock':
-        if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
+        machine?.setRate(dice.pick(CLOCK_RATES) ?? 1);
         break;
       case 'move':
         if (machine !== undefined && this.#mayMove(machine)) {
@@ -231,9 +231,10 @@ export class Faults {
     faults.delayMs = () => this.#dice.between(0.05, 0.6);
   }
 
-  /** As a new machine's disk is. */
+  /** As a new machine is. */
   prepare(machine: Machine): void {
     this.#mendDisk(machine);
+    if (this.#kinds.has('clock')) machine.setRate(this.#dice.pick(CLOCK_RATES) ?? 1);
   }
 
   // ---- machines ----
@@ -267,7 +268,11 @@ export class Faults {
     const all = machines.map((machine) => machine.address);
     const leader = machines.find((machine) => machine.node?.isLeader)?.address;
     if (kind === 'aloneLeader') {
-      this.#cutBetween(all, new Set(leader === undefined ? [] : [leader]), true);
+      // Or with fewer than it needs.
+      const company = dice.below(Math.ceil(all.length / 2));
+      const side = new Set(leader === undefined ? [] : [leader]);
+      while (side.size > 0 && side.size <= company) side.add(dice.pick(all) ?? '');
+      this.#cutBetween(all, side, true);
       return;
     }
     const side = new Set(all.filter(() => dice.chance(0.5)));

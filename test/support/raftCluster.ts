@@ -66,10 +66,6 @@ export class FastClock extends SystemClock {
   override afterIdle(delayMs: number, callback: () => void): Timer {
     return super.afterIdle(delayMs / SPEED, callback);
   }
-
-  override sleep(delayMs: number): Promise<void> {
-    return super.sleep(delayMs / SPEED);
-  }
 }
 
 export interface Running {

@@ -36,7 +36,8 @@ export interface Recovered {
 
 export interface OpenSnapshot {
   readonly meta: SnapshotMeta;
-  chunks(): AsyncIterable<Uint8Array>;
+  /** Its bytes from `fromByte` on, checked as they are read; may be called again. */
+  chunks(fromByte?: number): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 
