@@ -239,6 +239,14 @@ export class Faults {
 
   // ---- machines ----
 
+  /** A member was told that it is out, and has gone: a bad moment to forget why. */
+  left(): void {
+    const dice = this.#dice;
+    if (this.#isCalm || !this.#kinds.has('power') || dice.chance(0.5)) return;
+    const inMs = dice.chance(0.5) ? 0 : dice.between(0, 20);
+    this.#schedule.after(inMs, undefined, () => this.#crash(this.#host.machines()));
+  }
+
   #crash(machines: readonly Machine[]): void {
     for (const machine of machines) {
       if (!machine.isUp) continue;
@@ -325,7 +333,7 @@ export class Faults {
     if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
     if (node === undefined || this.#moving !== undefined) return;
     const gone = dice.pick(this.#host.machines().filter(({ id }) => this.#ledger.wasRemoved(id)));
-    if (gone !== undefined && dice.chance(0.1)) {
+    if (gone !== undefined && dice.chance(0.15)) {
       // It never comes back: this must be refused.
       const { id, address } = gone;
       this.#try(node.addMember({ id, address, learner: dice.chance(0.5) }));

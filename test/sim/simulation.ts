@@ -156,7 +156,10 @@ class Simulation {
 
   #addMachine(voters: readonly { id: number; address: string }[] | undefined): Machine {
     const machine = new Machine(this.#site, this.#machines.length + 1, voters);
-    machine.onEnded = () => this.#restartLater(machine);
+    machine.onEnded = () => {
+      if (machine.isOut) this.#faults.left();
+      else this.#restartLater(machine);
+    };
     this.#faults.prepare(machine);
     this.#machines.push(machine);
     this.#schedule.after(this.#dice.between(0, 50), undefined, () => this.#start(machine));

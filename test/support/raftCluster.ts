@@ -118,9 +118,9 @@ export class RaftCluster {
 
   async start(
     id: number,
-    how: { voters?: readonly number[]; join?: boolean } = {},
+    how: { voters?: readonly number[]; join?: boolean; address?: string } = {},
   ): Promise<Running> {
-    const address = this.addressOf(id);
+    const address = how.address ?? this.addressOf(id);
     const random = new SystemRandom();
     const { clock } = this;
     const transport = new StreamTransport({
@@ -135,6 +135,7 @@ export class RaftCluster {
     const voters = how.voters?.map((voter) => ({ id: voter, address: this.addressOf(voter) }));
     const node = await RaftNode.open({
       id,
+      address,
       dir: path.join(this.root, String(id)),
       clock,
       random,
