@@ -227,7 +227,8 @@ export class Machine {
   #fatal(run: Run, error: SwarmError): void {
     if (!run.process.alive) return;
     if (this.disk.faults.syncErrorRate === 0) this.#site.fail(error);
-    this.losePower();
+    if (this.#site.dice.chance(0.5)) this.losePower();
+    else this.kill();
     this.onEnded();
   }
 
