@@ -78,8 +78,7 @@ export class Machine {
   readonly #site: Site;
   readonly #voters: readonly MemberAddress[] | undefined;
   run: Run | undefined = undefined;
-  /** Of the clock of the next process. */
-  rate = 1;
+  #rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
   /** The one in use first; as a file beside the log keeps them. */
@@ -121,7 +120,7 @@ export class Machine {
     check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
     this.restarts += 1;
     this.address = this.nextAddress;
-    const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
+    const process = new SimProcess(this.id, schedule, this.#rate, dice.whole(-5_000, 5_000));
     const log = this.#site.log?.(process) ?? silentLog;
     const store = new Store({ ringEvents: RING_EVENTS });
     const replica = new Replica({ clock: process.clock, store });
@@ -237,6 +236,12 @@ export class Machine {
     check(this.#site.ledger.wasRemoved(this.id), 'removed', `${this.id} was told it is out`);
     this.isOut = true;
     this.#ended();
+  }
+
+  /** How fast its clock goes, from now on. */
+  setRate(rate: number): void {
+    this.#rate = rate;
+    if (this.run !== undefined) this.run.process.clock.rate = rate;
   }
 
   /** A new key for its files, kept before it is used, where they are sealed. */
