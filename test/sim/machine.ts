@@ -6,7 +6,7 @@
 import { hasCode, type SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
-import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
+import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
 import {
   DiskStore,
   type OpenSnapshot,
@@ -313,6 +313,10 @@ class ObservedDisk implements RaftDisk {
 
   get full(): boolean {
     return this.#disk.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#disk.takes(entries);
   }
 
   get spaceChanged(): RaftDisk['spaceChanged'] {
