@@ -191,7 +191,7 @@ export class Machine {
       onRemoved: () => this.#removed(run),
       olderSealKeys: olderKeys,
       onSealSettled: () => {
-        this.#sealKeys = this.#sealKeys.slice(0, 1);
+        if (process.alive) this.#sealKeys = this.#sealKeys.slice(0, 1);
       },
       onFatal: (error) => this.#site.fail(error),
       disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
