@@ -20,6 +20,7 @@ import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raf
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
 import { Beliefs } from './beliefs.ts';
+import type { Keeping } from './clients.ts';
 import { SimDisk } from './disk.ts';
 import type { Ledger, Seen } from './ledger.ts';
 import type { SimNetwork } from './network.ts';
@@ -51,6 +52,7 @@ export interface Site {
   readonly oracle: Oracle;
   readonly planted: Planted | undefined;
   readonly hashes: Map<number, string>;
+  readonly keeping: Keeping;
   readonly segmentBytes: number;
   readonly snapshotEntries: number;
   readonly trailingEntries: number;
