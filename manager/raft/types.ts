@@ -95,18 +95,21 @@ export interface TransportHandler {
   onRemoved(why: SwarmError): void;
 }
 
+/** A snapshot's bytes from an offset on; may be asked for again, with another offset. */
+export type SnapshotChunks = (fromByte: number) => AsyncIterable<Uint8Array>;
+
 /** Carries messages to other members. May lose, delay and reorder them; never alters them. */
 export interface RaftTransport {
   /** Called once, before anything else. */
   start(handler: TransportHandler): void;
   /** Never blocks; drops when the peer's queue is full. */
   send(to: number, address: string, message: Uint8Array): void;
-  /** Resolves when the receiver has stored it. */
+  /** Resolves when the receiver has stored it. A cut is gone on with where it was. */
   sendSnapshot(
     to: number,
     address: string,
     message: Uint8Array,
-    chunks: AsyncIterable<Uint8Array>,
+    chunks: SnapshotChunks,
   ): Promise<void>;
   /** These are the members; connections to others end. */
   setPeers(peers: readonly MemberAddress[]): void;

@@ -17,6 +17,8 @@ const REPLAYS = ['scripts', 'tables'].map((name) => `test/unit/raft/${name}.test
 
 export class Workshop {
   readonly directory: string;
+  /** Of the files with a bug in them: as they were. */
+  readonly #sound = new Map<string, Buffer>();
 
   constructor() {
     this.directory = fs.mkdtempSync(path.join(tmpdir(), 'tsswarm-mutants-'));
@@ -35,8 +37,8 @@ export class Workshop {
     fs.cpSync(path.join(ROOT, 'proto/gen'), generated, { recursive: true });
   }
 
-  #write(file: string, text: string): void {
-    fs.writeFileSync(path.join(this.directory, file), text);
+  #write(file: string, content: string | Buffer): void {
+    fs.writeFileSync(path.join(this.directory, file), content);
   }
 
   #compile(): void {
@@ -55,7 +57,10 @@ export class Workshop {
 
   /** Throws where its text is not found, or what comes of it does not compile. */
   plant(mutant: Mutant): void {
-    for (const [file, text] of planted(ROOT, mutant)) this.#write(file, text);
+    for (const [file, text] of planted(this.directory, mutant)) {
+      this.#sound.set(file, fs.readFileSync(path.join(this.directory, file)));
+      this.#write(file, text);
+    }
     try {
       this.#compile();
     } catch (error) {
@@ -64,11 +69,10 @@ export class Workshop {
     }
   }
 
-  /** The copy is as the tree is again. */
-  mend({ edits }: Mutant): void {
-    for (const { file } of edits) {
-      fs.copyFileSync(path.join(ROOT, file), path.join(this.directory, file));
-    }
+  /** As it was copied. */
+  mend(): void {
+    for (const [file, bytes] of this.#sound) this.#write(file, bytes);
+    this.#sound.clear();
     this.#compile();
   }
 

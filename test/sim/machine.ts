@@ -6,7 +6,7 @@
 import { hasCode, type SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
-import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
+import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
 import {
   DiskStore,
   type OpenSnapshot,
@@ -19,6 +19,7 @@ import { StreamTransport } from '../../manager/raft/transport.ts';
 import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
+import { Beliefs } from './beliefs.ts';
 import { SimDisk } from './disk.ts';
 import type { Ledger, Seen } from './ledger.ts';
 import type { SimNetwork } from './network.ts';
@@ -66,6 +67,7 @@ export interface Run {
   readonly machine: ObservedMachine;
   readonly transport: RaftTransport;
   readonly seen: Seen;
+  readonly beliefs: Beliefs;
   node: RaftNode | undefined;
 }
 
@@ -76,8 +78,7 @@ export class Machine {
   readonly #site: Site;
   readonly #voters: readonly MemberAddress[] | undefined;
   run: Run | undefined = undefined;
-  /** Of the clock of the next process. */
-  rate = 1;
+  #rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
   /** The one in use first; as a file beside the log keeps them. */
@@ -119,7 +120,7 @@ export class Machine {
     check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
     this.restarts += 1;
     this.address = this.nextAddress;
-    const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
+    const process = new SimProcess(this.id, schedule, this.#rate, dice.whole(-5_000, 5_000));
     const log = this.#site.log?.(process) ?? silentLog;
     const store = new Store({ ringEvents: RING_EVENTS });
     const replica = new Replica({ clock: process.clock, store });
@@ -131,10 +132,14 @@ export class Machine {
       machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
       transport: this.#connect(process, log),
       seen: { status: { ...status, ...places } as RaftStatus },
+      beliefs: new Beliefs(process),
       node: undefined,
     };
     this.run = run;
-    process.afterEvent = () => this.observe();
+    process.afterEvent = () => {
+      this.observe();
+      this.#look();
+    };
     this.#open(run, log).catch((error: unknown) => {
       if (!process.alive || error instanceof DeadProcess) return;
       const code = (error as { code?: string }).code;
@@ -211,6 +216,14 @@ export class Machine {
     this.#site.ledger.observe(this.id, run.seen, run.node.status());
   }
 
+  /** Between events only: all that was handed out is applied then. */
+  #look(): void {
+    if (this.run?.node === undefined) return;
+    const { node, seen, beliefs, machine } = this.run;
+    const conf = this.#site.ledger.configurationAt(seen.status.applied);
+    beliefs.look(node, seen.status, conf, machine.members);
+  }
+
   #fatal(run: Run, error: SwarmError): void {
     if (!run.process.alive) return;
     if (this.disk.faults.syncErrorRate === 0) this.#site.fail(error);
@@ -223,6 +236,12 @@ export class Machine {
     check(this.#site.ledger.wasRemoved(this.id), 'removed', `${this.id} was told it is out`);
     this.isOut = true;
     this.#ended();
+  }
+
+  /** How fast its clock goes, from now on. */
+  setRate(rate: number): void {
+    this.#rate = rate;
+    if (this.run !== undefined) this.run.process.clock.rate = rate;
   }
 
   /** A new key for its files, kept before it is used, where they are sealed. */
@@ -293,6 +312,10 @@ class ObservedDisk implements RaftDisk {
 
   get full(): boolean {
     return this.#disk.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#disk.takes(entries);
   }
 
   get spaceChanged(): RaftDisk['spaceChanged'] {

@@ -62,6 +62,7 @@ function refused(address: string): SwarmError {
 export class RaftNetwork {
   readonly #acceptors = new Map<string, Acceptor>();
   readonly #cut = new Set<string>();
+  readonly #ends: End[] = [];
 
   listen(address: string, acceptor: Acceptor): void {
     this.#acceptors.set(address, acceptor);
@@ -85,6 +86,12 @@ export class RaftNetwork {
     }
   }
 
+  /** All streams break; new ones pass. */
+  breakStreams(): void {
+    for (const end of this.#ends.splice(0))
+      end.end(new SwarmError('unavailable', 'the connection broke'));
+  }
+
   heal(): void {
     this.#cut.clear();
   }
@@ -100,6 +107,7 @@ export class RaftNetwork {
         const far = new End(() => this.#passes(address, from));
         near.other = far;
         far.other = near;
+        this.#ends.push(near, far);
         setImmediate(() => {
           const acceptor = this.#acceptors.get(address);
           if (acceptor === undefined) near.end(refused(address));

@@ -139,6 +139,42 @@ test('members join one by one, catch up by snapshot, and a removed one cannot re
   }
 });
 
+test('a follower that lags a little gets the log, and one far behind a snapshot', async () => {
+  const cluster = new RaftCluster({ snapshotEntries: 700 });
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    const away = [1, 2, 3].find((id) => id !== leader.id) ?? 0;
+    const write = async (count: number): Promise<void> => {
+      const texts = Array.from({ length: count }, (_, at) => bytes(`${at}`));
+      await Promise.all(texts.map((each) => leader.node.propose(each)));
+    };
+    const snapshotIndex = (): number => leader.node.status().snapshotIndex;
+    // The first time across a snapshot, but within what is kept behind it.
+    for (const [missed, installs] of [
+      [400, 0],
+      [2000, 1],
+    ]) {
+      await write(500);
+      const { applied } = leader.node.status();
+      await cluster.until('all have it', () => cluster.get(away).node.status().applied >= applied);
+      await cluster.stop(away);
+      const before = snapshotIndex();
+      await write(missed);
+      await cluster.until('the leader has a new snapshot', () => snapshotIndex() > before);
+      const back = await cluster.start(away);
+      const own = back.machine.restores;
+      await cluster.until('it has caught up', () => {
+        return back.node.status().applied === leader.node.status().applied;
+      });
+      assert.deepEqual(back.machine.commands, leader.machine.commands);
+      assert.equal(back.machine.restores - own, installs, `after ${missed} entries`);
+    }
+  } finally {
+    await cluster.dispose();
+  }
+});
+
 test('a member taken out while it was away hears of it when it is back', async () => {
   const cluster = new RaftCluster();
   try {
