@@ -3,6 +3,7 @@
  * other in one way or both, and a manager's disk filled. Each is chosen with a seeded source, done
  * to the lab, and comes with what ends it. Quorum may be lost by them; data never is.
  */
+import { messageOf } from '../../base/errors.ts';
 import type { Random } from '../../base/random.ts';
 import { daemonPid, startDaemon, stopDaemon } from '../../deploy/hosts/host.ts';
 import { call, clock } from '../bench/swarmClient.ts';
@@ -258,17 +259,23 @@ let probes = 0;
 export async function untilWhole(): Promise<number> {
   const fromMs = clock.nowMs();
   for (const host of MANAGERS) {
-    await until(`${host} takes writes`, WHOLE_MS, async () => {
-      probes += 1;
-      const body = { Name: `probe-${probes}`, Data: 'ZGF0YQ==' };
-      try {
-        await call(host, 'POST', '/configs/create', body, PROBE_MS);
-        await call(host, 'DELETE', `/configs/probe-${probes}`, undefined, PROBE_MS);
-        return true;
-      } catch {
-        return undefined; // not whole yet
-      }
-    });
+    let last = '';
+    await until(
+      () => `${host} takes writes (${last})`,
+      WHOLE_MS,
+      async () => {
+        probes += 1;
+        const body = { Name: `probe-${probes}`, Data: 'ZGF0YQ==' };
+        try {
+          await call(host, 'POST', '/configs/create', body, PROBE_MS);
+          await call(host, 'DELETE', `/configs/probe-${probes}`, undefined, PROBE_MS);
+          return true;
+        } catch (error) {
+          last = messageOf(error);
+          return undefined;
+        }
+      },
+    );
   }
   return clock.nowMs() - fromMs;
 }

@@ -288,7 +288,7 @@ function parsed(text: string): unknown {
 /** Of a write. Undefined: not known. */
 function outcomeOf({ status, said, isUnsent }: Answer): RegisterOutput | undefined {
   if (isUnsent) return { kind: 'refused' };
-  if (status === 0 || /not known|the change was made/.test(said)) return undefined;
+  if (status === 0 || /not known|the change was made, but/.test(said)) return undefined;
   if (status < 300) return { kind: 'done' };
   if (status === 404) return { kind: 'absent' };
   if (status === 409) return { kind: 'taken' };
