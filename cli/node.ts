@@ -1,7 +1,7 @@
 /** node: the hosts of the swarm. */
 import { formatBytes } from '../base/bytes.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
-import { filtersText } from './client.ts';
+import { filtersText, type Query } from './client.ts';
 import { addCommand, type Command, collect } from './command.ts';
 import { type Context, forEachName, parseFilters, patiently, type Run } from './context.ts';
 import type { InfoJson, NodeJson, NodeSpecJson, TaskJson } from './docker.ts';
@@ -58,23 +58,40 @@ export function registerNode(program: Command, run: Run): void {
   registerRoles(node, run);
 }
 
+interface RoleFlags {
+  readonly detach?: boolean;
+  readonly replace?: string;
+}
+
 function registerRoles(node: Command, run: Run): void {
   const roles = [
     ['promote', 'manager', 'make hosts managers'],
     ['demote', 'worker', 'make managers workers'],
   ] as const;
   for (const [word, role, about] of roles) {
-    addCommand(node, `${word} <node...>`, about)
+    const command = addCommand(node, `${word} <node...>`, about);
+    if (word === 'promote') {
+      command.option('--replace <manager>', 'which becomes a worker in the same step');
+    }
+    command
       .option('-d, --detach', 'do not wait until it has happened')
-      .action((names: string[], flags: { detach?: boolean }) =>
+      .action((names: string[], flags: RoleFlags) =>
         run((context) =>
           forEachName(context, names, async (name) => {
-            const done = await change(context, name, (spec) => {
+            if (flags.replace !== undefined && names.length > 1) {
+              throw new SwarmError('invalid', '--replace goes with one node to be promoted');
+            }
+            const query = flags.replace === undefined ? {} : { replace: flags.replace };
+            const edit = (spec: NodeSpecJson): boolean => {
               if (spec.Role === role) return false;
               spec.Role = role;
               return true;
-            });
+            };
+            const done = await change(context, name, edit, query);
             if (done && flags.detach !== true) await roleReached(context, name, role);
+            if (flags.replace !== undefined && flags.detach !== true) {
+              await roleReached(context, flags.replace, 'worker');
+            }
             const what = word === 'promote' ? 'promoted to a manager' : 'demoted to a worker';
             context.out.write(`Node ${name} ${done ? what : `is already a ${role}`}.\n`);
           }),
@@ -259,13 +276,14 @@ async function change(
   context: Context,
   name: string,
   edit: (spec: NodeSpecJson) => boolean,
+  more: Query = {},
 ): Promise<boolean> {
   for (let attempt = 1; ; attempt += 1) {
     const node = await getNode(context, name);
     const spec: NodeSpecJson = { ...node.Spec, Labels: { ...node.Spec.Labels } };
     if (!edit(spec)) return false;
     try {
-      const query = { version: node.Version.Index };
+      const query = { ...more, version: node.Version.Index };
       await context.client.post(`/nodes/${node.ID}/update`, spec, query);
       return true;
     } catch (error) {

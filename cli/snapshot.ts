@@ -129,7 +129,7 @@ async function restore(context: Context, file: string, flags: RestoreFlags): Pro
   });
   context.out.write(
     `Swarm ${head.clusterId} restored: this host (${nodeId}) is its only manager now.\n` +
-      'Its former managers are no part of it any more: "tsswarm leave --force" on them, then join ' +
-      'again ("tsswarm join-token manager" prints the line).\n',
+      'Its former managers are no part of it any more: "tsswarm leave --force" on them, then ' +
+      'join again ("tsswarm join-token manager" prints the line).\n',
   );
 }

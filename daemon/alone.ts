@@ -1,8 +1,7 @@
 /**
  * One manager goes on alone with a swarm: from its own files after the others were lost
  * (goOnAlone), or from a backup (restoreAlone). The state is whole on disk before the identity
- * names it; nothing that runs is touched, and nothing is sent. Which host may do so is decided by
- * others.
+ * names it; nothing that runs is touched, nothing is sent. Which host may do so others decide.
  */
 import { assert } from '../base/assert.ts';
 import { SwarmError } from '../base/errors.ts';

@@ -80,6 +80,12 @@ export interface ExamineOptions {
 
 /** `directory` is a data root, or the swarm/ in it. SwarmError not_found when there is no state. */
 export async function examine(directory: string, options: ExamineOptions): Promise<Examined> {
+  const found = await examineOnce(directory, options);
+  // What a daemon is just writing looks damaged; it is whole a moment later.
+  return found.Damage.length === 0 ? found : examineOnce(directory, options);
+}
+
+async function examineOnce(directory: string, options: ExamineOptions): Promise<Examined> {
   const dataRoot = existsSync(join(directory, 'state.json')) ? dirname(directory) : directory;
   const path = join(dataRoot, 'swarm');
   if (!existsSync(path)) {
@@ -167,7 +173,7 @@ class Findings {
             Cluster: {
               ID: cluster.id,
               Version: view.version,
-              Time: new Date(this.atMs).toISOString(),
+              Time: iso(this.atMs),
               Counts: countsOf(view),
             },
           }),
@@ -220,7 +226,7 @@ class Findings {
       `the swarm ${view.cluster()?.id} with its root certificate, join tokens and settings`,
       `${amount(service, 'service')}, ${amount(task, 'task')}, ${amount(network, 'network')}, ` +
         `${amount(secret, 'secret')}, ${amount(config, 'config')}, ` +
-        `${amount(node - others - 1, 'worker')}, as of entry ${view.version} (${new Date(this.atMs).toISOString()})`,
+        `${amount(node - others - 1, 'worker')}, as of entry ${view.version} (${iso(this.atMs)})`,
       'containers that run, wherever a host stays in the swarm',
     ];
     const last = state.entries[state.entries.length - 1]?.index ?? state.base.index;
@@ -249,6 +255,10 @@ class Findings {
     }
     return lines;
   }
+}
+
+function iso(atMs: number): string {
+  return new Date(atMs).toISOString();
 }
 
 function amount(count: number, what: string): string {

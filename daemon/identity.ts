@@ -41,7 +41,7 @@ export interface Membership {
 }
 
 const FORMAT = 1;
-/** Older ones go within seconds, unless the disk is full; then the lock changes without a new one. */
+/** Older ones go within seconds, unless the disk is full: then a lock comes without a new one. */
 const RAFT_KEYS_MAX = 8;
 
 const ROOT = 'root.crt';
@@ -61,7 +61,11 @@ function prepare(path: string, text: string): void {
 
 function commit(path: string): void {
   renameSync(aside(path), path);
-  const directory = openSync(dirname(path), 'r');
+  syncDirectory(dirname(path));
+}
+
+function syncDirectory(path: string): void {
+  const directory = openSync(path, 'r');
   fsyncSync(directory);
   closeSync(directory);
 }
@@ -110,8 +114,14 @@ export class Identity {
     return state as Membership;
   }
 
-  save(membership: Membership): void {
+  /** The directory itself must outlive a loss of power too. */
+  #makeDirectory(): void {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    syncDirectory(dirname(this.#directory));
+  }
+
+  save(membership: Membership): void {
+    this.#makeDirectory();
     const text = JSON.stringify({ format: FORMAT, ...membership }, null, 2);
     writeDurably(join(this.#directory, 'state.json'), `${text}\n`);
   }
@@ -144,7 +154,7 @@ export class Identity {
    * key takes its place, so that after a crash one pair or the other can be had.
    */
   saveCredentials(credentials: NodeCredentials): void {
-    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    this.#makeDirectory();
     writeDurably(this.#path(ROOT), credentials.rootCertificate);
     prepare(this.#path(CERTIFICATE), credentials.certificate);
     const raftKeys = existsSync(this.#path(KEY)) ? this.#keys().raftKeys : [];
@@ -191,9 +201,9 @@ export class Identity {
   }
 
   /**
-   * From now on the keys on disk are sealed with `lockKey`, or in the clear. A new lock brings a new
-   * key for Raft's files, which is returned, kept already: whoever has an earlier copy of the keys
-   * must not read with it what is written later.
+   * From now on the keys on disk are sealed with `lockKey`, or in the clear. A new lock brings a
+   * new key for Raft's files, which is returned, kept already: whoever has an earlier copy of the
+   * keys must not read with it what is written later.
    */
   setLock(lockKey: Uint8Array | undefined): Uint8Array | undefined {
     if (sameValue(lockKey, this.#lockKey)) return undefined;

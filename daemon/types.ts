@@ -133,7 +133,7 @@ export interface DaemonNode {
   init(request: InitRequest): Promise<string>;
   join(request: JoinRequest): Promise<void>;
   leave(force: boolean): Promise<void>;
-  /** What --force-new-cluster would go on from here, by this host's files. */
+  /** What --force-new-cluster would go on from, by this host's files; refused as that would be. */
   examine(): Promise<Examined>;
   /** The file of a backup. SwarmError not_manager, no_quorum. */
   backup(): Promise<AsyncIterable<Uint8Array>>;

@@ -91,7 +91,7 @@ export class BackupReader {
     this.#source = source;
   }
 
-  /** Reads the head. SwarmError invalid when it is no backup, unsupported when it is a newer one. */
+  /** Reads the head. SwarmError invalid when it is no backup, unsupported when newer. */
   static async open(file: AsyncIterable<Uint8Array>): Promise<BackupReader> {
     const source = new Source(file);
     const start = await source.take(MAGIC.length, 'no backup of a swarm');

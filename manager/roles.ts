@@ -273,7 +273,9 @@ export class Roles {
     }
     const { raft, log } = this.#options;
     const leaving = this.#voterToGo();
-    if (leaving === undefined) {
+    // The last voter can hand over to nobody before there is another.
+    const isLast = leaving?.manager.raftId === raft.id && this.#voters().length === 1;
+    if (leaving === undefined || isLast) {
       await raft.promoteMember(raftId);
     } else {
       const { id, manager } = leaving;
@@ -295,9 +297,13 @@ export class Roles {
     log.info('node is a manager', { nodeId: node.id, raftId });
   }
 
+  #voters(): MemberNow[] {
+    return this.#options.raft.members().filter(({ learner }) => !learner);
+  }
+
   /** A manager that waits to become a worker until another has taken its place. */
   #voterToGo(): (Node & { readonly manager: ManagerStatus }) | undefined {
-    const voters = this.#options.raft.members().filter(({ learner }) => !learner);
+    const voters = this.#voters();
     for (const node of this.#options.store.all('node')) {
       const { manager } = node;
       if (manager === undefined || !this.#outgoing.has(node.id)) continue;

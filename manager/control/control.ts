@@ -193,13 +193,13 @@ export class ManagerControl implements Control {
     );
   }
 
-  updateNode(id: string, version: number, spec: NodeSpec): Promise<Node> {
+  updateNode(id: string, version: number, spec: NodeSpec, replaces = ''): Promise<Node> {
     return this.#write(
       'node',
-      (writes) => writes.updateNode(id, version, spec),
+      (writes) => writes.updateNode(id, version, spec, replaces),
       (remote, options) => {
-        const request = { id, version: toU64(version, 'version'), spec: nodeSpecToWire(spec) };
-        return remote.updateNode(request, options);
+        const wire = { spec: nodeSpecToWire(spec), replaces };
+        return remote.updateNode({ id, version: toU64(version, 'version'), ...wire }, options);
       },
     );
   }

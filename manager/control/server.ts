@@ -100,10 +100,10 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       if (object === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
       return answer(table, { object, version: store.version });
     },
-    updateNode: async ({ id, version, spec }) => {
+    updateNode: async ({ id, version, spec, replaces }) => {
       const wanted = nodeSpecFromWire(need(spec, 'spec'));
       return written('node', (writes) =>
-        writes.updateNode(id, fromU64(version, 'version'), wanted),
+        writes.updateNode(id, fromU64(version, 'version'), wanted, replaces),
       );
     },
     removeNode: async ({ id, force }) => written('node', (writes) => writes.removeNode(id, force)),

@@ -69,8 +69,11 @@ export interface Control {
   /** SwarmError 'invalid' naming the services that use it. */
   removeData(table: DataTable, id: string): Promise<void>;
 
-  /** Role changes are carried out by the role loop (certificate, Raft membership). */
-  updateNode(id: string, version: number, spec: NodeSpec): Promise<Node>;
+  /**
+   * Role changes are carried out by the role loop (certificate, Raft membership). `replaces`: id of
+   * a manager that this node, now to be one, takes the place of.
+   */
+  updateNode(id: string, version: number, spec: NodeSpec, replaces?: string): Promise<Node>;
   /** Refused ('conflict') unless down, or `force`; managers must be demoted first. */
   removeNode(id: string, force: boolean): Promise<void>;
 

@@ -292,7 +292,13 @@ export class Writes {
 
   // ---- nodes -----------------------------------------------------------------------------------
 
-  async updateNode(id: string, version: number, spec: NodeSpec): Promise<Written<Node>> {
+  async updateNode(
+    id: string,
+    version: number,
+    spec: NodeSpec,
+    replaces = '',
+  ): Promise<Written<Node>> {
+    if (replaces !== '') return this.#replaceManager(id, version, spec, replaces);
     const update = async (): Promise<Written<Node>> => {
       const node = this.#at('node', id, version);
       validateNodeSpec(spec);
@@ -302,7 +308,35 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : retried(WRITE_TRIES, update);
+    const write = (): Promise<Written<Node>> => retried(WRITE_TRIES, update);
+    return demotes ? this.#demotions.run(write) : write();
+  }
+
+  /** Both at once: the one that is to go does so when the other takes its place. */
+  async #replaceManager(
+    id: string,
+    version: number,
+    spec: NodeSpec,
+    replaces: string,
+  ): Promise<Written<Node>> {
+    const node = this.#at('node', id, version);
+    const old = this.#find('node', replaces);
+    validateNodeSpec(spec);
+    const name = node.description.hostname || id;
+    if (spec.role !== 'manager' || node.spec.role === 'manager') {
+      throw new SwarmError('conflict', `node ${name} is a manager already: it replaces nobody`);
+    }
+    if (old.spec.role !== 'manager') {
+      throw new SwarmError('conflict', `node ${old.description.hostname} is no manager`);
+    }
+    if (node.state !== 'ready') {
+      throw new SwarmError('conflict', `node ${name} is ${node.state}: it cannot be a manager now`);
+    }
+    const leaves = { ...old, spec: { ...old.spec, role: 'worker' as const } };
+    const object = { ...node, spec };
+    const came = { kind: 'update', table: 'node', object } as const;
+    const went = { kind: 'update', table: 'node', object: leaves } as const;
+    return { object, version: await this.#propose(came, went) };
   }
 
   async #checkDemotion(node: Node): Promise<void> {

@@ -37,6 +37,20 @@ export const READ_TIMEOUT_MS = 5_000;
 export const REACHABLE_MS = ELECTION_MS - TICK_MS;
 /** A failed snapshot is tried again after this. */
 export const SNAPSHOT_RETRY_MS = 1_000;
+/** Of all snapshots that one member sends: 1 GB in 16 s leaves disk and network for the rest. */
+export const SNAPSHOT_BYTES_PER_S = 64 * MIB;
+/** A snapshot's stream without progress for this long is cut... */
+export const SNAPSHOT_STALL_MS = 10_000;
+/** ...and a new one tried after this; so often without a byte gained, then the transfer failed. */
+export const SNAPSHOT_REDIAL_MS = 500;
+export const SNAPSHOT_REDIALS = 5;
+/** Its receiver waits this long for the next stream: the sender may notice only after a stall. */
+export const SNAPSHOT_RESUME_MS = 2 * SNAPSHOT_STALL_MS;
+/**
+ * While a snapshot is sent, the log after it stays for the receiver as long as it is no larger, or
+ * it would need the next snapshot as soon as it has this one.
+ */
+export const SENDING_LOG_BYTES = 4 * SNAPSHOT_LOG_BYTES;
 export const TRANSFER_TIMEOUT_MS = 3_000;
 /** A learner may be promoted once it lacks no more entries than this... */
 export const PROMOTE_LAG_ENTRIES = 64;

@@ -1,8 +1,8 @@
 /**
- * A member's state without the member: read for people (surveyMember, which writes nothing), changed
- * once so that this member is the only one (becomeSole), or made anew of a state from elsewhere
- * (writeSoleState). Every entry of a log counts as committed here: nothing acknowledged may be lost,
- * and nobody is left who could say which of the last entries were.
+ * A member's state without the member: read for people (surveyMember, which writes nothing),
+ * changed once so that this member is the only one (becomeSole), or made anew of a state from
+ * elsewhere (writeSoleState). Every entry of a log counts as committed here: nothing acknowledged
+ * may be lost, and nobody is left who could say which of the last entries were.
  */
 import * as path from 'node:path';
 import { assert } from '../../base/assert.ts';

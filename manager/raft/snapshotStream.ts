@@ -1,51 +1,97 @@
 /**
- * A snapshot on a stream of its own: head (the raft message), chunks with their offset and
- * checksum, end with the total; back come acknowledged offsets and at last "stored". The sender
- * keeps a bounded window ahead of what the receiver has written down, so neither side's memory
- * grows. An interrupted transfer is started again; offsets are there so that a later version may
- * resume it.
+ * Sending a snapshot on a stream of its own: head (the raft message), chunks with their offset and
+ * checksum, end with the total. Back come: from where to go on (0, or what the receiver has of an
+ * earlier stream that was cut), acknowledged offsets, and at last "stored". The sender keeps a
+ * bounded window ahead of what the receiver has written down, so neither side's memory grows, and
+ * a bounded rate, so that writes and heartbeats have room beside it. snapshotTransfer.ts receives.
  */
 import { crc32 } from 'node:zlib';
 import { KIB, MIB } from '../../base/bytes.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
-import { messageOf, SwarmError } from '../../base/errors.ts';
+import { type ErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
+import { SNAPSHOT_STALL_MS } from './limits.ts';
+import type { SnapshotChunks } from './types.ts';
 import type { PeerStream } from './wire.ts';
 
-const HEAD = 1;
-const CHUNK = 2;
-const END = 3;
-const ACKED = 4;
-const STORED = 5;
-const REFUSED = 6;
+export const HEAD = 1;
+export const CHUNK = 2;
+export const END = 3;
+export const ACKED = 4;
+export const STORED = 5;
+export const REFUSED = 6;
+/** Answers the head: received so far, and how much of that is written down. */
+export const FROM = 7;
+/** The sender cannot go on: no other stream will come. */
+export const GIVEN_UP = 8;
 
 /** One chunk on the wire: about a millisecond of work for either side. */
-const MAX_CHUNK_BYTES = 256 * KIB;
-const WINDOW_BYTES = 4 * MIB;
-/** Chunks buffered at the receiver cannot exceed the window by more than one. */
-const MAX_BUFFERED_BYTES = WINDOW_BYTES + MAX_CHUNK_BYTES;
-/** No progress for this long fails the transfer. */
-const STALL_MS = 10_000;
+export const MAX_CHUNK_BYTES = 256 * KIB;
+export const WINDOW_BYTES = 4 * MIB;
 
-const encoder = new TextEncoder();
+/** Who closes a stream with these will close the next one too. */
+const FINAL: readonly ErrorCode[] = ['forbidden', 'unauthorized', 'invalid', 'unsupported'];
+
 const decoder = new TextDecoder();
 
-/** Sends all of it after a hello; resolves when the receiver has stored it. */
+/** The stream broke, or fell silent: what was received stays, and can be gone on with. */
+export class SnapshotCut extends Error {
+  /** What the receiver had written down when it was cut. */
+  readonly ackedBytes: number;
+
+  constructor(cause: Error, ackedBytes: number) {
+    super(`the snapshot's stream was cut: ${messageOf(cause)}`, { cause });
+    this.ackedBytes = ackedBytes;
+  }
+}
+
+/** Lets through so many bytes a second, whoever they are for. */
+export class ByteRate {
+  readonly #clock: Clock;
+  readonly #bytesPerS: number;
+  #freeAtMs = 0;
+
+  constructor(clock: Clock, bytesPerS: number) {
+    this.#clock = clock;
+    this.#bytesPerS = bytesPerS;
+  }
+
+  /** Resolves when `bytes` may go. */
+  async take(bytes: number): Promise<void> {
+    const nowMs = this.#clock.nowMs();
+    const startMs = Math.max(nowMs, this.#freeAtMs);
+    this.#freeAtMs = startMs + (bytes * 1000) / this.#bytesPerS;
+    if (startMs > nowMs) await this.#clock.sleep(startMs - nowMs);
+  }
+}
+
+/**
+ * After a hello; resolves when the receiver has stored all of it. SnapshotCut when the stream
+ * breaks; other errors are the receiver's refusal, or of reading the chunks.
+ */
 export async function sendSnapshotStream(
   stream: PeerStream,
   clock: Clock,
+  rate: ByteRate,
   message: Uint8Array,
-  chunks: AsyncIterable<Uint8Array>,
+  chunks: SnapshotChunks,
 ): Promise<void> {
   const sender = new Sender(stream, clock);
   try {
     stream.write(new ByteWriter().u8(HEAD).u32(crc32(message)).raw(message).take());
-    for await (const chunk of chunks) {
+    const from = await sender.start();
+    if (from === undefined) return;
+    for await (const chunk of chunks(from)) {
       for (let at = 0; at < chunk.length; at += MAX_CHUNK_BYTES) {
-        await sender.chunk(chunk.subarray(at, at + MAX_CHUNK_BYTES));
+        const part = chunk.subarray(at, at + MAX_CHUNK_BYTES);
+        await rate.take(part.length);
+        await sender.chunk(part);
       }
     }
     await sender.end();
+  } catch (error) {
+    if (!(error instanceof SnapshotCut)) stream.write(Uint8Array.of(GIVEN_UP));
+    throw error;
   } finally {
     sender.dispose();
     stream.close();
@@ -55,6 +101,8 @@ export async function sendSnapshotStream(
 class Sender {
   readonly #stream: PeerStream;
   readonly #clock: Clock;
+  /** From where to go on, once the receiver has said it. */
+  #from: number | undefined = undefined;
   #sent = 0;
   #acked = 0;
   #stored = false;
@@ -67,7 +115,7 @@ class Sender {
     this.#clock = clock;
     stream.onData((bytes) => this.#onData(bytes));
     stream.onClose((error) => {
-      if (!this.#stored) this.#fail(error ?? new Error('the other end closed the stream'));
+      if (!this.#stored) this.#cut(error ?? new Error('the other end closed it'));
     });
     this.#progress();
   }
@@ -76,11 +124,19 @@ class Sender {
     try {
       const source = new ByteReader(bytes, 'snapshot reply');
       const kind = source.u8();
-      if (kind === ACKED) this.#acked = source.u64();
-      else if (kind === STORED) this.#stored = true;
-      else if (kind === REFUSED) this.#failure = new Error(decoder.decode(source.bytes()));
+      if (kind === FROM) {
+        this.#from = source.u64();
+        this.#sent = this.#from;
+        this.#acked = source.u64();
+      } else if (kind === ACKED) {
+        this.#acked = source.u64();
+      } else if (kind === STORED) {
+        this.#stored = true;
+      } else if (kind === REFUSED) {
+        this.#fail(new SwarmError('unavailable', decoder.decode(source.bytes())));
+      }
     } catch (error) {
-      this.#failure = error instanceof Error ? error : new Error(messageOf(error));
+      this.#cut(error instanceof Error ? error : new Error(messageOf(error)));
     }
     this.#progress();
     this.#wake?.();
@@ -88,9 +144,14 @@ class Sender {
 
   #progress(): void {
     this.#stall?.cancel();
-    this.#stall = this.#clock.afterIdle(STALL_MS, () =>
-      this.#fail(new SwarmError('timeout', `no progress for ${STALL_MS} ms`)),
+    this.#stall = this.#clock.afterIdle(SNAPSHOT_STALL_MS, () =>
+      this.#cut(new Error(`no progress for ${SNAPSHOT_STALL_MS} ms`)),
     );
+  }
+
+  #cut(error: Error): void {
+    const isFinal = error instanceof SwarmError && FINAL.includes(error.code);
+    this.#fail(isFinal ? error : new SnapshotCut(error, this.#acked));
   }
 
   #fail(error: Error): void {
@@ -107,6 +168,12 @@ class Sender {
     if (this.#failure !== undefined) throw this.#failure;
   }
 
+  /** From where to send; undefined when the receiver has stored it already. */
+  async start(): Promise<number | undefined> {
+    await this.#until(() => this.#from !== undefined || this.#stored);
+    return this.#stored ? undefined : this.#from;
+  }
+
   async chunk(bytes: Uint8Array): Promise<void> {
     await this.#until(() => this.#sent - this.#acked < WINDOW_BYTES);
     const out = new ByteWriter(bytes.length + 16);
@@ -121,104 +188,5 @@ class Sender {
 
   dispose(): void {
     this.#stall?.cancel();
-  }
-}
-
-/**
- * The receiving side, fed with the messages after the hello. `store` is given the raft message and
- * the chunks; when it resolves the sender is told.
- */
-export class SnapshotReceiver {
-  readonly #stream: PeerStream;
-  readonly #store: (message: Uint8Array, chunks: AsyncIterable<Uint8Array>) => Promise<void>;
-  #queue: Uint8Array[] = [];
-  #buffered = 0;
-  #received = 0;
-  #consumed = 0;
-  #ended = false;
-  #failure: Error | undefined = undefined;
-  #wake: (() => void) | undefined = undefined;
-  #started = false;
-
-  constructor(
-    stream: PeerStream,
-    store: (message: Uint8Array, chunks: AsyncIterable<Uint8Array>) => Promise<void>,
-  ) {
-    this.#stream = stream;
-    this.#store = store;
-  }
-
-  take(bytes: Uint8Array): void {
-    try {
-      this.#take(new ByteReader(bytes, 'snapshot stream'), bytes);
-    } catch (error) {
-      this.fail(error instanceof Error ? error : new Error(messageOf(error)));
-    }
-  }
-
-  #take(source: ByteReader, bytes: Uint8Array): void {
-    const kind = source.u8();
-    if (kind === HEAD && !this.#started) {
-      const crc = source.u32();
-      const message = bytes.subarray(source.at);
-      if (crc32(message) !== crc) throw source.corrupt('checksum of the head');
-      this.#started = true;
-      void this.#run(message);
-    } else if (kind === CHUNK && this.#started && !this.#ended) {
-      const offset = source.u64();
-      const crc = source.u32();
-      const chunk = bytes.subarray(source.at);
-      if (offset !== this.#received) throw source.corrupt(`chunk at ${offset}`);
-      if (crc32(chunk) !== crc) throw source.corrupt(`checksum of the chunk at ${offset}`);
-      this.#received += chunk.length;
-      this.#buffered += chunk.length;
-      if (this.#buffered > MAX_BUFFERED_BYTES) throw source.corrupt('sent past the window');
-      this.#queue.push(chunk);
-      this.#wake?.();
-    } else if (kind === END && this.#started) {
-      if (source.u64() !== this.#received) throw source.corrupt('its end is missing');
-      this.#ended = true;
-      this.#wake?.();
-    } else {
-      throw source.corrupt(`unexpected message ${kind}`);
-    }
-  }
-
-  async #run(message: Uint8Array): Promise<void> {
-    try {
-      await this.#store(message, this.#chunks());
-      if (this.#failure !== undefined) throw this.#failure;
-      this.#stream.write(new ByteWriter(1).u8(STORED).take());
-    } catch (error) {
-      const why = encoder.encode(messageOf(error));
-      this.#stream.write(new ByteWriter().u8(REFUSED).bytes(why).take());
-    }
-    this.#stream.close();
-  }
-
-  async *#chunks(): AsyncGenerator<Uint8Array> {
-    for (;;) {
-      if (this.#failure !== undefined) throw this.#failure;
-      const chunk = this.#queue.shift();
-      if (chunk !== undefined) {
-        yield chunk;
-        this.#buffered -= chunk.length;
-        this.#consumed += chunk.length;
-        this.#stream.write(new ByteWriter(9).u8(ACKED).u64(this.#consumed).take());
-      } else if (this.#ended) {
-        return;
-      } else {
-        await new Promise<void>((resolve) => {
-          this.#wake = resolve;
-        });
-      }
-    }
-  }
-
-  /** The stream closed or is broken: whoever reads the chunks is told. */
-  fail(error: Error): void {
-    this.#failure ??= error;
-    this.#wake?.();
-    if (!this.#started) this.#stream.close();
   }
 }

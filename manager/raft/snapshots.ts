@@ -13,6 +13,7 @@ import type { Message, SnapshotMeta } from './core/types.ts';
 import type { RaftDisk } from './disk/disk.ts';
 import type { RaftFigures } from './figures.ts';
 import {
+  SENDING_LOG_BYTES,
   SNAPSHOT_ENTRIES,
   SNAPSHOT_LOG_BYTES,
   SNAPSHOT_RETRY_MS,
@@ -47,7 +48,8 @@ export class Snapshots {
   /** Counts the calls of supersede; `#superseded` follows when it is done. */
   #supersede = 0;
   #superseded = 0;
-  readonly #sending = new Map<number, Promise<void>>();
+  /** By the member that it is for. */
+  readonly #sending = new Map<number, { readonly index: number; readonly work: Promise<void> }>();
   #receiving = false;
   #stopped = false;
 
@@ -91,7 +93,8 @@ export class Snapshots {
   #takeOnce(): Promise<void> {
     this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined;
-      if (this.#superseding) this.maybeTake(this.#host.describe().index);
+      // So much may have been applied meanwhile that the next one is due, and nothing may follow it.
+      this.maybeTake(this.#host.describe().index);
     });
     return this.#taking;
   }
@@ -159,7 +162,9 @@ export class Snapshots {
     if (snapshot === undefined) return;
     // With large entries even the trailing part would be too much: keep none then.
     const trailing = memory.bytes > SNAPSHOT_LOG_BYTES ? 0 : this.#trailing;
-    const until = Math.max(0, snapshot.index - trailing);
+    const sent = [...this.#sending.values()].map(({ index }) => index);
+    const needed = memory.bytes > SENDING_LOG_BYTES ? [] : sent;
+    const until = Math.max(0, Math.min(snapshot.index - trailing, ...needed));
     memory.compact(until);
     void disk.release(snapshot, until, this.#old);
   }
@@ -168,7 +173,7 @@ export class Snapshots {
     const { to, snapshot } = message;
     if (snapshot === undefined || this.#sending.has(to) || this.#stopped) return;
     const work = this.#send(to, message, snapshot).finally(() => this.#sending.delete(to));
-    this.#sending.set(to, work);
+    this.#sending.set(to, { index: snapshot.index, work });
   }
 
   async #send(to: number, message: Message, meta: SnapshotMeta): Promise<void> {
@@ -185,7 +190,8 @@ export class Snapshots {
       if (address === undefined) throw new SwarmError('not_found', 'its address is not known');
       const reader = await disk.openSnapshot(meta);
       try {
-        const chunks = figure.count(reader.chunks());
+        const chunks = (fromByte: number): AsyncIterable<Uint8Array> =>
+          figure.count(reader.chunks(fromByte));
         await transport.sendSnapshot(to, address, encodeMessage(message), chunks);
       } finally {
         await reader.close();
@@ -226,7 +232,10 @@ export class Snapshots {
   async stop(): Promise<void> {
     this.#stopped = true;
     const { clock, log } = this.#host;
-    const all = Promise.allSettled([this.#taking, ...this.#sending.values()]);
+    const all = Promise.allSettled([
+      this.#taking,
+      ...[...this.#sending.values()].map(({ work }) => work),
+    ]);
     await withDeadline(clock, STOP_TIMEOUT_MS, 'stopping snapshots', all).catch((error: unknown) =>
       log.warn('raft: stopped', { error: messageOf(error) }),
     );

@@ -10,9 +10,11 @@ import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { APPLY_THREAD } from './core/types.ts';
 import { decodeHello, encodeHello, type Hello } from './hello.ts';
+import { SNAPSHOT_BYTES_PER_S, SNAPSHOT_REDIAL_MS, SNAPSHOT_REDIALS } from './limits.ts';
 import { ACK, Peer, type PeerOptions, readBatch } from './peer.ts';
-import { SnapshotReceiver, sendSnapshotStream } from './snapshotStream.ts';
-import type { MemberAddress, RaftTransport, TransportHandler } from './types.ts';
+import { ByteRate, SnapshotCut, sendSnapshotStream } from './snapshotStream.ts';
+import { readSnapshotHead, SnapshotTransfer } from './snapshotTransfer.ts';
+import type { MemberAddress, RaftTransport, SnapshotChunks, TransportHandler } from './types.ts';
 import type { PeerDialer, PeerStream, StreamKind } from './wire.ts';
 
 export interface StreamTransportOptions {
@@ -23,12 +25,15 @@ export interface StreamTransportOptions {
   readonly log: Log;
 }
 
+/** Well below what a sender waits for (MAX_SILENCE_MS): a word of its own per batch costs more. */
+const ACK_DELAY_MS = 100;
+/** A process that ends lets go of its connections and of its port one after the other. */
+const LOOK_AFTER_MS = 20;
+const LOOK_LIMIT_MS = 1000;
 /**
  * Streams accepted at once from one member, the oldest closed first: it needs two, but those of a
  * path that died linger until TCP gives them up.
  */
-/** Well below what a sender waits for (MAX_SILENCE_MS): a word of its own per batch costs more. */
-const ACK_DELAY_MS = 100;
 const MAX_ACCEPTED_PER_PEER = 6;
 /** Streams accepted at once of which the sender is not known yet, or known: members are few. */
 const MAX_ACCEPTED = 128;
@@ -48,11 +53,15 @@ export class StreamTransport implements RaftTransport {
   /** With the sender's id once it has said it; in the order they came. */
   readonly #accepted = new Map<PeerStream, number>();
   readonly #sending = new Set<PeerStream>();
+  readonly #rate: ByteRate;
+  /** The last snapshot that began to arrive; over or not. */
+  #transfer: SnapshotTransfer | undefined = undefined;
   #handler: TransportHandler | undefined = undefined;
   #stopped = false;
 
   constructor(options: StreamTransportOptions) {
     this.#options = options;
+    this.#rate = new ByteRate(options.clock, SNAPSHOT_BYTES_PER_S);
   }
 
   start(handler: TransportHandler): void {
@@ -90,17 +99,28 @@ export class StreamTransport implements RaftTransport {
     to: number,
     address: string,
     message: Uint8Array,
-    chunks: AsyncIterable<Uint8Array>,
+    chunks: SnapshotChunks,
   ): Promise<void> {
-    if (this.#stopped) throw new SwarmError('unavailable', 'the transport is stopped');
-    const { dialer, self, clock } = this.#options;
-    const stream = dialer.openStream(address, 'snapshot');
-    this.#sending.add(stream);
-    try {
-      stream.write(encodeHello({ from: self, to }));
-      await sendSnapshotStream(stream, clock, message, chunks);
-    } finally {
-      this.#sending.delete(stream);
+    const { dialer, self, clock, log } = this.#options;
+    let gainedBytes = 0;
+    for (let dials = 1; ; dials += 1) {
+      if (this.#stopped) throw new SwarmError('unavailable', 'the transport is stopped');
+      const stream = dialer.openStream(address, 'snapshot');
+      this.#sending.add(stream);
+      try {
+        stream.write(encodeHello({ from: self, to }));
+        await sendSnapshotStream(stream, clock, this.#rate, message, chunks);
+        return;
+      } catch (error) {
+        if (!(error instanceof SnapshotCut)) throw error;
+        if (error.ackedBytes > gainedBytes) dials = 0;
+        gainedBytes = Math.max(gainedBytes, error.ackedBytes);
+        if (dials >= SNAPSHOT_REDIALS) throw error;
+        log.info('raft: goes on with a snapshot', { to, at: gainedBytes, why: error.message });
+      } finally {
+        this.#sending.delete(stream);
+      }
+      await clock.sleep(SNAPSHOT_REDIAL_MS);
     }
   }
 
@@ -123,7 +143,7 @@ export class StreamTransport implements RaftTransport {
     }
     this.#accepted.set(stream, 0);
     let hello: Hello | undefined;
-    let receiver: SnapshotReceiver | undefined;
+    let transfer: SnapshotTransfer | undefined;
     let due: Timer | undefined;
     const acknowledge = (): void => {
       due ??= this.#options.clock.afterIdle(ACK_DELAY_MS, () => {
@@ -137,16 +157,14 @@ export class StreamTransport implements RaftTransport {
           hello = this.#greet(bytes);
           if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           this.#admit(stream, hello.from.id);
-          const { from } = hello;
-          if (kind === 'snapshot') {
-            receiver = new SnapshotReceiver(stream, (message, chunks) =>
-              handler.onSnapshot(from, message, chunks),
-            );
+          if (kind === 'messages') stream.write(ACK);
+        } else if (kind === 'snapshot') {
+          if (transfer === undefined) {
+            transfer = this.#transferOf(handler, hello.from, readSnapshotHead(bytes));
+            transfer.attach(stream);
           } else {
-            stream.write(ACK);
+            transfer.take(stream, bytes);
           }
-        } else if (receiver !== undefined) {
-          receiver.take(bytes);
         } else {
           if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           for (const message of readBatch(bytes)) handler.onMessage(hello.from, message);
@@ -156,14 +174,53 @@ export class StreamTransport implements RaftTransport {
         if (!(error instanceof SwarmError)) throw error;
         this.#options.log.warn('raft: stream refused', { kind, why: messageOf(error) });
         this.#accepted.delete(stream);
+        transfer?.detach(stream);
         stream.close(error);
       }
     });
-    stream.onClose((error) => {
+    stream.onClose(() => {
       this.#accepted.delete(stream);
+      if (hello !== undefined && handler.follows(hello.from.id)) this.#lookFor(hello.from);
       due?.cancel();
-      receiver?.fail(error ?? new Error('the sender closed the stream'));
+      transfer?.detach(stream);
     });
+  }
+
+  /** A process that ended has let go of its port; one that is busy, or far, has not. */
+  #lookFor({ id, address }: MemberAddress): void {
+    const { clock, dialer, self } = this.#options;
+    clock.afterIdle(LOOK_AFTER_MS, () => {
+      if (this.#stopped) return;
+      const stream = dialer.openStream(address, 'messages');
+      const given = clock.afterIdle(LOOK_LIMIT_MS, () => stream.close());
+      stream.onData(() => stream.close());
+      stream.onClose((error) => {
+        given.cancel();
+        const refused = error instanceof SwarmError && error.detail['reason'] === 'refused';
+        if (refused && !this.#stopped) this.#handler?.onGone(id);
+      });
+      stream.write(encodeHello({ from: self, to: id }));
+    });
+  }
+
+  /** The transfer that this head goes on with, or a new one. */
+  #transferOf(
+    handler: TransportHandler,
+    from: MemberAddress,
+    message: Uint8Array,
+  ): SnapshotTransfer {
+    const former = this.#transfer;
+    if (former?.isUsable && former.isOf(from.id, message)) return former;
+    if (former?.isDetached) {
+      former.fail(new SwarmError('unavailable', 'another snapshot arrives in its place'));
+    }
+    const { clock } = this.#options;
+    this.#transfer = new SnapshotTransfer(from.id, message, clock, async (head, chunks) => {
+      // One that was given up leaves its file first.
+      if (former?.isUsable === false) await former.over;
+      await handler.onSnapshot(from, head, chunks);
+    });
+    return this.#transfer;
   }
 
   #admit(stream: PeerStream, from: number): void {
@@ -194,6 +251,7 @@ export class StreamTransport implements RaftTransport {
     for (const peer of this.#peers.values()) peer.close();
     this.#peers.clear();
     for (const stream of [...this.#accepted.keys(), ...this.#sending]) stream.close();
+    this.#transfer?.fail(new SwarmError('unavailable', 'the transport is stopped'));
     return Promise.resolve();
   }
 }

@@ -85,11 +85,18 @@ export interface TransportHandler {
   ): Promise<void>;
   /** Messages to `id` were lost, or the connection to it broke. */
   onUnreachable(id: number): void;
+  /** Whether that member leads: it is looked for when it hangs up. */
+  follows(id: number): boolean;
+  /** It hung up, and nobody listens there any more. */
+  onGone(id: number): void;
   /** Whether that member was taken out of the group for good; it is then told so. */
   wasRemoved(id: number): boolean;
   /** Another member says, in these words, that this one was taken out, or its whole node. */
   onRemoved(why: SwarmError): void;
 }
+
+/** A snapshot's bytes from an offset on; may be asked for again, with another offset. */
+export type SnapshotChunks = (fromByte: number) => AsyncIterable<Uint8Array>;
 
 /** Carries messages to other members. May lose, delay and reorder them; never alters them. */
 export interface RaftTransport {
@@ -97,12 +104,12 @@ export interface RaftTransport {
   start(handler: TransportHandler): void;
   /** Never blocks; drops when the peer's queue is full. */
   send(to: number, address: string, message: Uint8Array): void;
-  /** Resolves when the receiver has stored it. */
+  /** Resolves when the receiver has stored it. A cut is gone on with where it was. */
   sendSnapshot(
     to: number,
     address: string,
     message: Uint8Array,
-    chunks: AsyncIterable<Uint8Array>,
+    chunks: SnapshotChunks,
   ): Promise<void>;
   /** These are the members; connections to others end. */
   setPeers(peers: readonly MemberAddress[]): void;

@@ -4,9 +4,9 @@
  * are replaced and never changed. It checks nothing but its own invariants (check.ts decides).
  */
 import { assert } from '../../base/assert.ts';
+import { SharedTexts } from '../../model/packedStatus.ts';
 import type { TaskState } from '../../model/taskState.ts';
-import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
-import { SharedTexts } from './taskRecord.ts';
+import type { AnyObject, Service, TableName, Tables, Task, TaskSpec } from '../../model/types.ts';
 import { type NamedTable, nameKey, type Place, placeOf, uniqueKeys } from './unique.ts';
 
 /** In the order in which records are saved and restored: what is referred to comes first. */
@@ -48,6 +48,8 @@ export class Contents {
   readonly #owners = new Map<string, Owner>();
   /** What records of tasks share; it holds nothing of its own. */
   readonly texts = new SharedTexts();
+  /** Specifications that came with tasks -> the equal one that is kept. */
+  readonly equalSpecs = new WeakMap<TaskSpec, TaskSpec>();
   readonly #taskStates = new Map<TaskState, number>();
 
   get<T extends TableName>(table: T, id: string): Tables[T] | undefined {

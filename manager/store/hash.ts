@@ -2,8 +2,10 @@
  * A digest of everything the store holds, kept up as records change: the sum of one digest a
  * record, so a change costs the record before it and the one after, and the order of records,
  * changes or fields does not matter. Equal on replicas that applied the same entries. It finds
- * faults, not forgers: 64 bits, no key. A field that is undefined counts as absent.
+ * faults, not forgers: 64 bits, no key. A field that is undefined counts as absent. Records are
+ * digested as they are stored: another form of the same task has another digest.
  */
+import { PackedStatus } from '../../model/packedStatus.ts';
 import type { AnyObject, TableName } from '../../model/types.ts';
 import { TABLES } from './contents.ts';
 import type { View } from './types.ts';
@@ -113,8 +115,11 @@ class Digester {
   #fields(fields: Record<string, unknown>): void {
     let high = FIELDS[0];
     let low = FIELDS[1];
+    const packed = fields instanceof PackedStatus ? PackedStatus.packed(fields) : undefined;
     for (const name in fields) {
-      const value = fields[name];
+      // Packed once, and never unpacked for this: one stands for both.
+      if (packed !== undefined && name === 'containerId') continue;
+      const value = packed !== undefined && name === 'phases' ? packed : fields[name];
       if (value === undefined) continue;
       if (SHARED.has(name) && typeof value === 'object' && value !== null) this.#sharedValue(value);
       else this.#value(value);

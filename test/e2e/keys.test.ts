@@ -9,6 +9,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { SystemRandom } from '../../base/random.ts';
+import { parseUnlockKey, readKeys } from '../../daemon/keyFile.ts';
 import { skipWithoutDocker } from '../support/dockerClient.ts';
 import {
   api,
@@ -29,6 +31,7 @@ import {
 import { docker as dockerOn, layoutOf, MAIN, within } from '../support/labHosts.ts';
 import { certificates } from '../support/tlsFiles.ts';
 
+const random = new SystemRandom();
 const skip = await skipWithoutDocker();
 const ADDRESSES = ['10.99.0.11', '10.99.0.12', '10.99.0.13'];
 
@@ -194,9 +197,20 @@ test('a new unlock key takes the old one’s place, and none is needed after tha
   skip,
 }, async () => {
   const before = await docker('h1', 'swarm', 'unlock-key', '-q');
+  const keyFile = join(layoutOf('h2').dataRoot, 'swarm', 'node.key');
+  const { raftKeys } = readKeys(readText(keyFile), parseUnlockKey(before), random);
   const key = await docker('h1', 'swarm', 'unlock-key', '--rotate', '-q');
   assert.notEqual(key, before);
-  const keyFile = join(layoutOf('h2').dataRoot, 'swarm', 'node.key');
+  const [now] = await until('h2 has a new key for its log, and no other', 20_000, () => {
+    try {
+      const found = readKeys(readText(keyFile), parseUnlockKey(key), random).raftKeys;
+      return found.length === 1 ? found : undefined;
+    } catch {
+      // Still sealed with the former one.
+      return undefined;
+    }
+  });
+  assert.ok(raftKeys.every((former) => Buffer.compare(former, now) !== 0));
   const sealed = readText(keyFile);
   await docker('h1', 'swarm', 'update', '--autolock=false');
   await until('h2 is open', 10_000, () => readText(keyFile).includes('PRIVATE KEY') || undefined);

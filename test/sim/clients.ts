@@ -76,10 +76,31 @@ export class Clients {
     schedule.after(pauseMs, undefined, () => {
       if (this.#stopped) return;
       const run = this.#target();
-      if (run === undefined) this.#later();
-      else if (dice.chance(0.65)) this.write(run, () => this.#later());
-      else this.read(run, () => this.#later());
+      if (run === undefined) {
+        this.#later();
+        return;
+      }
+      // In its process, hence later if it is paused; not at all if it ends before.
+      const forget = run.process.onDeath(() => this.#later());
+      schedule.after(0, run.process, () => {
+        forget();
+        this.#ask(run);
+      });
     });
+  }
+
+  #ask(run: Run): void {
+    const { dice } = this.#site;
+    const together = dice.chance(0.15) ? dice.whole(2, 12) : 1;
+    let waiting = together;
+    const done = (): void => {
+      waiting -= 1;
+      if (waiting === 0) this.#later();
+    };
+    for (let at = 0; at < together; at += 1) {
+      if (dice.chance(0.65)) this.write(run, done);
+      else this.read(run, done);
+    }
   }
 
   #target(): Run | undefined {

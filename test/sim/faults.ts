@@ -30,6 +30,8 @@ export const FAULT_KINDS = [
   'snapshot',
   'members',
   'transfer',
+  'move',
+  'sealKey',
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -55,6 +57,8 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   snapshot: 5_000,
   members: 3_000,
   transfer: 8_000,
+  move: 12_000,
+  sealKey: 8_000,
 };
 const MAX_MEMBERS = 7;
 const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
@@ -73,7 +77,11 @@ export class Faults {
   readonly #dice: Dice;
   readonly #ledger: Ledger;
   readonly #kinds: ReadonlySet<FaultKind>;
+  /** How often it strikes in this run, against the usual. */
+  readonly #pace: number;
   #isCalm = false;
+  /** A machine that has moved, or will, and that not everybody knows to have. */
+  #moving: Machine | undefined = undefined;
   strikes = 0;
 
   constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
@@ -82,6 +90,7 @@ export class Faults {
     this.#ledger = host.site.ledger;
     this.#dice = dice;
     this.#kinds = kinds;
+    this.#pace = dice.between(0.5, 3);
   }
 
   start(): void {
@@ -101,7 +110,7 @@ export class Faults {
   }
 
   #next(kind: FaultKind): void {
-    const inMs = -Math.log(1 - this.#dice.float()) * EVERY_MS[kind];
+    const inMs = -Math.log(1 - this.#dice.float()) * (EVERY_MS[kind] / this.#pace);
     this.#schedule.after(inMs, undefined, () => {
       if (this.#isCalm) return;
       this.strikes += 1;
@@ -165,7 +174,21 @@ export class Faults {
         up.run.process.pausedUntilMs = this.#schedule.nowMs + ms;
         break;
       case 'clock':
-        if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
+        machine?.setRate(dice.pick(CLOCK_RATES) ?? 1);
+        break;
+      case 'move':
+        if (machine !== undefined && this.#mayMove(machine)) {
+          this.#moving = machine;
+          machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
+        }
+        break;
+      case 'sealKey':
+        try {
+          up?.rotateSealKey();
+        } catch (error) {
+          // It is stopping.
+          if (!hasCode(error, 'unavailable')) throw error;
+        }
         break;
       case 'members':
         this.#changeMembers();
@@ -208,12 +231,21 @@ export class Faults {
     faults.delayMs = () => this.#dice.between(0.05, 0.6);
   }
 
-  /** As a new machine's disk is. */
+  /** As a new machine is. */
   prepare(machine: Machine): void {
     this.#mendDisk(machine);
+    if (this.#kinds.has('clock')) machine.setRate(this.#dice.pick(CLOCK_RATES) ?? 1);
   }
 
   // ---- machines ----
+
+  /** A member was told that it is out, and has gone: a bad moment to forget why. */
+  left(): void {
+    const dice = this.#dice;
+    if (this.#isCalm || !this.#kinds.has('power') || dice.chance(0.5)) return;
+    const inMs = dice.chance(0.5) ? 0 : dice.between(0, 20);
+    this.#schedule.after(inMs, undefined, () => this.#crash(this.#host.machines()));
+  }
 
   #crash(machines: readonly Machine[]): void {
     for (const machine of machines) {
@@ -236,7 +268,11 @@ export class Faults {
     const all = machines.map((machine) => machine.address);
     const leader = machines.find((machine) => machine.node?.isLeader)?.address;
     if (kind === 'aloneLeader') {
-      this.#cutBetween(all, new Set(leader === undefined ? [] : [leader]), true);
+      // Or with fewer than it needs.
+      const company = dice.below(Math.ceil(all.length / 2));
+      const side = new Set(leader === undefined ? [] : [leader]);
+      while (side.size > 0 && side.size <= company) side.add(dice.pick(all) ?? '');
+      this.#cutBetween(all, side, true);
       return;
     }
     const side = new Set(all.filter(() => dice.chance(0.5)));
@@ -270,11 +306,39 @@ export class Faults {
     return membersOf(this.#ledger.configuration);
   }
 
+  /**
+   * One at a time, a voter (a learner says nothing by itself), and nobody comes or goes meanwhile:
+   * two that move at once, or one that knows none of those who are members now, would not be found
+   * any more, as nobody could tell where they are.
+   */
+  #mayMove(machine: Machine): boolean {
+    return this.#ledger.configuration.voters.has(machine.id) && this.#allKnowAll();
+  }
+
+  /** Every member is up and knows where each of them is, and is to be. */
+  #allKnowAll(): boolean {
+    const members = this.#members().map((id) => this.#host.machines()[id - 1]);
+    const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
+    return members.every((machine) => {
+      const known = machine.run?.machine.members ?? [];
+      const all = known.length === members.length && machine.address === machine.nextAddress;
+      return all && known.every(({ id, address }) => places.get(id) === address);
+    });
+  }
+
   #changeMembers(): void {
     const dice = this.#dice;
     const leader = dice.pick(this.#host.machines().filter((machine) => machine.node?.isLeader));
     const node = leader?.node;
-    if (node === undefined) return;
+    if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
+    if (node === undefined || this.#moving !== undefined) return;
+    const gone = dice.pick(this.#host.machines().filter(({ id }) => this.#ledger.wasRemoved(id)));
+    if (gone !== undefined && dice.chance(0.15)) {
+      // It never comes back: this must be refused.
+      const { id, address } = gone;
+      this.#try(node.addMember({ id, address, learner: dice.chance(0.5) }));
+      return;
+    }
     const members = this.#members();
     const kind = dice.below(4);
     const member = dice.pick(members);

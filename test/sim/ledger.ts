@@ -66,6 +66,12 @@ export class Ledger {
     return this.configurations[this.configurations.length - 1].conf;
   }
 
+  /** As the entries up to `applied` have it. */
+  configurationAt(applied: number): Configuration {
+    const inForce = this.#inForce(applied);
+    return inForce[inForce.length - 1];
+  }
+
   wasRemoved(id: number): boolean {
     return this.#removed.has(id);
   }
@@ -143,6 +149,7 @@ export class Ledger {
     const { type, term, to } = message;
     if (type === 'append' || type === 'heartbeat' || type === 'snapshot' || type === 'timeoutNow') {
       this.#leads(from, term);
+      if (type === 'timeoutNow') this.#handsOver(from, message);
     } else if (type === 'voteResp' && !message.reject) {
       const key = `${from}/${term}`;
       const other = this.#votes.get(key);
@@ -158,10 +165,22 @@ export class Ledger {
       );
     } else if (type === 'appendResp' && !message.reject) {
       const { durable } = this.mirror(from);
-      check(durable.lastIndex >= message.index, 'acknowledged before durable', () =>
+      // Accepted and replaced by a later leader before anything was written: that leader was chosen
+      // by members none of whom had what is acknowledged here, so it cannot be committed any more.
+      const isReplaced = durable.hardState.term > term;
+      check(isReplaced || durable.lastIndex >= message.index, 'acknowledged before durable', () =>
         [`member ${from} has ${durable.lastIndex} durable, says ${message.index}`].join(' '),
       );
     }
+  }
+
+  /** Who is told to lead holds all that its predecessor wrote (Ongaro's thesis, 3.10). */
+  #handsOver(from: number, { to, term }: Message): void {
+    const { lastIndex, hardState } = this.mirror(to).durable;
+    const own = this.mirror(from).written.lastIndex;
+    check(lastIndex >= own || hardState.term > term, 'handed over too early', () =>
+      [`leader ${from} with ${own} tells ${to} to lead, which has ${lastIndex}`].join(' '),
+    );
   }
 
   #leads(id: number, term: number): void {
@@ -190,8 +209,20 @@ export class Ledger {
     check(ordered, 'order', () => `member ${id}: ${JSON.stringify(status)}`);
     if (status.role === 'leader' && (before.role !== 'leader' || before.term !== status.term)) {
       this.#leads(id, status.term);
+      this.#elected(id, status);
       this.#complete(id, status.term);
     }
+    if (status.role === 'leader') {
+      const { voters, outgoing } = this.configurationAt(status.applied);
+      check(voters.has(id) || outgoing.has(id), 'leads as no voter', () => `member ${id}`);
+    }
+  }
+
+  /** Votes that are lost in a crash elect nobody, and each half of a configuration elects. */
+  #elected(id: number, { term, applied }: RaftStatus): void {
+    const votes = (voter: number): boolean => this.mirror(voter).durableVotes.get(term) === id;
+    const quorum = this.#inForce(applied).some((conf) => hasQuorum(conf, votes));
+    check(quorum, 'elected without quorum', () => `member ${id} leads term ${term}`);
   }
 
   #commit(id: number, before: number, append: WalAppend, status: RaftStatus | undefined): void {
@@ -214,6 +245,10 @@ export class Ledger {
     if (!fresh) return;
     const newest = this.committed[commit];
     check(newest !== undefined, 'commit', () => `member ${id} committed what nobody has`);
+    const isLeader = status?.role === 'leader' && status.term === term;
+    check(!isLeader || newest.term === term, 'commit of an older term', () =>
+      [`leader ${id} of term ${term} commits ${commit} of term ${newest.term}`].join(' '),
+    );
     // A new group's first entries are committed by agreement beforehand.
     if (status === undefined && append.entries.length > 0) return;
     const from = status?.role === 'leader' ? status.applied : 0;

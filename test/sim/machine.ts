@@ -5,7 +5,8 @@
  */
 import { hasCode, type SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
-import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
+import { SEAL_KEY_BYTES } from '../../base/seal.ts';
+import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
 import {
   DiskStore,
   type OpenSnapshot,
@@ -18,6 +19,7 @@ import { StreamTransport } from '../../manager/raft/transport.ts';
 import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
+import { Beliefs } from './beliefs.ts';
 import { SimDisk } from './disk.ts';
 import type { Ledger, Seen } from './ledger.ts';
 import type { SimNetwork } from './network.ts';
@@ -32,6 +34,8 @@ import { check } from './violation.ts';
 const SEGMENT = /\.wal$/;
 /** Falls of watchers out of the ring are part of what is tried. */
 const RING_EVENTS = 128;
+/** As the daemon keeps at most. */
+const MAX_SEAL_KEYS = 8;
 
 /** Deliberate faults, to prove that the checks would see them. */
 export type Planted = 'lyingDisk' | 'ackBeforeSync' | 'forgetVote' | 'staleRead' | 'skipEvent';
@@ -50,7 +54,8 @@ export interface Site {
   readonly segmentBytes: number;
   readonly snapshotEntries: number;
   readonly trailingEntries: number;
-  readonly sealKey: Uint8Array | undefined;
+  /** Members' files are sealed, each with keys of its own. */
+  readonly sealed: boolean;
   readonly log: ((process: SimProcess) => Log) | undefined;
   /** Ends the simulation as failed. */
   fail(error: unknown): void;
@@ -62,20 +67,24 @@ export interface Run {
   readonly machine: ObservedMachine;
   readonly transport: RaftTransport;
   readonly seen: Seen;
+  readonly beliefs: Beliefs;
   node: RaftNode | undefined;
 }
 
 export class Machine {
   readonly id: number;
-  readonly address: string;
+  address: string;
   readonly disk: SimDisk;
   readonly #site: Site;
   readonly #voters: readonly MemberAddress[] | undefined;
   run: Run | undefined = undefined;
-  /** Of the clock of the next process. */
-  rate = 1;
+  #rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
+  /** The one in use first; as a file beside the log keeps them. */
+  #sealKeys: readonly Uint8Array[];
+  /** Where its next process listens. */
+  nextAddress: string;
   restarts = -1;
   /** Called when its process ended by itself, and is to be started again. */
   onEnded: () => void = () => {};
@@ -84,8 +93,10 @@ export class Machine {
   constructor(site: Site, id: number, voters: readonly MemberAddress[] | undefined) {
     this.id = id;
     this.address = `10.0.0.${id}:2377`;
+    this.nextAddress = this.address;
     this.#site = site;
     this.#voters = voters;
+    this.#sealKeys = site.sealed ? [site.dice.bytes(SEAL_KEY_BYTES)] : [];
     this.disk = new SimDisk(site.dice);
     this.disk.faults.lies = site.planted === 'lyingDisk';
     this.disk.onDeath = (isPowerLoss) => {
@@ -108,7 +119,8 @@ export class Machine {
     const { schedule, dice } = this.#site;
     check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
     this.restarts += 1;
-    const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
+    this.address = this.nextAddress;
+    const process = new SimProcess(this.id, schedule, this.#rate, dice.whole(-5_000, 5_000));
     const log = this.#site.log?.(process) ?? silentLog;
     const store = new Store({ ringEvents: RING_EVENTS });
     const replica = new Replica({ clock: process.clock, store });
@@ -120,10 +132,14 @@ export class Machine {
       machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
       transport: this.#connect(process, log),
       seen: { status: { ...status, ...places } as RaftStatus },
+      beliefs: new Beliefs(process),
       node: undefined,
     };
     this.run = run;
-    process.afterEvent = () => this.observe();
+    process.afterEvent = () => {
+      this.observe();
+      this.#look();
+    };
     this.#open(run, log).catch((error: unknown) => {
       if (!process.alive || error instanceof DeadProcess) return;
       const code = (error as { code?: string }).code;
@@ -145,7 +161,8 @@ export class Machine {
   }
 
   async #open(run: Run, log: Log): Promise<void> {
-    const { dice, ledger, segmentBytes, sealKey } = this.#site;
+    const { dice, ledger, segmentBytes } = this.#site;
+    const [sealKey, ...olderKeys] = this.#sealKeys;
     const { process, replica, transport } = run;
     const directory = `/m${this.id}`;
     const disk = await DiskStore.open({
@@ -157,7 +174,7 @@ export class Machine {
       segmentBytes,
       files: this.disk.filesFor(process),
       startThread: threadStarter(process, this.disk, dice),
-      ...(sealKey === undefined ? {} : { seal: { key: sealKey, random: dice } }),
+      ...(sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random: dice } }),
     });
     this.#checkSynced('starts from');
     ledger.recovered(this.id, disk.recovered);
@@ -172,6 +189,10 @@ export class Machine {
       stateMachine: run.machine,
       ...(this.#voters === undefined ? { join: true } : { bootstrap: { voters: this.#voters } }),
       onRemoved: () => this.#removed(run),
+      olderSealKeys: olderKeys,
+      onSealSettled: () => {
+        this.#sealKeys = this.#sealKeys.slice(0, 1);
+      },
       onFatal: (error) => this.#site.fail(error),
       disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
       snapshotEntries: this.#site.snapshotEntries,
@@ -195,6 +216,14 @@ export class Machine {
     this.#site.ledger.observe(this.id, run.seen, run.node.status());
   }
 
+  /** Between events only: all that was handed out is applied then. */
+  #look(): void {
+    if (this.run?.node === undefined) return;
+    const { node, seen, beliefs, machine } = this.run;
+    const conf = this.#site.ledger.configurationAt(seen.status.applied);
+    beliefs.look(node, seen.status, conf, machine.members);
+  }
+
   #fatal(run: Run, error: SwarmError): void {
     if (!run.process.alive) return;
     if (this.disk.faults.syncErrorRate === 0) this.#site.fail(error);
@@ -207,6 +236,27 @@ export class Machine {
     check(this.#site.ledger.wasRemoved(this.id), 'removed', `${this.id} was told it is out`);
     this.isOut = true;
     this.#ended();
+  }
+
+  /** How fast its clock goes, from now on. */
+  setRate(rate: number): void {
+    this.#rate = rate;
+    if (this.run !== undefined) this.run.process.clock.rate = rate;
+  }
+
+  /** A new key for its files, kept before it is used, where they are sealed. */
+  rotateSealKey(): void {
+    const { node } = this;
+    const room = this.#sealKeys.length > 0 && this.#sealKeys.length < MAX_SEAL_KEYS;
+    if (node === undefined || !room) return;
+    const key = this.#site.dice.bytes(SEAL_KEY_BYTES);
+    this.#sealKeys = [key, ...this.#sealKeys];
+    node.rotateSealKey(key);
+  }
+
+  /** Whether only one key is left. */
+  get isSealSettled(): boolean {
+    return this.#sealKeys.length <= 1;
   }
 
   /** The process ends; what it wrote stays in the cache. */
@@ -262,6 +312,10 @@ class ObservedDisk implements RaftDisk {
 
   get full(): boolean {
     return this.#disk.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#disk.takes(entries);
   }
 
   get spaceChanged(): RaftDisk['spaceChanged'] {

@@ -1,6 +1,7 @@
 /**
  * `npm run sim -- --seed N | --seeds A..B [--ticks T]`: runs simulations, says nothing of those that
  * hold, and of one that fails the line that reproduces it, made smaller. Exits with 1 on a failure.
+ * A signal ends it after the run under way, with the sums so far.
  */
 import { parseArgs } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
@@ -9,9 +10,8 @@ import { createLog } from '../../base/log.ts';
 import { FAULT_KINDS, type FaultKind } from './faults.ts';
 import type { Planted } from './machine.ts';
 import { commandOf, shrink } from './shrink.ts';
-import { type Outcome, type SimulationOptions, simulate } from './simulation.ts';
+import { DEFAULT_TICKS, type Outcome, type SimulationOptions, simulate } from './simulation.ts';
 
-export const DEFAULT_TICKS = 400;
 const HOUR_MS = 3_600_000;
 
 const USAGE = `usage: npm run sim -- [--seed N | --seeds A..B] [--ticks T] [--without KIND,...]
@@ -63,10 +63,12 @@ function print(line: string): void {
 class Sums {
   runs = 0;
   failures = 0;
+  slowestCalmMs = 0;
   readonly #sums = new Map<string, number>();
 
   add(outcome: Outcome): void {
     this.runs += 1;
+    this.slowestCalmMs = Math.max(this.slowestCalmMs, outcome.calmMs);
     if (outcome.failure !== undefined) this.failures += 1;
     for (const [name, value] of Object.entries(outcome)) {
       if (typeof value !== 'number') continue;
@@ -83,7 +85,7 @@ class Sums {
     return (
       `${this.runs} runs, ${this.failures} failed: ${hours.toFixed(2)} simulated hours ` +
       `in ${seconds.toFixed(1)} s (${(this.runs / seconds).toFixed(2)} runs/s); ` +
-      counts
+      `served again within ${this.slowestCalmMs} ms; ${counts}`
     );
   }
 }
@@ -97,7 +99,13 @@ async function main(): Promise<void> {
   const startMs = clock.nowMs();
   const [from, to] = range();
   const sums = new Sums();
-  for (let seed = from; seed <= to; seed += 1) {
+  let isStopped = false;
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+    process.once(signal, () => {
+      isStopped = true;
+    });
+  }
+  for (let seed = from; seed <= to && !isStopped; seed += 1) {
     const options = optionsOf(seed);
     const outcome = await simulate(options);
     sums.add(outcome);

@@ -7,7 +7,12 @@
 import { SwarmError } from '../../base/errors.ts';
 import { decodeMessage } from '../../manager/raft/codec.ts';
 import { MESSAGE_TYPES, type Message } from '../../manager/raft/core/types.ts';
-import type { MemberAddress, RaftTransport, TransportHandler } from '../../manager/raft/types.ts';
+import type {
+  MemberAddress,
+  RaftTransport,
+  SnapshotChunks,
+  TransportHandler,
+} from '../../manager/raft/types.ts';
 import type { SimProcess } from './process.ts';
 import { DeadProcess } from './process.ts';
 import type { Dice, Schedule } from './schedule.ts';
@@ -350,11 +355,11 @@ export class SimTransport implements RaftTransport {
     _to: number,
     address: string,
     message: Uint8Array,
-    chunks: AsyncIterable<Uint8Array>,
+    chunks: SnapshotChunks,
   ): Promise<void> {
     if (!this.process.alive) return Promise.reject(new DeadProcess('dead'));
     this.#network.onSaid(this.self.id, decodeMessage(message));
-    return this.#network.carrySnapshot(this, address, message, chunks);
+    return this.#network.carrySnapshot(this, address, message, chunks(0));
   }
 
   setPeers(): void {}

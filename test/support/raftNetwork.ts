@@ -3,6 +3,7 @@
  * both), refused connections. Used by tests only; delivers in order, a turn later, never loses
  * within an uncut stream.
  */
+import { SwarmError } from '../../base/errors.ts';
 import type { PeerDialer, PeerStream, StreamKind } from '../../manager/raft/wire.ts';
 
 export type Acceptor = (stream: PeerStream, kind: StreamKind) => void;
@@ -53,9 +54,15 @@ class End implements PeerStream {
   }
 }
 
+function refused(address: string): SwarmError {
+  const message = `cannot reach ${address}: connection refused`;
+  return new SwarmError('unavailable', message, { detail: { reason: 'refused' } });
+}
+
 export class RaftNetwork {
   readonly #acceptors = new Map<string, Acceptor>();
   readonly #cut = new Set<string>();
+  readonly #ends: End[] = [];
 
   listen(address: string, acceptor: Acceptor): void {
     this.#acceptors.set(address, acceptor);
@@ -79,6 +86,12 @@ export class RaftNetwork {
     }
   }
 
+  /** All streams break; new ones pass. */
+  breakStreams(): void {
+    for (const end of this.#ends.splice(0))
+      end.end(new SwarmError('unavailable', 'the connection broke'));
+  }
+
   heal(): void {
     this.#cut.clear();
   }
@@ -94,9 +107,10 @@ export class RaftNetwork {
         const far = new End(() => this.#passes(address, from));
         near.other = far;
         far.other = near;
+        this.#ends.push(near, far);
         setImmediate(() => {
           const acceptor = this.#acceptors.get(address);
-          if (acceptor === undefined) near.end(new Error(`connection to ${address} refused`));
+          if (acceptor === undefined) near.end(refused(address));
           else if (this.#passes(from, address)) acceptor(far, kind);
         });
         return near;

@@ -11,8 +11,9 @@ import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { LocalContainers } from '../../daemon/containers/manager.ts';
+import type { Examined } from '../../daemon/examine.ts';
 import { NodeTaskHosts } from '../../daemon/taskHosts.ts';
-import type { HostRooms, TaskHosts } from '../../daemon/types.ts';
+import type { HostInfo, HostRooms, TaskHosts } from '../../daemon/types.ts';
 import type { View } from '../../manager/store/types.ts';
 import type { ImageStore } from '../../runtime/image/types.ts';
 import { openVolumeStore } from '../../runtime/volume/store.ts';
@@ -63,3 +64,30 @@ export function scriptedHost(images: ImageStore, clock: Clock = new SystemClock(
     },
   };
 }
+
+const GIB = 1024 ** 3;
+
+export const HOST_INFO: HostInfo = {
+  id: 'ABCD:EFGH',
+  hostname: 'h1',
+  kernel: '6.1.0',
+  operatingSystem: 'Debian GNU/Linux 12',
+  osVersion: '12',
+  architecture: 'x86_64',
+  cpus: 2,
+  memoryBytes: 4 * GIB,
+  cgroupVersion: '1',
+  dataRoot: '/var/lib/tsswarm',
+  execRoot: '/run/tsswarm',
+  warnings: [],
+};
+
+export const NOTHING_EXAMINED: Examined = {
+  Directory: '/var/lib/tsswarm',
+  Usable: false,
+  Problem: 'nothing is scripted',
+  Damage: [],
+  Members: [],
+  Keeps: [],
+  Discards: [],
+};

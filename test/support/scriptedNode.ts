@@ -44,21 +44,11 @@ import {
   validateServiceSpec,
 } from '../../model/validate.ts';
 import { cluster, node } from './objects.ts';
-import { scriptedHost, scriptedTaskHosts } from './scriptedHost.ts';
+import { HOST_INFO, NOTHING_EXAMINED, scriptedHost, scriptedTaskHosts } from './scriptedHost.ts';
 import { ScriptedImages } from './scriptedImages.ts';
 
 const BASE = { version: 0, createdAtMs: 0, updatedAtMs: 0 };
 const GIB = 1024 ** 3;
-
-const NOTHING_EXAMINED: Examined = {
-  Directory: '/var/lib/tsswarm',
-  Usable: false,
-  Problem: 'nothing is scripted',
-  Damage: [],
-  Members: [],
-  Keeps: [],
-  Discards: [],
-};
 
 export class ScriptedNode implements DaemonNode, Control {
   readonly version = '0.1.0';
@@ -123,20 +113,7 @@ export class ScriptedNode implements DaemonNode, Control {
   }
 
   info(): HostInfo {
-    return {
-      id: 'ABCD:EFGH',
-      hostname: 'h1',
-      kernel: '6.1.0',
-      operatingSystem: 'Debian GNU/Linux 12',
-      osVersion: '12',
-      architecture: 'x86_64',
-      cpus: 2,
-      memoryBytes: 4 * GIB,
-      cgroupVersion: '1',
-      dataRoot: '/var/lib/tsswarm',
-      execRoot: '/run/tsswarm',
-      warnings: [],
-    };
+    return HOST_INFO;
   }
 
   control(): Control {

@@ -36,8 +36,11 @@ export function addNodeRoutes(router: Router, parts: ApiParts): void {
     const control = controlOf(parts.node);
     const version = request.version();
     const spec = nodeSpecFromDocker(await request.body());
-    const node = find(await control.read(), 'node', request.params.id);
-    await control.updateNode(node.id, version, spec);
+    const store = await control.read();
+    const node = find(store, 'node', request.params.id);
+    const replaces = request.text('replace');
+    const replaced = replaces === '' ? '' : find(store, 'node', replaces).id;
+    await control.updateNode(node.id, version, spec, replaced);
     return empty();
   });
   router.delete('/nodes/{id}', async (request) => {

@@ -1,6 +1,7 @@
 /**
  * /tsswarm/recovery and /tsswarm/snapshot: what this host's state could go on as, backups of the
- * swarm, and bringing one back. What only this API has; the forms are daemon/examine's and backup's.
+ * swarm, and bringing one back. What only this API has; the forms are daemon/examine's and
+ * backup's.
  */
 import { type ApiRequest, json, type Reply, type Router, STREAMED } from '../http.ts';
 import type { ApiParts } from '../parts.ts';

@@ -36,15 +36,18 @@ export interface Recovered {
 
 export interface OpenSnapshot {
   readonly meta: SnapshotMeta;
-  chunks(): AsyncIterable<Uint8Array>;
+  /** Its bytes from `fromByte` on, checked as they are read; may be called again. */
+  chunks(fromByte?: number): AsyncIterable<Uint8Array>;
   close(): Promise<void>;
 }
 
 /** The disk of one member. Errors of append go to the fatal callback given at open. */
 export interface RaftDisk {
   readonly recovered: Recovered;
-  /** No room for entries; votes still go. */
+  /** No room for the next segment: nothing new is to be proposed. */
   readonly full: boolean;
+  /** Whether entries from the leader still find room; votes always do. */
+  takes(entries: readonly Entry[]): boolean;
   readonly spaceChanged: Signal<boolean>;
   append(append: WalAppend): void;
   /** Writes a snapshot's file; it counts once its mark is appended. */
@@ -130,6 +133,7 @@ export class DiskStore implements RaftDisk {
       files.makeDirectory(directory);
     }
     files.syncDirectory(options.directory);
+    files.syncDirectory(path.dirname(options.directory));
     const seal = sealOf(given);
     const state = recoverWal(walDirectory, seal, files);
     if (state !== undefined && state.nodeId !== options.nodeId) {
@@ -171,6 +175,10 @@ export class DiskStore implements RaftDisk {
 
   get full(): boolean {
     return this.#wal.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#wal.takes(entries);
   }
 
   get spaceChanged(): Signal<boolean> {

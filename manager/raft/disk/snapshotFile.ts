@@ -16,6 +16,7 @@ import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
 import { type Files, type GrowingFile, isDiskFull, type ReadFile } from './files.ts';
+import { ReadAhead } from './readAhead.ts';
 import { damage, newer } from './recovery.ts';
 
 const MAGIC = 0x53575354; // "TSWS"
@@ -114,13 +115,14 @@ export class SnapshotReader {
   readonly #file: string;
   /** Opens the chunks; undefined where they are in the clear. */
   readonly #seal: Seal | undefined;
-  #at: number;
+  /** Where its chunks begin. */
+  readonly #start: number;
 
   private constructor(
     handle: ReadFile,
     file: string,
     meta: SnapshotMeta,
-    at: number,
+    start: number,
     seal: Seal | undefined,
     format: number,
   ) {
@@ -129,7 +131,7 @@ export class SnapshotReader {
     this.#handle = handle;
     this.#file = file;
     this.meta = meta;
-    this.#at = at;
+    this.#start = start;
   }
 
   /** Throws SwarmError corrupt, also when the file is missing. */
@@ -173,37 +175,47 @@ export class SnapshotReader {
     }
   }
 
-  /** To be used once. Throws SwarmError corrupt on the first bad chunk, or a missing end. */
-  async *chunks(): AsyncGenerator<Uint8Array> {
+  /**
+   * From `fromByte` on; chunks wholly before it are passed over unread. Throws SwarmError corrupt
+   * on the first bad chunk, or a missing end.
+   */
+  async *chunks(fromByte = 0): AsyncGenerator<Uint8Array> {
+    const ahead = new ReadAhead(this.#handle);
+    const sealBytes = this.#seal === undefined ? 0 : SEAL_BYTES;
+    let fileAt = this.#start;
+    let skip = fromByte;
     let total = 0;
     let crcOfCrcs = 0;
     for (let number = 0; ; number += 1) {
-      const head = await readExactly(this.#handle, this.#file, this.#at, CHUNK_HEAD_BYTES);
+      const head = await readExactly(ahead, this.#file, fileAt, CHUNK_HEAD_BYTES);
       const length = head.readUInt32LE(0);
       const crc = head.readUInt32LE(4);
+      const start = fileAt + CHUNK_HEAD_BYTES;
       if (length === 0) {
-        const end = await readExactly(this.#handle, this.#file, this.#at + CHUNK_HEAD_BYTES, 8);
+        const end = await readExactly(ahead, this.#file, start, 8);
         const expected = end.readUInt32LE(4) * 4_294_967_296 + end.readUInt32LE(0);
         if (crc !== crcOfCrcs || expected !== total) {
-          throw damage(this.#file, this.#at, 'chunks are missing');
+          throw damage(this.#file, fileAt, 'chunks are missing');
         }
         return;
       }
       if (length > MAX_CHUNK_BYTES + SEAL_BYTES)
-        throw damage(this.#file, this.#at, 'a damaged chunk');
-      const start = this.#at + CHUNK_HEAD_BYTES;
-      const bytes = await readExactly(this.#handle, this.#file, start, length);
-      if (crc32(bytes) !== crc) throw damage(this.#file, start, 'a damaged chunk');
+        throw damage(this.#file, fileAt, 'a damaged chunk');
       crcOfCrcs = crc32(head, crcOfCrcs);
       total += length;
-      this.#at = start + length;
-      if (this.#seal === undefined) {
-        yield bytes;
+      fileAt = start + length;
+      const plainBytes = length - sealBytes;
+      if (skip >= plainBytes) {
+        skip -= plainBytes;
         continue;
       }
-      const plain = this.#seal.open(bytes, chunkPlace(this.meta, number));
+      const bytes = await readExactly(ahead, this.#file, start, length);
+      if (crc32(bytes) !== crc) throw damage(this.#file, start, 'a damaged chunk');
+      const place = chunkPlace(this.meta, number);
+      const plain = this.#seal === undefined ? bytes : this.#seal.open(bytes, place);
       if (plain === undefined) throw damage(this.#file, start, 'a chunk sealed with another key');
-      yield plain;
+      yield skip === 0 ? plain : plain.subarray(skip);
+      skip = 0;
     }
   }
 
@@ -213,7 +225,7 @@ export class SnapshotReader {
 }
 
 async function readExactly(
-  handle: ReadFile,
+  handle: Pick<ReadFile, 'read'>,
   file: string,
   at: number,
   length: number,

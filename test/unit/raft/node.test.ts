@@ -6,8 +6,9 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
+import { SystemClock, type Timer } from '../../../base/clock.ts';
 import { hasCode } from '../../../base/errors.ts';
-import { RaftCluster } from '../../support/raftCluster.ts';
+import { FastClock, RaftCluster } from '../../support/raftCluster.ts';
 
 const bytes = (text: string): Uint8Array => Buffer.from(text);
 
@@ -138,6 +139,42 @@ test('members join one by one, catch up by snapshot, and a removed one cannot re
   }
 });
 
+test('a follower that lags a little gets the log, and one far behind a snapshot', async () => {
+  const cluster = new RaftCluster({ snapshotEntries: 700 });
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    const away = [1, 2, 3].find((id) => id !== leader.id) ?? 0;
+    const write = async (count: number): Promise<void> => {
+      const texts = Array.from({ length: count }, (_, at) => bytes(`${at}`));
+      await Promise.all(texts.map((each) => leader.node.propose(each)));
+    };
+    const snapshotIndex = (): number => leader.node.status().snapshotIndex;
+    // The first time across a snapshot, but within what is kept behind it.
+    for (const [missed, installs] of [
+      [400, 0],
+      [2000, 1],
+    ]) {
+      await write(500);
+      const { applied } = leader.node.status();
+      await cluster.until('all have it', () => cluster.get(away).node.status().applied >= applied);
+      await cluster.stop(away);
+      const before = snapshotIndex();
+      await write(missed);
+      await cluster.until('the leader has a new snapshot', () => snapshotIndex() > before);
+      const back = await cluster.start(away);
+      const own = back.machine.restores;
+      await cluster.until('it has caught up', () => {
+        return back.node.status().applied === leader.node.status().applied;
+      });
+      assert.deepEqual(back.machine.commands, leader.machine.commands);
+      assert.equal(back.machine.restores - own, installs, `after ${missed} entries`);
+    }
+  } finally {
+    await cluster.dispose();
+  }
+});
+
 test('a member taken out while it was away hears of it when it is back', async () => {
   const cluster = new RaftCluster();
   try {
@@ -192,6 +229,38 @@ test('a clean stop of the leader hands over without waiting for an election time
     const next = await cluster.leader(old.id);
     await next.node.propose(bytes('two'));
     assert.deepEqual(next.machine.commands, ['one', 'two']);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+/** Raft's own rhythm can be made to stand still: then no time-out of an election comes. */
+class StillClock extends FastClock {
+  still = false;
+
+  override after(delayMs: number, callback: () => void): Timer {
+    return super.after(delayMs, () => {
+      if (!this.still) callback();
+    });
+  }
+
+  override sleep(delayMs: number): Promise<void> {
+    return new SystemClock().sleep(delayMs);
+  }
+}
+
+test('a leader whose process is gone is replaced without waiting for an election timeout', async () => {
+  const clock = new StillClock();
+  const cluster = new RaftCluster({ clock });
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    const leader = await cluster.leader();
+    await leader.node.propose(bytes('kept'));
+    clock.still = true;
+    await cluster.stop(leader.id);
+    const next = await cluster.leader();
+    await next.node.propose(bytes('and on'));
+    assert.deepEqual(next.machine.commands, ['kept', 'and on']);
   } finally {
     await cluster.dispose();
   }

@@ -1,0 +1,212 @@
+/**
+ * Planted bugs around the core: in the driver, the log on disk, snapshots, members, and in how
+ * entries are applied to the store.
+ */
+import { type Mutant, mutant } from './mutant.ts';
+
+const ENGINE = 'manager/raft/engine.ts';
+const NODE = 'manager/raft/node.ts';
+const READS = 'manager/raft/reads.ts';
+const PROPOSALS = 'manager/raft/proposals.ts';
+const SNAPSHOTS = 'manager/raft/snapshots.ts';
+const TABLE = 'manager/raft/memberTable.ts';
+const DISK = 'manager/raft/disk/disk.ts';
+const FRAME = 'manager/raft/disk/frame.ts';
+const RECOVERY = 'manager/raft/disk/recovery.ts';
+const WRITER = 'manager/raft/disk/segmentWriter.ts';
+const SNAPSHOT_FILE = 'manager/raft/disk/snapshotFile.ts';
+const REPLICA = 'manager/replica.ts';
+const STORE = 'manager/store/store.ts';
+const RING = 'manager/store/ring.ts';
+
+export const DRIVER_MUTANTS: readonly Mutant[] = [
+  mutant(
+    'answer-before-sync',
+    'the driver sends what follows a write when it begins the write',
+    ENGINE,
+    'this.#durable.push(() => this.#written(ready, message.responses));\n' +
+      '        if (!this.#installing) this.#drainDurable();\n      },\n    });',
+    '},\n    });\n' +
+      '    this.#durable.push(() => this.#written(ready, message.responses));\n' +
+      '    if (!this.#installing) this.#drainDurable();',
+  ),
+  mutant(
+    'applied-twice',
+    'entries that the snapshot holds are applied again after a restart',
+    ENGINE,
+    'applied: snapshot?.index ?? 0,',
+    'applied: 0,',
+  ),
+  mutant(
+    'joint-left-at-once',
+    'members leave a joint configuration as soon as they enter it',
+    ENGINE,
+    'const confState = this.raw.applyConfChange(change);',
+    'let confState = this.raw.applyConfChange(change);\n' +
+      '      const leave = { ...change, changes: [] };\n' +
+      '      if (confState.autoLeave) confState = this.raw.applyConfChange(leave);',
+  ),
+  mutant(
+    'removal-told-too-early',
+    'a removed member is let go while its removal could still be forgotten',
+    ENGINE,
+    'disk.append({ ...nothing, installs: false, sync: true, done });',
+    'disk.append({ ...nothing, installs: false, sync: true, done });\n        done();',
+  ),
+  mutant(
+    'installed-before-restored',
+    'a snapshot counts as applied before the store holds it',
+    ENGINE,
+    'await restoreMachine(disk, stateMachine, snapshot);',
+    'this.#respond(responses);\n      responses = [];\n' +
+      '      await restoreMachine(disk, stateMachine, snapshot);',
+  ),
+  mutant(
+    'read-before-applied',
+    'a read is answered before what it must show is applied',
+    READS,
+    'const ready = this.#confirmed.filter((waiting) => waiting.index <= index);',
+    'const ready = this.#confirmed.filter((waiting) => waiting.index > 0);',
+  ),
+  {
+    name: 'answered-by-index',
+    what: 'a proposal is answered by whatever was committed at its index',
+    edits: [
+      { file: PROPOSALS, from: 'if (waiting.term !== term) {', to: 'if (waiting.term > term) {' },
+      {
+        file: NODE,
+        from: "if (state.role !== 'leader') {",
+        to: "if (state.role === 'candidate') {",
+      },
+    ],
+  },
+  mutant(
+    'removed-returns',
+    'ids of members that were taken out are forgotten',
+    TABLE,
+    'this.#removed.add(id);\n      this.#unsettled.add(id);',
+    'this.#unsettled.add(id);',
+  ),
+];
+
+export const DISK_MUTANTS: readonly Mutant[] = [
+  mutant(
+    'no-sync',
+    'a batch is called durable without a sync',
+    WRITER,
+    'this.#file.syncData();\n    this.#offset += frame.length;',
+    'this.#offset += frame.length;',
+  ),
+  mutant(
+    'sync-error-ignored',
+    'a sync that failed is taken for one that did not',
+    WRITER,
+    'this.#file.syncData();\n',
+    'try {\n      this.#file.syncData();\n    } catch {\n      this.#sequence += 0;\n    }\n',
+  ),
+  mutant(
+    'name-unsynced',
+    'a new segment is used before its name is durable',
+    WRITER,
+    'this.#files.syncDirectory(this.#directory);\n    this.#spareReady = false;',
+    'this.#spareReady = false;',
+  ),
+  mutant(
+    'cache-trusted-at-start',
+    'what a dead process wrote is trusted at start without a sync',
+    DISK,
+    'segment.syncData();',
+    'segment.sizeBytes.toFixed();',
+  ),
+  mutant(
+    'torn-frame-accepted',
+    'the checksum of a frame is not looked at',
+    FRAME,
+    'return crc32(body) === header.bodyCrc ? body : undefined;',
+    'return body;',
+  ),
+  mutant(
+    'uncommitted-dropped',
+    'at start durable entries that are not known to be committed are dropped',
+    DISK,
+    'return { isNew: false, hardState, snapshot, base, entries };',
+    'const known = entries.slice(0, Math.max(0, hardState.commit - base.index));\n' +
+      '  return { isNew: false, hardState, snapshot, base, entries: known };',
+  ),
+  mutant(
+    'tail-kept-at-start',
+    'what followed a replaced entry is back after a restart',
+    RECOVERY,
+    'this.entries.length = at;\n    this.entries.push(entry);',
+    'this.entries[at] = entry;',
+  ),
+  mutant(
+    'snapshot-unsynced',
+    "a snapshot's file is named before its content is durable",
+    SNAPSHOT_FILE,
+    'await writeAll(file, meta, chunks, seal);\n      await file.sync();',
+    'await writeAll(file, meta, chunks, seal);',
+  ),
+  mutant(
+    'snapshot-name-unsynced',
+    "a snapshot counts before its file's name is durable",
+    SNAPSHOT_FILE,
+    'files.rename(unfinished, snapshotPath(directory, meta));\n    files.syncDirectory(directory);',
+    'files.rename(unfinished, snapshotPath(directory, meta));',
+  ),
+  mutant(
+    'cut-before-marked',
+    'the log is cut before the snapshot that replaces it is marked',
+    SNAPSHOTS,
+    'disk.append({ ...mark, snapshot: meta });',
+    'disk.append({ ...mark, snapshot: meta });\n      done();',
+  ),
+  mutant(
+    'cut-too-far',
+    'the log is cut past the snapshot',
+    SNAPSHOTS,
+    'disk.release(snapshot, until, this.#old);',
+    'disk.release(snapshot, memory.lastIndex(), this.#old);',
+  ),
+];
+
+export const STATE_MUTANTS: readonly Mutant[] = [
+  mutant(
+    'snapshot-of-later-state',
+    'a snapshot holds a later state than it says',
+    SNAPSHOTS,
+    'const { chunks } = this.#host.stateMachine.takeSnapshot();',
+    'await clock.sleep(1);\n    const { chunks } = this.#host.stateMachine.takeSnapshot();',
+  ),
+  mutant(
+    'pin-moves',
+    'changes made while a snapshot is written get into it',
+    STORE,
+    'for (const pin of this.#pins) pin.capture(table, id, before);',
+    'for (const pin of this.#pins) pin.capture(table, id, after);',
+  ),
+  mutant(
+    'own-unchecked',
+    'the leader applies its own transactions by other rules than its followers',
+    REPLICA,
+    'const result = this.store.apply(index, atMs, { atomic, changes });',
+    'const isOwn = this.#own.has(data);\n' +
+      '      const result = this.store.apply(index, atMs, { atomic: atomic && !isOwn, changes });',
+  ),
+  mutant(
+    'atomic-half-undone',
+    'of a refused transaction the last change stays',
+    STORE,
+    'for (const { table, id, before } of events.reverse()) this.#contents.put(table, id, before);',
+    'events.pop();\n' +
+      '      for (const { table, id, before } of events.reverse())' +
+      ' this.#contents.put(table, id, before);',
+  ),
+  mutant(
+    'watch-resumes-early',
+    'a watch that goes on shows the events of its version again',
+    RING,
+    'if (this.#slots[middle % this.#capacity].version <= version) low = middle + 1;',
+    'if (this.#slots[middle % this.#capacity].version < version) low = middle + 1;',
+  ),
+];
