@@ -7,6 +7,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { decodeMessage } from './codec.ts';
 import { type ConfChange, type Message, NONE, type SoftState } from './core/types.ts';
+import { diskFull } from './disk/files.ts';
 import { Engine, type Settled } from './engine.ts';
 import { LeadershipWatch } from './leadership.ts';
 import * as limits from './limits.ts';
@@ -164,16 +165,15 @@ export class RaftNode {
     const nowMs = this.#ticker.activeMs();
     const limitMs = limits.PROPOSAL_TIMEOUT_MS;
     this.#proposals.expire(() =>
-      this.#noQuorum(
+      this.#presence.noQuorum(
         `did not agree within ${limitMs} ms, and whether the change is made is not known yet`,
       ),
     );
-    this.#reads.expire(nowMs, () => this.#noQuorum('have no quorum'));
+    this.#reads.expire(nowMs, () => {
+      if (!this.#state.disk.full) return this.#presence.noQuorum('have no quorum');
+      return diskFull(this.#options.dir, 'it cannot follow the others; or ask another manager');
+    });
     this.#engine.pump();
-  }
-
-  #noQuorum(what: string): SwarmError {
-    return new SwarmError('no_quorum', `the managers ${what}: ${this.#presence.describe()}`);
   }
 
   // ---- messages in ----
@@ -196,8 +196,8 @@ export class RaftNode {
     if (this.#state.table.wasRemoved(from.id)) return;
     if (!this.#whereabouts.heard(from)) return;
     this.#presence.heard(from.id);
-    // A full disk takes no entries; votes and heartbeats go on, so the leader stays known.
-    if (this.#state.disk.full && message.type === 'append' && message.entries.length > 0) return;
+    // Votes and heartbeats go on when the disk takes no more entries: the leader stays known.
+    if (message.type === 'append' && !this.#state.disk.takes(message.entries)) return;
     try {
       this.#engine.raw.step(message);
     } catch (error) {
@@ -326,12 +326,7 @@ export class RaftNode {
   #requireProposable(): void {
     this.#requireRunning();
     if (this.#engine.raft.role !== 'leader') throw this.#notLeader();
-    if (this.#state.disk.full) {
-      throw new SwarmError(
-        'exhausted',
-        `the disk that holds ${this.#options.dir} is full: free space; nothing was changed`,
-      );
-    }
+    if (this.#state.disk.full) throw diskFull(this.#options.dir, 'nothing was changed');
   }
 
   #proposeAll(all: readonly Uint8Array[]): { index: number; term: number } {

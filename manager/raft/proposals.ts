@@ -1,8 +1,9 @@
 /**
  * Proposals at the leader: queued until the end of the turn, so that what comes together goes as
- * one message to each member, then under way, by log index: resolved once applied, refused when another
- * entry took their place, given up (outcome unknown) when leadership is lost or time is up. Holds
- * callbacks only and does not know the core: the driver says what happened, and what time it is.
+ * one message to each member, then under way, by log index: resolved once applied, refused when
+ * another entry took their place, given up (outcome unknown) when leadership is lost or time is up.
+ * Holds callbacks only and does not know the core: the driver says what happened, and what time it
+ * is.
  */
 import { assert } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';

@@ -422,16 +422,16 @@ function bodyToWire(value: TableObject): MessageInitShape<typeof ObjectSchema>['
   }
 }
 
-export function objectToWire(value: TableObject): WireObject {
+export function objectToWire(value: TableObject): MessageInitShape<typeof ObjectSchema> {
   const base: AnyObject = value.object;
   const body = bodyToWire(value);
-  return create(ObjectSchema, {
+  return {
     id: base.id,
     version: toU64(base.version, 'version'),
     createdAtMs: toU64(base.createdAtMs, 'createdAtMs'),
     updatedAtMs: toU64(base.updatedAtMs, 'updatedAtMs'),
     ...(body === undefined ? {} : { body }),
-  });
+  };
 }
 
 export function objectFromWire(wire: WireObject): TableObject {

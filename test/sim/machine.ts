@@ -6,7 +6,7 @@
 import { hasCode, type SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
-import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
+import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
 import {
   DiskStore,
   type OpenSnapshot,
@@ -191,7 +191,7 @@ export class Machine {
       onRemoved: () => this.#removed(run),
       olderSealKeys: olderKeys,
       onSealSettled: () => {
-        this.#sealKeys = this.#sealKeys.slice(0, 1);
+        if (process.alive) this.#sealKeys = this.#sealKeys.slice(0, 1);
       },
       onFatal: (error) => this.#site.fail(error),
       disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
@@ -227,7 +227,8 @@ export class Machine {
   #fatal(run: Run, error: SwarmError): void {
     if (!run.process.alive) return;
     if (this.disk.faults.syncErrorRate === 0) this.#site.fail(error);
-    this.losePower();
+    if (this.#site.dice.chance(0.5)) this.losePower();
+    else this.kill();
     this.onEnded();
   }
 
@@ -312,6 +313,10 @@ class ObservedDisk implements RaftDisk {
 
   get full(): boolean {
     return this.#disk.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#disk.takes(entries);
   }
 
   get spaceChanged(): RaftDisk['spaceChanged'] {

@@ -128,8 +128,11 @@ class Simulation {
   // ---- the run ----
 
   async run(): Promise<Outcome> {
-    const onRejection = (reason: unknown): void => this.#fail(reason);
-    process.on('unhandledRejection', onRejection);
+    // Rejections are this run's while it lasts: a dead process's are none, and others end it. What
+    // else listens (node:test) would take either for a fault of the test.
+    const others = process.listeners('unhandledRejection');
+    process.removeAllListeners('unhandledRejection');
+    process.on('unhandledRejection', (reason) => this.#fail(reason));
     try {
       this.#found();
       this.#clients.start();
@@ -137,9 +140,10 @@ class Simulation {
       this.#schedule.after(this.#options.ticks * TICK_MS, undefined, () => this.#calm());
       await this.#loop();
     } finally {
-      process.off('unhandledRejection', onRejection);
       for (const machine of this.#machines) machine.kill();
       await settle();
+      process.removeAllListeners('unhandledRejection');
+      for (const listener of others) process.on('unhandledRejection', listener);
     }
     return this.#outcome();
   }

@@ -6,12 +6,18 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
 import { SystemRandom } from '../../base/random.ts';
 import { goOnAlone } from '../../daemon/alone.ts';
 import { compareStates, type Examined, examine } from '../../daemon/examine.ts';
 import { Identity } from '../../daemon/identity.ts';
 import { unlockKeyText } from '../../daemon/keyFile.ts';
+import { authorize } from '../../manager/authorize.ts';
+import { REMOVED_NODE } from '../../manager/raft/transport.ts';
+import { Store } from '../../manager/store/store.ts';
+import { Raft } from '../../proto/services.ts';
+import { cluster } from '../support/objects.ts';
 import { webService } from '../support/specs.ts';
 import { clock, type TestNode, TestSwarm, until } from '../support/swarm.ts';
 
@@ -76,6 +82,31 @@ test('of three dead managers the one that goes furthest is named, and the swarm 
   } finally {
     await swarm.close();
   }
+});
+
+test('only a node whose removal is on record is told so for good', () => {
+  const store = new Store();
+  const object = { ...cluster(), removedNodes: [{ id: 'gone', untilMs: Number.MAX_SAFE_INTEGER }] };
+  const changes = [{ kind: 'create', table: 'cluster', object }] as const;
+  store.apply(1, 1, { atomic: true, changes });
+  const told = (nodeId: string): SwarmError => {
+    try {
+      const peer = {
+        nodeId,
+        role: 'manager',
+        clusterId: object.id,
+        serial: '',
+        expiresAtMs: 0,
+      } as const;
+      authorize(store, undefined, peer, { service: Raft.typeName, method: 'Messages' }, '');
+    } catch (error) {
+      if (error instanceof SwarmError) return error;
+    }
+    throw new Error(`${nodeId} was let in`);
+  };
+  assert.equal(told('gone').detail[REMOVED_NODE], 'gone');
+  // A leader that was paused may not have heard of it yet.
+  assert.equal(told('new').detail[REMOVED_NODE], undefined);
 });
 
 test('a locked state is opened with its key, and says so without', async () => {
