@@ -3,7 +3,7 @@
  * out. Words only.
  */
 import { SwarmError } from '../base/errors.ts';
-import { REMOVED_NODE } from './raft/transport.ts';
+import { REMOVED_NODE } from './raft/hello.ts';
 
 export function removedNode(nodeId: string): SwarmError {
   return new SwarmError(
