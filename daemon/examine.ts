@@ -80,6 +80,12 @@ export interface ExamineOptions {
 
 /** `directory` is a data root, or the swarm/ in it. SwarmError not_found when there is no state. */
 export async function examine(directory: string, options: ExamineOptions): Promise<Examined> {
+  const found = await examineOnce(directory, options);
+  // What a daemon is just writing looks damaged; it is whole a moment later.
+  return found.Damage.length === 0 ? found : examineOnce(directory, options);
+}
+
+async function examineOnce(directory: string, options: ExamineOptions): Promise<Examined> {
   const dataRoot = existsSync(join(directory, 'state.json')) ? dirname(directory) : directory;
   const path = join(dataRoot, 'swarm');
   if (!existsSync(path)) {

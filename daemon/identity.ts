@@ -61,7 +61,11 @@ function prepare(path: string, text: string): void {
 
 function commit(path: string): void {
   renameSync(aside(path), path);
-  const directory = openSync(dirname(path), 'r');
+  syncDirectory(dirname(path));
+}
+
+function syncDirectory(path: string): void {
+  const directory = openSync(path, 'r');
   fsyncSync(directory);
   closeSync(directory);
 }
@@ -110,8 +114,14 @@ export class Identity {
     return state as Membership;
   }
 
-  save(membership: Membership): void {
+  /** The directory itself must outlive a loss of power too. */
+  #makeDirectory(): void {
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    syncDirectory(dirname(this.#directory));
+  }
+
+  save(membership: Membership): void {
+    this.#makeDirectory();
     const text = JSON.stringify({ format: FORMAT, ...membership }, null, 2);
     writeDurably(join(this.#directory, 'state.json'), `${text}\n`);
   }
@@ -144,7 +154,7 @@ export class Identity {
    * key takes its place, so that after a crash one pair or the other can be had.
    */
   saveCredentials(credentials: NodeCredentials): void {
-    mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
+    this.#makeDirectory();
     writeDurably(this.#path(ROOT), credentials.rootCertificate);
     prepare(this.#path(CERTIFICATE), credentials.certificate);
     const raftKeys = existsSync(this.#path(KEY)) ? this.#keys().raftKeys : [];

@@ -3,6 +3,11 @@ import { SwarmError } from '../base/errors.ts';
 import type { SwarmNode } from './swarmNode.ts';
 import type { LocalNode } from './types.ts';
 
+/** Docker's words. */
+export const LOCKED =
+  'Swarm is encrypted and needs to be unlocked before it can be used. ' +
+  'Please use "docker swarm unlock" to unlock it.';
+
 /** `apart`: what there is to say; the id only where the node does not run. */
 export function localNode(
   swarm: SwarmNode | undefined,

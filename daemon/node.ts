@@ -38,7 +38,7 @@ import { hostInfo } from './hostInfo.ts';
 import { Identity, type Membership } from './identity.ts';
 import { requireKernel } from './kernel.ts';
 import { parseUnlockKey } from './keyFile.ts';
-import { localNode, notManager } from './localNode.ts';
+import { LOCKED, localNode, notManager } from './localNode.ts';
 import type { ManagerRole } from './managerRole.ts';
 import { OwnDescription } from './ownDescription.ts';
 import { checkReachable } from './reachable.ts';
@@ -61,10 +61,6 @@ import type {
 const MAX_WAITING_REQUESTS = 4;
 const DEFAULT_PORT = 2377;
 const LEAVE_GRACE_MS = 10_000;
-/** Docker's words. */
-const LOCKED =
-  'Swarm is encrypted and needs to be unlocked before it can be used. ' +
-  'Please use "docker swarm unlock" to unlock it.';
 const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
@@ -443,10 +439,12 @@ export class Node implements DaemonNode {
         raftId: 0,
       };
       await checkReachable(this.#environment, membership, issued.credentials, remotes);
+      // What a crash left of an earlier init, join or restore.
+      this.#identity.erase();
       this.#identity.saveCredentials(issued.credentials);
       this.#identity.save(membership);
-      const parts = this.#parts(membership, issued.credentials);
-      this.#swarm = await SwarmNode.start({ ...parts, joining: true });
+      const parts = { ...this.#parts(membership, issued.credentials), joining: true };
+      this.#swarm = await SwarmNode.start(parts);
       this.#state = 'active';
     } catch (error) {
       this.#identity.erase();

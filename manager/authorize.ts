@@ -131,7 +131,7 @@ function authorizeRaft(view: View, leads: boolean, peer: PeerIdentity): void {
   const wasRemoved = cluster?.removedNodes.some(({ id }) => id === peer.nodeId) === true;
   // A leader that has just founded the swarm has no nodes yet, nor anybody to hear.
   if (node === undefined && (wasRemoved || (leads && cluster !== undefined))) {
-    throw removedNode(peer.nodeId);
+    throw removedNode(peer.nodeId, wasRemoved);
   }
   if (node !== undefined && roleNow(node) !== 'manager') {
     throw new SwarmError('forbidden', `node ${peer.nodeId} is not a manager any more`);

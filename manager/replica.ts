@@ -10,7 +10,7 @@ import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
 import {
   decodeLogEntry,
-  decodeObject,
+  decodeRecord,
   decodeSnapshotHead,
   encodeLogEntry,
   encodeObject,
@@ -64,7 +64,7 @@ export class Replica implements StateMachine, Proposer {
   /** What apply said, by index, while any proposal is under way. */
   readonly #answers = new Map<number, Answer>();
   /** What this manager proposed, by its bytes: it need not read them back to apply it. */
-  readonly #own = new WeakMap<Uint8Array, LogEntry>();
+  readonly #own = new Map<Uint8Array, LogEntry>();
   #underWay = 0;
   #raft: RaftPort | undefined;
 
@@ -115,6 +115,7 @@ export class Replica implements StateMachine, Proposer {
       assert(answer?.term === term, 'a proposal was applied without an answer', { index, term });
       return answer.result;
     } finally {
+      this.#own.delete(data);
       this.#underWay -= 1;
       if (this.#underWay === 0) this.#answers.clear();
     }
@@ -132,6 +133,10 @@ export class Replica implements StateMachine, Proposer {
   // ---- StateMachine ----------------------------------------------------------------------------
 
   apply(entries: readonly AppliedEntry[]): void {
+    this.store.together(() => this.#applyAll(entries));
+  }
+
+  #applyAll(entries: readonly AppliedEntry[]): void {
     for (const { index, term, data } of entries) {
       if (data.length === 0) {
         this.store.advance(index);
@@ -210,6 +215,6 @@ async function* encodeSnapshot(
 
 async function* decodeRecords(records: RecordReader): AsyncGenerator<StoredRecord> {
   for (let bytes = await records.next(); bytes !== undefined; bytes = await records.next()) {
-    yield decodeObject(bytes);
+    yield decodeRecord(bytes);
   }
 }

@@ -308,7 +308,8 @@ export class Writes {
     // One after another: two last managers demoted at once would each count on the other.
     const demotes =
       spec.role === 'worker' && this.#options.store.get('node', id)?.spec.role === 'manager';
-    return demotes ? this.#demotions.run(update) : retried(WRITE_TRIES, update);
+    const write = (): Promise<Written<Node>> => retried(WRITE_TRIES, update);
+    return demotes ? this.#demotions.run(write) : write();
   }
 
   /** Both at once: the one that is to go does so when the other takes its place. */

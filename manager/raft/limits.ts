@@ -37,7 +37,7 @@ export const READ_TIMEOUT_MS = 5_000;
 export const REACHABLE_MS = ELECTION_MS - TICK_MS;
 /** A failed snapshot is tried again after this. */
 export const SNAPSHOT_RETRY_MS = 1_000;
-/** All snapshots that one member sends together: 1 GB in 16 s leaves disk and network for the rest. */
+/** Of all snapshots that one member sends: 1 GB in 16 s leaves disk and network for the rest. */
 export const SNAPSHOT_BYTES_PER_S = 64 * MIB;
 /** A snapshot's stream without progress for this long is cut... */
 export const SNAPSHOT_STALL_MS = 10_000;

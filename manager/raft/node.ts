@@ -3,11 +3,11 @@
  * members, leadership. Gives the engine ticks (one a wake-up, however late) and messages, and
  * answers callers from what it reports. Decides nothing about consensus and does no I/O itself.
  */
-import { assert } from '../../base/assert.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import { decodeMessage } from './codec.ts';
 import { type ConfChange, type Message, NONE, type SoftState } from './core/types.ts';
+import { diskFull } from './disk/files.ts';
 import { Engine, type Settled } from './engine.ts';
 import { LeadershipWatch } from './leadership.ts';
 import * as limits from './limits.ts';
@@ -86,7 +86,7 @@ export class RaftNode {
       random,
       table,
       address,
-      beforePump: () => this.#startReads(),
+      beforePump: () => this.#beforePump(),
       onSoftState: (state) => this.#onSoftState(state),
       onReadState: (context, index) => this.#reads.answered(context, index),
       onSettled: (settled) => this.#onSettled(settled),
@@ -95,7 +95,7 @@ export class RaftNode {
       onInstalled: () => this.#snapshots.cut(),
       onFatal: (error) => this.#fatal(error),
     });
-    this.#vacancy = new Vacancy(clock, random, this.#engine);
+    this.#vacancy = new Vacancy(clock, random, this.#engine, this.#log);
     this.#snapshots = new Snapshots(
       {
         ...shared,
@@ -141,12 +141,8 @@ export class RaftNode {
         this.#engine.raw.reportUnreachable(id);
         this.#engine.schedule();
       },
-      follows: (id) => this.#engine.raft.leader === id && this.#engine.raft.role === 'follower',
-      onGone: (id) => {
-        if (this.#stopped || this.#engine.raft.leader !== id) return;
-        this.#log.info('raft: the leader is gone', { leader: id });
-        this.#vacancy.declare();
-      },
+      follows: (id) => this.#vacancy.follows(id),
+      onGone: (id) => this.#stopped || this.#vacancy.found(id),
       wasRemoved: (id) => this.#state.table.isGone(id),
       onRemoved: (why) => this.#stopped || this.#options.onRemoved?.(why),
     });
@@ -169,16 +165,15 @@ export class RaftNode {
     const nowMs = this.#ticker.activeMs();
     const limitMs = limits.PROPOSAL_TIMEOUT_MS;
     this.#proposals.expire(() =>
-      this.#noQuorum(
+      this.#presence.noQuorum(
         `did not agree within ${limitMs} ms, and whether the change is made is not known yet`,
       ),
     );
-    this.#reads.expire(nowMs, () => this.#noQuorum('have no quorum'));
+    this.#reads.expire(nowMs, () => {
+      if (!this.#state.disk.full) return this.#presence.noQuorum('have no quorum');
+      return diskFull(this.#options.dir, 'it cannot follow the others; or ask another manager');
+    });
     this.#engine.pump();
-  }
-
-  #noQuorum(what: string): SwarmError {
-    return new SwarmError('no_quorum', `the managers ${what}: ${this.#presence.describe()}`);
   }
 
   // ---- messages in ----
@@ -201,8 +196,8 @@ export class RaftNode {
     if (this.#state.table.wasRemoved(from.id)) return;
     if (!this.#whereabouts.heard(from)) return;
     this.#presence.heard(from.id);
-    // A full disk takes no entries; votes and heartbeats go on, so the leader stays known.
-    if (this.#state.disk.full && message.type === 'append' && message.entries.length > 0) return;
+    // Votes and heartbeats go on when the disk takes no more entries: the leader stays known.
+    if (message.type === 'append' && !this.#state.disk.takes(message.entries)) return;
     try {
       this.#engine.raw.step(message);
     } catch (error) {
@@ -230,7 +225,8 @@ export class RaftNode {
 
   // ---- what the engine reports ----
 
-  #startReads(): void {
+  #beforePump(): void {
+    this.#proposals.begin(limits.PROPOSAL_TIMEOUT_MS, (all) => this.#proposeAll(all));
     const context = this.#reads.nextContext(this.#ticker.activeMs());
     if (context !== undefined) this.#engine.raw.readIndex(context);
   }
@@ -320,40 +316,31 @@ export class RaftNode {
    */
   async propose(data: Uint8Array): Promise<{ index: number; term: number }> {
     return this.#proposals.attempt(() => {
-      if (data.length > limits.MAX_PROPOSAL_BYTES) {
-        throw new SwarmError(
-          'exhausted',
-          `a change of ${data.length} bytes exceeds the ${limits.MAX_PROPOSAL_BYTES} allowed`,
-        );
-      }
-      assert(data.length > 0, 'raft: empty proposal');
       this.#requireProposable();
-      return this.#track(this.#engine.raw.propose(data) === undefined);
+      const result = this.#proposals.queue(data);
+      this.#engine.schedule();
+      return result;
     });
   }
 
   #requireProposable(): void {
     this.#requireRunning();
     if (this.#engine.raft.role !== 'leader') throw this.#notLeader();
-    if (this.#state.disk.full) {
-      throw new SwarmError(
-        'exhausted',
-        `the disk that holds ${this.#options.dir} is full: free space; nothing was changed`,
-      );
-    }
+    if (this.#state.disk.full) throw diskFull(this.#options.dir, 'nothing was changed');
   }
 
-  #track(accepted: boolean): Promise<{ index: number; term: number }> {
-    const { raft } = this.#engine;
-    if (!accepted) {
-      throw raft.transferee !== NONE
-        ? new SwarmError('not_leader', 'another manager is about to lead; try again in a moment')
-        : new SwarmError('exhausted', 'too many changes are under way; try again in a moment');
-    }
-    const { PROPOSAL_TIMEOUT_MS: timeoutMs } = limits;
-    const result = this.#proposals.add(raft.log.lastIndex(), raft.term, timeoutMs);
-    this.#engine.schedule();
-    return result;
+  #proposeAll(all: readonly Uint8Array[]): { index: number; term: number } {
+    this.#requireProposable();
+    const { raft, raw } = this.#engine;
+    this.#requireAccepted(raw.proposeAll(all) === undefined);
+    return { index: raft.log.lastIndex() - all.length + 1, term: raft.term };
+  }
+
+  #requireAccepted(accepted: boolean): void {
+    if (accepted) return;
+    throw this.#engine.raft.transferee !== NONE
+      ? new SwarmError('not_leader', 'another manager is about to lead; try again in a moment')
+      : new SwarmError('exhausted', 'too many changes are under way; try again in a moment');
   }
 
   async #proposeConfChange(change: ConfChange): Promise<void> {
@@ -362,7 +349,9 @@ export class RaftNode {
     if (raft.pendingConfIndex > raft.log.applied || raft.tracker.config.voters[1].size > 0) {
       throw new SwarmError('unavailable', 'another change of managers is under way; try again');
     }
-    await this.#track(raw.proposeConfChange(change) === undefined);
+    this.#requireAccepted(raw.proposeConfChange(change) === undefined);
+    this.#engine.schedule();
+    await this.#proposals.add(raft.log.lastIndex(), raft.term, limits.PROPOSAL_TIMEOUT_MS);
   }
 
   /**
@@ -493,7 +482,7 @@ export class RaftNode {
       'unavailable',
       'this manager is stopping; whether the change was made is not known',
     );
-    this.#proposals.failAll(error);
+    this.#proposals.abandon(error);
     this.#reads.failAll(new SwarmError('unavailable', 'this manager is stopping'));
     const { term } = this.#leadership.now;
     this.#leadership.update({ isLeader: false, leaderId: undefined, term });

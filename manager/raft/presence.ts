@@ -2,6 +2,7 @@
  * Which members were heard from lately, and the words for it: the reason given when managers cannot
  * agree. Counts in the ticker's active time, so an own pause silences nobody.
  */
+import { SwarmError } from '../../base/errors.ts';
 import { REACHABLE_MS } from './limits.ts';
 import type { MemberTable } from './memberTable.ts';
 
@@ -34,6 +35,11 @@ export class Presence {
     if (id === this.#self) return 0;
     const heardMs = this.#heardAtMs.get(id);
     return heardMs === undefined ? undefined : this.#activeMs() - heardMs;
+  }
+
+  /** What the managers did or have not, and who is missing. */
+  noQuorum(what: string): SwarmError {
+    return new SwarmError('no_quorum', `the managers ${what}: ${this.describe()}`);
   }
 
   /** '1 of 3 managers answer, 2 are needed; not answering: 10.0.0.2:2377, 10.0.0.3:2377'. */

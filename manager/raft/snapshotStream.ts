@@ -8,7 +8,7 @@
 import { crc32 } from 'node:zlib';
 import { KIB, MIB } from '../../base/bytes.ts';
 import type { Clock, Timer } from '../../base/clock.ts';
-import { messageOf, SwarmError } from '../../base/errors.ts';
+import { type ErrorCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import { SNAPSHOT_STALL_MS } from './limits.ts';
 import type { SnapshotChunks } from './types.ts';
@@ -28,6 +28,9 @@ export const GIVEN_UP = 8;
 /** One chunk on the wire: about a millisecond of work for either side. */
 export const MAX_CHUNK_BYTES = 256 * KIB;
 export const WINDOW_BYTES = 4 * MIB;
+
+/** Who closes a stream with these will close the next one too. */
+const FINAL: readonly ErrorCode[] = ['forbidden', 'unauthorized', 'invalid', 'unsupported'];
 
 const decoder = new TextDecoder();
 
@@ -146,9 +149,9 @@ class Sender {
     );
   }
 
-  /** A stream that was closed with a reason stays closed: the caller judges by it. */
   #cut(error: Error): void {
-    this.#fail(error instanceof SwarmError ? error : new SnapshotCut(error, this.#acked));
+    const isFinal = error instanceof SwarmError && FINAL.includes(error.code);
+    this.#fail(isFinal ? error : new SnapshotCut(error, this.#acked));
   }
 
   #fail(error: Error): void {

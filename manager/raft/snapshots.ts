@@ -93,7 +93,8 @@ export class Snapshots {
   #takeOnce(): Promise<void> {
     this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined;
-      if (this.#superseding) this.maybeTake(this.#host.describe().index);
+      // So much may have been applied meanwhile that the next one is due, and nothing may follow it.
+      this.maybeTake(this.#host.describe().index);
     });
     return this.#taking;
   }

@@ -5,6 +5,7 @@
  * whether a majority has lost the leader too: where it has not, nothing happens.
  */
 import type { Clock, Timer } from '../../base/clock.ts';
+import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { NONE } from './core/types.ts';
 import type { Engine } from './engine.ts';
@@ -18,16 +19,25 @@ export class Vacancy {
   readonly #clock: Pick<Clock, 'afterIdle'>;
   readonly #random: Random;
   readonly #engine: Engine;
+  readonly #log: Log;
   #timer: Timer | undefined = undefined;
 
-  constructor(clock: Pick<Clock, 'afterIdle'>, random: Random, engine: Engine) {
+  constructor(clock: Pick<Clock, 'afterIdle'>, random: Random, engine: Engine, log: Log) {
     this.#clock = clock;
     this.#random = random;
     this.#engine = engine;
+    this.#log = log;
   }
 
-  /** Of the member that leads. */
-  declare(): void {
+  follows(id: number): boolean {
+    const { raft } = this.#engine;
+    return raft.leader === id && raft.role === 'follower';
+  }
+
+  /** That member's process is gone. */
+  found(id: number): void {
+    if (!this.follows(id)) return;
+    this.#log.info('raft: the leader is gone', { leader: id });
     this.#engine.raw.forgetLeader();
     this.#stand(0);
   }

@@ -120,10 +120,8 @@ function checkPlace(contents: Contents, task: Task): Rejection | undefined {
   const holder = contents.holderOfPlace(task);
   if (holder === undefined || holder === task.id) return undefined;
   const place = task.slot > 0 ? `slot ${task.slot}` : `the place on node ${task.nodeId}`;
-  return {
-    code: 'conflict',
-    message: `${place} of ${task.serviceName}, generation ${task.generation}, has a task: ${holder}`,
-  };
+  const what = `${place} of ${task.serviceName}, generation ${task.generation}`;
+  return { code: 'conflict', message: `${what}, has a task: ${holder}` };
 }
 
 function checkNetworks(contents: Contents, service: Service): Rejection | undefined {

@@ -4,9 +4,9 @@
  * are replaced and never changed. It checks nothing but its own invariants (check.ts decides).
  */
 import { assert } from '../../base/assert.ts';
+import { SharedTexts } from '../../model/packedStatus.ts';
 import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task, TaskSpec } from '../../model/types.ts';
-import { SharedTexts } from './taskRecord.ts';
 import { type NamedTable, nameKey, type Place, placeOf, uniqueKeys } from './unique.ts';
 
 /** In the order in which records are saved and restored: what is referred to comes first. */

@@ -5,9 +5,9 @@
  * faults, not forgers: 64 bits, no key. A field that is undefined counts as absent. Records are
  * digested as they are stored: another form of the same task has another digest.
  */
+import { PackedStatus } from '../../model/packedStatus.ts';
 import type { AnyObject, TableName } from '../../model/types.ts';
 import { TABLES } from './contents.ts';
-import { StatusRecord } from './taskRecord.ts';
 import type { View } from './types.ts';
 
 /** Changes with how digests are made; only digests of one scheme can be compared. */
@@ -115,7 +115,7 @@ class Digester {
   #fields(fields: Record<string, unknown>): void {
     let high = FIELDS[0];
     let low = FIELDS[1];
-    const packed = fields instanceof StatusRecord ? StatusRecord.packed(fields) : undefined;
+    const packed = fields instanceof PackedStatus ? PackedStatus.packed(fields) : undefined;
     for (const name in fields) {
       // Packed once, and never unpacked for this: one stands for both.
       if (packed !== undefined && name === 'containerId') continue;

@@ -17,6 +17,9 @@ export class Ring {
   #next = 0;
   /** Every event of a version above this one is still held. */
   #lostVersion = 0;
+  #isHeld = false;
+  /** Something was added while held. */
+  #isDue = false;
   /** Times that a watcher was told that it fell out. */
   #falls = 0;
 
@@ -37,6 +40,20 @@ export class Ring {
       this.#slots[at] = event;
       this.#next += 1;
     }
+    if (this.#isHeld) this.#isDue = true;
+    else this.#wake.emit();
+  }
+
+  /** Watchers are woken once, after `work`, however many entries it adds. */
+  together(work: () => void): void {
+    this.#isHeld = true;
+    try {
+      work();
+    } finally {
+      this.#isHeld = false;
+    }
+    if (!this.#isDue) return;
+    this.#isDue = false;
     this.#wake.emit();
   }
 

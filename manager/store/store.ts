@@ -94,6 +94,11 @@ export class Store extends BaseView implements StoreState {
     return { version, rejected };
   }
 
+  /** Watchers see what `work` applies when it is done: a batch of entries wakes them once. */
+  together(work: () => void): void {
+    this.#ring.together(work);
+  }
+
   /** An entry without changes (a new leader's first, a change of membership). */
   advance(version: number): void {
     this.apply(version, this.#atMs, { atomic: false, changes: [] });

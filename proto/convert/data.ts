@@ -2,27 +2,27 @@
  * Secrets and configs, model <-> wire: their specifications, how a container refers to them, and
  * what a node is handed. Data passes as bytes and is never put into a message for people.
  */
-import { create, type MessageInitShape } from '@bufbuild/protobuf';
+import type { MessageInitShape } from '@bufbuild/protobuf';
 import type { DataAssignment } from '../../model/assignment.ts';
 import type { DataSpec, DataTable, FileReference } from '../../model/types.ts';
 import type { DataAssignmentSchema } from '../gen/tsswarm/v1/cluster_pb.js';
-import {
+import type {
   DataSpecSchema,
-  type FileReferenceSchema,
-  type DataSpec as WireDataSpec,
+  FileReferenceSchema,
+  DataSpec as WireDataSpec,
 } from '../gen/tsswarm/v1/objects_pb.js';
 import { toU32, word } from './values.ts';
 
 export const DATA_TABLES = ['secret', 'config'] as const satisfies readonly DataTable[];
 const TEMPLATINGS = ['', 'golang'] as const;
 
-export function dataSpecToWire(spec: DataSpec): WireDataSpec {
-  return create(DataSpecSchema, {
+export function dataSpecToWire(spec: DataSpec): MessageInitShape<typeof DataSpecSchema> {
+  return {
     name: spec.name,
     labels: spec.labels,
     data: spec.data,
     templating: spec.templating,
-  });
+  };
 }
 
 export function dataSpecFromWire(wire: WireDataSpec): DataSpec {

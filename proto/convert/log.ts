@@ -3,13 +3,13 @@
  * proposes; the same bytes go to disk and to every follower. And what a snapshot begins with.
  */
 import { createHash } from 'node:crypto';
-import { create, fromBinary, toBinary } from '@bufbuild/protobuf';
+import { fromBinary, type MessageInitShape, toBinary } from '@bufbuild/protobuf';
 import { FileDescriptorProtoSchema } from '@bufbuild/protobuf/wkt';
 import { SwarmError } from '../../base/errors.ts';
 import type { Change } from '../../model/change.ts';
 import { encodeMessage } from '../encode.ts';
 import {
-  ChangeSchema,
+  type ChangeSchema,
   file_tsswarm_v1_objects,
   LogEntrySchema,
   SnapshotHeadSchema,
@@ -33,15 +33,15 @@ export interface LogEntry {
   readonly changes: readonly Change[];
 }
 
-function changeToWire(change: Change): WireChange {
+function changeToWire(change: Change): MessageInitShape<typeof ChangeSchema> {
   if (change.kind === 'remove') {
     const { table, id, version } = change;
-    return create(ChangeSchema, {
+    return {
       change: { case: 'remove', value: { table, id, version: toU64(version ?? 0, 'version') } },
-    });
+    };
   }
   const value = objectToWire({ table: change.table, object: change.object } as TableObject);
-  return create(ChangeSchema, { change: { case: change.kind, value } });
+  return { change: { case: change.kind, value } };
 }
 
 function changeFromWire(wire: WireChange): Change {

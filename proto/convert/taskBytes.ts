@@ -6,6 +6,13 @@
  */
 import { crc32 } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
+import {
+  PackedStatus,
+  PhasesText,
+  pack,
+  SharedTexts,
+  type UnpackedPart,
+} from '../../model/packedStatus.ts';
 import { isTaskState, type TaskState } from '../../model/taskState.ts';
 import type {
   GenericResource,
@@ -103,6 +110,7 @@ interface Known {
   readonly spec: TaskSpec;
 }
 
+const texts = new SharedTexts();
 const knownSpecs = new Map<number, Known>();
 
 function specOf(bytes: Buffer): TaskSpec {
@@ -133,31 +141,32 @@ function wordOf(value: number): number {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function readPhase(reader: Reader): readonly [number, number] {
+function readPhase(reader: Reader, phases: PhasesText): void {
+  const length = reader.length();
+  const end = reader.at + length;
   let state = 0;
   let atMs = 0;
-  while (reader.at < reader.end) {
+  while (reader.at < end) {
     const field = reader.number();
     if (field === tag(1, VARINT)) state = stateOf(reader.number());
     else if (field === tag(2, VARINT)) atMs = reader.number();
     else throw new Unusual();
   }
-  return [state, atMs];
+  if (reader.at !== end || !phases.add(state, atMs)) throw new Unusual();
 }
 
 function readStatus(reader: Reader): TaskStatus {
-  const phases: Record<number, number> = {};
-  const status: Mutable<TaskStatus> = {
+  const phases = new PhasesText();
+  let containerId = '';
+  const status: Mutable<UnpackedPart> = {
     state: 0,
     atMs: 0,
     message: '',
     error: '',
-    containerId: '',
     pid: 0,
     exitCode: 0,
     oomKilled: false,
     gatewayAddress: '',
-    phases,
   };
   while (reader.at < reader.end) {
     switch (reader.number()) {
@@ -174,7 +183,7 @@ function readStatus(reader: Reader): TaskStatus {
         status.error = reader.text();
         break;
       case tag(5, LENGTH):
-        status.containerId = reader.text();
+        containerId = reader.text();
         break;
       case tag(6, VARINT):
         status.pid = wordOf(reader.number());
@@ -189,16 +198,14 @@ function readStatus(reader: Reader): TaskStatus {
       case tag(9, LENGTH):
         status.gatewayAddress = reader.text();
         break;
-      case tag(10, LENGTH): {
-        const [state, atMs] = reader.part(readPhase);
-        phases[state] = atMs;
+      case tag(10, LENGTH):
+        readPhase(reader, phases);
         break;
-      }
       default:
         throw new Unusual();
     }
   }
-  return status;
+  return new PackedStatus(texts, status, pack(containerId, phases.text));
 }
 
 function networkOf(bytes: Buffer): TaskNetwork {

@@ -23,10 +23,11 @@ const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }
   update: () => import('./update.ts'),
   state: () => import('./state.ts'),
   calm: () => import('./calm.ts'),
+  store: () => import('./store.ts'),
 };
 
 /** Takes more than ten minutes: only when named. */
-const LONG = new Set(['calm']);
+const LONG = new Set(['calm', 'store']);
 
 async function main(names: readonly string[]): Promise<void> {
   if (names[0] === 'list') {

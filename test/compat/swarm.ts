@@ -359,19 +359,21 @@ function lock(suite: Suite): void {
 }
 
 function anew(suite: Suite): void {
-  suite.not(
-    'swarm init',
-    ['force-new-cluster'],
-    'refused: bring enough of the lost managers back, or begin a swarm anew',
-  );
   suite.works(
     'swarm init',
-    [],
-    'a manager does not lose its state to what is not built',
+    ['force-new-cluster'],
+    'a manager that lost the others goes on with what it has',
     async () => {
-      const init = ['swarm', 'init', '--force-new-cluster', '--advertise-addr', FOUNDER.address];
-      await refused(FOUNDER.host, init, /--force-new-cluster is not built yet/);
-      assert.equal(await founder('service', 'ls', '--format', '{{.Name}}'), 'all');
+      const { host, address } = FOUNDER;
+      const services = ['service', 'ls', '--format', '{{.Name}}'];
+      const root = await founder('swarm', 'ca');
+      const force = ['swarm', 'init', '--force-new-cluster', '--advertise-addr', address];
+      await docker(host, ...force);
+      await runs(host);
+      assert.equal(await founder(...services), 'all');
+      assert.equal(await founder('swarm', 'ca'), root);
+      const managers = await founder('node', 'ls', '--format', '{{.ManagerStatus}}');
+      assert.equal(managers.trim(), 'Leader');
     },
   );
 }

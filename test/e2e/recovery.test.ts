@@ -256,8 +256,16 @@ test('a backup brings services, networks and secrets back on another host', asyn
   assert.match(await swarm('h3', 'join-token', 'manager'), /10.99.0.13:2377/);
 });
 
-test('a dead state says what is damaged, and where', async () => {
+test('a state is made the swarm without a daemon, and a damaged one says where', async () => {
   const root = `${HELD}/h3`;
+  const other = `${HELD}/other`;
+  cpSync(root, other, { recursive: true });
+  const offline = ['recover', '--force-new-cluster', '--force', other];
+  assert.match(await swarm('h3', ...offline), /and discards\n.*manager /);
+  const alone = JSON.parse(await swarm('h3', 'recover', '--json', other)) as {
+    readonly States: { readonly Members: unknown[]; readonly Discards: string[] }[];
+  };
+  assert.deepEqual([alone.States[0].Members.length, alone.States[0].Discards], [1, []]);
   const file = `${root}/swarm/raft/wal/0000000000000001.wal`;
   const bytes = readFileSync(file);
   bytes.fill(255, 2000, 2003);

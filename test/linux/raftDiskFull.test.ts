@@ -1,6 +1,7 @@
 /**
- * A manager whose disk fills up, on a real small file system: writes are refused in so many words,
- * reads go on, and room made again lets writes through without a restart. Needs root (a mount).
+ * Managers whose disks fill up, on real small file systems: writes are refused in so many words,
+ * reads and elections go on, a leader hands over to one with room, and room made again lets writes
+ * through without a restart. Needs root (mounts).
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
@@ -15,7 +16,7 @@ import { SystemRandom } from '../../base/random.ts';
 import { DiskStore } from '../../manager/raft/disk/disk.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
-import { ListMachine } from '../support/raftCluster.ts';
+import { ListMachine, RaftCluster, type Running } from '../support/raftCluster.ts';
 import { RaftNetwork } from '../support/raftNetwork.ts';
 
 const SEGMENT_BYTES = 256 * 1024;
@@ -95,3 +96,148 @@ test('a full disk refuses writes, not reads; with room again writes go through',
     fs.rmSync(mount, { recursive: true, force: true });
   }
 });
+
+const DISK_BYTES = 4 * 1024 * 1024;
+const IDS = [1, 2, 3];
+
+/** Three members, each on a file system of its own; `filler` takes all its room but a little. */
+class SmallDisks {
+  readonly cluster = new RaftCluster({ segmentBytes: SEGMENT_BYTES, clock: new SystemClock() });
+  readonly #mounted: string[] = [];
+  acknowledged = 0;
+  unknown = 0;
+
+  async start(): Promise<void> {
+    for (const id of IDS) {
+      const directory = this.cluster.directoryOf(id);
+      fs.mkdirSync(directory);
+      execFileSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'raft-full', directory]);
+      this.#mounted.push(directory);
+    }
+    await Promise.all(IDS.map((id) => this.cluster.start(id, { voters: IDS })));
+  }
+
+  #filler(id: number): string {
+    return path.join(this.cluster.directoryOf(id), 'filler');
+  }
+
+  /** Leaves no room at all. */
+  fill(id: number): void {
+    const file = fs.openSync(this.#filler(id), 'w');
+    try {
+      for (;;) fs.writeSync(file, new Uint8Array(4096));
+    } catch (error) {
+      assert.equal((error as NodeJS.ErrnoException).code, 'ENOSPC');
+    } finally {
+      fs.closeSync(file);
+    }
+  }
+
+  free(id: number): void {
+    fs.rmSync(this.#filler(id));
+  }
+
+  /** At the member that leads now; false = refused for want of room. */
+  async write(leader: Running): Promise<boolean> {
+    try {
+      await leader.node.propose(Buffer.alloc(20_000, 1 + (this.acknowledged % 200)));
+      this.acknowledged += 1;
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'exhausted')) return false;
+      const lost = ['no_quorum', 'unavailable', 'not_leader'] as const;
+      assert.ok(
+        lost.some((code) => hasCode(error, code)),
+        String(error),
+      );
+      this.unknown += 1;
+      return true;
+    }
+  }
+
+  checkCount(machine: ListMachine): void {
+    const made = machine.commands.length;
+    const fits = made >= this.acknowledged && made <= this.acknowledged + this.unknown;
+    assert.ok(fits, `${made} commands; ${this.acknowledged} acknowledged, ${this.unknown} unknown`);
+  }
+
+  async stop(): Promise<void> {
+    await Promise.all([...this.cluster.nodes.keys()].map((id) => this.cluster.stop(id)));
+    for (const directory of this.#mounted) execFileSync('umount', [directory]);
+    await this.cluster.dispose();
+  }
+}
+
+test('with all disks full a group reads and elects on, and writes again once there is room', async () => {
+  const disks = new SmallDisks();
+  const { cluster } = disks;
+  try {
+    await disks.start();
+    let leader = await cluster.leader();
+    for (let at = 0; at < 20; at += 1) assert.ok(await disks.write(leader));
+    for (const id of IDS) disks.fill(id);
+    const refuses = (): boolean => IDS.every((id) => isFull(cluster.get(id)));
+    await cluster.until('all are full', () => {
+      void disks.write(cluster.get(leader.id));
+      return refuses();
+    });
+    leader = await cluster.leader();
+    await assert.rejects(leader.node.propose(Buffer.from('x')), /is full: free space/);
+    for (const { node, machine } of cluster.nodes.values()) {
+      await node.readIndex();
+      disks.checkCount(machine);
+    }
+    // Votes go into the room that is left.
+    for (let round = 0; round < 3; round += 1) {
+      const { term } = leader.node.status();
+      await leader.node.transferLeadership();
+      leader = await cluster.leader(leader.id);
+      assert.ok(leader.node.status().term > term);
+      await leader.node.readIndex();
+    }
+    for (const id of IDS) disks.free(id);
+    await cluster.until('writes go through', () => !isFull(leader));
+    leader = await cluster.leader();
+    const before = disks.acknowledged;
+    while (disks.acknowledged < before + 5) await disks.write(await cluster.leader());
+    for (const { node, machine } of cluster.nodes.values()) {
+      await node.readIndex();
+      disks.checkCount(machine);
+    }
+  } finally {
+    await disks.stop();
+  }
+});
+
+test('a leader whose disk is full hands over to one with room, and writes go on', async () => {
+  const disks = new SmallDisks();
+  const { cluster } = disks;
+  try {
+    await disks.start();
+    const full = await cluster.leader();
+    assert.ok(await disks.write(full));
+    disks.fill(full.id);
+    await cluster.until('another one leads', () => {
+      void disks.write(full);
+      return [...cluster.nodes.values()].some(({ id, node }) => id !== full.id && node.isLeader);
+    });
+    const next = await cluster.leader(full.id);
+    const before = disks.acknowledged;
+    while (disks.acknowledged < before + 20) assert.ok(await disks.write(next));
+    // It takes no more, so its own store stands still, and says why.
+    const stands = /disk that holds .* is full: free space; it cannot follow/;
+    await assert.rejects(full.node.readIndex(), stands);
+    disks.free(full.id);
+    await cluster.until('it has caught up', () => {
+      return full.node.status().applied === next.node.status().applied;
+    });
+    assert.deepEqual(full.machine.commands, next.machine.commands);
+    disks.checkCount(full.machine);
+  } finally {
+    await disks.stop();
+  }
+});
+
+function isFull({ node }: Running): boolean {
+  return node.status().diskFull;
+}

@@ -215,20 +215,6 @@ export const CONFIGURATION_MUTANTS: readonly Mutant[] = [
     "if (incoming === outgoing || outgoing === 'pending') return incoming;",
   ),
   mutant(
-    'two-changes-at-once',
-    'a new leader forgets that a change of members may be under way',
-    RAFT,
-    'this.pendingConfIndex = this.log.lastIndex();',
-    'this.pendingConfIndex = 0;',
-  ),
-  mutant(
-    'campaign-with-old-members',
-    'elections begin by a configuration that is known to be replaced',
-    STEP,
-    'if (hasUnappliedConfChange(raft)) return;',
-    'if (raft.log.committed === 0 && hasUnappliedConfChange(raft)) return;',
-  ),
-  mutant(
     'snapshot-without-members',
     'a snapshot is taken over without its configuration',
     FOLLOWER,

@@ -88,7 +88,7 @@ export async function huntByReplays(workshop: Workshop, checkout: string): Promi
       if (test[1] === undefined) passed += 1;
       name = test[1] === undefined ? undefined : test[2];
     } else if (name !== undefined && /^ *(code: 'ERR_ASSERTION'|name: 'Assert)/.test(line)) {
-      failed.push(/conversation (\S+)/.exec(name)?.[1] ?? name);
+      failed.push(/(?:conversation|table) (\S+)/.exec(name)?.[1] ?? name);
       name = undefined;
     }
   }

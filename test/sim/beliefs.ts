@@ -3,7 +3,7 @@
  * applied its members are those that the committed changes make, and a leader that no quorum has
  * answered for longer than CheckQuorum allows leads no more. Looks only.
  */
-import { ELECTION_MS } from '../../manager/raft/limits.ts';
+import { ELECTION_MS, TICK_MS } from '../../manager/raft/limits.ts';
 import type { RaftNode } from '../../manager/raft/node.ts';
 import type { Member, RaftStatus } from '../../manager/raft/types.ts';
 import { type Configuration, hasQuorum } from './configuration.ts';
@@ -20,6 +20,8 @@ export class Beliefs {
   /** By its own clock, since it leads without being heard; undefined: it is heard, or leads not. */
   #aloneSinceMs: number | undefined = undefined;
   #pausedUntilMs = 0;
+  /** Once a tick is enough, and asking costs. */
+  #lookedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(process: SimProcess) {
     this.#process = process;
@@ -43,6 +45,8 @@ export class Beliefs {
   #lookAtLeader(node: RaftNode, { id, term }: RaftStatus, conf: Configuration): void {
     const { clock, pausedUntilMs } = this.#process;
     const nowMs = clock.nowMs();
+    if (nowMs - this.#lookedAtMs < TICK_MS && pausedUntilMs === this.#pausedUntilMs) return;
+    this.#lookedAtMs = nowMs;
     if (pausedUntilMs !== this.#pausedUntilMs) this.#aloneSinceMs = undefined;
     this.#pausedUntilMs = pausedUntilMs;
     const reached = node.members().filter((member) => member.reachable === true);

@@ -174,7 +174,7 @@ export class Faults {
         up.run.process.pausedUntilMs = this.#schedule.nowMs + ms;
         break;
       case 'clock':
-        if (machine !== undefined) machine.rate = dice.pick(CLOCK_RATES) ?? 1;
+        machine?.setRate(dice.pick(CLOCK_RATES) ?? 1);
         break;
       case 'move':
         if (machine !== undefined && this.#mayMove(machine)) {
@@ -231,12 +231,21 @@ export class Faults {
     faults.delayMs = () => this.#dice.between(0.05, 0.6);
   }
 
-  /** As a new machine's disk is. */
+  /** As a new machine is. */
   prepare(machine: Machine): void {
     this.#mendDisk(machine);
+    if (this.#kinds.has('clock')) machine.setRate(this.#dice.pick(CLOCK_RATES) ?? 1);
   }
 
   // ---- machines ----
+
+  /** A member was told that it is out, and has gone: a bad moment to forget why. */
+  left(): void {
+    const dice = this.#dice;
+    if (this.#isCalm || !this.#kinds.has('power') || dice.chance(0.5)) return;
+    const inMs = dice.chance(0.5) ? 0 : dice.between(0, 20);
+    this.#schedule.after(inMs, undefined, () => this.#crash(this.#host.machines()));
+  }
 
   #crash(machines: readonly Machine[]): void {
     for (const machine of machines) {
@@ -259,7 +268,11 @@ export class Faults {
     const all = machines.map((machine) => machine.address);
     const leader = machines.find((machine) => machine.node?.isLeader)?.address;
     if (kind === 'aloneLeader') {
-      this.#cutBetween(all, new Set(leader === undefined ? [] : [leader]), true);
+      // Or with fewer than it needs.
+      const company = dice.below(Math.ceil(all.length / 2));
+      const side = new Set(leader === undefined ? [] : [leader]);
+      while (side.size > 0 && side.size <= company) side.add(dice.pick(all) ?? '');
+      this.#cutBetween(all, side, true);
       return;
     }
     const side = new Set(all.filter(() => dice.chance(0.5)));
@@ -320,7 +333,7 @@ export class Faults {
     if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
     if (node === undefined || this.#moving !== undefined) return;
     const gone = dice.pick(this.#host.machines().filter(({ id }) => this.#ledger.wasRemoved(id)));
-    if (gone !== undefined && dice.chance(0.1)) {
+    if (gone !== undefined && dice.chance(0.15)) {
       // It never comes back: this must be refused.
       const { id, address } = gone;
       this.#try(node.addMember({ id, address, learner: dice.chance(0.5) }));

@@ -6,7 +6,7 @@
 import { hasCode, type SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
-import type { EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
+import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
 import {
   DiskStore,
   type OpenSnapshot,
@@ -78,8 +78,7 @@ export class Machine {
   readonly #site: Site;
   readonly #voters: readonly MemberAddress[] | undefined;
   run: Run | undefined = undefined;
-  /** Of the clock of the next process. */
-  rate = 1;
+  #rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
   /** The one in use first; as a file beside the log keeps them. */
@@ -121,7 +120,7 @@ export class Machine {
     check(this.run === undefined, 'simulation', `machine ${this.id} runs already`);
     this.restarts += 1;
     this.address = this.nextAddress;
-    const process = new SimProcess(this.id, schedule, this.rate, dice.whole(-5_000, 5_000));
+    const process = new SimProcess(this.id, schedule, this.#rate, dice.whole(-5_000, 5_000));
     const log = this.#site.log?.(process) ?? silentLog;
     const store = new Store({ ringEvents: RING_EVENTS });
     const replica = new Replica({ clock: process.clock, store });
@@ -239,6 +238,12 @@ export class Machine {
     this.#ended();
   }
 
+  /** How fast its clock goes, from now on. */
+  setRate(rate: number): void {
+    this.#rate = rate;
+    if (this.run !== undefined) this.run.process.clock.rate = rate;
+  }
+
   /** A new key for its files, kept before it is used, where they are sealed. */
   rotateSealKey(): void {
     const { node } = this;
@@ -307,6 +312,10 @@ class ObservedDisk implements RaftDisk {
 
   get full(): boolean {
     return this.#disk.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#disk.takes(entries);
   }
 
   get spaceChanged(): RaftDisk['spaceChanged'] {

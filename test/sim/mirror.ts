@@ -21,6 +21,10 @@ export class MirrorLog {
     return this.base.index + this.entries.length;
   }
 
+  get last(): EntryId {
+    return this.entries[this.entries.length - 1] ?? this.base;
+  }
+
   entry(index: number): Entry | undefined {
     return this.entries[index - this.base.index - 1];
   }
@@ -117,6 +121,7 @@ export class Mirror {
         [`member ${this.id} lost entry ${entry.index} of term ${entry.term}`, found.base].join(' '),
       );
     }
+    this.#checkEnd(entries[entries.length - 1] ?? base);
     for (const entry of entries) {
       check(known(entry), 'phantom', () => `member ${this.id} found ${entry.index}/${entry.term}`);
     }
@@ -127,9 +132,26 @@ export class Mirror {
     this.durable = logOf(found);
   }
 
+  /** It ends where it ended once what was under way was written, or a first part of that. */
+  #checkEnd(last: EntryId): void {
+    const ends: EntryId[] = [this.durable.last];
+    for (const { snapshot, installs, entries } of this.#pending) {
+      if (installs && snapshot !== undefined) ends.push(snapshot);
+      ends.push(...entries);
+    }
+    const expected = ends.some(({ index, term }) => index === last.index && term === last.term);
+    check(expected, 'end of the log', () =>
+      [`member ${this.id} finds ${brief(last)}, not`, ...ends.map(brief)].join(' '),
+    );
+  }
+
   #say(now: HardState, before: HardState): string {
     return `member ${this.id}: ${JSON.stringify(now)} after ${JSON.stringify(before)}`;
   }
+}
+
+function brief({ index, term }: EntryId): string {
+  return `${index}/${term}`;
 }
 
 function logOf({ hardState, base, entries, snapshot }: Recovered): MirrorLog {

@@ -15,7 +15,7 @@ export class DeadProcess extends Error {
 export class SimProcess implements Owner {
   readonly id: number;
   readonly schedule: Schedule;
-  readonly clock: Clock;
+  readonly clock: SimClock;
   alive = true;
   pausedUntilMs = 0;
   /** Called after each event of this process. */
@@ -54,21 +54,30 @@ export class SimProcess implements Owner {
   }
 }
 
-class SimClock implements Clock {
+/** As fast as time, or faster, or slower; what was set before keeps its time. */
+export class SimClock implements Clock {
   readonly #process: SimProcess;
-  readonly #rate: number;
-  readonly #startMs: number;
+  #rate: number;
+  /** What it showed when the rate was set, and when that was. */
+  #shownMs = 0;
+  #sinceMs: number;
   readonly #wallStartMs: number;
 
   constructor(process: SimProcess, rate: number, wallOffMs: number) {
     this.#process = process;
     this.#rate = rate;
-    this.#startMs = process.schedule.nowMs;
+    this.#sinceMs = process.schedule.nowMs;
     this.#wallStartMs = WALL_START_MS + process.schedule.nowMs + wallOffMs;
   }
 
   nowMs(): number {
-    return (this.#process.schedule.nowMs - this.#startMs) * this.#rate;
+    return this.#shownMs + (this.#process.schedule.nowMs - this.#sinceMs) * this.#rate;
+  }
+
+  set rate(rate: number) {
+    this.#shownMs = this.nowMs();
+    this.#sinceMs = this.#process.schedule.nowMs;
+    this.#rate = rate;
   }
 
   wallMs(): number {

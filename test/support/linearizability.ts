@@ -28,6 +28,13 @@ export interface Model<State extends string | number, In, Out> {
    * this state. Without `output`: the state once it has taken effect, undefined where it has none.
    */
   step(state: State, input: In, output: Out | undefined): State | undefined;
+  /** Whether an operation with this answer leaves every state as it is. */
+  isIdle(input: In, output: Out | undefined): boolean;
+  /**
+   * Whether an operation of unknown outcome can have no effect any more, as the state it needs has
+   * been and never comes back. Without this the search tries the same again for each of them.
+   */
+  isOver?(state: State, input: In, hasBeen: (state: State) => boolean): boolean;
 }
 
 export type Verdict<In, Out> =
@@ -85,6 +92,7 @@ interface Entry<In, Out> {
 interface Step<State, In, Out> {
   readonly operation: Operation<In, Out>;
   readonly before: State;
+  readonly after: State;
   /** Its call; undefined of one whose outcome is unknown. */
   readonly entry: Entry<In, Out> | undefined;
   /** Place in the list of those whose outcome is unknown. */
@@ -104,6 +112,8 @@ class Search<State extends string | number, In, Out> {
   /** Whose outcome is unknown, by the time of the call; which of them were placed. */
   readonly #maybes: readonly Operation<In, Out>[];
   readonly #placedMaybes: PlacedSet;
+  /** How often each state has been on the way to the present one. */
+  readonly #been = new Map<State, number>();
   readonly #steps: Step<State, In, Out>[] = [];
   /** Returns that are still in the list. */
   #open = 0;
@@ -153,7 +163,7 @@ class Search<State extends string | number, In, Out> {
           entry = entry.next;
           continue;
         }
-        this.#steps.push({ operation: entry.operation, before: state, entry, maybe: 0 });
+        this.#steps.push({ operation: entry.operation, before: state, after, entry, maybe: 0 });
         state = after;
         this.#take(entry, entry.end);
         entry = this.#head.next;
@@ -168,7 +178,7 @@ class Search<State extends string | number, In, Out> {
           maybe += 1;
           continue;
         }
-        this.#steps.push({ operation, before: state, entry: undefined, maybe });
+        this.#steps.push({ operation, before: state, after, entry: undefined, maybe });
         state = after;
         entry = this.#head.next;
         maybe = 0;
@@ -178,20 +188,29 @@ class Search<State extends string | number, In, Out> {
         best = this.#steps.map((step) => step.operation);
         stuck = entry.operation;
       }
-      const last = this.#steps.pop();
+      const last = this.#back();
       if (last === undefined) return { kind: 'violation', key: this.#key, order: best, stuck };
       state = last.before;
-      if (last.entry === undefined) {
-        this.#placedMaybes.remove(last.maybe);
-        maybe = last.maybe + 1;
-        entry = this.#firstReturn();
-      } else {
-        this.#putBack(last.entry);
-        entry = last.entry.next;
-        maybe = 0;
-      }
+      entry = last.entry?.next ?? this.#firstReturn();
+      maybe = last.entry === undefined ? last.maybe + 1 : 0;
     }
     return { kind: 'linearizable' };
+  }
+
+  /**
+   * Takes back the last step that may have been wrong. One that never changes anything is not: in
+   * any order that goes on from there, it can be moved to where it was.
+   */
+  #back(): Step<State, In, Out> | undefined {
+    for (;;) {
+      const last = this.#steps.pop();
+      if (last === undefined) return undefined;
+      this.#count(last.after, -1);
+      if (last.entry === undefined) this.#placedMaybes.remove(last.maybe);
+      else this.#putBack(last.entry);
+      const { input, output } = last.operation;
+      if (!this.#model.isIdle(input, output)) return last;
+    }
   }
 
   /** The state after it; undefined where it cannot be next, or is known to lead nowhere. */
@@ -205,9 +224,27 @@ class Search<State extends string | number, In, Out> {
     const after = this.#model.step(state, input, output);
     if (after === undefined) return undefined;
     set.add(index);
-    if (this.#seen.add(this.#placed, this.#placedMaybes, after)) return after;
+    this.#count(after, 1);
+    if (this.#seen.add(this.#placed, this.#gone(after), after)) return after;
+    this.#count(after, -1);
     set.remove(index);
     return undefined;
+  }
+
+  #count(state: State, change: number): void {
+    this.#been.set(state, (this.#been.get(state) ?? 0) + change);
+  }
+
+  /** Of the unknown, those that were placed and those that cannot be any more: it is the same. */
+  #gone(state: State): Uint32Array {
+    const { isOver } = this.#model;
+    const gone = this.#placedMaybes.words.slice();
+    if (isOver === undefined) return gone;
+    const hasBeen = (wanted: State): boolean => (this.#been.get(wanted) ?? 0) > 0;
+    for (const [at, { input }] of this.#maybes.entries()) {
+      if (isOver(state, input, hasBeen)) gone[at >>> 5] |= 1 << (at & 31);
+    }
+    return gone;
   }
 
   #firstReturn(): Entry<In, Out> | undefined {
@@ -280,19 +317,19 @@ function scattered(index: number): number {
 class Seen<State> {
   readonly #found = new Map<
     number,
-    { readonly words: Uint32Array; readonly state: State; readonly maybes: Uint32Array[] }[]
+    { readonly words: Uint32Array; readonly state: State; readonly gone: Uint32Array[] }[]
   >();
 
-  /** False where it was there already, or with fewer of the unknown placed. */
-  add(placed: PlacedSet, maybes: PlacedSet, state: State): boolean {
+  /** False where it was there already, or with fewer of the unknown gone. */
+  add(placed: PlacedSet, gone: Uint32Array, state: State): boolean {
     const alike = this.#found.get(placed.hash) ?? [];
     const same = alike.find((each) => each.state === state && equal(each.words, placed.words));
-    if (same?.maybes.some((fewer) => isWithin(fewer, maybes.words))) return false;
+    if (same?.gone.some((fewer) => isWithin(fewer, gone))) return false;
     if (same !== undefined) {
-      same.maybes.push(maybes.words.slice());
+      same.gone.push(gone);
       return true;
     }
-    alike.push({ words: placed.words.slice(), state, maybes: [maybes.words.slice()] });
+    alike.push({ words: placed.words.slice(), state, gone: [gone] });
     this.#found.set(placed.hash, alike);
     return true;
   }

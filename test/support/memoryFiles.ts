@@ -26,9 +26,9 @@ export class MemoryFiles implements Files {
   /** Called before each change: a moment at which a process may end. */
   onChange: () => void = () => {};
 
-  makeDirectory(): void {}
+  makeDirectory(_directory: string): void {}
 
-  syncDirectory(): void {}
+  syncDirectory(_directory: string): void {}
 
   list(directory: string): string[] {
     const prefix = `${directory}/`;

@@ -9,6 +9,7 @@ import { type Clock, SystemClock, type Timer } from '../../base/clock.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
+import { DiskStore } from '../../manager/raft/disk/disk.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
 import type { AppliedEntry, Member, StateMachine } from '../../manager/raft/types.ts';
@@ -84,6 +85,7 @@ export class RaftCluster {
   readonly #meters = new Map<number, Meter>();
   readonly clock: Clock;
   readonly #snapshotEntries: number | undefined;
+  readonly #segmentBytes: number | undefined;
   readonly #log: Log;
   readonly #onFatal: (error: Error) => void;
 
@@ -93,6 +95,8 @@ export class RaftCluster {
       log?: Log;
       clock?: Clock;
       onFatal?: (error: Error) => void;
+      /** Small ones fill a small disk. */
+      segmentBytes?: number;
     } = {},
   ) {
     this.#onFatal =
@@ -103,6 +107,19 @@ export class RaftCluster {
     this.#log = options.log ?? silentLog;
     this.clock = options.clock ?? new FastClock();
     this.#snapshotEntries = options.snapshotEntries;
+    this.#segmentBytes = options.segmentBytes;
+  }
+
+  /** A member's directory; what is mounted there before its start is its disk. */
+  directoryOf(id: number): string {
+    return path.join(this.root, String(id));
+  }
+
+  async #diskOf(id: number): Promise<DiskStore | undefined> {
+    const segmentBytes = this.#segmentBytes;
+    if (segmentBytes === undefined) return undefined;
+    const common = { clock: this.clock, log: this.#log, onFatal: this.#onFatal };
+    return DiskStore.open({ ...common, directory: this.directoryOf(id), nodeId: id, segmentBytes });
   }
 
   /** What a member counts, over its restarts. */
@@ -118,9 +135,9 @@ export class RaftCluster {
 
   async start(
     id: number,
-    how: { voters?: readonly number[]; join?: boolean } = {},
+    how: { voters?: readonly number[]; join?: boolean; address?: string } = {},
   ): Promise<Running> {
-    const address = this.addressOf(id);
+    const address = how.address ?? this.addressOf(id);
     const random = new SystemRandom();
     const { clock } = this;
     const transport = new StreamTransport({
@@ -133,9 +150,12 @@ export class RaftCluster {
     this.network.listen(address, (stream, kind) => transport.acceptStream(stream, kind));
     const machine = new ListMachine();
     const voters = how.voters?.map((voter) => ({ id: voter, address: this.addressOf(voter) }));
+    const disk = await this.#diskOf(id);
     const node = await RaftNode.open({
       id,
-      dir: path.join(this.root, String(id)),
+      address,
+      dir: this.directoryOf(id),
+      ...(disk === undefined ? {} : { disk }),
       clock,
       random,
       log: this.#log,

@@ -88,7 +88,8 @@ export class RaftNetwork {
 
   /** All streams break; new ones pass. */
   breakStreams(): void {
-    for (const end of this.#ends.splice(0)) end.end(new Error('the connection broke'));
+    for (const end of this.#ends.splice(0))
+      end.end(new SwarmError('unavailable', 'the connection broke'));
   }
 
   heal(): void {

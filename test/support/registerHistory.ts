@@ -56,11 +56,20 @@ function stateOf(born: string, serial: string): string {
   return `${born}/${serial}`;
 }
 
+/** Besides 'refused'. */
+const ANSWERS: Readonly<Record<RegisterInput['kind'], readonly RegisterOutput['kind'][]>> = {
+  read: ['shown'],
+  create: ['done', 'taken'],
+  set: ['done', 'stale', 'absent'],
+  remove: ['done', 'absent'],
+};
+
 /** The state is `born/serial`, or '' while there is none. */
 export const REGISTER: Model<string, RegisterInput, RegisterOutput> = {
   initial: ABSENT,
   step(state, input, output) {
     if (output?.kind === 'refused') return state;
+    if (output !== undefined && !ANSWERS[input.kind].includes(output.kind)) return undefined;
     switch (input.kind) {
       case 'read': {
         if (output?.kind !== 'shown') return undefined;
@@ -80,6 +89,15 @@ export const REGISTER: Model<string, RegisterInput, RegisterOutput> = {
         return isThere ? ABSENT : output === undefined ? undefined : state;
       }
     }
+  },
+  isIdle: (_input, output) => output !== undefined && output.kind !== 'done',
+  isOver(state, input, hasBeen) {
+    if (input.kind === 'set') {
+      const needed = stateOf(input.born, input.expected);
+      return state !== needed && hasBeen(needed);
+    }
+    if (input.kind !== 'remove') return false;
+    return !state.startsWith(`${input.born}/`) && hasBeen(stateOf(input.born, input.born));
   },
 };
 

@@ -120,7 +120,7 @@ export class TestNode {
     return manager.control;
   }
 
-  async start(more: Partial<Pick<SwarmNodeOptions, 'founding' | 'joining'>> = {}) {
+  async start(more: Partial<Pick<SwarmNodeOptions, 'founding' | 'joining' | 'alone'>> = {}) {
     const membership = this.identity.membership();
     if (membership === undefined) throw new Error(`${this.name} is in no swarm`);
     this.node = await SwarmNode.start({

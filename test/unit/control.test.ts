@@ -12,7 +12,7 @@ import { DirectStore } from '../support/directStore.ts';
 import { ManualClock } from '../support/manualClock.ts';
 import { base, cluster, network, node, serviceSpec, taskSpec } from '../support/objects.ts';
 
-function scene(cannotDemote = '') {
+function scene(cannotDemote: string | (() => string) = '') {
   const clock = new ManualClock();
   const direct = new DirectStore(clock);
   direct.create('cluster', cluster({}, { joinSecretWorker: 'w', joinSecretManager: 'm' }));
@@ -26,7 +26,7 @@ function scene(cannotDemote = '') {
     proposer: direct,
     ids: new Ids(random),
     random,
-    cannotDemote: async () => cannotDemote,
+    cannotDemote: async () => (typeof cannotDemote === 'string' ? cannotDemote : cannotDemote()),
   });
   return { clock, direct, writes };
 }
@@ -132,6 +132,41 @@ test('the last manager is not demoted, nor one whose loss would leave no quorum'
   assert(m2 !== undefined);
   const demoted = { ...m2.spec, role: 'worker' as const };
   await assert.rejects(busy.writes.updateNode('m2', m2.version, demoted), /no quorum/);
+});
+
+test('a status that comes while a demotion is checked does not speak against it', async () => {
+  let touched = 0;
+  const { direct, writes } = scene(() => {
+    const now = direct.store.get('node', 'm2');
+    assert(now !== undefined);
+    touched += 1;
+    if (touched === 1) direct.update('node', { ...now, stateMessage: 'renewed' });
+    return '';
+  });
+  const manager = { raftId: 2, address: 'm2:2377' };
+  direct.create('node', node('m2', 3, { spec: { role: 'manager' }, manager }));
+  const m2 = direct.store.get('node', 'm2');
+  assert(m2 !== undefined);
+  const { object } = await writes.updateNode('m2', m2.version, { ...m2.spec, role: 'worker' });
+  assert.deepEqual([object.spec.role, object.stateMessage, touched], ['worker', 'renewed', 2]);
+});
+
+test('a node takes a manager’s place in one write, where it can', async () => {
+  const { direct, writes } = scene();
+  const w1 = direct.store.get('node', 'w1');
+  assert(w1 !== undefined);
+  const wanted = { ...w1.spec, role: 'manager' as const };
+  await assert.rejects(writes.updateNode('w1', w1.version, w1.spec, 'm1'), /replaces nobody/);
+  direct.update('node', { ...w1, state: 'down' });
+  const down = direct.store.get('node', 'w1')?.version ?? 0;
+  await assert.rejects(writes.updateNode('w1', down, wanted, 'm1'), /is down/);
+  direct.update('node', { ...w1, version: down, state: 'ready' });
+  const ready = direct.store.get('node', 'w1')?.version ?? 0;
+  await writes.updateNode('w1', ready, wanted, 'm1');
+  const roles = ['m1', 'w1'].map((id) => direct.store.get('node', id)?.spec.role);
+  assert.deepEqual(roles, ['worker', 'manager']);
+  const versions = ['m1', 'w1'].map((id) => direct.store.get('node', id)?.version);
+  assert.equal(versions[0], versions[1], 'one transaction');
 });
 
 test('a node is removed when down, or by force, and never while it is a manager', async () => {

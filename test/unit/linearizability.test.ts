@@ -276,7 +276,8 @@ function randomHistory(
     if (isPlaced) state = REGISTER.step(state, input, unknown ? UNKNOWN : right) ?? state;
     known.push(next);
     const isWrong = random.below(wrongOneIn) === 0;
-    const wrong = input.kind === 'read' ? shown(some()) : right.kind === 'done' ? STALE : DONE;
+    const no = input.kind === 'remove' ? ABSENT : STALE;
+    const wrong = input.kind === 'read' ? shown(some()) : right.kind === 'done' ? no : DONE;
     const output = unknown ? UNKNOWN : isWrong && input.kind !== 'create' ? wrong : right;
     return operation(calledAt, unknown ? NEVER : returnedAt, input, output);
   });
@@ -319,16 +320,17 @@ test('a history of thousands of operations is judged in a few steps each, right 
   const steps = 300_000;
   const right = randomHistory(random, 3_000, RARELY, 40);
   assert.equal(checkLinearizable(REGISTER, right, steps).kind, 'linearizable');
-  const history = randomHistory(random, 3_000, RARELY, RARELY);
+  const history = randomHistory(random, 3_000, RARELY, 40);
   const late = history.filter(({ input }) => input.kind === 'read').at(-9);
   assert.ok(late !== undefined);
   const wrong = history.map((each) => (each === late ? { ...late, output: shown('a') } : each));
   const verdict = checkLinearizable(REGISTER, wrong, steps);
   assert.ok(verdict.kind === 'violation', verdict.kind);
-  assert.ok(verdict.stuck.returnedAt >= late.returnedAt && verdict.order.length > 2_900);
+  assert.ok(verdict.order.length > history.length / 2);
 });
 
 test('a search that takes too long is given up, and says so', () => {
   const reads = Array.from({ length: 30 }, (_, at) => operation(at, 100 + at, READ, NOTHING));
   assert.equal(checkLinearizable(REGISTER, reads, 10).kind, 'undecided');
+  assert.equal(checkLinearizable(REGISTER, reads, 31).kind, 'linearizable');
 });

@@ -10,7 +10,7 @@ import { requestCertificate } from '../../manager/ca/client.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Node, Task } from '../../model/types.ts';
 import { client } from '../../proto/rpc.ts';
-import { Host } from '../../proto/services.ts';
+import { Control, Host } from '../../proto/services.ts';
 import { network, serviceSpec } from '../support/objects.ts';
 import { clock, type TestNode, TestSwarm, until } from '../support/swarm.ts';
 
@@ -200,6 +200,31 @@ test('the leader demoted hands over and becomes a worker', async () => {
   await other.control.updateNode(again.id, again.version, { ...again.spec, role: 'manager' });
   await until('and a manager again', () => nodeOf(leader, other).role === 'manager');
   await until('with a manager of its own', () => leader.swarmNode.manager !== undefined);
+});
+
+test('any manager answers with a config as of the last write, and no worker may ask', async () => {
+  const leader = await swarm.leader();
+  const data = Buffer.from('x');
+  const spec = { name: 'read', labels: {}, data, templating: '' } as const;
+  const made = await leader.control.createData('config', spec);
+  const { id } = made;
+  let { version } = made;
+  for (const asked of [m1, m2, m3]) {
+    const labels = { by: asked.name };
+    ({ version } = await leader.control.updateData('config', id, version, { ...spec, labels }));
+    const channel = m1.swarmNode.channelTo(asked.address);
+    const { object } = await client(Control, channel).getData({ table: 'config', id });
+    assert.equal(object?.version, BigInt(version));
+    const none = client(Control, channel).getData({ table: 'config', id: 'none' });
+    await assert.rejects(none, { code: 'not_found' });
+    channel.close();
+  }
+  const channel = w1.swarmNode.channelTo(leader.address);
+  await assert.rejects(client(Control, channel).getData({ table: 'config', id }), {
+    code: 'forbidden',
+  });
+  channel.close();
+  await leader.control.removeData('config', id);
 });
 
 test('a node is removed when down or by force, and then let in no more', async () => {

@@ -345,6 +345,23 @@ test('a watcher sees every change once, in order, and is woken at apply', () => 
   assert.equal(woken, 2);
 });
 
+test('entries applied together wake a watcher once, and none of them is missed', () => {
+  const store = new Store();
+  const watch = store.watch();
+  const seen: string[][] = [];
+  watch.onEvents(() => seen.push(watch.take(10).map(({ id }) => id)));
+  const apply = (version: number, name: string): ApplyResult =>
+    store.apply(version, 1, { atomic: true, changes: [create(service(name))] });
+  store.together(() => {
+    apply(1, 'one');
+    apply(2, 'two');
+    assert.deepEqual(seen, []);
+  });
+  apply(3, 'three');
+  store.together(() => {});
+  assert.deepEqual(seen, [['one-id', 'two-id'], ['three-id']]);
+});
+
 test('watching from a version resumes just after it, or says that it is too old', () => {
   const store = new Applied({ ringEvents: 4 });
   for (const name of ['a', 'b', 'c', 'd', 'e', 'f']) store.do(create(service(name)));

@@ -88,16 +88,21 @@ export class RawNode {
 
   /** A leader appends it at lastIndex + 1 in its term; a follower forwards it, if allowed. */
   propose(data: Uint8Array): StepError | undefined {
+    return this.#propose('normal', [data]);
+  }
+
+  /** All of them, in this order, or none. */
+  proposeAll(data: readonly Uint8Array[]): StepError | undefined {
     return this.#propose('normal', data);
   }
 
   /** A change that may not be made now is replaced by an empty entry, as it is in etcd. */
   proposeConfChange(change: ConfChange): StepError | undefined {
-    return this.#propose('confChange', encodeConfChange(change));
+    return this.#propose('confChange', [encodeConfChange(change)]);
   }
 
-  #propose(type: EntryType, data: Uint8Array): StepError | undefined {
-    const entries: Entry[] = [{ term: 0, index: 0, type, data }];
+  #propose(type: EntryType, all: readonly Uint8Array[]): StepError | undefined {
+    const entries = all.map((data): Entry => ({ term: 0, index: 0, type, data }));
     return this.raft.step(makeMessage('propose', NONE, { from: this.raft.id, entries }));
   }
 

@@ -44,8 +44,10 @@ export interface OpenSnapshot {
 /** The disk of one member. Errors of append go to the fatal callback given at open. */
 export interface RaftDisk {
   readonly recovered: Recovered;
-  /** No room for entries; votes still go. */
+  /** No room for the next segment: nothing new is to be proposed. */
   readonly full: boolean;
+  /** Whether entries from the leader still find room; votes always do. */
+  takes(entries: readonly Entry[]): boolean;
   readonly spaceChanged: Signal<boolean>;
   append(append: WalAppend): void;
   /** Writes a snapshot's file; it counts once its mark is appended. */
@@ -131,6 +133,7 @@ export class DiskStore implements RaftDisk {
       files.makeDirectory(directory);
     }
     files.syncDirectory(options.directory);
+    files.syncDirectory(path.dirname(options.directory));
     const seal = sealOf(given);
     const state = recoverWal(walDirectory, seal, files);
     if (state !== undefined && state.nodeId !== options.nodeId) {
@@ -172,6 +175,10 @@ export class DiskStore implements RaftDisk {
 
   get full(): boolean {
     return this.#wal.full;
+  }
+
+  takes(entries: readonly Entry[]): boolean {
+    return this.#wal.takes(entries);
   }
 
   get spaceChanged(): Signal<boolean> {

@@ -5,6 +5,7 @@
  * is created is the owner's alone. It keeps nothing and decides nothing.
  */
 import * as fs from 'node:fs';
+import { SwarmError } from '../../../base/errors.ts';
 
 export interface Files {
   /** With its parents; nothing where it is there. */
@@ -80,6 +81,12 @@ export const hostFiles: Files = {
 export function isDiskFull(error: unknown): boolean {
   const code = (error as NodeJS.ErrnoException | undefined)?.code;
   return code === 'ENOSPC' || code === 'EDQUOT' || code === 'EFBIG';
+}
+
+/** What those are told who want what a full disk cannot give. */
+export function diskFull(directory: string, outcome: string): SwarmError {
+  const what = `the disk that holds ${directory} is full: free space; ${outcome}`;
+  return new SwarmError('exhausted', what);
 }
 
 function withDescriptor(file: string, flags: string, work: (descriptor: number) => void): void {

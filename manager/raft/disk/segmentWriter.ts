@@ -89,6 +89,11 @@ export class SegmentWriter {
     return this.#spareReady;
   }
 
+  /** Left in the segment that is open. */
+  get roomBytes(): number {
+    return this.#file === undefined ? 0 : this.#file.sizeBytes - this.#offset;
+  }
+
   #open(number: number): void {
     this.#file = this.#files.openInPlace(path.join(this.#directory, segmentName(number)));
   }

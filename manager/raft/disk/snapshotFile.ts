@@ -16,6 +16,7 @@ import { ByteReader, ByteWriter } from '../bytes.ts';
 import { readSnapshotMeta, writeSnapshotMeta } from '../codec.ts';
 import type { EntryId, SnapshotMeta } from '../core/types.ts';
 import { type Files, type GrowingFile, isDiskFull, type ReadFile } from './files.ts';
+import { ReadAhead } from './readAhead.ts';
 import { damage, newer } from './recovery.ts';
 
 const MAGIC = 0x53575354; // "TSWS"
@@ -179,18 +180,19 @@ export class SnapshotReader {
    * on the first bad chunk, or a missing end.
    */
   async *chunks(fromByte = 0): AsyncGenerator<Uint8Array> {
+    const ahead = new ReadAhead(this.#handle);
     const sealBytes = this.#seal === undefined ? 0 : SEAL_BYTES;
     let fileAt = this.#start;
     let skip = fromByte;
     let total = 0;
     let crcOfCrcs = 0;
     for (let number = 0; ; number += 1) {
-      const head = await readExactly(this.#handle, this.#file, fileAt, CHUNK_HEAD_BYTES);
+      const head = await readExactly(ahead, this.#file, fileAt, CHUNK_HEAD_BYTES);
       const length = head.readUInt32LE(0);
       const crc = head.readUInt32LE(4);
       const start = fileAt + CHUNK_HEAD_BYTES;
       if (length === 0) {
-        const end = await readExactly(this.#handle, this.#file, start, 8);
+        const end = await readExactly(ahead, this.#file, start, 8);
         const expected = end.readUInt32LE(4) * 4_294_967_296 + end.readUInt32LE(0);
         if (crc !== crcOfCrcs || expected !== total) {
           throw damage(this.#file, fileAt, 'chunks are missing');
@@ -207,7 +209,7 @@ export class SnapshotReader {
         skip -= plainBytes;
         continue;
       }
-      const bytes = await readExactly(this.#handle, this.#file, start, length);
+      const bytes = await readExactly(ahead, this.#file, start, length);
       if (crc32(bytes) !== crc) throw damage(this.#file, start, 'a damaged chunk');
       const place = chunkPlace(this.meta, number);
       const plain = this.#seal === undefined ? bytes : this.#seal.open(bytes, place);
@@ -223,7 +225,7 @@ export class SnapshotReader {
 }
 
 async function readExactly(
-  handle: ReadFile,
+  handle: Pick<ReadFile, 'read'>,
   file: string,
   at: number,
   length: number,

@@ -19,6 +19,7 @@ import {
   entryBytes,
   type HardState,
 } from '../core/types.ts';
+import { frameBytes } from './frame.ts';
 import { encodeHead, writeEntryRecord, writeHardState, writeSnapshotMark } from './records.ts';
 import type { WalState } from './recovery.ts';
 import { staleUntil, type WriterStart } from './segmentWriter.ts';
@@ -28,6 +29,11 @@ import type { ThreadReply, ThreadRequest } from './walThread.ts';
 const MAX_BATCH_BYTES = 4 * MIB;
 /** Batches lie outside of the thread's heap; what it makes itself is small. */
 const THREAD_LIMITS = { maxYoungGenerationSizeMb: 2, maxOldGenerationSizeMb: 32 };
+/** While the disk is full, this part of the segment is for votes and the entries of elections. */
+const RESERVED_PART = 1 / 8;
+/** Most that a record's form adds to an entry, and a frame's to its batch. */
+const RECORD_BYTES = 32;
+const BATCH_BYTES = 256;
 /** How often room for a spare segment is looked for while the disk is full. */
 const RETRY_SPACE_MS = 1000;
 
@@ -82,6 +88,9 @@ export class Wal {
   #snapshot: EntryId;
   #last: EntryId;
   #full = false;
+  /** Left in the open segment, as the thread last said. */
+  #roomBytes = 0;
+  readonly #reservedBytes: number;
   #failed = false;
   #staleUntil: number | undefined;
   /** New keys that the thread has not said it knows. */
@@ -113,15 +122,32 @@ export class Wal {
     this.#snapshot = state.snapshot;
     this.#last = state.entries[state.entries.length - 1] ?? state.base;
     this.#staleUntil = staleUntil(start.segments);
+    this.#reservedBytes = start.segmentBytes * RESERVED_PART;
     this.#thread = startThread(start);
     this.#thread.on('message', (reply) => this.#onReply(reply));
     this.#thread.on('error', (error) => this.#fail(error.message));
     this.#thread.on('exit', () => this.#onExit());
   }
 
-  /** No room for the next segment: append nothing but votes. Reads are not affected. */
+  /** No room for the next segment: append only what takes() allows, and votes. */
   get full(): boolean {
     return this.#full;
+  }
+
+  /**
+   * Whether these entries may be appended. On a full disk what fits the open segment, so that what
+   * was under way comes to its end and those who are told of it can be read from; the last part of
+   * it is for elections, whose entries are empty.
+   */
+  takes(entries: readonly Entry[]): boolean {
+    if (!this.#full || entries.length === 0) return true;
+    const under = [...(this.#writing ?? []), ...this.#pending].map((append) => append.entries);
+    let bytes = 0;
+    for (const each of [...under, entries]) {
+      bytes += frameBytes(entriesBytes(each) + each.length * RECORD_BYTES + BATCH_BYTES);
+    }
+    const isElection = entries.every(({ data }) => data.length === 0);
+    return this.#roomBytes - bytes >= (isElection ? 0 : this.#reservedBytes);
   }
 
   append(append: WalAppend): void {
@@ -230,6 +256,7 @@ export class Wal {
       const batch = this.#writing;
       assert(batch !== undefined, 'wal: a reply without a batch');
       this.#writing = undefined;
+      this.#roomBytes = reply.roomBytes;
       this.#onSynced(reply.tookMs, this.#writingBytes);
       for (const append of batch) append.done();
       this.#pump();
@@ -238,6 +265,7 @@ export class Wal {
       if (this.#rekeying === 0) this.#staleUntil = reply.staleUntil;
       if (reply.kind === 'purged') this.#purging.shift()?.();
     } else if (reply.kind === 'space') {
+      this.#roomBytes = reply.roomBytes;
       this.#setFull(reply.full);
     } else if (reply.kind === 'fatal') {
       this.#fail(reply.message);

@@ -19,8 +19,8 @@ export type ThreadRequest =
   | { readonly kind: 'close' };
 
 export type ThreadReply =
-  | { readonly kind: 'written'; readonly tookMs: number }
-  | { readonly kind: 'space'; readonly full: boolean }
+  | { readonly kind: 'written'; readonly tookMs: number; readonly roomBytes: number }
+  | { readonly kind: 'space'; readonly full: boolean; readonly roomBytes: number }
   /** After a purge or a new key: see SegmentWriter.staleUntil. */
   | { readonly kind: 'purged' | 'rekeyed'; readonly staleUntil: number | undefined }
   | { readonly kind: 'fatal'; readonly message: string }
@@ -60,7 +60,7 @@ export function serve(
     if (writer.spareReady) return;
     writer.makeSpare().then((made) => {
       if (failed) return;
-      reply({ kind: 'space', full: !made });
+      reply({ kind: 'space', full: !made, roomBytes: writer.roomBytes });
       if (made) attempt(writeWaiting);
     }, fail);
   };
@@ -70,7 +70,8 @@ export function serve(
       const startedMs = nowMs();
       writer.write(waiting);
       waiting = undefined;
-      reply({ kind: 'written', tookMs: nowMs() - startedMs });
+      const tookMs = nowMs() - startedMs;
+      reply({ kind: 'written', tookMs, roomBytes: writer.roomBytes });
     }
     wantSpare();
   };

@@ -31,6 +31,7 @@ test('proposals are counted by how they end, commits and syncs by how long they 
       hasCode(error, 'exhausted'),
     );
     const under = node.propose(bytes('under way')).catch((error: unknown) => error);
+    await new Promise((resolve) => setImmediate(resolve)); // it is proposed, and its log written
     await cluster.stop(1);
     await under;
     const figure = await read(cluster.meter(1));

@@ -1,0 +1,121 @@
+/**
+ * Three managers as processes, with clients at each that write and read all the while: the leader
+ * stopped (SIGSTOP) until another leads and then woken, cut off in one way, killed. What the clients
+ * were told must be a history of registers, one at a time. The long test has more and random faults.
+ */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { SeededRandom } from '../../base/random.ts';
+import { stopDaemon } from '../../deploy/hosts/host.ts';
+import { lab, raise } from '../support/lab.ts';
+import { layoutOf, startDaemonOf } from '../support/labHosts.ts';
+import { leading, MANAGERS, signal, untilWhole } from '../support/managerFaults.ts';
+import { cutPairs, healPairs, into, outOf } from '../support/pairCuts.ts';
+import { RegisterClients, registerNames } from '../support/registerClients.ts';
+import { assertLinearizable } from '../support/registerVerdict.ts';
+import { until } from '../support/until.ts';
+
+const NAMES = registerNames(4);
+const CLIENTS_EACH = 2;
+const TAKE_OVER_MS = 30_000;
+const QUESTIONS = 40;
+
+let clients: RegisterClients;
+
+before(async () => {
+  await raise(3, 3);
+  clients = new RegisterClients(MANAGERS, NAMES, new SeededRandom(7));
+  clients.start(CLIENTS_EACH);
+  await untilWhole();
+});
+
+after(async () => {
+  await lab('down');
+});
+
+/** A write that `host` acknowledges, after all that was acknowledged before. */
+async function acknowledged(host: string, name: string): Promise<void> {
+  const client = clients.newClient();
+  await until(`${host} acknowledges a write`, TAKE_OVER_MS, async () => {
+    const read = await clients.read(client, host, name);
+    const shown = read?.output?.kind === 'shown' ? read.output.shown : undefined;
+    if (read === undefined) return undefined;
+    const serial = clients.newSerial();
+    const made = await clients.write(
+      client,
+      host,
+      name,
+      shown === undefined
+        ? { kind: 'create', serial }
+        : {
+            kind: 'set',
+            born: shown.born,
+            expected: shown.serial,
+            version: shown.version,
+            serial,
+          },
+    );
+    return made.output?.kind === 'done';
+  });
+}
+
+/** Clients that ask all at once; the answers are in the history. */
+function questions(host: string, name: string): Promise<unknown>[] {
+  return Array.from({ length: QUESTIONS }, (_, at) => {
+    const client = clients.newClient();
+    return at % 8 === 7
+      ? clients.write(client, host, name, { kind: 'create', serial: clients.newSerial() })
+      : clients.read(client, host, name);
+  });
+}
+
+for (const round of [1, 2]) {
+  test(`a leader that is stopped until others have written shows nothing old, round ${round}`, async () => {
+    const old = await leading();
+    const other = MANAGERS.find((host) => host !== old) ?? '';
+    const asked: Promise<unknown>[] = [];
+    signal(old, 'SIGSTOP');
+    try {
+      for (const name of NAMES) await acknowledged(other, name);
+      const before = clients.sent;
+      for (const name of NAMES) asked.push(...questions(old, name));
+      await until('all wait', TAKE_OVER_MS, () => clients.sent >= before + asked.length);
+    } finally {
+      signal(old, 'SIGCONT');
+    }
+    await Promise.all(asked);
+    await untilWhole();
+  });
+}
+
+test('a leader whose words do not get out, or that hears nothing, is replaced', async () => {
+  for (const way of [outOf, into]) {
+    const old = await leading();
+    const other = MANAGERS.find((host) => host !== old) ?? '';
+    cutPairs(way(old, MANAGERS));
+    try {
+      await acknowledged(other, NAMES[0]);
+      await Promise.all(questions(old, NAMES[0]));
+    } finally {
+      healPairs();
+    }
+    await untilWhole();
+  }
+});
+
+test('a leader is killed under load, and comes back', async () => {
+  const old = await leading();
+  const other = MANAGERS.find((host) => host !== old) ?? '';
+  await stopDaemon(layoutOf(old));
+  await acknowledged(other, NAMES[0]);
+  await startDaemonOf(old);
+  await untilWhole();
+});
+
+test('all that clients were told through it is linearizable, and no acknowledged write is lost', async (context) => {
+  await clients.stop();
+  for (const host of MANAGERS) await clients.list(clients.newClient(), host);
+  context.diagnostic(clients.counts());
+  assert.ok(clients.history.length > 500, clients.counts());
+  assertLinearizable(clients.history);
+});
