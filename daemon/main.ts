@@ -24,6 +24,7 @@ import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
 import { parseLabels } from './labels.ts';
 import { lockDataRoot } from './lock.ts';
+import { keepMemoryLow } from './memory.ts';
 import { Node } from './node.ts';
 import { notifySystemd } from './notify.ts';
 
@@ -62,6 +63,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
     throw new SwarmError('forbidden', 'the daemon needs root: start it as root or through sudo');
   }
   const clock = new SystemClock();
+  keepMemoryLow(clock);
   const random = new SystemRandom();
   const fatal = (error: unknown): void => {
     const stack = error instanceof Error ? error.stack : undefined;

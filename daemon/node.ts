@@ -11,7 +11,6 @@
  * | locked | identity on disk, its keys sealed | unlock, leave --force |
  * | error | identity on disk that cannot be used; `error` says why | leave --force |
  */
-
 import { join as joinPath } from 'node:path';
 import type { Duplex } from 'node:stream';
 import type { HostRuntime } from '../agent/containerController.ts';
@@ -31,12 +30,8 @@ import {
   parseHostPort,
   resolveAddresses,
 } from './addresses.ts';
-import { goOnAlone, refuseWithQuorum, restoreAlone, stateToGoOnFrom } from './alone.ts';
 import { SwarmAttachments } from './attachments.ts';
-import { readBackup } from './backup.ts';
-import { foundCluster } from './bootstrap.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
-import { type Examined, examine } from './examine.ts';
 import { sayLeft, withdraw } from './farewell.ts';
 import { forgetTasks } from './forget.ts';
 import { hostInfo } from './hostInfo.ts';
@@ -200,8 +195,7 @@ export class Node implements DaemonNode {
   }
 
   info(): HostInfo {
-    const nodeId = this.#swarm?.membership.nodeId ?? '';
-    return hostInfo(this.#options, nodeId);
+    return hostInfo(this.#options, this.#swarm?.membership.nodeId ?? '');
   }
 
   control(): Control {
@@ -230,9 +224,11 @@ export class Node implements DaemonNode {
     return this.#requests.run(() => this.#leave(force));
   }
 
-  async examine(): Promise<Examined> {
+  async examine(): ReturnType<DaemonNode['examine']> {
+    const { refuseWithQuorum } = await import('./alone.ts');
     await refuseWithQuorum(this.#swarm?.manager?.control);
     const options = { ...this.#environment, unlockKey: '', identity: this.#identity };
+    const { examine } = await import('./examine.ts');
     return examine(this.#options.dataRoot, options);
   }
 
@@ -324,6 +320,7 @@ export class Node implements DaemonNode {
     await requireKernel();
     this.#state = 'pending';
     try {
+      const { foundCluster } = await import('./bootstrap.ts');
       const founded = await foundCluster({
         environment: this.#environment,
         request,
@@ -349,6 +346,8 @@ export class Node implements DaemonNode {
     if (!request.force) this.#mustBeInactive();
     const addresses = this.#resolve({ ...request, dataPathAddress: '' }, true);
     await requireKernel();
+    const { readBackup } = await import('./backup.ts');
+    const { restoreAlone } = await import('./alone.ts');
     // Nothing here changes before the whole file has passed its checks.
     const { head, replica } = await readBackup(file, { ...this.#environment, ...request });
     if (this.#state !== 'inactive') await this.#leave(true);
@@ -378,6 +377,7 @@ export class Node implements DaemonNode {
   async #goOnAlone(advertiseAddress: string): Promise<string> {
     if (this.#state === 'locked') throw new SwarmError('unavailable', LOCKED);
     if (this.#isOut) throw new SwarmError('conflict', this.#error);
+    const { goOnAlone, refuseWithQuorum, stateToGoOnFrom } = await import('./alone.ts');
     const known = stateToGoOnFrom(this.#identity.membership());
     await refuseWithQuorum(this.#swarm?.manager?.control);
     const membership = movedTo(known, advertiseAddress || this.#options.advertiseAddress);

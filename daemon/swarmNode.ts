@@ -22,7 +22,7 @@ import { authorizeAtWorker } from '../manager/authorize.ts';
 import { checkUsable, renewCertificate } from '../manager/ca/client.ts';
 import { Renewal } from '../manager/ca/renewal.ts';
 import { tlsOf } from '../manager/ca/trust.ts';
-import { REMOVED_NODE } from '../manager/raft/transport.ts';
+import { REMOVED_NODE } from '../manager/raft/hello.ts';
 import type { Change } from '../manager/store/types.ts';
 import type { SessionMessage } from '../model/assignment.ts';
 import { sameValue } from '../model/equal.ts';
@@ -32,7 +32,7 @@ import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
 import type { Identity, Membership } from './identity.ts';
-import { ManagerRole } from './managerRole.ts';
+import type { ManagerRole } from './managerRole.ts';
 import { RoleFollower } from './roleFollower.ts';
 import { TrustFollower } from './trustFollower.ts';
 import { tunnelHandlers } from './tunnel.ts';
@@ -222,6 +222,8 @@ export class SwarmNode {
   /** A swarm is founded once: later this node joins the managers like any other. */
   async #startManager(founding?: readonly Change[]): Promise<void> {
     const { environment, identity } = this.#options;
+    // Only here: a worker keeps none of what managers run on in its memory.
+    const { ManagerRole } = await import('./managerRole.ts');
     this.#manager = await ManagerRole.start({
       environment,
       directory: identity.raftDirectory,

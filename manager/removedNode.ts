@@ -3,7 +3,7 @@
  * out. Words only.
  */
 import { SwarmError } from '../base/errors.ts';
-import { REMOVED_NODE } from './raft/transport.ts';
+import { REMOVED_NODE } from './raft/hello.ts';
 
 /**
  * `forGood`: its removal is on record here, so that it may act on this word alone. That it is not

@@ -6,6 +6,9 @@ import { SwarmError } from '../../base/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
 import type { MemberAddress } from './types.ts';
 
+/** In the detail of what a node is told that was removed from the cluster: its id. */
+export const REMOVED_NODE = 'removedNodeId';
+
 const VERSION = 1;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

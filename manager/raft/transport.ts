@@ -9,7 +9,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { APPLY_THREAD } from './core/types.ts';
-import { decodeHello, encodeHello, type Hello } from './hello.ts';
+import { decodeHello, encodeHello, type Hello, REMOVED_NODE } from './hello.ts';
 import { SNAPSHOT_BYTES_PER_S, SNAPSHOT_REDIAL_MS, SNAPSHOT_REDIALS } from './limits.ts';
 import { ACK, Peer, type PeerOptions, readBatch } from './peer.ts';
 import { ByteRate, SnapshotCut, sendSnapshotStream } from './snapshotStream.ts';
@@ -39,8 +39,6 @@ const MAX_ACCEPTED_PER_PEER = 6;
 const MAX_ACCEPTED = 128;
 /** In an error's detail: the id of the member that was taken out. */
 const REMOVED = 'removedRaftId';
-/** In the detail of what a node is told that was removed from the cluster: its id. */
-export const REMOVED_NODE = 'removedNodeId';
 
 function removed(id: number): SwarmError {
   const message = `raft member ${id} was taken out of the managers`;

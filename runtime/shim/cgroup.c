@@ -157,6 +157,22 @@ int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failu
 	return 0;
 }
 
+int cgroups_keep_paths(struct cgroups *groups)
+{
+	size_t total = 1;
+	for (size_t i = 0; i < groups->count; i++)
+		total += strlen(groups->dirs[i]) + 1;
+	char *at = take_memory(total);
+	if (at == NULL)
+		return 0;
+	for (size_t i = 0; i < groups->count; i++) {
+		size_t length = strlen(groups->dirs[i]) + 1;
+		groups->dirs[i] = memcpy(at, groups->dirs[i], length);
+		at += length;
+	}
+	return 1;
+}
+
 int cgroups_join(const struct cgroups *groups, struct failure *failure)
 {
 	for (size_t i = 0; i < groups->join_count; i++)

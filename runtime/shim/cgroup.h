@@ -25,6 +25,8 @@ struct cgroups {
 int cgroup_leave_daemon(const struct spec *spec, struct failure *failure);
 /* Makes the directories and writes the limits. */
 int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure);
+/* Copies what is needed of the specification; false when there is no memory for it. */
+int cgroups_keep_paths(struct cgroups *groups);
 /* In the child: joins the v1 groups. */
 int cgroups_join(const struct cgroups *groups, struct failure *failure);
 /* The same by path, for a process that comes later. */

@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -48,8 +47,7 @@ static void release(struct exec *exec)
 	control_drop(&exec->owner);
 	close_fd(&exec->pidfd);
 	close_fd(&exec->status);
-	if (exec->spec.data != NULL)
-		munmap((void *)(uintptr_t)exec->spec.data, exec->spec.size);
+	spec_close(&exec->spec);
 	give_memory(exec, sizeof *exec);
 }
 

@@ -14,6 +14,9 @@
 #define LOG_FILE_MODE 0640
 #define NAME_BYTES 32
 
+static uint8_t lines[LOG_STREAMS][LOG_LINE_BYTES];
+static uint8_t out[LOG_OUT_BYTES];
+
 static void file_name(char name[NAME_BYTES], uint64_t number)
 {
 	format_text(name, NAME_BYTES, "%08llu.log", (unsigned long long)number);
@@ -85,7 +88,7 @@ static void flush(struct log *log, uint32_t frames)
 		return;
 	if (log->fd < 0 && open_file(log) < 0) {
 		log->dropped_frames += frames; /* e.g. disk full; tried again with the next frame */
-	} else if (write_all(log->fd, log->out, log->out_used) == 0) {
+	} else if (write_all(log->fd, out, log->out_used) == 0) {
 		log->file_bytes += log->out_used;
 	} else {
 		log->dropped_frames += frames;
@@ -130,14 +133,14 @@ static size_t put_frame(uint8_t *at, enum log_stream stream, uint64_t now, int p
 static void put_record(struct log *log, enum log_stream stream, uint64_t now, int partial,
 		       const uint8_t *tail, size_t tail_bytes)
 {
-	uint8_t *line = log->line[stream];
+	uint8_t *line = lines[stream];
 	size_t head_bytes = log->line_used[stream], length = head_bytes + tail_bytes, size;
 	size_t most = log->format == LOG_JSON ? JSON_RECORD_MAX(length)
 					      : length + LOG_FRAME_EXTRA_BYTES;
-	if (log->out_used + most > sizeof log->out)
+	if (log->out_used + most > sizeof out)
 		flush(log, 1);
 	uint64_t filled = log->file_bytes + log->out_used;
-	uint8_t *at = log->out + log->out_used;
+	uint8_t *at = out + log->out_used;
 	if (log->format == LOG_JSON) {
 		/* In one piece: a character may lie across. */
 		if (head_bytes > 0)
@@ -151,7 +154,7 @@ static void put_record(struct log *log, enum log_stream stream, uint64_t now, in
 	if (filled > 0 && filled + size > log->max_bytes) {
 		flush(log, 1);
 		rotate(log);
-		memmove(log->out, at, size);
+		memmove(out, at, size);
 	}
 	log->out_used += size;
 }
@@ -159,7 +162,7 @@ static void put_record(struct log *log, enum log_stream stream, uint64_t now, in
 void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size_t length)
 {
 	uint64_t now = realtime_ns();
-	uint8_t *line = log->line[stream];
+	uint8_t *line = lines[stream];
 	size_t *used = &log->line_used[stream];
 	while (length > 0) {
 		size_t room = LOG_LINE_BYTES - *used;

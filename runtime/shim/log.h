@@ -22,14 +22,13 @@ enum log_format { LOG_FRAMES = 0, LOG_JSON = 1, LOG_NONE = 2 };
 
 enum log_stream { LOG_STDOUT = 0, LOG_STDERR = 1, LOG_STREAMS = 2 };
 
+/* There is one: its buffers are log.c's own, apart, so that pages not used are not there. */
 struct log {
 	int dir, fd;
 	enum log_format format;
 	uint64_t number, file_bytes, max_bytes, dropped_frames;
 	uint32_t max_files;
 	size_t out_used, line_used[LOG_STREAMS];
-	uint8_t line[LOG_STREAMS][LOG_LINE_BYTES];
-	uint8_t out[LOG_OUT_BYTES];
 };
 
 /* Opens file `number` in `dir`, or goes on in it. `format` is set before. */

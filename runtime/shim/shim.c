@@ -61,12 +61,13 @@ struct shim {
 	int pidfd, status, exec_dir;
 	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
 	uint64_t started_ns, finished_ns, drain_until_ms;
+	uint32_t flags, drain_ms; /* the specification's */
 };
 
 /* Static, so that pages not used are not there. */
+static struct streams streams;
 static struct shim shim;
 static struct log container_log;
-static struct streams streams;
 static struct stream_client stream_clients[STREAM_CLIENTS_MAX];
 static struct execs execs;
 static struct pollfd polls[FIXED_POLLS + STREAM_POLLS(STREAM_CLIENTS_MAX) + CONTROL_CLIENTS_MAX +
@@ -127,7 +128,7 @@ static void tell_state(void)
 static struct exec_host exec_host(void)
 {
 	return (struct exec_host){&shim.control, &shim.groups, shim.pidfd,
-				  spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS)};
+				  shim.drain_ms};
 }
 
 static int freeze(int frozen)
@@ -210,7 +211,7 @@ static void read_status(void)
 		return;
 	if (fd_count == 1) {
 		streams_open_terminal(&streams, fds[0],
-				      (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_STDIN) != 0);
+				      (shim.flags & SPEC_STDIN) != 0);
 		return;
 	}
 	close_fd(&shim.status);
@@ -250,7 +251,7 @@ static void reap(void)
 	shim.oom_killed = cgroups_oom_killed(&shim.groups);
 	/* The kernel kills all in the pid namespace; this, what was put there from outside. */
 	cgroups_kill(&shim.groups);
-	shim.drain_until_ms = monotonic_ms() + spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
+	shim.drain_until_ms = monotonic_ms() + shim.drain_ms;
 	close_fd(&shim.pidfd);
 	streams_widen(&streams);
 }
@@ -337,7 +338,7 @@ static int make_pipe(int ends[2], struct failure *failure)
 
 static pid_t clone_child(struct child_io *io, struct failure *failure)
 {
-	uint32_t flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
+	uint32_t flags = shim.flags;
 	struct k_clone_args args = {
 		.flags = CLONE_NEWNS | K_CLONE_PIDFD | (flags & SPEC_HOST_UTS ? 0 : CLONE_NEWUTS),
 		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
@@ -363,7 +364,7 @@ static int run_child(struct failure *failure)
 	struct child_io io = {-1, -1, -1, -1, -1, -1};
 	int status[2] = {-1, -1}, in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
 	int result = -1;
-	uint32_t flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
+	uint32_t flags = shim.flags;
 	const char *netns = spec_string(&shim.spec, TAG_NETNS, NULL);
 	if (netns != NULL && (io.netns = open(netns, O_RDONLY | O_CLOEXEC)) < 0) {
 		fail(failure, errno, "cannot open the network namespace %s", netns);
@@ -452,8 +453,7 @@ static int hold_root(void)
 	else
 		root = rootfs_build(&shim.spec, &shim.failure);
 	if (root < 0 || rootfs_enter(root, &shim.failure) < 0 ||
-	    ((spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_READONLY_ROOT) &&
-	     rootfs_protect(root, &shim.failure) < 0)) {
+	    ((shim.flags & SPEC_READONLY_ROOT) && rootfs_protect(root, &shim.failure) < 0)) {
 		(void)write_all(LISTEN_FD, shim.failure.text, strlen(shim.failure.text));
 		return 1; /* whether or not anyone heard */
 	}
@@ -472,7 +472,9 @@ int main(void)
 	container_log.fd = container_log.dir = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 		return 2; /* without a specification there is nowhere to say why */
-	if (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_HOLD)
+	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
+	shim.drain_ms = spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
+	if (shim.flags & SPEC_HOLD)
 		return hold_root();
 	/* May fork; the parent is then gone. */
 	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
@@ -482,7 +484,7 @@ int main(void)
 	(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
 	control_open(&shim.control, LISTEN_FD);
 	streams_init(&streams, stream_clients, STREAM_CLIENTS_MAX, &container_log);
-	streams.close_input = (spec_u32(&shim.spec, TAG_FLAGS, 0) & SPEC_STDIN_ONCE) != 0;
+	streams.close_input = (shim.flags & SPEC_STDIN_ONCE) != 0;
 	serve_early();
 	if (shim.is_killed)
 		fail(&shim.failure, 0, "killed before its program was executed");
@@ -491,6 +493,9 @@ int main(void)
 	    cgroups_create(&shim.groups, &shim.spec, &shim.failure) == 0 &&
 	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
 		close_fd((int[]){SPEC_FD});
+		/* The child has its own copy; here it would stay in memory as long as this runs. */
+		if (cgroups_keep_paths(&shim.groups))
+			spec_close(&shim.spec);
 		while (shim.phase != EXITED || ((streams_busy(&streams) || execs.count > 0) &&
 						monotonic_ms() < shim.drain_until_ms))
 			turn();

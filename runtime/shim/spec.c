@@ -47,6 +47,13 @@ int spec_open(struct spec *spec, int fd, struct failure *failure)
 	return 0;
 }
 
+void spec_close(struct spec *spec)
+{
+	if (spec->data != NULL)
+		munmap((void *)(uintptr_t)spec->data, spec->size);
+	*spec = (struct spec){NULL, 0};
+}
+
 int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *record)
 {
 	size_t where = *at == 0 ? HEADER_BYTES : *at;

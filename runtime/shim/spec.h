@@ -89,6 +89,8 @@ struct record {
 
 /* Maps and checks the specification behind `fd`. */
 int spec_open(struct spec *spec, int fd, struct failure *failure);
+/* Gives it back: whatever was found in it is gone, and nothing is found from now on. */
+void spec_close(struct spec *spec);
 /* The first record from *at on (0 at first) with `tag`, 0 = any; false when there is none. */
 int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *record);
 /* The last record of `tag`'s string, or `absent`. */

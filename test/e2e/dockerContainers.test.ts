@@ -33,12 +33,7 @@ before(async () => {
   await host.docker('load', '-i', WEB_TAR);
 });
 
-after(async () => {
-  const left = await host.docker('ps', '-aq');
-  const ids = left.split('\n').filter((id) => id !== '');
-  if (ids.length > 0) await host.docker('rm', '-f', ...ids);
-  await host.stop();
-});
+after(() => host.stop());
 
 /** The docker client with something to read, to its end. */
 function dockerWith(input: string, ...args: string[]): Promise<Outcome> {

@@ -28,11 +28,7 @@ before(async () => {
   await host.docker('import', ...change, join(host.directory, 'layer.tar'), PROBE);
 });
 
-after(async () => {
-  const left = (await host.docker('ps', '-aq')).split('\n').filter((id) => id !== '');
-  if (left.length > 0) await host.docker('rm', '-f', ...left);
-  await host.stop();
-});
+after(() => host.stop());
 
 const NETWORKS = ['first', 'second', 'third'];
 
