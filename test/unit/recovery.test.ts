@@ -14,7 +14,7 @@ import { compareStates, type Examined, examine } from '../../daemon/examine.ts';
 import { Identity } from '../../daemon/identity.ts';
 import { unlockKeyText } from '../../daemon/keyFile.ts';
 import { authorize } from '../../manager/authorize.ts';
-import { REMOVED_NODE } from '../../manager/raft/transport.ts';
+import { REMOVED_NODE } from '../../manager/raft/hello.ts';
 import { Store } from '../../manager/store/store.ts';
 import { Raft } from '../../proto/services.ts';
 import { cluster } from '../support/objects.ts';
