@@ -166,6 +166,7 @@ export class Manager {
         ControlService,
         controlHandlers({
           read: () => this.#control.read(),
+          store,
           writes: this.#writes,
           isLeader: () => raft.isLeader,
           notLeader: () => this.#notLeader(),

@@ -6,7 +6,7 @@
  *
  * | a write meets | then |
  * |---|---|
- * | this manager leads | done here |
+ * | this manager leads | done here; what is refused, only once its store is known to be current |
  * | another leads | forwarded; 'not_leader' back, or nobody reached, means untouched: asked again |
  * | nobody leads | waits a few seconds for a leader, then no_quorum |
  * | the connection breaks, or nothing is answered | 'unavailable': its fate is not known |
@@ -44,6 +44,7 @@ import { Control as ControlService, type ObjectResponse } from '../../proto/serv
 import { joinTokens } from '../ca/tokens.ts';
 import type { ManagersPicture } from '../managers.ts';
 import type { Proposer, StoreReader } from '../store/types.ts';
+import { confirmed } from '../transact.ts';
 import type { Control, JoinTokens, RaftSummary, Rotations } from './types.ts';
 import type { Writes, Written } from './writes.ts';
 
@@ -280,11 +281,14 @@ export class ManagerControl implements Control {
     here: (writes: Writes) => Promise<Written<Tables[T]>>,
     there: Ask,
   ): Promise<Tables[T]> {
-    const { clock, proposer, writes } = this.#options;
+    const { clock, proposer, store, writes } = this.#options;
     const untilMs = clock.nowMs() + LEADER_WAIT_MS;
+    const read = (): Promise<StoreReader> => this.read();
     for (;;) {
       try {
-        if (proposer.isLeader) return (await here(writes)).object;
+        if (proposer.isLeader) {
+          return (await confirmed(store, read, () => here(writes))).object;
+        }
         const address = this.#options.leaderAddress();
         if (address !== '') return await this.#forward(table, address, there);
       } catch (error) {

@@ -23,11 +23,13 @@ import type { Handlers } from '../../proto/rpc.ts';
 import type { Control } from '../../proto/services.ts';
 import { type ManagerState, stateToWire } from '../managerState.ts';
 import type { StoreReader } from '../store/types.ts';
+import { confirmed } from '../transact.ts';
 import type { Writes, Written } from './writes.ts';
 
 export interface ControlServerOptions {
   /** The local store after a barrier. */
   readonly read: () => Promise<StoreReader>;
+  readonly store: StoreReader;
   readonly writes: Writes;
   readonly isLeader: () => boolean;
   readonly notLeader: () => SwarmError;
@@ -53,34 +55,43 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
     if (!options.isLeader()) throw options.notLeader();
     return options.writes;
   };
+  const written = async (
+    table: TableObject['table'],
+    write: (writes: Writes) => Promise<Written<AnyObject>>,
+  ): Promise<ReturnType<typeof answer>> => {
+    const { store, read } = options;
+    return answer(table, await confirmed(store, read, () => write(leading())));
+  };
   return {
     createService: async ({ spec }) =>
-      answer('service', await leading().createService(serviceSpecFromWire(need(spec, 'spec')))),
+      written('service', (writes) => writes.createService(serviceSpecFromWire(need(spec, 'spec')))),
     updateService: async ({ id, version, spec }) => {
       const wanted = serviceSpecFromWire(need(spec, 'spec'));
-      const written = leading().updateService(id, fromU64(version, 'version'), wanted);
-      return answer('service', await written);
+      return written('service', (writes) =>
+        writes.updateService(id, fromU64(version, 'version'), wanted),
+      );
     },
     rollbackService: async ({ id, version }) =>
-      answer('service', await leading().rollbackService(id, fromU64(version, 'version'))),
-    removeService: async ({ id }) => answer('service', await leading().removeService(id)),
+      written('service', (writes) => writes.rollbackService(id, fromU64(version, 'version'))),
+    removeService: async ({ id }) => written('service', (writes) => writes.removeService(id)),
     createNetwork: async ({ spec }) =>
-      answer('network', await leading().createNetwork(networkSpecFromWire(need(spec, 'spec')))),
-    removeNetwork: async ({ id }) => answer('network', await leading().removeNetwork(id)),
+      written('network', (writes) => writes.createNetwork(networkSpecFromWire(need(spec, 'spec')))),
+    removeNetwork: async ({ id }) => written('network', (writes) => writes.removeNetwork(id)),
     createData: async (request) => {
       const table = word(request.table, DATA_TABLES, 'table');
       const wanted = dataSpecFromWire(need(request.spec, 'spec'));
-      return answer(table, await leading().createData(table, wanted));
+      return written(table, (writes) => writes.createData(table, wanted));
     },
     updateData: async ({ id, version, ...request }) => {
       const table = word(request.table, DATA_TABLES, 'table');
       const wanted = dataSpecFromWire(need(request.spec, 'spec'));
-      const written = leading().updateData(table, id, fromU64(version, 'version'), wanted);
-      return answer(table, await written);
+      return written(table, (writes) =>
+        writes.updateData(table, id, fromU64(version, 'version'), wanted),
+      );
     },
     removeData: async ({ id, ...request }) => {
       const table = word(request.table, DATA_TABLES, 'table');
-      return answer(table, await leading().removeData(table, id));
+      return written(table, (writes) => writes.removeData(table, id));
     },
     getData: async ({ id, ...request }) => {
       const table = word(request.table, DATA_TABLES, 'table');
@@ -91,21 +102,23 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
     },
     updateNode: async ({ id, version, spec, replaces }) => {
       const wanted = nodeSpecFromWire(need(spec, 'spec'));
-      const written = leading().updateNode(id, fromU64(version, 'version'), wanted, replaces);
-      return answer('node', await written);
+      return written('node', (writes) =>
+        writes.updateNode(id, fromU64(version, 'version'), wanted, replaces),
+      );
     },
-    removeNode: async ({ id, force }) => answer('node', await leading().removeNode(id, force)),
+    removeNode: async ({ id, force }) => written('node', (writes) => writes.removeNode(id, force)),
     updateCluster: async ({ version, spec, ...request }) => {
       const wanted = clusterSpecFromWire(need(spec, 'spec'));
-      const written = leading().updateCluster(fromU64(version, 'version'), wanted, {
-        workerToken: request.rotateWorkerToken,
-        managerToken: request.rotateManagerToken,
-        signingCaKey: request.signingCaKey,
-        unlockKey: request.rotateUnlockKey,
-      });
-      return answer('cluster', await written);
+      return written('cluster', (writes) =>
+        writes.updateCluster(fromU64(version, 'version'), wanted, {
+          workerToken: request.rotateWorkerToken,
+          managerToken: request.rotateManagerToken,
+          signingCaKey: request.signingCaKey,
+          unlockKey: request.rotateUnlockKey,
+        }),
+      );
     },
-    rebalance: async () => answer('cluster', await leading().rebalance()),
+    rebalance: async () => written('cluster', (writes) => writes.rebalance()),
     managerState: async ({ atVersion }) =>
       stateToWire(options.state(fromU64(atVersion, 'atVersion'))),
     leaderStatus: async () => {

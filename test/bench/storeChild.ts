@@ -1,6 +1,6 @@
 /**
  * One figure of the store's benchmark in a process of its own, so that heaps and pauses are of
- * nothing else: `storeChild heap | pause | save DIR | open DIR | flat SECONDS`. Prints JSON.
+ * nothing else: `storeChild heap | pause ROUNDS | save DIR | open DIR | flat SECONDS`. Prints JSON.
  */
 import * as fs from 'node:fs';
 import * as os from 'node:os';
@@ -47,35 +47,55 @@ function heap(): object {
 // ---- pauses ------------------------------------------------------------------------------------
 
 const ROUND_MS = 15_000;
-const ROUNDS = 5;
 const WRITE_EVERY_MS = 5;
 
+interface Pause {
+  readonly ms: number;
+  /** Processor time of all threads meanwhile: an upper bound that a busy machine does not stretch. */
+  readonly cpuMs: number;
+}
+
+function cpuMs(): number {
+  const { user, system } = process.cpuUsage();
+  return (user + system) / 1000;
+}
+
 /** The longest time that the loop did not turn, while tasks are updated as in a busy cluster. */
-async function longestPause(filled: Filled, ids: readonly string[], until: () => boolean) {
-  let longestMs = 0;
+async function longestPause(
+  filled: Filled,
+  ids: readonly string[],
+  until: () => boolean,
+): Promise<Pause> {
+  let longest: Pause = { ms: 0, cpuMs: 0 };
   let lastMs = clock.nowMs();
+  let lastCpuMs = cpuMs();
   for (let at = 0; !until(); at += 1) {
     const before = filled.store.get('task', ids[(at * 7919) % ids.length]) as Task;
     const status = { ...before.status, pid: before.status.pid + 1 };
     filled.apply([{ kind: 'update', table: 'task', object: { ...before, status } }]);
     await clock.sleep(at % WRITE_EVERY_MS === 0 ? 1 : 0);
     const nowMs = clock.nowMs();
-    longestMs = Math.max(longestMs, nowMs - lastMs);
+    const spentMs = cpuMs();
+    longest = {
+      ms: Math.max(longest.ms, nowMs - lastMs),
+      cpuMs: Math.max(longest.cpuMs, spentMs - lastCpuMs),
+    };
     lastMs = nowMs;
+    lastCpuMs = spentMs;
   }
-  return longestMs;
+  return longest;
 }
 
-async function pause(): Promise<object> {
+async function pause(rounds: number): Promise<object> {
   const filled = new Filled();
   const ids = Array.from(filled.store.all('task'), ({ id }) => id);
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'tsswarm-bench-store-'));
   const replica = new Replica({ clock, store: filled.store });
   const disk = await DiskStore.open({ ...parts(directory) });
-  const [control, snapshot, tookMs]: [number[], number[], number[]] = [[], [], []];
+  const [control, snapshot, tookMs]: [Pause[], Pause[], number[]] = [[], [], []];
   try {
     await longestPause(filled, ids, elapsed(ROUND_MS / 3));
-    for (let round = 0; round < ROUNDS; round += 1) {
+    for (let round = 0; round < rounds; round += 1) {
       collect();
       control.push(await longestPause(filled, ids, elapsed(ROUND_MS)));
       collect();
@@ -236,7 +256,7 @@ async function main([what, argument]: readonly string[]): Promise<object> {
     case 'heap':
       return heap();
     case 'pause':
-      return await pause();
+      return await pause(Number(argument));
     case 'save':
       return await save(argument);
     case 'open':

@@ -14,11 +14,23 @@ const MEMORY = 'manager/raft/core/memoryLog.ts';
 const QUORUM = 'manager/raft/core/quorum.ts';
 const RAWNODE = 'manager/raft/core/rawnode.ts';
 const READONLY = 'manager/raft/core/readonly.ts';
+const LIMITS = 'manager/raft/limits.ts';
 const TRACKER = 'manager/raft/core/tracker.ts';
 
 const AFTER_APPEND =
   "if (type === 'appendResp' || type === 'voteResp' || type === 'preVoteResp') {";
 const TO_MYSELF = 'message.to === this.id';
+
+/**
+ * With an entry or two in a message: what goes wrong between two messages hardly shows in short runs
+ * where one carries all that is lacking.
+ */
+function inSmallMessages(...args: Parameters<typeof mutant>): Mutant {
+  const found = mutant(...args);
+  const from = 'export const MAX_MESSAGE_BYTES = 512 * KIB;';
+  const smaller = { file: LIMITS, from, to: 'export const MAX_MESSAGE_BYTES = KIB / 4;' };
+  return { ...found, edits: [...found.edits, smaller] };
+}
 
 export const ELECTION_MUTANTS: readonly Mutant[] = [
   mutant(
@@ -94,7 +106,7 @@ export const ELECTION_MUTANTS: readonly Mutant[] = [
 ];
 
 export const LOG_MUTANTS: readonly Mutant[] = [
-  mutant(
+  inSmallMessages(
     'older-term-by-count',
     'an entry of an older term is committed by counting who has it',
     LOG,
@@ -137,7 +149,7 @@ export const LOG_MUTANTS: readonly Mutant[] = [
     'this.#entries.length = keep;\n    for (const entry of fresh) {\n      this.#entries.push(entry);',
     'for (const [at, entry] of fresh.entries()) {\n      this.#entries[keep + at] = entry;',
   ),
-  mutant(
+  inSmallMessages(
     'commit-past-match',
     'a follower commits entries that its leader has not seen in its log',
     LOG,

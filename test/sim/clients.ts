@@ -15,10 +15,20 @@ import { Watcher } from './watcher.ts';
 
 const CLIENTS = 4;
 const WATCHERS = 2;
-const IDS = 24;
-const NAMES = 20;
-/** Above any single record that is written; the largest transaction still fits a segment. */
-const MAX_PAD_BYTES = 1_200;
+
+/** What users keep. */
+export interface Keeping {
+  readonly ids: number;
+  /** Fewer than ids: some are wanted twice. */
+  readonly names: number;
+  /** Share of records that are long, and how long at most. */
+  readonly longShare: number;
+  readonly longBytes: number;
+}
+
+export const LITTLE: Keeping = { ids: 24, names: 20, longShare: 0.15, longBytes: 1_200 };
+/** Snapshots of several chunks; the largest transaction still fits a segment of 64 KiB. */
+export const MUCH: Keeping = { ids: 160, names: 400, longShare: 0.8, longBytes: 4_000 };
 
 export interface Counts {
   acknowledged: number;
@@ -146,14 +156,14 @@ export class Clients {
   }
 
   read(run: Run, done: (isRead: boolean) => void): void {
-    const { dice, oracle, planted } = this.#site;
+    const { dice, oracle, planted, keeping } = this.#site;
     const { node } = run;
     if (node === undefined) {
       done(false);
       return;
     }
     const floor = this.#floor;
-    const id = `k${dice.below(IDS)}`;
+    const id = `k${dice.below(keeping.ids)}`;
     const index = planted === 'staleRead' ? node.status().commit : node.readIndex();
     this.#follow(
       run,
@@ -224,18 +234,18 @@ export class Clients {
   }
 
   #set(store: Store, serial: string): Change {
-    const { dice } = this.#site;
-    const id = `k${dice.below(IDS)}`;
+    const { dice, keeping } = this.#site;
+    const id = `k${dice.below(keeping.ids)}`;
     const held = store.get('config', id);
-    const long = dice.chance(0.15);
+    const longest = dice.chance(keeping.longShare) ? keeping.longBytes : 40;
     // Runs of zeros are what a torn write looks like.
-    const pad = (dice.chance(0.5) ? '\0' : 'x').repeat(dice.below(long ? MAX_PAD_BYTES : 40));
+    const pad = (dice.chance(0.5) ? '\0' : 'x').repeat(dice.below(longest));
     const labels = { [SERIAL]: serial, pad };
     if (held !== undefined) {
       const object = { ...held, spec: { ...held.spec, labels } };
       return { kind: 'update', table: 'config', object };
     }
-    const name = `n${dice.below(NAMES)}`;
+    const name = `n${dice.below(keeping.names)}`;
     const spec = { name, labels, data: dice.bytes(8), templating: '' as const };
     const object = { id, version: 0, createdAtMs: 0, updatedAtMs: 0, spec };
     return { kind: 'create', table: 'config', object };

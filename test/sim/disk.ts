@@ -27,12 +27,20 @@ class Inode {
   durableSize = 0;
   /** Sectors written since the last sync, with what is durable of them. */
   readonly unsynced = new Map<number, Buffer>();
+  /** Of those that a failed sync dropped: read back until the power goes, synced no more. */
+  readonly dropped = new Map<number, Buffer>();
 
   write(bytes: Uint8Array, at: number): void {
     const end = at + bytes.length;
     for (let sector = Math.floor(at / SECTOR_BYTES); sector * SECTOR_BYTES < end; sector += 1) {
       if (this.unsynced.has(sector)) continue;
       const from = sector * SECTOR_BYTES;
+      const dropped = this.dropped.get(sector);
+      if (dropped !== undefined) {
+        this.dropped.delete(sector);
+        this.unsynced.set(sector, dropped);
+        continue;
+      }
       this.unsynced.set(sector, Buffer.from(this.bytes.subarray(from, from + SECTOR_BYTES)));
     }
     if (end > this.bytes.length) this.bytes = Buffer.concat([this.bytes], end);
@@ -44,8 +52,18 @@ class Inode {
     this.durableSize = this.bytes.length;
   }
 
+  /** As Linux does it: what could not be written is taken for written from then on. */
+  failSync(dice: Dice): void {
+    for (const [sector, before] of this.unsynced) {
+      if (dice.chance(0.5)) this.dropped.set(sector, before);
+    }
+    this.synced();
+  }
+
   /** Of what was not synced each sector is there or is not. */
   losePower(dice: Dice): void {
+    for (const [sector, before] of this.dropped) this.#restore(sector, before);
+    this.dropped.clear();
     if (this.unsynced.size === 0 && this.durableSize === this.bytes.length) return;
     // All, none or each by itself: the extremes are as likely as what lies between.
     const keep = [0, 1, dice.float()][dice.below(3)];
@@ -55,12 +73,17 @@ class Inode {
       if (dice.chance(keep)) {
         size = Math.max(size, Math.min(from + SECTOR_BYTES, this.bytes.length));
       } else {
-        this.bytes.fill(0, from, Math.min(from + SECTOR_BYTES, this.bytes.length));
-        this.bytes.set(before, from);
+        this.#restore(sector, before);
       }
     }
     this.bytes = Buffer.from(this.bytes.subarray(0, size));
     this.synced();
+  }
+
+  #restore(sector: number, before: Buffer): void {
+    const from = sector * SECTOR_BYTES;
+    this.bytes.fill(0, from, Math.min(from + SECTOR_BYTES, this.bytes.length));
+    this.bytes.set(before, from);
   }
 }
 
@@ -141,7 +164,7 @@ export class SimDisk {
     if (found === undefined) return [];
     const names = [...found.names].filter(([name, inode]) => {
       if (!pattern.test(name)) return false;
-      return inode.unsynced.size > 0 || found.durable.get(name) !== inode;
+      return inode.unsynced.size + inode.dropped.size > 0 || found.durable.get(name) !== inode;
     });
     return names.map(([name]) => name);
   }
@@ -160,14 +183,17 @@ export class SimDisk {
     return found;
   }
 
-  sync(process: SimProcess, what: string, apply: () => void): void {
+  sync(process: SimProcess, what: string, apply: () => void, fail: () => void): void {
     process.requireAlive();
     const { syncErrorRate, deathRate, lies } = this.faults;
     if (deathRate > 0 && this.#dice.chance(deathRate)) {
       this.onDeath(this.#dice.chance(0.5));
       throw new DeadProcess('it ended within a sync');
     }
-    if (syncErrorRate > 0 && this.#dice.chance(syncErrorRate)) throw new DiskError('EIO', what);
+    if (syncErrorRate > 0 && this.#dice.chance(syncErrorRate)) {
+      fail();
+      throw new DiskError('EIO', what);
+    }
     if (!lies) apply();
   }
 
@@ -218,7 +244,13 @@ class SimFiles implements Files {
   }
 
   syncDirectory(directory: string): void {
-    this.#disk.sync(this.#process, directory, () => this.#directory(directory).synced());
+    // One that fails is tried again by its file system, or nothing is written there any more.
+    this.#disk.sync(
+      this.#process,
+      directory,
+      () => this.#directory(directory).synced(),
+      () => {},
+    );
   }
 
   read(file: string): Buffer {
@@ -255,7 +287,16 @@ class SimFiles implements Files {
     const inode = this.#create(file);
     this.#disk.allocate(bytes.length, file);
     inode.write(bytes, 0);
-    this.#disk.sync(this.#process, file, () => inode.synced());
+    this.#sync(file, inode);
+  }
+
+  #sync(file: string, inode: Inode): void {
+    this.#disk.sync(
+      this.#process,
+      file,
+      () => inode.synced(),
+      () => inode.failSync(this.#dice),
+    );
   }
 
   openInPlace(file: string): InPlaceFile {
@@ -266,7 +307,7 @@ class SimFiles implements Files {
         this.#process.requireAlive();
         inode.write(bytes, at);
       },
-      syncData: () => this.#disk.sync(this.#process, file, () => inode.synced()),
+      syncData: () => this.#sync(file, inode),
       close: () => {},
     };
   }
@@ -284,7 +325,7 @@ class SimFiles implements Files {
       },
       sync: async () => {
         await this.#delay();
-        this.#disk.sync(this.#process, file, () => inode.synced());
+        this.#sync(file, inode);
       },
       close: () => this.#delay(),
     };

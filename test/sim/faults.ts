@@ -332,13 +332,6 @@ export class Faults {
     const node = leader?.node;
     if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
     if (node === undefined || this.#moving !== undefined) return;
-    const gone = dice.pick(this.#host.machines().filter(({ id }) => this.#ledger.wasRemoved(id)));
-    if (gone !== undefined && dice.chance(0.15)) {
-      // It never comes back: this must be refused.
-      const { id, address } = gone;
-      this.#try(node.addMember({ id, address, learner: dice.chance(0.5) }));
-      return;
-    }
     const members = this.#members();
     const kind = dice.below(4);
     const member = dice.pick(members);
@@ -352,8 +345,18 @@ export class Faults {
       const learner = dice.pick([...this.#ledger.configuration.learners]);
       if (learner !== undefined) this.#try(node.replaceMember(learner, member));
     } else if (member !== undefined && members.length > 1) {
-      this.#try(node.removeMember(member));
+      this.#try(node.removeMember(member).then(() => this.#knockLater(member)));
     }
+  }
+
+  /** One that was removed wants to be a member again: it never is. */
+  #knockLater(id: number): void {
+    const { address } = this.#host.machines()[id - 1];
+    this.#schedule.after(this.#dice.between(1, 2_000), undefined, () => {
+      const leader = this.#host.machines().find((machine) => machine.node?.isLeader)?.node;
+      const learner = this.#dice.chance(0.5);
+      if (leader !== undefined) this.#try(leader.addMember({ id, address, learner }));
+    });
   }
 
   /** It may well fail: that is what the driver says when it cannot be done now. */

@@ -20,6 +20,7 @@ import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raf
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
 import { Beliefs } from './beliefs.ts';
+import type { Keeping } from './clients.ts';
 import { SimDisk } from './disk.ts';
 import type { Ledger, Seen } from './ledger.ts';
 import type { SimNetwork } from './network.ts';
@@ -51,6 +52,7 @@ export interface Site {
   readonly oracle: Oracle;
   readonly planted: Planted | undefined;
   readonly hashes: Map<number, string>;
+  readonly keeping: Keeping;
   readonly segmentBytes: number;
   readonly snapshotEntries: number;
   readonly trailingEntries: number;
@@ -191,7 +193,7 @@ export class Machine {
       onRemoved: () => this.#removed(run),
       olderSealKeys: olderKeys,
       onSealSettled: () => {
-        this.#sealKeys = this.#sealKeys.slice(0, 1);
+        if (process.alive) this.#sealKeys = this.#sealKeys.slice(0, 1);
       },
       onFatal: (error) => this.#site.fail(error),
       disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
@@ -227,7 +229,8 @@ export class Machine {
   #fatal(run: Run, error: SwarmError): void {
     if (!run.process.alive) return;
     if (this.disk.faults.syncErrorRate === 0) this.#site.fail(error);
-    this.losePower();
+    if (this.#site.dice.chance(0.5)) this.losePower();
+    else this.kill();
     this.onEnded();
   }
 

@@ -7,7 +7,7 @@
 import { AssertionError } from '../../base/assert.ts';
 import type { Log } from '../../base/log.ts';
 import { TICK_MS } from '../../manager/raft/limits.ts';
-import { Clients, type Counts } from './clients.ts';
+import { Clients, type Counts, LITTLE, MUCH } from './clients.ts';
 import { membersOf } from './configuration.ts';
 import { FAULT_KINDS, type FaultKind, Faults } from './faults.ts';
 import { Ledger } from './ledger.ts';
@@ -89,6 +89,7 @@ class Simulation {
       this.#guard(() => ledger.said(from, message)),
     );
     const { log } = options;
+    const keeping = dice.chance(0.15) ? MUCH : LITTLE;
     this.#site = {
       schedule: this.#schedule,
       dice,
@@ -98,7 +99,8 @@ class Simulation {
       oracle,
       planted: options.planted,
       hashes: new Map(),
-      segmentBytes: 16_384 << dice.below(3),
+      keeping,
+      segmentBytes: keeping === MUCH ? 65_536 : 16_384 << dice.below(3),
       snapshotEntries: dice.whole(4, 100),
       trailingEntries: dice.chance(0.6) ? dice.below(8) : dice.below(100),
       sealed: dice.chance(0.4),
@@ -128,8 +130,11 @@ class Simulation {
   // ---- the run ----
 
   async run(): Promise<Outcome> {
-    const onRejection = (reason: unknown): void => this.#fail(reason);
-    process.on('unhandledRejection', onRejection);
+    // Rejections are this run's while it lasts: a dead process's are none, and others end it. What
+    // else listens (node:test) would take either for a fault of the test.
+    const others = process.listeners('unhandledRejection');
+    process.removeAllListeners('unhandledRejection');
+    process.on('unhandledRejection', (reason) => this.#fail(reason));
     try {
       this.#found();
       this.#clients.start();
@@ -137,9 +142,10 @@ class Simulation {
       this.#schedule.after(this.#options.ticks * TICK_MS, undefined, () => this.#calm());
       await this.#loop();
     } finally {
-      process.off('unhandledRejection', onRejection);
       for (const machine of this.#machines) machine.kill();
       await settle();
+      process.removeAllListeners('unhandledRejection');
+      for (const listener of others) process.on('unhandledRejection', listener);
     }
     return this.#outcome();
   }

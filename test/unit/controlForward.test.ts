@@ -32,9 +32,12 @@ const writes = new Writes({
 let server: RpcServer;
 let channel: RpcChannel;
 let follower: ManagerControl;
+let atLeader: ManagerControl;
 /** Calls of this method break when they are done, so many times. */
 let breaks = { method: '', times: 0 };
 let asked: string[] = [];
+/** What the leader has not heard of, and hears in a barrier. */
+let unheard: (() => void) | undefined;
 
 before(async () => {
   leader.create('cluster', cluster({}, { joinSecretWorker: 'w', joinSecretManager: 'm' }));
@@ -50,18 +53,25 @@ before(async () => {
     server.disconnect('m2');
   };
   const notLeader = (): SwarmError => new SwarmError('not_leader', 'no');
-  const read = async () => leader.store;
+  const hear = async (): Promise<void> => {
+    unheard?.();
+    unheard = undefined;
+  };
+  const read = async () => {
+    await hear();
+    return leader.store;
+  };
   const state = () => assert.fail();
-  const told = { read, state, heartbeatAges: () => new Map(), members: () => [] };
+  const { store } = leader;
+  const told = { read, store, state, heartbeatAges: () => new Map(), members: () => [] };
   server.handle(Control, controlHandlers({ writes, isLeader: () => true, notLeader, ...told }));
   const tls = await authority.node('m1', 'manager', clock.wallMs());
   const { port } = await server.listen({ host: '127.0.0.1', port: 0, tls });
   const credentials = await authority.node('m2', 'manager', clock.wallMs());
   channel = new RpcChannel(`127.0.0.1:${port}`, { kind: 'node', credentials }, { clock });
-  follower = new ManagerControl({
+  const parts = {
     clock,
-    store: leader.store,
-    proposer: { isLeader: false, propose: () => assert.fail(), barrier: async () => {} },
+    store,
     writes,
     leaderAddress: () => `127.0.0.1:${port}`,
     noQuorum: () => new SwarmError('no_quorum', 'none'),
@@ -70,6 +80,15 @@ before(async () => {
     managers: () => assert.fail(),
     warnings: () => [],
     onLeadership: () => () => {},
+  };
+  const propose = (): never => assert.fail();
+  follower = new ManagerControl({
+    ...parts,
+    proposer: { isLeader: false, propose, barrier: async () => {} },
+  });
+  atLeader = new ManagerControl({
+    ...parts,
+    proposer: { isLeader: true, propose: (given) => leader.propose(given), barrier: hear },
   });
 });
 
@@ -114,4 +133,41 @@ test('a removal is asked for twice at the most', async () => {
   await assert.rejects(follower.removeService(id), /whether the change was made is not known/);
   leader.beforeApply = beforeApply;
   assert.deepEqual(asked, ['RemoveService', 'RemoveService']);
+});
+
+test('what a leader refuses, it has not decided from what is old by then', async () => {
+  const data = { name: 'lately', labels: {}, data: new Uint8Array([1]), templating: '' } as const;
+  for (const control of [follower, atLeader]) {
+    const { id } = await control.createData('config', data);
+    unheard = () => leader.remove('config', id);
+    const again = await control.createData('config', data);
+    await assert.rejects(control.createData('config', data), { code: 'conflict' });
+    const late = network('late');
+    unheard = () => leader.create('network', late);
+    await control.removeNetwork(late.id);
+    assert.equal(leader.store.get('network', late.id), undefined);
+    unheard = () => leader.create('network', late);
+    await assert.rejects(control.removeNetwork('none'), { code: 'not_found' });
+    await control.removeNetwork(late.id);
+    await control.removeData('config', again.id);
+  }
+});
+
+test('a leader that can no longer be sure refuses nothing: it has no quorum', async () => {
+  unheard = () => {
+    throw new SwarmError('no_quorum', 'nobody answers');
+  };
+  await assert.rejects(follower.removeNetwork('none'), { code: 'no_quorum' });
+});
+
+test('what all managers have refused is said without asking them again', async () => {
+  const { id } = await atLeader.createNetwork(network('late').spec);
+  const { beforeApply } = leader;
+  leader.beforeApply = () => {
+    leader.beforeApply = beforeApply;
+    leader.remove('network', id);
+  };
+  unheard = () => assert.fail('a barrier');
+  await assert.rejects(atLeader.removeNetwork(id), { code: 'not_found' });
+  unheard = undefined;
 });

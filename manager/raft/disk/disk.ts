@@ -238,13 +238,18 @@ function sealOf(given: SealOptions | undefined): Seal | undefined {
 
 /**
  * What a process wrote that died before its sync is read back all the same, from the system's
- * memory: it must be on the disk before anything is promised on the strength of it.
+ * memory: it must be on the disk before anything is promised on the strength of it. A sync alone
+ * would not do: after one that failed, Linux takes what it could not write for written. So the
+ * newest batch, the only one that can be concerned, is written once more.
  */
 function makeDurable(files: Files, walDirectory: string, state: WalState | undefined): void {
   const last = state?.segments.at(-1);
-  if (last === undefined) return;
-  const segment = files.openInPlace(path.join(walDirectory, segmentName(last.number)));
+  if (state === undefined || last === undefined) return;
+  const file = path.join(walDirectory, segmentName(last.number));
+  const newest = files.read(file).subarray(state.lastOffset, state.endOffset);
+  const segment = files.openInPlace(file);
   try {
+    segment.write(newest, state.lastOffset);
     segment.syncData();
   } finally {
     segment.close();

@@ -51,6 +51,8 @@ export interface WalState {
   readonly base: EntryId;
   readonly entries: Entry[];
   readonly segments: SegmentInfo[];
+  /** Where the newest frame of the last segment begins; where the next one goes if it has none. */
+  readonly lastOffset: number;
   /** Where the next frame goes in the last segment. */
   readonly endOffset: number;
   readonly nextSequence: number;
@@ -160,6 +162,7 @@ class Replay {
   base: EntryId = { index: 0, term: 0 };
   entries: Entry[] = [];
   segments: SegmentInfo[] = [];
+  lastOffset = 0;
   endOffset = 0;
   nextSequence: number | undefined = undefined;
   format = 0;
@@ -248,6 +251,7 @@ class Replay {
       base: this.base,
       entries: this.entries,
       segments: this.segments,
+      lastOffset: this.lastOffset,
       endOffset: this.endOffset,
       nextSequence: this.nextSequence ?? 1,
       tornCopy: this.tornCopy,
@@ -268,6 +272,7 @@ function readSegment(
   const segment: SegmentInfo = { number, maxIndex: 0, stale: false };
   const formerBytes = replay.segmentBytes;
   replay.segments.push(segment);
+  replay.lastOffset = 0;
   let offset = 0;
   for (;;) {
     const header = readHeader(bytes, offset);
@@ -292,6 +297,7 @@ function readSegment(
     takeBody(file, offset, plain, replay);
     replay.nextSequence = header.sequence + 1;
     replay.format = header.version;
+    replay.lastOffset = offset;
     offset = nextFrame(file, bytes, offset, header);
   }
   if (offset === 0 && !isLast) throw damage(file, 0, 'an empty segment in the middle of the log');

@@ -71,7 +71,9 @@ test('a member that comes back at another address takes part, before anybody was
     const agreed = (): Running | undefined =>
       [...cluster.nodes.values()].find(
         ({ node }) =>
-          node.isLeader && node.members().every(({ reachable, lag }) => reachable && lag === 0),
+          node.isLeader &&
+          node.members().some(({ movedTo }) => movedTo === address) &&
+          node.members().every(({ reachable, lag }) => reachable && lag === 0),
       );
     await cluster.until('both take part', () => agreed() !== undefined);
     const now = agreed();
