@@ -1,7 +1,7 @@
 /**
  * Three managers as processes, with clients at each that write and read all the while: the leader
- * stopped (SIGSTOP) until another leads and then woken, cut off in one way, killed. What the clients
- * were told must be a history of registers, one at a time. The long test has more and random faults.
+ * stopped (SIGSTOP) until another leads and then woken, cut off in one way, killed. What clients
+ * were told must be linearizable. The long test of the same name has more faults, and random ones.
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
@@ -114,7 +114,7 @@ test('a leader is killed under load, and comes back', async () => {
   await untilWhole();
 });
 
-test('all that clients were told through it is linearizable, and no acknowledged write is lost', async (context) => {
+test('all that clients were told is linearizable, and no acknowledged write is lost', async (context) => {
   await clients.stop();
   for (const host of MANAGERS) {
     await clients.list(clients.newClient(), host);
