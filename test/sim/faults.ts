@@ -81,8 +81,6 @@ export class Faults {
   /** How often it strikes in this run, against the usual. */
   readonly #pace: number;
   #isCalm = false;
-  /** A machine that has moved, or will, and that not everybody knows to have. */
-  #moving: Machine | undefined = undefined;
   strikes = 0;
 
   constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
@@ -175,8 +173,7 @@ export class Faults {
         machine?.setRate(dice.pick(CLOCK_RATES) ?? 1);
         break;
       case 'move':
-        if (machine !== undefined && this.#mayMove(machine)) {
-          this.#moving = machine;
+        if (machine !== undefined && this.#allKnowAll()) {
           machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
         }
         break;
@@ -305,15 +302,9 @@ export class Faults {
   }
 
   /**
-   * One at a time, a voter (a learner says nothing by itself), and nobody comes or goes meanwhile:
-   * two that move at once, or one that knows none of those who are members now, would not be found
-   * any more, as nobody could tell where they are.
+   * One at a time, and when all know all: two that move at once, or one that missed the other's
+   * move, would not be found any more, as nobody could tell where they are.
    */
-  #mayMove(machine: Machine): boolean {
-    return this.#ledger.configuration.voters.has(machine.id) && this.#allKnowAll();
-  }
-
-  /** Every member is up and knows where each of them is, and is to be. */
   #allKnowAll(): boolean {
     const members = this.#members().map((id) => this.#host.machines()[id - 1]);
     const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
@@ -328,8 +319,7 @@ export class Faults {
     const dice = this.#dice;
     const leader = dice.pick(this.#host.machines().filter((machine) => machine.node?.isLeader));
     const node = leader?.node;
-    if (this.#moving !== undefined && this.#allKnowAll()) this.#moving = undefined;
-    if (node === undefined || this.#moving !== undefined) return;
+    if (node === undefined) return;
     const members = this.#members();
     const kind = dice.below(4);
     const member = dice.pick(members);

@@ -124,6 +124,12 @@ class Simulation {
   #chooseKinds(): Set<FaultKind> {
     const share = this.#dice.between(0.1, 0.9);
     const chosen = FAULT_KINDS.filter(() => this.#dice.chance(share));
+    // One that moved while the leader came to be another that it does not know cannot be told, and
+    // tells only those whom it knows: either who the members are changes in a run, or where.
+    const other = this.#dice.chance(0.5) ? 'move' : 'members';
+    if (chosen.includes('move') && chosen.includes('members')) {
+      chosen.splice(chosen.indexOf(other), 1);
+    }
     return new Set(chosen.filter((kind) => this.#options.without?.includes(kind) !== true));
   }
 
