@@ -1,13 +1,11 @@
 /** snapshot: the whole state of a swarm as a file, and a swarm brought back from one. */
-import { createReadStream, createWriteStream, rmSync } from 'node:fs';
-import { open, rename } from 'node:fs/promises';
-import { dirname } from 'node:path';
-import { pipeline } from 'node:stream/promises';
+import { createReadStream } from 'node:fs';
 import { formatSize } from '../base/bytes.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { addCommand, type Command } from './command.ts';
 import type { Context, Run } from './context.ts';
 import { type KeyFlags, unlockKeyOf, withKeyFlag } from './unlockKey.ts';
+import { checkFileName, writeWhole } from './wholeFile.ts';
 
 interface InspectFlags extends KeyFlags {
   readonly json?: boolean;
@@ -47,16 +45,12 @@ async function look(file: string, unlockKey: string) {
   }
 }
 
-/** Written aside, checked as a reader would check it, then named: there is a whole file or none. */
+/** There is a whole file, checked as a reader would check it, or none. */
 async function save(context: Context, file: string): Promise<void> {
-  const aside = `${file}.part`;
+  checkFileName(file);
   const body = await context.client.stream('GET', '/tsswarm/snapshot', { signal: context.signal });
   try {
-    await pipeline(body, createWriteStream(aside, { mode: 0o600, flags: 'w' }));
-    await synced(aside);
-    const found = await look(aside, '');
-    await rename(aside, file);
-    await synced(dirname(file));
+    const found = await writeWhole(file, body, (path) => look(path, ''));
     context.out.write(`Saved ${file}: ${summary(found)}\n`);
     context.out.write(
       found.head.sealed
@@ -64,19 +58,9 @@ async function save(context: Context, file: string): Promise<void> {
         : 'It holds the key of the CA and every secret in the clear: keep it as you keep those.\n',
     );
   } catch (error) {
+    body.destroy();
     if (error instanceof SwarmError) throw error;
     throw new SwarmError('internal', `the backup could not be written: ${messageOf(error)}`);
-  } finally {
-    rmSync(aside, { force: true });
-  }
-}
-
-async function synced(path: string): Promise<void> {
-  const handle = await open(path, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }
 

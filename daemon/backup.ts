@@ -55,12 +55,37 @@ export async function saveBackup(options: SaveOptions): Promise<AsyncIterable<Ui
     sealed,
   };
   const seal = sealed ? new Seal(Buffer.from(unlockKey, 'hex'), random) : undefined;
-  return writeBackup(head, chunks, seal);
+  return lettingGo(writeBackup(head, chunks, seal), chunks);
+}
+
+/**
+ * Whoever stops reading lets go of what `pinned` pins, also before the first byte of it: a
+ * generator that has not come to its loop does not end it.
+ */
+function lettingGo(
+  file: AsyncGenerator<Uint8Array>,
+  pinned: AsyncIterable<Uint8Array>,
+): AsyncIterableIterator<Uint8Array> {
+  const all: AsyncIterableIterator<Uint8Array> = {
+    [Symbol.asyncIterator]: () => all,
+    next: () => file.next(),
+    return: async () => {
+      await file.return(undefined);
+      await pinned[Symbol.asyncIterator]().return?.();
+      return { done: true, value: undefined };
+    },
+  };
+  return all;
 }
 
 /** `unlockKey` '' = none was given. */
 function sealOf(unlockKey: string, random: Random): Seal | undefined {
   return unlockKey === '' ? undefined : new Seal(parseUnlockKey(unlockKey), random);
+}
+
+export interface Backup {
+  readonly head: BackupHead;
+  readonly replica: Replica;
 }
 
 /**
@@ -70,7 +95,7 @@ function sealOf(unlockKey: string, random: Random): Seal | undefined {
 export async function readBackup(
   file: AsyncIterable<Uint8Array>,
   options: { readonly clock: Clock; readonly random: Random; readonly unlockKey: string },
-): Promise<{ readonly head: BackupHead; readonly replica: Replica }> {
+): Promise<Backup> {
   const reader = await BackupReader.open(file);
   const { head } = reader;
   const replica = new Replica({ clock: options.clock });

@@ -13,7 +13,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
-  writeSync,
+  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { messageOf, SwarmError } from '../base/errors.ts';
@@ -54,9 +54,13 @@ function aside(path: string): string {
 
 function prepare(path: string, text: string): void {
   const fd = openSync(aside(path), 'w', 0o600);
-  writeSync(fd, text);
-  fsyncSync(fd);
-  closeSync(fd);
+  try {
+    // All of it: a disk about to be full takes a part and says so by the count alone.
+    writeFileSync(fd, text);
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
 }
 
 function commit(path: string): void {

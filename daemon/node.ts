@@ -31,6 +31,7 @@ import {
   resolveAddresses,
 } from './addresses.ts';
 import { SwarmAttachments } from './attachments.ts';
+import type { Backup } from './backup.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { sayLeft, withdraw } from './farewell.ts';
 import { forgetTasks } from './forget.ts';
@@ -236,8 +237,12 @@ export class Node implements DaemonNode {
     return this.#manager().backup(this.#description.now().hostname);
   }
 
-  restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string> {
-    return this.#requests.run(() => this.#restore(file, request));
+  async restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string> {
+    if (!request.force) this.#mustBeInactive();
+    const { readBackup } = await import('./backup.ts');
+    // Nothing waits for the sender, nor changes before the whole file has passed its checks.
+    const backup = await readBackup(file, { ...this.#environment, ...request });
+    return this.#requests.run(() => this.#restore(backup, request));
   }
 
   async *taskLogs(
@@ -342,14 +347,11 @@ export class Node implements DaemonNode {
     }
   }
 
-  async #restore(file: AsyncIterable<Uint8Array>, request: RestoreRequest): Promise<string> {
+  async #restore({ head, replica }: Backup, request: RestoreRequest): Promise<string> {
     if (!request.force) this.#mustBeInactive();
     const addresses = this.#resolve({ ...request, dataPathAddress: '' }, true);
     await requireKernel();
-    const { readBackup } = await import('./backup.ts');
     const { restoreAlone } = await import('./alone.ts');
-    // Nothing here changes before the whole file has passed its checks.
-    const { head, replica } = await readBackup(file, { ...this.#environment, ...request });
     if (this.#state !== 'inactive') await this.#leave(true);
     this.#state = 'pending';
     try {

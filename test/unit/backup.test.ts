@@ -86,6 +86,18 @@ test('what changes after the call is not in it', async () => {
   assert.deepEqual([restored.version, restored.count('node')], [7, 2]);
 });
 
+test('a backup that nobody goes on reading holds no old records', async () => {
+  const replica = replicaOf('');
+  const options = { clock, random, replica, hostname: 'h1', term: () => 3 };
+  for (const read of [0, 1, 2]) {
+    const file = (await saveBackup(options))[Symbol.asyncIterator]();
+    for (let part = 0; part < read; part += 1) await file.next();
+    assert.equal(replica.store.pins, 1);
+    await file.return?.();
+    assert.equal(replica.store.pins, 0, `after ${read} parts`);
+  }
+});
+
 test('a locked swarm’s backup is sealed: nothing of it is read without the key of that time', async () => {
   const file = await fileOf(KEY);
   assert.ok(!file.includes('m1'));
