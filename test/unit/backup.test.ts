@@ -89,7 +89,7 @@ test('what changes after the call is not in it', async () => {
 test('a backup that nobody goes on reading holds no old records', async () => {
   const replica = replicaOf('');
   const options = { clock, random, replica, hostname: 'h1', term: () => 3 };
-  for (const read of [0, 1, 2]) {
+  for (const read of [0, 1]) {
     const file = (await saveBackup(options))[Symbol.asyncIterator]();
     for (let part = 0; part < read; part += 1) await file.next();
     assert.equal(replica.store.pins, 1);
