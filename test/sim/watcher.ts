@@ -6,6 +6,7 @@
 import { hasCode } from '../../base/errors.ts';
 import type { StoreWatch } from '../../manager/store/types.ts';
 import type { Counts } from './clients.ts';
+import { membersOf } from './configuration.ts';
 import type { Machine, Run, Site } from './machine.ts';
 import { outcomeOf, sameOutcome } from './oracle.ts';
 import { check } from './violation.ts';
@@ -41,8 +42,10 @@ export class Watcher {
   }
 
   #attach(): void {
-    const { dice } = this.#site;
-    const open = this.#machines().filter((machine) => machine.node !== undefined);
+    const { dice, ledger } = this.#site;
+    const members = new Set(membersOf(ledger.configuration));
+    // Others may never hear of anything any more.
+    const open = this.#machines().filter(({ id, node }) => node !== undefined && members.has(id));
     const run = dice.pick(open)?.run;
     this.#attempt += 1;
     const attempt = this.#attempt;
