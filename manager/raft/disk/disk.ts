@@ -153,13 +153,14 @@ export class DiskStore implements RaftDisk {
     if (state?.tornCopy !== undefined) {
       options.log.warn('raft log: dropped a torn last batch, copy kept', { file: state.tornCopy });
     }
-    makeDurable(files, walDirectory, state);
+    const segments = state?.segments ?? existingEmpty(files, walDirectory);
+    makeDurable(files, walDirectory, segments, state);
     const recovered = await recoveredFrom(files, state, snapshots, seal);
     const wal = new Wal({
       start: {
         directory: walDirectory,
         segmentBytes: options.segmentBytes ?? DEFAULT_SEGMENT_BYTES,
-        segments: state?.segments ?? existingEmpty(files, walDirectory),
+        segments,
         endOffset: state?.endOffset ?? 0,
         nextSequence: state?.nextSequence ?? 1,
         sealKey: given?.key,
@@ -248,17 +249,23 @@ function sealOf(given: SealOptions | undefined): Seal | undefined {
  * would not do: after one that failed, Linux takes what it could not write for written. So the
  * newest batch, the only one that can be concerned, is written once more.
  */
-function makeDurable(files: Files, walDirectory: string, state: WalState | undefined): void {
-  const last = state?.segments.at(-1);
-  if (state === undefined || last === undefined) return;
+function makeDurable(
+  files: Files,
+  walDirectory: string,
+  segments: readonly SegmentInfo[],
+  state: WalState | undefined,
+): void {
+  const last = segments.at(-1);
+  if (last === undefined) return;
   const file = path.join(walDirectory, segmentName(last.number));
   const bytes = files.read(file);
   // Where a torn batch was cleared, that too may be so in memory only.
   const isCleared = files.sizeOf(tornCopyOf(file)) !== undefined;
-  const newest = bytes.subarray(state.lastOffset, isCleared ? bytes.length : state.endOffset);
+  const from = state?.lastOffset ?? 0;
+  const newest = bytes.subarray(from, isCleared ? bytes.length : (state?.endOffset ?? 0));
   const segment = files.openInPlace(file);
   try {
-    segment.write(newest, state.lastOffset);
+    if (newest.length > 0) segment.write(newest, from);
     segment.syncData();
   } finally {
     segment.close();
