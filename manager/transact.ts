@@ -41,9 +41,9 @@ export async function retried<T>(
 const REFUSALS: readonly ErrorCode[] = ['not_found', 'conflict', 'out_of_sequence', 'invalid'];
 
 /**
- * `write` decides from what this manager holds, and that may be old: another may lead since, unheard
- * as yet. So a refusal holds only when nothing newer is there after `read` (the store after a
- * barrier); otherwise `write` decides once more.
+ * `write` decides from what this manager holds, and that may be old: another may lead by then,
+ * unheard as yet. So a refusal holds only when nothing newer is there after `read` (the store after
+ * a barrier); otherwise `write` decides once more.
  */
 export async function confirmed<T>(
   store: StoreReader,

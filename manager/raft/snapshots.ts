@@ -93,7 +93,7 @@ export class Snapshots {
   #takeOnce(): Promise<void> {
     this.#taking ??= this.#take().finally(() => {
       this.#taking = undefined;
-      // So much may have been applied meanwhile that the next one is due, and nothing may follow it.
+      // So much may have been applied meanwhile that the next is due, and nothing may follow it.
       this.maybeTake(this.#host.describe().index);
     });
     return this.#taking;

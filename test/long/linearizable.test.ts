@@ -48,7 +48,7 @@ after(async () => {
   if (!KEEP) await lab('down');
 });
 
-test(`${SECONDS} s of random faults from seed ${SEED}: what clients are told is linearizable`, async (context) => {
+test(`${SECONDS} s of faults from seed ${SEED}: what clients are told is linearizable`, async (context) => {
   say(`SEED=${SEED} FAULT_SECONDS=${SECONDS}`);
   const site: Site = { random: new SeededRandom(SEED), disk, under: new Set() };
   const { random } = site;
@@ -78,8 +78,8 @@ test(`${SECONDS} s of random faults from seed ${SEED}: what clients are told is 
   for (const host of MANAGERS) await clients.list(clients.newClient(), host);
   wholeMs.sort((left, right) => left - right);
   const middle = wholeMs[Math.floor(wholeMs.length / 2)];
-  const summary = `${faults} faults, seed ${SEED}, whole again after p50 ${middle} ms, max ${wholeMs.at(-1)} ms`;
-  context.diagnostic(`${summary}; ${clients.counts()}`);
+  const times = `whole again after p50 ${middle} ms, max ${wholeMs.at(-1)} ms`;
+  context.diagnostic(`${faults} faults, seed ${SEED}, ${times}; ${clients.counts()}`);
   assert.ok(faults > 0 && clients.history.length > 100 * faults, clients.counts());
   const fromMs = clock.nowMs();
   assertLinearizable(clients.history);

@@ -38,7 +38,9 @@ interface Row {
 }
 
 function chosen(): readonly Mutant[] {
-  if (values.only === '') return MUTANTS;
+  if (values.only === '') {
+    return checkout === '' ? MUTANTS.filter(({ harmless }) => harmless !== true) : MUTANTS;
+  }
   return values.only.split(',').map((name) => {
     const found = MUTANTS.find((mutant) => mutant.name === name);
     if (found === undefined) throw new Error(`no mutant "${name}"\n${USAGE}`);
@@ -114,7 +116,8 @@ async function main(): Promise<void> {
   }
   let caught = 0;
   try {
-    if (checkout === '') print('RAFT_CHECKOUT is not set: by the simulation alone');
+    if (checkout === '')
+      print('RAFT_CHECKOUT is not set: what the simulation can see, by it alone');
     else {
       const failed = await huntByReplays(sound, checkout);
       if (failed.length > 0) throw new Error(`they fail without any bug: ${failed.join(', ')}`);

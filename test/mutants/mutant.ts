@@ -16,6 +16,8 @@ export interface Mutant {
   readonly name: string;
   readonly what: string;
   readonly edits: readonly Edit[];
+  /** It breaks a rule of the protocol and no promise: only the replays can see it. */
+  readonly harmless?: true;
 }
 
 /** One text in one file: all that most of them take. */

@@ -13,7 +13,7 @@ import { type Mutant, planted } from './mutant.ts';
 /** Of the tree; this file is two folders below dist/. */
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
 const COPIED = ['base', 'model', 'proto', 'manager', 'test/sim', 'test/support', 'test/mutants'];
-const REPLAYS = ['scripts', 'tables'].map((name) => `test/unit/raft/${name}.test.ts`);
+const REPLAYS = ['conversations', 'tables'].map((name) => `test/raft/interaction/${name}.test.ts`);
 
 export class Workshop {
   readonly directory: string;

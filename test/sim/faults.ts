@@ -61,6 +61,7 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   sealKey: 8_000,
 };
 const MAX_MEMBERS = 7;
+const MAX_PAUSE_MS = 6_000;
 const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
 
 export interface FaultHost {
@@ -103,10 +104,7 @@ export class Faults {
     const { network } = this.#host.site;
     network.faults = { ...NO_NETWORK_FAULTS };
     network.heal();
-    for (const machine of this.#host.machines()) {
-      this.#mendDisk(machine);
-      if (machine.run !== undefined) machine.run.process.pausedUntilMs = 0;
-    }
+    for (const machine of this.#host.machines()) this.#mendDisk(machine);
   }
 
   #next(kind: FaultKind): void {
@@ -171,7 +169,7 @@ export class Faults {
         break;
       case 'pause':
         if (up?.run === undefined) break;
-        up.run.process.pausedUntilMs = this.#schedule.nowMs + ms;
+        up.run.process.pause(Math.min(ms, MAX_PAUSE_MS));
         break;
       case 'clock':
         machine?.setRate(dice.pick(CLOCK_RATES) ?? 1);

@@ -17,7 +17,7 @@ export class SimProcess implements Owner {
   readonly schedule: Schedule;
   readonly clock: SimClock;
   alive = true;
-  pausedUntilMs = 0;
+  #pausedUntilMs = 0;
   /** Called after each event of this process. */
   afterEvent: () => void = () => {};
   readonly #onDeath = new Set<() => void>();
@@ -27,6 +27,15 @@ export class SimProcess implements Owner {
     this.id = id;
     this.schedule = schedule;
     this.clock = new SimClock(this, rate, wallOffMs);
+  }
+
+  get pausedUntilMs(): number {
+    return this.#pausedUntilMs;
+  }
+
+  /** Only ever longer: what was put off until then would be overtaken by what comes. */
+  pause(ms: number): void {
+    this.#pausedUntilMs = Math.max(this.#pausedUntilMs, this.schedule.nowMs + ms);
   }
 
   /** Tells those who depend on it; returns the function that stops listening. */

@@ -56,6 +56,6 @@ function judge(history: readonly RegisterOperation[]): void {
 
 function line(operation: Operation<RegisterInput, RegisterOutput>): string {
   const { client, at, said, calledAt, returnedAt, input, output } = operation as RegisterOperation;
-  const when = `${calledAt}..${returnedAt}`;
-  return `  ${when} client ${client} at ${at}: ${JSON.stringify(input)} -> ${JSON.stringify(output)} ${said}`;
+  const who = `${calledAt}..${returnedAt} client ${client} at ${at}`;
+  return `  ${who}: ${JSON.stringify(input)} -> ${JSON.stringify(output)} ${said}`;
 }

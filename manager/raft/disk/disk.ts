@@ -13,7 +13,13 @@ import type { Random } from '../../../base/random.ts';
 import { Seal } from '../../../base/seal.ts';
 import type { Entry, EntryId, HardState, SnapshotMeta } from '../core/types.ts';
 import { type Files, hostFiles } from './files.ts';
-import { recoverWal, type SegmentInfo, segmentName, type WalState } from './recovery.ts';
+import {
+  recoverWal,
+  type SegmentInfo,
+  segmentName,
+  tornCopyOf,
+  type WalState,
+} from './recovery.ts';
 import { DEFAULT_SEGMENT_BYTES } from './segmentWriter.ts';
 import {
   otherSnapshots,
@@ -246,7 +252,10 @@ function makeDurable(files: Files, walDirectory: string, state: WalState | undef
   const last = state?.segments.at(-1);
   if (state === undefined || last === undefined) return;
   const file = path.join(walDirectory, segmentName(last.number));
-  const newest = files.read(file).subarray(state.lastOffset, state.endOffset);
+  const bytes = files.read(file);
+  // Where a torn batch was cleared, that too may be so in memory only.
+  const isCleared = files.sizeOf(tornCopyOf(file)) !== undefined;
+  const newest = bytes.subarray(state.lastOffset, isCleared ? bytes.length : state.endOffset);
   const segment = files.openInPlace(file);
   try {
     segment.write(newest, state.lastOffset);

@@ -361,6 +361,11 @@ function takeBody(file: string, offset: number, body: Uint8Array, replay: Replay
   }
 }
 
+/** Where what is cleared of a segment is kept. */
+export function tornCopyOf(file: string): string {
+  return `${file}.torn`;
+}
+
 /** The frame at `offset` of the last segment is broken: SwarmError corrupt unless it is torn. */
 function checkTorn(
   file: string,
@@ -377,7 +382,7 @@ function checkTorn(
 
 /** Clears it, a copy kept. */
 function repair(files: Files, file: string, bytes: Buffer, offset: number, replay: Replay): void {
-  const copy = `${file}.torn`;
+  const copy = tornCopyOf(file);
   files.writeSynced(copy, bytes.subarray(offset));
   files.syncDirectory(path.dirname(file));
   const segment = files.openInPlace(file);

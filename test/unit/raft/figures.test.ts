@@ -35,10 +35,12 @@ test('proposals are counted by how they end, commits and syncs by how long they 
     await cluster.stop(1);
     await under;
     const figure = await read(cluster.meter(1));
-    const ended = ['accepted', 'refused', 'failed'].map((outcome) =>
+    const [accepted, refused, failed] = ['accepted', 'refused', 'failed'].map((outcome) =>
       figure(`tsswarm_raft_proposals_total{outcome="${outcome}"}`),
     );
-    assert.deepEqual(ended, [5, 1, 1]);
+    assert.equal(accepted, 5);
+    // The one under way may or may not have been begun when the member stopped.
+    assert.ok(refused >= 1 && refused + failed === 2, `${refused} refused, ${failed} failed`);
     assert.equal(figure('tsswarm_raft_commit_duration_seconds_count'), 5);
     assert.ok(figure('tsswarm_raft_commit_duration_seconds_sum') < 5);
     const syncs = 'tsswarm_raft_log_sync_duration_seconds';

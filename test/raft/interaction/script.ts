@@ -3,10 +3,10 @@
  * prints) on our core and prints the same text, log prose left out. The files are not part of this
  * tree.
  */
-import { SeededRandom } from '../../base/random.ts';
-import { decodeConfChange } from '../../manager/raft/core/confCodec.ts';
-import { MemoryLog } from '../../manager/raft/core/memoryLog.ts';
-import { RawNode, type Ready } from '../../manager/raft/core/rawnode.ts';
+import { SeededRandom } from '../../../base/random.ts';
+import { decodeConfChange } from '../../../manager/raft/core/confCodec.ts';
+import { MemoryLog } from '../../../manager/raft/core/memoryLog.ts';
+import { RawNode, type Ready } from '../../../manager/raft/core/rawnode.ts';
 import {
   APPEND_THREAD,
   APPLY_THREAD,
@@ -24,8 +24,8 @@ import {
   type RaftConfig,
   type SnapshotMeta,
   type StepError,
-} from '../../manager/raft/core/types.ts';
-import * as describe from './raftScriptText.ts';
+} from '../../../manager/raft/core/types.ts';
+import * as describe from './scriptText.ts';
 
 export interface Directive {
   readonly line: number;

@@ -1,9 +1,9 @@
 /** The core's states and messages in the words of etcd-io/raft's recorded conversations. */
-import { decodeConfChange } from '../../manager/raft/core/confCodec.ts';
-import type { MemoryLog } from '../../manager/raft/core/memoryLog.ts';
-import type { Raft } from '../../manager/raft/core/raft.ts';
-import type { Ready } from '../../manager/raft/core/rawnode.ts';
-import type { Tracker } from '../../manager/raft/core/tracker.ts';
+import { decodeConfChange } from '../../../manager/raft/core/confCodec.ts';
+import type { MemoryLog } from '../../../manager/raft/core/memoryLog.ts';
+import type { Raft } from '../../../manager/raft/core/raft.ts';
+import type { Ready } from '../../../manager/raft/core/rawnode.ts';
+import type { Tracker } from '../../../manager/raft/core/tracker.ts';
 import {
   APPEND_THREAD,
   APPLY_THREAD,
@@ -14,7 +14,7 @@ import {
   NO_LIMIT,
   type Role,
   type SnapshotMeta,
-} from '../../manager/raft/core/types.ts';
+} from '../../../manager/raft/core/types.ts';
 
 const TYPES: Partial<Record<MessageType, string>> = {
   propose: 'MsgProp',
