@@ -11,7 +11,7 @@ import { createRequest, issueCertificate, readCertificate } from '../manager/ca/
 import type { Control } from '../manager/control/types.ts';
 import { becomeSole, writeSoleState } from '../manager/raft/offline.ts';
 import { Replica } from '../manager/replica.ts';
-import { freeRaftId, soleManagerChanges } from '../manager/soleManager.ts';
+import { raftIdAlone, soleManagerChanges } from '../manager/soleManager.ts';
 import type { Change, View } from '../manager/store/types.ts';
 import { NO_NODE_TLS } from '../model/defaults.ts';
 import type { Cluster, Node, NodeDescription } from '../model/types.ts';
@@ -177,7 +177,7 @@ export async function restoreAlone(options: RestoreOptions): Promise<Membership>
   const { store } = replica;
   const cluster = clusterOf(store);
   const nodeId = ids.object();
-  const raftId = freeRaftId(store);
+  const raftId = raftIdAlone(store);
   const address = `${advertised.host}:${advertised.port}`;
   const { credentials, serial } = await issueOwn(environment, cluster, nodeId);
   const self: Node = {

@@ -31,7 +31,9 @@ export function localNode(
   };
 }
 
-export function notManager(swarm: SwarmNode | undefined): SwarmError {
+/** `error`: why a host that is in a swarm does not take its place; '' otherwise. */
+export function notManager(swarm: SwarmNode | undefined, error: string): SwarmError {
+  if (swarm === undefined && error !== '') return new SwarmError('not_manager', error);
   if (swarm === undefined) {
     return new SwarmError(
       'not_manager',

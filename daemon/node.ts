@@ -206,7 +206,7 @@ export class Node implements DaemonNode {
   #manager(): ManagerRole {
     const manager = this.#swarm?.manager;
     if (manager !== undefined) return manager;
-    throw notManager(this.#swarm);
+    throw notManager(this.#swarm, this.#error);
   }
 
   unlock(unlockKey: string): Promise<void> {

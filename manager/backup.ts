@@ -80,6 +80,17 @@ export async function* writeBackup(
   yield hash.digest();
 }
 
+/** What is relied on before the checksum at the end has been seen. */
+function isHead(head: Partial<BackupHead> | null): head is BackupHead {
+  const { version = -1, term = -1, counts, savedAtMs, sealed, clusterId } = head ?? {};
+  const isCounted = typeof counts === 'object' && counts !== null;
+  const isTimed = typeof savedAtMs === 'number' && Number.isSafeInteger(savedAtMs);
+  const isPlaced = Number.isSafeInteger(version) && version >= 0 && Number.isSafeInteger(term);
+  return (
+    isPlaced && isCounted && isTimed && typeof sealed === 'boolean' && typeof clusterId === 'string'
+  );
+}
+
 export class BackupReader {
   readonly head: BackupHead;
   readonly #source: Source;
@@ -107,11 +118,14 @@ export class BackupReader {
     const length = (await source.take(4)).readUInt32LE(0);
     if (length > HEAD_BYTES_MAX) throw source.damaged('a damaged head');
     const bytes = await source.take(length);
+    let head: Partial<BackupHead> | null;
     try {
-      return new BackupReader(JSON.parse(bytes.toString('utf8')) as BackupHead, bytes, source);
+      head = JSON.parse(bytes.toString('utf8'));
     } catch (error) {
       throw source.damaged(`a damaged head (${messageOf(error)})`);
     }
+    if (!isHead(head)) throw source.damaged('a damaged head (fields are missing)');
+    return new BackupReader(head, bytes, source);
   }
 
   /**

@@ -5,6 +5,7 @@
  */
 import type { Cluster, Node } from '../model/types.ts';
 import { withRemoved } from './control/writes.ts';
+import { generationAbove } from './raft/memberTable.ts';
 import type { Change, View } from './store/types.ts';
 
 /** Managers, and nodes that are on their way to be one. */
@@ -14,23 +15,33 @@ export function otherManagers(view: View, nodeId: string): Node[] {
   return [...view.all('node')].filter(isOther);
 }
 
+function usedRaftIds(view: View): number[] {
+  const used = [...(view.cluster()?.removedRaftIds ?? [])];
+  for (const node of view.all('node')) used.push(node.manager?.raftId ?? 0);
+  return used;
+}
+
 /** Above every Raft id that was ever used. */
 export function freeRaftId(view: View, more: readonly number[] = []): number {
-  const used = [...more, ...(view.cluster()?.removedRaftIds ?? [])];
-  for (const node of view.all('node')) used.push(node.manager?.raftId ?? 0);
-  return Math.max(0, ...used) + 1;
+  return Math.max(0, ...more, ...usedRaftIds(view)) + 1;
+}
+
+/** For a new manager that goes on alone: also above those that this state never heard of. */
+export function raftIdAlone(view: View): number {
+  return generationAbove(usedRaftIds(view)) + 1;
 }
 
 export function soleManagerChanges(view: View, cluster: Cluster, self: Node, nowMs: number) {
   const others = otherManagers(view, self.id);
   const raftIds = others.flatMap(({ manager }) => (manager === undefined ? [] : [manager.raftId]));
+  const generation = generationAbove(usedRaftIds(view));
   let removed = cluster;
   for (const { id } of others) {
     removed = { ...removed, removedNodes: withRemoved(removed, id, nowMs) };
   }
   const object = {
     ...removed,
-    removedRaftIds: [...new Set([...cluster.removedRaftIds, ...raftIds])],
+    removedRaftIds: [...new Set([...cluster.removedRaftIds, ...raftIds, generation])],
   };
   const spec = { ...self.spec, role: 'manager' as const };
   const kind = view.get('node', self.id) === undefined ? 'create' : 'update';

@@ -10,6 +10,19 @@ import type { Member, MemberAddress } from './types.ts';
 /** Removed ids remembered; ids are random, so a forgotten one does not come back by chance. */
 const MAX_REMOVED = 10_000;
 
+/**
+ * Ids are given out upwards. A group that goes on from one member, which may not know of all the
+ * others, takes out the next multiple of this too, and goes on above it: whoever has an id below
+ * and is no member belongs to the group as it was, also one that was never heard of.
+ */
+const GENERATION_IDS = 2 ** 20;
+
+/** The id to take out, for a group that goes on from where these were given out. */
+export function generationAbove(ids: Iterable<number>): number {
+  const highest = Math.max(0, ...ids);
+  return (Math.floor(highest / GENERATION_IDS) + 1) * GENERATION_IDS;
+}
+
 interface SavedTable {
   members: MemberAddress[];
   removed: number[];
@@ -42,9 +55,11 @@ function decodeAddresses(context: Uint8Array): MemberAddress[] {
 
 export class MemberTable {
   #addresses = new Map<number, string>();
-  #removed = new Set<number>();
+  readonly #removed = new Set<number>();
   /** Of these: those whose removal could be forgotten yet, should this member's host crash. */
   readonly #unsettled = new Set<number>();
+  /** The highest of the removed that began a generation; 0 = there was but one. */
+  #generation = 0;
   #confState: ConfState = EMPTY_CONF_STATE;
 
   get confState(): ConfState {
@@ -56,12 +71,18 @@ export class MemberTable {
   }
 
   wasRemoved(id: number): boolean {
-    return this.#removed.has(id);
+    return this.#removed.has(id) || this.#isOfBefore(id);
+  }
+
+  #isOfBefore(id: number): boolean {
+    return id < this.#generation && !idsOf(this.#confState).has(id);
   }
 
   /** Removed, and this member will not forget it: the removed one may be told, and leave. */
   isGone(id: number): boolean {
-    return this.#removed.has(id) && !this.#unsettled.has(id);
+    if (this.#unsettled.has(id)) return false;
+    if (this.#removed.has(id)) return true;
+    return this.#isOfBefore(id) && !this.#unsettled.has(this.#generation);
   }
 
   removed(): readonly number[] {
@@ -101,7 +122,7 @@ export class MemberTable {
     const now = idsOf(confState);
     const gone = [...idsOf(this.#confState)].filter((id) => !now.has(id));
     for (const id of gone) {
-      this.#removed.add(id);
+      this.#remove(id);
       this.#unsettled.add(id);
     }
     for (const id of this.#removed) {
@@ -110,6 +131,11 @@ export class MemberTable {
     }
     this.#setConfState(confState);
     return gone;
+  }
+
+  #remove(id: number): void {
+    this.#removed.add(id);
+    if (id % GENERATION_IDS === 0) this.#generation = Math.max(this.#generation, id);
   }
 
   settled(gone: readonly number[]): void {
@@ -134,7 +160,9 @@ export class MemberTable {
     try {
       saved = JSON.parse(decoder.decode(data)) as SavedTable;
       this.#addresses = new Map(saved.members.map(({ id, address }) => [id, address]));
-      this.#removed = new Set(saved.removed);
+      this.#removed.clear();
+      this.#generation = 0;
+      for (const id of saved.removed) this.#remove(id);
       this.#unsettled.clear();
     } catch (cause) {
       throw new SwarmError('corrupt', 'the snapshot holds no list of members', { cause });

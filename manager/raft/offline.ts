@@ -28,7 +28,7 @@ import { hostFiles } from './disk/files.ts';
 import { surveyWal, type WalSurvey } from './disk/recovery.ts';
 import { SnapshotReader } from './disk/snapshotFile.ts';
 import type { WalAppend } from './disk/wal.ts';
-import { encodeAddresses, encodeTable } from './memberTable.ts';
+import { encodeAddresses, encodeTable, generationAbove } from './memberTable.ts';
 import type { MemberAddress, StateMachine } from './types.ts';
 
 /** A frame; a disk that does not take it by then is full or broken. */
@@ -215,21 +215,25 @@ export function soleChanges(configuration: Configuration, self: MemberAddress): 
       'this manager was taken out of the managers: use the state of one that was not',
     );
   }
+  const known = table.members().map(({ id }) => id);
   const changes: ConfChange[] = [];
   const make = (change: ConfChange): void => {
     configuration.apply(change);
     changes.push(change);
   };
-  const step = (type: 'addVoter' | 'remove' | 'update', id: number): ConfChange => ({
+  const step = (type: 'addVoter' | 'addLearner' | 'remove' | 'update', id: number): ConfChange => ({
     transition: 'auto',
     changes: [{ type, id }],
-    context: type === 'remove' ? EMPTY_BYTES : encodeAddresses([self]),
+    context: id === self.id && type !== 'remove' ? encodeAddresses([self]) : EMPTY_BYTES,
   });
   if (table.confState.votersOutgoing.length > 0) {
     make({ transition: 'auto', changes: [], context: EMPTY_BYTES });
   }
   if (!table.confState.voters.includes(self.id)) make(step('addVoter', self.id));
   for (const { id } of table.members()) if (id !== self.id) make(step('remove', id));
+  const generation = generationAbove([self.id, ...table.removed(), ...known]);
+  make(step('addLearner', generation));
+  make(step('remove', generation));
   if (table.address(self.id) !== self.address) make(step('update', self.id));
   const { voters, learners } = table.confState;
   assert(voters.length === 1 && learners.length === 0, 'raft: not alone', { voters, learners });

@@ -159,6 +159,7 @@ export class ShimClient {
   readonly #socket: Socket;
   readonly #clock: Clock;
   readonly #events: ShimEvents;
+  readonly #send: (message: Uint8Array) => void;
   readonly #replies = new Map<number, (code: number | undefined) => void>();
   #received: Buffer = Buffer.alloc(0);
   #nextRequest = 1;
@@ -169,7 +170,7 @@ export class ShimClient {
     const connection = createConnection({ path: where.path });
     // A unix socket connects within the call; the descriptor must only live that long.
     where.release();
-    return new ShimClient(connection, clock, events);
+    return new ShimClient(connection, clock, events, (message) => void connection.write(message));
   }
 
   /**
@@ -195,13 +196,26 @@ export class ShimClient {
       close(fd);
       throw error;
     }
-    const client = new ShimClient(new Socket({ fd }), clock, events);
+    // Not by the socket's own write: one that fails, as the other end has just closed, ends the
+    // socket with what it has yet to read, and that may be how an exec ended.
+    const send = (message: Uint8Array): void => {
+      const sent = sendWithDescriptors(fd, message, []);
+      if (sent === message.length || (sent < 0 && errnoName(errno()) === 'EPIPE')) return;
+      throw systemError(`cannot ${what}: its supervisor does not listen`);
+    };
+    const client = new ShimClient(new Socket({ fd }), clock, events, send);
     client.#nextRequest = requests.length + 1;
     const replies = requests.map((_, index) => client.#reply(index + 1, what));
     return { client, done: Promise.all(replies).then(() => undefined) };
   }
 
-  private constructor(connection: Socket, clock: Clock, events: ShimEvents) {
+  private constructor(
+    connection: Socket,
+    clock: Clock,
+    events: ShimEvents,
+    send: (message: Uint8Array) => void,
+  ) {
+    this.#send = send;
     this.#clock = clock;
     this.#events = events;
     this.#socket = connection;
@@ -246,9 +260,8 @@ export class ShimClient {
   async #request(type: number, payload: Buffer, what: string): Promise<void> {
     const request = this.#nextRequest;
     this.#nextRequest = (this.#nextRequest % 0xffff) + 1;
-    const reply = this.#reply(request, what);
-    if (!this.#socket.destroyed) this.#socket.write(encodeMessage(type, request, payload));
-    await reply;
+    if (!this.#socket.destroyed) this.#send(encodeMessage(type, request, payload));
+    await this.#reply(request, what);
   }
 
   async #reply(request: number, what: string): Promise<void> {

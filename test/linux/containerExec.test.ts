@@ -70,6 +70,27 @@ test("an exec runs in the container's namespaces, groups and root, and tells its
   await container.remove();
 });
 
+test('the exit code of an exec is told whatever it is asked while it ends', async () => {
+  const container = await run(['sleep', '60']);
+  for (let round = 0; round < 40; round += 1) {
+    const one = await container.exec(exec(['exit', '3'], { tty: true }));
+    one.streams.stdout.resume();
+    let isOver = false;
+    const end = one.wait().finally(() => {
+      isOver = true;
+    });
+    const asking = async (): Promise<void> => {
+      while (!isOver) await one.resize(40, 120);
+    };
+    await asking().catch((error: unknown) => {
+      // It has ended, or its terminal has: nothing is left to size.
+      if (!hasCode(error, 'not_found') && !hasCode(error, 'invalid')) throw error;
+    });
+    assert.equal(await end, 3, `round ${round}`);
+  }
+  await container.remove();
+});
+
 test('an exec has its own user, directory and privileges, else those of the container', async () => {
   const container = await run(['sleep', '60'], { user: 'joe', workingDir: '/tmp' });
   assert.match(await output(container, ['whoami']), /uid=1000 gid=1001 cwd=\/tmp /);

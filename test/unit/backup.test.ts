@@ -133,3 +133,15 @@ test('a newer format is named, and what is no backup is called that', async () =
   assert.match(newer.message, /has format 2, and this tsswarm knows 1/);
   assert.match((await refusal(inspect(Buffer.from('x')))).message, /this is no backup/);
 });
+
+test('a head that is no head is damage', async () => {
+  for (const head of ['null', '3', '{}', '{"sealed":false,"version":-5,"counts":null}']) {
+    const start = Buffer.alloc(16);
+    start.write('TSSWMBAK');
+    start.writeUInt32LE(1, 8);
+    start.writeUInt32LE(head.length, 12);
+    const error = await refusal(inspect(Buffer.concat([start, Buffer.from(head)])));
+    assert.equal(error.code, 'corrupt');
+    assert.match(error.message, /a damaged head/);
+  }
+});

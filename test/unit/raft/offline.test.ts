@@ -222,3 +222,34 @@ test('a member that holds nothing has nothing to go on with', async () => {
     await cluster.dispose();
   }
 });
+
+test('a manager that joined the others unheard of never leads the one that went on alone', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
+    await (await cluster.leader()).node.readIndex();
+    for (const { node } of cluster.nodes.values()) await node.readIndex();
+    await cluster.stop(1);
+    const old = await cluster.leader();
+    const unheard = await cluster.start(4, { join: true });
+    await old.node.addMember({ id: 4, address: cluster.addressOf(4), learner: false });
+    await old.node.transferLeadership(4);
+    await cluster.until('it leads', () => unheard.node.leadership.isLeader);
+    for (let at = 0; at < 20; at += 1) await unheard.node.propose(bytes(`old ${at}`));
+    await sole(cluster, 1);
+    const { node, machine } = await cluster.start(1);
+    // Who leads them hears first, then who would follow it.
+    for (let told = 1; told <= 3; told += 1) {
+      await cluster.until(`${told} told`, () => cluster.toldRemoved.size >= told);
+      for (const id of cluster.toldRemoved) if (cluster.nodes.has(id)) await cluster.stop(id);
+    }
+    await node.propose(bytes('new'));
+    assert.deepEqual(machine.commands, [COMMAND, 'new']);
+    assert.deepEqual(
+      node.members().map(({ id }) => id),
+      [1],
+    );
+  } finally {
+    await cluster.dispose();
+  }
+});
