@@ -84,7 +84,7 @@ export const DRIVER_MUTANTS: readonly Mutant[] = [
     'removed-returns',
     'ids of members that were taken out are forgotten',
     TABLE,
-    'this.#removed.add(id);\n      this.#unsettled.add(id);',
+    'this.#remove(id);\n      this.#unsettled.add(id);',
     'this.#unsettled.add(id);',
   ),
 ];
