@@ -12,8 +12,10 @@ import { type Mutant, planted } from './mutant.ts';
 
 /** Of the tree; this file is two folders below dist/. */
 export const ROOT = fileURLToPath(new URL('../../..', import.meta.url));
-const COPIED = ['base', 'model', 'proto', 'manager', 'test/sim', 'test/support', 'test/mutants'];
-const REPLAYS = ['conversations', 'tables'].map((name) => `test/raft/interaction/${name}.test.ts`);
+const REPLAY_ROOM = 'test/raft/interaction';
+const TEST_ROOMS = ['test/sim', 'test/support', 'test/mutants', REPLAY_ROOM];
+const COPIED = ['base', 'model', 'proto', 'manager', ...TEST_ROOMS];
+const REPLAYS = ['conversations', 'tables'].map((name) => `${REPLAY_ROOM}/${name}.test.ts`);
 
 export class Workshop {
   readonly directory: string;
@@ -22,7 +24,7 @@ export class Workshop {
 
   constructor() {
     this.directory = fs.mkdtempSync(path.join(tmpdir(), 'tsswarm-mutants-'));
-    for (const name of [...COPIED, ...REPLAYS]) {
+    for (const name of COPIED) {
       fs.cpSync(path.join(ROOT, name), path.join(this.directory, name), { recursive: true });
     }
     fs.symlinkSync(path.join(ROOT, 'node_modules'), path.join(this.directory, 'node_modules'));
