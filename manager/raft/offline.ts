@@ -125,8 +125,7 @@ async function onDisk(
   const failure = new Promise<never>((_, reject) => {
     failed = reject;
   });
-  // Awaited beside the writes; until then it must not count as unhandled.
-  failure.catch(() => {});
+  failure.catch(() => {}); // told by the race of each write; until one it is not 'unhandled'
   const onFatal = (error: Error): void => failed(error);
   const seal = sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random } };
   const disk =

@@ -8,8 +8,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
+import { messageOf } from '../../base/errors.ts';
 import { hasEtcd } from '../support/etcd.ts';
 import { lab } from '../support/lab.ts';
+import { until } from '../support/until.ts';
 import { type Figure, figure } from './report.ts';
 import { type Client, type Cluster, raiseEtcd, raiseTsswarm } from './stateSides.ts';
 import { clock } from './swarmClient.ts';
@@ -27,6 +29,7 @@ const FAILOVERS = 7;
 const PROCESSES = 2;
 const TICKS_PER_SECOND = 100;
 const SETTLE_LIMIT_MS = 30_000;
+const CONNECT_EVERY_MS = 100;
 const AHEAD = { text: '> 1', least: 1 };
 /** Where grpc-js itself costs most. */
 const NEAR = { text: '>= 0.8', least: 0.8 };
@@ -212,16 +215,17 @@ async function failOnce(side: Cluster, name: string): Promise<number> {
 
 /** Once all of them answer a linearizable read. */
 async function connected(client: Client, addresses: readonly string[]): Promise<void> {
-  const endMs = clock.nowMs() + SETTLE_LIMIT_MS;
-  for (;;) {
+  let last = '';
+  const ask = async (): Promise<boolean> => {
     try {
       await client.ask({ kind: 'connect', addresses });
-      return;
+      return true;
     } catch (error) {
-      if (clock.nowMs() > endMs) throw error;
+      last = messageOf(error);
+      return false;
     }
-    await clock.sleep(100);
-  }
+  };
+  await until(() => `a connection (${last})`, SETTLE_LIMIT_MS, ask, CONNECT_EVERY_MS);
 }
 
 // ---- report ------------------------------------------------------------------------------------

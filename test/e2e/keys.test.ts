@@ -71,7 +71,7 @@ const kept = hosts.map(() => new http.Agent({ keepAlive: true, maxSockets: 1 }))
       [ask(host, kept[at]), ask(host, new http.Agent())]));
     for (const line of failed) if (line !== '') console.log('failed ' + line);
     console.log('asked ' + turn);
-    await new Promise((done) => setTimeout(done, 20)); // a pace
+    await new Promise((done) => setTimeout(done, 20)); // the pace of the load: nothing is waited for
   }
 })();`;
 

@@ -22,7 +22,7 @@ const MEMORY_MB = 2048;
 const DISK_MB = 3072;
 const MODULES = ['virtio_pci', 'virtio_blk', 'ext4'];
 /** Of the checkout: not what is run or fetched by tests only. */
-const LEFT_OUT = ['.git', 'dist/kernel', 'dist/debian', 'dist/test'];
+const LEFT_OUT = ['.git', 'dist/kernel', 'dist/etcd', 'dist/debian', 'dist/test'];
 const OUTPUT_SHOWN = 12_000;
 
 const INIT = `#!/bin/sh

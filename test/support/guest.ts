@@ -96,7 +96,7 @@ function buildInitramfs(
   addProgram(root, process.execPath, '/bin/node');
   cpSync(join(TOP, 'dist'), join(root, 'app', 'dist'), {
     recursive: true,
-    filter: (path) => !/dist\/(kernel|images|debian)$/.test(path),
+    filter: (path) => !/dist\/(kernel|etcd|images|debian)$/.test(path),
   });
   writeFileSync(join(root, 'app', 'package.json'), '{"type":"module"}');
   writeFileSync(join(root, 'app', 'script'), script);

@@ -23,7 +23,7 @@ import {
   sortedIds,
 } from '../../../manager/raft/core/quorum.ts';
 import { Tracker, type TrackerConfig } from '../../../manager/raft/core/tracker.ts';
-import { isOlder, recorded, SKIP } from './checkout.ts';
+import { isOlder, recorded } from './checkout.ts';
 import { type Directive, parseScript, stepsOf } from './script.ts';
 import { progressLines } from './scriptText.ts';
 
@@ -38,7 +38,7 @@ const counts = { quorums: 0, changes: 0 };
 const quorums = tables('quorum');
 const changes = tables('confchange');
 
-test('the tables are there', { skip: SKIP }, () => {
+test('the tables are there', () => {
   assert.ok(changes.length > 0);
 });
 
@@ -124,7 +124,6 @@ for (const { name, directives } of changes) {
 }
 
 after(() => {
-  if (quorums.length === 0) return;
   const total = { quorums: casesOf(quorums), changes: casesOf(changes) };
   process.stderr.write(
     `tables: ${counts.quorums} of ${total.quorums} cases of quorums and ${counts.changes} of ` +

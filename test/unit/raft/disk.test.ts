@@ -14,6 +14,7 @@ import { DiskStore } from '../../../manager/raft/disk/disk.ts';
 import type { GrowingFile, InPlaceFile } from '../../../manager/raft/disk/files.ts';
 import { MemoryFiles } from '../../support/memoryFiles.ts';
 import { threadOn } from '../../support/memoryThread.ts';
+import { until } from '../../support/until.ts';
 import { runEntry } from '../../support/walRun.ts';
 
 const DIRECTORY = '/swarm/raft';
@@ -96,16 +97,8 @@ function appended(disk: DiskStore, entries: readonly Entry[]): Promise<void> {
   return new Promise((done) => append(disk, entries, done));
 }
 
-async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = clock.nowMs() + WAIT_MS;
-  while (!condition()) {
-    assert.ok(clock.nowMs() < deadline, what);
-    await clock.sleep(1);
-  }
-}
-
-const spareMade = (files: WatchedFiles): Promise<void> =>
-  until('a spare', () => files.list(`${DIRECTORY}/wal`).includes('spare'));
+const spareMade = (files: WatchedFiles): Promise<boolean> =>
+  until('a spare', WAIT_MS, () => files.list(`${DIRECTORY}/wal`).includes('spare'));
 
 test('what comes together is one write and one sync', async () => {
   const files = new WatchedFiles();
@@ -197,7 +190,7 @@ for (const [what, call, code] of [
         acknowledged += 1;
       });
     }
-    await until('it is told', () => fatal.length > 0);
+    await until('it is told', WAIT_MS, () => fatal.length > 0);
     // The disk is well again, but what reached it is not known.
     files.fails = () => undefined;
     append(disk, [runEntry(6, 10, 1)], () => {
@@ -216,7 +209,7 @@ test('a sync of a directory or of a spare that fails ends the member too', async
     files.fails = (each) => (each === call ? 'EIO' : undefined);
     const { disk, fatal } = await open(files);
     append(disk, [runEntry(1, 10, 1)], () => assert.fail('acknowledged'));
-    await until('it is told', () => fatal.length > 0);
+    await until('it is told', WAIT_MS, () => fatal.length > 0);
     await disk.close();
   }
 });
@@ -229,16 +222,16 @@ test('no room for the next segment leaves the spare, and is no error', async () 
   files.fails = (call) => (call === 'append spare.tmp' ? 'ENOSPC' : undefined);
   let index = 2;
   // Until the spare is in use: the next one cannot be made.
-  while (!disk.full) {
+  await until('the disk is full', WAIT_MS, async () => {
     await appended(disk, [runEntry(index, 3000, 1)]);
     index += 1;
-    await clock.sleep(1);
-  }
+    return disk.full;
+  });
   assert.equal(files.list(`${DIRECTORY}/wal`).filter((name) => name.endsWith('.wal')).length, 2);
   // A vote still goes, into the room that is left.
   await appended(disk, []);
   files.fails = () => undefined;
-  await until('it has room again', () => !disk.full);
+  await until('it has room again', WAIT_MS, () => !disk.full);
   await appended(disk, [runEntry(index, 3000, 1)]);
   assert.deepEqual(fatal, []);
   await disk.close();
