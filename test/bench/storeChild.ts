@@ -13,7 +13,7 @@ import { EMPTY_CONF_STATE } from '../../manager/raft/core/types.ts';
 import { DiskStore } from '../../manager/raft/disk/disk.ts';
 import { encodeAddresses, MemberTable } from '../../manager/raft/memberTable.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
-import type { RaftTransport } from '../../manager/raft/types.ts';
+import type { RaftNodeOptions, RaftTransport } from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import type { Task } from '../../model/types.ts';
 import { service } from '../support/objects.ts';
@@ -163,10 +163,11 @@ const NOBODY: RaftTransport = {
   stop: () => Promise.resolve(),
 };
 
-/** From the start of the process until the member leads and answers. */
-async function open(directory: string): Promise<object> {
-  const replica = new Replica({ clock });
-  const cpu = process.cpuUsage();
+async function member(
+  directory: string,
+  replica: Replica,
+  bootstrap?: RaftNodeOptions['bootstrap'],
+): Promise<RaftNode> {
   const raft = await RaftNode.open({
     id: MEMBER.id,
     dir: directory,
@@ -177,8 +178,17 @@ async function open(directory: string): Promise<object> {
     stateMachine: replica,
     sealKey: SEAL_KEY,
     onFatal: fatal,
+    ...(bootstrap === undefined ? {} : { bootstrap }),
   });
   replica.attach(raft);
+  return raft;
+}
+
+/** From the start of the process until the member leads and answers. */
+async function open(directory: string): Promise<object> {
+  const replica = new Replica({ clock });
+  const cpu = process.cpuUsage();
+  const raft = await member(directory, replica);
   await replica.barrier();
   const tookMs = clock.nowMs();
   const { user, system } = process.cpuUsage(cpu);
@@ -198,19 +208,7 @@ const SAMPLES = 20;
 async function flat(seconds: number): Promise<object> {
   const directory = fs.mkdtempSync(path.join(os.tmpdir(), 'tsswarm-bench-store-'));
   const replica = new Replica({ clock });
-  const raft = await RaftNode.open({
-    id: MEMBER.id,
-    dir: directory,
-    clock,
-    random,
-    log: silentLog,
-    transport: NOBODY,
-    stateMachine: replica,
-    bootstrap: { voters: [MEMBER] },
-    sealKey: SEAL_KEY,
-    onFatal: fatal,
-  });
-  replica.attach(raft);
+  const raft = await member(directory, replica, { voters: [MEMBER] });
   const samples: { heapMb: number; rssMb: number; diskMb: number }[] = [];
   let writes = 0;
   try {

@@ -16,6 +16,7 @@ import { MemoryFiles } from '../../support/memoryFiles.ts';
 import { threadOn } from '../../support/memoryThread.ts';
 import { FastClock, ListMachine } from '../../support/raftCluster.ts';
 import { RaftNetwork } from '../../support/raftNetwork.ts';
+import { until } from '../../support/until.ts';
 
 const random = new SystemRandom();
 const newKey = (): Uint8Array => random.bytes(SEAL_KEY_BYTES);
@@ -72,7 +73,7 @@ class Member {
       },
     });
     member.#node = node;
-    await until('it leads', () => node.isLeader);
+    await until('it leads', WAIT_MS, () => node.isLeader);
     return member;
   }
 
@@ -94,14 +95,6 @@ class Member {
   }
 }
 
-async function until(what: string, condition: () => boolean): Promise<void> {
-  const deadline = clock.nowMs() + WAIT_MS;
-  while (!condition()) {
-    assert.ok(clock.nowMs() < deadline, what);
-    await clock.sleep(2);
-  }
-}
-
 test('a key is changed while writes go on, and the old one opens nothing any more', async () => {
   const files = new MemoryFiles();
   const old = newKey();
@@ -110,7 +103,7 @@ test('a key is changed while writes go on, and the old one opens nothing any mor
   const writing = member.write(100);
   member.rotate();
   await Promise.all([writing, member.write(100)]);
-  await until('the old key is forgotten', () => member.keys.length === 1);
+  await until('the old key is forgotten', WAIT_MS, () => member.keys.length === 1);
   await member.write(1);
   const { commands } = member.machine;
   assert.equal(commands.length, 501);
@@ -140,7 +133,7 @@ test('a member that ends at any moment of the change opens with the keys it kept
     if (round === 1) member.rotate();
     await writing;
     await member.write(2);
-    await until('it settles', () => member.keys.length === 1);
+    await until('it settles', WAIT_MS, () => member.keys.length === 1);
     await member.write(1);
   }
   files.onChange = () => {};
@@ -153,7 +146,7 @@ test('a member that ends at any moment of the change opens with the keys it kept
     const found = again.machine.commands;
     assert.ok(found.length >= moment.count, `moment ${at}: ${found.length} of ${moment.count}`);
     assert.deepEqual(found, commands.slice(0, found.length));
-    await until(`moment ${at} settles`, () => again.keys.length === 1);
+    await until(`moment ${at} settles`, WAIT_MS, () => again.keys.length === 1);
     await again.stop();
     const settled = await Member.open(moment.files, again.keys);
     assert.deepEqual(settled.machine.commands, found);
@@ -174,7 +167,7 @@ test('what was written before there was a key is sealed by and by', async () => 
     );
   assert.ok(inClear());
   const member = await Member.open(files, [newKey()]);
-  await until('it is settled', () => member.settled === 1);
+  await until('it is settled', WAIT_MS, () => member.settled === 1);
   assert.ok(!inClear());
   assert.deepEqual(member.machine.commands, clear.machine.commands);
   await member.stop();

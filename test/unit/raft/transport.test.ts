@@ -16,10 +16,12 @@ import type {
 } from '../../../manager/raft/types.ts';
 import { FastClock } from '../../support/raftCluster.ts';
 import { RaftNetwork } from '../../support/raftNetwork.ts';
+import { until as bounded } from '../../support/until.ts';
 
 const clock = new FastClock();
 const REMOVED = 8;
 const LEADER = 2;
+const WAIT_MS = 60_000;
 const text = (bytes: Uint8Array): string => Buffer.from(bytes).toString();
 
 interface End {
@@ -65,13 +67,8 @@ function end(network: RaftNetwork, id: number): End {
   return made;
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  const deadline = clock.nowMs() + 60_000;
-  while (!condition()) {
-    assert.ok(clock.nowMs() < deadline, 'it did not happen in time');
-    await new SystemClock().sleep(2);
-  }
-}
+const until = (condition: () => boolean): Promise<boolean> =>
+  bounded('what is waited for', WAIT_MS, condition);
 
 test('messages arrive in the order they were sent', async () => {
   const network = new RaftNetwork();
@@ -286,7 +283,7 @@ test('a snapshot whose path falls silent goes on once it is healed', async () =>
     if (cut || found.bytes < 8_000_000) return;
     cut = true;
     network.isolate(two.self.address);
-    setTimeout(() => network.heal(), 100);
+    setTimeout(() => network.heal(), 100); // so long it is silent: no wait for anything
   };
   await send();
   assert.equal(found.calls, 1);
