@@ -245,6 +245,10 @@ export class ManagedContainer implements Container {
     return this.#files.exportRoot();
   }
 
+  layer(): Readable {
+    return this.#files.layer();
+  }
+
   writableBytes(): Promise<number> {
     return this.#files.writableBytes();
   }

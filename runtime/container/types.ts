@@ -337,6 +337,8 @@ export interface Container {
   ): Promise<void>;
   /** The whole root as tar, without what is mounted in it. */
   exportRoot(): Readable;
+  /** The writable layer as a layer of an image: an uncompressed tar with whiteouts. */
+  layer(): Readable;
   /** Bytes in the writable layer. */
   writableBytes(): Promise<number>;
   /** Host pids of every process in it. */

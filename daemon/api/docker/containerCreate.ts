@@ -69,7 +69,7 @@ function words(body: Fields, name: string): string[] {
   return typeof value === 'string' ? [value] : body.texts(name);
 }
 
-function keysOf(body: Fields, name: string): string[] {
+export function keysOf(body: Fields, name: string): string[] {
   const value = body.raw(name);
   if (value === undefined) return [];
   if (!isRecord(value)) throw new SwarmError('invalid', `${body.at(name)} must be an object`);
