@@ -6,6 +6,7 @@
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { Resources } from '../sys/resources.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
@@ -13,6 +14,7 @@ import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
+import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
@@ -20,6 +22,8 @@ import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
+  /** What its groups are limited to. */
+  readonly resources: Resources;
   /** What was clamped or left out, for the log. */
   readonly notes: readonly string[];
 }
@@ -55,7 +59,12 @@ export function buildSpec(
   checkConfig(config);
   const writer = new SpecWriter();
   const devices = containerDevices(config);
-  const plan = cgroups.plan(config.id, config.resources, devices.rules);
+  const notes: string[] = [];
+  const resources = {
+    ...toResources(config.resources, (text) => notes.push(text)),
+    devices: toDeviceList(devices.rules),
+  };
+  const plan = cgroups.plan(config.id, resources);
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));
@@ -72,7 +81,7 @@ export function buildSpec(
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
   addProcess(writer, config);
   const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
-  return { bytes: writer.finish(), notes: [...plan.notes, ...cut] };
+  return { bytes: writer.finish(), resources, notes: [...notes, ...plan.notes, ...cut] };
 }
 
 function checkConfig(config: ContainerConfig): void {
@@ -122,7 +131,7 @@ function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
       (group.freezer ? CGROUP.freezer : 0);
     writer.add(TAG.cgroup, flags, group.dir);
     for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, write.optional ? 1 : 0, write.file, write.value);
+      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
     }
     if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
