@@ -44,7 +44,7 @@ const FLAG = {
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
-const DEFAULT_LOG_FILES = 5;
+export const DEFAULT_LOG_FILES = 5;
 const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
@@ -74,6 +74,9 @@ export function buildSpec(
     config.log.maxFiles ?? DEFAULT_LOG_FILES,
     newestLogNumber(join(paths.dataDir, LOG_DIR)),
     LOG_FORMATS[config.log.driver ?? 'local'],
+    config.log.waitingBytes === undefined ? 0 : 1,
+    BigInt(config.log.waitingBytes ?? 0),
+    logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);
@@ -82,6 +85,22 @@ export function buildSpec(
   addProcess(writer, config);
   const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
   return { bytes: writer.finish(), resources, notes: [...notes, ...plan.notes, ...cut] };
+}
+
+/** The shim's own bound (runtime/shim/log.h). */
+const LOG_ATTRIBUTES_MAX_BYTES = 16 * 1024 - 1;
+
+/** As JSON, or ''. */
+function logAttributes({ log }: ContainerConfig): string {
+  const { attributes = {} } = log;
+  if (Object.keys(attributes).length === 0) return '';
+  const text = JSON.stringify(attributes);
+  if (Buffer.byteLength(text) <= LOG_ATTRIBUTES_MAX_BYTES) return text;
+  throw new SwarmError(
+    'invalid',
+    `what each line of the log is to say takes more than ${LOG_ATTRIBUTES_MAX_BYTES} bytes: name ` +
+      'fewer labels and variables in its log options',
+  );
 }
 
 function checkConfig(config: ContainerConfig): void {

@@ -163,6 +163,15 @@ export interface ContainerConfig {
     readonly maxSizeBytes?: number;
     /** Files kept, the current one included; default 5. */
     readonly maxFiles?: number;
+    /** Files that are no longer written are packed. */
+    readonly compress?: boolean;
+    /**
+     * Output is dropped rather than that the program waits for the disk; so many bytes of it may
+     * wait. Absent: the program waits.
+     */
+    readonly waitingBytes?: number;
+    /** json-file: what every line says besides. */
+    readonly attributes?: Readonly<Record<string, string>>;
   };
 }
 
@@ -190,6 +199,8 @@ export interface LogRecord {
   readonly data: Uint8Array;
   /** The line goes on in the next record of this stream. */
   readonly partial: boolean;
+  /** What the log was told to say with each line; absent: nothing. */
+  readonly attributes?: Readonly<Record<string, string>>;
 }
 
 export interface LogQuery {
