@@ -7,6 +7,7 @@
 #define TSSWARM_CHILD_H
 
 #include "cgroup.h"
+#include "namespaces.h"
 #include "spec.h"
 
 /* Precedes the terminal's descriptor on the status socket. */
@@ -15,8 +16,12 @@
 struct child_io {
 	int status;        /* SOCK_SEQPACKET, close-on-exec */
 	int in, out, err;  /* the program's ends; -1 with a terminal, or for /dev/null */
-	int netns;         /* to join; -1 for none */
+	const struct namespaces *namespaces; /* the container's; NULL for an exec */
+	int is_staged;     /* a process before it has joined groups and namespaces (stage.h) */
+	uid_t root_uid;    /* who the container's root is on the host */
+	gid_t root_gid;
 	int init;          /* an exec: the container's first process, whose namespaces it joins */
+	uint32_t joins;    /* an exec: CLONE_NEW* of them that are not the shim's own */
 };
 
 /* Never returns. */
@@ -25,5 +30,10 @@ void child_run(const struct spec *spec, const struct cgroups *groups, const stru
 /* A further program of a running container; cloned into its pid namespace and v2 group already. */
 void child_exec(const struct spec *spec, const struct cgroups *groups, const struct child_io *io)
 	__attribute__((noreturn));
+
+/* Resource limits and OOM score, with the host's rights. */
+int child_limits(const struct spec *spec, struct failure *failure);
+/* The streams become the container's root's: on the host, its own may not take them. */
+int child_give_streams(const struct child_io *io, struct failure *failure);
 
 #endif

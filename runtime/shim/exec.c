@@ -95,8 +95,9 @@ static pid_t clone_into(struct exec *exec, const struct exec_host *host,
 
 static int run(struct exec *exec, const struct exec_host *host)
 {
-	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1, .netns = -1,
-			      .init = host->pidfd};
+	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1,
+			      .init = host->pidfd, .joins = host->namespaces,
+			      .root_uid = host->root_uid, .root_gid = host->root_gid};
 	int status[2] = {-1, -1}, in = -1, out = -1, err = -1, error = 0;
 	uint32_t flags = spec_u32(&exec->spec, TAG_FLAGS, 0);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0)

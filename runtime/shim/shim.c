@@ -27,10 +27,12 @@
 #include "child.h"
 #include "control.h"
 #include "exec.h"
+#include "idmap.h"
 #include "kernel.h"
 #include "log.h"
 #include "rootfs.h"
 #include "spec.h"
+#include "stage.h"
 #include "streams.h"
 
 #define SPEC_FD 3
@@ -62,6 +64,9 @@ struct shim {
 	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
 	uint64_t started_ns, finished_ns, drain_until_ms;
 	uint32_t flags, drain_ms; /* the specification's */
+	struct namespaces namespaces;
+	uid_t root_uid; /* the container's root on the host */
+	gid_t root_gid;
 };
 
 /* Static, so that pages not used are not there. */
@@ -127,8 +132,13 @@ static void tell_state(void)
 
 static struct exec_host exec_host(void)
 {
-	return (struct exec_host){&shim.control, &shim.groups, shim.pidfd,
-				  shim.drain_ms};
+	return (struct exec_host){.control = &shim.control,
+				  .groups = &shim.groups,
+				  .pidfd = shim.pidfd,
+				  .namespaces = shim.namespaces.created | shim.namespaces.joined,
+				  .root_uid = shim.root_uid,
+				  .root_gid = shim.root_gid,
+				  .drain_ms = shim.drain_ms};
 }
 
 static int freeze(int frozen)
@@ -338,15 +348,12 @@ static int make_pipe(int ends[2], struct failure *failure)
 
 static pid_t clone_child(struct child_io *io, struct failure *failure)
 {
-	uint32_t flags = shim.flags;
 	struct k_clone_args args = {
-		.flags = CLONE_NEWNS | K_CLONE_PIDFD | (flags & SPEC_HOST_UTS ? 0 : CLONE_NEWUTS),
+		/* The child's own groups come first: it makes the cgroup namespace itself. */
+		.flags = K_CLONE_PIDFD | (shim.namespaces.created & ~(uint32_t)K_CLONE_NEWCGROUP),
 		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
 		.exit_signal = SIGCHLD,
 	};
-	args.flags |= flags & SPEC_HOST_PID ? 0 : CLONE_NEWPID;
-	args.flags |= flags & SPEC_HOST_IPC ? 0 : CLONE_NEWIPC;
-	args.flags |= flags & SPEC_NEW_NETNS ? CLONE_NEWNET : 0;
 	if (shim.groups.v2 >= 0) {
 		args.flags |= K_CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)shim.groups.v2;
@@ -361,15 +368,18 @@ static pid_t clone_child(struct child_io *io, struct failure *failure)
 
 static int run_child(struct failure *failure)
 {
-	struct child_io io = {-1, -1, -1, -1, -1, -1};
+	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1, .init = -1,
+			      .namespaces = &shim.namespaces};
 	int status[2] = {-1, -1}, in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
 	int result = -1;
 	uint32_t flags = shim.flags;
-	const char *netns = spec_string(&shim.spec, TAG_NETNS, NULL);
-	if (netns != NULL && (io.netns = open(netns, O_RDONLY | O_CLOEXEC)) < 0) {
-		fail(failure, errno, "cannot open the network namespace %s", netns);
+	if (namespaces_open(&shim.namespaces, &shim.spec, failure) < 0)
 		goto out;
-	}
+	if (namespaces_have(&shim.namespaces, CLONE_NEWUSER) &&
+	    !idmap_root(&shim.spec, &shim.root_uid, &shim.root_gid))
+		shim.root_uid = shim.root_gid = 0; /* joined: not known here */
+	io.root_uid = shim.root_uid;
+	io.root_gid = shim.root_gid;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0) {
 		fail(failure, errno, "cannot make the status socket");
 		goto out;
@@ -382,7 +392,9 @@ static int run_child(struct failure *failure)
 	io.in = in[0];
 	io.out = out[1];
 	io.err = err[1];
-	shim.pid = clone_child(&io, failure);
+	shim.pid = namespaces_staged(&shim.namespaces)
+			   ? stage_run(&shim.spec, &shim.groups, &io, &shim.pidfd, failure)
+			   : clone_child(&io, failure);
 	if (shim.pid < 0)
 		goto out;
 	shim.status = status[0];
@@ -392,7 +404,7 @@ static int run_child(struct failure *failure)
 	in[1] = out[0] = err[0] = -1;
 	result = 0;
 out:
-	close_fd(&io.netns);
+	namespaces_close(&shim.namespaces);
 	for (int i = 0; i < 2; i++) {
 		close_fd(&in[i]);
 		close_fd(&out[i]);
@@ -452,7 +464,7 @@ static int hold_root(void)
 		fail(&shim.failure, errno, "cannot make a mount namespace");
 	else
 		root = rootfs_build(&shim.spec, &shim.failure);
-	if (root < 0 || rootfs_enter(root, &shim.failure) < 0 ||
+	if (root < 0 || rootfs_enter(&shim.spec, root, &shim.failure) < 0 ||
 	    ((shim.flags & SPEC_READONLY_ROOT) && rootfs_protect(root, &shim.failure) < 0)) {
 		(void)write_all(LISTEN_FD, shim.failure.text, strlen(shim.failure.text));
 		return 1; /* whether or not anyone heard */
