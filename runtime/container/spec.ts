@@ -16,8 +16,9 @@ import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
-import { addNamespace, FLAG } from './specRecords.ts';
+import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
+import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
@@ -79,6 +80,7 @@ function checkConfig(config: ContainerConfig): void {
     );
   }
   for (const mount of config.mounts) checkMount(mount);
+  checkUserNamespace(config);
   parseSignal(config.stopSignal ?? 'SIGTERM');
   const score = config.oomScoreAdjust ?? 0;
   if (score < -OOM_SCORE_MAX || score > OOM_SCORE_MAX) {
@@ -127,6 +129,11 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0),
   );
   addNamespace(writer, 'mount');
+  const maps = userMapsOf(config);
+  if (maps !== undefined) {
+    addNamespace(writer, 'user');
+    addUserMaps(writer, maps);
+  }
   if (config.pidNamespace !== 'host') addNamespace(writer, 'pid');
   if (config.ipcNamespace !== 'host') addNamespace(writer, 'ipc');
   if (config.utsNamespace !== 'host') addNamespace(writer, 'uts');

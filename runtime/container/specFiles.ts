@@ -9,8 +9,9 @@ import type { DeviceNode } from './devices.ts';
 import { type SpecWriter, TAG } from './encode.ts';
 import { type ContainerPaths, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { ATTR, DEFAULT_LINKS, DEFAULT_MOUNTS, maskedPaths, READ_ONLY_PATHS } from './profile.ts';
-import { addMount, MOUNT, PROPAGATION } from './specRecords.ts';
+import { addMaps, addMount, MOUNT, PROPAGATION } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount } from './types.ts';
+import { userMapsOf } from './userNamespace.ts';
 
 const PRIVATE = PROPAGATION.private | PROPAGATION.recursive;
 
@@ -32,7 +33,8 @@ export function addLayers(
 /** Only what has a place on the host; each without what the host mounts later. */
 export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[]): void {
   for (const mount of parentsFirst(mounts)) {
-    if (mount.type === 'bind') addContainerMount(writer, { ...mount, propagation: 'rprivate' });
+    if (mount.type === 'bind')
+      addContainerMount(writer, { ...mount, propagation: 'rprivate' }, false);
   }
 }
 
@@ -45,6 +47,9 @@ export function addFileSystem(
   devices: readonly DeviceNode[],
 ): void {
   addLayers(writer, config, paths);
+  const maps = userMapsOf(config);
+  if (maps !== undefined) addMaps(writer, TAG.layerMap, maps);
+  const isMapped = maps !== undefined;
   const isPrivileged = config.privileged === true;
   addDefaultMounts(writer, config, isPrivileged);
   addCgroupMounts(writer, hierarchies, isPrivileged);
@@ -59,9 +64,10 @@ export function addFileSystem(
   ];
   for (const [target, source] of files) {
     if (source === undefined) continue;
-    addMount(writer, { flags: MOUNT.bind, propagation: PRIVATE, target, source });
+    const flags = MOUNT.bind | (isMapped ? MOUNT.userMap : 0);
+    addMount(writer, { flags, propagation: PRIVATE, target, source });
   }
-  for (const mount of parentsFirst(config.mounts)) addContainerMount(writer, mount);
+  for (const mount of parentsFirst(config.mounts)) addContainerMount(writer, mount, isMapped);
   if (isPrivileged || config.maskPaths === false) return;
   hostMasks ??= maskedPaths();
   for (const path of hostMasks) writer.add(TAG.mask, path);
@@ -113,12 +119,15 @@ function propagationOf({ propagation = 'rprivate' }: ContainerMount): number {
   );
 }
 
-function addContainerMount(writer: SpecWriter, mount: ContainerMount): void {
+function addContainerMount(writer: SpecWriter, mount: ContainerMount, isMapped: boolean): void {
   const readOnly = mount.readOnly === true ? ATTR.readOnly : 0;
   const { target } = mount;
   if (mount.type === 'bind') {
     addMount(writer, {
-      flags: MOUNT.bind | (mount.nonRecursive === true ? MOUNT.plain : 0),
+      flags:
+        MOUNT.bind |
+        (mount.nonRecursive === true ? MOUNT.plain : 0) |
+        (isMapped && mount.idMapped === true ? MOUNT.userMap : 0),
       setBelow: readOnly,
       propagation: propagationOf(mount),
       target,
