@@ -23,11 +23,8 @@ struct execs;
 /* What an exec needs to know of its container. */
 struct exec_host {
 	struct control *control;
-	const struct cgroups *groups;
+	struct cgroups *groups;
 	int pidfd; /* of the container's first process */
-	uint32_t namespaces; /* CLONE_NEW* of those that are not the shim's own */
-	uid_t root_uid;      /* the container's root on the host */
-	gid_t root_gid;
 	uint32_t drain_ms;
 };
 
