@@ -17,9 +17,11 @@
 #define NR_fsopen 430
 #define NR_fsconfig 431
 #define NR_fsmount 432
+#define NR_pidfd_open 434
 #define NR_clone3 435
 #define NR_close_range 436
 #define NR_openat2 437
+#define NR_pidfd_getfd 438
 #define NR_mount_setattr 442
 
 #define K_RESOLVE_NO_XDEV 0x01
@@ -48,6 +50,7 @@
 #define K_CLONE_PIDFD 0x1000ULL
 #define K_CLONE_INTO_CGROUP 0x200000000ULL
 #define K_CLONE_NEWCGROUP 0x02000000
+#define K_CLONE_NEWTIME 0x00000080
 
 struct k_open_how {
 	uint64_t flags, mode, resolve;

@@ -40,7 +40,29 @@ enum tag {
 	TAG_DRAIN = 29,
 	TAG_DOMAIN = 30,
 	TAG_TERMINAL = 31,
-	TAG_LAST = 31,
+	TAG_NAMESPACE = 32,
+	TAG_UID_MAP = 33,
+	TAG_GID_MAP = 34,
+	TAG_TIME_OFFSET = 35,
+	TAG_ROOT = 36,
+	TAG_ROOT_PROPAGATION = 37,
+	TAG_MOUNT_MAP = 38,
+	TAG_LAYER_MAP = 39,
+	TAG_UMASK = 40,
+	TAG_PERSONALITY = 41,
+	TAG_SCHEDULER = 42,
+	TAG_IO_PRIORITY = 43,
+	TAG_HOOK = 44,
+	TAG_HOOK_STATE = 45,
+	TAG_LABEL = 46,
+	TAG_LISTENER = 47,
+	TAG_PRESERVED = 48,
+	TAG_CONSOLE = 49,
+	TAG_GATE = 50,
+	TAG_MEMORY_POLICY = 51,
+	TAG_CPU_AFFINITY = 52,
+	TAG_EXEC_TARGET = 53,
+	TAG_LAST = 53,
 };
 
 enum spec_flag {
@@ -56,6 +78,11 @@ enum spec_flag {
 	SPEC_HOLD = 512, /* only the file system, for as long as the daemon wants it */
 	SPEC_HOST_UTS = 1024,
 	SPEC_HOST_CGROUP = 2048,
+	SPEC_PASS_STREAMS = 4096,   /* standard streams are the shim's own: no copy, no log */
+	SPEC_NO_SUPERVISOR = 8192,  /* the shim ends once the program is made */
+	SPEC_KEEP_KEYRING = 16384,
+	SPEC_NO_PIVOT = 32768,      /* a moved mount and chroot: the host's root is a ramfs */
+	SPEC_NUMERIC_USER = 65536,  /* user and groups are numbers: no account file is read */
 };
 
 enum cgroup_flag {
