@@ -40,9 +40,7 @@ export const CAPABILITY_SETS = [
   'inheritable',
   'ambient',
 ] as const;
-export type CapabilitySets = Readonly<
-  Record<(typeof CAPABILITY_SETS)[number], readonly string[]>
->;
+export type CapabilitySets = Readonly<Record<(typeof CAPABILITY_SETS)[number], readonly string[]>>;
 
 export interface OciUser {
   readonly uid: number;

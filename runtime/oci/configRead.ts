@@ -240,7 +240,10 @@ function readNamespaces(fields: Fields): ReadonlyMap<NamespaceType, string> {
     return [type, namespace.text('path') ?? ''] as const;
   }) ?? []) {
     if (found.has(type)) {
-      throw new SwarmError('invalid', `linux.namespaces: malformed spec file: duplicated ns ${type}`);
+      throw new SwarmError(
+        'invalid',
+        `linux.namespaces: malformed spec file: duplicated ns ${type}`,
+      );
     }
     found.set(type, path);
   }

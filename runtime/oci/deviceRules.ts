@@ -3,9 +3,9 @@
  * Rules count in their order, a later one over an earlier one; without any, all is denied.
  */
 import { SwarmError } from '../../base/errors.ts';
+import { DEFAULT_DEVICE_RULES } from '../container/profile.ts';
 import type { CgroupWrite } from '../sys/cgroupLimits.ts';
 import { ANY, type DeviceRule, deviceAllowLine } from '../sys/deviceRules.ts';
-import { DEFAULT_DEVICE_RULES } from '../container/profile.ts';
 import type { OciConfig } from './config.ts';
 import type { OciDeviceRule } from './resourceTypes.ts';
 

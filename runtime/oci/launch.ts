@@ -5,11 +5,7 @@
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
-import {
-  CAPABILITY_NAMES,
-  type Capability,
-  capabilityMask,
-} from '../container/capabilities.ts';
+import { CAPABILITY_NAMES, type Capability, capabilityMask } from '../container/capabilities.ts';
 import { SpecWriter, TAG } from '../container/encode.ts';
 import { resourceLimitNumber } from '../container/resourceLimits.ts';
 import { IPC_SYSCTL, sysctlPath } from '../container/spec.ts';
@@ -34,9 +30,9 @@ import {
   SCHEDULER_FLAGS,
   SCHEDULERS,
 } from './constants.ts';
+import type { HookState } from './hookState.ts';
 import { addRootfs, type CgroupPlace } from './launchRootfs.ts';
 import { addSeccomp } from './launchSeccomp.ts';
-import type { HookState } from './hookState.ts';
 
 const FLAG = {
   readOnlyRoot: 1,
@@ -326,7 +322,10 @@ function addLabels(writer: SpecWriter, process: OciProcess): void {
   if (process.selinuxLabel !== '') writer.add(TAG.label, LABEL.selinux, process.selinuxLabel);
 }
 
-function addScheduling(writer: SpecWriter, { scheduler, ioPriority, cpuAffinity }: OciProcess): void {
+function addScheduling(
+  writer: SpecWriter,
+  { scheduler, ioPriority, cpuAffinity }: OciProcess,
+): void {
   if (scheduler !== undefined) {
     writer.add(
       TAG.scheduler,

@@ -7,7 +7,15 @@ import { closeSync, readSync, writeFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { decodeExitRecord } from '../container/exitRecord.ts';
 import { loadShim } from '../container/shimFile.ts';
-import { check, close, createMemfd, makeSocketPair, O_CLOEXEC, open, spawnProcess } from '../sys/libc.ts';
+import {
+  check,
+  close,
+  createMemfd,
+  makeSocketPair,
+  O_CLOEXEC,
+  open,
+  spawnProcess,
+} from '../sys/libc.ts';
 import { identify, isInherited, makeBlocking } from '../sys/process.ts';
 
 const O_RDWR = 2;

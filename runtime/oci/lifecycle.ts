@@ -9,8 +9,8 @@ import { isAlive, makeBlocking, reapChildren } from '../sys/process.ts';
 import type { Relay } from './console.ts';
 import type { OciContext } from './context.ts';
 import { stateOf } from './create.ts';
-import { runHooks } from './hooks.ts';
 import { stateText } from './hookState.ts';
+import { runHooks } from './hooks.ts';
 import type { StoredContainer } from './store.ts';
 
 const PAGE_BYTES = 64 * 1024;
@@ -190,4 +190,3 @@ export function signalNumber(text: string): number {
   if (number === undefined) throw new SwarmError('invalid', `unknown signal "${text}"`);
   return number;
 }
-

@@ -75,6 +75,9 @@ export interface OciResources {
     readonly classID?: number;
     readonly priorities: readonly { readonly name: string; readonly priority: number }[];
   };
-  readonly rdma: ReadonlyMap<string, { readonly hcaHandles?: number; readonly hcaObjects?: number }>;
+  readonly rdma: ReadonlyMap<
+    string,
+    { readonly hcaHandles?: number; readonly hcaObjects?: number }
+  >;
   readonly unified: Readonly<Record<string, string>>;
 }

@@ -6,8 +6,7 @@ import { checkRunning, deleteContainer, signalContainer, signalNumber } from '..
 
 export const kill: OciCommand = {
   name: 'kill',
-  summary:
-    "kill sends the specified signal (default: SIGTERM) to the container's init process",
+  summary: "kill sends the specified signal (default: SIGTERM) to the container's init process",
   words: '<container-id> [signal]',
   flags: [
     {

@@ -188,10 +188,7 @@ function userOf(text: string | undefined): readonly (number | undefined)[] {
 }
 
 /** The container's groups, or what exists below them. */
-function groupsFor(
-  container: StoredContainer,
-  wanted: readonly string[],
-): readonly CgroupGroup[] {
+function groupsFor(container: StoredContainer, wanted: readonly string[]): readonly CgroupGroup[] {
   const below = new Map<string, string>();
   let everywhere = '';
   for (const text of wanted) {
