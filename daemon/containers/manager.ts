@@ -10,6 +10,7 @@ import type { Container } from '../../runtime/container/types.ts';
 import { noSuchImage } from '../../runtime/image/removal.ts';
 import type { Image } from '../../runtime/image/types.ts';
 import { isShared, namespaceOf, networksOf, sharedWith, shareNetwork } from './attachment.ts';
+import { type CommitRequest, commitContainer } from './commit.ts';
 import {
   type Connectable,
   connectContainer,
@@ -338,6 +339,10 @@ export class LocalContainers {
     }
     this.#names.set(name, id);
     return name;
+  }
+
+  commit(container: Managed, request: CommitRequest): Promise<Image> {
+    return commitContainer(this.#context, container, request);
   }
 
   async rename(container: Managed, wanted: string): Promise<void> {

@@ -50,6 +50,16 @@ export interface PortRequest {
   readonly hostPortLast: number;
 }
 
+/** Names are of those that the container has; patterns '' = none. */
+export interface LogAttributes {
+  readonly labels: readonly string[];
+  readonly labelsPattern: string;
+  readonly env: readonly string[];
+  readonly envPattern: string;
+  /** A template: '{{.Name}}'; '' = none. */
+  readonly tag: string;
+}
+
 export interface EndpointSpec {
   readonly aliases: readonly string[];
   readonly address: string;
@@ -96,6 +106,8 @@ export interface StandaloneSpec {
   readonly restart: RestartPolicy;
   readonly autoRemove: boolean;
   readonly log: ContainerConfig['log'];
+  /** What each line of a json-file log says besides. */
+  readonly logAttributes?: LogAttributes;
   readonly resources: ContainerResources;
   readonly capabilityAdd: readonly string[];
   readonly capabilityDrop: readonly string[];

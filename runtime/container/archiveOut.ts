@@ -1,7 +1,7 @@
 /**
- * Files of a container as a tar stream, for `cp` out of it and `export`. Walks one directory at a
- * time, every step asynchronous, so that nothing else waits; memory is bounded by the depth of the
- * tree. Sockets are left out.
+ * Files of a container as a tar stream, for `cp` out of it, `export` and `commit`. Walks one
+ * directory at a time, every step asynchronous, so that nothing else waits; memory is bounded by
+ * the depth of the tree. Sockets are left out.
  */
 import { constants, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink } from 'node:fs/promises';
@@ -51,22 +51,44 @@ export async function* walkInside(
   const at = isInside ? await root.follow(path, readlink) : cleanPath(path);
   const { directory, name } = root.parent(at);
   try {
-    const walk = new Walk(options.covered ?? new Set());
+    const walk = new Walk(options.covered);
     yield* walk.entry(directory, name, at, options.prefix);
   } finally {
     directory.close();
   }
 }
 
-class Walk {
+/** Files that have several names are told once, and by their first name after that. */
+export class Walk {
   readonly #covered: ReadonlySet<string>;
   readonly #links = new Map<string, string>();
 
-  constructor(covered: ReadonlySet<string>) {
+  constructor(covered: ReadonlySet<string> = new Set()) {
     this.#covered = covered;
   }
 
   async *entry(
+    parent: Directory,
+    name: string,
+    path: string,
+    archived: string,
+  ): AsyncGenerator<TarInput> {
+    let isDirectory = archived === '';
+    if (!isDirectory) {
+      for await (const input of this.alone(parent, name, path, archived)) {
+        isDirectory ||= input.type === 'directory';
+        yield input;
+      }
+    }
+    if (isDirectory && !this.#isCovered(path)) yield* this.#contents(parent, name, path, archived);
+  }
+
+  #isCovered(path: string): boolean {
+    return path !== '/' && this.#covered.has(path);
+  }
+
+  /** Without what is in it. */
+  async *alone(
     parent: Directory,
     name: string,
     path: string,
@@ -84,12 +106,10 @@ class Walk {
       mtimeMs: stat.mtimeMs,
       xattrs: readAttributes(parent.child(name)),
     };
-    const isCovered = path !== '/' && this.#covered.has(path);
     if (stat.isDirectory()) {
-      if (archived !== '') yield { ...common, name: `${archived}/`, type: 'directory' };
-      if (!isCovered) yield* this.#contents(parent, name, path, archived);
+      yield { ...common, name: `${archived}/`, type: 'directory' };
     } else if (stat.isFile()) {
-      if (isCovered) yield { ...common, name: archived };
+      if (this.#isCovered(path)) yield { ...common, name: archived };
       else yield* this.#file(parent, name, stat, { ...common, name: archived });
     } else if (stat.isSymbolicLink()) {
       const linkName = await readlink(parent.child(name));

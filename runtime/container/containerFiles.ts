@@ -1,6 +1,7 @@
 /**
  * Everything that is done with a container's files from outside: looked at, copied out and in,
- * exported, compared with the image. Running or not; while it runs, what is mounted in it shows.
+ * exported, compared with the image, made into a layer of one. Running or not; while it runs, what
+ * is mounted in it shows.
  */
 import { constants, readFileSync } from 'node:fs';
 import { open, readlink } from 'node:fs/promises';
@@ -12,6 +13,7 @@ import { parseMountInfo } from '../sys/mount.ts';
 import { unpackInside } from './archiveIn.ts';
 import { statInside, walkInside } from './archiveOut.ts';
 import type { InsideRoot } from './insideRoot.ts';
+import { layerEntries } from './layerArchive.ts';
 import { layerChanges, treeBytes } from './layerDiff.ts';
 import type { ContainerLife } from './life.ts';
 import { type ContainerPaths, UPPER_DIR } from './paths.ts';
@@ -84,6 +86,13 @@ export class ContainerFiles {
       yield* archive(opened, '/', { prefix: '', covered: mountPoints(opened.pid) });
     }
     return Readable.from(whole(), { objectMode: false });
+  }
+
+  /** Nothing that is mounted in it shows. */
+  layer(): Readable {
+    const upper = join(this.#paths.dataDir, UPPER_DIR);
+    const { layers } = this.#life.config;
+    return Readable.from(writeTar(layerEntries(upper, layers)), { objectMode: false });
   }
 
   async changes(): Promise<readonly FileChange[]> {

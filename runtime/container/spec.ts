@@ -6,6 +6,7 @@
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { Resources } from '../sys/resources.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
@@ -13,6 +14,7 @@ import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
+import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
@@ -20,6 +22,8 @@ import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
+  /** What its groups are limited to. */
+  readonly resources: Resources;
   /** What was clamped or left out, for the log. */
   readonly notes: readonly string[];
 }
@@ -40,7 +44,7 @@ const FLAG = {
 } as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
-const DEFAULT_LOG_FILES = 5;
+export const DEFAULT_LOG_FILES = 5;
 const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
@@ -55,7 +59,12 @@ export function buildSpec(
   checkConfig(config);
   const writer = new SpecWriter();
   const devices = containerDevices(config);
-  const plan = cgroups.plan(config.id, config.resources, devices.rules);
+  const notes: string[] = [];
+  const resources = {
+    ...toResources(config.resources, (text) => notes.push(text)),
+    devices: toDeviceList(devices.rules),
+  };
+  const plan = cgroups.plan(config.id, resources);
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));
@@ -65,6 +74,9 @@ export function buildSpec(
     config.log.maxFiles ?? DEFAULT_LOG_FILES,
     newestLogNumber(join(paths.dataDir, LOG_DIR)),
     LOG_FORMATS[config.log.driver ?? 'local'],
+    config.log.waitingBytes === undefined ? 0 : 1,
+    BigInt(config.log.waitingBytes ?? 0),
+    logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);
@@ -72,7 +84,23 @@ export function buildSpec(
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
   addProcess(writer, config);
   const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
-  return { bytes: writer.finish(), notes: [...plan.notes, ...cut] };
+  return { bytes: writer.finish(), resources, notes: [...notes, ...plan.notes, ...cut] };
+}
+
+/** The shim's own bound (runtime/shim/log.h). */
+const LOG_ATTRIBUTES_MAX_BYTES = 16 * 1024 - 1;
+
+/** As JSON, or ''. */
+function logAttributes({ log }: ContainerConfig): string {
+  const { attributes = {} } = log;
+  if (Object.keys(attributes).length === 0) return '';
+  const text = JSON.stringify(attributes);
+  if (Buffer.byteLength(text) <= LOG_ATTRIBUTES_MAX_BYTES) return text;
+  throw new SwarmError(
+    'invalid',
+    `what each line of the log is to say takes more than ${LOG_ATTRIBUTES_MAX_BYTES} bytes: name ` +
+      'fewer labels and variables in its log options',
+  );
 }
 
 function checkConfig(config: ContainerConfig): void {
@@ -122,7 +150,7 @@ function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
       (group.freezer ? CGROUP.freezer : 0);
     writer.add(TAG.cgroup, flags, group.dir);
     for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, write.optional ? 1 : 0, write.file, write.value);
+      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
     }
     if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }

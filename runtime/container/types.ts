@@ -5,7 +5,6 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
-import type { CgroupLimits } from '../sys/cgroupLimits.ts';
 import type { DeviceRule } from '../sys/deviceRules.ts';
 
 export interface ContainerMount {
@@ -42,7 +41,44 @@ export interface ResourceLimit {
   readonly hard: number;
 }
 
-export type ContainerResources = CgroupLimits;
+/** What can be limited. */
+export interface ContainerResources {
+  readonly memoryBytes?: number;
+  /** Memory + swap, as Docker's; -1 unlimited. */
+  readonly memorySwapBytes?: number;
+  /** Billionths of a core: 1.5 cores = 1_500_000_000; 0 as many as it wants. */
+  readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
+  /** Relative weight, default 1024. */
+  readonly cpuShares?: number;
+  /** e.g. '0-1,3'. */
+  readonly cpusetCpus?: string;
+  readonly cpusetMems?: string;
+  /** Of every period, for processes with a real-time policy; v1 kernels that have it. */
+  readonly cpuRealtimeRuntimeUs?: number;
+  readonly cpuRealtimePeriodUs?: number;
+  readonly pids?: number;
+  /** Soft limit. */
+  readonly memoryReservationBytes?: number;
+  /** 0-100; v1 only, left out elsewhere. */
+  readonly memorySwappiness?: number;
+  /** Out of memory, processes wait instead of being killed; v1 only, left out elsewhere. */
+  readonly oomKillDisable?: boolean;
+  /** 10-1000. */
+  readonly blkioWeight?: number;
+  readonly blkioDeviceWeights?: readonly { readonly device: string; readonly weight: number }[];
+  readonly deviceRates?: readonly DeviceRate[];
+}
+
+/** How much of a block device may be read or written a second. */
+export interface DeviceRate {
+  readonly way: 'read' | 'write';
+  readonly unit: 'bytes' | 'operations';
+  /** Its path on the host. */
+  readonly device: string;
+  readonly perSecond: number;
+}
 
 /** Programs for a health check; the daemon runs it, the runtime only carries it. */
 export interface HealthCheck {
@@ -127,6 +163,15 @@ export interface ContainerConfig {
     readonly maxSizeBytes?: number;
     /** Files kept, the current one included; default 5. */
     readonly maxFiles?: number;
+    /** Files that are no longer written are packed. */
+    readonly compress?: boolean;
+    /**
+     * Output is dropped rather than that the program waits for the disk; so many bytes of it may
+     * wait. Absent: the program waits.
+     */
+    readonly waitingBytes?: number;
+    /** json-file: what every line says besides. */
+    readonly attributes?: Readonly<Record<string, string>>;
   };
 }
 
@@ -154,6 +199,8 @@ export interface LogRecord {
   readonly data: Uint8Array;
   /** The line goes on in the next record of this stream. */
   readonly partial: boolean;
+  /** What the log was told to say with each line; absent: nothing. */
+  readonly attributes?: Readonly<Record<string, string>>;
 }
 
 export interface LogQuery {
@@ -337,6 +384,8 @@ export interface Container {
   ): Promise<void>;
   /** The whole root as tar, without what is mounted in it. */
   exportRoot(): Readable;
+  /** The writable layer as a layer of an image: an uncompressed tar with whiteouts. */
+  layer(): Readable;
   /** Bytes in the writable layer. */
   writableBytes(): Promise<number>;
   /** Host pids of every process in it. */

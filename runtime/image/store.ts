@@ -33,6 +33,7 @@ import { RemoteImages } from './remote.ts';
 import { applyRemoval, describeRemoval, noSuchImage, planRemoval } from './removal.ts';
 import { saveArchive } from './save.ts';
 import type {
+  CommitOptions,
   Distribution,
   Image,
   ImageEvent,
@@ -178,6 +179,20 @@ class Store implements ImageStore {
       return this.#arrivals.import(tar, tags, changes, options);
     });
     this.#tell('import', image.id, image.tags[0] ?? image.id);
+    return image;
+  }
+
+  async commit(
+    imageId: string,
+    layer: AsyncIterable<Uint8Array>,
+    reference: string,
+    options: CommitOptions,
+  ): Promise<Image> {
+    const tags = reference === '' ? [] : [fullTag(tagOnly(reference))];
+    const image = await this.#arrive(() =>
+      this.#arrivals.commit(this.#record(imageId), layer, tags, options),
+    );
+    for (const tag of tags) this.#tell('tag', image.id, tag);
     return image;
   }
 

@@ -153,6 +153,13 @@ export interface ImageStore {
     changes?: readonly string[],
     options?: ImportOptions,
   ): Promise<Image>;
+  /** An image of what `imageId` is and one layer more, an uncompressed tar with whiteouts. */
+  commit(
+    imageId: string,
+    layer: AsyncIterable<Uint8Array>,
+    reference: string,
+    options: CommitOptions,
+  ): Promise<Image>;
   pull(reference: string, options?: PullOptions): Promise<Image>;
   /** Tags of a repository in its registry. */
   remoteTags(repository: string, options?: ResolveOptions): Promise<readonly string[]>;
@@ -192,6 +199,18 @@ export interface ImportOptions {
   readonly comment?: string;
   /** This host's unless given. */
   readonly platform?: Platform;
+}
+
+/** What an image made of a container says of itself. */
+export interface CommitOptions {
+  readonly author: string;
+  readonly comment: string;
+  /** For its history. */
+  readonly createdBy: string;
+  /** What containers of it are to be, as image configurations have it ('config'). */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Dockerfile lines (CMD, ...) applied to that. */
+  readonly changes: readonly string[];
 }
 
 export interface ImageRemoval {

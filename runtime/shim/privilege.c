@@ -10,6 +10,7 @@
 
 #define SECCOMP_MODE_FILTER_OPERATION 1
 #define SECCOMP_INSTRUCTION_BYTES 8
+#define SECCOMP_INSTRUCTIONS_MAX 4096u /* BPF_MAXINSNS */
 #define CAPABILITY_VERSION_3 0x20080522
 #define CAPABILITIES_MAX 63
 #define CAPABILITY_KILL 5
@@ -34,6 +35,12 @@ static int load_seccomp(const struct spec *spec, struct failure *failure)
 {
 	struct record record;
 	for (size_t at = 0; spec_next(spec, &at, TAG_SECCOMP, &record);) {
+		/* A part of a profile, which a count of 16 bits could make of it, protects nobody. */
+		if (record.size % SECCOMP_INSTRUCTION_BYTES != 0 ||
+		    record.size / SECCOMP_INSTRUCTION_BYTES > SECCOMP_INSTRUCTIONS_MAX)
+			return fail(failure, 0, "the seccomp profile has %zu bytes: it must be whole "
+						"instructions, at most %u", record.size,
+				    SECCOMP_INSTRUCTIONS_MAX);
 		struct filter_program program = {
 			(unsigned short)(record.size / SECCOMP_INSTRUCTION_BYTES),
 			take_memory(record.size)};

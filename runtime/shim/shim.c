@@ -337,6 +337,7 @@ static void finish(void)
 	struct client *late;
 	execs_finish(&execs);
 	streams_close(&streams);
+	log_close(&container_log);
 	shim.phase = EXITED;
 	if (shim.finished_ns == 0)
 		shim.finished_ns = realtime_ns();
@@ -380,19 +381,27 @@ static int open_container_log(struct failure *failure)
 {
 	struct record record;
 	uint64_t max_bytes = DEFAULT_LOG_BYTES;
-	uint32_t max_files = DEFAULT_LOG_FILES, number = 1;
+	uint32_t max_files = DEFAULT_LOG_FILES, number = 1, drops = 0;
+	uint64_t waiting_bytes = 0;
+	const char *attributes = NULL;
 	for (size_t at = 0; spec_next(&shim.spec, &at, TAG_LOG_LIMITS, &record);) {
 		max_bytes = record_u64(&record, 0);
 		max_files = record_u32(&record, 8);
 		number = record_u32(&record, 12);
 		container_log.format = (enum log_format)record_u32(&record, 16);
+		drops = record_u32(&record, 20);
+		waiting_bytes = record_u64(&record, 24);
+		attributes = record_string(&record, 32, 0);
 	}
 	if (container_log.format == LOG_NONE) {
 		streams.log = NULL;
 		return 0;
 	}
-	return log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes,
-			max_files, number, failure);
+	if (log_attributes(attributes == NULL ? "" : attributes, failure) < 0 ||
+	    log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes, max_files,
+		     number, failure) < 0)
+		return -1;
+	return drops ? log_detach(&container_log, waiting_bytes, failure) : 0;
 }
 
 /* Signals are blocked, not ignored: an ignored one would stay ignored in the container. */
@@ -439,7 +448,7 @@ int main(int count, char **args)
 	prepare_process();
 	shim.pidfd = shim.status = shim.exec_dir = -1;
 	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = -1;
-	container_log.fd = container_log.dir = -1;
+	container_log.fd = container_log.dir = container_log.writer = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 		return 2; /* without a specification there is nowhere to say why */
 	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);

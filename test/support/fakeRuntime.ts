@@ -50,6 +50,7 @@ export class FakeContainer implements Container {
   readArchive = unasked;
   writeArchive = unasked;
   exportRoot = unasked;
+  layer = unasked;
   writableBytes = unasked;
   config: ContainerConfig;
   readonly #table: FakeContainers;
@@ -225,6 +226,8 @@ export class FakeImages implements ImageStore {
   async layers(): Promise<readonly string[]> {
     return ['/layers/0'];
   }
+
+  commit = unused;
 
   async pull(reference: string): Promise<Image> {
     this.pulled.push(reference);

@@ -1,6 +1,7 @@
 /** An ImageStore of one made-up image that remembers what it was asked to do. */
 import { SwarmError } from '../../base/errors.ts';
 import type {
+  CommitOptions,
   Distribution,
   Image,
   ImagePruned,
@@ -85,6 +86,15 @@ export class ScriptedImages implements ImageStore {
     await this.load(tar);
     this.imported.push({ reference, changes });
     return this.images[0];
+  }
+
+  async commit(
+    _imageId: string,
+    layer: AsyncIterable<Uint8Array>,
+    reference: string,
+    { changes }: CommitOptions,
+  ): Promise<Image> {
+    return this.import(layer, reference, changes);
   }
 
   async pull(reference: string, options: PullOptions = {}): Promise<Image> {

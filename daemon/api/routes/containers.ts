@@ -47,12 +47,6 @@ export function addContainerRoutes(router: Router, parts: ApiParts): void {
   router.post('/containers/{id}/update', (request) => update(request, parts));
   router.post('/containers/{id}/wait', (request) => wait(request, parts));
   router.delete('/containers/{id}', (request) => remove(request, parts));
-  router.post('/commit', async () => {
-    throw new SwarmError(
-      'unsupported',
-      'commit is not supported by tsswarm: use docker export and docker import',
-    );
-  });
 }
 
 function hostOf(parts: ApiParts) {
