@@ -3,7 +3,7 @@
  * (github.com/opencontainers/runtime-spec, config.md and config-linux.md). Only shapes; what is
  * read from where is in configRead.ts, what becomes of it in launch.ts.
  */
-import type { OciResources } from './resourceTypes.ts';
+import type { Resources } from '../sys/resources.ts';
 
 export interface OciConfig {
   readonly ociVersion: string;
@@ -134,7 +134,7 @@ export interface OciLinux {
   readonly timeOffsets: ReadonlyMap<string, { readonly secs: number; readonly nanosecs: number }>;
   readonly devices: readonly OciDevice[];
   readonly cgroupsPath: string;
-  readonly resources: OciResources;
+  readonly resources: Resources;
   readonly rootfsPropagation: string;
   readonly seccomp?: OciSeccomp;
   readonly sysctl: Readonly<Record<string, string>>;

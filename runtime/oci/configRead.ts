@@ -22,7 +22,7 @@ import {
   type OciSeccomp,
 } from './config.ts';
 import { Fields } from './fields.ts';
-import { EMPTY_RESOURCES, readResources } from './resourceRead.ts';
+import { readResources } from './resourceRead.ts';
 
 /** Larger ones are no configurations: Docker's are some 10 KB. */
 const FILE_MAX_BYTES = 4 << 20;
@@ -209,7 +209,7 @@ function readLinux(fields: Fields): OciLinux {
       })) ?? new Map(),
     devices: fields.objects('devices', readDevice) ?? [],
     cgroupsPath: fields.text('cgroupsPath') ?? '',
-    resources: resources === undefined ? EMPTY_RESOURCES : readResources(resources),
+    resources: resources === undefined ? {} : readResources(resources),
     rootfsPropagation: fields.text('rootfsPropagation') ?? '',
     ...(seccomp !== undefined && { seccomp: readSeccomp(seccomp) }),
     sysctl: fields.map('sysctl') ?? {},

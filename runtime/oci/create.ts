@@ -62,7 +62,6 @@ export async function createContainer(
   const config = withListenVariables(read, extra);
   checkConsole(config, options);
   const cgroups = new OciCgroups(cgroupPath(config, id), context.clock);
-  warnAboutGroup(context, cgroups);
   const { store } = context;
   const stateDir = store.reserve(id);
   let started: Launched | undefined;
@@ -70,11 +69,14 @@ export async function createContainer(
     const gate = store.gateOf(id);
     makeNode(gate, FIFO, 0, 0);
     const preserved = preservedDescriptors(options.preserveFds + extra);
+    const { resources } = config.linux;
+    const plan = cgroups.plan(resources);
+    for (const note of [...plan.notes, ...cgroups.make(resources)]) context.log.warn(note);
     const built = buildLaunch(config, {
       id,
       stateDir,
       bundle,
-      groups: cgroups.plan(config),
+      groups: plan.groups,
       places: cgroups.dirs(),
       gate,
       hasConsole: config.process?.terminal === true,
@@ -83,7 +85,6 @@ export async function createContainer(
       noNewKeyring: options.noNewKeyring,
       hookState: stateOf(config, id, bundle),
     });
-    cgroups.prepare();
     const made = await launchWithConsole(config, options, id, built.bytes, preserved);
     started = made.launched;
     for (const note of [...built.notes, ...started.notes]) context.log.warn(note);
@@ -125,16 +126,6 @@ function checkConsole(config: OciConfig, options: CreateOptions): void {
       'invalid',
       'cannot use console socket if runc will not detach or allocate tty: process.terminal is false',
     );
-  }
-}
-
-function warnAboutGroup(context: OciContext, cgroups: OciCgroups): void {
-  if (cgroups.isFrozen()) {
-    throw new SwarmError('conflict', `container's cgroup unexpectedly frozen: ${cgroups.path}`);
-  }
-  const others = cgroups.pids();
-  if (others.length > 0) {
-    context.log.warn(`container's cgroup is not empty: ${others.length} process(es) found`);
   }
 }
 

@@ -203,7 +203,7 @@ function addGroups(writer: SpecWriter, groups: readonly CgroupGroup[]): void {
       (group.freezer ? CGROUP.freezer : 0);
     writer.add(TAG.cgroup, flags, group.dir);
     for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, write.optional ? 1 : 0, write.file, write.value);
+      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
     }
     if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }

@@ -1,23 +1,16 @@
 /** Reads linux.resources strictly, of a config.json and of `update --resources`. */
 import { SwarmError } from '../../base/errors.ts';
-import type { Fields } from './fields.ts';
 import {
-  type OciBlockIo,
-  type OciDeviceRule,
-  type OciResources,
-  type OciThrottle,
+  type BlockResources,
+  type DeviceAccess,
+  type DeviceThrottle,
+  type Resources,
   THROTTLES,
-} from './resourceTypes.ts';
-
-export const EMPTY_RESOURCES: OciResources = {
-  devices: [],
-  hugepageLimits: [],
-  rdma: new Map(),
-  unified: {},
-};
+} from '../sys/resources.ts';
+import type { Fields } from './fields.ts';
 
 /** SwarmError invalid names the field. */
-export function readResources(fields: Fields): OciResources {
+export function readResources(fields: Fields): Resources {
   const [memory, cpu] = [fields.object('memory'), fields.object('cpu')];
   const [pids, block, network] = [
     fields.object('pids'),
@@ -78,7 +71,7 @@ export function readResources(fields: Fields): OciResources {
   };
 }
 
-function readRule(fields: Fields): OciDeviceRule {
+function readRule(fields: Fields): DeviceAccess {
   const type = fields.text('type') ?? 'a';
   const access = fields.text('access') ?? '';
   if (!/^[abc]?$/.test(type)) {
@@ -100,8 +93,8 @@ function number(fields: Fields, name: 'major' | 'minor'): { readonly [K in typeo
   return value === undefined || value < 0 ? {} : { [name]: value };
 }
 
-function readBlockIo(fields: Fields): OciBlockIo {
-  const readThrottle = (entry: Fields): OciThrottle => ({
+function readBlockIo(fields: Fields): BlockResources {
+  const readThrottle = (entry: Fields): DeviceThrottle => ({
     major: entry.needNumber('major', 0),
     minor: entry.needNumber('minor', 0),
     rate: entry.needNumber('rate', 0),
@@ -117,6 +110,6 @@ function readBlockIo(fields: Fields): OciBlockIo {
         weight: entry.number('weight', 0),
         leafWeight: entry.number('leafWeight', 0),
       })) ?? [],
-    throttles: Object.fromEntries(throttles) as OciBlockIo['throttles'],
+    throttles: Object.fromEntries(throttles) as BlockResources['throttles'],
   };
 }

@@ -199,7 +199,7 @@ export class Launcher {
     flags: number,
     extra: readonly Extra[] = [],
   ): Uint8Array {
-    const groups = this.#host.cgroups.plan(config.id, {}, []).groups;
+    const groups = this.#host.cgroups.plan(config.id, {}).groups;
     return extend(buildExecSpec(config, exec(args)), flags | FLAG.passStreams, [
       [MORE.execTarget, pid, startTicks(pid)],
       ...groups.map(({ version, dir }): Extra => [TAG.cgroup, version === 2 ? 1 : 0, dir]),

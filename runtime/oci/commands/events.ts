@@ -1,6 +1,4 @@
 /** events: what the kernel counts of a container, and when it killed for want of memory. */
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { parseDuration } from '../../../base/duration.ts';
 import { SwarmError } from '../../../base/errors.ts';
 import { firstWord, type OciCommand } from '../command.ts';
@@ -54,31 +52,16 @@ async function watch(
   container: StoredContainer,
   intervalMs: number,
 ): Promise<void> {
-  let kills = oomKills(container);
+  let kills = container.cgroups.oomKills();
   let nextMs = context.clock.nowMs();
   while (container.isAlive) {
-    const now = oomKills(container);
+    const now = container.cgroups.oomKills();
     if (now > kills) tell(container, 'oom');
     kills = now;
     if (context.clock.nowMs() >= nextMs) {
       nextMs += intervalMs;
-      if (existsSync(container.dir)) tell(container, 'stats', readStats(container.cgroups));
+      if (container.cgroups.exists) tell(container, 'stats', readStats(container.cgroups));
     }
     await context.clock.sleep(LOOK_MS);
   }
-}
-
-/** 0 where the memory controller is not there, or the group just went. */
-function oomKills({ cgroups }: StoredContainer): number {
-  const dir = cgroups.dirOf('memory');
-  if (dir === undefined) return 0;
-  for (const file of ['memory.events', 'memory.oom_control']) {
-    try {
-      const text = readFileSync(join(dir, file), 'utf8');
-      return Number(/^oom_kill (\d+)$/m.exec(text)?.[1] ?? 0);
-    } catch {
-      // the other kind of hierarchy, or gone
-    }
-  }
-  return 0;
 }

@@ -8,7 +8,6 @@ import type { OciContext } from '../context.ts';
 import { Fields } from '../fields.ts';
 import { readResources } from '../resourceRead.ts';
 import type { StoredContainer } from '../store.ts';
-import { applyResources } from '../update.ts';
 
 const STANDARD_INPUT = 0;
 const FLAGS: readonly Flag[] = [
@@ -53,7 +52,7 @@ export const update: OciCommand = {
     if (container.status === 'stopped') throw new SwarmError('conflict', 'container not running');
     const value = args.has('resources') ? fromFile(args.text('resources') ?? '') : fromFlags(args);
     const wanted = readResources(new Fields(value, 'resources'));
-    applyResources(container, wanted);
+    for (const note of container.cgroups.update(wanted)) context.log.warn(note);
     remember(context, container, value);
     return 0;
   },
