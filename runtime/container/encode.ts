@@ -24,7 +24,6 @@ export const TAG = {
   lower: 9,
   upper: 10,
   flags: 11,
-  netns: 12,
   mount: 13,
   mask: 14,
   readOnly: 15,

@@ -3,6 +3,7 @@
  * (github.com/opencontainers/runtime-spec, config.md and config-linux.md). Only shapes; what is
  * read from where is in configRead.ts, what becomes of it in launch.ts.
  */
+import type { IdMap } from '../container/specRecords.ts';
 import type { Resources } from '../sys/resources.ts';
 
 export interface OciConfig {
@@ -24,13 +25,6 @@ export interface OciMount {
   readonly options: readonly string[];
   readonly uidMappings?: readonly IdMap[];
   readonly gidMappings?: readonly IdMap[];
-}
-
-/** `count` ids from `hostId` on are `containerId` and so on inside. */
-export interface IdMap {
-  readonly containerId: number;
-  readonly hostId: number;
-  readonly count: number;
 }
 
 export const CAPABILITY_SETS = [

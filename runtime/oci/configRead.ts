@@ -4,11 +4,11 @@
  */
 import { readFileSync } from 'node:fs';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { IdMap } from '../container/specRecords.ts';
 import {
   CAPABILITY_SETS,
   type CapabilitySets,
   HOOK_STAGES,
-  type IdMap,
   NAMESPACES,
   type NamespaceType,
   type OciConfig,
@@ -92,8 +92,8 @@ function readMount(fields: Fields): OciMount {
 
 function readMap(fields: Fields): IdMap {
   return {
-    containerId: fields.number('containerID', 0) ?? 0,
-    hostId: fields.number('hostID', 0) ?? 0,
+    inside: fields.number('containerID', 0) ?? 0,
+    outside: fields.number('hostID', 0) ?? 0,
     count: fields.needNumber('size', 0),
   };
 }

@@ -1,18 +1,5 @@
 /** The kernel's numbers for the words of config.json; only tables. */
 import { SwarmError } from '../../base/errors.ts';
-import type { NamespaceType } from './config.ts';
-
-/** linux/sched.h: CLONE_NEW*. */
-export const NAMESPACE_KIND: Readonly<Record<NamespaceType, number>> = {
-  time: 0x80,
-  mount: 0x20000,
-  cgroup: 0x02000000,
-  uts: 0x04000000,
-  ipc: 0x08000000,
-  user: 0x10000000,
-  pid: 0x20000000,
-  network: 0x40000000,
-};
 
 /** time_namespaces(7). */
 export const CLOCKS: Readonly<Record<string, number>> = { monotonic: 1, boottime: 7 };

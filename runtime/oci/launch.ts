@@ -9,6 +9,7 @@ import { CAPABILITY_NAMES, type Capability, capabilityMask } from '../container/
 import { SpecWriter, TAG } from '../container/encode.ts';
 import { resourceLimitNumber } from '../container/resourceLimits.ts';
 import { IPC_SYSCTL, sysctlPath } from '../container/spec.ts';
+import { addNamespace, addUserMaps, FLAG } from '../container/specRecords.ts';
 import type { CgroupGroup } from '../sys/cgroup.ts';
 import {
   CAPABILITY_SETS,
@@ -24,7 +25,6 @@ import {
   IO_CLASSES,
   MEMORY_FLAGS,
   MEMORY_MODES,
-  NAMESPACE_KIND,
   numberOf,
   PERSONALITIES,
   SCHEDULER_FLAGS,
@@ -34,16 +34,6 @@ import type { HookState } from './hookState.ts';
 import { addRootfs, type CgroupPlace } from './launchRootfs.ts';
 import { addSeccomp } from './launchSeccomp.ts';
 
-const FLAG = {
-  readOnlyRoot: 1,
-  noNewPrivileges: 2,
-  tty: 4,
-  ownStreams: 4096,
-  noSupervisor: 8192,
-  keepKeyring: 16384,
-  noPivot: 32768,
-  numericUser: 65536,
-} as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const STAGES = { prestart: 0, createRuntime: 1, createContainer: 2, startContainer: 3 } as const;
 const LABEL = { apparmor: 1, selinux: 2 } as const;
@@ -215,16 +205,11 @@ function addNamespaces(writer: SpecWriter, config: OciConfig): void {
     if (path !== '' && !existsSync(path)) {
       throw new SwarmError('not_found', `linux.namespaces: lstat ${path}: no such file`);
     }
-    writer.add(TAG.namespace, NAMESPACE_KIND[type], path);
+    addNamespace(writer, type, path);
   }
   // A joined user namespace has its maps already.
   if (linux.namespaces.get('user') === '') {
-    for (const map of linux.uidMappings) {
-      writer.add(TAG.uidMap, map.containerId, map.hostId, map.count);
-    }
-    for (const map of linux.gidMappings) {
-      writer.add(TAG.gidMap, map.containerId, map.hostId, map.count);
-    }
+    addUserMaps(writer, { uids: linux.uidMappings, gids: linux.gidMappings });
   }
   for (const [clock, { secs, nanosecs }] of linux.timeOffsets) {
     const number = numberOf(CLOCKS, clock, 'linux.timeOffsets');

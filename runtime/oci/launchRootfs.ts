@@ -7,20 +7,11 @@ import { basename, join, normalize, resolve } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import { type SpecWriter, TAG } from '../container/encode.ts';
 import { DEFAULT_DEVICES, DEFAULT_LINKS } from '../container/profile.ts';
+import { addMount as addRecord, MOUNT } from '../container/specRecords.ts';
 import type { CgroupHierarchy } from '../sys/cgroup.ts';
-import type { IdMap, OciConfig, OciDevice, OciMount } from './config.ts';
+import type { OciConfig, OciDevice, OciMount } from './config.ts';
 import { MOUNT_ATTR, type MountPlan, PROPAGATION, parseMountOptions } from './mountOptions.ts';
 
-const MOUNT = {
-  bind: 1,
-  file: 2,
-  trusted: 4,
-  plain: 16,
-  mapped: 128,
-  mappedByContainer: 256,
-  mappedRecursively: 512,
-  tmpCopyUp: 1024,
-} as const;
 const IN_PLACE = 1;
 const DEFAULT_DEVICE_MODE = 0o666;
 const TYPE_BITS: Readonly<Record<string, number>> = {
@@ -116,31 +107,18 @@ function writeMount(
     (isBind ? MOUNT.bind : 0) |
     (isBind && !plan.recursive ? MOUNT.plain : 0) |
     (isOwn ? MOUNT.trusted : 0) |
-    (hasMaps ? MOUNT.mapped : plan.idmap !== undefined ? MOUNT.mappedByContainer : 0) |
-    (plan.idmap === 'recursive' ? MOUNT.mappedRecursively : 0) |
-    (plan.tmpCopyUp ? MOUNT.tmpCopyUp : 0);
-  writer.add(
-    TAG.mount,
+    (hasMaps ? MOUNT.ownMap : plan.idmap !== undefined ? MOUNT.userMap : 0) |
+    (plan.idmap === 'recursive' ? MOUNT.mapBelow : 0) |
+    (plan.tmpCopyUp ? MOUNT.copyUp : 0);
+  addRecord(writer, {
+    ...plan,
     flags,
-    BigInt(plan.set),
-    BigInt(plan.clear),
-    BigInt(plan.setBelow),
-    BigInt(plan.clearBelow),
-    plan.propagation,
     target,
     source,
-    isBind ? '' : type,
-    ...(isBind ? [] : plan.data),
-  );
-  const addMaps = (kind: number, entries: readonly IdMap[]): void => {
-    for (const { containerId, hostId, count } of entries) {
-      writer.add(TAG.mountMap, kind, containerId, hostId, count);
-    }
-  };
-  if (hasMaps) {
-    addMaps(0, uids);
-    addMaps(1, gids);
-  }
+    type: isBind ? '' : type,
+    options: isBind ? [] : plan.data,
+    maps: hasMaps ? { uids, gids } : undefined,
+  });
 }
 
 /** /proc and /sys are relied upon: they may not be led elsewhere by the image. */

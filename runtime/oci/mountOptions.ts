@@ -3,7 +3,7 @@
  * the mount, set or cleared, also recursively; propagation; and what is left for the file system.
  */
 import { SwarmError } from '../../base/errors.ts';
-import type { IdMap } from './config.ts';
+import { type IdMap, type IdMaps, PROPAGATION as MS } from '../container/specRecords.ts';
 
 /** MOUNT_ATTR_* of linux/mount.h. */
 export const MOUNT_ATTR = {
@@ -18,17 +18,15 @@ export const MOUNT_ATTR = {
   noSymFollow: 0x200000,
 } as const;
 
-// linux/mount.h: MS_*.
-const MS_REC = 1 << 14;
 export const PROPAGATION: Readonly<Record<string, number>> = {
-  unbindable: 1 << 17,
-  private: 1 << 18,
-  slave: 1 << 19,
-  shared: 1 << 20,
-  runbindable: (1 << 17) | MS_REC,
-  rprivate: (1 << 18) | MS_REC,
-  rslave: (1 << 19) | MS_REC,
-  rshared: (1 << 20) | MS_REC,
+  unbindable: MS.unbindable,
+  private: MS.private,
+  slave: MS.slave,
+  shared: MS.shared,
+  runbindable: MS.unbindable | MS.recursive,
+  rprivate: MS.private | MS.recursive,
+  rslave: MS.slave | MS.recursive,
+  rshared: MS.shared | MS.recursive,
 };
 
 interface Change {
@@ -103,7 +101,7 @@ export interface MountPlan {
   readonly propagation: number;
   readonly tmpCopyUp: boolean;
   readonly idmap?: 'plain' | 'recursive';
-  readonly maps?: { readonly uids: readonly IdMap[]; readonly gids: readonly IdMap[] };
+  readonly maps?: IdMaps;
   /** 'key=value' or 'flag' for the file system. */
   readonly data: readonly string[];
 }
@@ -160,7 +158,7 @@ function split(option: string): readonly string[] {
 }
 
 /** 'uids=0-1-10#10-100-10;gids=0-1-10': inside, outside, count, as crun reads it. */
-function parseIdMaps(text: string): { uids: readonly IdMap[]; gids: readonly IdMap[] } {
+function parseIdMaps(text: string): IdMaps {
   const maps: { uids: IdMap[]; gids: IdMap[] } = { uids: [], gids: [] };
   for (const part of text.split(';')) {
     const [kind, ranges = ''] = part.split('=');
@@ -175,8 +173,8 @@ function parseIdMaps(text: string): { uids: readonly IdMap[]; gids: readonly IdM
           `mount option "idmap=${text}": "${range}" is not INSIDE-OUTSIDE-COUNT`,
         );
       }
-      const [containerId, hostId, count] = match.slice(1).map(Number);
-      maps[kind].push({ containerId, hostId, count });
+      const [inside = 0, outside = 0, count = 0] = match.slice(1).map(Number);
+      maps[kind].push({ inside, outside, count });
     }
   }
   return maps;

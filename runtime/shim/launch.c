@@ -13,8 +13,10 @@
 #include "attendant.h"
 #include "child.h"
 #include "gate.h"
+#include "idmap.h"
 #include "kernel.h"
-#include "limits.h"
+#include "namespaces.h"
+#include "stage.h"
 
 static int make_pipe(int *ours, int *theirs, int is_input, struct failure *failure)
 {
@@ -50,11 +52,8 @@ static int open_streams(struct launch *launch, struct child_io *io, struct failu
 static pid_t clone_container(struct launch *launch, struct child_io *io,
 			     struct k_clone_args *args)
 {
-	uint32_t flags = spec_u32(launch->spec, TAG_FLAGS, 0);
-	args->flags |= CLONE_NEWNS | (flags & SPEC_HOST_UTS ? 0 : CLONE_NEWUTS);
-	args->flags |= flags & SPEC_HOST_PID ? 0 : CLONE_NEWPID;
-	args->flags |= flags & SPEC_HOST_IPC ? 0 : CLONE_NEWIPC;
-	args->flags |= flags & SPEC_NEW_NETNS ? CLONE_NEWNET : 0;
+	/* The child's own groups come first: it makes the cgroup namespace itself. */
+	args->flags |= io->namespaces->created & ~(uint32_t)K_CLONE_NEWCGROUP;
 	pid_t pid = k_clone3(args);
 	if (pid == 0)
 		child_run(launch->spec, launch->groups, io);
@@ -96,16 +95,33 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 	if (launch->pid < 0)
 		return fail(failure, errno, is_exec ? "cannot enter the container"
 						    : "cannot create the container's namespaces");
-	limits_raise(launch->spec, launch->pid);
 	return 0;
 }
 
-static int open_netns(const struct spec *spec, int *netns, struct failure *failure)
+static int open_namespaces(struct launch *launch, struct namespaces *namespaces,
+			   struct child_io *io, struct failure *failure)
 {
-	const char *path = spec_string(spec, TAG_NETNS, NULL);
-	if (path != NULL && (*netns = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		return fail(failure, errno, "cannot open the network namespace %s", path);
+	if (launch->target < 0) {
+		if (namespaces_open(namespaces, launch->spec, failure) < 0)
+			return -1;
+		launch->root_uid = launch->root_gid = 0;
+		if (namespaces_have(namespaces, CLONE_NEWUSER) &&
+		    !idmap_root(launch->spec, &launch->root_uid, &launch->root_gid))
+			launch->root_uid = launch->root_gid = 0; /* joined: not known here */
+		io->namespaces = namespaces;
+	}
+	io->root_uid = launch->root_uid;
+	io->root_gid = launch->root_gid;
 	return 0;
+}
+
+/* Where one clone is not enough, by way of a stage. */
+static int make_process(struct launch *launch, struct child_io *io, struct failure *failure)
+{
+	if (launch->target >= 0 || !namespaces_staged(io->namespaces))
+		return clone_child(launch, io, failure);
+	launch->pid = stage_run(launch->spec, launch->groups, io, &launch->pidfd, failure);
+	return launch->pid < 0 ? -1 : 0;
 }
 
 /* The child goes with what it has done: it is not executed yet, and its status has no reader. */
@@ -124,21 +140,23 @@ static void abandon(struct launch *launch)
 
 int launch_start(struct launch *launch, struct failure *failure)
 {
-	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1, .netns = -1,
+	struct namespaces namespaces = {0};
+	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1,
 			      .init = launch->target, .gate = -1, .attendant = -1};
 	int helper = -1, result = -1;
 	launch->pidfd = launch->status = launch->in = launch->out = launch->err = -1;
 	launch->pid = launch->attendant = 0;
-	if (open_netns(launch->spec, &io.netns, failure) == 0 &&
+	if (open_namespaces(launch, &namespaces, &io, failure) == 0 &&
 	    make_pair(&launch->status, &io.status, failure) == 0 &&
 	    open_streams(launch, &io, failure) == 0 &&
 	    gate_open(launch->spec, &io.gate, failure) == 0 &&
 	    (!attendant_wanted(launch->spec) ||
 	     make_pair(&helper, &io.attendant, failure) == 0))
-		result = clone_child(launch, &io, failure);
-	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.netns, &io.gate, &io.attendant};
+		result = make_process(launch, &io, failure);
+	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant};
 	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
 		close_fd(theirs[i]);
+	namespaces_close(&namespaces);
 	if (result == 0 && helper >= 0) {
 		launch->attendant = attendant_start(launch->spec, helper, launch->pid,
 						    launch->pidfd, failure);

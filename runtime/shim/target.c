@@ -3,14 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "kernel.h"
+#include "namespaces.h"
 
 #define START_TIME_FIELD 22
 #define NAMESPACES (sizeof namespaces / sizeof *namespaces)
@@ -85,16 +84,6 @@ static int differing(pid_t pid)
 	return flags;
 }
 
-/* Its own ids mean nothing in there; groups may be fixed for good (setgroups "deny"). */
-static int become_root(struct failure *failure)
-{
-	(void)setgroups(0, NULL);
-	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
-		return fail(failure, errno, "cannot become root of the container's user namespace");
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	return 0;
-}
-
 int target_enter(int pidfd, struct failure *failure)
 {
 	pid_t pid = pid_of(pidfd);
@@ -103,5 +92,5 @@ int target_enter(int pidfd, struct failure *failure)
 	if (pid <= 0 || (flags != 0 && setns(pidfd, flags) < 0))
 		return fail(failure, pid > 0 ? errno : ESRCH,
 			    "cannot join the container's namespaces");
-	return flags & CLONE_NEWUSER ? become_root(failure) : 0;
+	return flags & CLONE_NEWUSER ? namespaces_become_root(failure) : 0;
 }

@@ -1,0 +1,15 @@
+/*
+ * The process between shim and container where the latter's namespaces cannot come with one clone3:
+ * it joins the groups, makes what needs the host's rights, enters the user, time, pid and mount
+ * namespaces, clones the container's first process as the shim's child, and ends.
+ */
+#ifndef TSSWARM_STAGE_H
+#define TSSWARM_STAGE_H
+
+#include "child.h"
+
+/* The pid of the container's first process, *pidfd its descriptor; -1 with the failure. */
+pid_t stage_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io,
+		int *pidfd, struct failure *failure);
+
+#endif
