@@ -70,8 +70,9 @@ export async function createContainer(
     makeNode(gate, FIFO, 0, 0);
     const preserved = preservedDescriptors(options.preserveFds + extra);
     const { resources } = config.linux;
+    for (const note of cgroups.make(resources)) context.log.warn(note);
     const plan = cgroups.plan(resources);
-    for (const note of [...plan.notes, ...cgroups.make(resources)]) context.log.warn(note);
+    for (const note of plan.notes) context.log.warn(note);
     const built = buildLaunch(config, {
       id,
       stateDir,
