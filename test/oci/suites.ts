@@ -47,14 +47,15 @@ export interface SuiteOptions {
 /** The lines of the Test Anything Protocol, with what failing ones said. */
 export function parseTap(file: string, text: string): readonly CaseResult[] {
   const results: CaseResult[] = [];
-  let output: string[] = [];
+  const before: string[] = [];
   for (const line of text.split('\n')) {
     const match = /^(not ok|ok) \d+ (?:- )?(.*)$/.exec(line);
     if (match === null) {
-      output.push(line);
       const last = results.at(-1);
       if (last?.outcome === 'failed' && line.startsWith('#')) {
         results[results.length - 1] = { ...last, output: `${last.output}${line}\n` };
+      } else {
+        before.push(line);
       }
       continue;
     }
@@ -62,8 +63,13 @@ export function parseTap(file: string, text: string): readonly CaseResult[] {
     const [name = ''] = title.split(/ ?# ?skip/i);
     const isSkip = /# ?skip/i.test(title);
     const outcome = status === 'not ok' ? 'failed' : isSkip ? 'skipped' : 'passed';
-    results.push({ file, name, outcome, output: outcome === 'failed' ? output.join('\n') : '' });
-    output = [];
+    results.push({
+      file,
+      name,
+      outcome,
+      output: outcome === 'failed' ? `${before.join('\n')}\n` : '',
+    });
+    before.length = 0;
   }
   return results;
 }
@@ -120,7 +126,7 @@ export function runRuncSuite(options: SuiteOptions): readonly CaseResult[] {
   const results: CaseResult[] = [];
   for (const name of readdirSync(integration).toSorted()) {
     if (!name.endsWith('.bats') || !name.includes(options.only ?? '')) continue;
-    const env = { RUNC: subject, RUNC_USE_SYSTEMD: '' };
+    const env = { RUNC: subject };
     const found = runFile(name, ['bats', '--tap', name], integration, env, options);
     results.push(...found);
     options.onFile?.(found);
