@@ -29,7 +29,15 @@ import type { HostContext } from './context.ts';
 import type { Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
 import { checkRestart, endedAs, restartDelay, startsWithDaemon } from './restart.ts';
-import { emitRun, exitCodeOf, mustBeStill, ownGraceMs, startError, stopWith } from './starting.ts';
+import {
+  emitRun,
+  exitCodeOf,
+  mustBeStill,
+  ownGraceMs,
+  signalTo,
+  startError,
+  stopWith,
+} from './starting.ts';
 import type {
   ContainerRecord,
   ContainerStatus,
@@ -363,7 +371,7 @@ export class StandaloneContainer implements Managed {
     }
     this.#save({ stoppedByUser: this.#record.stoppedByUser || this.#ends(number) });
     if (container.paused && number === SIGKILL) await container.resume();
-    await container.kill(signal);
+    await signalTo(container, signal);
     this.emit('kill', { signal: String(number) });
     if (number !== SIGKILL) return;
     await withDeadline(this.#context.clock, KILL_LIMIT_MS, `${this.name} to end`, container.wait());

@@ -93,7 +93,8 @@ export class LayerUnpacker {
       await this.#place(entry);
     } catch (error) {
       const told = diskError(error, this.#root);
-      if (told instanceof SwarmError) throw told;
+      // What the kernel refused of an entry, like damaged attributes, is the layer's fault.
+      if (told instanceof SwarmError && told.code !== 'internal') throw told;
       throw new SwarmError(
         'invalid',
         `cannot unpack layer entry "${header.name}": ${messageOf(error)}`,
