@@ -30,6 +30,7 @@ import type { Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
 import { checkRestart, endedAs, restartDelay, startsWithDaemon } from './restart.ts';
 import {
+  cannotKill,
   emitRun,
   exitCodeOf,
   mustBeStill,
@@ -363,12 +364,7 @@ export class StandaloneContainer implements Managed {
     const { container } = this;
     const number = parseSignal(signal);
     if (this.#isLaunching) await this.#settled();
-    if (container.state !== 'running') {
-      throw new SwarmError(
-        'conflict',
-        `cannot kill container: ${this.name}: container ${this.id} is not running`,
-      );
-    }
+    if (container.state !== 'running') throw cannotKill(this.name, this.id);
     this.#save({ stoppedByUser: this.#record.stoppedByUser || this.#ends(number) });
     if (container.paused && number === SIGKILL) await container.resume();
     await signalTo(container, signal);

@@ -53,6 +53,14 @@ export function mustBeStill(name: string, status: ContainerStatus): void {
   );
 }
 
+/** Of what does not run: Docker's words. */
+export function cannotKill(name: string, id: string): SwarmError {
+  return new SwarmError(
+    'conflict',
+    `cannot kill container: ${name}: container ${id} is not running`,
+  );
+}
+
 /** A program that has ended by itself a moment ago needs none: what was wanted is so. */
 export async function signalTo(container: Container, signal: string): Promise<void> {
   try {

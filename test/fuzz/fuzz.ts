@@ -1,6 +1,6 @@
 /**
- * Fuzzes one target for so long: a thread runs its cases, this side watches that none hangs or takes
- * all the memory. A failure comes with the seed and the number of its case, and its input in a file.
+ * Fuzzes one target for so long: a thread runs its cases, this side watches that none hangs or
+ * takes all the memory. A failure comes with the seed and the number of its case, and its input.
  */
 import { mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
