@@ -2,18 +2,11 @@
  * Layers as anybody may make them: every entry of the archive lies in the layer's directory or is
  * refused, and of what is around that directory nothing changes, nor does anything appear.
  */
-import assert from 'node:assert/strict';
-import { execFileSync } from 'node:child_process';
-import fs from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { hasCode } from '../../../base/errors.ts';
 import type { Random } from '../../../base/random.ts';
-import { decompress } from '../../../runtime/image/compression.ts';
-import { readTar, type TarInput, type TarType, writeTar } from '../../../runtime/image/tar.ts';
-import { LayerUnpacker } from '../../../runtime/image/unpack.ts';
-import { collect, inPieces } from '../../support/images.ts';
+import { type TarInput, type TarType, writeTar } from '../../../runtime/image/tar.ts';
+import { collect } from '../../support/images.ts';
+import { LayerScratch } from '../../support/layerScratch.ts';
 import type { FuzzTarget } from '../target.ts';
 import { one } from '../target.ts';
 
@@ -30,70 +23,7 @@ const XATTRS = [
   ...['user.overlay.opaque', 'system.posix_acl_access', 'security.selinux', 'bad', 'user.'],
 ];
 
-/** <top>/canary is the host's; <top>/work/layer is where layers go; top is what nobody leaves. */
-class Scratch {
-  readonly top = fs.mkdtempSync(join(tmpdir(), 'fuzz-layer-'));
-  readonly layer = join(this.top, 'work', 'layer');
-  readonly canary = join(this.top, 'canary');
-  readonly #before: string;
-
-  constructor() {
-    fs.mkdirSync(join(this.canary, 'directory'), { recursive: true });
-    fs.writeFileSync(join(this.canary, 'a'), "the host's");
-    fs.writeFileSync(join(this.canary, 'directory', 'a'), "the host's too");
-    fs.symlinkSync('a', join(this.canary, 'b'));
-    fs.mkdirSync(join(this.top, 'work'));
-    this.#before = this.#around();
-  }
-
-  /** Names, kinds, owners, modes, links, times and content of all but the layer. */
-  #around(): string {
-    const found: string[] = [];
-    const walk = (path: string): void => {
-      if (path === this.layer) return;
-      const stat = fs.lstatSync(path);
-      // Making and removing the layer changes its parent's own times and links.
-      const own = path === join(this.top, 'work') ? '' : `${stat.nlink} ${stat.mtimeMs}`;
-      const content = stat.isFile() ? fs.readFileSync(path, 'latin1') : '';
-      found.push(`${path} ${stat.mode} ${stat.uid}:${stat.gid} ${stat.ino} ${own} ${content}`);
-      if (stat.isDirectory()) for (const name of fs.readdirSync(path)) walk(join(path, name));
-    };
-    walk(this.top);
-    return found.join('\n');
-  }
-
-  async unpack(input: Uint8Array): Promise<void> {
-    fs.mkdirSync(this.layer, { mode: 0o755 });
-    const unpacker = new LayerUnpacker(this.layer);
-    let refusal: unknown;
-    try {
-      for await (const entry of readTar(decompress(inPieces(input, 700)))) {
-        try {
-          await unpacker.add(entry);
-        } catch (error) {
-          // A real layer ends here. Going on shows more.
-          if (!hasCode(error, 'invalid')) throw error;
-          refusal = error;
-        }
-      }
-      unpacker.finish();
-      if (refusal !== undefined) throw refusal;
-    } finally {
-      this.#clear();
-      assert.equal(this.#around(), this.#before, 'something outside of the layer changed');
-    }
-  }
-
-  #clear(): void {
-    try {
-      fs.rmSync(this.layer, { recursive: true });
-    } catch {
-      execFileSync('rm', ['-rf', this.layer]); // too deep a path for one call
-    }
-  }
-}
-
-let scratch: Scratch | undefined;
+let scratch: LayerScratch | undefined;
 
 function pathOf(random: Random, top: string): string {
   const parts = Array.from({ length: 1 + random.below(4) }, () => one(random, PARTS)).join('/');
@@ -138,7 +68,7 @@ function changeHeader(archive: Buffer, random: Random): void {
 export const target: FuzzTarget = {
   words: ['../', '.wh.', '\0', 'ustar\x0000', '12 path=../x\n', '30 mtime=1e9\n', 'SCHILY.xattr.'],
   async generate(random) {
-    scratch ??= new Scratch();
+    scratch ??= new LayerScratch();
     const { top } = scratch;
     const entries = Array.from({ length: 1 + random.below(12) }, () => entry(random, top));
     const archive = await collect(writeTar(entries));
@@ -146,10 +76,8 @@ export const target: FuzzTarget = {
     return random.below(8) === 0 ? gzipSync(archive) : archive;
   },
   run(input) {
-    scratch ??= new Scratch();
+    scratch ??= new LayerScratch();
     return scratch.unpack(input);
   },
-  close() {
-    if (scratch !== undefined) fs.rmSync(scratch.top, { recursive: true, force: true });
-  },
+  close: () => scratch?.remove(),
 };
