@@ -18,7 +18,9 @@ import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
+import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
+import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
@@ -28,20 +30,6 @@ export interface LaunchSpec {
   readonly notes: readonly string[];
 }
 
-const FLAG = {
-  readOnlyRoot: 1,
-  noNewPrivileges: 2,
-  tty: 4,
-  newNetns: 8,
-  stdin: 16,
-  stdinOnce: 32,
-  init: 64,
-  hostPid: 128,
-  hostIpc: 256,
-  hold: 512,
-  hostUts: 1024,
-  hostCgroup: 2048,
-} as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 export const DEFAULT_LOG_FILES = 5;
@@ -120,6 +108,7 @@ function checkConfig(config: ContainerConfig): void {
     );
   }
   for (const mount of config.mounts) checkMount(mount);
+  checkUserNamespace(config);
   parseSignal(config.stopSignal ?? 'SIGTERM');
   const score = config.oomScoreAdjust ?? 0;
   if (score < -OOM_SCORE_MAX || score > OOM_SCORE_MAX) {
@@ -165,14 +154,20 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.openStdin === true ? FLAG.stdin : 0) |
       (config.stdinOnce === true ? FLAG.stdinOnce : 0) |
       (config.init === true ? FLAG.init : 0) |
-      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0) |
-      (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
-      (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
-      (config.utsNamespace === 'host' ? FLAG.hostUts : 0) |
-      (config.cgroupNamespace === 'host' ? FLAG.hostCgroup : 0) |
-      (network === 'new' ? FLAG.newNetns : 0),
+      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0),
   );
-  if (typeof network === 'object') writer.add(TAG.netns, network.path);
+  addNamespace(writer, 'mount');
+  const maps = userMapsOf(config);
+  if (maps !== undefined) {
+    addNamespace(writer, 'user');
+    addUserMaps(writer, maps);
+  }
+  if (config.pidNamespace !== 'host') addNamespace(writer, 'pid');
+  if (config.ipcNamespace !== 'host') addNamespace(writer, 'ipc');
+  if (config.utsNamespace !== 'host') addNamespace(writer, 'uts');
+  if (config.cgroupNamespace !== 'host') addNamespace(writer, 'cgroup');
+  if (network === 'new') addNamespace(writer, 'network');
+  else if (network !== 'host') addNamespace(writer, 'network', network.path);
   writer.add(TAG.hostname, config.hostname);
   if ((config.domainName ?? '') !== '') writer.add(TAG.domain, config.domainName ?? '');
   const defaults = network === 'host' ? {} : NETWORK_SYSCTLS;

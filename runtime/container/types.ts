@@ -6,6 +6,7 @@
 
 import type { Readable, Writable } from 'node:stream';
 import type { DeviceRule } from '../sys/deviceRules.ts';
+import type { IdMaps } from './specRecords.ts';
 
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
@@ -24,6 +25,11 @@ export interface ContainerMount {
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */
   readonly nonRecursive?: boolean;
+  /**
+   * bind only: with a user namespace, its files have the ids inside that they have on the host.
+   * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
+   */
+  readonly idMapped?: boolean;
 }
 
 export interface ContainerDevice {
@@ -153,6 +159,11 @@ export interface ContainerConfig {
   /** 'host': the host's own name, whatever `hostname` says. */
   readonly utsNamespace?: 'new' | 'host';
   readonly cgroupNamespace?: 'new' | 'host';
+  /**
+   * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
+   * that ask for it are shown mapped: on disk they have the ids they have inside.
+   */
+  readonly userNamespace?: 'host' | IdMaps;
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

@@ -42,17 +42,17 @@ static int raise_loopback(struct failure *failure)
 	return result;
 }
 
-static int enter_namespaces(const struct spec *spec, const struct cgroups *groups,
-			    const struct child_io *io, struct failure *failure)
+static int enter_namespaces(const struct cgroups *groups, const struct child_io *io,
+			    struct failure *failure)
 {
-	if (cgroups_join(groups, failure) < 0)
+	const struct namespaces *namespaces = io->namespaces;
+	if (!io->is_staged && (cgroups_join(groups, failure) < 0 ||
+			       namespaces_join(namespaces, namespaces->joined, failure) < 0))
 		return -1;
 	/* Only now, so that the container sees its own groups as the root. */
-	if (!(spec_u32(spec, TAG_FLAGS, 0) & SPEC_HOST_CGROUP) && unshare(K_CLONE_NEWCGROUP) < 0)
+	if ((namespaces->created & K_CLONE_NEWCGROUP) && unshare(K_CLONE_NEWCGROUP) < 0)
 		return fail(failure, errno, "cannot make a cgroup namespace");
-	if (io->netns >= 0 && setns(io->netns, CLONE_NEWNET) < 0)
-		return fail(failure, errno, "cannot join the network namespace");
-	if ((spec_u32(spec, TAG_FLAGS, 0) & SPEC_NEW_NETNS) && raise_loopback(failure) < 0)
+	if ((namespaces->created & CLONE_NEWNET) && raise_loopback(failure) < 0)
 		return -1;
 	return 0;
 }
@@ -63,7 +63,19 @@ static int hand_over(int fd, const struct user *user)
 	struct stat status;
 	if (fstat(fd, &status) < 0)
 		return -1;
-	return S_ISFIFO(status.st_mode) || isatty(fd) ? fchown(fd, user->uid, (gid_t)-1) : 0;
+	if (!S_ISFIFO(status.st_mode) && !isatty(fd))
+		return 0;
+	/* Forbidden in a user namespace that was joined: whose it was on the host is not known. */
+	return fchown(fd, user->uid, (gid_t)-1) < 0 && errno != EPERM ? -1 : 0;
+}
+
+int child_give_streams(const struct child_io *io, uid_t uid, gid_t gid, struct failure *failure)
+{
+	const int streams[] = {io->in, io->out, io->err};
+	for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+		if (streams[i] >= 0 && fchown(streams[i], uid, gid) < 0)
+			return fail(failure, errno, "cannot hand over standard output");
+	return 0;
 }
 
 /* What is not given is /dev/null, as the shim has it at 0, 1 and 2, or the caller's own stream. */
@@ -165,6 +177,14 @@ static int become(const struct spec *spec, struct child_io *io, int terminal,
 	return program_execute(args, env, failure);
 }
 
+/* The stage has set those of a network that is not this user namespace's. */
+static enum sysctls sysctls_left(const struct child_io *io)
+{
+	int is_done = io->is_staged && namespaces_have(io->namespaces, CLONE_NEWUSER) &&
+		      !(io->namespaces->created & CLONE_NEWNET);
+	return is_done ? SYSCTLS_BUT_NET : SYSCTLS_ALL;
+}
+
 static int run(const struct spec *spec, const struct cgroups *groups, struct child_io *io,
 	       struct failure *failure)
 {
@@ -174,15 +194,15 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 	int terminal = -1;
 	setsid(); /* cannot fail: a cloned process leads no group yet */
 	umask(0);
-	if (enter_namespaces(spec, groups, io, failure) < 0)
+	if (enter_namespaces(groups, io, failure) < 0)
 		return -1;
 	int root = rootfs_build(spec, failure);
-	if (root < 0 || rootfs_sysctls(spec, failure) < 0)
+	if (root < 0 || rootfs_sysctls(spec, sysctls_left(io), failure) < 0)
 		return -1;
 	if ((flags & SPEC_TTY) && (terminal = terminal_open(spec, root, io->status, 1, failure)) < 0)
 		return -1;
-	if (!(flags & SPEC_HOST_UTS) &&
-	    (sethostname(hostname, strlen(hostname)) < 0 ||
+	if (namespaces_have(io->namespaces, CLONE_NEWUTS) &&
+	    ((hostname[0] != 0 && sethostname(hostname, strlen(hostname)) < 0) ||
 	     (domain[0] != 0 && setdomainname(domain, strlen(domain)) < 0)))
 		return fail(failure, errno, "cannot set the host name");
 	if (io->attendant >= 0 && attendant_run_hooks(io->attendant, failure) < 0)
@@ -190,7 +210,7 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 	if (hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure) < 0)
 		return -1;
 	/* Before the root may become read-only: the working directory is made as Docker does. */
-	if (rootfs_enter(root, failure) < 0 ||
+	if (rootfs_enter(spec, root, failure) < 0 ||
 	    enter_directory(spec_string(spec, TAG_CWD, "/"), failure) < 0)
 		return -1;
 	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)
@@ -204,6 +224,10 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 	int terminal = -1;
 	setsid();
 	if (cgroups_join_again(groups, failure) < 0)
+		return -1;
+	uid_t uid;
+	gid_t gid;
+	if (target_root(io->init, &uid, &gid) && child_give_streams(io, uid, gid, failure) < 0)
 		return -1;
 	if (target_enter(io->init, failure) < 0)
 		return -1;

@@ -15,6 +15,7 @@
 #include "gate.h"
 #include "kernel.h"
 #include "limits.h"
+#include "stage.h"
 
 static int make_pipe(int *ours, int *theirs, int is_input, struct failure *failure)
 {
@@ -47,14 +48,12 @@ static int open_streams(struct launch *launch, struct child_io *io, struct failu
 	return flags & SPEC_STDIN ? make_pipe(&launch->in, &io->in, 1, failure) : 0;
 }
 
+/* With one clone3. */
 static pid_t clone_container(struct launch *launch, struct child_io *io,
 			     struct k_clone_args *args)
 {
-	uint32_t flags = spec_u32(launch->spec, TAG_FLAGS, 0);
-	args->flags |= CLONE_NEWNS | (flags & SPEC_HOST_UTS ? 0 : CLONE_NEWUTS);
-	args->flags |= flags & SPEC_HOST_PID ? 0 : CLONE_NEWPID;
-	args->flags |= flags & SPEC_HOST_IPC ? 0 : CLONE_NEWIPC;
-	args->flags |= flags & SPEC_NEW_NETNS ? CLONE_NEWNET : 0;
+	/* Its own groups come first: the child makes the cgroup namespace itself. */
+	args->flags |= io->namespaces->created & ~(uint32_t)K_CLONE_NEWCGROUP;
 	pid_t pid = k_clone3(args);
 	if (pid == 0)
 		child_run(launch->spec, launch->groups, io);
@@ -92,6 +91,13 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 		args.cgroup = (uint64_t)launch->groups->v2;
 	}
 	int is_exec = launch->target >= 0;
+	if (!is_exec && namespaces_staged(io->namespaces)) {
+		launch->pid = stage_run(launch->spec, launch->groups, io, &args, failure);
+		if (launch->pid < 0)
+			return -1;
+		limits_raise(launch->spec, launch->pid);
+		return 0;
+	}
 	launch->pid = is_exec ? clone_exec(launch, io, &args) : clone_container(launch, io, &args);
 	if (launch->pid < 0)
 		return fail(failure, errno, is_exec ? "cannot enter the container"
@@ -100,12 +106,13 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 	return 0;
 }
 
-static int open_netns(const struct spec *spec, int *netns, struct failure *failure)
+static int open_namespaces(const struct launch *launch, struct namespaces *namespaces,
+			   struct child_io *io, struct failure *failure)
 {
-	const char *path = spec_string(spec, TAG_NETNS, NULL);
-	if (path != NULL && (*netns = open(path, O_RDONLY | O_CLOEXEC)) < 0)
-		return fail(failure, errno, "cannot open the network namespace %s", path);
-	return 0;
+	if (launch->target >= 0)
+		return 0; /* the target's */
+	io->namespaces = namespaces;
+	return namespaces_open(namespaces, launch->spec, failure);
 }
 
 /* The child goes with what it has done: it is not executed yet, and its status has no reader. */
@@ -124,19 +131,20 @@ static void abandon(struct launch *launch)
 
 int launch_start(struct launch *launch, struct failure *failure)
 {
-	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1, .netns = -1,
+	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1,
 			      .init = launch->target, .gate = -1, .attendant = -1};
+	struct namespaces namespaces = {0};
 	int helper = -1, result = -1;
 	launch->pidfd = launch->status = launch->in = launch->out = launch->err = -1;
 	launch->pid = launch->attendant = 0;
-	if (open_netns(launch->spec, &io.netns, failure) == 0 &&
+	if (open_namespaces(launch, &namespaces, &io, failure) == 0 &&
 	    make_pair(&launch->status, &io.status, failure) == 0 &&
 	    open_streams(launch, &io, failure) == 0 &&
 	    gate_open(launch->spec, &io.gate, failure) == 0 &&
 	    (!attendant_wanted(launch->spec) ||
 	     make_pair(&helper, &io.attendant, failure) == 0))
 		result = clone_child(launch, &io, failure);
-	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.netns, &io.gate, &io.attendant};
+	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant};
 	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
 		close_fd(theirs[i]);
 	if (result == 0 && helper >= 0) {
@@ -145,6 +153,7 @@ int launch_start(struct launch *launch, struct failure *failure)
 		result = launch->attendant < 0 ? -1 : 0;
 	}
 	close_fd(&helper);
+	namespaces_close(&namespaces);
 	for (size_t i = 0; i < launch->groups->join_count; i++)
 		close_fd(&launch->groups->joins[i]);
 	launch->groups->join_count = 0;

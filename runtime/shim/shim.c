@@ -431,7 +431,7 @@ static int hold_root(void)
 		fail(&shim.failure, errno, "cannot make a mount namespace");
 	else
 		root = rootfs_build(&shim.spec, &shim.failure);
-	if (root < 0 || rootfs_enter(root, &shim.failure) < 0 ||
+	if (root < 0 || rootfs_enter(&shim.spec, root, &shim.failure) < 0 ||
 	    ((shim.flags & SPEC_READONLY_ROOT) && rootfs_protect(root, &shim.failure) < 0)) {
 		(void)write_all(LISTEN_FD, shim.failure.text, strlen(shim.failure.text));
 		return 1; /* whether or not anyone heard */

@@ -20,7 +20,6 @@ enum tag {
 	TAG_LOWER = 9,
 	TAG_UPPER = 10,
 	TAG_FLAGS = 11,
-	TAG_NETNS = 12,
 	TAG_MOUNT = 13,
 	TAG_MASK = 14,
 	TAG_READONLY = 15,
@@ -69,15 +68,10 @@ enum spec_flag {
 	SPEC_READONLY_ROOT = 1,
 	SPEC_NO_NEW_PRIVILEGES = 2,
 	SPEC_TTY = 4,
-	SPEC_NEW_NETNS = 8,
 	SPEC_STDIN = 16,      /* standard input stays open for clients; else it is /dev/null */
 	SPEC_STDIN_ONCE = 32, /* and ends with the first client's */
 	SPEC_INIT = 64,       /* a reaper as the first process */
-	SPEC_HOST_PID = 128,
-	SPEC_HOST_IPC = 256,
 	SPEC_HOLD = 512, /* only the file system, for as long as the daemon wants it */
-	SPEC_HOST_UTS = 1024,
-	SPEC_HOST_CGROUP = 2048,
 	SPEC_PASS_STREAMS = 4096,   /* standard streams are the shim's own: no copy, no log */
 	SPEC_NO_SUPERVISOR = 8192,  /* the shim ends once the program is made */
 	SPEC_KEEP_KEYRING = 16384,
@@ -92,13 +86,16 @@ enum cgroup_flag {
 };
 
 enum mount_flag {
-	MOUNT_BIND = 1,     /* else a new file system of type `source` */
+	MOUNT_BIND = 1,     /* else a new file system */
 	MOUNT_FILE = 2,     /* a missing target is made as an empty file */
 	MOUNT_TRUSTED = 4,  /* one of ours: the target's path may hold no symbolic link */
 	MOUNT_OPTIONAL = 8, /* left out when the kernel has no such file system */
 	MOUNT_PLAIN = 16,   /* a bind without the mounts below it */
-	MOUNT_SLAVE = 32,   /* a bind that receives what the host mounts below it */
-	MOUNT_SHARED = 64,  /* and that gives back what is mounted in the container */
+	MOUNT_OWN_MAP = 128,  /* shown with other ids: the TAG_MOUNT_MAP records that follow */
+	MOUNT_USER_MAP = 256, /* the same, the user namespace's */
+	MOUNT_MAP_BELOW = 512, /* the mounts below it, too */
+	MOUNT_COPY_UP = 1024, /* filled with what its target holds */
+	MOUNT_REMOUNT = 2048, /* changes what is mounted there already */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */

@@ -3,14 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <sched.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "idmap.h"
 #include "kernel.h"
+#include "namespaces.h"
 
 #define START_TIME_FIELD 22
 #define NAMESPACES (sizeof namespaces / sizeof *namespaces)
@@ -86,14 +86,35 @@ static int differing(pid_t pid)
 	return flags;
 }
 
-/* Its own ids mean nothing in there; groups may be fixed for good (setgroups "deny"). */
-static int become_root(struct failure *failure)
+/* Where 0 inside is outside, by /proc/<pid>/<file>; 0 when it is not mapped. */
+static uint32_t outside_of_root(pid_t pid, const char *file)
 {
-	(void)setgroups(0, NULL);
-	if (setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
-		return fail(failure, errno, "cannot become root of the container's user namespace");
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	char path[32], text[IDMAP_TEXT_MAX];
+	format_text(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+	if (read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
+		return 0;
+	for (const char *at = text; at != NULL && *at != 0;) {
+		uint64_t inside, outside;
+		at += strspn(at, " ");
+		if (!read_number(&at, &inside))
+			break;
+		at += strspn(at, " ");
+		if (!read_number(&at, &outside))
+			break;
+		if (inside == 0)
+			return (uint32_t)outside;
+		at = strchr(at, '\n');
+		at = at == NULL ? NULL : at + 1;
+	}
 	return 0;
+}
+
+int target_root(int pidfd, uid_t *uid, gid_t *gid)
+{
+	pid_t pid = pid_of(pidfd);
+	*uid = pid > 0 ? outside_of_root(pid, "uid_map") : 0;
+	*gid = pid > 0 ? outside_of_root(pid, "gid_map") : 0;
+	return *uid != 0 && *gid != 0;
 }
 
 int target_enter(int pidfd, struct failure *failure)
@@ -104,5 +125,5 @@ int target_enter(int pidfd, struct failure *failure)
 	if (pid <= 0 || (flags != 0 && setns(pidfd, flags) < 0))
 		return fail(failure, pid > 0 ? errno : ESRCH,
 			    "cannot join the container's namespaces");
-	return flags & CLONE_NEWUSER ? become_root(failure) : 0;
+	return flags & CLONE_NEWUSER ? namespaces_become_root(failure) : 0;
 }
