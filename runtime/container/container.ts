@@ -228,9 +228,8 @@ export class ManagedContainer implements Container {
     const config = { ...this.config, resources: wanted };
     // Everything that can be wrong with it is found before anything is changed.
     const spec = buildSpec(config, this.#paths, cgroups);
-    const isLive = this.#life.phase === 'running';
-    const notes = isLive ? cgroups.update(config.id, wanted) : spec.notes;
-    for (const note of notes) log.warn(note, { container: this.#life.shortId });
+    if (this.#life.phase === 'running') cgroups.update(config.id, spec.resources);
+    for (const note of spec.notes) log.warn(note, { container: this.#life.shortId });
     this.#configure(config);
   }
 

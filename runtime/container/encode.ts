@@ -24,7 +24,6 @@ export const TAG = {
   lower: 9,
   upper: 10,
   flags: 11,
-  netns: 12,
   mount: 13,
   mask: 14,
   readOnly: 15,
@@ -44,6 +43,14 @@ export const TAG = {
   drain: 29,
   domain: 30,
   terminal: 31,
+  namespace: 32,
+  uidMap: 33,
+  gidMap: 34,
+  timeOffset: 35,
+  root: 36,
+  rootPropagation: 37,
+  mountMap: 38,
+  layerMap: 39,
 } as const;
 
 export type Tag = (typeof TAG)[keyof typeof TAG];

@@ -6,6 +6,7 @@
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { Resources } from '../sys/resources.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
@@ -13,31 +14,22 @@ import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
+import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
+import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
+import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
+  /** What its groups are limited to. */
+  readonly resources: Resources;
   /** What was clamped or left out, for the log. */
   readonly notes: readonly string[];
 }
 
-const FLAG = {
-  readOnlyRoot: 1,
-  noNewPrivileges: 2,
-  tty: 4,
-  newNetns: 8,
-  stdin: 16,
-  stdinOnce: 32,
-  init: 64,
-  hostPid: 128,
-  hostIpc: 256,
-  hold: 512,
-  hostUts: 1024,
-  hostCgroup: 2048,
-} as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 export const DEFAULT_LOG_FILES = 5;
@@ -55,7 +47,12 @@ export function buildSpec(
   checkConfig(config);
   const writer = new SpecWriter();
   const devices = containerDevices(config);
-  const plan = cgroups.plan(config.id, config.resources, devices.rules);
+  const notes: string[] = [];
+  const resources = {
+    ...toResources(config.resources, (text) => notes.push(text)),
+    devices: toDeviceList(devices.rules),
+  };
+  const plan = cgroups.plan(config.id, resources);
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));
@@ -75,7 +72,7 @@ export function buildSpec(
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
   addProcess(writer, config);
   const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
-  return { bytes: writer.finish(), notes: [...plan.notes, ...cut] };
+  return { bytes: writer.finish(), resources, notes: [...notes, ...plan.notes, ...cut] };
 }
 
 /** The shim's own bound (runtime/shim/log.h). */
@@ -111,6 +108,7 @@ function checkConfig(config: ContainerConfig): void {
     );
   }
   for (const mount of config.mounts) checkMount(mount);
+  checkUserNamespace(config);
   parseSignal(config.stopSignal ?? 'SIGTERM');
   const score = config.oomScoreAdjust ?? 0;
   if (score < -OOM_SCORE_MAX || score > OOM_SCORE_MAX) {
@@ -141,7 +139,7 @@ function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
       (group.freezer ? CGROUP.freezer : 0);
     writer.add(TAG.cgroup, flags, group.dir);
     for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, write.optional ? 1 : 0, write.file, write.value);
+      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
     }
     if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
@@ -156,14 +154,20 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.openStdin === true ? FLAG.stdin : 0) |
       (config.stdinOnce === true ? FLAG.stdinOnce : 0) |
       (config.init === true ? FLAG.init : 0) |
-      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0) |
-      (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
-      (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
-      (config.utsNamespace === 'host' ? FLAG.hostUts : 0) |
-      (config.cgroupNamespace === 'host' ? FLAG.hostCgroup : 0) |
-      (network === 'new' ? FLAG.newNetns : 0),
+      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0),
   );
-  if (typeof network === 'object') writer.add(TAG.netns, network.path);
+  addNamespace(writer, 'mount');
+  const maps = userMapsOf(config);
+  if (maps !== undefined) {
+    addNamespace(writer, 'user');
+    addUserMaps(writer, maps);
+  }
+  if (config.pidNamespace !== 'host') addNamespace(writer, 'pid');
+  if (config.ipcNamespace !== 'host') addNamespace(writer, 'ipc');
+  if (config.utsNamespace !== 'host') addNamespace(writer, 'uts');
+  if (config.cgroupNamespace !== 'host') addNamespace(writer, 'cgroup');
+  if (network === 'new') addNamespace(writer, 'network');
+  else if (network !== 'host') addNamespace(writer, 'network', network.path);
   writer.add(TAG.hostname, config.hostname);
   if ((config.domainName ?? '') !== '') writer.add(TAG.domain, config.domainName ?? '');
   const defaults = network === 'host' ? {} : NETWORK_SYSCTLS;

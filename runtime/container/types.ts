@@ -5,8 +5,8 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
-import type { CgroupLimits } from '../sys/cgroupLimits.ts';
 import type { DeviceRule } from '../sys/deviceRules.ts';
+import type { IdMaps } from './specRecords.ts';
 
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
@@ -25,6 +25,11 @@ export interface ContainerMount {
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */
   readonly nonRecursive?: boolean;
+  /**
+   * bind only: with a user namespace, its files have the ids inside that they have on the host.
+   * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
+   */
+  readonly idMapped?: boolean;
 }
 
 export interface ContainerDevice {
@@ -42,7 +47,44 @@ export interface ResourceLimit {
   readonly hard: number;
 }
 
-export type ContainerResources = CgroupLimits;
+/** What can be limited. */
+export interface ContainerResources {
+  readonly memoryBytes?: number;
+  /** Memory + swap, as Docker's; -1 unlimited. */
+  readonly memorySwapBytes?: number;
+  /** Billionths of a core: 1.5 cores = 1_500_000_000; 0 as many as it wants. */
+  readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
+  /** Relative weight, default 1024. */
+  readonly cpuShares?: number;
+  /** e.g. '0-1,3'. */
+  readonly cpusetCpus?: string;
+  readonly cpusetMems?: string;
+  /** Of every period, for processes with a real-time policy; v1 kernels that have it. */
+  readonly cpuRealtimeRuntimeUs?: number;
+  readonly cpuRealtimePeriodUs?: number;
+  readonly pids?: number;
+  /** Soft limit. */
+  readonly memoryReservationBytes?: number;
+  /** 0-100; v1 only, left out elsewhere. */
+  readonly memorySwappiness?: number;
+  /** Out of memory, processes wait instead of being killed; v1 only, left out elsewhere. */
+  readonly oomKillDisable?: boolean;
+  /** 10-1000. */
+  readonly blkioWeight?: number;
+  readonly blkioDeviceWeights?: readonly { readonly device: string; readonly weight: number }[];
+  readonly deviceRates?: readonly DeviceRate[];
+}
+
+/** How much of a block device may be read or written a second. */
+export interface DeviceRate {
+  readonly way: 'read' | 'write';
+  readonly unit: 'bytes' | 'operations';
+  /** Its path on the host. */
+  readonly device: string;
+  readonly perSecond: number;
+}
 
 /** Programs for a health check; the daemon runs it, the runtime only carries it. */
 export interface HealthCheck {
@@ -117,6 +159,11 @@ export interface ContainerConfig {
   /** 'host': the host's own name, whatever `hostname` says. */
   readonly utsNamespace?: 'new' | 'host';
   readonly cgroupNamespace?: 'new' | 'host';
+  /**
+   * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
+   * that ask for it are shown mapped: on disk they have the ids they have inside.
+   */
+  readonly userNamespace?: 'host' | IdMaps;
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

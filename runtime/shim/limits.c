@@ -1,0 +1,70 @@
+/* Sets resource limits and the OOM score; see limits.h. */
+#include "limits.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "status.h"
+
+static const char *const NAMES[] = {
+	"RLIMIT_CPU",     "RLIMIT_FSIZE",      "RLIMIT_DATA",     "RLIMIT_STACK",
+	"RLIMIT_CORE",    "RLIMIT_RSS",        "RLIMIT_NPROC",    "RLIMIT_NOFILE",
+	"RLIMIT_MEMLOCK", "RLIMIT_AS",         "RLIMIT_LOCKS",    "RLIMIT_SIGPENDING",
+	"RLIMIT_MSGQUEUE", "RLIMIT_NICE",      "RLIMIT_RTPRIO",   "RLIMIT_RTTIME",
+};
+
+static const char *name_of(unsigned which)
+{
+	return which < sizeof NAMES / sizeof *NAMES ? NAMES[which] : "unknown";
+}
+
+void limits_raise(const struct spec *spec, pid_t pid)
+{
+	struct record record;
+	char path[64], number[16];
+	for (size_t at = 0; spec_next(spec, &at, TAG_OOM_SCORE, &record);) {
+		format_text(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
+		format_text(number, sizeof number, "%d", (int)record_u32(&record, 0));
+		/* Lowering needs CAP_SYS_RESOURCE; without it the host's own score stays. */
+		(void)write_file_at(AT_FDCWD, path, number);
+	}
+	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
+		struct rlimit limit;
+		int which = (int)record_u32(&record, 0);
+		uint64_t hard = record_u64(&record, 12);
+		if (prlimit(pid, which, NULL, &limit) == 0 && limit.rlim_max < hard) {
+			limit.rlim_max = hard;
+			(void)prlimit(pid, which, &limit, NULL); /* else limits_set cuts and tells */
+		}
+	}
+}
+
+static uint64_t least(uint64_t one, uint64_t other)
+{
+	return one < other ? one : other;
+}
+
+int limits_set(const struct spec *spec, int status, struct failure *failure)
+{
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
+		unsigned which = record_u32(&record, 0);
+		struct rlimit wanted = {record_u64(&record, 4), record_u64(&record, 12)}, own;
+		if (setrlimit((int)which, &wanted) == 0)
+			continue;
+		/* Raising needs CAP_SYS_RESOURCE; without it the shim's own limit is the most. */
+		if (errno != EPERM || getrlimit((int)which, &own) < 0)
+			return fail(failure, errno, "cannot set %s", name_of(which));
+		struct rlimit cut = {0};
+		cut.rlim_max = least(wanted.rlim_max, own.rlim_max);
+		cut.rlim_cur = least(wanted.rlim_cur, cut.rlim_max);
+		if (setrlimit((int)which, &cut) < 0)
+			return fail(failure, errno, "cannot set %s", name_of(which));
+		status_note(status, "%s is cut to %llu:%llu: this host may not raise it further",
+			    name_of(which), (unsigned long long)cut.rlim_cur,
+			    (unsigned long long)cut.rlim_max);
+	}
+	return 0;
+}
