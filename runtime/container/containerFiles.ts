@@ -16,6 +16,7 @@ import type { InsideRoot } from './insideRoot.ts';
 import { layerEntries } from './layerArchive.ts';
 import { layerChanges, treeBytes } from './layerDiff.ts';
 import type { ContainerLife } from './life.ts';
+import { lentPlaces } from './loans.ts';
 import { type ContainerPaths, UPPER_DIR } from './paths.ts';
 import type { OpenRoot, RootAccess } from './rootAccess.ts';
 import { buildHoldSpec } from './spec.ts';
@@ -122,7 +123,8 @@ export class ContainerFiles {
     }
     const pid = life.pid;
     if (pid !== 0) return this.#access.openRunning(pid, () => life.pid === pid);
-    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths));
+    const lent = lentPlaces(life.config);
+    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths, lent));
   }
 
   /**
