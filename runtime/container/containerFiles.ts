@@ -16,6 +16,7 @@ import type { InsideRoot } from './insideRoot.ts';
 import { layerEntries } from './layerArchive.ts';
 import { layerChanges, treeBytes } from './layerDiff.ts';
 import type { ContainerLife } from './life.ts';
+import { lentPlaces } from './loans.ts';
 import { type ContainerPaths, UPPER_DIR } from './paths.ts';
 import type { OpenRoot, RootAccess } from './rootAccess.ts';
 import { buildHoldSpec } from './spec.ts';
@@ -128,7 +129,8 @@ export class ContainerFiles {
       const ids = userMapsOf(life.config);
       return ids === undefined ? running : { ...running, ids };
     }
-    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths));
+    const lent = lentPlaces(life.config);
+    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths, lent));
   }
 
   /**
