@@ -150,6 +150,10 @@ export class ContainerLife {
     if (this.#phase !== 'created') {
       throw new SwarmError('conflict', `container ${this.shortId} is running already`);
     }
+    if (this.#removal !== undefined) {
+      const why = 'is marked for removal and cannot be started';
+      throw new SwarmError('conflict', `container ${this.shortId} ${why}`);
+    }
     const spec = this.#spec ?? buildSpec(this.config, this.#paths, this.#context.cgroups);
     this.#spec = undefined;
     for (const note of spec.notes) this.#context.log.warn(note, { container: this.shortId });
