@@ -21,6 +21,7 @@ import { type ContainerPaths, UPPER_DIR } from './paths.ts';
 import type { OpenRoot, RootAccess } from './rootAccess.ts';
 import { buildHoldSpec } from './spec.ts';
 import type { Container, FileChange, FileStat } from './types.ts';
+import { userMapsOf } from './userNamespace.ts';
 
 /** What is in them is no file that could be copied, and some of it cannot be read at all. */
 const KERNEL_TYPES = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2', 'devpts', 'mqueue']);
@@ -69,12 +70,13 @@ export class ContainerFiles {
   }
 
   async write(path: string, tar: Readable, options: WriteOptions): Promise<void> {
-    await this.#with(async ({ root }) => {
+    await this.#with(async ({ root, ids }) => {
       const owner = options.copyUidGid ? await this.#owner(root) : undefined;
       const { noOverwriteDirNonDir } = options;
       await unpackInside(root, path, tar, {
         noOverwriteDirNonDir,
         ...(owner === undefined ? {} : { owner }),
+        ...(ids === undefined ? {} : { ids }),
       });
     });
   }
@@ -122,7 +124,11 @@ export class ContainerFiles {
       throw new SwarmError('not_found', `container ${life.shortId} was removed`);
     }
     const pid = life.pid;
-    if (pid !== 0) return this.#access.openRunning(pid, () => life.pid === pid);
+    if (pid !== 0) {
+      const running = this.#access.openRunning(pid, () => life.pid === pid);
+      const ids = userMapsOf(life.config);
+      return ids === undefined ? running : { ...running, ids };
+    }
     const lent = lentPlaces(life.config);
     return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths, lent));
   }
@@ -152,7 +158,8 @@ async function* archive(
   options: Parameters<typeof walkInside>[2],
 ): AsyncGenerator<Uint8Array> {
   try {
-    yield* writeTar(walkInside(open.root, path, options));
+    const ids = open.ids === undefined ? {} : { ids: open.ids };
+    yield* writeTar(walkInside(open.root, path, { ...options, ...ids }));
   } finally {
     open.close();
   }

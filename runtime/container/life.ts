@@ -151,6 +151,10 @@ export class ContainerLife {
     if (this.#phase !== 'created') {
       throw new SwarmError('conflict', `container ${this.shortId} is running already`);
     }
+    if (this.#removal !== undefined) {
+      const why = 'is marked for removal and cannot be started';
+      throw new SwarmError('conflict', `container ${this.shortId} ${why}`);
+    }
     const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
     try {
       await this.#startWith(loans);

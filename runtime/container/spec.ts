@@ -184,7 +184,7 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig, lent: Lent):
   }
 }
 
-const IPC_SYSCTL =
+export const IPC_SYSCTL =
   /^(kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+)$/;
 
 /** Only what belongs to the container's own namespaces may be set. */
@@ -210,7 +210,7 @@ function checkSysctl(name: string, isHostNetwork: boolean, isHostIpc: boolean): 
 }
 
 /** 'net.ipv4.ip_forward' -> 'sys/net/ipv4/ip_forward'; with slashes, dots are part of names. */
-function sysctlPath(name: string): string {
+export function sysctlPath(name: string): string {
   const slash = name.indexOf('/');
   const dot = name.indexOf('.');
   const usesSlashes = slash >= 0 && (dot < 0 || slash < dot);

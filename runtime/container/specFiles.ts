@@ -12,7 +12,7 @@ import { type ContainerPaths, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { ATTR, DEFAULT_LINKS, DEFAULT_MOUNTS, maskedPaths, READ_ONLY_PATHS } from './profile.ts';
 import { addMaps, addMount, MOUNT, PROPAGATION } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount } from './types.ts';
-import { userMapsOf } from './userNamespace.ts';
+import { layerMapsOf, userMapsOf } from './userNamespace.ts';
 
 const PRIVATE = PROPAGATION.private | PROPAGATION.recursive;
 
@@ -50,7 +50,7 @@ export function addFileSystem(
 ): void {
   addLayers(writer, config, paths);
   const maps = userMapsOf(config);
-  if (maps !== undefined) addMaps(writer, TAG.layerMap, maps);
+  if (maps !== undefined) addMaps(writer, TAG.layerMap, layerMapsOf(maps));
   const isMapped = maps !== undefined;
   const isPrivileged = config.privileged === true;
   addDefaultMounts(writer, config, isPrivileged, lent);

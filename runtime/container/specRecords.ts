@@ -14,6 +14,14 @@ export const FLAG = {
   stdinOnce: 32,
   init: 64,
   hold: 512,
+  /** Standard streams are the shim's own: nothing is copied or logged. */
+  ownStreams: 4096,
+  /** The shim ends once the program is made. */
+  noSupervisor: 8192,
+  keepKeyring: 16384,
+  noPivot: 32768,
+  /** User and groups are numbers. */
+  numericUser: 65536,
 } as const;
 
 /** CLONE_NEW* of linux/sched.h. */

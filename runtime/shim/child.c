@@ -194,6 +194,8 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 	int terminal = -1;
 	setsid(); /* cannot fail: a cloned process leads no group yet */
 	umask(0);
+	if (!io->is_staged)
+		limits_raise(spec);
 	if (enter_namespaces(groups, io, failure) < 0)
 		return -1;
 	int root = rootfs_build(spec, failure);
@@ -223,6 +225,7 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 {
 	int terminal = -1;
 	setsid();
+	limits_raise(spec);
 	if (cgroups_join_again(groups, failure) < 0)
 		return -1;
 	uid_t uid;

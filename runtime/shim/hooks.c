@@ -92,9 +92,8 @@ static int open_state(const struct spec *spec, const char *status, pid_t pid)
 	struct record state;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
-	for (size_t at = 0; result == 0 && spec_next(spec, &at, TAG_HOOK_STATE, &state);) {
-		if (state.size > 4096)
-			(void)fcntl(ends[1], F_SETPIPE_SZ, STATE_MAX); /* else EAGAIN tells */
+	if (spec_last(spec, TAG_HOOK_STATE, &state)) {
+		(void)fcntl(ends[1], F_SETPIPE_SZ, STATE_MAX); /* else EAGAIN tells */
 		result = hooks_write_state(&state, 0, status, pid, ends[1]);
 	}
 	int error = errno;

@@ -20,23 +20,22 @@ static const char *name_of(unsigned which)
 	return which < sizeof NAMES / sizeof *NAMES ? NAMES[which] : "unknown";
 }
 
-void limits_raise(const struct spec *spec, pid_t pid)
+void limits_raise(const struct spec *spec)
 {
 	struct record record;
-	char path[64], number[16];
+	char number[16];
 	for (size_t at = 0; spec_next(spec, &at, TAG_OOM_SCORE, &record);) {
-		format_text(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
 		format_text(number, sizeof number, "%d", (int)record_u32(&record, 0));
 		/* Lowering needs CAP_SYS_RESOURCE; without it the host's own score stays. */
-		(void)write_file_at(AT_FDCWD, path, number);
+		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", number);
 	}
 	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
 		struct rlimit limit;
 		int which = (int)record_u32(&record, 0);
 		uint64_t hard = record_u64(&record, 12);
-		if (prlimit(pid, which, NULL, &limit) == 0 && limit.rlim_max < hard) {
+		if (getrlimit(which, &limit) == 0 && limit.rlim_max < hard) {
 			limit.rlim_max = hard;
-			(void)prlimit(pid, which, &limit, NULL); /* else limits_set cuts and tells */
+			(void)setrlimit(which, &limit); /* else limits_set cuts and tells */
 		}
 	}
 }
