@@ -119,13 +119,13 @@ function checkConsole(config: OciConfig, options: CreateOptions): void {
   if (hasTerminal && !options.foreground && options.consoleSocket === undefined) {
     throw new SwarmError(
       'invalid',
-      'cannot allocate tty if runc will detach without setting console socket: use --console-socket',
+      'cannot allocate tty if it will detach without a console socket: use --console-socket',
     );
   }
   if (!hasTerminal && options.consoleSocket !== undefined) {
     throw new SwarmError(
       'invalid',
-      'cannot use console socket if runc will not detach or allocate tty: process.terminal is false',
+      'cannot use a console socket if it will not detach or allocate tty: process.terminal is false',
     );
   }
 }

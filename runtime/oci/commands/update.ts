@@ -39,8 +39,7 @@ export const update: OciCommand = {
   name: 'update',
   summary: 'update container resource constraints',
   words: '<container-id>',
-  description:
-    'Note: if data is to be read from a file or the standard input, all\nother options are ignored.',
+  description: 'With resources from a file or the standard input, all other options are ignored.',
   flags: FLAGS,
   least: 1,
   most: 1,
