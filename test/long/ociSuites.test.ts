@@ -1,7 +1,7 @@
 /**
- * The public suites of runc and crun against tsswarm-oci, where RUNC_CHECKOUT and CRUN_CHECKOUT name
- * checkouts: skipped visibly without. The table and every failure go to the standard error; known
- * failures and their reasons are in docs/oci.md.
+ * The public suites of runc and crun against tsswarm-oci, where RUNC_CHECKOUT and CRUN_CHECKOUT
+ * name checkouts: skipped visibly without. The table and every failure go to the standard error;
+ * failures that are known, and their reasons, are in docs/oci.md.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';

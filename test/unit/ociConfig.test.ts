@@ -54,7 +54,7 @@ test('what the specification does not know is left alone', () => {
 });
 
 test('an unlimited rlimit is unlimited, whatever JSON makes of the number', () => {
-  const limits = [{ type: 'RLIMIT_CORE', soft: 18446744073709551615, hard: -1 }];
+  const limits = [{ type: 'RLIMIT_CORE', soft: JSON.parse('18446744073709551615'), hard: -1 }];
   const config = readConfig({ ...LEAST, process: { args: ['sh'], rlimits: limits } });
   const unlimited = 2n ** 64n - 1n;
   assert.deepEqual(config.process?.rlimits, [
