@@ -71,11 +71,11 @@ static int hand_over(int fd, const struct user *user)
 	return fchown(fd, user->uid, (gid_t)-1) < 0 && errno != EPERM ? -1 : 0;
 }
 
-int child_give_streams(const struct child_io *io, struct failure *failure)
+int child_give_streams(const struct child_io *io, uid_t uid, gid_t gid, struct failure *failure)
 {
 	const int streams[] = {io->in, io->out, io->err};
-	for (size_t i = 0; io->root_uid != 0 && i < sizeof streams / sizeof *streams; i++)
-		if (streams[i] >= 0 && fchown(streams[i], io->root_uid, io->root_gid) < 0)
+	for (size_t i = 0; i < sizeof streams / sizeof *streams; i++)
+		if (streams[i] >= 0 && fchown(streams[i], uid, gid) < 0)
 			return fail(failure, errno, "cannot hand over standard output");
 	return 0;
 }
@@ -236,7 +236,11 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 	int terminal = -1;
 	setsid();
 	limits_raise(spec);
-	if (label_set(spec, failure) < 0 || cgroups_join_again(groups, failure) < 0 || child_give_streams(io, failure) < 0)
+	if (label_set(spec, failure) < 0 || cgroups_join_again(groups, failure) < 0)
+		return -1;
+	uid_t uid;
+	gid_t gid;
+	if (target_root(io->init, &uid, &gid) && child_give_streams(io, uid, gid, failure) < 0)
 		return -1;
 	if (target_enter(io->init, failure) < 0)
 		return -1;

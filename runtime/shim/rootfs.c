@@ -230,6 +230,13 @@ int rootfs_enter(const struct spec *spec, int root, struct failure *failure)
 	if (old < 0)
 		return fail(failure, errno, "cannot open the host's root");
 	int result = 0;
+	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_PIVOT) {
+		if (fchdir(root) < 0 || k_move_mount(root, old) < 0 || chroot(".") < 0 ||
+		    chdir("/") < 0)
+			result = fail(failure, errno, "cannot change to the container's root");
+		close_fd(&old);
+		return result < 0 ? -1 : set_propagation(spec, failure);
+	}
 	/* This stacks the old root on the new one; it is then detached by descriptor. */
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || fchdir(old) < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)

@@ -12,6 +12,7 @@ import { dirname, join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import { readKey, readText, readWords } from './cgroupFiles.ts';
 import { checkResources, normalise, refuseMissing, type Task } from './cgroupLimits.ts';
+import { type CgroupStatistics, readStatistics } from './cgroupStatistics.ts';
 import {
   delegateGroup,
   groupPids,
@@ -262,6 +263,11 @@ export class Cgroups {
 
   #has(controller: string): boolean {
     return this.hierarchies.some((hierarchy) => hierarchy.controllers.includes(controller));
+  }
+
+  /** The same and everything else: for each device, processor and size of page. */
+  statistics(path: string): CgroupStatistics {
+    return readStatistics(this.#present(path));
   }
 
   /** Usage now; zeros for what this host does not count. SwarmError not_found without a group. */
