@@ -59,6 +59,8 @@ export const MOUNT = {
   copyUp: 1024,
   /** What is mounted there is changed. */
   remount: 2048,
+  /** No link may be on the way to a bind's source. */
+  resolved: 4096,
 } as const;
 
 /** MS_* of linux/mount.h, for propagation. */

@@ -19,6 +19,7 @@ import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './file
 import { REMOVED_PREFIX } from './life.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { loadShim } from './shimFile.ts';
+import { SharedMemory } from './sharedMemory.ts';
 import { buildSpec } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
@@ -90,6 +91,8 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      sharedMemory: new SharedMemory(options.execRoot),
+      find: (id) => this.#containers.get(id),
       onStart: (container) => options.onStart?.(container),
       onExit: (container) => {
         if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
@@ -174,8 +177,12 @@ class Table implements ContainerTable {
     }
   }
 
-  /** Groups and run-time directories that no configuration belongs to. */
+  /** Groups, run-time directories and shared memory that no configuration belongs to. */
   async #removeOrphans(): Promise<void> {
+    const { sharedMemory } = this.#context;
+    for (const id of sharedMemory.ids()) {
+      if (this.#containers.get(id)?.state !== 'running') sharedMemory.drop(id);
+    }
     const execDir = join(this.#options.execRoot, CONTAINERS);
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;

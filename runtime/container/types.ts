@@ -6,6 +6,7 @@
 
 import type { Readable, Writable } from 'node:stream';
 import type { DeviceRule } from '../sys/deviceRules.ts';
+import type { IdMaps } from './specRecords.ts';
 
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
@@ -24,6 +25,15 @@ export interface ContainerMount {
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */
   readonly nonRecursive?: boolean;
+  /** bind only, read-only: the mounts below the source stay as they are. */
+  readonly writableBelow?: boolean;
+  /** bind only: what is mounted, inside the source; links in it lead nowhere else. */
+  readonly subpath?: string;
+  /**
+   * bind only: with a user namespace, its files have the ids inside that they have on the host.
+   * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
+   */
+  readonly idMapped?: boolean;
 }
 
 export interface ContainerDevice {
@@ -91,6 +101,11 @@ export interface HealthCheck {
   readonly startIntervalMs: number;
 }
 
+/** Another container's, by its id; that one has to run when this one starts. */
+export interface SharedNamespace {
+  readonly container: string;
+}
+
 /** 'new': own and empty but for loopback; 'host'; or joined by path (made by runtime/net). */
 export type NetworkNamespace = 'new' | 'host' | { readonly path: string };
 
@@ -148,11 +163,17 @@ export interface ContainerConfig {
   readonly oomScoreAdjust?: number;
   /** Default 64 MiB. */
   readonly shmSizeBytes?: number;
-  readonly pidNamespace?: 'new' | 'host';
-  readonly ipcNamespace?: 'new' | 'host';
+  readonly pidNamespace?: 'new' | 'host' | SharedNamespace;
+  /** 'none': new, and without /dev/shm. 'shareable': new, and others may join it. */
+  readonly ipcNamespace?: 'new' | 'host' | 'none' | 'shareable' | SharedNamespace;
   /** 'host': the host's own name, whatever `hostname` says. */
-  readonly utsNamespace?: 'new' | 'host';
+  readonly utsNamespace?: 'new' | 'host' | SharedNamespace;
   readonly cgroupNamespace?: 'new' | 'host';
+  /**
+   * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
+   * that ask for it are shown mapped: on disk they have the ids they have inside.
+   */
+  readonly userNamespace?: 'host' | IdMaps;
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

@@ -14,8 +14,6 @@ struct child_io {
 	int in, out, err;  /* the program's ends; -1 with a terminal, or for /dev/null */
 	const struct namespaces *namespaces; /* the container's; NULL for an exec */
 	int is_staged;     /* a process before it has joined groups and namespaces (stage.h) */
-	uid_t root_uid;    /* who the container's root is on the host */
-	gid_t root_gid;
 	int init;          /* an exec: the container's first process, whose namespaces it joins */
 	int gate;          /* the fifo it waits at before it executes; -1: it does not wait */
 	int attendant;     /* who runs hooks outside for it; -1: there are none */
@@ -28,7 +26,7 @@ void child_run(const struct spec *spec, const struct cgroups *groups, struct chi
 void child_exec(const struct spec *spec, const struct cgroups *groups, struct child_io *io)
 	__attribute__((noreturn));
 
-/* The streams become the container's root's: on the host, its own may not take them. */
-int child_give_streams(const struct child_io *io, struct failure *failure);
+/* The streams become the container's root's, as it may not take what is another's on the host. */
+int child_give_streams(const struct child_io *io, uid_t uid, gid_t gid, struct failure *failure);
 
 #endif

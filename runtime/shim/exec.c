@@ -51,8 +51,7 @@ static void release(struct exec *exec)
 static int run(struct exec *exec, const struct exec_host *host)
 {
 	struct launch launch = {.spec = &exec->spec, .groups = host->groups,
-				.target = host->pidfd, .root_uid = host->root_uid,
-				.root_gid = host->root_gid};
+				.target = host->pidfd};
 	uint32_t flags = spec_u32(&exec->spec, TAG_FLAGS, 0);
 	/* Its descriptors are given by message, never found among the shim's own. */
 	if ((flags & SPEC_PASS_STREAMS) || spec_count(&exec->spec, TAG_PRESERVED) > 0 ||

@@ -25,8 +25,6 @@ struct exec_host {
 	struct control *control;
 	struct cgroups *groups;
 	int pidfd; /* of the container's first process */
-	uid_t root_uid;      /* the container's root on the host */
-	gid_t root_gid;
 	uint32_t drain_ms;
 };
 

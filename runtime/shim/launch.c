@@ -13,7 +13,6 @@
 #include "attendant.h"
 #include "child.h"
 #include "gate.h"
-#include "idmap.h"
 #include "kernel.h"
 #include "namespaces.h"
 #include "stage.h"
@@ -49,10 +48,11 @@ static int open_streams(struct launch *launch, struct child_io *io, struct failu
 	return flags & SPEC_STDIN ? make_pipe(&launch->in, &io->in, 1, failure) : 0;
 }
 
+/* With one clone3. */
 static pid_t clone_container(struct launch *launch, struct child_io *io,
 			     struct k_clone_args *args)
 {
-	/* The child's own groups come first: it makes the cgroup namespace itself. */
+	/* Its own groups come first: the child makes the cgroup namespace itself. */
 	args->flags |= io->namespaces->created & ~(uint32_t)K_CLONE_NEWCGROUP;
 	pid_t pid = k_clone3(args);
 	if (pid == 0)
@@ -91,6 +91,10 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 		args.cgroup = (uint64_t)launch->groups->v2;
 	}
 	int is_exec = launch->target >= 0;
+	if (!is_exec && namespaces_staged(io->namespaces)) {
+		launch->pid = stage_run(launch->spec, launch->groups, io, &args, failure);
+		return launch->pid < 0 ? -1 : 0;
+	}
 	launch->pid = is_exec ? clone_exec(launch, io, &args) : clone_container(launch, io, &args);
 	if (launch->pid < 0)
 		return fail(failure, errno, is_exec ? "cannot enter the container"
@@ -98,30 +102,13 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 	return 0;
 }
 
-static int open_namespaces(struct launch *launch, struct namespaces *namespaces,
+static int open_namespaces(const struct launch *launch, struct namespaces *namespaces,
 			   struct child_io *io, struct failure *failure)
 {
-	if (launch->target < 0) {
-		if (namespaces_open(namespaces, launch->spec, failure) < 0)
-			return -1;
-		launch->root_uid = launch->root_gid = 0;
-		if (namespaces_have(namespaces, CLONE_NEWUSER) &&
-		    !idmap_root(launch->spec, &launch->root_uid, &launch->root_gid))
-			launch->root_uid = launch->root_gid = 0; /* joined: not known here */
-		io->namespaces = namespaces;
-	}
-	io->root_uid = launch->root_uid;
-	io->root_gid = launch->root_gid;
-	return 0;
-}
-
-/* Where one clone is not enough, by way of a stage. */
-static int make_process(struct launch *launch, struct child_io *io, struct failure *failure)
-{
-	if (launch->target >= 0 || !namespaces_staged(io->namespaces))
-		return clone_child(launch, io, failure);
-	launch->pid = stage_run(launch->spec, launch->groups, io, &launch->pidfd, failure);
-	return launch->pid < 0 ? -1 : 0;
+	if (launch->target >= 0)
+		return 0; /* the target's */
+	io->namespaces = namespaces;
+	return namespaces_open(namespaces, launch->spec, failure);
 }
 
 /* The child goes with what it has done: it is not executed yet, and its status has no reader. */
@@ -140,9 +127,9 @@ static void abandon(struct launch *launch)
 
 int launch_start(struct launch *launch, struct failure *failure)
 {
-	struct namespaces namespaces = {0};
 	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1,
 			      .init = launch->target, .gate = -1, .attendant = -1};
+	struct namespaces namespaces = {0};
 	int helper = -1, result = -1;
 	launch->pidfd = launch->status = launch->in = launch->out = launch->err = -1;
 	launch->pid = launch->attendant = 0;
@@ -151,18 +138,18 @@ int launch_start(struct launch *launch, struct failure *failure)
 	    open_streams(launch, &io, failure) == 0 &&
 	    gate_open(launch->spec, &io.gate, failure) == 0 &&
 	    (!attendant_wanted(launch->spec) ||
-	     make_pair(&helper, &io.attendant, failure) == 0))
-		result = make_process(launch, &io, failure);
-	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant};
-	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
-		close_fd(theirs[i]);
-	namespaces_close(&namespaces);
+	     (attendant_prepare(failure) == 0 &&
+	      make_pair(&helper, &io.attendant, failure) == 0)))
+		result = clone_child(launch, &io, failure);
 	if (result == 0 && helper >= 0) {
-		launch->attendant = attendant_start(launch->spec, helper, launch->pid,
+		launch->attendant = attendant_start(launch->spec, helper, io.status, launch->pid,
 						    launch->pidfd, failure);
 		result = launch->attendant < 0 ? -1 : 0;
 	}
-	close_fd(&helper);
+	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant, &helper};
+	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
+		close_fd(theirs[i]);
+	namespaces_close(&namespaces);
 	for (size_t i = 0; i < launch->groups->join_count; i++)
 		close_fd(&launch->groups->joins[i]);
 	launch->groups->join_count = 0;

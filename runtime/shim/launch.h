@@ -13,8 +13,6 @@ struct launch {
 	const struct spec *spec;
 	struct cgroups *groups;
 	int target;       /* of an exec: pidfd of the process whose namespaces it joins; else -1 */
-	uid_t root_uid;   /* the container's root on the host; given for an exec, else found */
-	gid_t root_gid;
 	pid_t pid;
 	int pidfd, status;
 	int in, out, err; /* our ends of its streams; -1 with a terminal, or the launcher's own */

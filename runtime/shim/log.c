@@ -82,6 +82,7 @@ int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_
 	log->max_bytes = max_bytes;
 	log->max_files = max_files < 1 ? 1 : max_files;
 	log->number = number;
+	log->writer = -1;
 	log->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (log->dir < 0)
 		return fail(failure, errno, "cannot open the log directory %s", dir);

@@ -146,9 +146,18 @@ static int map_ids(int fd, const struct mount *mount, const struct spec *spec, s
 
 static int open_bind(const struct mount *mount)
 {
-	return k_open_tree(AT_FDCWD, mount->source,
-			   K_OPEN_TREE_CLONE | O_CLOEXEC |
-				   (mount->flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE));
+	unsigned how = K_OPEN_TREE_CLONE | O_CLOEXEC |
+		       (mount->flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE);
+	if (!(mount->flags & MOUNT_RESOLVED))
+		return k_open_tree(AT_FDCWD, mount->source, how);
+	/* Somebody may have put a link in its place since. */
+	int place = k_openat2(AT_FDCWD, mount->source, O_PATH | O_CLOEXEC, 0,
+			      K_RESOLVE_NO_SYMLINKS);
+	int fd = place < 0 ? -1 : k_open_tree(place, "", how | K_AT_EMPTY_PATH);
+	int error = errno;
+	close_fd(&place);
+	errno = error;
+	return fd;
 }
 
 static int has_changes(const struct k_mount_attr *attr)

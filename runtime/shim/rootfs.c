@@ -13,6 +13,7 @@
 #include "devices.h"
 #include "kernel.h"
 #include "layers.h"
+#include "moveroot.h"
 #include "mounts.h"
 
 #define DETACHED_TRIES 2
@@ -221,10 +222,21 @@ static int set_propagation(const struct spec *spec, struct failure *failure)
 
 int rootfs_enter(const struct spec *spec, int root, struct failure *failure)
 {
+	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_PIVOT)
+		return moveroot_enter(root, layers_place(spec), failure) < 0
+			       ? -1
+			       : set_propagation(spec, failure);
 	int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (old < 0)
 		return fail(failure, errno, "cannot open the host's root");
 	int result = 0;
+	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_PIVOT) {
+		if (fchdir(root) < 0 || k_move_mount(root, old) < 0 || chroot(".") < 0 ||
+		    chdir("/") < 0)
+			result = fail(failure, errno, "cannot change to the container's root");
+		close_fd(&old);
+		return result < 0 ? -1 : set_propagation(spec, failure);
+	}
 	/* This stacks the old root on the new one; it is then detached by descriptor. */
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || fchdir(old) < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)

@@ -58,8 +58,6 @@ struct shim {
 	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
 	uint64_t started_ns, finished_ns, drain_until_ms;
 	uint32_t flags, drain_ms; /* the specification's */
-	uid_t root_uid; /* the container's root on the host */
-	gid_t root_gid;
 };
 
 /* Static, so that pages not used are not there. */
@@ -100,12 +98,8 @@ static void tell_state(void)
 
 static struct exec_host exec_host(void)
 {
-	return (struct exec_host){.control = &shim.control,
-				  .groups = &shim.groups,
-				  .pidfd = shim.pidfd,
-				  .root_uid = shim.root_uid,
-				  .root_gid = shim.root_gid,
-				  .drain_ms = shim.drain_ms};
+	return (struct exec_host){&shim.control, &shim.groups, shim.pidfd,
+				  shim.drain_ms};
 }
 
 static int is_alive(void)
@@ -375,8 +369,6 @@ static int run_child(struct failure *failure)
 	shim.pidfd = launch.pidfd;
 	shim.status = launch.status;
 	shim.attendant = launch.attendant;
-	shim.root_uid = launch.root_uid;
-	shim.root_gid = launch.root_gid;
 	if (shim.flags & SPEC_PASS_STREAMS)
 		release_own_streams();
 	else if (!(shim.flags & SPEC_TTY))

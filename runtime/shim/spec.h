@@ -96,6 +96,7 @@ enum mount_flag {
 	MOUNT_MAP_BELOW = 512, /* the mounts below it, too */
 	MOUNT_COPY_UP = 1024, /* filled with what its target holds */
 	MOUNT_REMOUNT = 2048, /* changes what is mounted there already */
+	MOUNT_RESOLVED = 4096, /* no link may be on the way to a bind's source */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */

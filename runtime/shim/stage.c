@@ -18,6 +18,7 @@
 #include "limits.h"
 #include "mounts.h"
 #include "rootfs.h"
+#include "status.h"
 
 #define OFFSETS_MAX 128
 
@@ -37,6 +38,11 @@ static int open_user(struct stage *stage, struct failure *failure)
 	stage->user = namespaces_joined(namespaces, CLONE_NEWUSER);
 	if (!(namespaces->created & CLONE_NEWUSER))
 		return 0;
+	uid_t uid;
+	gid_t gid;
+	if (idmap_root(stage->spec, &uid, &gid) &&
+	    child_give_streams(stage->io, uid, gid, failure) < 0)
+		return -1;
 	if (idmap_read_own(&map, stage->spec, failure) < 0)
 		return -1;
 	stage->user = idmap_namespace(&map, failure);
@@ -92,8 +98,7 @@ static int prepare(struct stage *stage, struct failure *failure)
 	const struct namespaces *namespaces = stage->io->namespaces;
 	const uint32_t late = CLONE_NEWUSER | CLONE_NEWNS;
 	limits_raise(stage->spec);
-	if (cgroups_join(stage->groups, failure) < 0 || child_give_streams(stage->io, failure) < 0 ||
-	    open_user(stage, failure) < 0 ||
+	if (cgroups_join(stage->groups, failure) < 0 || open_user(stage, failure) < 0 ||
 	    open_offsets(stage, failure) < 0 || namespaces_join(namespaces, ~late, failure) < 0)
 		return -1;
 	if ((stage->user >= 0 || (namespaces->joined & CLONE_NEWNS)) &&
@@ -109,26 +114,6 @@ static int prepare(struct stage *stage, struct failure *failure)
 	if ((namespaces->created & K_CLONE_NEWTIME) && unshare(K_CLONE_NEWTIME) < 0)
 		return fail(failure, errno, "cannot make a time namespace");
 	return write_offsets(stage, failure);
-}
-
-static void tell(int socket, const void *data, size_t size, int fd)
-{
-	struct iovec part = {(void *)(uintptr_t)data, size};
-	union {
-		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int))];
-	} control = {0};
-	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
-	if (fd >= 0) {
-		message.msg_control = &control;
-		message.msg_controllen = sizeof control.space;
-		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
-		header->cmsg_level = SOL_SOCKET;
-		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(header), &fd, sizeof fd);
-	}
-	(void)sendmsg(socket, &message, MSG_NOSIGNAL); /* the shim is there, or nobody is */
 }
 
 static void __attribute__((noreturn)) run(struct stage *stage)
@@ -150,12 +135,13 @@ static void __attribute__((noreturn)) run(struct stage *stage)
 			child_run(stage->spec, stage->groups, stage->io);
 		}
 		if (pid > 0) {
-			tell(stage->tell, &pid, sizeof pid, pidfd);
-			_exit(0);
+			if (send_descriptor(stage->tell, pidfd, &pid, sizeof pid) == 0)
+				_exit(0);
+			kill(pid, SIGKILL);
 		}
 		fail(&failure, errno, "cannot create the container's namespaces");
 	}
-	tell(stage->tell, &failure, sizeof failure, -1);
+	(void)send(stage->tell, &failure, sizeof failure, MSG_NOSIGNAL); /* it hears, or is gone */
 	_exit(1);
 }
 
@@ -184,19 +170,16 @@ static pid_t hear(int socket, int *pidfd, struct failure *failure)
 }
 
 pid_t stage_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io,
-		int *pidfd, struct failure *failure)
+		const struct k_clone_args *args, struct failure *failure)
 {
-	int ends[2];
+	int ends[2], *pidfd = (int *)(uintptr_t)args->pidfd;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return fail(failure, errno, "cannot make a socket");
 	io->is_staged = 1;
 	struct stage stage = {spec, groups, io, ends[1], -1, -1};
-	struct k_clone_args args = {.exit_signal = SIGCHLD};
-	if (groups->v2 >= 0) {
-		args.flags |= K_CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)groups->v2;
-	}
-	pid_t between = k_clone3(&args);
+	struct k_clone_args own = *args;
+	own.flags &= ~K_CLONE_PIDFD;
+	pid_t between = k_clone3(&own);
 	if (between == 0) {
 		close_fd(&ends[0]);
 		run(&stage);

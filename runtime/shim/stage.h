@@ -7,9 +7,13 @@
 #define TSSWARM_STAGE_H
 
 #include "child.h"
+#include "kernel.h"
 
-/* The pid of the container's first process, *pidfd its descriptor; -1 with the failure. */
+/*
+ * What clone3 with `args`, of a descriptor for the pid and a group, would do: the pid of the
+ * container's first process, or -1 with the failure.
+ */
 pid_t stage_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io,
-		int *pidfd, struct failure *failure);
+		const struct k_clone_args *args, struct failure *failure);
 
 #endif

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "idmap.h"
 #include "kernel.h"
 #include "namespaces.h"
 
@@ -82,6 +83,37 @@ static int differing(pid_t pid)
 			flags |= namespaces[i].flag;
 	}
 	return flags;
+}
+
+/* Where 0 inside is outside, by /proc/<pid>/<file>; 0 when it is not mapped. */
+static uint32_t outside_of_root(pid_t pid, const char *file)
+{
+	char path[32], text[IDMAP_TEXT_MAX];
+	format_text(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+	if (read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
+		return 0;
+	for (const char *at = text; at != NULL && *at != 0;) {
+		uint64_t inside, outside;
+		at += strspn(at, " ");
+		if (!read_number(&at, &inside))
+			break;
+		at += strspn(at, " ");
+		if (!read_number(&at, &outside))
+			break;
+		if (inside == 0)
+			return (uint32_t)outside;
+		at = strchr(at, '\n');
+		at = at == NULL ? NULL : at + 1;
+	}
+	return 0;
+}
+
+int target_root(int pidfd, uid_t *uid, gid_t *gid)
+{
+	pid_t pid = pid_of(pidfd);
+	*uid = pid > 0 ? outside_of_root(pid, "uid_map") : 0;
+	*gid = pid > 0 ? outside_of_root(pid, "gid_map") : 0;
+	return *uid != 0 && *gid != 0;
 }
 
 int target_enter(int pidfd, struct failure *failure)

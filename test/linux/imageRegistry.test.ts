@@ -314,6 +314,31 @@ test('a prune takes what no container uses and tells what it freed; usage tells 
   assert.deepEqual(events, ['delete', 'delete']);
 });
 
+test('by policy, what a registry has and no container uses goes, and its files with it', async (t) => {
+  const { host } = await startRegistry(t, {});
+  const pusher = await storeWith(t, `${host}/web:1`);
+  await pusher.push(`${host}/web:1`);
+  const root = scratchDirectory(t);
+  const store = await openStore(t, root);
+  const [kept] = await store.load(once(await ociArchive(await sample(4), 'kept:1')));
+  const pulled = await store.pull(`${host}/web:1`);
+  const named = (): readonly string[] => store.list().map(({ id }) => id);
+  const release = store.hold(pulled.id, 'c'.repeat(64));
+  const everything = { maxBytes: 0, restMs: 0 };
+  assert.deepEqual((await store.collect(everything)).removed, []);
+  release();
+  assert.deepEqual((await store.collect({ maxBytes: 0 })).removed, [], 'it was used just now');
+  assert.deepEqual((await store.collect({ maxBytes: 1 << 30, restMs: 0 })).removed, []);
+  const collected = await store.collect(everything);
+  assert.ok(collected.reclaimedBytes >= pulled.sizeBytes);
+  assert.deepEqual(named(), [kept.id]);
+  const layers = fs.readdirSync(path.join(root, 'image', 'layers'));
+  assert.equal(layers.length, kept.diffIds.length);
+  // When it was used is known to the next process, too.
+  assert.match(fs.readFileSync(path.join(root, 'image', 'images.json'), 'utf8'), /"usedAtMs":\d+/);
+  assert.equal((await store.pull(`${host}/web:1`)).id, pulled.id);
+});
+
 test('what an earlier boot may not have written is pulled again; of this boot it is kept', async (t) => {
   const { host } = await startRegistry(t, {});
   const pusher = await storeWith(t, `${host}/web:1`);

@@ -228,6 +228,7 @@ export class FakeImages implements ImageStore {
   }
 
   commit = unused;
+  collect = unused;
 
   async pull(reference: string): Promise<Image> {
     this.pulled.push(reference);

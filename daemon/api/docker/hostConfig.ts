@@ -5,7 +5,7 @@
  */
 import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
-import type { ContainerResources } from '../../../runtime/container/types.ts';
+import type { ContainerResources, SharedNamespace } from '../../../runtime/container/types.ts';
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
 import type { Fields } from '../fields.ts';
@@ -64,10 +64,10 @@ export function hostFromDocker(host: Fields): HostPart {
     privileged: host.flag('Privileged'),
     ...securityFromDocker(host),
     init: host.flag('Init'),
-    pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
-    ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
-    utsNamespace: utsOf(host),
-    cgroupNamespace: namespaceOf(host, 'CgroupnsMode', ['', 'private']),
+    pidNamespace: namespaceOf(host, 'PidMode', ['', 'private'], 'PID'),
+    ipcNamespace: ipcOf(host),
+    utsNamespace: namespaceOf(host, 'UTSMode', [''], 'UTS'),
+    cgroupNamespace: cgroupOf(host),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -125,11 +125,34 @@ function accept(host: Fields, name: string, values: readonly string[]): void {
   if (!values.includes(host.text(name))) host.refused(name);
 }
 
-function namespaceOf(host: Fields, name: string, own: readonly string[]): 'new' | 'host' {
+const OTHERS = 'container:';
+
+function namespaceOf(
+  host: Fields,
+  name: string,
+  own: readonly string[],
+  word: string,
+): 'new' | 'host' | SharedNamespace {
   const mode = host.text(name);
   if (mode === 'host') return 'host';
-  if (!own.includes(mode)) host.refused(name, `"${mode}": leave it out or use host`);
-  return 'new';
+  if (own.includes(mode)) return 'new';
+  if (mode.startsWith(OTHERS) && mode.length > OTHERS.length) {
+    return { container: mode.slice(OTHERS.length) };
+  }
+  throw new SwarmError('invalid', `invalid ${word} mode: ${mode}`);
+}
+
+function ipcOf(host: Fields): HostPart['ipcNamespace'] {
+  const mode = host.text('IpcMode');
+  if (mode === 'none' || mode === 'shareable') return mode;
+  return namespaceOf(host, 'IpcMode', ['', 'private'], 'IPC');
+}
+
+function cgroupOf(host: Fields): 'new' | 'host' {
+  const mode = host.text('CgroupnsMode');
+  if (mode === 'host') return 'host';
+  if (mode === '' || mode === 'private') return 'new';
+  throw new SwarmError('invalid', `invalid cgroup namespace mode: ${mode}`);
 }
 
 function dnsServers(host: Fields): readonly string[] {
@@ -137,12 +160,6 @@ function dnsServers(host: Fields): readonly string[] {
   const wrong = servers.find((server) => isIP(server) === 0);
   if (wrong === undefined) return servers;
   throw new SwarmError('invalid', `${host.at('Dns')}: ${wrong} is not an IP address`);
-}
-
-function utsOf(host: Fields): 'new' | 'host' {
-  const mode = host.text('UTSMode');
-  if (mode === '' || mode === 'host') return mode === 'host' ? 'host' : 'new';
-  throw new SwarmError('invalid', `invalid UTS mode: ${mode}`);
 }
 
 /** 'c 7:128 rwm', 'a *:* m'. */

@@ -32,11 +32,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	int partial = (int)(take(&input, 1) & 1);
 	uint64_t now = take(&input, 4) | (uint64_t)take(&input, 4) << 32;
 	uint8_t *text = copy_of(input.at, input.left);
-	uint8_t *line = malloc(JSON_RECORD_MAX(input.left));
+	const char *attributes = input.left % 3 == 0 ? "{\"a\":\"b\"}" : "";
+	size_t room = JSON_RECORD_MAX(input.left) + strlen(attributes);
+	uint8_t *line = malloc(room);
 	MUST(line != NULL);
-	size_t used = json_record(line, partial ? "stderr" : "stdout", now, partial, text,
-				  input.left);
-	MUST(used <= JSON_RECORD_MAX(input.left) && memcmp(line + used - 3, "\"}\n", 3) == 0);
+	size_t used = json_record(line, partial ? "stderr" : "stdout", now, partial, attributes,
+				  text, input.left);
+	MUST(used <= room && memcmp(line + used - 3, "\"}\n", 3) == 0);
 	for (size_t i = 0; i < used - 1; i++) {
 		MUST(line[i] >= 0x20);
 		if (line[i] != '\\')

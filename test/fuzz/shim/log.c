@@ -12,9 +12,12 @@
 
 #include "../../../runtime/shim/log.c"
 
+#define ATTRIBUTES "{\"label\":\"value\"}"
+#define LOOKED_BACK 12 /* more than files are ever kept */
 #define PIECES_MAX 48
 #define FED_MAX (1u << 20)
-#define FILE_MAX (2u << 20)
+#define FEED_MAX (3 * LOG_LINE_BYTES)
+#define FILE_MAX (8u << 20)
 
 static uint8_t fed[LOG_STREAMS][FED_MAX], read_back[LOG_STREAMS][FED_MAX], file[FILE_MAX];
 static size_t fed_bytes[LOG_STREAMS], read_bytes[LOG_STREAMS];
@@ -63,25 +66,23 @@ static void read_lines(size_t size)
 		const uint8_t *end = memchr(file + at, '\n', size - at);
 		MUST(end != NULL && memcmp(file + at, "{\"log\":\"", 8) == 0);
 		newest_record = (size_t)(end + 1 - (file + at));
-		MUST(end[-1] == '}' && newest_record <= JSON_RECORD_MAX(LOG_LINE_BYTES));
+		MUST(end[-1] == '}' && newest_record <= JSON_RECORD_MAX(LOG_LINE_BYTES) + sizeof ATTRIBUTES);
 		at += newest_record;
 	}
 }
 
 /* Reads and removes the files, oldest first. Returns how many there were. */
-static unsigned check_files(enum log_format format, uint64_t max_bytes, uint64_t first)
+static unsigned check_files(enum log_format format, uint64_t max_bytes, uint64_t last)
 {
 	unsigned found = 0;
-	for (uint64_t number = first; number < first + 4 * PIECES_MAX * 64; number++) {
+	for (uint64_t number = last > LOOKED_BACK ? last - LOOKED_BACK : 1; number <= last;
+	     number++) {
 		char path[128];
 		snprintf(path, sizeof path, "%s/%08llu.log", directory(),
 			 (unsigned long long)number);
 		int fd = open(path, O_RDONLY | O_CLOEXEC);
-		if (fd < 0) {
-			if (found > 0)
-				break;
+		if (fd < 0)
 			continue;
-		}
 		ssize_t size = read(fd, file, sizeof file);
 		close(fd);
 		unlink(path);
@@ -100,7 +101,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int is_ready;
 	struct input input = {data, size};
-	struct log log = {.fd = -1, .dir = -1};
+	struct log log = {.fd = -1, .dir = -1, .writer = -1};
 	struct failure failure = {0};
 	if (!is_ready++)
 		atexit(leave);
@@ -108,6 +109,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t max_bytes = take(&input, 2) * (how & 4 ? 64 : 1);
 	uint32_t max_files = take(&input, 1) % 8, number = 1 + take(&input, 1) % 3;
 	uint64_t first = number;
+	MUST(log_attributes(how & 8 ? ATTRIBUTES : "", &failure) == 0);
 	log.format = how & 1 ? LOG_JSON : LOG_FRAMES;
 	memset(fed_bytes, 0, sizeof fed_bytes);
 	memset(read_bytes, 0, sizeof read_bytes);
@@ -139,7 +141,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (wanted > 128)
 			turns = 1 + (wanted & 127) * 4; /* long lines from short inputs */
 		wanted = wanted < input.left ? wanted : input.left;
-		if (fed_bytes[stream] + wanted * turns > FED_MAX / 4)
+		if (fed_bytes[stream] + wanted * turns > FEED_MAX)
 			break;
 		uint8_t *bytes = malloc(wanted * turns + 1);
 		for (size_t i = 0; i < turns; i++)
@@ -159,10 +161,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			fed[i][fed_bytes[i]++] = '\n'; /* a frame cannot tell that it is missing */
 	}
 	int is_rotated = log.number != first;
+	MUST(log.number >= first);
 	close_fd(&log.fd);
 	close_fd(&log.dir);
 	MUST(log.dropped_frames == 0);
-	unsigned files = check_files(log.format, max_bytes, is_rotated ? 1 : first);
+	unsigned files = check_files(log.format, max_bytes, log.number);
 	MUST(files >= 1 && files <= (max_files < 1 ? 1 : max_files));
 	if (log.format != LOG_FRAMES)
 		return 0;
