@@ -11,7 +11,7 @@ const [port, ...first] = process.argv.slice(2);
 const KEPT_PER_HOST = 4;
 const KEPT_EVERY_MS = 100;
 const FRESH_EVERY_MS = 25;
-const TIMEOUT_MS = 3000;
+const TIMEOUT_MS = 20_000;
 
 export interface Failure {
   readonly kind: 'fresh' | 'kept';
