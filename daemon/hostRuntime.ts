@@ -13,6 +13,7 @@ import type { HostNetwork } from '../runtime/net/types.ts';
 import { openVolumeStore } from '../runtime/volume/store.ts';
 import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import { garbagePolicy, ImageGarbage } from './imageGarbage.ts';
 import type { HostRooms } from './types.ts';
 
 export interface OpenHost {
@@ -42,6 +43,7 @@ export async function openHost(
 ): Promise<OpenHost> {
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
+  const garbage = garbagePolicy(options.imageGcSize, options.imageGcAge);
   let opened: HostNetwork | undefined;
   let local: LocalContainers | undefined;
   const told = (action: string) => (container: Container) => local?.taskEvent(action, container);
@@ -93,10 +95,13 @@ export async function openHost(
     volumes,
   });
   local = all;
+  const collector = new ImageGarbage(images, garbage, clock, log);
+  collector.start();
   return {
     runtime: { containers, images, network, volumes, memoryFiles: new TmpfsFiles(execRoot) },
     rooms: { containers: all, volumes },
     close: async () => {
+      collector.close();
       all.close();
       await network.close();
       await containers.close();

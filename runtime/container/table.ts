@@ -3,22 +3,23 @@
  * containers are adopted as they run, ended ones get their record, left-overs are removed. Closing
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
-import { check, close, createMemfd, O_CLOEXEC, open as openFd, sealMemfd } from '../sys/libc.ts';
+import { check, close, O_CLOEXEC, open as openFd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
+import { loadShim } from './shimFile.ts';
+import { SharedMemory } from './sharedMemory.ts';
 import { buildSpec } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
@@ -51,8 +52,6 @@ export interface ContainerTableOptions {
   readonly onRemove?: (container: Container) => void;
 }
 
-const DEFAULT_SHIM = fileURLToPath(new URL('../shim/tsswarm-shim', import.meta.url));
-
 /** SwarmError unsupported when this host runs no containers, internal when the shim is missing. */
 export async function openContainerTable(options: ContainerTableOptions): Promise<ContainerTable> {
   const cgroups = new Cgroups(
@@ -63,7 +62,7 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
   for (const root of [options.dataRoot, options.execRoot]) {
     mkdirSync(join(root, CONTAINERS), { recursive: true, mode: 0o711 });
   }
-  const shimFd = await loadShim(options.shimPath ?? DEFAULT_SHIM);
+  const shimFd = await loadShim(options.shimPath);
   const nullFd = check(openFd('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
   const table = new Table(options, cgroups, shimFd, nullFd);
   try {
@@ -73,19 +72,6 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
     throw error;
   }
   return table;
-}
-
-/** A sealed copy in memory: no container can change what the next one is started with. */
-async function loadShim(path: string): Promise<number> {
-  const bytes = await readFile(path).catch((error: unknown) => {
-    throw new SwarmError('internal', `cannot read ${path}: build it with "npm run build"`, {
-      cause: error,
-    });
-  });
-  const fd = createMemfd('tsswarm-shim', true);
-  writeFileSync(fd, bytes);
-  sealMemfd(fd);
-  return fd;
 }
 
 class Table implements ContainerTable {
@@ -105,6 +91,8 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      sharedMemory: new SharedMemory(options.execRoot),
+      find: (id) => this.#containers.get(id),
       onStart: (container) => options.onStart?.(container),
       onExit: (container) => {
         if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
@@ -189,8 +177,12 @@ class Table implements ContainerTable {
     }
   }
 
-  /** Groups and run-time directories that no configuration belongs to. */
+  /** Groups, run-time directories and shared memory that no configuration belongs to. */
   async #removeOrphans(): Promise<void> {
+    const { sharedMemory } = this.#context;
+    for (const id of sharedMemory.ids()) {
+      if (this.#containers.get(id)?.state !== 'running') sharedMemory.drop(id);
+    }
     const execDir = join(this.#options.execRoot, CONTAINERS);
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;
