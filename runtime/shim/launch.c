@@ -138,18 +138,17 @@ int launch_start(struct launch *launch, struct failure *failure)
 	    open_streams(launch, &io, failure) == 0 &&
 	    gate_open(launch->spec, &io.gate, failure) == 0 &&
 	    (!attendant_wanted(launch->spec) ||
-	     make_pair(&helper, &io.attendant, failure) == 0))
+	     (attendant_prepare(failure) == 0 &&
+	      make_pair(&helper, &io.attendant, failure) == 0)))
 		result = clone_child(launch, &io, failure);
-	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant};
-	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
-		close_fd(theirs[i]);
-	namespaces_close(&namespaces);
 	if (result == 0 && helper >= 0) {
-		launch->attendant = attendant_start(launch->spec, helper, launch->pid,
+		launch->attendant = attendant_start(launch->spec, helper, io.status, launch->pid,
 						    launch->pidfd, failure);
 		result = launch->attendant < 0 ? -1 : 0;
 	}
-	close_fd(&helper);
+	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant, &helper};
+	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
+		close_fd(theirs[i]);
 	namespaces_close(&namespaces);
 	for (size_t i = 0; i < launch->groups->join_count; i++)
 		close_fd(&launch->groups->joins[i]);

@@ -11,7 +11,9 @@
 
 /* With the host's rights: hard limits that are too low, the OOM score. Failing shows in limits_set. */
 void limits_raise(const struct spec *spec);
-/* As the container's root. What was cut goes to `status` as notes. */
+/* As the container's root, all but the number of files. What was cut goes to `status` as notes. */
 int limits_set(const struct spec *spec, int status, struct failure *failure);
+/* That one: when no more are opened before the program is executed. */
+int limits_set_files(const struct spec *spec, int status, struct failure *failure);
 
 #endif

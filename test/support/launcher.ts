@@ -256,7 +256,8 @@ export class Launcher {
 
   async close(): Promise<void> {
     for (const pid of this.#pids) process.kill(pid, 'SIGKILL');
-    for (const pid of this.#pids) await ended(pid);
+    // Together: a pid namespace ends only once whoever entered it was waited for.
+    await Promise.all([...this.#pids].map((pid) => ended(pid)));
     for (const { id, paths } of this.#made) {
       await until('the groups to be gone', END_TIMEOUT_MS, () => {
         const gone = this.#host.cgroups.remove(id);

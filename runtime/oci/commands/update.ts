@@ -39,7 +39,9 @@ export const update: OciCommand = {
   name: 'update',
   summary: 'update container resource constraints',
   words: '<container-id>',
-  description: 'With resources from a file or the standard input, all other options are ignored.',
+  description:
+    'Note: if data is to be read from a file or the standard input, all\n' +
+    'other options are ignored.',
   flags: FLAGS,
   least: 1,
   most: 1,
