@@ -339,6 +339,8 @@ export interface FileChange {
 
 export interface Container {
   readonly config: ContainerConfig;
+  /** What of it this host cannot do, and what was cut, as found when it was made here. */
+  readonly notes: readonly string[];
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
@@ -376,10 +378,10 @@ export interface Container {
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
   /**
-   * Live limits; only the given ones change. Kept in config. SwarmError invalid for what the kernel
-   * does not take.
+   * Live limits; only the given ones change. Kept in config. Resolves with what was cut or has no
+   * effect here. SwarmError invalid for what the kernel does not take.
    */
-  update(resources: ContainerResources): Promise<void>;
+  update(resources: ContainerResources): Promise<readonly string[]>;
   detailedStats(): Promise<DetailedStats>;
   /** Writable layer against the image. */
   changes(): Promise<readonly FileChange[]>;

@@ -63,6 +63,8 @@ export async function createContainer(
   checkConsole(config, options);
   const cgroups = new OciCgroups(cgroupPath(config, id), context.clock);
   const { store } = context;
+  // One that was there before is somebody else's, too.
+  const hadGroup = cgroups.exists;
   const stateDir = store.reserve(id);
   let started: Launched | undefined;
   try {
@@ -101,16 +103,14 @@ export async function createContainer(
     if (options.pidFile !== undefined) writePidFile(options.pidFile, started.pid);
     return { container: store.load(id), master: made.master };
   } catch (error) {
-    if (started !== undefined) await cgroups.killAll();
-    await removeQuietly(context, cgroups);
+    if (started !== undefined) process.kill(started.pid, 'SIGKILL');
+    if (!hadGroup) await removeQuietly(context, cgroups);
     store.remove(id);
     throw error;
   }
 }
 
 async function removeQuietly(context: OciContext, cgroups: OciCgroups): Promise<void> {
-  // Another container may share the group: its processes are its own.
-  if (cgroups.pids().length > 0) return;
   await cgroups.remove().catch((error: unknown) => context.log.warn(messageOf(error)));
 }
 
@@ -119,13 +119,14 @@ function checkConsole(config: OciConfig, options: CreateOptions): void {
   if (hasTerminal && !options.foreground && options.consoleSocket === undefined) {
     throw new SwarmError(
       'invalid',
-      'cannot allocate tty if runc will detach without setting console socket: use --console-socket',
+      'process.terminal: a terminal that nobody here goes on with needs a listener: ' +
+        'use --console-socket',
     );
   }
   if (!hasTerminal && options.consoleSocket !== undefined) {
     throw new SwarmError(
       'invalid',
-      'cannot use console socket if runc will not detach or allocate tty: process.terminal is false',
+      'cannot use a console socket without a terminal: process.terminal is false',
     );
   }
 }

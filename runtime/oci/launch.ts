@@ -236,10 +236,15 @@ function addHooks(writer: SpecWriter, config: OciConfig, state: HookState): void
   }
 }
 
+/** What the wrapper tells this program is nobody else's. */
+const OWN_VARIABLES = /^TSSWARM_OCI_/;
+
 /** A hook without variables has the caller's. */
 export function hookEnvironment(hook: OciHook): readonly string[] {
   if (hook.env !== undefined) return hook.env;
-  return Object.entries(process.env).map(([name, value]) => `${name}=${value ?? ''}`);
+  return Object.entries(process.env)
+    .filter(([name]) => !OWN_VARIABLES.test(name))
+    .map(([name, value]) => `${name}=${value ?? ''}`);
 }
 
 function hookFields(hook: OciHook): readonly (number | string)[] {

@@ -16,7 +16,7 @@ import {
   open,
   spawnProcess,
 } from '../sys/libc.ts';
-import { identify, isInherited, makeBlocking } from '../sys/process.ts';
+import { identify, makeBlocking } from '../sys/process.ts';
 
 const O_RDWR = 2;
 const FIRST_PRESERVED = 3;
@@ -107,15 +107,17 @@ function hear(data: Buffer): Launched {
 
 /**
  * The caller's descriptors from 3 on: `count` of them, and those that systemd says it handed over.
- * -1 where there is none between others; none at the end.
+ * -1 where there is none between others; none at the end. Which there are, the wrapper that starts
+ * this program says (deploy/oci-wrapper): Node has opened its own among them by now.
  */
 export function preservedDescriptors(count: number): readonly number[] {
   if (count > PRESERVED_MAX) {
     throw new SwarmError('invalid', `--preserve-fds: ${count} are more than ${PRESERVED_MAX}`);
   }
+  const inherited = new Set((process.env.TSSWARM_OCI_FDS ?? '').split(' ').map(Number));
   const fds: number[] = [];
   for (let fd = FIRST_PRESERVED; fd < FIRST_PRESERVED + count; fd += 1) {
-    fds.push(isInherited(fd) ? fd : -1);
+    fds.push(inherited.has(fd) ? fd : -1);
   }
   while (fds.at(-1) === -1) fds.pop();
   return fds;

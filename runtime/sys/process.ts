@@ -104,19 +104,11 @@ export function copySize(from: number, to: number): void {
   if (ioctl(from, TIOCGWINSZ, size) === 0) ioctl(to, TIOCSWINSZ, size);
 }
 
-const F_GETFD = 1;
 const F_SETFL = 4;
-const FD_CLOEXEC = 1;
 const fcntl = define<(fd: number, command: number, value: number) => number>(
   '',
   'int fcntl(int fd, int command, int value)',
 );
-
-/** Whether `fd` was handed to this process; what it opened itself is close-on-exec. */
-export function isInherited(fd: number): boolean {
-  const flags = fcntl(fd, F_GETFD, 0);
-  return flags >= 0 && (flags & FD_CLOEXEC) === 0;
-}
 
 /** Reads and writes of `fd` wait from now on. */
 export function makeBlocking(fd: number): void {

@@ -81,7 +81,9 @@ test('grandchildren that hold its output keep no exec and no container from endi
   // Where no pid namespace ends with it.
   const shared = await run(['orphan'], { pidNamespace: 'host' });
   assert.equal((await shared.wait()).exitCode, 0);
-  assert.deepEqual(host.cgroups.pids(shared.config.id), []);
+  await until('the grandchild to end', 5000, () => {
+    return host.cgroups.pids(shared.config.id).length === 0;
+  });
   await shared.remove();
 });
 

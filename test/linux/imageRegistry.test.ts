@@ -16,11 +16,11 @@ import { SystemClock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
 import { SeededRandom } from '../../base/random.ts';
 import type { ImageProgress, ImageStore } from '../../runtime/image/types.ts';
+import { freePort } from '../support/freePort.ts';
 import {
   type BuiltImage,
   buildImage,
   file,
-  freePort,
   manifestOf,
   ociArchive,
   once,
@@ -252,19 +252,29 @@ test('an upload that the registry loses is begun again', async (t) => {
   await other.pull(`${host}/web:1`);
 });
 
+/** Notes what is waited for between two tries. */
+class PausesClock extends SystemClock {
+  readonly pausesMs: number[] = [];
+
+  override sleep(delayMs: number): Promise<void> {
+    this.pausesMs.push(delayMs);
+    return super.sleep(delayMs);
+  }
+}
+
 test('a registry that is not there fails at once, and one that is silent when its time is over', async (t) => {
-  const clock = new SystemClock();
-  const store = await openStore(t, scratchDirectory(t));
-  const beganMs = clock.nowMs();
+  const clock = new PausesClock();
+  const store = await openStore(t, scratchDirectory(t), {}, clock);
   await assert.rejects(store.pull(`127.0.0.1:${await freePort()}/web:1`), (error) =>
     hasCode(error, 'unavailable'),
   );
-  assert.ok(clock.nowMs() - beganMs < 500, 'a refused connection is not tried for long');
+  assert.deepEqual(clock.pausesMs, [], 'a refused connection is not tried again');
   // A listener that takes connections and never speaks TLS.
   const silent = await listen(t, http.createServer());
+  const beganMs = clock.nowMs();
   const limit = AbortSignal.timeout(300);
   await assert.rejects(store.resolve(`${silent}/web:1`, { connectMs: 200, signal: limit }));
-  assert.ok(clock.nowMs() - beganMs < 2000);
+  assert.ok(clock.nowMs() - beganMs < 10_000);
 });
 
 test('an image of another platform is pulled when it is asked for', async (t) => {

@@ -38,6 +38,7 @@ type HostPart = Pick<
   | 'ipcNamespace'
   | 'utsNamespace'
   | 'cgroupNamespace'
+  | 'userNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
@@ -68,6 +69,7 @@ export function hostFromDocker(host: Fields): HostPart {
     ipcNamespace: ipcOf(host),
     utsNamespace: namespaceOf(host, 'UTSMode', [''], 'UTS'),
     cgroupNamespace: cgroupOf(host),
+    ...(host.text('UsernsMode') === 'host' ? { userNamespace: 'host' } : {}),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -102,19 +104,14 @@ function refuseUnbuilt(host: Fields): void {
   if (host.has('Links') && host.texts('Links').length > 0) {
     host.refused('Links', 'put both containers on a user network: they find each other by name');
   }
-  host.refuse(
-    'Annotations',
-    'BlkioWeightDevice',
-    'Cgroup',
-    'CgroupParent',
-    'CpuRealtimePeriod',
-    'CpuRealtimeRuntime',
-    'DeviceRequests',
-    'KernelMemory',
-    'KernelMemoryTCP',
-    'OomKillDisable',
-    'StorageOpt',
-  );
+  if (host.objects('DeviceRequests').length > 0) {
+    host.refused('DeviceRequests', 'there are no device drivers: name the devices with --device');
+  }
+  if (!host.isEmpty('StorageOpt')) {
+    host.refused('StorageOpt', 'its file system keeps no quotas by directory: leave it out');
+  }
+  host.labels('Annotations'); // kept as they are, for inspection
+  host.refuse('Cgroup', 'CgroupParent', 'KernelMemory', 'KernelMemoryTCP');
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
@@ -247,6 +244,9 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const cpusetCpus = host.text('CpusetCpus');
   const cpusetMems = host.text('CpusetMems');
   const deviceRates = deviceRatesOf(host);
+  const deviceWeights = deviceWeightsOf(host);
+  const realtimeRuntime = host.whole('CpuRealtimeRuntime', 0);
+  const realtimePeriod = host.whole('CpuRealtimePeriod', 0);
   return {
     ...(memoryBytes > 0 ? { memoryBytes } : {}),
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
@@ -260,7 +260,27 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),
     ...(cpusetMems === '' ? {} : { cpusetMems }),
     ...(deviceRates.length === 0 ? {} : { deviceRates }),
+    ...(deviceWeights.length === 0 ? {} : { blkioDeviceWeights: deviceWeights }),
+    ...(realtimeRuntime > 0 ? { cpuRealtimeRuntimeUs: realtimeRuntime } : {}),
+    ...(realtimePeriod > 0 ? { cpuRealtimePeriodUs: realtimePeriod } : {}),
+    ...(host.flag('OomKillDisable') ? { oomKillDisable: true } : {}),
   };
+}
+
+const WEIGHT_LEAST = 10;
+const WEIGHT_MOST = 1000;
+
+function deviceWeightsOf(host: Fields): NonNullable<ContainerResources['blkioDeviceWeights']> {
+  return host.objects('BlkioWeightDevice').map((each) => {
+    const weight = each.whole('Weight', 0);
+    if (weight >= WEIGHT_LEAST && weight <= WEIGHT_MOST) {
+      return { device: each.text('Path'), weight };
+    }
+    throw new SwarmError(
+      'invalid',
+      `Range of blkio weight is from ${WEIGHT_LEAST} to ${WEIGHT_MOST}`,
+    );
+  });
 }
 
 const RATES = [

@@ -25,7 +25,7 @@ const FLAGS: readonly Flag[] = [
   {
     name: 'console-socket',
     value: true,
-    help: "path to an AF_UNIX socket which will receive a file descriptor of the console's master end",
+    help: "path to an AF_UNIX socket which will receive the console's master end",
   },
   { name: 'pid-file', value: true, help: 'specify the file to write the process id to' },
   { name: 'no-pivot', help: 'do not use pivot root: for a rootfs on top of a ramdisk' },

@@ -35,7 +35,7 @@ const CAREFUL = ['nosuid', 'noexec', 'nodev'];
 /** A shell in a read-only root. */
 function example(): Record<string, unknown> {
   const namespaces = ['pid', 'network', 'ipc', 'uts', 'mount'];
-  // On hosts with v1 hierarchies other runtimes show the host's groups there, and so is the example.
+  // With v1 hierarchies, programs are used to see the host's groups.
   if (allHierarchies().every(({ version }) => version === 2)) namespaces.push('cgroup');
   return {
     ociVersion: SPEC_VERSION,

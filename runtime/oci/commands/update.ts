@@ -40,7 +40,8 @@ export const update: OciCommand = {
   summary: 'update container resource constraints',
   words: '<container-id>',
   description:
-    'Note: if data is to be read from a file or the standard input, all\nother options are ignored.',
+    'Note: if data is to be read from a file or the standard input, all\n' +
+    'other options are ignored.',
   flags: FLAGS,
   least: 1,
   most: 1,
