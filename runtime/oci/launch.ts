@@ -83,7 +83,7 @@ export function buildLaunch(config: OciConfig, options: LaunchOptions): OciLaunc
   addHooks(writer, config, options.hookState);
   if (options.gate !== undefined) writer.add(TAG.gate, options.gate);
   addProgram(writer, process, options, notes);
-  addSeccomp(writer, config.linux.seccomp, process, options.hookState);
+  addSeccomp(writer, config.linux.seccomp, options.hookState);
   addLinux(writer, config);
   return { bytes: writer.finish(), notes };
 }
@@ -112,7 +112,7 @@ export function buildExecLaunch(
   writer.add(TAG.execTarget, options.pid, options.startTicks);
   addGroups(writer, options.groups);
   addProgram(writer, process, options, notes);
-  addSeccomp(writer, config.linux.seccomp, process, options.hookState);
+  addSeccomp(writer, config.linux.seccomp, options.hookState, options.pid);
   return { bytes: writer.finish(), notes };
 }
 

@@ -150,7 +150,12 @@ export function runCrunSuite(options: SuiteOptions): readonly CaseResult[] {
   const tests = join(top, 'tests');
   cpSync(join(checkout, 'tests'), tests, { recursive: true });
   const init = join(tests, 'init');
-  execFileSync('gcc', ['-static', '-w', '-o', init, join(tests, 'init.c')]);
+  // What its configure script would find out.
+  writeFileSync(
+    join(tests, 'config.h'),
+    '#define _GNU_SOURCE 1\n#define HAVE_SECCOMP 1\n#define HAVE_ERROR_H 1\n',
+  );
+  execFileSync('gcc', ['-static', '-w', `-I${tests}`, '-o', init, join(tests, 'init.c')]);
   const env = {
     OCI_RUNTIME: resolve(runtime),
     INIT: init,
