@@ -13,7 +13,7 @@ import { canonicalCapability } from '../service/capabilities.ts';
 import { parseMount } from '../service/mount.ts';
 import { parseCpus, parseEnv, parseUlimit } from '../service/parse.ts';
 import { addNetwork, addPublish, type CreateBody } from './body.ts';
-import { readLines } from './envFile.ts';
+import { readLines, readText } from './envFile.ts';
 
 interface Flag {
   readonly usage: string;
@@ -60,6 +60,12 @@ function hostList(
   return list(usage, about, (body, value) => {
     body.HostConfig[field] = [...((body.HostConfig[field] as unknown[]) ?? []), read(value)];
   });
+}
+
+/** A seccomp profile is sent as it is, its file being on this side. */
+function securityOption(text: string): string {
+  const file = /^seccomp[=:](?!unconfined$|builtin$)(.+)/s.exec(text)?.[1];
+  return file === undefined ? text : `seccomp=${readText(file, '--security-opt')}`;
 }
 
 function integer(text: string): number {
@@ -133,6 +139,13 @@ const CREATE_FLAGS: readonly Flag[] = [
   hostList('--cap-drop <capability>', 'drop a capability', 'CapDrop', canonicalCapability),
   host('--cgroup-parent <path>', 'cgroup it lives under', 'CgroupParent'),
   host('--cgroupns <word>', 'private or host', 'CgroupnsMode'),
+  list('--annotation <key=value>', 'kept with it, for inspection', (body, value) => {
+    const before = body.HostConfig.Annotations as object | undefined;
+    body.HostConfig.Annotations = { ...before, ...pairs([value]) };
+  }),
+  hostNumber('--blkio-weight <number>', 'share of a busy disk, 10 to 1000', 'BlkioWeight'),
+  hostNumber('--cpu-rt-period <microseconds>', 'of --cpu-rt-runtime', 'CpuRealtimePeriod'),
+  hostNumber('--cpu-rt-runtime <microseconds>', 'real-time CPU time', 'CpuRealtimeRuntime'),
   hostNumber('--cpu-period <microseconds>', 'period of --cpu-quota', 'CpuPeriod'),
   hostNumber('--cpu-quota <microseconds>', 'CPU time in each period', 'CpuQuota'),
   hostNumber('-c, --cpu-shares <number>', 'share of a busy CPU', 'CpuShares'),
@@ -140,6 +153,7 @@ const CREATE_FLAGS: readonly Flag[] = [
   host('--cpuset-cpus <list>', 'CPUs it may use: 0-3, 0,1', 'CpusetCpus'),
   host('--cpuset-mems <list>', 'memory nodes it may use', 'CpusetMems'),
   hostList('--device <path>', 'device of the host', 'Devices', device),
+  hostList('--device-cgroup-rule <rule>', "as 'c 1:11 rw'", 'DeviceCgroupRules'),
   hostList('--dns <address>', 'DNS server', 'Dns'),
   hostList('--dns-option <option>', 'DNS option', 'DnsOptions'),
   hostList('--dns-search <domain>', 'DNS search domain', 'DnsSearch'),
@@ -228,7 +242,12 @@ const CREATE_FLAGS: readonly Flag[] = [
     body.HostConfig.AutoRemove = true;
   }),
   host('--runtime <name>', 'which runtime starts it', 'Runtime'),
-  hostList('--security-opt <option>', 'no-new-privileges, seccomp=unconfined', 'SecurityOpt'),
+  hostList(
+    '--security-opt <option>',
+    'no-new-privileges, seccomp=unconfined, seccomp=FILE',
+    'SecurityOpt',
+    securityOption,
+  ),
   hostNumber('--shm-size <bytes>', 'of /dev/shm', 'ShmSize', parseBytes),
   one('--stop-signal <signal>', 'what ends it', (body, value) => {
     body.StopSignal = value;
@@ -261,14 +280,9 @@ const CREATE_FLAGS: readonly Flag[] = [
 
 const DISKS = 'weights and rates of disks cannot be set';
 const REFUSED: Readonly<Record<string, string>> = {
-  '--annotation <key=value>': 'there are no annotations: use --label',
-  '--blkio-weight <number>': DISKS,
   '--blkio-weight-device <weight>': DISKS,
   '--cpu-count <count>': 'it is of Windows: use --cpus',
   '--cpu-percent <percent>': 'it is of Windows: use --cpus',
-  '--cpu-rt-period <microseconds>': 'real-time scheduling cannot be set',
-  '--cpu-rt-runtime <microseconds>': 'real-time scheduling cannot be set',
-  '--device-cgroup-rule <rule>': 'name each device with --device',
   '--device-read-bps <rate>': DISKS,
   '--device-read-iops <rate>': DISKS,
   '--device-write-bps <rate>': DISKS,

@@ -18,8 +18,8 @@ import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
-import { loadShim } from './shimFile.ts';
 import { SharedMemory } from './sharedMemory.ts';
+import { loadShim } from './shimFile.ts';
 import { buildSpec } from './spec.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 

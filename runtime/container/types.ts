@@ -153,7 +153,8 @@ export interface ContainerConfig {
   readonly init?: boolean;
   readonly privileged?: boolean;
   readonly noNewPrivileges?: boolean;
-  readonly seccomp?: 'default' | 'unconfined';
+  /** A profile: the text of a file as Docker's users write them. */
+  readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
@@ -339,6 +340,8 @@ export interface FileChange {
 
 export interface Container {
   readonly config: ContainerConfig;
+  /** What of it this host cannot do, and what was cut, as found when it was made here. */
+  readonly notes: readonly string[];
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
@@ -376,10 +379,10 @@ export interface Container {
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
   /**
-   * Live limits; only the given ones change. Kept in config. SwarmError invalid for what the kernel
-   * does not take.
+   * Live limits; only the given ones change. Kept in config. Resolves with what was cut or has no
+   * effect here. SwarmError invalid for what the kernel does not take.
    */
-  update(resources: ContainerResources): Promise<void>;
+  update(resources: ContainerResources): Promise<readonly string[]>;
   detailedStats(): Promise<DetailedStats>;
   /** Writable layer against the image. */
   changes(): Promise<readonly FileChange[]>;

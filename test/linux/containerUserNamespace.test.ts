@@ -200,3 +200,39 @@ test('files copied in and out keep the ids they have inside, running or not', as
   assert((await ownersOut()).includes('tmp/later 5:6'));
   await container.remove();
 });
+
+test("a network of another's is joined, with the settings asked for", async () => {
+  const other = await started(table, host.config(['/bin/probe', 'sleep', '60']));
+  const network = {
+    networkNamespace: { path: `/proc/${other.pid}/ns/net` },
+    sysctls: { 'net.core.somaxconn': '77', 'kernel.msgmax': '9000' },
+  };
+  assert.equal(
+    await output(['cat', '/proc/sys/net/core/somaxconn', '/proc/sys/kernel/msgmax'], network),
+    '77\n9000',
+  );
+  assert.match(await output(['stat', '/sys/class/net/lo'], network), /^777 /);
+  assert.equal(
+    await output(['cat', '/proc/sys/net/ipv4/ip_unprivileged_port_start'], network),
+    '0',
+  );
+  await other.remove();
+});
+
+test('it takes limits, a read-only root, an init and a user of its own', async () => {
+  const extra = {
+    init: true,
+    readOnlyRoot: true,
+    user: 'joe',
+    additionalGroups: ['audio'],
+    workingDir: '/home/joe',
+    resourceLimits: [{ name: 'nofile', soft: 20, hard: 30 }],
+    resources: { memoryBytes: 64 << 20, pidsLimit: 20 },
+  };
+  assert.equal(await output(['limit', '7'], extra), '20 30');
+  assert.match(await output(['whoami'], extra), /^uid=1000 gid=1001 cwd=\/home\/joe .*63/);
+  assert.match(await output(['write', '/home/joe/x', 'y'], extra), /Read-only file system/);
+  assert.match(await output(['call', 'unshare', 'keyctl', 'mount'], extra), /^unshare: Oper/);
+  const root = { capabilityAdd: ['SYS_ADMIN'], seccomp: 'unconfined' } as const;
+  assert.equal(await output(['call', 'mount'], root), 'mount: allowed');
+});

@@ -44,6 +44,7 @@ export class FakeContainer implements Container {
   resize = unasked;
   processes = unasked;
   update = unasked;
+  readonly notes: readonly string[] = [];
   detailedStats = unasked;
   changes = unasked;
   statPath = unasked;

@@ -1,7 +1,7 @@
 /**
  * A TCP port for a test that has to know it before anything listens there, or after. Not one of
- * those that the kernel gives to connections: between two steps of a test any program on the machine
- * may be given such a one.
+ * those that the kernel gives to connections: it may give such a one to any program on the machine
+ * between two steps of a test.
  */
 import { createServer } from 'node:net';
 import { SystemRandom } from '../../base/random.ts';

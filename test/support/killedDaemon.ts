@@ -21,7 +21,6 @@ const CLIENTS = 3;
 /** From the first request of a round to the kill: a container's whole life takes some 300 ms. */
 const KILL_WITHIN_MS = 900;
 const KILLED_AGAIN_ONE_IN = 4;
-const START_MS = 1_500;
 const SETTLE_MS = 20_000;
 const LOOK_EVERY_MS = 50;
 const clock = new SystemClock();
@@ -78,6 +77,8 @@ class KilledDaemon {
   #empty: Traces | undefined;
   #kept: Traces | undefined;
   #kills = 0;
+  /** How long the last daemon took to answer. */
+  #startMs = 1000;
   #made = 0;
   #execs = 0;
 
@@ -139,8 +140,10 @@ class KilledDaemon {
     this.#count();
     const killedMs = clock.nowMs();
     if (this.#random.below(KILLED_AGAIN_ONE_IN) === 0) await this.#killWhileStarting();
+    const startedMs = clock.nowMs();
     await this.#host.restart();
     const readyMs = clock.nowMs();
+    this.#startMs = readyMs - startedMs;
     await this.#settle(`round ${round}`, () => this.#checkAll());
     const wholeMs = clock.nowMs();
     const others = [...all.known.values()].filter((known) => !this.#keepers.includes(known));
@@ -165,7 +168,7 @@ class KilledDaemon {
   /** The next daemon is killed as well, somewhere from its first instruction to its first answer. */
   async #killWhileStarting(): Promise<void> {
     const starting = this.#host.restart().catch(() => {}); // ended, as it must
-    await clock.sleep(this.#random.below(START_MS));
+    await clock.sleep(this.#random.float() * this.#startMs);
     await this.#host.kill();
     await starting;
     this.#kills += 1;

@@ -91,8 +91,13 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
   ): Promise<void> => {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
-    // nsenter waits for the process it has put into the pid namespace.
-    for (const each of childrenOf(child.pid ?? 0)) process.kill(each, signal);
+    // nsenter waits for the process it has put into the pid namespace, or is about to put there.
+    const [inside] = await until('the daemon to be there, or gone', READY_LIMIT_MS, () => {
+      const found = childrenOf(child.pid ?? 0);
+      const isOver = child.exitCode !== null || child.signalCode !== null;
+      return found.length > 0 || isOver ? found : undefined;
+    });
+    if (inside !== undefined) process.kill(inside, signal);
     await ended;
   };
   const stop = async (): Promise<void> => {

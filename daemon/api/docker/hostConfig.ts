@@ -5,6 +5,7 @@
  */
 import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
+import { checkProfile } from '../../../runtime/container/seccompFile.ts';
 import type { ContainerResources, SharedNamespace } from '../../../runtime/container/types.ts';
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
@@ -102,19 +103,14 @@ function refuseUnbuilt(host: Fields): void {
   if (host.has('Links') && host.texts('Links').length > 0) {
     host.refused('Links', 'put both containers on a user network: they find each other by name');
   }
-  host.refuse(
-    'Annotations',
-    'BlkioWeightDevice',
-    'Cgroup',
-    'CgroupParent',
-    'CpuRealtimePeriod',
-    'CpuRealtimeRuntime',
-    'DeviceRequests',
-    'KernelMemory',
-    'KernelMemoryTCP',
-    'OomKillDisable',
-    'StorageOpt',
-  );
+  if (host.objects('DeviceRequests').length > 0) {
+    host.refused('DeviceRequests', 'there are no device drivers: name the devices with --device');
+  }
+  if (!host.isEmpty('StorageOpt')) {
+    host.refused('StorageOpt', 'its file system keeps no quotas by directory: leave it out');
+  }
+  host.labels('Annotations'); // kept as they are, for inspection
+  host.refuse('Cgroup', 'CgroupParent', 'KernelMemory', 'KernelMemoryTCP');
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
@@ -200,7 +196,7 @@ function securityFromDocker(
     if (name === 'no-new-privileges') noNewPrivileges = value !== 'false';
     else if (name === 'seccomp' && value === 'unconfined') seccomp = 'unconfined';
     else if (name === 'seccomp' && value === 'builtin') seccomp = 'default';
-    else if (name === 'seccomp') host.refused('SecurityOpt', 'use seccomp=unconfined or none');
+    else if (name === 'seccomp') seccomp = profileFromDocker(value);
     // Neither is in force here: without one is what was asked for.
     else if (option !== 'apparmor=unconfined' && option !== 'label=disable') {
       host.refused('SecurityOpt', `"${option}": leave it out`);
@@ -210,6 +206,12 @@ function securityFromDocker(
     if (host.texts(name).length > 0) host.refused(name, 'leave it out, or use an empty list');
   }
   return { noNewPrivileges, seccomp, maskPaths: !host.has('MaskedPaths') };
+}
+
+/** Docker's client reads the file and sends what is in it. */
+function profileFromDocker(profile: string): HostPart['seccomp'] {
+  checkProfile(profile);
+  return { profile };
 }
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
@@ -247,6 +249,9 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const cpusetCpus = host.text('CpusetCpus');
   const cpusetMems = host.text('CpusetMems');
   const deviceRates = deviceRatesOf(host);
+  const deviceWeights = deviceWeightsOf(host);
+  const realtimeRuntime = host.whole('CpuRealtimeRuntime', 0);
+  const realtimePeriod = host.whole('CpuRealtimePeriod', 0);
   return {
     ...(memoryBytes > 0 ? { memoryBytes } : {}),
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
@@ -260,7 +265,27 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),
     ...(cpusetMems === '' ? {} : { cpusetMems }),
     ...(deviceRates.length === 0 ? {} : { deviceRates }),
+    ...(deviceWeights.length === 0 ? {} : { blkioDeviceWeights: deviceWeights }),
+    ...(realtimeRuntime > 0 ? { cpuRealtimeRuntimeUs: realtimeRuntime } : {}),
+    ...(realtimePeriod > 0 ? { cpuRealtimePeriodUs: realtimePeriod } : {}),
+    ...(host.flag('OomKillDisable') ? { oomKillDisable: true } : {}),
   };
+}
+
+const WEIGHT_LEAST = 10;
+const WEIGHT_MOST = 1000;
+
+function deviceWeightsOf(host: Fields): NonNullable<ContainerResources['blkioDeviceWeights']> {
+  return host.objects('BlkioWeightDevice').map((each) => {
+    const weight = each.whole('Weight', 0);
+    if (weight >= WEIGHT_LEAST && weight <= WEIGHT_MOST) {
+      return { device: each.text('Path'), weight };
+    }
+    throw new SwarmError(
+      'invalid',
+      `Range of blkio weight is from ${WEIGHT_LEAST} to ${WEIGHT_MOST}`,
+    );
+  });
 }
 
 const RATES = [
