@@ -72,7 +72,8 @@ function addMount(
   later: string[],
 ): void {
   const target = normalize(`/${mount.destination}`).replace(/(.)\/+$/, '$1');
-  const plan = parseMountOptions(mount.options);
+  const { uidMappings, gidMappings } = config.linux;
+  const plan = parseMountOptions(mount.options, { uids: uidMappings, gids: gidMappings });
   const type = plan.bind ? 'bind' : mount.type;
   if (type === 'proc' || type === 'sysfs') checkOrdinary(root, target);
   if (type === 'cgroup' || type === 'cgroup2') {
