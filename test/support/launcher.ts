@@ -223,13 +223,14 @@ export class Launcher {
     spec: Uint8Array,
     fds: readonly number[] = [],
     args: readonly string[] = ['test'],
+    path = `/proc/self/fd/${this.#shim}`,
   ): { readonly pid: number; readonly told: Promise<Omit<Told, 'exitCode'>> } {
     const specFd = createMemfd('spec');
     writeFileSync(specFd, spec);
     const [ours, theirs] = makeSocketPair();
     const place = (index: number): number => fds[index] ?? this.#null;
     const pid = spawnProcess({
-      path: `/proc/self/fd/${this.#shim}`,
+      path,
       args: ['tsswarm-shim', ...args],
       env: [],
       fds: [place(0), place(1), place(2), specFd, theirs, ...fds.slice(3)],
