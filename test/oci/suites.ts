@@ -145,11 +145,15 @@ export function runRuncSuite(options: SuiteOptions): readonly CaseResult[] {
 
 /** false without Go. */
 function buildHelper(checkout: string, name: string, target: string): boolean {
-  const { status } = spawnSync('go', ['build', '-o', target, `./contrib/cmd/${name}`], {
-    cwd: checkout,
-    stdio: 'ignore',
-    env: { ...process.env, GOFLAGS: '-mod=vendor', GOPROXY: 'off' },
-  });
+  const { status } = spawnSync(
+    'go',
+    ['build', '-tags', 'seccomp', '-o', target, `./contrib/cmd/${name}`],
+    {
+      cwd: checkout,
+      stdio: 'ignore',
+      env: { ...process.env, GOFLAGS: '-mod=vendor', GOPROXY: 'off', CGO_ENABLED: '1' },
+    },
+  );
   return status === 0;
 }
 
