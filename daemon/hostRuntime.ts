@@ -15,6 +15,7 @@ import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { garbagePolicy, ImageGarbage } from './imageGarbage.ts';
 import type { HostRooms } from './types.ts';
+import { userRemap } from './userRemap.ts';
 
 export interface OpenHost {
   readonly runtime: HostRuntime;
@@ -43,6 +44,7 @@ export async function openHost(
 ): Promise<OpenHost> {
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
+  const userNamespace = userRemap(options.usernsRemap);
   const garbage = garbagePolicy(options.imageGcSize, options.imageGcAge);
   let opened: HostNetwork | undefined;
   let local: LocalContainers | undefined;
@@ -57,7 +59,10 @@ export async function openHost(
     onRemove: told('destroy'),
   };
   const [containers, images, network] = await Promise.all([
-    openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks }),
+    openContainerTable({
+      ...{ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks },
+      ...(userNamespace === undefined ? {} : { userNamespace }),
+    }),
     openImageStore({
       dataRoot,
       clock,

@@ -235,6 +235,8 @@ export function containerMounts(points: readonly MountPoint[]): readonly Contain
       ...(point.nonRecursive === true ? { nonRecursive: true } : {}),
       ...(point.writableBelow === true ? { writableBelow: true } : {}),
       ...(point.subpath === undefined ? {} : { subpath: point.subpath }),
+      // Files of volumes have on disk the ids that they have inside, whatever those are mapped to.
+      ...(point.type === 'volume' ? { idMapped: true } : {}),
     };
   });
 }

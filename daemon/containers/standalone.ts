@@ -417,10 +417,7 @@ export class StandaloneContainer implements Managed {
     });
   }
 
-  async update(
-    resources: ContainerResources,
-    restart: RestartPolicy | undefined,
-  ): Promise<readonly string[]> {
+  async update(resources: ContainerResources, restart?: RestartPolicy): Promise<readonly string[]> {
     const { spec } = this.#record;
     if (restart !== undefined) checkRestart(restart, spec);
     const notes = await this.container.update(resources);

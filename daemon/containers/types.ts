@@ -134,6 +134,8 @@ export interface StandaloneSpec {
   /** Absent in records of before: 'new'. */
   readonly utsNamespace?: ContainerConfig['utsNamespace'];
   readonly cgroupNamespace?: 'new' | 'host';
+  /** Absent: as the daemon was told (--userns-remap). */
+  readonly userNamespace?: 'host';
   /** 0 = default. */
   readonly shmSizeBytes: number;
   readonly oomScoreAdjust: number;

@@ -21,6 +21,7 @@ import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { SharedMemory } from './sharedMemory.ts';
 import { loadShim } from './shimFile.ts';
 import { buildSpec } from './spec.ts';
+import type { IdMaps } from './specRecords.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
 const CONTAINERS = 'containers';
@@ -41,6 +42,8 @@ export interface ContainerTableOptions {
   readonly hierarchies?: readonly CgroupHierarchy[];
   /** The shim's executable; by default the one that was built with this file. */
   readonly shimPath?: string;
+  /** Ids of containers that say nothing of theirs; absent: the host's. */
+  readonly userNamespace?: IdMaps;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -104,7 +107,12 @@ class Table implements ContainerTable {
     };
   }
 
-  async create(config: ContainerConfig): Promise<Container> {
+  async create(given: ContainerConfig): Promise<Container> {
+    // What it is now it stays, whatever later daemons are told.
+    const config = {
+      ...given,
+      userNamespace: given.userNamespace ?? this.#options.userNamespace ?? 'host',
+    };
     if (this.#isClosed) throw new SwarmError('unavailable', 'the daemon is stopping');
     if (this.#containers.has(config.id)) {
       throw new SwarmError('conflict', `container ${config.id} exists already`);

@@ -39,6 +39,7 @@ type HostPart = Pick<
   | 'ipcNamespace'
   | 'utsNamespace'
   | 'cgroupNamespace'
+  | 'userNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
@@ -69,6 +70,7 @@ export function hostFromDocker(host: Fields): HostPart {
     ipcNamespace: ipcOf(host),
     utsNamespace: namespaceOf(host, 'UTSMode', [''], 'UTS'),
     cgroupNamespace: cgroupOf(host),
+    ...(host.text('UsernsMode') === 'host' ? { userNamespace: 'host' } : {}),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
