@@ -7,7 +7,7 @@ import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
 import type { Resources } from '../sys/resources.ts';
-import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
+import { type Capability, capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
 import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
@@ -17,6 +17,7 @@ import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
 import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
+import { profileProgram } from './seccompFile.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
 import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
@@ -267,9 +268,23 @@ function addPrivileges(
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  if (!isPrivileged && config.seccomp !== 'unconfined') {
-    writer.add(TAG.seccomp, seccompProgram(own));
+  if (!isPrivileged) addSeccomp(writer, config.seccomp ?? 'default', own);
+}
+
+function addSeccomp(
+  writer: SpecWriter,
+  seccomp: NonNullable<ContainerConfig['seccomp']>,
+  capabilities: ReadonlySet<Capability>,
+): void {
+  if (seccomp === 'unconfined') return;
+  if (seccomp === 'default') {
+    writer.add(TAG.seccomp, seccompProgram(capabilities));
+    return;
   }
+  const own = profileProgram(seccomp.profile, capabilities);
+  if (own === undefined) return;
+  writer.add(TAG.seccomp, own.program);
+  if (own.flags !== 0) writer.add(TAG.seccompListener, own.flags, '');
 }
 
 /** For looking into the container while it does not run: its layers and what is bound into it. */

@@ -153,7 +153,8 @@ export interface ContainerConfig {
   readonly init?: boolean;
   readonly privileged?: boolean;
   readonly noNewPrivileges?: boolean;
-  readonly seccomp?: 'default' | 'unconfined';
+  /** A profile: the text of a file as Docker's users write them. */
+  readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];

@@ -5,6 +5,7 @@
  */
 import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
+import { checkProfile } from '../../../runtime/container/seccompFile.ts';
 import type { ContainerResources, SharedNamespace } from '../../../runtime/container/types.ts';
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
@@ -197,7 +198,7 @@ function securityFromDocker(
     if (name === 'no-new-privileges') noNewPrivileges = value !== 'false';
     else if (name === 'seccomp' && value === 'unconfined') seccomp = 'unconfined';
     else if (name === 'seccomp' && value === 'builtin') seccomp = 'default';
-    else if (name === 'seccomp') host.refused('SecurityOpt', 'use seccomp=unconfined or none');
+    else if (name === 'seccomp') seccomp = profileFromDocker(value);
     // Neither is in force here: without one is what was asked for.
     else if (option !== 'apparmor=unconfined' && option !== 'label=disable') {
       host.refused('SecurityOpt', `"${option}": leave it out`);
@@ -207,6 +208,12 @@ function securityFromDocker(
     if (host.texts(name).length > 0) host.refused(name, 'leave it out, or use an empty list');
   }
   return { noNewPrivileges, seccomp, maskPaths: !host.has('MaskedPaths') };
+}
+
+/** Docker's client reads the file and sends what is in it. */
+function profileFromDocker(profile: string): HostPart['seccomp'] {
+  checkProfile(profile);
+  return { profile };
 }
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
