@@ -14,6 +14,7 @@ import { raftDialer } from '../manager/raftLink.ts';
 import { Replica } from '../manager/replica.ts';
 import type { Change } from '../manager/store/types.ts';
 import type { PeerIdentity } from '../proto/credentials.ts';
+import type { Link } from '../proto/link.ts';
 import { client, type MethodName, type RpcChannel, type RpcServer } from '../proto/rpc.ts';
 import { Raft } from '../proto/services.ts';
 import { askLeader } from './askLeader.ts';
@@ -42,6 +43,8 @@ export interface ManagerRoleOptions {
   readonly server: RpcServer;
   /** A new connection to a manager. */
   readonly channelTo: (address: string) => RpcChannel;
+  /** A new link to another manager. */
+  readonly linkTo: (address: string, onOtherProtocol: () => void) => Link;
   /** A new connection to any host. */
   readonly hostChannelTo: (address: string) => RpcChannel;
   /** Keeps this member's Raft id before it is used. */
@@ -75,7 +78,7 @@ export class ManagerRole {
     const replica = new Replica({ clock });
     const transport = new StreamTransport({
       self: { id, address },
-      dialer: raftDialer(channelTo),
+      dialer: raftDialer(channelTo, options.linkTo),
       clock,
       random,
       log,

@@ -28,6 +28,7 @@ import type { SessionMessage } from '../model/assignment.ts';
 import { sameValue } from '../model/equal.ts';
 import type { NodeDescription } from '../model/types.ts';
 import type { NodeCredentials, PeerIdentity } from '../proto/credentials.ts';
+import { dialLink, type Link } from '../proto/link.ts';
 import { type MethodName, RpcChannel, RpcServer } from '../proto/rpc.ts';
 import { Host } from '../proto/services.ts';
 import type { Environment } from './environment.ts';
@@ -156,6 +157,12 @@ export class SwarmNode {
     return new RpcChannel(address, trust, { clock, ...(role ? { expect: { role } } : {}) });
   }
 
+  #linkTo(address: string, onOtherProtocol: () => void): Link {
+    const { clock } = this.#options.environment;
+    const credentials = this.#credentials;
+    return dialLink(address, { credentials, expect: { role: 'manager' }, clock, onOtherProtocol });
+  }
+
   taskLogs(taskId: string, query: TaskLogQuery, signal: AbortSignal) {
     return this.#agent.taskLogs(taskId, query, signal);
   }
@@ -236,6 +243,7 @@ export class SwarmNode {
       onUnlockKey: (key) => identity.setLock(key === '' ? undefined : Buffer.from(key, 'hex')),
       server: this.#server,
       channelTo: (address) => this.channelTo(address, 'manager'),
+      linkTo: (address, onOtherProtocol) => this.#linkTo(address, onOtherProtocol),
       hostChannelTo: (address) => this.channelTo(address),
       remember: (raftId) => this.#remember({ ...this.#membership, raftId }),
       onManagers: (managers, leader) => this.#managersAre(managers, leader),

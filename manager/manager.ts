@@ -162,6 +162,9 @@ export class Manager {
         ...raftStreamHandlers((stream, kind) => transport.acceptStream(stream, kind)),
         ...this.#roles.handlers(),
       }),
+      server.links.handle({ service: Raft.typeName, method: Raft.method.messages.name }, (link) =>
+        transport.acceptStream(link, 'messages'),
+      ),
       server.handle(
         ControlService,
         controlHandlers({

@@ -1,10 +1,12 @@
 /**
- * Raft's streams over gRPC: the dialling side (a connection of its own for each stream, so that a
- * snapshot never holds up a heartbeat) and the accepting side, behind the authorizer. Bytes pass
- * through untouched.
+ * Raft's streams, each on a connection of its own, so that a snapshot never holds up a heartbeat:
+ * messages over links, snapshots over gRPC; the dialling side and the accepting side, behind the
+ * authorizer. Managers before links speak gRPC for both, and are spoken to so. Bytes pass through
+ * untouched.
  */
 import { MIB } from '../base/bytes.ts';
 import { messageOf } from '../base/errors.ts';
+import type { Link } from '../proto/link.ts';
 import { client, type Handlers, type Incoming, type RpcChannel } from '../proto/rpc.ts';
 import { Raft } from '../proto/services.ts';
 import type { PeerDialer, PeerStream, StreamKind } from './raft/wire.ts';
@@ -85,10 +87,21 @@ class LinkStream implements PeerStream {
   }
 }
 
-/** `channelTo` makes a new connection each time; it is closed with its stream. */
-export function raftDialer(channelTo: (address: string) => RpcChannel): PeerDialer {
+/**
+ * Both make a new connection each time, which is closed with its stream; `onOtherProtocol` is
+ * called where something older listens.
+ */
+export function raftDialer(
+  channelTo: (address: string) => RpcChannel,
+  linkTo: (address: string, onOtherProtocol: () => void) => Link,
+): PeerDialer {
+  /** Where links are not known; tried again once a stream there has ended. */
+  const older = new Set<string>();
   return {
     openStream(address: string, kind: StreamKind): PeerStream {
+      if (kind === 'messages' && !older.delete(address)) {
+        return linkTo(address, () => older.add(address));
+      }
       const channel = channelTo(address);
       const raft = client(Raft, channel);
       const talk = kind === 'messages' ? raft.messages() : raft.snapshot();
@@ -103,7 +116,7 @@ export function raftDialer(channelTo: (address: string) => RpcChannel): PeerDial
   };
 }
 
-/** The two streaming methods of service Raft. */
+/** The two streaming methods of service Raft: snapshots, and messages of managers before links. */
 export function raftStreamHandlers(
   accept: (stream: PeerStream, kind: StreamKind) => void,
 ): Pick<Handlers<typeof Raft>, 'messages' | 'snapshot'> {

@@ -23,7 +23,7 @@ import { ClusterClock } from './clusterClock.ts';
 import type { AppliedEntry, Member, StateMachine } from './raft/types.ts';
 import { RecordReader, RecordWriter } from './snapshotRecords.ts';
 import { HASH_SCHEME } from './store/hash.ts';
-import { Store, type StoredRecord } from './store/store.ts';
+import { RestoredContents, Store, type StoredRecord } from './store/store.ts';
 import type { ApplyResult, Proposer, Transaction } from './store/types.ts';
 
 /** Docker Swarm's bounds of one transaction; beyond them a caller splits. */
@@ -179,9 +179,14 @@ export class Replica implements StateMachine, Proposer {
     const records = new RecordReader(chunks);
     const first = await records.next();
     if (first === undefined) throw new SwarmError('corrupt', 'an empty snapshot');
-    const head = decodeSnapshotHead(first);
+    const head = decodeSnapshotHead(first[0]);
     const expected = head.hashFormat === hashFormat() ? head.hash : '';
-    await this.store.restore(index, head.atMs, decodeRecords(records), expected);
+    const contents = new RestoredContents();
+    for (const bytes of first.slice(1)) contents.add(decodeRecord(bytes));
+    for (let some = await records.next(); some !== undefined; some = await records.next()) {
+      for (const bytes of some) contents.add(decodeRecord(bytes));
+    }
+    this.store.replace(index, head.atMs, contents, expected);
   }
 
   membersChanged(members: readonly Member[]): void {
@@ -211,10 +216,4 @@ async function* encodeSnapshot(
     if (writer.bytes >= SNAPSHOT_CHUNK_BYTES) yield writer.take();
   }
   if (writer.bytes > 0) yield writer.take();
-}
-
-async function* decodeRecords(records: RecordReader): AsyncGenerator<StoredRecord> {
-  for (let bytes = await records.next(); bytes !== undefined; bytes = await records.next()) {
-    yield decodeRecord(bytes);
-  }
 }

@@ -42,31 +42,44 @@ export class RecordReader {
     this.#chunks = chunks[Symbol.asyncIterator]();
   }
 
-  /** The next record; undefined at the end. SwarmError corrupt when the stream ends within one. */
-  async next(): Promise<Uint8Array | undefined> {
-    if (!(await this.#fill(LENGTH_BYTES))) {
-      if (this.#held.length === 0) return undefined;
-      throw new SwarmError('corrupt', 'a snapshot ends within a record');
+  /**
+   * The next records, as many as have come, at least one: a turn for each would cost as much as
+   * reading it. undefined at the end. SwarmError corrupt when the stream ends within one.
+   */
+  async next(): Promise<readonly Uint8Array[] | undefined> {
+    for (;;) {
+      const records = this.#whole();
+      if (records.length > 0) return records;
+      const { done, value } = await this.#chunks.next();
+      if (done !== true) {
+        this.#held = this.#held.length === 0 ? bufferOf(value) : Buffer.concat([this.#held, value]);
+      } else if (this.#held.length === 0) {
+        return undefined;
+      } else {
+        throw new SwarmError('corrupt', 'a snapshot ends within a record');
+      }
     }
-    const length = this.#held.readUInt32BE(0);
-    if (length > RECORD_BYTES_MAX) {
-      throw new SwarmError('corrupt', `a snapshot holds a record of ${length} bytes`);
-    }
-    if (!(await this.#fill(LENGTH_BYTES + length))) {
-      throw new SwarmError('corrupt', 'a snapshot ends within a record');
-    }
-    const record = this.#held.subarray(LENGTH_BYTES, LENGTH_BYTES + length);
-    this.#held = this.#held.subarray(LENGTH_BYTES + length);
-    return record;
   }
 
-  /** Whether at least `count` bytes are held, after reading as many chunks as it takes. */
-  async #fill(count: number): Promise<boolean> {
-    while (this.#held.length < count) {
-      const { done, value } = await this.#chunks.next();
-      if (done === true) return false;
-      this.#held = Buffer.concat([this.#held, value]);
+  #whole(): Uint8Array[] {
+    const held = this.#held;
+    const records: Uint8Array[] = [];
+    let at = 0;
+    while (held.length - at >= LENGTH_BYTES) {
+      const length = held.readUInt32BE(at);
+      if (length > RECORD_BYTES_MAX) {
+        throw new SwarmError('corrupt', `a snapshot holds a record of ${length} bytes`);
+      }
+      const end = at + LENGTH_BYTES + length;
+      if (end > held.length) break;
+      records.push(held.subarray(at + LENGTH_BYTES, end));
+      at = end;
     }
-    return true;
+    this.#held = held.subarray(at);
+    return records;
   }
+}
+
+function bufferOf({ buffer, byteOffset, byteLength }: Uint8Array): Buffer {
+  return Buffer.from(buffer, byteOffset, byteLength);
 }

@@ -1,14 +1,16 @@
 /**
- * The TLS listener under the gRPC server: asks every caller for a certificate, requires none, keeps
- * a record of who is connected, and changes its own certificate without a restart. It decides
- * nothing about what a caller may do; it says of each connection whether it has verified it.
+ * The TLS listener under the gRPC server and links: asks every caller for a certificate, requires
+ * none, keeps a record of who is connected, and changes its own certificate without a restart. It
+ * decides nothing about what a caller may do; it says of each connection whether it has verified
+ * it.
  */
 import { constants as cryptoConstants } from 'node:crypto';
 import type { AddressInfo } from 'node:net';
 import * as tls from 'node:tls';
 import { SwarmError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { type NodeCredentials, peerFromCertificate } from './credentials.ts';
+import { type NodeCredentials, type PeerIdentity, peerFromCertificate } from './credentials.ts';
+import { LINK_PROTOCOL } from './link.ts';
 
 const MAX_CONNECTIONS = 8192;
 /** Callers without a certificate that counts: they can only join, one call each. */
@@ -33,9 +35,15 @@ function contextOptions(credentials: NodeCredentials): tls.SecureContextOptions 
   };
 }
 
+export interface HandOn {
+  call(socket: tls.TLSSocket, isMember: boolean): void;
+  /** A caller that wants a link, and who TLS has verified it to be. */
+  link(socket: tls.TLSSocket, from: string, peer: PeerIdentity | undefined): void;
+}
+
 export class TlsListener {
   readonly #log: Log;
-  readonly #handOn: (socket: tls.TLSSocket, isMember: boolean) => void;
+  readonly #handOn: HandOn;
   /** Node id of each connection's verified peer; undefined without one. */
   readonly #sockets = new Map<tls.TLSSocket, string | undefined>();
   /** By 'address:port' of the caller: why its certificate does not count. For messages only. */
@@ -43,7 +51,7 @@ export class TlsListener {
   #server: tls.Server | undefined;
   #unverified = 0;
 
-  constructor(log: Log, handOn: (socket: tls.TLSSocket, isMember: boolean) => void) {
+  constructor(log: Log, handOn: HandOn) {
     this.#log = log;
     this.#handOn = handOn;
   }
@@ -54,7 +62,7 @@ export class TlsListener {
       ...contextOptions(options.tls),
       requestCert: true,
       rejectUnauthorized: false,
-      ALPNProtocols: ['h2'],
+      ALPNProtocols: ['h2', LINK_PROTOCOL],
       handshakeTimeout: HANDSHAKE_TIMEOUT_MS,
       noDelay: true,
     });
@@ -101,7 +109,8 @@ export class TlsListener {
   #accept(socket: tls.TLSSocket): void {
     socket.on('error', (error) => this.#log.debug('connection', { from, error: error.message }));
     const from = `${socket.remoteAddress}:${socket.remotePort}`;
-    if (this.#server === undefined || socket.alpnProtocol !== 'h2') {
+    const isLink = socket.alpnProtocol === LINK_PROTOCOL;
+    if (this.#server === undefined || (socket.alpnProtocol !== 'h2' && !isLink)) {
       socket.destroy();
       return;
     }
@@ -130,6 +139,7 @@ export class TlsListener {
       this.#sockets.delete(socket);
       this.#problems.delete(from);
     });
-    this.#handOn(socket, peer !== undefined);
+    if (isLink) this.#handOn.link(socket, from, peer);
+    else this.#handOn.call(socket, peer !== undefined);
   }
 }

@@ -1,8 +1,8 @@
 /**
  * gRPC over mutual TLS; grpc-js's one door. RpcServer: a TLS listener that asks for certificates
- * without requiring them, feeding grpc-js; an identity counts only where TLS verified it, and every
- * call passes the injected authorizer. RpcChannel: a connection with short back-offs and a connect
- * deadline, typed calls by service descriptor. It knows no store and decides no policy.
+ * without requiring them, feeding grpc-js and links; an identity counts only where TLS verified it,
+ * and every call passes the injected authorizer. RpcChannel: a connection with short back-offs and
+ * a connect deadline, typed calls by service descriptor. It knows no store and decides no policy.
  */
 import * as tls from 'node:tls';
 import type { DescMethod } from '@bufbuild/protobuf';
@@ -20,6 +20,7 @@ import {
   peerFromCertificate,
   TLS_SERVER_NAME,
 } from './credentials.ts';
+import { LinkGate } from './link.ts';
 import { type ListenOptions, TlsListener } from './listener.ts';
 import {
   type AnyMessage,
@@ -29,6 +30,7 @@ import {
   guard,
   pathOf,
   readAll,
+  targetOf,
   writeTo,
 } from './rpcCodec.ts';
 import {
@@ -126,6 +128,7 @@ export class RpcServer {
   readonly #members: Served;
   readonly #strangers: Served;
   readonly #listener: TlsListener;
+  readonly links: LinkGate;
   /** Of each connection's certificate, which is one object for as long as the connection lasts. */
   readonly #peers = new WeakMap<tls.PeerCertificate, PeerIdentity>();
 
@@ -135,9 +138,13 @@ export class RpcServer {
     this.#authorize = options.authorize;
     this.#members = serve(MAX_MESSAGE_BYTES, MAX_STREAMS_PER_CONNECTION);
     this.#strangers = serve(MAX_STRANGER_MESSAGE_BYTES, MAX_STRANGER_STREAMS);
-    this.#listener = new TlsListener(this.#log, (socket, isMember) => {
-      const { injector } = isMember ? this.#members : this.#strangers;
-      injector.injectConnection(socket);
+    this.links = new LinkGate(this.#clock, (...asked) => this.#judge(...asked));
+    this.#listener = new TlsListener(this.#log, {
+      call: (socket, isMember) => {
+        const { injector } = isMember ? this.#members : this.#strangers;
+        injector.injectConnection(socket);
+      },
+      link: (socket, from, peer) => this.links.take(socket, from, peer),
     });
   }
 
@@ -193,14 +200,16 @@ export class RpcServer {
   /** The caller's identity, checked: grpc-js shows a certificate only where TLS authorized it. */
   #identify(call: ServerCall, method: MethodName): PeerIdentity | undefined {
     const certificate = call.getAuthContext().sslPeerCertificate;
-    let peer = certificate === undefined ? undefined : this.#peerOf(certificate);
-    let problem = peer === undefined ? this.#listener.problemOf(call.getPeer()) : '';
-    if (peer !== undefined && peer.expiresAtMs <= this.#clock.wallMs()) {
-      problem = 'CERT_HAS_EXPIRED';
-      peer = undefined;
-    }
-    this.#authorize(peer, method, problem);
-    return peer;
+    const peer = certificate === undefined ? undefined : this.#peerOf(certificate);
+    return this.#judge(peer, method, peer === undefined ? call.getPeer() : '');
+  }
+
+  #judge(peer: PeerIdentity | undefined, method: MethodName, from: string): typeof peer {
+    const isExpired = peer !== undefined && peer.expiresAtMs <= this.#clock.wallMs();
+    const problem = isExpired ? 'CERT_HAS_EXPIRED' : this.#listener.problemOf(from);
+    const counts = isExpired ? undefined : peer;
+    this.#authorize(counts, method, problem);
+    return counts;
   }
 
   #peerOf(certificate: tls.PeerCertificate): PeerIdentity | undefined {
@@ -324,13 +333,6 @@ function boundHandshakes(
     return connector;
   };
   return credentials;
-}
-
-/** '10.0.0.1:2377' -> 'ipv4:10.0.0.1:2377', so that no resolver is asked about a number. */
-function targetOf(address: string): string {
-  if (/^\d+\.\d+\.\d+\.\d+:\d+$/.test(address)) return `ipv4:${address}`;
-  if (/^\[[0-9a-fA-F:.]+\]:\d+$/.test(address)) return `ipv6:${address}`;
-  return `dns:${address}`;
 }
 
 /** One connection to one server, made when first used and again when lost. */

@@ -29,6 +29,13 @@ export function pathOf(method: DescMethod): string {
   return `/${method.parent.typeName}/${method.name}`;
 }
 
+/** '10.0.0.1:2377' -> 'ipv4:10.0.0.1:2377', so that no resolver is asked about a number. */
+export function targetOf(address: string): string {
+  if (/^\d+\.\d+\.\d+\.\d+:\d+$/.test(address)) return `ipv4:${address}`;
+  if (/^\[[0-9a-fA-F:.]+\]:\d+$/.test(address)) return `ipv6:${address}`;
+  return `dns:${address}`;
+}
+
 export function cancelled(): SwarmError {
   return new SwarmError('cancelled', 'the call was cancelled');
 }

@@ -54,7 +54,7 @@ const CUT_OFF = /^(Received RST_STREAM|Call cancelled$)/;
 /** ...and for a call that no server has begun. */
 const UNSENT = /^(No connection established|Name resolution failed|Stream refused by server)/;
 
-function parseDetail(bytes: Uint8Array | undefined): Record<string, string> {
+export function parseDetail(bytes: Uint8Array | undefined): Record<string, string> {
   if (bytes === undefined) return {};
   let parsed: unknown;
   try {
@@ -86,8 +86,8 @@ export function errorOfStatus(
   return new SwarmError(known, `${address}: ${message}`);
 }
 
-/** grpc-js wraps a failed connection in its own words; this finds the reason inside them. */
-function connectionError(address: string, message: string): SwarmError {
+/** For a failed connection; grpc-js wraps the reason in its own words: this finds it in them. */
+export function connectionError(address: string, message: string): SwarmError {
   const reason = message
     .replace(/^.*Last error: /, '')
     .replace(/^Error: /, '')

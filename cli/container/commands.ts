@@ -235,7 +235,8 @@ const registerRename: Registrar = (parent, run) => {
 /** Flags of create that a container can be changed by. */
 const CHANGEABLE = [
   ...['cpu-period', 'cpu-quota', 'cpu-shares', 'cpus', 'cpuset-cpus', 'cpuset-mems', 'memory'],
-  ...['memory-reservation', 'memory-swap', 'pids-limit', 'restart'],
+  ...['memory-reservation', 'memory-swap', 'pids-limit', 'restart', 'blkio-weight'],
+  ...['cpu-rt-period', 'cpu-rt-runtime'],
 ];
 
 const registerUpdate: Registrar = (parent, run) => {
@@ -245,9 +246,6 @@ const registerUpdate: Registrar = (parent, run) => {
     'change limits and restart policy of containers',
   );
   addCreateFlags(command, CHANGEABLE);
-  refused(command, '--blkio-weight <number>', 'weights of disks cannot be set');
-  refused(command, '--cpu-rt-period <microseconds>', 'real-time scheduling cannot be set');
-  refused(command, '--cpu-rt-runtime <microseconds>', 'real-time scheduling cannot be set');
   command.action((names: string[], flags: Readonly<Record<string, unknown>>) =>
     run(async (context) => {
       const body = newBody('', []);

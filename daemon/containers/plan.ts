@@ -57,6 +57,7 @@ export function planStandalone(
     ipcNamespace: spec.ipcNamespace,
     utsNamespace: spec.utsNamespace ?? 'new',
     cgroupNamespace: spec.cgroupNamespace ?? 'new',
+    ...(spec.userNamespace === undefined ? {} : { userNamespace: spec.userNamespace }),
     stopSignal: spec.stopSignal || image.config.stopSignal || 'SIGTERM',
     ...(healthCheck === undefined ? {} : { healthCheck }),
     log: spec.log,

@@ -417,13 +417,14 @@ export class StandaloneContainer implements Managed {
     });
   }
 
-  async update(resources: ContainerResources, restart: RestartPolicy | undefined): Promise<void> {
+  async update(resources: ContainerResources, restart?: RestartPolicy): Promise<readonly string[]> {
     const { spec } = this.#record;
     if (restart !== undefined) checkRestart(restart, spec);
-    await this.container.update(resources);
+    const notes = await this.container.update(resources);
     const merged = { ...spec.resources, ...resources };
     this.#save({ spec: { ...spec, resources: merged, restart: restart ?? spec.restart } });
     this.emit('update');
+    return notes;
   }
 
   /** What was made to go with its end goes. */

@@ -148,7 +148,7 @@ export class TaskContainer implements Managed {
     throw this.#belongs('be renamed', 'its name says which task it runs');
   }
 
-  async update(): Promise<void> {
+  async update(): Promise<never> {
     throw this.#belongs('be updated', 'use tsswarm service update');
   }
 

@@ -134,8 +134,13 @@ export class Engine {
   #handle(ready: Ready): void {
     if (ready.softState !== undefined) this.#host.onSoftState(ready.softState);
     for (const message of ready.messages) {
-      if (message.to === APPEND_THREAD) this.#write(ready, message);
-      else if (message.to !== APPLY_THREAD) this.#send(message);
+      if (message.to !== APPEND_THREAD && message.to !== APPLY_THREAD) this.#send(message);
+    }
+    const write = ready.messages.find((message) => message.to === APPEND_THREAD);
+    if (write !== undefined) {
+      // First to the others: their disks work while this one does.
+      this.#host.transport.flush();
+      this.#write(ready, write);
     }
     for (const { context, index } of ready.readStates) this.#host.onReadState(context, index);
     const apply = ready.messages.find((message) => message.to === APPLY_THREAD);

@@ -89,7 +89,7 @@ export class Peer {
     stream.onDrain(() => {
       if (this.#stream !== stream) return;
       this.#writable = true;
-      this.#flush();
+      this.flush();
     });
     stream.onData(() => {
       if (this.#stream !== stream) return;
@@ -131,11 +131,12 @@ export class Peer {
     this.#flushQueued = true;
     queueMicrotask(() => {
       this.#flushQueued = false;
-      this.#flush();
+      this.flush();
     });
   }
 
-  #flush(): void {
+  /** Now, what the stream takes. */
+  flush(): void {
     while (this.#stream !== undefined && this.#writable && this.#queue.length > 0) {
       let bytes = 0;
       let count = 0;

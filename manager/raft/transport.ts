@@ -76,6 +76,10 @@ export class StreamTransport implements RaftTransport {
     peer.send(address, message);
   }
 
+  flush(): void {
+    for (const peer of this.#peers.values()) peer.flush();
+  }
+
   #peerOptions(): PeerOptions {
     const onUnreachable = (id: number): void => {
       // Later, as the core may be in the middle of what made it send.

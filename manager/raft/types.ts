@@ -104,6 +104,8 @@ export interface RaftTransport {
   start(handler: TransportHandler): void;
   /** Never blocks; drops when the peer's queue is full. */
   send(to: number, address: string, message: Uint8Array): void;
+  /** What was given to send() goes out now; otherwise it does at the end of the turn. */
+  flush(): void;
   /** Resolves when the receiver has stored it. A cut is gone on with where it was. */
   sendSnapshot(
     to: number,

@@ -36,6 +36,18 @@ export interface StoredRecord {
   readonly object: AnyObject;
 }
 
+/** What is to take a store's place, record by record in a snapshot's order. */
+export class RestoredContents {
+  readonly contents = new Contents();
+  readonly hash = new RecordsHash();
+
+  add({ table, object }: StoredRecord): void {
+    const record = restored(this.contents, table, object);
+    this.contents.put(table, object.id, record);
+    this.hash.add(table, record);
+  }
+}
+
 export class Store extends BaseView implements StoreState {
   readonly #ring: Ring;
   readonly #pins = new Set<Pin>();
@@ -220,24 +232,29 @@ export class Store extends BaseView implements StoreState {
     };
   }
 
-  /**
-   * Replaces everything. Views pinned before stay as they were; watchers fall out of the ring.
-   * SwarmError corrupt, and nothing is replaced, when the records have another hash than `expected`
-   * ('' = not known).
-   */
+  /** replace() by `records`. */
   async restore(
     version: number,
     atMs: number,
     records: AsyncIterable<StoredRecord> | Iterable<StoredRecord>,
     expected = '',
   ): Promise<void> {
-    const contents = new Contents();
-    const hash = new RecordsHash();
-    for await (const { table, object } of records) {
-      const record = restored(contents, table, object);
-      contents.put(table, object.id, record);
-      hash.add(table, record);
-    }
+    const restored = new RestoredContents();
+    for await (const record of records) restored.add(record);
+    this.replace(version, atMs, restored, expected);
+  }
+
+  /**
+   * Replaces everything. Views pinned before stay as they were; watchers fall out of the ring.
+   * SwarmError corrupt, and nothing is replaced, when the records have another hash than `expected`
+   * ('' = not known).
+   */
+  replace(
+    version: number,
+    atMs: number,
+    { contents, hash }: RestoredContents,
+    expected: string,
+  ): void {
     if (expected !== '' && hash.text !== expected) throw anotherHash(version, hash.text, expected);
     this.#contents = contents;
     this.#hash = hash;

@@ -11,13 +11,17 @@ import type { TarInput } from '../image/tar.ts';
 import { splitDevice } from '../sys/deviceRules.ts';
 import { readAttributes } from './attributes.ts';
 import { cleanPath, type Directory, type InsideRoot } from './insideRoot.ts';
+import type { IdMap, IdMaps } from './specRecords.ts';
 import type { FileStat } from './types.ts';
+import { toContainerId } from './userNamespace.ts';
 
 /** What Node makes of bytes that are no UTF-8. */
 const NO_UTF8 = '\ufffd';
 const READ_BYTES = 256 * 1024;
 /** Files with several names that are remembered; beyond it, each name gets a copy. */
 const LINKS_MAX = 1_000_000;
+/** The kernel's id for what a user namespace does not map. */
+const NOBODY = 65_534;
 
 /** Of the file itself; a link says where it leads in the end. */
 export async function statInside(root: InsideRoot, path: string): Promise<FileStat> {
@@ -39,6 +43,8 @@ export interface WalkOptions {
   readonly prefix: string;
   /** Absolute paths in the container that are given empty: other file systems. */
   readonly covered?: ReadonlySet<string>;
+  /** The container's ids, where the root shows them as the host's. */
+  readonly ids?: IdMaps;
 }
 
 /** The file or directory `path` and all below it. */
@@ -51,20 +57,27 @@ export async function* walkInside(
   const at = isInside ? await root.follow(path, readlink) : cleanPath(path);
   const { directory, name } = root.parent(at);
   try {
-    const walk = new Walk(options.covered);
+    const walk = new Walk(options.covered, options.ids);
     yield* walk.entry(directory, name, at, options.prefix);
   } finally {
     directory.close();
   }
 }
 
+/** What is not the container's is nobody's, as its own programs see it. */
+function idInside(id: number, ranges: readonly IdMap[] | undefined): number {
+  return ranges === undefined ? id : (toContainerId(ranges, id) ?? NOBODY);
+}
+
 /** Files that have several names are told once, and by their first name after that. */
 export class Walk {
   readonly #covered: ReadonlySet<string>;
+  readonly #ids: IdMaps | undefined;
   readonly #links = new Map<string, string>();
 
-  constructor(covered: ReadonlySet<string> = new Set()) {
+  constructor(covered: ReadonlySet<string> = new Set(), ids?: IdMaps) {
     this.#covered = covered;
+    this.#ids = ids;
   }
 
   async *entry(
@@ -101,8 +114,8 @@ export class Walk {
     }
     const common = {
       mode: stat.mode & 0o7777,
-      uid: stat.uid,
-      gid: stat.gid,
+      uid: idInside(stat.uid, this.#ids?.uids),
+      gid: idInside(stat.gid, this.#ids?.gids),
       mtimeMs: stat.mtimeMs,
       xattrs: readAttributes(parent.child(name)),
     };

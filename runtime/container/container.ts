@@ -47,6 +47,7 @@ export class ManagedContainer implements Container {
   readonly #paths: ContainerPaths;
   readonly #attachments: Attachments;
   readonly #files: ContainerFiles;
+  readonly notes: readonly string[];
   #packer: LogPacker | undefined;
 
   constructor(
@@ -57,6 +58,7 @@ export class ManagedContainer implements Container {
   ) {
     this.#paths = paths;
     this.#context = context;
+    this.notes = spec?.notes ?? [];
     this.#attachments = new Attachments(paths.execDir, context.clock, shortId(config.id));
     const access = new RootAccess(context);
     const hooks = {
@@ -221,7 +223,7 @@ export class ManagedContainer implements Container {
     this.#configure({ ...this.config, name });
   }
 
-  async update(resources: ContainerResources): Promise<void> {
+  async update(resources: ContainerResources): Promise<readonly string[]> {
     const { cgroups, log } = this.#context;
     if (this.#life.phase === 'removed') throw this.#life.notRunning();
     const wanted = { ...this.config.resources, ...resources };
@@ -231,6 +233,7 @@ export class ManagedContainer implements Container {
     if (this.#life.phase === 'running') cgroups.update(config.id, spec.resources);
     for (const note of spec.notes) log.warn(note, { container: this.#life.shortId });
     this.#configure(config);
+    return spec.notes;
   }
 
   #configure(config: ContainerConfig): void {

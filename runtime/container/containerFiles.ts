@@ -16,10 +16,12 @@ import type { InsideRoot } from './insideRoot.ts';
 import { layerEntries } from './layerArchive.ts';
 import { layerChanges, treeBytes } from './layerDiff.ts';
 import type { ContainerLife } from './life.ts';
+import { lentPlaces } from './loans.ts';
 import { type ContainerPaths, UPPER_DIR } from './paths.ts';
 import type { OpenRoot, RootAccess } from './rootAccess.ts';
 import { buildHoldSpec } from './spec.ts';
 import type { Container, FileChange, FileStat } from './types.ts';
+import { userMapsOf } from './userNamespace.ts';
 
 /** What is in them is no file that could be copied, and some of it cannot be read at all. */
 const KERNEL_TYPES = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2', 'devpts', 'mqueue']);
@@ -68,12 +70,13 @@ export class ContainerFiles {
   }
 
   async write(path: string, tar: Readable, options: WriteOptions): Promise<void> {
-    await this.#with(async ({ root }) => {
+    await this.#with(async ({ root, ids }) => {
       const owner = options.copyUidGid ? await this.#owner(root) : undefined;
       const { noOverwriteDirNonDir } = options;
       await unpackInside(root, path, tar, {
         noOverwriteDirNonDir,
         ...(owner === undefined ? {} : { owner }),
+        ...(ids === undefined ? {} : { ids }),
       });
     });
   }
@@ -121,8 +124,13 @@ export class ContainerFiles {
       throw new SwarmError('not_found', `container ${life.shortId} was removed`);
     }
     const pid = life.pid;
-    if (pid !== 0) return this.#access.openRunning(pid, () => life.pid === pid);
-    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths));
+    if (pid !== 0) {
+      const running = this.#access.openRunning(pid, () => life.pid === pid);
+      const ids = userMapsOf(life.config);
+      return ids === undefined ? running : { ...running, ids };
+    }
+    const lent = lentPlaces(life.config);
+    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths, lent));
   }
 
   /**
@@ -150,7 +158,8 @@ async function* archive(
   options: Parameters<typeof walkInside>[2],
 ): AsyncGenerator<Uint8Array> {
   try {
-    yield* writeTar(walkInside(open.root, path, options));
+    const ids = open.ids === undefined ? {} : { ids: open.ids };
+    yield* writeTar(walkInside(open.root, path, { ...options, ...ids }));
   } finally {
     open.close();
   }

@@ -51,6 +51,20 @@ export const TAG = {
   rootPropagation: 37,
   mountMap: 38,
   layerMap: 39,
+  umask: 40,
+  personality: 41,
+  scheduler: 42,
+  ioPriority: 43,
+  hook: 44,
+  hookState: 45,
+  label: 46,
+  seccompListener: 47,
+  preserved: 48,
+  console: 49,
+  gate: 50,
+  memoryPolicy: 51,
+  cpuAffinity: 52,
+  execTarget: 53,
 } as const;
 
 export type Tag = (typeof TAG)[keyof typeof TAG];

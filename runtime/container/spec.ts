@@ -10,6 +10,7 @@ import type { Resources } from '../sys/resources.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
 import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
@@ -43,6 +44,7 @@ export function buildSpec(
   config: ContainerConfig,
   paths: ContainerPaths,
   cgroups: Cgroups,
+  lent: Lent = NOTHING_LENT,
 ): LaunchSpec {
   checkConfig(config);
   const writer = new SpecWriter();
@@ -68,8 +70,8 @@ export function buildSpec(
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);
-  addNamespaces(writer, config);
-  addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
+  addNamespaces(writer, config, lent);
+  addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
   addProcess(writer, config);
   const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
   return { bytes: writer.finish(), resources, notes: [...notes, ...plan.notes, ...cut] };
@@ -145,7 +147,7 @@ function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
   }
 }
 
-function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
+function addNamespaces(writer: SpecWriter, config: ContainerConfig, lent: Lent): void {
   const network = config.networkNamespace;
   writer.add(
     TAG.flags,
@@ -162,9 +164,10 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
     addNamespace(writer, 'user');
     addUserMaps(writer, maps);
   }
-  if (config.pidNamespace !== 'host') addNamespace(writer, 'pid');
-  if (config.ipcNamespace !== 'host') addNamespace(writer, 'ipc');
-  if (config.utsNamespace !== 'host') addNamespace(writer, 'uts');
+  const { pid, ipc, uts } = lent.namespaces;
+  if (config.pidNamespace !== 'host') addNamespace(writer, 'pid', pid);
+  if (config.ipcNamespace !== 'host') addNamespace(writer, 'ipc', ipc);
+  if (config.utsNamespace !== 'host') addNamespace(writer, 'uts', uts);
   if (config.cgroupNamespace !== 'host') addNamespace(writer, 'cgroup');
   if (network === 'new') addNamespace(writer, 'network');
   else if (network !== 'host') addNamespace(writer, 'network', network.path);
@@ -175,12 +178,13 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
     writer.add(TAG.sysctl, 1, sysctlPath(name), value);
   }
   for (const [name, value] of Object.entries(config.sysctls ?? {})) {
-    checkSysctl(name, network === 'host', config.ipcNamespace === 'host');
+    const isOwnIpc = config.ipcNamespace !== 'host' && sharedOf(config, 'ipc') === undefined;
+    checkSysctl(name, network === 'host', !isOwnIpc);
     writer.add(TAG.sysctl, 0, sysctlPath(name), value);
   }
 }
 
-const IPC_SYSCTL =
+export const IPC_SYSCTL =
   /^(kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+)$/;
 
 /** Only what belongs to the container's own namespaces may be set. */
@@ -206,7 +210,7 @@ function checkSysctl(name: string, isHostNetwork: boolean, isHostIpc: boolean): 
 }
 
 /** 'net.ipv4.ip_forward' -> 'sys/net/ipv4/ip_forward'; with slashes, dots are part of names. */
-function sysctlPath(name: string): string {
+export function sysctlPath(name: string): string {
   const slash = name.indexOf('/');
   const dot = name.indexOf('.');
   const usesSlashes = slash >= 0 && (dot < 0 || slash < dot);
@@ -269,13 +273,17 @@ function addPrivileges(
 }
 
 /** For looking into the container while it does not run: its layers and what is bound into it. */
-export function buildHoldSpec(config: ContainerConfig, paths: ContainerPaths): Uint8Array {
+export function buildHoldSpec(
+  config: ContainerConfig,
+  paths: ContainerPaths,
+  lent: Lent,
+): Uint8Array {
   const writer = new SpecWriter();
   // Any directory will do to mount on: the namespace is the holder's own.
   writer.add(TAG.execDir, paths.dataDir);
   writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
   addLayers(writer, config, paths);
-  addBinds(writer, config.mounts);
+  addBinds(writer, config.mounts, lent);
   return writer.finish();
 }
 

@@ -7,11 +7,12 @@ import { basename, join } from 'node:path';
 import type { CgroupHierarchy } from '../sys/cgroup.ts';
 import type { DeviceNode } from './devices.ts';
 import { type SpecWriter, TAG } from './encode.ts';
+import type { Lent } from './loans.ts';
 import { type ContainerPaths, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { ATTR, DEFAULT_LINKS, DEFAULT_MOUNTS, maskedPaths, READ_ONLY_PATHS } from './profile.ts';
 import { addMaps, addMount, MOUNT, PROPAGATION } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount } from './types.ts';
-import { userMapsOf } from './userNamespace.ts';
+import { layerMapsOf, userMapsOf } from './userNamespace.ts';
 
 const PRIVATE = PROPAGATION.private | PROPAGATION.recursive;
 
@@ -31,10 +32,10 @@ export function addLayers(
 }
 
 /** Only what has a place on the host; each without what the host mounts later. */
-export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[]): void {
+export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[], lent: Lent): void {
   for (const mount of parentsFirst(mounts)) {
     if (mount.type === 'bind')
-      addContainerMount(writer, { ...mount, propagation: 'rprivate' }, false);
+      addContainerMount(writer, { ...mount, propagation: 'rprivate' }, false, lent);
   }
 }
 
@@ -45,13 +46,14 @@ export function addFileSystem(
   paths: ContainerPaths,
   hierarchies: readonly CgroupHierarchy[],
   devices: readonly DeviceNode[],
+  lent: Lent,
 ): void {
   addLayers(writer, config, paths);
   const maps = userMapsOf(config);
-  if (maps !== undefined) addMaps(writer, TAG.layerMap, maps);
+  if (maps !== undefined) addMaps(writer, TAG.layerMap, layerMapsOf(maps));
   const isMapped = maps !== undefined;
   const isPrivileged = config.privileged === true;
-  addDefaultMounts(writer, config, isPrivileged);
+  addDefaultMounts(writer, config, isPrivileged, lent);
   addCgroupMounts(writer, hierarchies, isPrivileged);
   for (const { path, mode, major, minor, uid, gid } of devices) {
     writer.add(TAG.device, mode, major, minor, uid, gid, path);
@@ -67,7 +69,9 @@ export function addFileSystem(
     const flags = MOUNT.bind | (isMapped ? MOUNT.userMap : 0);
     addMount(writer, { flags, propagation: PRIVATE, target, source });
   }
-  for (const mount of parentsFirst(config.mounts)) addContainerMount(writer, mount, isMapped);
+  for (const mount of parentsFirst(config.mounts)) {
+    addContainerMount(writer, mount, isMapped, lent);
+  }
   if (isPrivileged || config.maskPaths === false) return;
   hostMasks ??= maskedPaths();
   for (const path of hostMasks) writer.add(TAG.mask, path);
@@ -88,6 +92,7 @@ function addDefaultMounts(
   writer: SpecWriter,
   config: ContainerConfig,
   isPrivileged: boolean,
+  lent: Lent,
 ): void {
   const isHostIpc = config.ipcNamespace === 'host';
   for (const mount of DEFAULT_MOUNTS) {
@@ -97,6 +102,12 @@ function addDefaultMounts(
       if (!existsSync(target)) continue;
       const flags = MOUNT.bind | MOUNT.trusted;
       addMount(writer, { flags, propagation: PRIVATE, target, source: target });
+      continue;
+    }
+    if (target === SHARED_MEMORY && config.ipcNamespace === 'none') continue;
+    if (target === SHARED_MEMORY && lent.sharedMemory !== undefined) {
+      const source = lent.sharedMemory;
+      addMount(writer, { flags: MOUNT.bind | MOUNT.trusted, propagation: PRIVATE, target, source });
       continue;
     }
     const flags = MOUNT.trusted | (mount.optional === true ? MOUNT.optional : 0);
@@ -119,7 +130,12 @@ function propagationOf({ propagation = 'rprivate' }: ContainerMount): number {
   );
 }
 
-function addContainerMount(writer: SpecWriter, mount: ContainerMount, isMapped: boolean): void {
+function addContainerMount(
+  writer: SpecWriter,
+  mount: ContainerMount,
+  isMapped: boolean,
+  lent: Lent,
+): void {
   const readOnly = mount.readOnly === true ? ATTR.readOnly : 0;
   const { target } = mount;
   if (mount.type === 'bind') {
@@ -127,11 +143,12 @@ function addContainerMount(writer: SpecWriter, mount: ContainerMount, isMapped: 
       flags:
         MOUNT.bind |
         (mount.nonRecursive === true ? MOUNT.plain : 0) |
+        (lent.sources.has(target) ? MOUNT.resolved : 0) |
         (isMapped && mount.idMapped === true ? MOUNT.userMap : 0),
-      setBelow: readOnly,
+      ...(mount.writableBelow === true ? { set: readOnly } : { setBelow: readOnly }),
       propagation: propagationOf(mount),
       target,
-      source: mount.source ?? '',
+      source: lent.sources.get(target) ?? mount.source ?? '',
     });
     return;
   }

@@ -14,6 +14,14 @@ export const FLAG = {
   stdinOnce: 32,
   init: 64,
   hold: 512,
+  /** Standard streams are the shim's own: nothing is copied or logged. */
+  ownStreams: 4096,
+  /** The shim ends once the program is made. */
+  noSupervisor: 8192,
+  keepKeyring: 16384,
+  noPivot: 32768,
+  /** User and groups are numbers. */
+  numericUser: 65536,
 } as const;
 
 /** CLONE_NEW* of linux/sched.h. */
@@ -51,6 +59,8 @@ export const MOUNT = {
   copyUp: 1024,
   /** What is mounted there is changed. */
   remount: 2048,
+  /** No link may be on the way to a bind's source. */
+  resolved: 4096,
 } as const;
 
 /** MS_* of linux/mount.h, for propagation. */

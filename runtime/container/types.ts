@@ -25,6 +25,10 @@ export interface ContainerMount {
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */
   readonly nonRecursive?: boolean;
+  /** bind only, read-only: the mounts below the source stay as they are. */
+  readonly writableBelow?: boolean;
+  /** bind only: what is mounted, inside the source; links in it lead nowhere else. */
+  readonly subpath?: string;
   /**
    * bind only: with a user namespace, its files have the ids inside that they have on the host.
    * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
@@ -97,6 +101,11 @@ export interface HealthCheck {
   readonly startIntervalMs: number;
 }
 
+/** Another container's, by its id; that one has to run when this one starts. */
+export interface SharedNamespace {
+  readonly container: string;
+}
+
 /** 'new': own and empty but for loopback; 'host'; or joined by path (made by runtime/net). */
 export type NetworkNamespace = 'new' | 'host' | { readonly path: string };
 
@@ -154,10 +163,11 @@ export interface ContainerConfig {
   readonly oomScoreAdjust?: number;
   /** Default 64 MiB. */
   readonly shmSizeBytes?: number;
-  readonly pidNamespace?: 'new' | 'host';
-  readonly ipcNamespace?: 'new' | 'host';
+  readonly pidNamespace?: 'new' | 'host' | SharedNamespace;
+  /** 'none': new, and without /dev/shm. 'shareable': new, and others may join it. */
+  readonly ipcNamespace?: 'new' | 'host' | 'none' | 'shareable' | SharedNamespace;
   /** 'host': the host's own name, whatever `hostname` says. */
-  readonly utsNamespace?: 'new' | 'host';
+  readonly utsNamespace?: 'new' | 'host' | SharedNamespace;
   readonly cgroupNamespace?: 'new' | 'host';
   /**
    * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
@@ -329,6 +339,8 @@ export interface FileChange {
 
 export interface Container {
   readonly config: ContainerConfig;
+  /** What of it this host cannot do, and what was cut, as found when it was made here. */
+  readonly notes: readonly string[];
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
@@ -366,10 +378,10 @@ export interface Container {
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
   /**
-   * Live limits; only the given ones change. Kept in config. SwarmError invalid for what the kernel
-   * does not take.
+   * Live limits; only the given ones change. Kept in config. Resolves with what was cut or has no
+   * effect here. SwarmError invalid for what the kernel does not take.
    */
-  update(resources: ContainerResources): Promise<void>;
+  update(resources: ContainerResources): Promise<readonly string[]>;
   detailedStats(): Promise<DetailedStats>;
   /** Writable layer against the image. */
   changes(): Promise<readonly FileChange[]>;

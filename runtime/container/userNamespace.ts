@@ -8,7 +8,22 @@ import type { ContainerConfig } from './types.ts';
 
 /** As the kernel bounds a map. */
 const RANGES_MAX = 340;
-const ID_END = 2 ** 32 - 1;
+
+/**
+ * Where the host's root is on disk below mapped layers: what the daemon makes in a running
+ * container begins as its, and could not be at all were it not mapped.
+ */
+const HOST_ROOT_ON_DISK = 4_294_900_000;
+/** Ids that a container can have end here. */
+const ID_END = HOST_ROOT_ON_DISK;
+
+/** How the layers are shown: as the container's ids, and the host's root beyond them. */
+export function layerMapsOf({ uids, gids }: IdMaps): IdMaps {
+  const hostRoot = { inside: HOST_ROOT_ON_DISK, outside: 0, count: 1 };
+  const add = (ranges: readonly IdMap[]): readonly IdMap[] =>
+    toContainerId(ranges, 0) === undefined ? [...ranges, hostRoot] : ranges;
+  return { uids: add(uids), gids: add(gids) };
+}
 
 /** undefined: the host's. */
 export function userMapsOf(config: Pick<ContainerConfig, 'userNamespace'>): IdMaps | undefined {
@@ -48,10 +63,10 @@ function checkRanges(ranges: readonly IdMap[], kind: string): void {
       );
     }
   }
-  if (ranges.length > RANGES_MAX || !ranges.some(({ inside }) => inside === 0)) {
+  if (ranges.length >= RANGES_MAX || !ranges.some(({ inside }) => inside === 0)) {
     throw new SwarmError(
       'invalid',
-      `the ${kind} id map must begin with 0 inside, and have at most ${RANGES_MAX} ranges`,
+      `the ${kind} id map must begin with 0 inside, and have fewer than ${RANGES_MAX} ranges`,
     );
   }
 }

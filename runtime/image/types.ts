@@ -115,6 +115,16 @@ export interface ImagePruned {
   readonly reclaimedBytes: number;
 }
 
+/** When unused images go; without either bound none does. */
+export interface GarbagePolicy {
+  /** What all images may take on the disk. */
+  readonly maxBytes?: number;
+  /** How long one may be unused. */
+  readonly maxUnusedMs?: number;
+  /** How long one stays after its last use whatever else; default 10 min. */
+  readonly restMs?: number;
+}
+
 export interface ImageEvent {
   readonly action: 'pull' | 'push' | 'load' | 'import' | 'save' | 'tag' | 'untag' | 'delete';
   /** The image's id, or for pull and push the name as people write it. */
@@ -178,6 +188,8 @@ export interface ImageStore {
   usage(): ImageUsage;
   /** Removes images that no container uses and that `unwanted` says so of. */
   prune(unwanted: (image: Image) => boolean): Promise<ImagePruned>;
+  /** Removes images that no container uses, as far as the policy says. */
+  collect(policy: GarbagePolicy): Promise<ImagePruned>;
   /** Calls `listener` after each change; returns how to end that. */
   onEvent(listener: (event: ImageEvent) => void): () => void;
   /** Untags, or removes when it was the last tag; returns what happened, in Docker's words. */

@@ -11,11 +11,23 @@
 
 /* Whether `spec` has work for one. */
 int attendant_wanted(const struct spec *spec);
-/* Forks it off; it serves `socket` (taken over) for `pid`. The attendant's pid, or -1. */
-pid_t attendant_start(const struct spec *spec, int socket, pid_t pid, int pidfd,
+/* What both processes see; before the container's is cloned. */
+int attendant_prepare(struct failure *failure);
+/*
+ * Forks it off; it serves `socket` for `pid` and, having served, tells what failed to `status`. The
+ * attendant's pid, or -1.
+ */
+pid_t attendant_start(const struct spec *spec, int socket, int status, pid_t pid, int pidfd,
 		      struct failure *failure);
 
 /* By the container's process, over its end of the socket: done, or the failure. */
 int attendant_run_hooks(int socket, struct failure *failure);
+/* The agent is there: a listener may be made. */
+int attendant_expect_listener(int socket, struct failure *failure);
+/*
+ * Waits until the attendant has sent the listener on, calling nothing: any system call might be one
+ * that waits for who listens. If that fails, this process is killed, and the reason told.
+ */
+void attendant_give_listener(int listener);
 
 #endif

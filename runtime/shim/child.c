@@ -18,10 +18,12 @@
 #include "hooks.h"
 #include "init.h"
 #include "kernel.h"
+#include "label.h"
 #include "limits.h"
 #include "privilege.h"
 #include "program.h"
 #include "rootfs.h"
+#include "scheduling.h"
 #include "status.h"
 #include "target.h"
 #include "terminal.h"
@@ -130,11 +132,16 @@ static int check_directory(const char *path, struct failure *failure)
 }
 
 /* Made: who starts the container is waited for, and the hooks inside it are run. */
-static int pass_gate(const struct spec *spec, const struct child_io *io, struct failure *failure)
+static int pass_gate(const struct spec *spec, struct child_io *io, struct failure *failure)
 {
+	/* A listener is handed on while there is an attendant. */
+	int is_heard = io->attendant >= 0 && spec_count(spec, TAG_LISTENER) > 0;
+	if (is_heard && privilege_finish(spec, io->attendant, failure) < 0)
+		return -1;
+	close_fd(&io->attendant);
 	if (io->gate >= 0 && gate_wait(io->gate, io->status, failure) < 0)
 		return -1;
-	if (privilege_finish(spec, failure) < 0)
+	if (!is_heard && privilege_finish(spec, -1, failure) < 0)
 		return -1;
 	return hooks_run(spec, HOOK_START_CONTAINER, "created", getpid(), -1, failure);
 }
@@ -148,7 +155,7 @@ static int become(const struct spec *spec, struct child_io *io, int terminal,
 	const char *directory = spec_string(spec, TAG_CWD, "/");
 	char home[USER_HOME_MAX + sizeof "HOME="];
 	char **args = program_list(spec, TAG_ARG), **env = program_list(spec, TAG_ENV);
-	int *kept[] = {&io->status, &io->gate};
+	int *kept[] = {&io->status, &io->gate, &io->attendant};
 	if (args == NULL || env == NULL || args[0] == NULL)
 		return fail(failure, 0, "the container has no program to run");
 	umask((mode_t)spec_u32(spec, TAG_UMASK, DEFAULT_UMASK));
@@ -162,14 +169,15 @@ static int become(const struct spec *spec, struct child_io *io, int terminal,
 	/* Fails only where the kernel has no keys; then there is nothing to keep apart. */
 	if (!(flags & SPEC_KEEP_KEYRING))
 		(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
-	if (descriptors_settle(spec, kept, 2, failure) < 0 ||
-	    limits_set(spec, io->status, failure) < 0)
+	if (descriptors_settle(spec, kept, 3, failure) < 0 ||
+	    scheduling_set(spec, failure) < 0 || limits_set(spec, io->status, failure) < 0)
 		return -1;
-	if (privilege_drop(spec, &user, failure) < 0 || check_directory(directory, failure) < 0)
+	if (privilege_drop(spec, &user, io->attendant, failure) < 0 ||
+	    check_directory(directory, failure) < 0)
 		return -1;
 	if (io->gate >= 0 && program_check(args, env, failure) < 0)
 		return -1;
-	if (pass_gate(spec, io, failure) < 0)
+	if (limits_set_files(spec, io->status, failure) < 0 || pass_gate(spec, io, failure) < 0)
 		return -1;
 	if ((flags & SPEC_INIT) && init_run(io->status, io->gate, failure) < 0)
 		return -1;
@@ -194,6 +202,8 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 	int terminal = -1;
 	setsid(); /* cannot fail: a cloned process leads no group yet */
 	umask(0);
+	if (!io->is_staged)
+		limits_raise(spec);
 	if (enter_namespaces(groups, io, failure) < 0)
 		return -1;
 	int root = rootfs_build(spec, failure);
@@ -209,6 +219,8 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 		return -1;
 	if (hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure) < 0)
 		return -1;
+	if (label_set(spec, failure) < 0)
+		return -1;
 	/* Before the root may become read-only: the working directory is made as Docker does. */
 	if (rootfs_enter(spec, root, failure) < 0 ||
 	    enter_directory(spec_string(spec, TAG_CWD, "/"), failure) < 0)
@@ -223,7 +235,8 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 {
 	int terminal = -1;
 	setsid();
-	if (cgroups_join_again(groups, failure) < 0)
+	limits_raise(spec);
+	if (label_set(spec, failure) < 0 || cgroups_join_again(groups, failure) < 0)
 		return -1;
 	uid_t uid;
 	gid_t gid;

@@ -13,6 +13,7 @@
 #include "hooks.h"
 #include "kernel.h"
 #include "launch.h"
+#include "scheduling.h"
 #include "status.h"
 #include "target.h"
 #include "told.h"
@@ -131,7 +132,9 @@ int detached_exec(const struct spec *spec)
 	struct launch launch = {.spec = spec, .groups = &groups, .target = -1};
 	caller.fd = CALLER_FD;
 	enum report report = REPORT_FAILURE;
-	if (target_open(spec, &launch.target, &failure) == 0 &&
+	/* The program's process inherits where this one runs. */
+	if (scheduling_place(spec, AFFINITY_INITIAL, &failure) == 0 &&
+	    target_open(spec, &launch.target, &failure) == 0 &&
 	    cgroups_open(&groups, spec, &failure) == 0)
 		report = make(&launch, &failure);
 	close_fd(&launch.target);

@@ -69,12 +69,12 @@ static int parse(const struct record *record, struct hook *hook)
 	return hook->args == NULL || hook->env == NULL ? -1 : 0;
 }
 
-int hooks_write_state(const struct record *state, size_t offset, const char *status, pid_t pid,
-		      int fd)
+/* -1 and errno on failure. */
+static int write_state(const struct record *state, const char *status, pid_t pid, int fd)
 {
 	char middle[64];
-	const char *head = record_string(state, offset, 0);
-	const char *tail = record_string(state, offset, 1);
+	const char *head = record_string(state, 0, 0);
+	const char *tail = record_string(state, 0, 1);
 	if (head == NULL || tail == NULL) {
 		errno = EINVAL;
 		return -1;
@@ -92,10 +92,9 @@ static int open_state(const struct spec *spec, const char *status, pid_t pid)
 	struct record state;
 	if (pipe2(ends, O_CLOEXEC | O_NONBLOCK) < 0)
 		return -1;
-	for (size_t at = 0; result == 0 && spec_next(spec, &at, TAG_HOOK_STATE, &state);) {
-		if (state.size > 4096)
-			(void)fcntl(ends[1], F_SETPIPE_SZ, STATE_MAX); /* else EAGAIN tells */
-		result = hooks_write_state(&state, 0, status, pid, ends[1]);
+	if (spec_last(spec, TAG_HOOK_STATE, &state)) {
+		(void)fcntl(ends[1], F_SETPIPE_SZ, STATE_MAX); /* else EAGAIN tells */
+		result = write_state(&state, status, pid, ends[1]);
 	}
 	int error = errno;
 	close(ends[1]);

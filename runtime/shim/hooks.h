@@ -24,8 +24,5 @@ int hooks_has(const struct spec *spec, enum hook_stage stage);
  */
 int hooks_run(const struct spec *spec, enum hook_stage stage, const char *status, pid_t pid,
 	      int watched, struct failure *failure);
-/* Writes the state with this status and pid to `fd`; -1 and errno on failure. */
-int hooks_write_state(const struct record *state, size_t offset, const char *status, pid_t pid,
-		      int fd);
 
 #endif

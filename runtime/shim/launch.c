@@ -14,7 +14,7 @@
 #include "child.h"
 #include "gate.h"
 #include "kernel.h"
-#include "limits.h"
+#include "namespaces.h"
 #include "stage.h"
 
 static int make_pipe(int *ours, int *theirs, int is_input, struct failure *failure)
@@ -93,16 +93,12 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 	int is_exec = launch->target >= 0;
 	if (!is_exec && namespaces_staged(io->namespaces)) {
 		launch->pid = stage_run(launch->spec, launch->groups, io, &args, failure);
-		if (launch->pid < 0)
-			return -1;
-		limits_raise(launch->spec, launch->pid);
-		return 0;
+		return launch->pid < 0 ? -1 : 0;
 	}
 	launch->pid = is_exec ? clone_exec(launch, io, &args) : clone_container(launch, io, &args);
 	if (launch->pid < 0)
 		return fail(failure, errno, is_exec ? "cannot enter the container"
 						    : "cannot create the container's namespaces");
-	limits_raise(launch->spec, launch->pid);
 	return 0;
 }
 
@@ -142,17 +138,17 @@ int launch_start(struct launch *launch, struct failure *failure)
 	    open_streams(launch, &io, failure) == 0 &&
 	    gate_open(launch->spec, &io.gate, failure) == 0 &&
 	    (!attendant_wanted(launch->spec) ||
-	     make_pair(&helper, &io.attendant, failure) == 0))
+	     (attendant_prepare(failure) == 0 &&
+	      make_pair(&helper, &io.attendant, failure) == 0)))
 		result = clone_child(launch, &io, failure);
-	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant};
-	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
-		close_fd(theirs[i]);
 	if (result == 0 && helper >= 0) {
-		launch->attendant = attendant_start(launch->spec, helper, launch->pid,
+		launch->attendant = attendant_start(launch->spec, helper, io.status, launch->pid,
 						    launch->pidfd, failure);
 		result = launch->attendant < 0 ? -1 : 0;
 	}
-	close_fd(&helper);
+	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant, &helper};
+	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
+		close_fd(theirs[i]);
 	namespaces_close(&namespaces);
 	for (size_t i = 0; i < launch->groups->join_count; i++)
 		close_fd(&launch->groups->joins[i]);

@@ -20,23 +20,22 @@ static const char *name_of(unsigned which)
 	return which < sizeof NAMES / sizeof *NAMES ? NAMES[which] : "unknown";
 }
 
-void limits_raise(const struct spec *spec, pid_t pid)
+void limits_raise(const struct spec *spec)
 {
 	struct record record;
-	char path[64], number[16];
+	char number[16];
 	for (size_t at = 0; spec_next(spec, &at, TAG_OOM_SCORE, &record);) {
-		format_text(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
 		format_text(number, sizeof number, "%d", (int)record_u32(&record, 0));
 		/* Lowering needs CAP_SYS_RESOURCE; without it the host's own score stays. */
-		(void)write_file_at(AT_FDCWD, path, number);
+		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", number);
 	}
 	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
 		struct rlimit limit;
 		int which = (int)record_u32(&record, 0);
 		uint64_t hard = record_u64(&record, 12);
-		if (prlimit(pid, which, NULL, &limit) == 0 && limit.rlim_max < hard) {
+		if (getrlimit(which, &limit) == 0 && limit.rlim_max < hard) {
 			limit.rlim_max = hard;
-			(void)prlimit(pid, which, &limit, NULL); /* else limits_set cuts and tells */
+			(void)setrlimit(which, &limit); /* else limits_set cuts and tells */
 		}
 	}
 }
@@ -46,25 +45,42 @@ static uint64_t least(uint64_t one, uint64_t other)
 	return one < other ? one : other;
 }
 
-int limits_set(const struct spec *spec, int status, struct failure *failure)
+static int set_one(const struct record *record, int status, struct failure *failure)
+{
+	unsigned which = record_u32(record, 0);
+	struct rlimit wanted = {record_u64(record, 4), record_u64(record, 12)}, own, cut = {0};
+	if (setrlimit((int)which, &wanted) == 0)
+		return 0;
+	/* Raising needs CAP_SYS_RESOURCE; without it the shim's own limit is the most. */
+	if (errno != EPERM || getrlimit((int)which, &own) < 0)
+		return fail(failure, errno, "cannot set %s", name_of(which));
+	cut.rlim_max = least(wanted.rlim_max, own.rlim_max);
+	cut.rlim_cur = least(wanted.rlim_cur, cut.rlim_max);
+	if (setrlimit((int)which, &cut) < 0)
+		return fail(failure, errno, "cannot set %s", name_of(which));
+	status_note(status, "%s is cut to %llu:%llu: this host may not raise it further",
+		    name_of(which), (unsigned long long)cut.rlim_cur,
+		    (unsigned long long)cut.rlim_max);
+	return 0;
+}
+
+static int set_those(const struct spec *spec, int are_files, int status, struct failure *failure)
 {
 	struct record record;
 	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
-		unsigned which = record_u32(&record, 0);
-		struct rlimit wanted = {record_u64(&record, 4), record_u64(&record, 12)}, own;
-		if (setrlimit((int)which, &wanted) == 0)
-			continue;
-		/* Raising needs CAP_SYS_RESOURCE; without it the shim's own limit is the most. */
-		if (errno != EPERM || getrlimit((int)which, &own) < 0)
-			return fail(failure, errno, "cannot set %s", name_of(which));
-		struct rlimit cut = {0};
-		cut.rlim_max = least(wanted.rlim_max, own.rlim_max);
-		cut.rlim_cur = least(wanted.rlim_cur, cut.rlim_max);
-		if (setrlimit((int)which, &cut) < 0)
-			return fail(failure, errno, "cannot set %s", name_of(which));
-		status_note(status, "%s is cut to %llu:%llu: this host may not raise it further",
-			    name_of(which), (unsigned long long)cut.rlim_cur,
-			    (unsigned long long)cut.rlim_max);
+		int is_files = record_u32(&record, 0) == RLIMIT_NOFILE;
+		if (is_files == are_files && set_one(&record, status, failure) < 0)
+			return -1;
 	}
 	return 0;
+}
+
+int limits_set(const struct spec *spec, int status, struct failure *failure)
+{
+	return set_those(spec, 0, status, failure);
+}
+
+int limits_set_files(const struct spec *spec, int status, struct failure *failure)
+{
+	return set_those(spec, 1, status, failure);
 }

@@ -10,7 +10,9 @@
 #include <sys/vfs.h>
 
 #include "beneath.h"
+#include "copyup.h"
 #include "idmap.h"
+#include "layers.h"
 
 #define PROC_MAGIC 0x9fa0
 #define PROC_ROOT_INODE 1
@@ -18,6 +20,8 @@
 #define STRINGS_AT 40 /* in a mount's record, behind its numbers */
 #define FIRST_OPTION 3 /* after target, source and type */
 #define KEY_MAX 64
+#define OPTION_MAX 256 /* fsconfig takes shorter ones only */
+#define DATA_MAX 4096 /* a page, as mount(2) takes it */
 
 struct mount {
 	uint32_t flags, propagation;
@@ -28,6 +32,11 @@ struct mount {
 /* By the mounts' order: what was opened before its turn, and -1. */
 static int early[MOUNTS_MAX];
 static size_t early_count, early_used;
+
+static int has_changes(const struct k_mount_attr *attr)
+{
+	return attr->attr_set != 0 || attr->attr_clr != 0;
+}
 
 static int read_mount(struct mount *mount, const struct record *record, struct failure *failure)
 {
@@ -40,6 +49,11 @@ static int read_mount(struct mount *mount, const struct record *record, struct f
 		.source = record_string(record, STRINGS_AT, 1),
 		.type = record_string(record, STRINGS_AT, 2),
 	};
+	/* One field of several values: setting one takes the others away. */
+	if (mount->own.attr_set & K_MOUNT_ATTR_ATIME)
+		mount->own.attr_clr |= K_MOUNT_ATTR_ATIME;
+	if (mount->below.attr_set & K_MOUNT_ATTR_ATIME)
+		mount->below.attr_clr |= K_MOUNT_ATTR_ATIME;
 	if (mount->target == NULL || mount->source == NULL || mount->type == NULL)
 		return fail(failure, 0, "a mount is malformed");
 	return 0;
@@ -72,8 +86,49 @@ static int finish_new(int fs, unsigned attributes)
 	return mounted;
 }
 
-static int open_new(const struct mount *mount, const struct record *record)
+/* Whether an option is longer than fsconfig takes. */
+static int has_long_option(const struct record *record)
 {
+	const char *option;
+	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		if (strlen(option) >= OPTION_MAX)
+			return 1;
+	return 0;
+}
+
+/* By mount(2), on a directory of ours, from which it is then taken away again. */
+static int open_new_whole(const struct mount *asked, const struct record *record,
+			  const char *place)
+{
+	char data[DATA_MAX] = "";
+	size_t used = 0;
+	const char *option;
+	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		used += format_text(data + used, sizeof data - used, "%s%s", used > 0 ? "," : "",
+				    option);
+	if (used >= sizeof data - 1) {
+		errno = E2BIG;
+		return -1;
+	}
+	const char *source = asked->source[0] != 0 ? asked->source : asked->type;
+	if (mount(source, place, asked->type, 0, data) < 0)
+		return -1;
+	int fd = k_open_tree(AT_FDCWD, place, K_OPEN_TREE_CLONE | O_CLOEXEC);
+	int error = errno;
+	(void)umount2(place, MNT_DETACH); /* just mounted, in a namespace of ours */
+	struct k_mount_attr own = asked->own;
+	if (fd >= 0 && has_changes(&own) && k_mount_change(fd, 0, &own) < 0) {
+		error = errno;
+		close_fd(&fd);
+	}
+	errno = error;
+	return fd;
+}
+
+static int open_new(const struct mount *mount, const struct record *record, const char *place)
+{
+	if (has_long_option(record))
+		return open_new_whole(mount, record, place);
 	int fs = k_fsopen(mount->type);
 	if (fs < 0)
 		return -1;
@@ -84,8 +139,10 @@ static int open_new(const struct mount *mount, const struct record *record)
 	for (unsigned i = FIRST_OPTION;
 	     result == 0 && (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
 		result = set_option(fs, option);
+	/* A tmpfs is filled before it may become read-only. */
+	uint64_t later = strcmp(mount->type, "tmpfs") == 0 ? K_MOUNT_ATTR_RDONLY : 0;
 	if (result == 0)
-		return finish_new(fs, (unsigned)mount->own.attr_set);
+		return finish_new(fs, (unsigned)(mount->own.attr_set & ~later));
 	int error = errno;
 	close_fd(&fs);
 	errno = error;
@@ -146,14 +203,18 @@ static int map_ids(int fd, const struct mount *mount, const struct spec *spec, s
 
 static int open_bind(const struct mount *mount)
 {
-	return k_open_tree(AT_FDCWD, mount->source,
-			   K_OPEN_TREE_CLONE | O_CLOEXEC |
-				   (mount->flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE));
-}
-
-static int has_changes(const struct k_mount_attr *attr)
-{
-	return attr->attr_set != 0 || attr->attr_clr != 0;
+	unsigned how = K_OPEN_TREE_CLONE | O_CLOEXEC |
+		       (mount->flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE);
+	if (!(mount->flags & MOUNT_RESOLVED))
+		return k_open_tree(AT_FDCWD, mount->source, how);
+	/* Somebody may have put a link in its place since. */
+	int place = k_openat2(AT_FDCWD, mount->source, O_PATH | O_CLOEXEC, 0,
+			      K_RESOLVE_NO_SYMLINKS);
+	int fd = place < 0 ? -1 : k_open_tree(place, "", how | K_AT_EMPTY_PATH);
+	int error = errno;
+	close_fd(&place);
+	errno = error;
+	return fd;
 }
 
 /* What its record says of it, while it is attached nowhere. */
@@ -180,7 +241,8 @@ static uint32_t propagation_of(const struct spec *spec, const struct mount *moun
 static int open_source(const struct spec *spec, size_t at, const struct record *record,
 		       const struct mount *mount, int user, struct failure *failure)
 {
-	int fd = mount->flags & MOUNT_BIND ? open_bind(mount) : open_new(mount, record);
+	int fd = mount->flags & MOUNT_BIND ? open_bind(mount)
+					  : open_new(mount, record, layers_place(spec));
 	if (fd < 0 && (mount->flags & MOUNT_OPTIONAL))
 		return -1;
 	if (fd >= 0 && (mount->flags & (MOUNT_OWN_MAP | MOUNT_USER_MAP)) &&
@@ -319,6 +381,36 @@ static int may_cover(int root, int target, int from)
 	return 0;
 }
 
+static int has_option(const struct record *record, const char *key)
+{
+	const char *option;
+	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		if (strncmp(option, key, strlen(key)) == 0)
+			return 1;
+	return 0;
+}
+
+/* A tmpfs over a directory that is there has its mode, unless told otherwise, and its files. */
+static int fill(int root, int from, const struct mount *mount, const struct record *record,
+		struct failure *failure)
+{
+	struct stat status;
+	struct k_mount_attr readonly = {.attr_set = mount->own.attr_set & K_MOUNT_ATTR_RDONLY};
+	int result = 0;
+	int has_mode = has_option(record, "mode="), there = -1;
+	if (!has_mode || (mount->flags & MOUNT_COPY_UP))
+		there = k_openat2(root, mount->target, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, IN_ROOT);
+	if (there >= 0 && (mount->flags & MOUNT_COPY_UP) && copyup(there, from) < 0)
+		result = fail(failure, errno, "cannot fill the mount on %s", mount->target);
+	if (result == 0 && there >= 0 && !has_mode &&
+		 (fstat(there, &status) < 0 || fchmodat(from, ".", status.st_mode & 07777, 0) < 0))
+		result = fail(failure, errno, "cannot set the mode of %s", mount->target);
+	close_fd(&there);
+	if (result == 0 && readonly.attr_set != 0 && k_mount_change(from, 0, &readonly) < 0)
+		result = fail(failure, errno, "cannot make %s read-only", mount->target);
+	return result;
+}
+
 static int attach(int root, int from, const struct mount *mount, struct failure *failure)
 {
 	struct stat status;
@@ -354,7 +446,11 @@ int mounts_make(int root, const struct spec *spec, size_t at, const struct recor
 		from = open_source(spec, at, record, &mount, -1, failure);
 	if (from < 0)
 		return failure->text[0] == 0 ? 0 : -1;
-	int result = attach(root, from, &mount, failure);
+	int result = 0;
+	if (strcmp(mount.type, "tmpfs") == 0)
+		result = fill(root, from, &mount, record, failure);
+	if (result == 0)
+		result = attach(root, from, &mount, failure);
 	close_fd(&from);
 	return result;
 }

@@ -13,6 +13,7 @@
 #include "devices.h"
 #include "kernel.h"
 #include "layers.h"
+#include "moveroot.h"
 #include "mounts.h"
 
 #define DETACHED_TRIES 2
@@ -221,6 +222,10 @@ static int set_propagation(const struct spec *spec, struct failure *failure)
 
 int rootfs_enter(const struct spec *spec, int root, struct failure *failure)
 {
+	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_PIVOT)
+		return moveroot_enter(root, layers_place(spec), failure) < 0
+			       ? -1
+			       : set_propagation(spec, failure);
 	int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (old < 0)
 		return fail(failure, errno, "cannot open the host's root");

@@ -79,6 +79,15 @@ int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *
 	return 0;
 }
 
+int spec_last(const struct spec *spec, unsigned tag, struct record *last)
+{
+	struct record record;
+	int found = 0;
+	for (size_t at = 0; spec_next(spec, &at, tag, &record); found = 1)
+		*last = record;
+	return found;
+}
+
 const char *record_string(const struct record *record, size_t offset, unsigned index)
 {
 	while (offset < record->size) {

@@ -96,6 +96,7 @@ enum mount_flag {
 	MOUNT_MAP_BELOW = 512, /* the mounts below it, too */
 	MOUNT_COPY_UP = 1024, /* filled with what its target holds */
 	MOUNT_REMOUNT = 2048, /* changes what is mounted there already */
+	MOUNT_RESOLVED = 4096, /* no link may be on the way to a bind's source */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */
@@ -117,6 +118,8 @@ int spec_open(struct spec *spec, int fd, struct failure *failure);
 void spec_close(struct spec *spec);
 /* The first record from *at on (0 at first) with `tag`, 0 = any; false when there is none. */
 int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *record);
+/* The last record of `tag`; false when there is none. */
+int spec_last(const struct spec *spec, unsigned tag, struct record *last);
 /* The last record of `tag`'s string, or `absent`. */
 const char *spec_string(const struct spec *spec, unsigned tag, const char *absent);
 uint32_t spec_u32(const struct spec *spec, unsigned tag, uint32_t absent);

@@ -42,9 +42,8 @@ static int read_start_time(pid_t pid, uint64_t *ticks)
 int target_open(const struct spec *spec, int *pidfd, struct failure *failure)
 {
 	struct record record;
-	size_t at = 0;
 	uint64_t ticks;
-	if (!spec_next(spec, &at, TAG_EXEC_TARGET, &record))
+	if (!spec_last(spec, TAG_EXEC_TARGET, &record))
 		return fail(failure, 0, "the specification names no container to enter");
 	pid_t pid = (pid_t)record_u32(&record, 0);
 	*pidfd = (int)syscall(NR_pidfd_open, pid, 0);

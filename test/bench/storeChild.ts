@@ -156,6 +156,7 @@ async function save(directory: string): Promise<object> {
 }
 
 const NOBODY: RaftTransport = {
+  flush: () => {},
   start: () => {},
   send: () => {},
   sendSnapshot: () => Promise.resolve(),

@@ -35,10 +35,11 @@ export function containerProcess(suite: Suite): void {
   health(suite);
   ends(suite);
   images(suite);
-  suite.not(
-    CREATE,
-    ['annotation'],
-    'refused: there is no OCI runtime to pass them to; use --label',
+  suite.works(CREATE, ['annotation'], 'what was noted of it is told again', () =>
+    boxed('noted', ['--annotation', 'com.example.kind=a b'], SLEEP, async () => {
+      const told = await field('h1', 'noted', '{{json .HostConfig.Annotations}}');
+      assert.equal(told, '{"com.example.kind":"a b"}');
+    }),
   );
   suite.differs(
     CREATE,

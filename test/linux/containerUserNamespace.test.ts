@@ -5,8 +5,10 @@
 import assert from 'node:assert/strict';
 import { chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
+import { readTar, writeTar } from '../../runtime/image/tar.ts';
 import { exec, logText, makeTestHost, outputOf, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
@@ -163,4 +165,74 @@ test('what a user namespace cannot go with is refused with the way out', async (
   await assert.rejects(create({ pidNamespace: 'host' }), /PID namespace.*--userns=host/);
   const bad = { userNamespace: { uids: [], gids: range } };
   await assert.rejects(create(bad), /user id map must begin with 0/);
+});
+
+test('files copied in and out keep the ids they have inside, running or not', async () => {
+  const container = await started(table, host.config(['/bin/probe', 'stubborn'], mapped));
+  const put = async (name: string, ids: { uid: number; gid: number }): Promise<void> => {
+    const tar = writeTar([{ name, mode: 0o640, ...ids, body: Buffer.from('text') }]);
+    const options = { noOverwriteDirNonDir: false, copyUidGid: false };
+    await container.writeArchive('/tmp', Readable.from(tar, { objectMode: false }), options);
+  };
+  const ownersOut = async (): Promise<string[]> => {
+    const owners: string[] = [];
+    const { tar } = await container.readArchive('/tmp');
+    for await (const { header } of readTar(tar)) {
+      owners.push(`${header.name} ${header.uid}:${header.gid}`);
+    }
+    return owners.sort();
+  };
+  await put('roots', { uid: 0, gid: 0 });
+  await put('joes', { uid: 1000, gid: 1001 });
+  const one = await container.exec(exec(['stat', '/tmp/roots', '/tmp/joes']));
+  let seen = '';
+  one.streams.stdout.on('data', (data) => {
+    seen += String(data);
+  });
+  await one.wait();
+  assert.equal(seen, '640 0:0 /tmp/roots\n640 1000:1001 /tmp/joes\n');
+  await assert.rejects(put('none', { uid: 70_000, gid: 0 }), /has no user 70000/);
+  const owners = ['tmp/ 0:0', 'tmp/joes 1000:1001', 'tmp/roots 0:0'];
+  assert.deepEqual(await ownersOut(), owners);
+  await container.stop(0);
+  assert.deepEqual(await ownersOut(), owners);
+  await put('later', { uid: 5, gid: 6 });
+  assert((await ownersOut()).includes('tmp/later 5:6'));
+  await container.remove();
+});
+
+test("a network of another's is joined, with the settings asked for", async () => {
+  const other = await started(table, host.config(['/bin/probe', 'sleep', '60']));
+  const network = {
+    networkNamespace: { path: `/proc/${other.pid}/ns/net` },
+    sysctls: { 'net.core.somaxconn': '77', 'kernel.msgmax': '9000' },
+  };
+  assert.equal(
+    await output(['cat', '/proc/sys/net/core/somaxconn', '/proc/sys/kernel/msgmax'], network),
+    '77\n9000',
+  );
+  assert.match(await output(['stat', '/sys/class/net/lo'], network), /^777 /);
+  assert.equal(
+    await output(['cat', '/proc/sys/net/ipv4/ip_unprivileged_port_start'], network),
+    '0',
+  );
+  await other.remove();
+});
+
+test('it takes limits, a read-only root, an init and a user of its own', async () => {
+  const extra = {
+    init: true,
+    readOnlyRoot: true,
+    user: 'joe',
+    additionalGroups: ['audio'],
+    workingDir: '/home/joe',
+    resourceLimits: [{ name: 'nofile', soft: 20, hard: 30 }],
+    resources: { memoryBytes: 64 << 20, pidsLimit: 20 },
+  };
+  assert.equal(await output(['limit', '7'], extra), '20 30');
+  assert.match(await output(['whoami'], extra), /^uid=1000 gid=1001 cwd=\/home\/joe .*63/);
+  assert.match(await output(['write', '/home/joe/x', 'y'], extra), /Read-only file system/);
+  assert.match(await output(['call', 'unshare', 'keyctl', 'mount'], extra), /^unshare: Oper/);
+  const root = { capabilityAdd: ['SYS_ADMIN'], seccomp: 'unconfined' } as const;
+  assert.equal(await output(['call', 'mount'], root), 'mount: allowed');
 });

@@ -57,7 +57,8 @@ async function tryOne(sound: Workshop, workshop: Workshop, mutant: Mutant): Prom
   let broken: string | undefined;
   try {
     workshop.plant(mutant);
-    if (checkout !== '') replayed = await huntByReplays(workshop, checkout);
+    const isReplayed = checkout !== '' && mutant.unreplayed !== true;
+    if (isReplayed) replayed = await huntByReplays(workshop, checkout);
     if (replayed.length > 0) seeds.to = Math.min(seeds.to, SEEDS_WHERE_REPLAYED);
     simulated = await huntBySimulation(workshop, seeds, ticks);
     if (simulated !== undefined) {

@@ -18,6 +18,8 @@ export interface Mutant {
   readonly edits: readonly Edit[];
   /** It breaks a rule of the protocol and no promise: only the replays can see it. */
   readonly harmless?: true;
+  /** Beside the bug something changes that is allowed and shows in replays: they cannot judge it. */
+  readonly unreplayed?: true;
 }
 
 /** One text in one file: all that most of them take. */

@@ -22,6 +22,8 @@ export class Beliefs {
   #pausedUntilMs = 0;
   /** Once a tick is enough, and asking costs. */
   #lookedAtMs = Number.NEGATIVE_INFINITY;
+  /** Since when its log ends elsewhere than what its disk was handed. */
+  #apartSinceMs: number | undefined = undefined;
 
   constructor(process: SimProcess) {
     this.#process = process;
@@ -40,6 +42,23 @@ export class Beliefs {
     }
     if (status.role === 'leader') this.#lookAtLeader(node, status, conf);
     else this.#aloneSinceMs = undefined;
+  }
+
+  /**
+   * Its log ends where what it handed to its disk ends (`writtenIndex`), but for what came just
+   * now: that is handed over before time moves on, unless the process stands still.
+   */
+  lookAtLog({ id, term, lastIndex }: RaftStatus, writtenIndex: number): void {
+    if (lastIndex === writtenIndex) {
+      this.#apartSinceMs = undefined;
+      return;
+    }
+    const { schedule, pausedUntilMs } = this.#process;
+    this.#apartSinceMs ??= schedule.nowMs;
+    const sinceMs = Math.max(this.#apartSinceMs, pausedUntilMs);
+    check(schedule.nowMs <= sinceMs, 'end of the log', () =>
+      [`member ${id}, term ${term}: ends at ${lastIndex}, its disk has ${writtenIndex}`].join(' '),
+    );
   }
 
   #lookAtLeader(node: RaftNode, { id, term }: RaftStatus, conf: Configuration): void {

@@ -15,6 +15,8 @@ import { Watcher } from './watcher.ts';
 
 const CLIENTS = 4;
 const WATCHERS = 2;
+/** How much longer users rest where there is little to do. */
+const QUIET_FACTOR = 12;
 
 /** What users keep. */
 export interface Keeping {
@@ -81,9 +83,9 @@ export class Clients {
   }
 
   #later(): void {
-    const { schedule, dice } = this.#site;
+    const { schedule, dice, isQuiet } = this.#site;
     const pauseMs = dice.chance(0.7) ? dice.between(1, 120) : dice.between(100, 1500);
-    schedule.after(pauseMs, undefined, () => {
+    schedule.after(isQuiet ? pauseMs * QUIET_FACTOR : pauseMs, undefined, () => {
       if (this.#stopped) return;
       const run = this.#target();
       if (run === undefined) {

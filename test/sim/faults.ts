@@ -14,16 +14,19 @@ export const FAULT_KINDS = [
   'duplicate',
   'reorder',
   'delay',
+  'lag',
   'partition',
   'oneWay',
   'bridge',
   'aloneLeader',
   'power',
+  'blackout',
   'kill',
   'stop',
   'deathInSync',
   'syncError',
   'slowDisk',
+  'stall',
   'fullDisk',
   'clock',
   'pause',
@@ -41,16 +44,19 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   duplicate: 6_000,
   reorder: 6_000,
   delay: 10_000,
+  lag: 9_000,
   partition: 9_000,
   oneWay: 9_000,
   bridge: 15_000,
   aloneLeader: 9_000,
   power: 6_000,
+  blackout: 20_000,
   kill: 6_000,
   stop: 15_000,
   deathInSync: 8_000,
   syncError: 15_000,
   slowDisk: 10_000,
+  stall: 9_000,
   fullDisk: 15_000,
   clock: 20_000,
   pause: 5_000,
@@ -62,6 +68,12 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
 };
 const MAX_MEMBERS = 7;
 const MAX_PAUSE_MS = 6_000;
+/** Each way to or from one machine; beyond an election's time, and short of it. */
+const LAG_MS = [150, 2_500] as const;
+/** A sync on storage that stands still, as storage over a network does when that fails over. */
+const STALL_MS = [300, 8_000] as const;
+/** Then the host itself may be cut off, for less long: it comes back and its disk does not yet. */
+const STALL_CUT_MS = [500, 4_000] as const;
 const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
 
 export interface FaultHost {
@@ -70,6 +82,7 @@ export interface FaultHost {
   /** A machine that is to join; started. */
   addMachine(): Machine;
   restartLater(machine: Machine): void;
+  start(machine: Machine): void;
 }
 
 export class Faults {
@@ -102,7 +115,10 @@ export class Faults {
     const { network } = this.#host.site;
     network.faults = { ...NO_NETWORK_FAULTS };
     network.heal();
+    network.lags.clear();
     for (const machine of this.#host.machines()) this.#mendDisk(machine);
+    // All faults end with the power's return, to all at once: nothing but chance tells them apart.
+    if (this.#kinds.has('blackout')) this.#goDark();
   }
 
   #next(kind: FaultKind): void {
@@ -143,6 +159,9 @@ export class Faults {
         network.faults.slowMs = dice.chance(0.7) ? dice.between(5, 100) : dice.between(100, 900);
         this.#until(ms, () => this.#network('slowMs'));
         break;
+      case 'lag':
+        this.#lag(2 * ms);
+        break;
       case 'snapshot':
         network.faults.breakSnapshotRate = dice.float();
         network.faults.repeatSnapshotRate = dice.float();
@@ -156,6 +175,12 @@ export class Faults {
         break;
       case 'power':
         this.#crash(dice.chance(0.2) ? this.#host.machines() : up === undefined ? [] : [up]);
+        break;
+      case 'blackout':
+        this.#goDark();
+        this.#until(dice.between(20, 2_000), () => {
+          for (const each of this.#host.machines()) this.#host.start(each);
+        });
         break;
       case 'kill':
         if (up === undefined) break;
@@ -192,12 +217,18 @@ export class Faults {
         this.#transfer();
         break;
       default:
-        if (machine !== undefined) this.#breakDisk(kind, machine, ms);
+        if (machine !== undefined) this.#breakDisk(kind, this.#leaderOr(machine), ms);
     }
   }
 
   #network(field: keyof typeof NO_NETWORK_FAULTS): void {
     this.#host.site.network.faults[field] = 0;
+  }
+
+  /** What goes wrong at a leader shows more: a third of it goes wrong there. */
+  #leaderOr(machine: Machine): Machine {
+    const leader = this.#host.machines().find((one) => one.node?.isLeader);
+    return leader !== undefined && this.#dice.chance(0.33) ? leader : machine;
   }
 
   // ---- disks ----
@@ -212,6 +243,9 @@ export class Faults {
     } else if (kind === 'slowDisk') {
       const mostMs = dice.chance(0.7) ? 50 : 700;
       faults.delayMs = () => dice.between(1, mostMs);
+    } else if (kind === 'stall') {
+      faults.delayMs = () => dice.between(...STALL_MS);
+      if (dice.chance(0.5)) this.#cutOff(machine, dice.between(...STALL_CUT_MS));
     } else if (kind === 'fullDisk') {
       faults.roomBytes = dice.below(100_000);
     }
@@ -250,11 +284,49 @@ export class Faults {
     }
   }
 
+  /** Nobody starts before all do. */
+  #goDark(): void {
+    for (const machine of this.#host.machines()) if (machine.isUp) machine.losePower();
+  }
+
   #stop(machine: Machine | undefined): void {
     machine?.stop(this.#dice.chance(0.5)).catch((error: unknown) => this.#host.site.fail(error));
   }
 
   // ---- network ----
+
+  /** What goes to one machine, or comes from it, or both, is long on its way; in order. */
+  #lag(forMs: number): void {
+    const dice = this.#dice;
+    const { lags } = this.#host.site.network;
+    const picked = dice.pick(this.#host.machines());
+    if (picked === undefined) return;
+    const one = this.#leaderOr(picked).address;
+    const lagMs = dice.between(...LAG_MS);
+    const [to, from] = [dice.chance(0.8), dice.chance(0.4)];
+    for (const { address } of this.#host.machines()) {
+      if (to) lags.set(`${address}>${one}`, lagMs);
+      if (from) lags.set(`${one}>${address}`, lagMs);
+    }
+    this.#until(forMs, () => lags.clear());
+    // Who runs it takes the lead away from a host that is slow to answer.
+    const inMs = dice.between(100, 2_000);
+    if (!this.#kinds.has('transfer') || dice.chance(0.5)) return;
+    this.#schedule.after(inMs, undefined, () => {
+      if (!this.#isCalm) this.#transfer();
+    });
+  }
+
+  /** Both ways, from a random moment on, so that it has something under way. */
+  #cutOff(machine: Machine, forMs: number): void {
+    const inMs = this.#dice.between(0, 500);
+    this.#schedule.after(inMs, undefined, () => {
+      if (this.#isCalm) return;
+      const all = this.#host.machines().map(({ address }) => address);
+      this.#cutBetween(all, new Set([machine.address]), true);
+      this.#until(forMs, () => this.#host.site.network.heal());
+    });
+  }
 
   #cut(kind: FaultKind): void {
     const dice = this.#dice;

@@ -53,6 +53,8 @@ export interface Site {
   readonly planted: Planted | undefined;
   readonly hashes: Map<number, string>;
   readonly keeping: Keeping;
+  /** Its users do little: what a change of leaders left is not put right by the next write. */
+  readonly isQuiet: boolean;
   readonly segmentBytes: number;
   readonly snapshotEntries: number;
   readonly trailingEntries: number;
@@ -71,6 +73,7 @@ export interface Run {
   readonly seen: Seen;
   readonly beliefs: Beliefs;
   node: RaftNode | undefined;
+  isStopping: boolean;
 }
 
 export class Machine {
@@ -136,6 +139,7 @@ export class Machine {
       seen: { status: { ...status, ...places } as RaftStatus },
       beliefs: new Beliefs(process),
       node: undefined,
+      isStopping: false,
     };
     this.run = run;
     process.afterEvent = () => {
@@ -221,9 +225,11 @@ export class Machine {
   /** Between events only: all that was handed out is applied then. */
   #look(): void {
     if (this.run?.node === undefined) return;
-    const { node, seen, beliefs, machine } = this.run;
-    const conf = this.#site.ledger.configurationAt(seen.status.applied);
+    const { node, seen, beliefs, machine, isStopping } = this.run;
+    const { ledger } = this.#site;
+    const conf = ledger.configurationAt(seen.status.applied);
     beliefs.look(node, seen.status, conf, machine.members);
+    if (!isStopping) beliefs.lookAtLog(seen.status, ledger.mirror(this.id).written.lastIndex);
   }
 
   #fatal(run: Run, error: SwarmError): void {
@@ -282,6 +288,7 @@ export class Machine {
   async stop(transfer: boolean): Promise<void> {
     const { run } = this;
     if (run?.node === undefined) return;
+    run.isStopping = true;
     await run.node.stop({ transfer });
     if (this.run === run) this.#ended();
   }

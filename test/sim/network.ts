@@ -52,15 +52,25 @@ export class SimNetwork {
   readonly #dice: Dice;
   readonly #stations = new Map<string, SimTransport>();
   readonly #cut = new Set<string>();
+  /** By way, 'from>to': what it takes more than others. */
+  readonly lags = new Map<string, number>();
   readonly #lastMs = new Map<string, number>();
+  /** What every way takes at least, also when nothing is wrong: members may be far apart. */
+  readonly #distanceMs: number;
   /** Told of each message as it leaves. */
   readonly onSaid: (from: number, message: Message) => void;
   delivered = 0;
   snapshots = 0;
 
-  constructor(schedule: Schedule, dice: Dice, onSaid: (from: number, message: Message) => void) {
+  constructor(
+    schedule: Schedule,
+    dice: Dice,
+    distanceMs: number,
+    onSaid: (from: number, message: Message) => void,
+  ) {
     this.#schedule = schedule;
     this.#dice = dice;
+    this.#distanceMs = distanceMs;
     this.onSaid = onSaid;
   }
 
@@ -92,7 +102,8 @@ export class SimNetwork {
   arrival(from: string, to: string): number {
     const way = `${from}>${to}`;
     const dice = this.#dice;
-    let atMs = this.#schedule.nowMs + dice.between(0.2, 2) + dice.float() * this.faults.slowMs;
+    const slowMs = dice.float() * this.faults.slowMs + (this.lags.get(way) ?? 0);
+    let atMs = this.#schedule.nowMs + this.#distanceMs + dice.between(0.2, 2) + slowMs;
     if (dice.chance(this.faults.reorderRate)) return atMs + dice.float() * 50;
     atMs = Math.max(atMs, this.#lastMs.get(way) ?? 0);
     this.#lastMs.set(way, atMs);
@@ -361,6 +372,8 @@ export class SimTransport implements RaftTransport {
     this.#network.onSaid(this.self.id, decodeMessage(message));
     return this.#network.carrySnapshot(this, address, message, chunks(0));
   }
+
+  flush(): void {}
 
   setPeers(): void {}
 

@@ -24,6 +24,8 @@ export const DEFAULT_TICKS = 300;
 /** Once nothing goes wrong any more, the members must agree and serve within it. */
 const CALM_MS = 40_000;
 const POLL_MS = 100;
+/** One way; three of them are less than a tick, or chance could not tell candidates apart. */
+const MAX_DISTANCE_MS = 30;
 /** Far above any run: what never comes to rest is a failure too. */
 const MAX_EVENTS = 5_000_000;
 const FNV_PRIME = 0x01000193;
@@ -85,7 +87,8 @@ class Simulation {
     this.#dice = dice;
     const oracle = new Oracle();
     const ledger = new Ledger((entry) => oracle.committed(entry));
-    const network = new SimNetwork(this.#schedule, dice, (from, message) =>
+    const distanceMs = dice.chance(0.25) ? dice.between(5, MAX_DISTANCE_MS) : 0;
+    const network = new SimNetwork(this.#schedule, dice, distanceMs, (from, message) =>
       this.#guard(() => ledger.said(from, message)),
     );
     const { log } = options;
@@ -100,6 +103,7 @@ class Simulation {
       planted: options.planted,
       hashes: new Map(),
       keeping,
+      isQuiet: dice.chance(0.25),
       segmentBytes: keeping === MUCH ? 65_536 : 16_384 << dice.below(3),
       snapshotEntries: dice.whole(4, 100),
       trailingEntries: dice.chance(0.6) ? dice.below(8) : dice.below(100),
@@ -114,6 +118,7 @@ class Simulation {
         machines: () => this.#machines,
         addMachine: () => this.#addMachine(undefined),
         restartLater: (machine) => this.#restartLater(machine),
+        start: (machine) => this.#start(machine),
       },
       dice,
       this.#chooseKinds(),

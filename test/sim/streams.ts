@@ -41,6 +41,8 @@ export class SimStreams {
       openStream: (address, kind) => {
         const near = new End(this, process, self.address, address);
         this.#arrive(self.address, address, undefined, () => {
+          // A connection takes both ends: who died while it came about has none.
+          if (!process.alive) return;
           const listener = this.#listeners.get(address);
           if (listener?.process.alive !== true) {
             near.fail(new Error(`connection to ${address} refused`));

@@ -44,6 +44,7 @@ export class FakeContainer implements Container {
   resize = unasked;
   processes = unasked;
   update = unasked;
+  readonly notes: readonly string[] = [];
   detailedStats = unasked;
   changes = unasked;
   statPath = unasked;
@@ -228,6 +229,7 @@ export class FakeImages implements ImageStore {
   }
 
   commit = unused;
+  collect = unused;
 
   async pull(reference: string): Promise<Image> {
     this.pulled.push(reference);

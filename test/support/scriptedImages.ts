@@ -110,6 +110,10 @@ export class ScriptedImages implements ImageStore {
     return this.images[0];
   }
 
+  async collect(): Promise<ImagePruned> {
+    return { removed: [], reclaimedBytes: 0 };
+  }
+
   async remove(reference: string): Promise<ImageRemoval[]> {
     const image = this.find(reference);
     if (image === undefined) throw new SwarmError('not_found', `no such image: ${reference}`);

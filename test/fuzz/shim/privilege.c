@@ -67,6 +67,16 @@ static int play(void)
 #define setresuid(one, two, three) play()
 #include "../../../runtime/shim/privilege.c"
 
+int attendant_expect_listener(int socket, struct failure *failure)
+{
+	return socket == 0 || answer() == 0 ? 0 : fail(failure, EPERM, "no attendant");
+}
+
+void attendant_give_listener(int listener)
+{
+	MUST(listener > 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int fd = -1;
@@ -84,9 +94,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	refuse_one_in = size % 7 == 0 ? (int)(size % 13) : 0;
 	calls = 0;
 	loaded_bytes = 0;
-	int result = privilege_drop(&spec, &user, &failure);
+	int result = privilege_drop(&spec, &user, -1, &failure);
 	if (result == 0)
-		result = privilege_finish(&spec, &failure);
+		result = privilege_finish(&spec, -1, &failure);
 	struct record record;
 	size_t wanted_bytes = 0;
 	for (size_t at = 0; spec_next(&spec, &at, TAG_SECCOMP, &record);)
