@@ -117,7 +117,7 @@ export class TaskVolumes {
     this.#store.hold(name, containerId);
     await this.#store.mount(name);
     if (volume?.noCopy !== true) await this.#store.fill(name, { layers, path: target });
-    return { type: 'bind', source: mountpoint, target, readOnly };
+    return { type: 'bind', source: mountpoint, target, readOnly, idMapped: true };
   }
 }
 

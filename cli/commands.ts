@@ -35,6 +35,7 @@ const CONTAINER_COMMANDS: readonly (readonly [string, string])[] = [
   ['port', 'where its ports are published'],
   ['diff', 'files that changed since it was made'],
   ['export', 'a root file system as a tar'],
+  ['commit', 'make an image of what a container has written'],
   ['update', 'change limits and restart policy of containers'],
 ];
 

@@ -30,6 +30,9 @@ const KEYS: Readonly<Record<string, readonly [flag: string, kind: Kind]>> = {
   tlscacert: ['tlscacert', 'text'],
   tlscert: ['tlscert', 'text'],
   tlskey: ['tlskey', 'text'],
+  'userns-remap': ['usernsRemap', 'text'],
+  'image-gc-size': ['imageGcSize', 'text'],
+  'image-gc-age': ['imageGcAge', 'text'],
   'max-concurrent-downloads': ['maxConcurrentDownloads', 'count'],
   'max-concurrent-uploads': ['maxConcurrentUploads', 'count'],
 };

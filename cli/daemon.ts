@@ -15,6 +15,9 @@ export interface DaemonFlags {
   readonly registryMirror?: string[];
   readonly maxConcurrentDownloads: number;
   readonly maxConcurrentUploads: number;
+  readonly usernsRemap: string;
+  readonly imageGcSize: string;
+  readonly imageGcAge: string;
   readonly group: string;
   readonly label?: string[];
   readonly nodeGenericResource?: string[];
@@ -63,6 +66,9 @@ export function registerDaemon(program: Command): void {
     .option('--registry-mirror <url>', 'asked before Docker Hub; may be repeated', collect)
     .option('--max-concurrent-downloads <count>', 'layers of a pull at once', whole, 3)
     .option('--max-concurrent-uploads <count>', 'layers of a push at once', whole, 5)
+    .option('--userns-remap <user>', 'user[:group] whose ids containers have, or default', '')
+    .option('--image-gc-size <bytes>', 'remove unused images when all take more, e.g. 20GB', '')
+    .option('--image-gc-age <duration>', 'remove images that were unused for so long', '')
     .option(
       '--node-generic-resource <kind=value>',
       'what this host offers besides, e.g. gpu=2 or gpu=UUID-1; may be repeated',
@@ -95,6 +101,9 @@ export function registerDaemon(program: Command): void {
         registryMirrors: flags.registryMirror ?? [],
         parallelDownloads: flags.maxConcurrentDownloads,
         parallelUploads: flags.maxConcurrentUploads,
+        usernsRemap: flags.usernsRemap,
+        imageGcSize: flags.imageGcSize,
+        imageGcAge: flags.imageGcAge,
         labels: flags.label ?? [],
         advertiseAddress: flags.advertiseAddr ?? '',
         genericResources: flags.nodeGenericResource ?? [],

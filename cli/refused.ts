@@ -14,8 +14,6 @@ export const REFUSED: Readonly<Record<string, string>> = {
   buildx: BUILD,
   bake: BUILD,
   checkpoint: 'containers cannot be frozen to disk: "tsswarm pause" holds one still',
-  commit:
-    'images are not made of containers: build one, or "tsswarm export" and "import" what is in it',
   compose: 'deploy Compose files to the swarm: tsswarm stack deploy -c FILE STACK',
   context: 'name the daemon with -H, or in TSSWARM_HOST',
   manifest: 'lists of images are made where images are built: use docker buildx imagetools',

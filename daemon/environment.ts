@@ -41,6 +41,11 @@ export interface DaemonOptions {
   /** Layers fetched, and sent, at once. */
   readonly parallelDownloads: number;
   readonly parallelUploads: number;
+  /** Whose ids root in containers has: 'default', 'user[:group]'; '' = the host's. */
+  readonly usernsRemap: string;
+  /** What unused images may take, and how long they may lie: '10GB', '168h'; '' = no bound. */
+  readonly imageGcSize: string;
+  readonly imageGcAge: string;
   /** 'key=value', told to the managers as engine labels. */
   readonly labels: readonly string[];
   /** Where other hosts reach this one from now on; '' = where they did. */

@@ -29,6 +29,7 @@ export function hostInfo(options: DaemonOptions, id: string): HostInfo {
     cpus: cpus().length,
     memoryBytes: totalmem(),
     cgroupVersion: existsSync(CGROUP2_ROOT) ? '2' : '1',
+    isRemapped: options.usernsRemap !== '',
     dataRoot: options.dataRoot,
     execRoot: options.execRoot,
     warnings: [],

@@ -13,7 +13,9 @@ import type { HostNetwork } from '../runtime/net/types.ts';
 import { openVolumeStore } from '../runtime/volume/store.ts';
 import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
+import { garbagePolicy, ImageGarbage } from './imageGarbage.ts';
 import type { HostRooms } from './types.ts';
+import { userRemap } from './userRemap.ts';
 
 export interface OpenHost {
   readonly runtime: HostRuntime;
@@ -42,6 +44,8 @@ export async function openHost(
 ): Promise<OpenHost> {
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
+  const userNamespace = userRemap(options.usernsRemap);
+  const garbage = garbagePolicy(options.imageGcSize, options.imageGcAge);
   let opened: HostNetwork | undefined;
   let local: LocalContainers | undefined;
   const told = (action: string) => (container: Container) => local?.taskEvent(action, container);
@@ -55,7 +59,10 @@ export async function openHost(
     onRemove: told('destroy'),
   };
   const [containers, images, network] = await Promise.all([
-    openContainerTable({ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks }),
+    openContainerTable({
+      ...{ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks },
+      ...(userNamespace === undefined ? {} : { userNamespace }),
+    }),
     openImageStore({
       dataRoot,
       clock,
@@ -93,10 +100,13 @@ export async function openHost(
     volumes,
   });
   local = all;
+  const collector = new ImageGarbage(images, garbage, clock, log);
+  collector.start();
   return {
     runtime: { containers, images, network, volumes, memoryFiles: new TmpfsFiles(execRoot) },
     rooms: { containers: all, volumes },
     close: async () => {
+      collector.close();
       all.close();
       await network.close();
       await containers.close();

@@ -66,6 +66,8 @@ export interface HostInfo {
   readonly cpus: number;
   readonly memoryBytes: number;
   readonly cgroupVersion: '1' | '2';
+  /** Containers have ids of their own unless they ask for the host's. */
+  readonly isRemapped: boolean;
   readonly dataRoot: string;
   readonly execRoot: string;
   readonly warnings: readonly string[];

@@ -1,7 +1,8 @@
 /**
- * The TLS listener under the gRPC server and links: asks every caller for a certificate, requires none, keeps
- * a record of who is connected, and changes its own certificate without a restart. It decides
- * nothing about what a caller may do; it says of each connection whether it has verified it.
+ * The TLS listener under the gRPC server and links: asks every caller for a certificate, requires
+ * none, keeps a record of who is connected, and changes its own certificate without a restart. It
+ * decides nothing about what a caller may do; it says of each connection whether it has verified
+ * it.
  */
 import { constants as cryptoConstants } from 'node:crypto';
 import type { AddressInfo } from 'node:net';

@@ -1,8 +1,8 @@
 /**
  * gRPC over mutual TLS; grpc-js's one door. RpcServer: a TLS listener that asks for certificates
- * without requiring them, feeding grpc-js and links; an identity counts only where TLS verified it, and every
- * call passes the injected authorizer. RpcChannel: a connection with short back-offs and a connect
- * deadline, typed calls by service descriptor. It knows no store and decides no policy.
+ * without requiring them, feeding grpc-js and links; an identity counts only where TLS verified it,
+ * and every call passes the injected authorizer. RpcChannel: a connection with short back-offs and
+ * a connect deadline, typed calls by service descriptor. It knows no store and decides no policy.
  */
 import * as tls from 'node:tls';
 import type { DescMethod } from '@bufbuild/protobuf';

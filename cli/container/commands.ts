@@ -10,7 +10,7 @@ import { addCommand, type Command, collect, refused } from '../command.ts';
 import { type Context, forEachName, parseFilters, type Run } from '../context.ts';
 import type { InspectFlags } from '../output/list.ts';
 import { confirmPrune, printReclaimed } from '../prune.ts';
-import { REFUSED, refuseCommand } from '../refused.ts';
+import { REFUSED } from '../refused.ts';
 import { newBody } from './body.ts';
 import { type CopyFlags, copy } from './copy.ts';
 import { type ExecFlags, exec } from './exec.ts';
@@ -235,7 +235,8 @@ const registerRename: Registrar = (parent, run) => {
 /** Flags of create that a container can be changed by. */
 const CHANGEABLE = [
   ...['cpu-period', 'cpu-quota', 'cpu-shares', 'cpus', 'cpuset-cpus', 'cpuset-mems', 'memory'],
-  ...['memory-reservation', 'memory-swap', 'pids-limit', 'restart'],
+  ...['memory-reservation', 'memory-swap', 'pids-limit', 'restart', 'blkio-weight'],
+  ...['cpu-rt-period', 'cpu-rt-runtime'],
 ];
 
 const registerUpdate: Registrar = (parent, run) => {
@@ -245,9 +246,6 @@ const registerUpdate: Registrar = (parent, run) => {
     'change limits and restart policy of containers',
   );
   addCreateFlags(command, CHANGEABLE);
-  refused(command, '--blkio-weight <number>', 'weights of disks cannot be set');
-  refused(command, '--cpu-rt-period <microseconds>', 'real-time scheduling cannot be set');
-  refused(command, '--cpu-rt-runtime <microseconds>', 'real-time scheduling cannot be set');
   command.action((names: string[], flags: Readonly<Record<string, unknown>>) =>
     run(async (context) => {
       const body = newBody('', []);
@@ -277,6 +275,39 @@ const registerDiff: Registrar = (parent, run) => {
   addCommand(parent, 'diff <target>', 'files that changed since it was made').action(
     (name: string) => run((context) => diff(context, name)),
   );
+};
+
+interface CommitFlags {
+  readonly author?: string;
+  readonly change?: readonly string[];
+  readonly message?: string;
+  readonly pause: string | boolean;
+}
+
+const registerCommit: Registrar = (parent, run) => {
+  addCommand(
+    parent,
+    'commit <container> [reference]',
+    'make an image of what a container has written',
+  )
+    .option('-a, --author <name>', 'who made it')
+    .option('-c, --change <line>', 'CMD, ENTRYPOINT, ENV, EXPOSE, USER, WORKDIR, LABEL', collect)
+    .option('-m, --message <text>', 'what its history says of it')
+    .option('-p, --pause [yes]', 'hold it still meanwhile; --pause=false does not', true)
+    .action((name: string, reference: string | undefined, flags: CommitFlags) =>
+      run(async (context) => {
+        const query = new URLSearchParams({
+          container: name,
+          repo: reference ?? '',
+          author: flags.author ?? '',
+          comment: flags.message ?? '',
+          pause: String(flags.pause),
+        });
+        for (const line of flags.change ?? []) query.append('changes', line);
+        const made = await context.client.post<{ readonly Id: string }>(`/commit?${query}`);
+        context.out.write(`${made.Id}\n`);
+      }),
+    );
 };
 
 const registerExport: Registrar = (parent, run) => {
@@ -335,6 +366,7 @@ export const BOTH: Readonly<Record<string, Registrar>> = {
   port: registerPort,
   diff: registerDiff,
   export: registerExport,
+  commit: registerCommit,
   update: registerUpdate,
 };
 
@@ -344,7 +376,6 @@ export function registerContainer(program: Command, run: Run): void {
   registerList(container, run, 'ls');
   registerInspect(container, run);
   registerPrune(container, run);
-  refuseCommand(container, run, 'commit', REFUSED.commit);
 }
 
 export function registerPs(program: Command, run: Run): void {

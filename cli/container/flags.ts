@@ -133,6 +133,13 @@ const CREATE_FLAGS: readonly Flag[] = [
   hostList('--cap-drop <capability>', 'drop a capability', 'CapDrop', canonicalCapability),
   host('--cgroup-parent <path>', 'cgroup it lives under', 'CgroupParent'),
   host('--cgroupns <word>', 'private or host', 'CgroupnsMode'),
+  list('--annotation <key=value>', 'kept with it, for inspection', (body, value) => {
+    const before = body.HostConfig.Annotations as object | undefined;
+    body.HostConfig.Annotations = { ...before, ...pairs([value]) };
+  }),
+  hostNumber('--blkio-weight <number>', 'share of a busy disk, 10 to 1000', 'BlkioWeight'),
+  hostNumber('--cpu-rt-period <microseconds>', 'of --cpu-rt-runtime', 'CpuRealtimePeriod'),
+  hostNumber('--cpu-rt-runtime <microseconds>', 'real-time CPU time', 'CpuRealtimeRuntime'),
   hostNumber('--cpu-period <microseconds>', 'period of --cpu-quota', 'CpuPeriod'),
   hostNumber('--cpu-quota <microseconds>', 'CPU time in each period', 'CpuQuota'),
   hostNumber('-c, --cpu-shares <number>', 'share of a busy CPU', 'CpuShares'),
@@ -140,6 +147,7 @@ const CREATE_FLAGS: readonly Flag[] = [
   host('--cpuset-cpus <list>', 'CPUs it may use: 0-3, 0,1', 'CpusetCpus'),
   host('--cpuset-mems <list>', 'memory nodes it may use', 'CpusetMems'),
   hostList('--device <path>', 'device of the host', 'Devices', device),
+  hostList('--device-cgroup-rule <rule>', "as 'c 1:11 rw'", 'DeviceCgroupRules'),
   hostList('--dns <address>', 'DNS server', 'Dns'),
   hostList('--dns-option <option>', 'DNS option', 'DnsOptions'),
   hostList('--dns-search <domain>', 'DNS search domain', 'DnsSearch'),
@@ -261,14 +269,9 @@ const CREATE_FLAGS: readonly Flag[] = [
 
 const DISKS = 'weights and rates of disks cannot be set';
 const REFUSED: Readonly<Record<string, string>> = {
-  '--annotation <key=value>': 'there are no annotations: use --label',
-  '--blkio-weight <number>': DISKS,
   '--blkio-weight-device <weight>': DISKS,
   '--cpu-count <count>': 'it is of Windows: use --cpus',
   '--cpu-percent <percent>': 'it is of Windows: use --cpus',
-  '--cpu-rt-period <microseconds>': 'real-time scheduling cannot be set',
-  '--cpu-rt-runtime <microseconds>': 'real-time scheduling cannot be set',
-  '--device-cgroup-rule <rule>': 'name each device with --device',
   '--device-read-bps <rate>': DISKS,
   '--device-read-iops <rate>': DISKS,
   '--device-write-bps <rate>': DISKS,

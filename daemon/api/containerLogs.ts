@@ -15,10 +15,10 @@ export async function sendContainerLogs(request: ApiRequest, container: Containe
   if (log.driver === 'none') {
     throw new SwarmError('unsupported', 'configured logging driver does not support reading');
   }
-  const timestamps = request.flag('timestamps');
+  const shown = { timestamps: request.flag('timestamps'), details: request.flag('details') };
   const out = request.stream(tty ? RAW_STREAM : MULTIPLEXED_STREAM);
   for await (const record of container.logs(query)) {
-    const bytes = bytesOf(record, timestamps);
+    const bytes = bytesOf(record, shown);
     await out.write(tty ? bytes : frame(record.stream, bytes));
   }
   out.end();
@@ -34,17 +34,28 @@ export async function writeLogs(
   const { tty, stdout, stderr } = wanted;
   for await (const record of container.logs({ stdout, stderr })) {
     if (output.destroyed) return; // nobody reads the rest
-    const bytes = bytesOf(record, false);
+    const bytes = bytesOf(record, { timestamps: false, details: false });
     const isTaken = output.write(tty ? bytes : frame(record.stream, bytes));
     if (!isTaken) await room(output);
   }
 }
 
-function bytesOf(record: LogRecord, timestamps: boolean): Buffer {
+function bytesOf(
+  record: LogRecord,
+  { timestamps, details }: { readonly timestamps: boolean; readonly details: boolean },
+): Buffer {
   const parts: Uint8Array[] = timestamps ? [Buffer.from(`${timestamp(record.timeNs)} `)] : [];
+  if (details) parts.push(Buffer.from(`${detailsOf(record)} `));
   parts.push(record.data);
   if (!record.partial) parts.push(NEWLINE);
   return Buffer.concat(parts);
+}
+
+/** 'name=value,...' by name, each as in a query; Docker's client takes them apart again. */
+function detailsOf({ attributes = {} }: LogRecord): string {
+  const names = Object.keys(attributes).sort();
+  const text = (word: string): string => new URLSearchParams({ '': word }).toString().slice(1);
+  return names.map((name) => `${text(name)}=${text(attributes[name])}`).join(',');
 }
 
 /** RFC 3339 with nine digits. */

@@ -19,6 +19,7 @@ import type { ApiParts } from './parts.ts';
 import { refuse } from './refuse.ts';
 import { isForTasks, RemoteTasks } from './remote.ts';
 import { addClusterRoutes } from './routes/cluster.ts';
+import { addCommitRoutes } from './routes/commit.ts';
 import { addContainerFileRoutes } from './routes/containerFiles.ts';
 import { addContainerStreamRoutes } from './routes/containerStreams.ts';
 import { addContainerRoutes } from './routes/containers.ts';
@@ -154,6 +155,7 @@ function routerOf(parts: ApiParts): Router {
   addContainerRoutes(router, parts);
   addContainerStreamRoutes(router, parts);
   addContainerFileRoutes(router, parts);
+  addCommitRoutes(router, parts);
   addExecRoutes(router, parts);
   addVolumeRoutes(router, parts);
   addDiskUsageRoutes(router, parts);

@@ -17,7 +17,11 @@ export interface Managed {
   unpause(): Promise<void>;
   /** Resolves to what it was called until then. */
   rename(name: string): Promise<string>;
-  update(resources: ContainerResources, restart: RestartPolicy | undefined): Promise<void>;
+  /** Resolves with what was cut or has no effect here. */
+  update(
+    resources: ContainerResources,
+    restart: RestartPolicy | undefined,
+  ): Promise<readonly string[]>;
   /** SwarmError conflict when it runs and `force` is not given. */
   remove(options: { readonly force: boolean; readonly volumes: boolean }): Promise<void>;
   /** Resolves as soon as the condition holds; SwarmError cancelled when the caller goes first. */

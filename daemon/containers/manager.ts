@@ -9,7 +9,8 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import { noSuchImage } from '../../runtime/image/removal.ts';
 import type { Image } from '../../runtime/image/types.ts';
-import { isShared, namespaceOf, networksOf, sharedWith, shareNetwork } from './attachment.ts';
+import { namespaceOf, networksOf, shareNetwork } from './attachment.ts';
+import { type CommitRequest, commitContainer } from './commit.ts';
 import {
   type Connectable,
   connectContainer,
@@ -25,6 +26,7 @@ import { CONTAINER_NAME, makeName } from './names.ts';
 import { NetworkBook } from './networks.ts';
 import { exposedPorts, planStandalone } from './plan.ts';
 import { RecordFiles } from './records.ts';
+import { dependsOn, shared } from './sharing.ts';
 import { StandaloneContainer } from './standalone.ts';
 import { TaskContainer } from './taskContainer.ts';
 import type {
@@ -33,7 +35,6 @@ import type {
   CreateRequest,
   EndpointSpec,
   MountPoint,
-  StandaloneSpec,
 } from './types.ts';
 
 export type ManagerOptions = Omit<
@@ -131,14 +132,13 @@ export class LocalContainers {
       await container.remove();
     }
     const taken = new Map<string, Promise<void>>();
-    const shares = ({ record }: StandaloneContainer): string => sharedWith(record.spec.networkMode);
-    // Each on its own: one that cannot start keeps no other from it. But who shares another's
-    // network comes after that one.
+    // Each on its own: one that cannot start keeps no other from it. But who shares something of
+    // another's comes after that one, which was made before it.
     const inOrder = [...this.#standalone.values()].toSorted(
-      (left, right) => Number(shares(left) !== '') - Number(shares(right) !== ''),
+      (left, right) => left.record.createdAtMs - right.record.createdAtMs,
     );
     for (const container of inOrder) {
-      const before = taken.get(shares(container)) ?? Promise.resolve();
+      const before = Promise.all(dependsOn(container.record.spec).map((id) => taken.get(id)));
       const adopted = before
         .then(() => container.adopt())
         .then(() => dropUnkept(this.#context, container));
@@ -219,7 +219,7 @@ export class LocalContainers {
 
   async create(request: CreateRequest): Promise<StandaloneContainer> {
     const { images, ids, random, containers, clock, execRoot, records } = this.#context;
-    const { spec, shared } = this.#sharing(request.spec);
+    const { spec, network } = shared(request.spec, (key) => this.find(key).container);
     const image = images.find(spec.image);
     if (image === undefined) throw noSuchImage(spec.image);
     const id = ids.container();
@@ -254,9 +254,9 @@ export class LocalContainers {
       records.save(record);
       const container = await containers.create({
         ...planned,
-        ...(shared === undefined
+        ...(network === undefined
           ? namespaceOf(execRoot, id, spec.networkMode)
-          : shareNetwork(shared)),
+          : shareNetwork(network)),
         layers,
         mounts: containerMounts(mounts),
       });
@@ -272,20 +272,6 @@ export class LocalContainers {
       await releaseVolumes(this.#context, id, mounts, true);
       throw error;
     }
-  }
-
-  /** The container whose network it is to share, if any; it has that one's hostname, too. */
-  #sharing(spec: StandaloneSpec): {
-    readonly spec: StandaloneSpec;
-    readonly shared: Container | undefined;
-  } {
-    if (!isShared(spec.networkMode)) return { spec, shared: undefined };
-    if (spec.hostname !== '') {
-      throw new SwarmError('invalid', 'conflicting options: hostname and the network mode');
-    }
-    const shared = this.find(sharedWith(spec.networkMode)).container;
-    const { id, hostname: name } = shared.config;
-    return { spec: { ...spec, networkMode: `container:${id}`, hostname: name }, shared };
   }
 
   #mountInput(id: string, request: CreateRequest, image: Image, layers: readonly string[]) {
@@ -338,6 +324,10 @@ export class LocalContainers {
     }
     this.#names.set(name, id);
     return name;
+  }
+
+  commit(container: Managed, request: CommitRequest): Promise<Image> {
+    return commitContainer(this.#context, container, request);
   }
 
   async rename(container: Managed, wanted: string): Promise<void> {

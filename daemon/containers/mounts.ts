@@ -78,8 +78,11 @@ async function resolve(
   input: MountInput,
   request: MountRequest,
 ): Promise<MountPoint> {
-  const { type, source, target, mode, readOnly, nonRecursive } = request;
-  const common = { target, mode, readOnly, nonRecursive, name: '', anonymous: false };
+  const { type, source, target, mode, readOnly, nonRecursive, writableBelow } = request;
+  const common = {
+    ...{ target, mode, readOnly, nonRecursive, name: '', anonymous: false },
+    ...(writableBelow === true ? { writableBelow } : {}),
+  };
   switch (type) {
     case 'bind':
       await checkSource(request);
@@ -105,7 +108,7 @@ async function resolveVolume(
   request: MountRequest,
 ): Promise<MountPoint> {
   const { volumes, events } = context;
-  const { target, mode, readOnly, labels, driverOptions } = request;
+  const { target, mode, readOnly, labels, driverOptions, subpath } = request;
   const isNew = request.source === '' || volumes.get(request.source) === undefined;
   const volume = await volumes.create({
     name: request.source,
@@ -124,9 +127,11 @@ async function resolveVolume(
     readOnly,
     propagation: '',
     anonymous: request.source === '',
+    ...(subpath === undefined ? {} : { subpath }),
   };
   try {
-    if (!request.noCopy) {
+    // What the image has at the target is no part of the volume's inside.
+    if (!request.noCopy && subpath === undefined) {
       await volumes.mount(volume.name);
       await volumes.fill(volume.name, { layers: input.layers, path: target });
     }
@@ -228,6 +233,10 @@ export function containerMounts(points: readonly MountPoint[]): readonly Contain
       readOnly,
       ...(propagation === '' || propagation === undefined ? {} : { propagation }),
       ...(point.nonRecursive === true ? { nonRecursive: true } : {}),
+      ...(point.writableBelow === true ? { writableBelow: true } : {}),
+      ...(point.subpath === undefined ? {} : { subpath: point.subpath }),
+      // Files of volumes have on disk the ids that they have inside, whatever those are mapped to.
+      ...(point.type === 'volume' ? { idMapped: true } : {}),
     };
   });
 }

@@ -7,6 +7,7 @@ import { shortId } from '../../base/id.ts';
 import { effectiveCheck, mergeCheck } from '../../runtime/container/health.ts';
 import type { ContainerConfig, HealthCheck } from '../../runtime/container/types.ts';
 import type { Image } from '../../runtime/image/types.ts';
+import { logAttributes } from './logAttributes.ts';
 import type { StandaloneSpec } from './types.ts';
 
 export type PlannedConfig = Omit<ContainerConfig, 'layers' | 'mounts' | 'networkNamespace'>;
@@ -20,7 +21,7 @@ export function planStandalone(
   hostHostname: string,
 ): PlannedConfig {
   const healthCheck = plannedCheck(spec, image);
-  return {
+  const planned: PlannedConfig = {
     id,
     name,
     standalone: true,
@@ -56,10 +57,14 @@ export function planStandalone(
     ipcNamespace: spec.ipcNamespace,
     utsNamespace: spec.utsNamespace ?? 'new',
     cgroupNamespace: spec.cgroupNamespace ?? 'new',
+    ...(spec.userNamespace === undefined ? {} : { userNamespace: spec.userNamespace }),
     stopSignal: spec.stopSignal || image.config.stopSignal || 'SIGTERM',
     ...(healthCheck === undefined ? {} : { healthCheck }),
     log: spec.log,
   };
+  if (spec.logAttributes === undefined) return planned;
+  const attributes = logAttributes(planned, spec.logAttributes);
+  return { ...planned, log: { ...spec.log, attributes } };
 }
 
 /** An entrypoint that was given drops the image's arguments too. */

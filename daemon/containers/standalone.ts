@@ -29,7 +29,16 @@ import type { HostContext } from './context.ts';
 import type { Managed } from './managed.ts';
 import { readyMounts, releaseVolumes } from './mounts.ts';
 import { checkRestart, endedAs, restartDelay, startsWithDaemon } from './restart.ts';
-import { emitRun, exitCodeOf, mustBeStill, ownGraceMs, startError, stopWith } from './starting.ts';
+import {
+  cannotKill,
+  emitRun,
+  exitCodeOf,
+  mustBeStill,
+  ownGraceMs,
+  signalTo,
+  startError,
+  stopWith,
+} from './starting.ts';
 import type {
   ContainerRecord,
   ContainerStatus,
@@ -355,15 +364,10 @@ export class StandaloneContainer implements Managed {
     const { container } = this;
     const number = parseSignal(signal);
     if (this.#isLaunching) await this.#settled();
-    if (container.state !== 'running') {
-      throw new SwarmError(
-        'conflict',
-        `cannot kill container: ${this.name}: container ${this.id} is not running`,
-      );
-    }
+    if (container.state !== 'running') throw cannotKill(this.name, this.id);
     this.#save({ stoppedByUser: this.#record.stoppedByUser || this.#ends(number) });
     if (container.paused && number === SIGKILL) await container.resume();
-    await container.kill(signal);
+    await signalTo(container, signal);
     this.emit('kill', { signal: String(number) });
     if (number !== SIGKILL) return;
     await withDeadline(this.#context.clock, KILL_LIMIT_MS, `${this.name} to end`, container.wait());
@@ -413,13 +417,14 @@ export class StandaloneContainer implements Managed {
     });
   }
 
-  async update(resources: ContainerResources, restart: RestartPolicy | undefined): Promise<void> {
+  async update(resources: ContainerResources, restart?: RestartPolicy): Promise<readonly string[]> {
     const { spec } = this.#record;
     if (restart !== undefined) checkRestart(restart, spec);
-    await this.container.update(resources);
+    const notes = await this.container.update(resources);
     const merged = { ...spec.resources, ...resources };
     this.#save({ spec: { ...spec, resources: merged, restart: restart ?? spec.restart } });
     this.emit('update');
+    return notes;
   }
 
   /** What was made to go with its end goes. */

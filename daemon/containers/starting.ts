@@ -4,7 +4,7 @@
  * run. Holds no state.
  */
 import type { Timer } from '../../base/clock.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { parseSignal } from '../../runtime/container/signals.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
@@ -51,6 +51,23 @@ export function mustBeStill(name: string, status: ContainerStatus): void {
       (status === 'paused' ? 'unpause and ' : '') +
       'stop the container before removing or force remove',
   );
+}
+
+/** Of what does not run: Docker's words. */
+export function cannotKill(name: string, id: string): SwarmError {
+  return new SwarmError(
+    'conflict',
+    `cannot kill container: ${name}: container ${id} is not running`,
+  );
+}
+
+/** A program that has ended by itself a moment ago needs none: what was wanted is so. */
+export async function signalTo(container: Container, signal: string): Promise<void> {
+  try {
+    await container.kill(signal);
+  } catch (error) {
+    if (!hasCode(error, 'not_found')) throw error;
+  }
 }
 
 /** Asks with `signal`, kills after `graceMs`; Infinity waits for ever. */

@@ -10,7 +10,7 @@ import type { Container, ContainerMount, Streams } from '../../runtime/container
 import type { PublishedPort } from '../../runtime/net/types.ts';
 import type { HostContext } from './context.ts';
 import { DEFAULT_STOP_GRACE_MS, type Managed } from './managed.ts';
-import { stopWith } from './starting.ts';
+import { signalTo, stopWith } from './starting.ts';
 import {
   type ContainerStatus,
   type ContainerView,
@@ -127,7 +127,7 @@ export class TaskContainer implements Managed {
   }
 
   async kill(signal: string): Promise<void> {
-    await this.container.kill(signal);
+    await signalTo(this.container, signal);
     this.#emit('kill', { signal: String(parseSignal(signal)) });
   }
 
@@ -148,7 +148,7 @@ export class TaskContainer implements Managed {
     throw this.#belongs('be renamed', 'its name says which task it runs');
   }
 
-  async update(): Promise<void> {
+  async update(): Promise<never> {
     throw this.#belongs('be updated', 'use tsswarm service update');
   }
 

@@ -30,6 +30,10 @@ export interface MountRequest {
   readonly createSource: boolean;
   readonly propagation: ContainerConfig['mounts'][number]['propagation'];
   readonly nonRecursive: boolean;
+  /** bind, read-only: not the mounts below it. */
+  readonly writableBelow?: boolean;
+  /** volume: what of it is mounted; absent = all. */
+  readonly subpath?: string;
   /** volume: leave it empty though the image has files there. */
   readonly noCopy: boolean;
   readonly labels: Readonly<Record<string, string>>;
@@ -48,6 +52,16 @@ export interface PortRequest {
   /** 0 and 0 = chosen by the host; else any free one of first..last. */
   readonly hostPortFirst: number;
   readonly hostPortLast: number;
+}
+
+/** Names are of those that the container has; patterns '' = none. */
+export interface LogAttributes {
+  readonly labels: readonly string[];
+  readonly labelsPattern: string;
+  readonly env: readonly string[];
+  readonly envPattern: string;
+  /** A template: '{{.Name}}'; '' = none. */
+  readonly tag: string;
 }
 
 export interface EndpointSpec {
@@ -96,6 +110,8 @@ export interface StandaloneSpec {
   readonly restart: RestartPolicy;
   readonly autoRemove: boolean;
   readonly log: ContainerConfig['log'];
+  /** What each line of a json-file log says besides. */
+  readonly logAttributes?: LogAttributes;
   readonly resources: ContainerResources;
   readonly capabilityAdd: readonly string[];
   readonly capabilityDrop: readonly string[];
@@ -112,11 +128,14 @@ export interface StandaloneSpec {
   readonly seccomp: 'default' | 'unconfined';
   readonly maskPaths: boolean;
   readonly init: boolean;
-  readonly pidNamespace: 'new' | 'host';
-  readonly ipcNamespace: 'new' | 'host';
+  /** Of another container: by its name as it was asked for, by its id once this one is made. */
+  readonly pidNamespace: NonNullable<ContainerConfig['pidNamespace']>;
+  readonly ipcNamespace: NonNullable<ContainerConfig['ipcNamespace']>;
   /** Absent in records of before: 'new'. */
-  readonly utsNamespace?: 'new' | 'host';
+  readonly utsNamespace?: ContainerConfig['utsNamespace'];
   readonly cgroupNamespace?: 'new' | 'host';
+  /** Absent: as the daemon was told (--userns-remap). */
+  readonly userNamespace?: 'host';
   /** 0 = default. */
   readonly shmSizeBytes: number;
   readonly oomScoreAdjust: number;
@@ -148,6 +167,9 @@ export interface MountPoint {
   /** A volume that was made for this container and goes with it. */
   readonly anonymous: boolean;
   readonly nonRecursive?: boolean;
+  readonly writableBelow?: boolean;
+  /** Inside the source. */
+  readonly subpath?: string;
   /** tmpfs. */
   readonly sizeBytes?: number;
   readonly tmpfsMode?: number;

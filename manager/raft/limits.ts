@@ -58,7 +58,9 @@ export const PROMOTE_LAG_ENTRIES = 64;
 export const CATCH_UP_TIMEOUT_MS = 30_000;
 /** Membership operations waiting at one leader. */
 export const MAX_MEMBERSHIP_QUEUE = 16;
-/** A leader whose disk is full hands over at most this often. */
+/** A leader whose disk is full hands over at most this often; twice as rarely each round... */
 export const HAND_OVER_EVERY_MS = 10_000;
+/** ...down to this: an election takes of the room that is left, too. */
+export const HAND_OVER_MOST_MS = 600_000;
 /** A clean stop waits this long for snapshots under way. */
 export const STOP_TIMEOUT_MS = 5_000;

@@ -173,6 +173,7 @@ export class RaftNode {
       if (!this.#state.disk.full) return this.#presence.noQuorum('have no quorum');
       return diskFull(this.#options.dir, 'it cannot follow the others; or ask another manager');
     });
+    if (this.#state.disk.full) this.#succession.handOver();
     this.#engine.pump();
   }
 
@@ -305,6 +306,7 @@ export class RaftNode {
     if (full) this.#log.error('raft: the disk is full: writes are refused, reads go on');
     else this.#log.info('raft: the disk has room again');
     if (full) this.#succession.handOver();
+    else this.#succession.hasRoom();
   }
 
   // ---- for callers ----

@@ -12,6 +12,8 @@ import { readTar, type TarEntry, type TarHeader } from '../image/tar.ts';
 import { makeNode } from '../sys/libc.ts';
 import { writeAttributes } from './attributes.ts';
 import { cleanPath, type Directory, type InsideRoot, removeTree } from './insideRoot.ts';
+import type { IdMaps } from './specRecords.ts';
+import { toHostId } from './userNamespace.ts';
 
 const NEW_FILE = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
 const O_PATH = 0o10000000;
@@ -27,6 +29,8 @@ export interface UnpackOptions {
   readonly noOverwriteDirNonDir: boolean;
   /** Everything belongs to it, whatever the archive says. */
   readonly owner?: Owner;
+  /** The container's ids, where `root` shows them as the host's. */
+  readonly ids?: IdMaps;
 }
 
 /** SwarmError not_found when `path` is no directory, forbidden on a read-only file system. */
@@ -76,7 +80,7 @@ async function place(
     const there = await lstat(directory.child(name)).catch(ignoreMissing);
     const keeps = there?.isDirectory() === true && header.type === 'directory';
     if (there !== undefined && !keeps) await clear(directory, name, there, header, options);
-    const owner = options.owner ?? header;
+    const owner = ownerHere(options.owner ?? header, options.ids);
     await make(root, base, directory, name, entry, owner, keeps);
     const isDone = header.type === 'link' || header.type === 'file';
     if (!isDone) await adorn(directory, name, header, owner);
@@ -84,6 +88,13 @@ async function place(
   } finally {
     directory.close();
   }
+}
+
+function ownerHere({ uid, gid }: Owner, ids: IdMaps | undefined): Owner {
+  if (ids === undefined) return { uid, gid };
+  const here = { uid: toHostId(ids.uids, uid), gid: toHostId(ids.gids, gid) };
+  if (here.uid !== undefined && here.gid !== undefined) return here as Owner;
+  throw new SwarmError('invalid', `the container has no user ${uid} or no group ${gid}`);
 }
 
 async function clear(

@@ -1,7 +1,7 @@
 /**
- * Files of a container as a tar stream, for `cp` out of it and `export`. Walks one directory at a
- * time, every step asynchronous, so that nothing else waits; memory is bounded by the depth of the
- * tree. Sockets are left out.
+ * Files of a container as a tar stream, for `cp` out of it, `export` and `commit`. Walks one
+ * directory at a time, every step asynchronous, so that nothing else waits; memory is bounded by
+ * the depth of the tree. Sockets are left out.
  */
 import { constants, type Stats } from 'node:fs';
 import { lstat, open, readdir, readlink } from 'node:fs/promises';
@@ -11,13 +11,17 @@ import type { TarInput } from '../image/tar.ts';
 import { splitDevice } from '../sys/deviceRules.ts';
 import { readAttributes } from './attributes.ts';
 import { cleanPath, type Directory, type InsideRoot } from './insideRoot.ts';
+import type { IdMap, IdMaps } from './specRecords.ts';
 import type { FileStat } from './types.ts';
+import { toContainerId } from './userNamespace.ts';
 
 /** What Node makes of bytes that are no UTF-8. */
 const NO_UTF8 = '\ufffd';
 const READ_BYTES = 256 * 1024;
 /** Files with several names that are remembered; beyond it, each name gets a copy. */
 const LINKS_MAX = 1_000_000;
+/** The kernel's id for what a user namespace does not map. */
+const NOBODY = 65_534;
 
 /** Of the file itself; a link says where it leads in the end. */
 export async function statInside(root: InsideRoot, path: string): Promise<FileStat> {
@@ -39,6 +43,8 @@ export interface WalkOptions {
   readonly prefix: string;
   /** Absolute paths in the container that are given empty: other file systems. */
   readonly covered?: ReadonlySet<string>;
+  /** The container's ids, where the root shows them as the host's. */
+  readonly ids?: IdMaps;
 }
 
 /** The file or directory `path` and all below it. */
@@ -51,22 +57,51 @@ export async function* walkInside(
   const at = isInside ? await root.follow(path, readlink) : cleanPath(path);
   const { directory, name } = root.parent(at);
   try {
-    const walk = new Walk(options.covered ?? new Set());
+    const walk = new Walk(options.covered, options.ids);
     yield* walk.entry(directory, name, at, options.prefix);
   } finally {
     directory.close();
   }
 }
 
-class Walk {
+/** What is not the container's is nobody's, as its own programs see it. */
+function idInside(id: number, ranges: readonly IdMap[] | undefined): number {
+  return ranges === undefined ? id : (toContainerId(ranges, id) ?? NOBODY);
+}
+
+/** Files that have several names are told once, and by their first name after that. */
+export class Walk {
   readonly #covered: ReadonlySet<string>;
+  readonly #ids: IdMaps | undefined;
   readonly #links = new Map<string, string>();
 
-  constructor(covered: ReadonlySet<string>) {
+  constructor(covered: ReadonlySet<string> = new Set(), ids?: IdMaps) {
     this.#covered = covered;
+    this.#ids = ids;
   }
 
   async *entry(
+    parent: Directory,
+    name: string,
+    path: string,
+    archived: string,
+  ): AsyncGenerator<TarInput> {
+    let isDirectory = archived === '';
+    if (!isDirectory) {
+      for await (const input of this.alone(parent, name, path, archived)) {
+        isDirectory ||= input.type === 'directory';
+        yield input;
+      }
+    }
+    if (isDirectory && !this.#isCovered(path)) yield* this.#contents(parent, name, path, archived);
+  }
+
+  #isCovered(path: string): boolean {
+    return path !== '/' && this.#covered.has(path);
+  }
+
+  /** Without what is in it. */
+  async *alone(
     parent: Directory,
     name: string,
     path: string,
@@ -79,17 +114,15 @@ class Walk {
     }
     const common = {
       mode: stat.mode & 0o7777,
-      uid: stat.uid,
-      gid: stat.gid,
+      uid: idInside(stat.uid, this.#ids?.uids),
+      gid: idInside(stat.gid, this.#ids?.gids),
       mtimeMs: stat.mtimeMs,
       xattrs: readAttributes(parent.child(name)),
     };
-    const isCovered = path !== '/' && this.#covered.has(path);
     if (stat.isDirectory()) {
-      if (archived !== '') yield { ...common, name: `${archived}/`, type: 'directory' };
-      if (!isCovered) yield* this.#contents(parent, name, path, archived);
+      yield { ...common, name: `${archived}/`, type: 'directory' };
     } else if (stat.isFile()) {
-      if (isCovered) yield { ...common, name: archived };
+      if (this.#isCovered(path)) yield { ...common, name: archived };
       else yield* this.#file(parent, name, stat, { ...common, name: archived });
     } else if (stat.isSymbolicLink()) {
       const linkName = await readlink(parent.child(name));

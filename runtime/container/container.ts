@@ -15,11 +15,12 @@ import { writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
 import { FRAMES, JSON_LINES } from './logFormats.ts';
+import { LogPacker } from './logPacking.ts';
 import { readLogs } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { RootAccess } from './rootAccess.ts';
 import { parseSignal } from './signals.ts';
-import { buildExecSpec, buildSpec, type LaunchSpec } from './spec.ts';
+import { buildExecSpec, buildSpec, DEFAULT_LOG_FILES, type LaunchSpec } from './spec.ts';
 import type {
   Container,
   ContainerConfig,
@@ -46,6 +47,8 @@ export class ManagedContainer implements Container {
   readonly #paths: ContainerPaths;
   readonly #attachments: Attachments;
   readonly #files: ContainerFiles;
+  readonly notes: readonly string[];
+  #packer: LogPacker | undefined;
 
   constructor(
     config: ContainerConfig,
@@ -55,11 +58,15 @@ export class ManagedContainer implements Container {
   ) {
     this.#paths = paths;
     this.#context = context;
+    this.notes = spec?.notes ?? [];
     this.#attachments = new Attachments(paths.execDir, context.clock, shortId(config.id));
     const access = new RootAccess(context);
     const hooks = {
       beforeStart: () => access.idle(),
-      onExit: () => context.onExit(this),
+      onExit: () => {
+        this.#packer?.finish();
+        context.onExit(this);
+      },
       onRemoved: () => context.onRemoved(this),
     };
     this.#life = new ContainerLife(config, paths, context, this.#attachments, hooks, spec);
@@ -92,6 +99,7 @@ export class ManagedContainer implements Container {
 
   async start(): Promise<void> {
     await this.#life.start();
+    this.#packLogs();
     this.#context.onStart(this);
   }
 
@@ -99,18 +107,30 @@ export class ManagedContainer implements Container {
     return this.#life.wait();
   }
 
-  remove(): Promise<void> {
-    return this.#life.remove();
+  async remove(): Promise<void> {
+    await this.#packer?.close();
+    this.#packer = undefined;
+    await this.#life.remove();
   }
 
   /** After a restart of the daemon or the host: finds out what became of it. */
-  adopt(): Promise<void> {
-    return this.#life.adopt();
+  async adopt(): Promise<void> {
+    await this.#life.adopt();
+    if (this.state === 'running') this.#packLogs();
   }
 
   /** Lets go of the shim, which runs on. */
   close(): void {
+    void this.#packer?.close();
     this.#life.close();
+  }
+
+  #packLogs(): void {
+    const { driver, compress = false, maxFiles = DEFAULT_LOG_FILES } = this.config.log;
+    if (!compress || driver === 'none') return;
+    this.#packer ??= new LogPacker(join(this.#paths.dataDir, LOG_DIR), maxFiles, this.#context.log);
+    if (this.state === 'running') this.#packer.start();
+    else this.#packer.finish(); // it has ended already
   }
 
   async kill(signal: string): Promise<void> {
@@ -203,17 +223,17 @@ export class ManagedContainer implements Container {
     this.#configure({ ...this.config, name });
   }
 
-  async update(resources: ContainerResources): Promise<void> {
+  async update(resources: ContainerResources): Promise<readonly string[]> {
     const { cgroups, log } = this.#context;
     if (this.#life.phase === 'removed') throw this.#life.notRunning();
     const wanted = { ...this.config.resources, ...resources };
     const config = { ...this.config, resources: wanted };
     // Everything that can be wrong with it is found before anything is changed.
     const spec = buildSpec(config, this.#paths, cgroups);
-    const isLive = this.#life.phase === 'running';
-    const notes = isLive ? cgroups.update(config.id, wanted) : spec.notes;
-    for (const note of notes) log.warn(note, { container: this.#life.shortId });
+    if (this.#life.phase === 'running') cgroups.update(config.id, spec.resources);
+    for (const note of spec.notes) log.warn(note, { container: this.#life.shortId });
     this.#configure(config);
+    return spec.notes;
   }
 
   #configure(config: ContainerConfig): void {
@@ -243,6 +263,10 @@ export class ManagedContainer implements Container {
 
   exportRoot(): Readable {
     return this.#files.exportRoot();
+  }
+
+  layer(): Readable {
+    return this.#files.layer();
   }
 
   writableBytes(): Promise<number> {

@@ -1,6 +1,7 @@
 /**
  * Everything that is done with a container's files from outside: looked at, copied out and in,
- * exported, compared with the image. Running or not; while it runs, what is mounted in it shows.
+ * exported, compared with the image, made into a layer of one. Running or not; while it runs, what
+ * is mounted in it shows.
  */
 import { constants, readFileSync } from 'node:fs';
 import { open, readlink } from 'node:fs/promises';
@@ -12,12 +13,15 @@ import { parseMountInfo } from '../sys/mount.ts';
 import { unpackInside } from './archiveIn.ts';
 import { statInside, walkInside } from './archiveOut.ts';
 import type { InsideRoot } from './insideRoot.ts';
+import { layerEntries } from './layerArchive.ts';
 import { layerChanges, treeBytes } from './layerDiff.ts';
 import type { ContainerLife } from './life.ts';
+import { lentPlaces } from './loans.ts';
 import { type ContainerPaths, UPPER_DIR } from './paths.ts';
 import type { OpenRoot, RootAccess } from './rootAccess.ts';
 import { buildHoldSpec } from './spec.ts';
 import type { Container, FileChange, FileStat } from './types.ts';
+import { userMapsOf } from './userNamespace.ts';
 
 /** What is in them is no file that could be copied, and some of it cannot be read at all. */
 const KERNEL_TYPES = new Set(['proc', 'sysfs', 'cgroup', 'cgroup2', 'devpts', 'mqueue']);
@@ -66,12 +70,13 @@ export class ContainerFiles {
   }
 
   async write(path: string, tar: Readable, options: WriteOptions): Promise<void> {
-    await this.#with(async ({ root }) => {
+    await this.#with(async ({ root, ids }) => {
       const owner = options.copyUidGid ? await this.#owner(root) : undefined;
       const { noOverwriteDirNonDir } = options;
       await unpackInside(root, path, tar, {
         noOverwriteDirNonDir,
         ...(owner === undefined ? {} : { owner }),
+        ...(ids === undefined ? {} : { ids }),
       });
     });
   }
@@ -84,6 +89,13 @@ export class ContainerFiles {
       yield* archive(opened, '/', { prefix: '', covered: mountPoints(opened.pid) });
     }
     return Readable.from(whole(), { objectMode: false });
+  }
+
+  /** Nothing that is mounted in it shows. */
+  layer(): Readable {
+    const upper = join(this.#paths.dataDir, UPPER_DIR);
+    const { layers } = this.#life.config;
+    return Readable.from(writeTar(layerEntries(upper, layers)), { objectMode: false });
   }
 
   async changes(): Promise<readonly FileChange[]> {
@@ -112,8 +124,13 @@ export class ContainerFiles {
       throw new SwarmError('not_found', `container ${life.shortId} was removed`);
     }
     const pid = life.pid;
-    if (pid !== 0) return this.#access.openRunning(pid, () => life.pid === pid);
-    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths));
+    if (pid !== 0) {
+      const running = this.#access.openRunning(pid, () => life.pid === pid);
+      const ids = userMapsOf(life.config);
+      return ids === undefined ? running : { ...running, ids };
+    }
+    const lent = lentPlaces(life.config);
+    return await this.#access.openStopped(buildHoldSpec(life.config, this.#paths, lent));
   }
 
   /**
@@ -141,7 +158,8 @@ async function* archive(
   options: Parameters<typeof walkInside>[2],
 ): AsyncGenerator<Uint8Array> {
   try {
-    yield* writeTar(walkInside(open.root, path, options));
+    const ids = open.ids === undefined ? {} : { ids: open.ids };
+    yield* writeTar(walkInside(open.root, path, { ...options, ...ids }));
   } finally {
     open.close();
   }

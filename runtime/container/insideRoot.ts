@@ -4,7 +4,7 @@
  * descriptor: a link swapped in meanwhile leads nowhere else. A path given to Node is always
  * /proc/self/fd/<directory>/<one name>, whose last name is never followed.
  */
-import { constants, type Stats } from 'node:fs';
+import { constants, readlinkSync, type Stats } from 'node:fs';
 import { lstat, mkdir, readdir, rmdir, unlink } from 'node:fs/promises';
 import { dirname, posix } from 'node:path';
 import { hasCode, SwarmError } from '../../base/errors.ts';
@@ -97,6 +97,17 @@ export class InsideRoot extends Directory {
   /** `path`: the root as this process sees it, e.g. /proc/<pid>/root. */
   static at(path: string): InsideRoot {
     return new InsideRoot(check(openFd(path, DIRECTORY, 0), `cannot open ${path}`));
+  }
+
+  /** The host's path, without any link on it, of what `path` leads to. SwarmError not_found. */
+  place(path: string): string {
+    const fd = open(this.fd, cleanPath(path), O_PATH | O_CLOEXEC);
+    if (fd < 0) throw failure(path, errno());
+    try {
+      return readlinkSync(`/proc/self/fd/${fd}`);
+    } finally {
+      close(fd);
+    }
   }
 
   /** The existing directory `path`. SwarmError not_found, also for what is no directory. */

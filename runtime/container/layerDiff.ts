@@ -24,7 +24,8 @@ const MOUNT_POINTS = new Set([
   '/sys',
 ]);
 
-function isOpaque(path: string): boolean {
+/** It hides what the layers below have there. */
+export function isOpaque(path: string): boolean {
   return attributeLetter(path, OPAQUE) === 'y';
 }
 

@@ -29,6 +29,7 @@ import {
   readRecord,
   recordedStartMs,
 } from './files.ts';
+import { type Lent, lend, needsLoans } from './loans.ts';
 import type { ContainerPaths } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
 import { buildSpec, type LaunchSpec } from './spec.ts';
@@ -150,9 +151,31 @@ export class ContainerLife {
     if (this.#phase !== 'created') {
       throw new SwarmError('conflict', `container ${this.shortId} is running already`);
     }
-    const spec = this.#spec ?? buildSpec(this.config, this.#paths, this.#context.cgroups);
+    if (this.#removal !== undefined) {
+      const why = 'is marked for removal and cannot be started';
+      throw new SwarmError('conflict', `container ${this.shortId} ${why}`);
+    }
+    const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
+    try {
+      await this.#startWith(loans);
+    } finally {
+      loans?.close();
+    }
+    const failed = this.#exit?.error;
+    if (failed === undefined) return;
+    const exitCode = this.#exit?.exitCode ?? 0;
+    const isProgram = exitCode === 126 || exitCode === 127;
+    throw new SwarmError(isProgram ? 'invalid' : 'internal', failed, {
+      detail: { exitCode: String(exitCode) },
+    });
+  }
+
+  async #startWith(lent: Lent | undefined): Promise<void> {
+    const { cgroups, log } = this.#context;
+    const known = lent === undefined ? this.#spec : undefined;
+    const spec = known ?? buildSpec(this.config, this.#paths, cgroups, lent);
     this.#spec = undefined;
-    for (const note of spec.notes) this.#context.log.warn(note, { container: this.shortId });
+    for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';
     try {
       this.#spawn(spec.bytes);
@@ -168,13 +191,6 @@ export class ContainerLife {
     ).catch(async (error: unknown) => {
       await this.#loseSupervisor('it did not start in time');
       throw error;
-    });
-    const failed = this.#exit?.error;
-    if (failed === undefined) return;
-    const exitCode = this.#exit?.exitCode ?? 0;
-    const isProgram = exitCode === 126 || exitCode === 127;
-    throw new SwarmError(isProgram ? 'invalid' : 'internal', failed, {
-      detail: { exitCode: String(exitCode) },
     });
   }
 
@@ -299,6 +315,7 @@ export class ContainerLife {
     this.#phase = 'exited';
     if (record.startedAtMs !== 0) this.#startedAtMs = record.startedAtMs;
     this.#keepRecord(record);
+    this.#context.sharedMemory.drop(this.config.id);
     this.changed.emit();
     this.#hooks.onExit();
   }

@@ -83,7 +83,7 @@ export const JSON_LINES: LogFormat = {
 
 function parseLine(line: string): LogRecord {
   try {
-    const { log, stream, time } = JSON.parse(line) as Record<string, unknown>;
+    const { log, stream, time, attrs } = JSON.parse(line) as Record<string, unknown>;
     const text = String(log);
     const partial = !text.endsWith('\n');
     return {
@@ -91,11 +91,20 @@ function parseLine(line: string): LogRecord {
       stream: stream === 'stderr' ? 'stderr' : 'stdout',
       data: Buffer.from(partial ? text : text.slice(0, -1)),
       partial,
+      ...(isTable(attrs) ? { attributes: attrs } : {}),
     };
   } catch {
     // Written by somebody else, or torn by a power failure: shown as it is, not left out.
     return { timeNs: 0n, stream: 'stdout', data: Buffer.from(line), partial: false };
   }
+}
+
+function isTable(value: unknown): value is Record<string, string> {
+  return (
+    typeof value === 'object' &&
+    value !== null &&
+    Object.values(value).every((item) => typeof item === 'string')
+  );
 }
 
 /** '2026-11-21T12:00:00.123456789Z'; any number of digits. */

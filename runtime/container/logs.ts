@@ -1,14 +1,14 @@
 /**
  * Reads a container's log while the shim writes it: numbered files of records (logFormats.ts), the
- * highest number being written, old ones vanishing. Memory is bounded by one window whatever the
- * log's size. Writes nothing; a torn last record counts as not yet there.
+ * highest number being written, old ones packed (logPacking.ts) or vanishing. Memory is bounded by
+ * one window whatever the log's size. Writes nothing; a torn last record counts as not yet there.
  */
 import { existsSync, type FSWatcher, readdirSync, watch } from 'node:fs';
-import { type FileHandle, open, readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, readdir } from 'node:fs/promises';
 import type { Clock } from '../../base/clock.ts';
 import type { Signal } from '../../base/queue.ts';
 import type { LogFormat } from './logFormats.ts';
+import { numbersAmong, openLogFile } from './logPacking.ts';
 import type { LogQuery, LogRecord } from './types.ts';
 
 /** Where the kernel gives no more inotify watches, a followed log is looked at this often. */
@@ -28,19 +28,8 @@ export function newestLogNumber(dir: string): number {
   return existsSync(dir) ? (numbersAmong(readdirSync(dir)).at(-1) ?? 1) : 1;
 }
 
-export function logFileName(number: number): string {
-  return `${String(number).padStart(8, '0')}.log`;
-}
-
 async function listNumbers(dir: string): Promise<number[]> {
   return numbersAmong((await readdir(dir).catch(ignoreMissing)) ?? []);
-}
-
-function numbersAmong(names: readonly string[]): number[] {
-  return names
-    .filter((name) => /^\d+\.log$/.test(name))
-    .map((name) => Number.parseInt(name, 10))
-    .sort((left, right) => left - right);
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {
@@ -99,7 +88,7 @@ async function findTail(
   let wanted = count;
   let start: Position | undefined;
   for (const number of (await listNumbers(dir)).reverse()) {
-    const file = await open(join(dir, logFileName(number))).catch(ignoreMissing);
+    const file = await openLogFile(dir, number);
     if (file === undefined) break; // rotated away: nothing older is there either
     try {
       let end = await lastWholeEnd(file, format);
@@ -264,7 +253,7 @@ async function* readFile(
   waker: Waker | undefined,
   signal: AbortSignal | undefined,
 ): AsyncGenerator<LogRecord> {
-  const file = await open(join(dir, logFileName(number))).catch(ignoreMissing);
+  const file = await openLogFile(dir, number);
   if (file === undefined) return;
   try {
     const reader = new FileReader(file, source.format, offset);

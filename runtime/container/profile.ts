@@ -20,43 +20,55 @@ export interface DefaultMount {
   readonly type: string;
   readonly target: string;
   readonly attributes: number;
+  readonly source: string;
   readonly options: readonly string[];
   /** Left out where the kernel has no such file system. */
   readonly optional?: boolean;
 }
 
 export const DEFAULT_MOUNTS: readonly DefaultMount[] = [
-  { type: 'proc', target: '/proc', attributes: noSuid | noExec | noDev, options: ['source=proc'] },
+  {
+    type: 'proc',
+    target: '/proc',
+    attributes: noSuid | noExec | noDev,
+    source: 'proc',
+    options: [],
+  },
   {
     type: 'tmpfs',
     target: '/dev',
     attributes: noSuid | strictAtime,
-    options: ['source=tmpfs', 'mode=755', 'size=65536k'],
+    source: 'tmpfs',
+    options: ['mode=755', 'size=65536k'],
   },
   {
     type: 'devpts',
     target: '/dev/pts',
     attributes: noSuid | noExec,
-    options: ['source=devpts', 'newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
+    source: 'devpts',
+    options: ['newinstance', 'ptmxmode=0666', 'mode=0620', 'gid=5'],
   },
   {
     type: 'tmpfs',
     target: '/dev/shm',
     attributes: noSuid | noExec | noDev,
-    options: ['source=shm', 'mode=1777', 'size=65536k'],
+    source: 'shm',
+    options: ['mode=1777', 'size=65536k'],
   },
   {
     type: 'mqueue',
     target: '/dev/mqueue',
     attributes: noSuid | noExec | noDev,
-    options: ['source=mqueue'],
+    source: 'mqueue',
+    options: [],
     optional: true,
   },
   {
     type: 'sysfs',
     target: '/sys',
     attributes: noSuid | noExec | noDev | readOnly,
-    options: ['source=sysfs'],
+    source: 'sysfs',
+    options: [],
   },
 ];
 

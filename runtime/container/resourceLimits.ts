@@ -47,6 +47,12 @@ const TITLES = [
 const UNLIMITED = 2n ** 64n - 1n;
 const CAP_SYS_RESOURCE = 24n;
 
+/** The kernel's number of 'nofile'; undefined for an unknown name. */
+export function resourceLimitNumber(name: string): number | undefined {
+  const number = NAMES.indexOf(name);
+  return number < 0 ? undefined : number;
+}
+
 /** SwarmError invalid for an unknown name, a negative number but -1, or soft above hard. */
 export function parseResourceLimit(limit: ResourceLimit): {
   readonly resource: number;

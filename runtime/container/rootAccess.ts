@@ -10,6 +10,7 @@ import { Signal } from '../../base/queue.ts';
 import { close, createMemfd, makeSocketPair, reap, spawnProcess } from '../sys/libc.ts';
 import type { ContainerContext } from './context.ts';
 import { InsideRoot } from './insideRoot.ts';
+import type { IdMaps } from './specRecords.ts';
 
 const REAP_PAUSE_MS = 2;
 const REAP_TRIES = 1000;
@@ -18,6 +19,8 @@ export interface OpenRoot {
   readonly root: InsideRoot;
   /** Whose mount namespace it is. */
   readonly pid: number;
+  /** The container's ids, where its files show as the host's; else they have them as they are. */
+  readonly ids?: IdMaps;
   close(): void;
 }
 

@@ -4,25 +4,22 @@
  * arguments, capabilities or on certain architectures. All else is refused with EPERM.
  */
 import type { Capability } from './capabilities.ts';
-
-export type Architecture = 'x86_64' | 'i386' | 'x32' | 'aarch64';
-
-/** The kernel looks at the low 32 bits of these arguments, and so does the filter. */
-export interface ArgumentTest {
-  readonly argument: number;
-  readonly is: 'below' | 'above' | 'equal' | 'masked-zero';
-  readonly value: number;
-}
+import type { ArgumentTest } from './seccompFilter.ts';
+import type { HostArchitecture } from './syscalls.ts';
 
 export interface SeccompRule {
   readonly names: string;
-  /** Allowed when one of them holds; without any, always. */
+  /**
+   * Allowed when one of them holds; without any, always. The kernel looks at the low 32 bits of
+   * these arguments, and so does the filter.
+   */
   readonly tests?: readonly ArgumentTest[];
   /** The rule is there only with this capability. */
   readonly with?: Capability;
   /** The rule is there only without this capability. */
   readonly without?: Capability;
-  readonly architectures?: readonly Architecture[];
+  /** The rule is there only on such a host, for whatever program. */
+  readonly host?: HostArchitecture;
   /** Refused with this error instead of allowed. */
   readonly errno?: number;
 }
@@ -74,7 +71,7 @@ const ALWAYS =
 
 const ENOSYS = 38;
 /** The flags of clone that make namespaces: cgroup, ipc, mount, net, pid, user, uts. */
-const CLONE_NAMESPACES = 0x7e020000;
+const CLONE_NAMESPACES = 0x7e020000n;
 
 export const DEFAULT_PROFILE: readonly SeccompRule[] = [
   { names: ALWAYS },
@@ -83,23 +80,23 @@ export const DEFAULT_PROFILE: readonly SeccompRule[] = [
     // All families but AF_ALG (38) and AF_VSOCK (40).
     names: 'socket',
     tests: [
-      { argument: 0, is: 'below', value: 38 },
-      { argument: 0, is: 'equal', value: 39 },
-      { argument: 0, is: 'above', value: 40 },
+      { index: 0, is: 'lt', value: 38n },
+      { index: 0, is: 'eq', value: 39n },
+      { index: 0, is: 'gt', value: 40n },
     ],
   },
   {
     names: 'personality',
-    tests: [0, 8, 0x20000, 0x20008, 0xffffffff].map((value): ArgumentTest => {
-      return { argument: 0, is: 'equal', value };
+    tests: [0n, 8n, 0x20000n, 0x20008n, 0xffffffffn].map((value): ArgumentTest => {
+      return { index: 0, is: 'eq', value };
     }),
   },
   {
     names: 'arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls',
-    architectures: ['aarch64'],
+    host: 'aarch64',
   },
-  { names: 'arch_prctl', architectures: ['x86_64', 'x32'] },
-  { names: 'modify_ldt', architectures: ['x86_64', 'x32', 'i386'] },
+  { names: 'arch_prctl', host: 'x86_64' },
+  { names: 'modify_ldt', host: 'x86_64' },
   { names: 'open_by_handle_at', with: 'DAC_READ_SEARCH' },
   {
     names:
@@ -111,7 +108,7 @@ export const DEFAULT_PROFILE: readonly SeccompRule[] = [
   },
   {
     names: 'clone',
-    tests: [{ argument: 0, is: 'masked-zero', value: CLONE_NAMESPACES }],
+    tests: [{ index: 0, is: 'masked', mask: CLONE_NAMESPACES, value: 0n }],
     without: 'SYS_ADMIN',
   },
   { names: 'clone3', without: 'SYS_ADMIN', errno: ENOSYS },

@@ -6,41 +6,34 @@
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { Resources } from '../sys/resources.ts';
 import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
 import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
+import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
+import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
+import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
 
 export interface LaunchSpec {
   readonly bytes: Uint8Array;
+  /** What its groups are limited to. */
+  readonly resources: Resources;
   /** What was clamped or left out, for the log. */
   readonly notes: readonly string[];
 }
 
-const FLAG = {
-  readOnlyRoot: 1,
-  noNewPrivileges: 2,
-  tty: 4,
-  newNetns: 8,
-  stdin: 16,
-  stdinOnce: 32,
-  init: 64,
-  hostPid: 128,
-  hostIpc: 256,
-  hold: 512,
-  hostUts: 1024,
-  hostCgroup: 2048,
-} as const;
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
-const DEFAULT_LOG_FILES = 5;
+export const DEFAULT_LOG_FILES = 5;
 const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
 /** How long output is still read after the end of the first process. */
 const DRAIN_MS = 2000;
@@ -51,11 +44,17 @@ export function buildSpec(
   config: ContainerConfig,
   paths: ContainerPaths,
   cgroups: Cgroups,
+  lent: Lent = NOTHING_LENT,
 ): LaunchSpec {
   checkConfig(config);
   const writer = new SpecWriter();
   const devices = containerDevices(config);
-  const plan = cgroups.plan(config.id, config.resources, devices.rules);
+  const notes: string[] = [];
+  const resources = {
+    ...toResources(config.resources, (text) => notes.push(text)),
+    devices: toDeviceList(devices.rules),
+  };
+  const plan = cgroups.plan(config.id, resources);
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));
@@ -65,14 +64,33 @@ export function buildSpec(
     config.log.maxFiles ?? DEFAULT_LOG_FILES,
     newestLogNumber(join(paths.dataDir, LOG_DIR)),
     LOG_FORMATS[config.log.driver ?? 'local'],
+    config.log.waitingBytes === undefined ? 0 : 1,
+    BigInt(config.log.waitingBytes ?? 0),
+    logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
   addCgroups(writer, plan);
-  addNamespaces(writer, config);
-  addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes);
+  addNamespaces(writer, config, lent);
+  addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
   addProcess(writer, config);
   const cut = cutLimits(config.resourceLimits ?? [], config.oomScoreAdjust ?? 0);
-  return { bytes: writer.finish(), notes: [...plan.notes, ...cut] };
+  return { bytes: writer.finish(), resources, notes: [...notes, ...plan.notes, ...cut] };
+}
+
+/** The shim's own bound (runtime/shim/log.h). */
+const LOG_ATTRIBUTES_MAX_BYTES = 16 * 1024 - 1;
+
+/** As JSON, or ''. */
+function logAttributes({ log }: ContainerConfig): string {
+  const { attributes = {} } = log;
+  if (Object.keys(attributes).length === 0) return '';
+  const text = JSON.stringify(attributes);
+  if (Buffer.byteLength(text) <= LOG_ATTRIBUTES_MAX_BYTES) return text;
+  throw new SwarmError(
+    'invalid',
+    `what each line of the log is to say takes more than ${LOG_ATTRIBUTES_MAX_BYTES} bytes: name ` +
+      'fewer labels and variables in its log options',
+  );
 }
 
 function checkConfig(config: ContainerConfig): void {
@@ -92,6 +110,7 @@ function checkConfig(config: ContainerConfig): void {
     );
   }
   for (const mount of config.mounts) checkMount(mount);
+  checkUserNamespace(config);
   parseSignal(config.stopSignal ?? 'SIGTERM');
   const score = config.oomScoreAdjust ?? 0;
   if (score < -OOM_SCORE_MAX || score > OOM_SCORE_MAX) {
@@ -122,13 +141,13 @@ function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
       (group.freezer ? CGROUP.freezer : 0);
     writer.add(TAG.cgroup, flags, group.dir);
     for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, write.optional ? 1 : 0, write.file, write.value);
+      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
     }
     if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
 }
 
-function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
+function addNamespaces(writer: SpecWriter, config: ContainerConfig, lent: Lent): void {
   const network = config.networkNamespace;
   writer.add(
     TAG.flags,
@@ -137,14 +156,21 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
       (config.openStdin === true ? FLAG.stdin : 0) |
       (config.stdinOnce === true ? FLAG.stdinOnce : 0) |
       (config.init === true ? FLAG.init : 0) |
-      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0) |
-      (config.pidNamespace === 'host' ? FLAG.hostPid : 0) |
-      (config.ipcNamespace === 'host' ? FLAG.hostIpc : 0) |
-      (config.utsNamespace === 'host' ? FLAG.hostUts : 0) |
-      (config.cgroupNamespace === 'host' ? FLAG.hostCgroup : 0) |
-      (network === 'new' ? FLAG.newNetns : 0),
+      (config.noNewPrivileges === true ? FLAG.noNewPrivileges : 0),
   );
-  if (typeof network === 'object') writer.add(TAG.netns, network.path);
+  addNamespace(writer, 'mount');
+  const maps = userMapsOf(config);
+  if (maps !== undefined) {
+    addNamespace(writer, 'user');
+    addUserMaps(writer, maps);
+  }
+  const { pid, ipc, uts } = lent.namespaces;
+  if (config.pidNamespace !== 'host') addNamespace(writer, 'pid', pid);
+  if (config.ipcNamespace !== 'host') addNamespace(writer, 'ipc', ipc);
+  if (config.utsNamespace !== 'host') addNamespace(writer, 'uts', uts);
+  if (config.cgroupNamespace !== 'host') addNamespace(writer, 'cgroup');
+  if (network === 'new') addNamespace(writer, 'network');
+  else if (network !== 'host') addNamespace(writer, 'network', network.path);
   writer.add(TAG.hostname, config.hostname);
   if ((config.domainName ?? '') !== '') writer.add(TAG.domain, config.domainName ?? '');
   const defaults = network === 'host' ? {} : NETWORK_SYSCTLS;
@@ -152,12 +178,13 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig): void {
     writer.add(TAG.sysctl, 1, sysctlPath(name), value);
   }
   for (const [name, value] of Object.entries(config.sysctls ?? {})) {
-    checkSysctl(name, network === 'host', config.ipcNamespace === 'host');
+    const isOwnIpc = config.ipcNamespace !== 'host' && sharedOf(config, 'ipc') === undefined;
+    checkSysctl(name, network === 'host', !isOwnIpc);
     writer.add(TAG.sysctl, 0, sysctlPath(name), value);
   }
 }
 
-const IPC_SYSCTL =
+export const IPC_SYSCTL =
   /^(kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+)$/;
 
 /** Only what belongs to the container's own namespaces may be set. */
@@ -183,7 +210,7 @@ function checkSysctl(name: string, isHostNetwork: boolean, isHostIpc: boolean): 
 }
 
 /** 'net.ipv4.ip_forward' -> 'sys/net/ipv4/ip_forward'; with slashes, dots are part of names. */
-function sysctlPath(name: string): string {
+export function sysctlPath(name: string): string {
   const slash = name.indexOf('/');
   const dot = name.indexOf('.');
   const usesSlashes = slash >= 0 && (dot < 0 || slash < dot);
@@ -246,13 +273,17 @@ function addPrivileges(
 }
 
 /** For looking into the container while it does not run: its layers and what is bound into it. */
-export function buildHoldSpec(config: ContainerConfig, paths: ContainerPaths): Uint8Array {
+export function buildHoldSpec(
+  config: ContainerConfig,
+  paths: ContainerPaths,
+  lent: Lent,
+): Uint8Array {
   const writer = new SpecWriter();
   // Any directory will do to mount on: the namespace is the holder's own.
   writer.add(TAG.execDir, paths.dataDir);
   writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
   addLayers(writer, config, paths);
-  addBinds(writer, config.mounts);
+  addBinds(writer, config.mounts, lent);
   return writer.finish();
 }
 

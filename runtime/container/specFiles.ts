@@ -7,19 +7,15 @@ import { basename, join } from 'node:path';
 import type { CgroupHierarchy } from '../sys/cgroup.ts';
 import type { DeviceNode } from './devices.ts';
 import { type SpecWriter, TAG } from './encode.ts';
+import type { Lent } from './loans.ts';
 import { type ContainerPaths, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { ATTR, DEFAULT_LINKS, DEFAULT_MOUNTS, maskedPaths, READ_ONLY_PATHS } from './profile.ts';
+import { addMaps, addMount, MOUNT, PROPAGATION } from './specRecords.ts';
 import type { ContainerConfig, ContainerMount } from './types.ts';
+import { layerMapsOf, userMapsOf } from './userNamespace.ts';
 
-const MOUNT = {
-  bind: 1,
-  file: 2,
-  trusted: 4,
-  optional: 8,
-  plain: 16,
-  slave: 32,
-  shared: 64,
-} as const;
+const PRIVATE = PROPAGATION.private | PROPAGATION.recursive;
+
 const IN_PLACE = 1;
 
 /** Processors do not change while the daemon runs. */
@@ -36,9 +32,10 @@ export function addLayers(
 }
 
 /** Only what has a place on the host; each without what the host mounts later. */
-export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[]): void {
+export function addBinds(writer: SpecWriter, mounts: readonly ContainerMount[], lent: Lent): void {
   for (const mount of parentsFirst(mounts)) {
-    if (mount.type === 'bind') addMount(writer, { ...mount, propagation: 'rprivate' });
+    if (mount.type === 'bind')
+      addContainerMount(writer, { ...mount, propagation: 'rprivate' }, false, lent);
   }
 }
 
@@ -49,10 +46,14 @@ export function addFileSystem(
   paths: ContainerPaths,
   hierarchies: readonly CgroupHierarchy[],
   devices: readonly DeviceNode[],
+  lent: Lent,
 ): void {
   addLayers(writer, config, paths);
+  const maps = userMapsOf(config);
+  if (maps !== undefined) addMaps(writer, TAG.layerMap, layerMapsOf(maps));
+  const isMapped = maps !== undefined;
   const isPrivileged = config.privileged === true;
-  addDefaultMounts(writer, config, isPrivileged);
+  addDefaultMounts(writer, config, isPrivileged, lent);
   addCgroupMounts(writer, hierarchies, isPrivileged);
   for (const { path, mode, major, minor, uid, gid } of devices) {
     writer.add(TAG.device, mode, major, minor, uid, gid, path);
@@ -64,9 +65,13 @@ export function addFileSystem(
     ['/etc/resolv.conf', config.resolvConfFile],
   ];
   for (const [target, source] of files) {
-    if (source !== undefined) writer.add(TAG.mount, MOUNT.bind | MOUNT.file, 0, target, source);
+    if (source === undefined) continue;
+    const flags = MOUNT.bind | (isMapped ? MOUNT.userMap : 0);
+    addMount(writer, { flags, propagation: PRIVATE, target, source });
   }
-  for (const mount of parentsFirst(config.mounts)) addMount(writer, mount);
+  for (const mount of parentsFirst(config.mounts)) {
+    addContainerMount(writer, mount, isMapped, lent);
+  }
   if (isPrivileged || config.maskPaths === false) return;
   hostMasks ??= maskedPaths();
   for (const path of hostMasks) writer.add(TAG.mask, path);
@@ -87,54 +92,71 @@ function addDefaultMounts(
   writer: SpecWriter,
   config: ContainerConfig,
   isPrivileged: boolean,
+  lent: Lent,
 ): void {
   const isHostIpc = config.ipcNamespace === 'host';
   for (const mount of DEFAULT_MOUNTS) {
     const { target, type } = mount;
     // What the namespace shares, its file systems show: the host's own are bound.
     if (isHostIpc && (target === SHARED_MEMORY || target === MESSAGE_QUEUES)) {
-      if (existsSync(target)) writer.add(TAG.mount, MOUNT.bind | MOUNT.trusted, 0, target, target);
+      if (!existsSync(target)) continue;
+      const flags = MOUNT.bind | MOUNT.trusted;
+      addMount(writer, { flags, propagation: PRIVATE, target, source: target });
+      continue;
+    }
+    if (target === SHARED_MEMORY && config.ipcNamespace === 'none') continue;
+    if (target === SHARED_MEMORY && lent.sharedMemory !== undefined) {
+      const source = lent.sharedMemory;
+      addMount(writer, { flags: MOUNT.bind | MOUNT.trusted, propagation: PRIVATE, target, source });
       continue;
     }
     const flags = MOUNT.trusted | (mount.optional === true ? MOUNT.optional : 0);
     const isWritableSys = type === 'sysfs' && isPrivileged;
-    const attributes = isWritableSys ? mount.attributes & ~ATTR.readOnly : mount.attributes;
+    const set = isWritableSys ? mount.attributes & ~ATTR.readOnly : mount.attributes;
     const size = target === SHARED_MEMORY ? config.shmSizeBytes : undefined;
     const options =
       size === undefined
         ? mount.options
         : mount.options.map((option) => (option.startsWith('size=') ? `size=${size}` : option));
-    writer.add(TAG.mount, flags, attributes, target, type, ...options);
+    addMount(writer, { flags, set, target, source: mount.source, type, options });
   }
 }
 
-function propagationFlags(mount: ContainerMount): number {
-  const plain = mount.nonRecursive === true ? MOUNT.plain : 0;
-  switch (mount.propagation) {
-    case 'shared':
-    case 'rshared':
-      return plain | MOUNT.shared;
-    case 'slave':
-    case 'rslave':
-      return plain | MOUNT.slave;
-    default:
-      return plain;
-  }
+function propagationOf({ propagation = 'rprivate' }: ContainerMount): number {
+  const isRecursive = propagation.startsWith('r');
+  const kind = isRecursive ? propagation.slice(1) : propagation;
+  return (
+    PROPAGATION[kind as 'private' | 'slave' | 'shared'] | (isRecursive ? PROPAGATION.recursive : 0)
+  );
 }
 
-function addMount(writer: SpecWriter, mount: ContainerMount): void {
+function addContainerMount(
+  writer: SpecWriter,
+  mount: ContainerMount,
+  isMapped: boolean,
+  lent: Lent,
+): void {
   const readOnly = mount.readOnly === true ? ATTR.readOnly : 0;
+  const { target } = mount;
   if (mount.type === 'bind') {
-    const flags = MOUNT.bind | propagationFlags(mount);
-    writer.add(TAG.mount, flags, readOnly, mount.target, mount.source ?? '');
+    addMount(writer, {
+      flags:
+        MOUNT.bind |
+        (mount.nonRecursive === true ? MOUNT.plain : 0) |
+        (lent.sources.has(target) ? MOUNT.resolved : 0) |
+        (isMapped && mount.idMapped === true ? MOUNT.userMap : 0),
+      ...(mount.writableBelow === true ? { set: readOnly } : { setBelow: readOnly }),
+      propagation: propagationOf(mount),
+      target,
+      source: lent.sources.get(target) ?? mount.source ?? '',
+    });
     return;
   }
-  const options = ['source=tmpfs'];
+  const options = [`mode=${(mount.mode ?? 0o1777).toString(8)}`];
   if (mount.sizeBytes !== undefined) options.push(`size=${mount.sizeBytes}`);
-  options.push(`mode=${(mount.mode ?? 0o1777).toString(8)}`);
   const noExec = mount.executable === true ? 0 : ATTR.noExec;
-  const attributes = ATTR.noSuid | ATTR.noDev | noExec | readOnly;
-  writer.add(TAG.mount, 0, attributes, mount.target, 'tmpfs', ...options);
+  const set = ATTR.noSuid | ATTR.noDev | noExec | readOnly;
+  addMount(writer, { set, target, source: 'tmpfs', type: 'tmpfs', options });
 }
 
 /**
@@ -150,15 +172,22 @@ function addCgroupMounts(
   const attributes = ATTR.noSuid | ATTR.noDev | ATTR.noExec;
   const readOnly = isPrivileged ? attributes : attributes | ATTR.readOnly;
   if (hierarchies.every((hierarchy) => hierarchy.version === 2)) {
-    writer.add(TAG.mount, flags, readOnly, root, 'cgroup2', 'source=cgroup');
+    addMount(writer, { flags, set: readOnly, target: root, source: 'cgroup', type: 'cgroup2' });
     return;
   }
-  writer.add(TAG.mount, flags, attributes, root, 'tmpfs', 'source=tmpfs', 'mode=755');
+  addMount(writer, {
+    flags,
+    set: attributes,
+    target: root,
+    source: 'tmpfs',
+    type: 'tmpfs',
+    options: ['mode=755'],
+  });
   for (const hierarchy of hierarchies) {
     const target = join(root, basename(hierarchy.path));
     const type = hierarchy.version === 2 ? 'cgroup2' : 'cgroup';
     const options = hierarchy.version === 2 ? [] : hierarchy.controllers;
-    writer.add(TAG.mount, flags, readOnly, target, type, 'source=cgroup', ...options);
+    addMount(writer, { flags, set: readOnly, target, source: 'cgroup', type, options });
     if (hierarchy.version === 1 && hierarchy.controllers.length > 1) {
       for (const name of hierarchy.controllers) {
         writer.add(TAG.symlink, basename(hierarchy.path), join(root, name));

@@ -3,23 +3,25 @@
  * containers are adopted as they run, ended ones get their record, left-overs are removed. Closing
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
-import { check, close, createMemfd, O_CLOEXEC, open as openFd, sealMemfd } from '../sys/libc.ts';
+import { check, close, O_CLOEXEC, open as openFd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
+import { SharedMemory } from './sharedMemory.ts';
+import { loadShim } from './shimFile.ts';
 import { buildSpec } from './spec.ts';
+import type { IdMaps } from './specRecords.ts';
 import type { Container, ContainerConfig, ContainerTable } from './types.ts';
 
 const CONTAINERS = 'containers';
@@ -40,6 +42,8 @@ export interface ContainerTableOptions {
   readonly hierarchies?: readonly CgroupHierarchy[];
   /** The shim's executable; by default the one that was built with this file. */
   readonly shimPath?: string;
+  /** Ids of containers that say nothing of theirs; absent: the host's. */
+  readonly userNamespace?: IdMaps;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -51,8 +55,6 @@ export interface ContainerTableOptions {
   readonly onRemove?: (container: Container) => void;
 }
 
-const DEFAULT_SHIM = fileURLToPath(new URL('../shim/tsswarm-shim', import.meta.url));
-
 /** SwarmError unsupported when this host runs no containers, internal when the shim is missing. */
 export async function openContainerTable(options: ContainerTableOptions): Promise<ContainerTable> {
   const cgroups = new Cgroups(
@@ -63,7 +65,7 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
   for (const root of [options.dataRoot, options.execRoot]) {
     mkdirSync(join(root, CONTAINERS), { recursive: true, mode: 0o711 });
   }
-  const shimFd = await loadShim(options.shimPath ?? DEFAULT_SHIM);
+  const shimFd = await loadShim(options.shimPath);
   const nullFd = check(openFd('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
   const table = new Table(options, cgroups, shimFd, nullFd);
   try {
@@ -73,19 +75,6 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
     throw error;
   }
   return table;
-}
-
-/** A sealed copy in memory: no container can change what the next one is started with. */
-async function loadShim(path: string): Promise<number> {
-  const bytes = await readFile(path).catch((error: unknown) => {
-    throw new SwarmError('internal', `cannot read ${path}: build it with "npm run build"`, {
-      cause: error,
-    });
-  });
-  const fd = createMemfd('tsswarm-shim', true);
-  writeFileSync(fd, bytes);
-  sealMemfd(fd);
-  return fd;
 }
 
 class Table implements ContainerTable {
@@ -105,6 +94,8 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      sharedMemory: new SharedMemory(options.execRoot),
+      find: (id) => this.#containers.get(id),
       onStart: (container) => options.onStart?.(container),
       onExit: (container) => {
         if (!this.#isAdopting && !this.#isClosed) options.onExit?.(container);
@@ -116,7 +107,12 @@ class Table implements ContainerTable {
     };
   }
 
-  async create(config: ContainerConfig): Promise<Container> {
+  async create(given: ContainerConfig): Promise<Container> {
+    // What it is now it stays, whatever later daemons are told.
+    const config = {
+      ...given,
+      userNamespace: given.userNamespace ?? this.#options.userNamespace ?? 'host',
+    };
     if (this.#isClosed) throw new SwarmError('unavailable', 'the daemon is stopping');
     if (this.#containers.has(config.id)) {
       throw new SwarmError('conflict', `container ${config.id} exists already`);
@@ -189,8 +185,12 @@ class Table implements ContainerTable {
     }
   }
 
-  /** Groups and run-time directories that no configuration belongs to. */
+  /** Groups, run-time directories and shared memory that no configuration belongs to. */
   async #removeOrphans(): Promise<void> {
+    const { sharedMemory } = this.#context;
+    for (const id of sharedMemory.ids()) {
+      if (this.#containers.get(id)?.state !== 'running') sharedMemory.drop(id);
+    }
     const execDir = join(this.#options.execRoot, CONTAINERS);
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;

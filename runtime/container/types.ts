@@ -5,8 +5,8 @@
  */
 
 import type { Readable, Writable } from 'node:stream';
-import type { CgroupLimits } from '../sys/cgroupLimits.ts';
 import type { DeviceRule } from '../sys/deviceRules.ts';
+import type { IdMaps } from './specRecords.ts';
 
 export interface ContainerMount {
   readonly type: 'bind' | 'tmpfs';
@@ -25,6 +25,15 @@ export interface ContainerMount {
   readonly propagation?: 'private' | 'rprivate' | 'shared' | 'rshared' | 'slave' | 'rslave';
   /** bind only: without the mounts below the source. */
   readonly nonRecursive?: boolean;
+  /** bind only, read-only: the mounts below the source stay as they are. */
+  readonly writableBelow?: boolean;
+  /** bind only: what is mounted, inside the source; links in it lead nowhere else. */
+  readonly subpath?: string;
+  /**
+   * bind only: with a user namespace, its files have the ids inside that they have on the host.
+   * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
+   */
+  readonly idMapped?: boolean;
 }
 
 export interface ContainerDevice {
@@ -42,7 +51,44 @@ export interface ResourceLimit {
   readonly hard: number;
 }
 
-export type ContainerResources = CgroupLimits;
+/** What can be limited. */
+export interface ContainerResources {
+  readonly memoryBytes?: number;
+  /** Memory + swap, as Docker's; -1 unlimited. */
+  readonly memorySwapBytes?: number;
+  /** Billionths of a core: 1.5 cores = 1_500_000_000; 0 as many as it wants. */
+  readonly nanoCpus?: number;
+  /** In which nanoCpus are given out; default 100 ms. */
+  readonly cpuPeriodUs?: number;
+  /** Relative weight, default 1024. */
+  readonly cpuShares?: number;
+  /** e.g. '0-1,3'. */
+  readonly cpusetCpus?: string;
+  readonly cpusetMems?: string;
+  /** Of every period, for processes with a real-time policy; v1 kernels that have it. */
+  readonly cpuRealtimeRuntimeUs?: number;
+  readonly cpuRealtimePeriodUs?: number;
+  readonly pids?: number;
+  /** Soft limit. */
+  readonly memoryReservationBytes?: number;
+  /** 0-100; v1 only, left out elsewhere. */
+  readonly memorySwappiness?: number;
+  /** Out of memory, processes wait instead of being killed; v1 only, left out elsewhere. */
+  readonly oomKillDisable?: boolean;
+  /** 10-1000. */
+  readonly blkioWeight?: number;
+  readonly blkioDeviceWeights?: readonly { readonly device: string; readonly weight: number }[];
+  readonly deviceRates?: readonly DeviceRate[];
+}
+
+/** How much of a block device may be read or written a second. */
+export interface DeviceRate {
+  readonly way: 'read' | 'write';
+  readonly unit: 'bytes' | 'operations';
+  /** Its path on the host. */
+  readonly device: string;
+  readonly perSecond: number;
+}
 
 /** Programs for a health check; the daemon runs it, the runtime only carries it. */
 export interface HealthCheck {
@@ -53,6 +99,11 @@ export interface HealthCheck {
   readonly retries: number;
   readonly startPeriodMs: number;
   readonly startIntervalMs: number;
+}
+
+/** Another container's, by its id; that one has to run when this one starts. */
+export interface SharedNamespace {
+  readonly container: string;
 }
 
 /** 'new': own and empty but for loopback; 'host'; or joined by path (made by runtime/net). */
@@ -112,11 +163,17 @@ export interface ContainerConfig {
   readonly oomScoreAdjust?: number;
   /** Default 64 MiB. */
   readonly shmSizeBytes?: number;
-  readonly pidNamespace?: 'new' | 'host';
-  readonly ipcNamespace?: 'new' | 'host';
+  readonly pidNamespace?: 'new' | 'host' | SharedNamespace;
+  /** 'none': new, and without /dev/shm. 'shareable': new, and others may join it. */
+  readonly ipcNamespace?: 'new' | 'host' | 'none' | 'shareable' | SharedNamespace;
   /** 'host': the host's own name, whatever `hostname` says. */
-  readonly utsNamespace?: 'new' | 'host';
+  readonly utsNamespace?: 'new' | 'host' | SharedNamespace;
   readonly cgroupNamespace?: 'new' | 'host';
+  /**
+   * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
+   * that ask for it are shown mapped: on disk they have the ids they have inside.
+   */
+  readonly userNamespace?: 'host' | IdMaps;
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;
@@ -127,6 +184,15 @@ export interface ContainerConfig {
     readonly maxSizeBytes?: number;
     /** Files kept, the current one included; default 5. */
     readonly maxFiles?: number;
+    /** Files that are no longer written are packed. */
+    readonly compress?: boolean;
+    /**
+     * Output is dropped rather than that the program waits for the disk; so many bytes of it may
+     * wait. Absent: the program waits.
+     */
+    readonly waitingBytes?: number;
+    /** json-file: what every line says besides. */
+    readonly attributes?: Readonly<Record<string, string>>;
   };
 }
 
@@ -154,6 +220,8 @@ export interface LogRecord {
   readonly data: Uint8Array;
   /** The line goes on in the next record of this stream. */
   readonly partial: boolean;
+  /** What the log was told to say with each line; absent: nothing. */
+  readonly attributes?: Readonly<Record<string, string>>;
 }
 
 export interface LogQuery {
@@ -271,6 +339,8 @@ export interface FileChange {
 
 export interface Container {
   readonly config: ContainerConfig;
+  /** What of it this host cannot do, and what was cut, as found when it was made here. */
+  readonly notes: readonly string[];
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
@@ -308,10 +378,10 @@ export interface Container {
   resize(rows: number, columns: number): Promise<void>;
   rename(name: string): Promise<void>;
   /**
-   * Live limits; only the given ones change. Kept in config. SwarmError invalid for what the kernel
-   * does not take.
+   * Live limits; only the given ones change. Kept in config. Resolves with what was cut or has no
+   * effect here. SwarmError invalid for what the kernel does not take.
    */
-  update(resources: ContainerResources): Promise<void>;
+  update(resources: ContainerResources): Promise<readonly string[]>;
   detailedStats(): Promise<DetailedStats>;
   /** Writable layer against the image. */
   changes(): Promise<readonly FileChange[]>;
@@ -337,6 +407,8 @@ export interface Container {
   ): Promise<void>;
   /** The whole root as tar, without what is mounted in it. */
   exportRoot(): Readable;
+  /** The writable layer as a layer of an image: an uncompressed tar with whiteouts. */
+  layer(): Readable;
   /** Bytes in the writable layer. */
   writableBytes(): Promise<number>;
   /** Host pids of every process in it. */

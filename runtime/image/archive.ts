@@ -14,6 +14,7 @@ import {
   choosePlatform,
   type Descriptor,
   hostPlatform,
+  OCI_LAYER,
   parseConfig,
   parseManifest,
   writeManifest,
@@ -151,7 +152,7 @@ async function readDocker(files: Files, entry: DockerEntry): Promise<ArchivedIma
     layers.map(async (layer) => ({
       digest: layer.digest,
       sizeBytes: layer.sizeBytes,
-      gzip: await isGzip(layer.path),
+      mediaType: (await isGzip(layer.path)) ? `${OCI_LAYER}+gzip` : OCI_LAYER,
     })),
   );
   const bytes = writeManifest(config, described);

@@ -9,12 +9,12 @@ import { SwarmError } from '../../base/errors.ts';
 import { readArchive } from './archive.ts';
 import type { BlobStore } from './blobs.ts';
 import { type Catalog, type ImageRecord, mergeRecord } from './catalog.ts';
-import { importConfig } from './changes.ts';
+import { committedConfig, importConfig } from './changes.ts';
 import type { Ingested, IngestJob, Jobs } from './jobs.ts';
 import type { LayerStore } from './layers.ts';
-import { parseConfig, writeManifest } from './manifest.ts';
+import { OCI_LAYER, parseConfig, parseManifest, writeManifest } from './manifest.ts';
 import { shortDigest } from './reference.ts';
-import type { Image, ImportOptions, LoadedImage, Tell } from './types.ts';
+import type { CommitOptions, Image, ImportOptions, LoadedImage, Tell } from './types.ts';
 
 /** An image whose blobs are in place. */
 export interface Arrived {
@@ -29,6 +29,9 @@ export interface Arrived {
 
 /** Below this the daemon's own state would be next to suffer. */
 const MIN_FREE_BYTES = 16 * 1024 * 1024;
+
+/** A tar of no entries: what a container that wrote nothing has for a layer. */
+const EMPTY_TAR = 'sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef';
 
 export interface ArrivalParts {
   readonly directory: string;
@@ -89,7 +92,9 @@ export class Arrivals {
       const config = importConfig(layer.digest, facts.newestMs, changes, options);
       const id = await blobs.put(config);
       const manifest = await blobs.put(
-        writeManifest({ digest: id, sizeBytes: config.byteLength }, [{ ...layer, gzip: false }]),
+        writeManifest({ digest: id, sizeBytes: config.byteLength }, [
+          { ...layer, mediaType: OCI_LAYER },
+        ]),
       );
       const arrived: Arrived = {
         id,
@@ -97,6 +102,46 @@ export class Arrivals {
         root: manifest,
         layers: [layer],
         blobs: [manifest, id, layer.digest],
+        tags,
+        pulledAs: [],
+      };
+      return (await this.addAll([arrived], () => {}))[0];
+    });
+  }
+
+  /** What `base` is and one layer more; a layer of nothing is only told of. `tags`: as import. */
+  async commit(
+    base: ImageRecord,
+    tar: AsyncIterable<Uint8Array>,
+    tags: readonly string[],
+    options: CommitOptions,
+  ): Promise<Image> {
+    const { blobs, clock } = this.#parts;
+    const configuration = await blobs.readDocument(base.id);
+    const nowMs = clock.wallMs();
+    // Refuses bad changes before the work.
+    committedConfig(configuration, undefined, nowMs, options);
+    return this.#ingested('raw', tar, async ({ files }) => {
+      const [layer] = files;
+      const isEmpty = layer.digest === EMPTY_TAR;
+      if (!isEmpty) await blobs.adopt(layer.path, layer.digest);
+      const diffId = isEmpty ? undefined : layer.digest;
+      const config = committedConfig(configuration, diffId, nowMs, options);
+      const id = await blobs.put(config);
+      const below = parseManifest(await blobs.readDocument(base.manifest));
+      if (below.kind !== 'manifest') {
+        throw new SwarmError('corrupt', `image ${base.id} has no manifest of its own`);
+      }
+      const layers = [...below.layers, ...(isEmpty ? [] : [{ ...layer, mediaType: OCI_LAYER }])];
+      const manifest = await blobs.put(
+        writeManifest({ digest: id, sizeBytes: config.byteLength }, layers),
+      );
+      const arrived: Arrived = {
+        id,
+        manifest,
+        root: manifest,
+        layers,
+        blobs: [...new Set([manifest, id, ...layers.map(({ digest }) => digest)])],
         tags,
         pulledAs: [],
       };

@@ -41,6 +41,8 @@ export interface ImageRecord {
   readonly doomed: boolean;
   /** When it last got a name; not known of images from before this was noted. */
   readonly taggedAtMs?: number;
+  /** When a container last used it, noted now and then. */
+  readonly usedAtMs?: number;
   /** The boot it was pulled in, as long as it may not be on disk yet; absent when it is. */
   readonly unsyncedBoot?: string;
 }

@@ -1,12 +1,13 @@
 /**
- * The configuration of an image made by `image import`: the Dockerfile lines that concern only it
- * (CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD, STOPSIGNAL, USER, VOLUME, WORKDIR).
- * Pure; builds nothing.
+ * The configuration of an image made by `image import` or from a container (`commit`), and the
+ * Dockerfile lines that concern only it (CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, ONBUILD,
+ * STOPSIGNAL, USER, VOLUME, WORKDIR). Pure; builds nothing.
  */
+import { posix } from 'node:path';
 import { msToNanoseconds, parseDuration } from '../../base/duration.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { hostPlatform } from './manifest.ts';
-import type { ImportOptions } from './types.ts';
+import type { CommitOptions, ImportOptions } from './types.ts';
 
 const MAX_CHANGES = 100;
 
@@ -45,11 +46,7 @@ export function importConfig(
   changes: readonly string[],
   options: ImportOptions = {},
 ): Buffer {
-  if (changes.length > MAX_CHANGES) {
-    throw new SwarmError('invalid', `more than ${MAX_CHANGES} changes: put some together`);
-  }
-  const inner: Inner = {};
-  for (const line of changes) apply(inner, line.trim());
+  const inner = changed({}, changes);
   const { comment = '', platform = hostPlatform() } = options;
   return Buffer.from(
     JSON.stringify({
@@ -62,6 +59,56 @@ export function importConfig(
       rootfs: { diff_ids: [diffId], type: 'layers' },
     }),
   );
+}
+
+/**
+ * The same of an image made from a container of another, whose configuration is `base`; `diffId` of
+ * the layer that is put on top, undefined when there is none.
+ */
+export function committedConfig(
+  base: Uint8Array,
+  diffId: string | undefined,
+  createdMs: number,
+  options: CommitOptions,
+): Buffer {
+  const below = JSON.parse(Buffer.from(base).toString('utf8')) as Record<string, unknown>;
+  const created = new Date(createdMs).toISOString();
+  const { author, comment, createdBy } = options;
+  const history = Array.isArray(below['history']) ? (below['history'] as object[]) : [];
+  const rootfs = below['rootfs'] as { readonly diff_ids: readonly string[] };
+  return Buffer.from(
+    JSON.stringify({
+      architecture: below['architecture'],
+      ...(below['variant'] === undefined ? {} : { variant: below['variant'] }),
+      ...(author === '' ? {} : { author }),
+      config: changed(options.config, options.changes),
+      created,
+      history: [
+        ...history,
+        {
+          created,
+          created_by: createdBy,
+          ...(author === '' ? {} : { author }),
+          ...(comment === '' ? {} : { comment }),
+          ...(diffId === undefined ? { empty_layer: true } : {}),
+        },
+      ],
+      os: below['os'],
+      rootfs: {
+        diff_ids: [...rootfs.diff_ids, ...(diffId === undefined ? [] : [diffId])],
+        type: 'layers',
+      },
+    }),
+  );
+}
+
+function changed(before: Inner, changes: readonly string[]): Inner {
+  if (changes.length > MAX_CHANGES) {
+    throw new SwarmError('invalid', `more than ${MAX_CHANGES} changes: put some together`);
+  }
+  const inner = { ...before };
+  for (const line of changes) apply(inner, line.trim());
+  return inner;
 }
 
 function apply(inner: Inner, line: string): void {
@@ -105,7 +152,7 @@ function apply(inner: Inner, line: string): void {
       }
       return;
     case 'WORKDIR':
-      inner.WorkingDir = rest;
+      inner.WorkingDir = posix.resolve('/', inner.WorkingDir ?? '/', rest);
       return;
     default:
       throw refuse(

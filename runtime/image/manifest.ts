@@ -278,12 +278,12 @@ function numberOr(value: unknown, fallback: number): number {
 }
 
 /**
- * The manifest of an image that came without one (docker-archive, import). Fixed form and order of
- * fields: the same image gives the same digest on every host.
+ * The manifest of an image that came without one (docker-archive, import, commit). Fixed form and
+ * order of fields: the same image gives the same digest on every host.
  */
 export function writeManifest(
   config: { digest: string; sizeBytes: number },
-  layers: readonly { digest: string; sizeBytes: number; gzip: boolean }[],
+  layers: readonly { digest: string; sizeBytes: number; mediaType: string }[],
 ): Buffer {
   return Buffer.from(
     JSON.stringify({
@@ -291,7 +291,7 @@ export function writeManifest(
       mediaType: OCI_MANIFEST,
       config: { mediaType: OCI_CONFIG, digest: config.digest, size: config.sizeBytes },
       layers: layers.map((layer) => ({
-        mediaType: layer.gzip ? `${OCI_LAYER}+gzip` : OCI_LAYER,
+        mediaType: layer.mediaType,
         digest: layer.digest,
         size: layer.sizeBytes,
       })),

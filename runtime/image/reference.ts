@@ -121,10 +121,12 @@ export function formatReference(reference: Reference): string {
 export function familiarReference(reference: Reference | string): string {
   const full = typeof reference === 'string' ? reference : formatReference(reference);
   if (!full.startsWith(`${DEFAULT_DOMAIN}/`)) return full;
-  const short = full.slice(DEFAULT_DOMAIN.length + 1);
-  return short.startsWith(OFFICIAL) && !short.slice(OFFICIAL.length).includes('/')
-    ? short.slice(OFFICIAL.length)
-    : short;
+  const path = full.slice(DEFAULT_DOMAIN.length + 1);
+  const isOfficial = path.startsWith(OFFICIAL) && !path.slice(OFFICIAL.length).includes('/');
+  const short = isOfficial ? path.slice(OFFICIAL.length) : path;
+  // What would be read as another registry's, or as an id, has no shorter form.
+  const isOurs = splitDomain(short).domain === DEFAULT_DOMAIN && !ID_PATTERN.test(short);
+  return isOurs ? short : full;
 }
 
 /** Whether `text` is 'sha256:<64 hex>'. */

@@ -69,12 +69,7 @@ export class Registry {
       if (response.status !== 200) {
         throw await manifestRefusal(response, this.#name(repository, ''));
       }
-      const body = JSON.parse((await readBody(response, MAX_DOCUMENT_BYTES)).toString('utf8')) as {
-        tags?: unknown;
-      };
-      if (Array.isArray(body.tags)) {
-        tags.push(...body.tags.filter((tag) => typeof tag === 'string'));
-      }
+      tags.push(...tagsIn(await readBody(response, MAX_DOCUMENT_BYTES), response.url.host));
       const next = /<([^>]+)>\s*;\s*rel="?next"?/.exec(String(response.headers['link'] ?? ''));
       if (next === null || !URL.canParse(next[1], response.url.href)) break;
       path = new URL(next[1], response.url);
@@ -104,11 +99,13 @@ export class Registry {
   ): Promise<void> {
     const { digest, sizeBytes } = expected;
     let fruitless = 0;
+    // The furthest so far: a download that begins anew again and again comes nowhere.
+    let furthest = writer.doneBytes;
     while (writer.doneBytes < sizeBytes || sizeBytes === 0) {
-      const before = writer.doneBytes;
       const failure = await this.#blobPart(repository, digest, sizeBytes, writer, onProgress);
       if (failure === undefined) return;
-      fruitless = writer.doneBytes > before ? 0 : fruitless + 1;
+      fruitless = writer.doneBytes > furthest ? 0 : fruitless + 1;
+      furthest = Math.max(furthest, writer.doneBytes);
       if (fruitless >= MAX_FRUITLESS) throw failure;
       await this.session.pause(fruitless);
     }
@@ -186,6 +183,18 @@ export class Registry {
     if (reference === '') return name;
     return reference.startsWith('sha256:') ? `${name}@${reference}` : `${name}:${reference}`;
   }
+}
+
+/** distribution-spec, "Listing Tags"; a repository without any may say null. */
+function tagsIn(body: Buffer, host: string): string[] {
+  let answer: { readonly tags?: unknown } | null;
+  try {
+    answer = JSON.parse(body.toString('utf8'));
+  } catch (cause) {
+    throw new SwarmError('unavailable', `${host} sent a list of tags that is not JSON`, { cause });
+  }
+  const tags = answer?.tags;
+  return Array.isArray(tags) ? tags.filter((tag) => typeof tag === 'string') : [];
 }
 
 function pullScope(repository: string): string {

@@ -12,6 +12,7 @@ import { Signal } from '../../base/queue.ts';
 import { Arrivals, type Arrived } from './arrivals.ts';
 import { BlobStore } from './blobs.ts';
 import { Catalog, type ImageRecord } from './catalog.ts';
+import { type Collected, Collector } from './collector.ts';
 import { diskError, ensureDirectory } from './disk.ts';
 import { Jobs } from './jobs.ts';
 import { LayerStore } from './layers.ts';
@@ -33,7 +34,9 @@ import { RemoteImages } from './remote.ts';
 import { applyRemoval, describeRemoval, noSuchImage, planRemoval } from './removal.ts';
 import { saveArchive } from './save.ts';
 import type {
+  CommitOptions,
   Distribution,
+  GarbagePolicy,
   Image,
   ImageEvent,
   ImagePruned,
@@ -51,7 +54,7 @@ import type {
   TransferOptions,
 } from './types.ts';
 import { Unsynced } from './unsynced.ts';
-import { freedBy, imageUsage } from './usage.ts';
+import { imageUsage } from './usage.ts';
 
 export interface ImageStoreOptions {
   /** The daemon's; images lie in its directory image/. */
@@ -100,8 +103,7 @@ class Store implements ImageStore {
   readonly #leases = new Leases();
   readonly #events = new Signal<ImageEvent>();
   readonly #unsynced: Unsynced;
-  /** Image id -> containers that use it. */
-  readonly #holds = new Map<string, Set<string>>();
+  readonly #collector: Collector;
 
   constructor(
     directory: string,
@@ -121,6 +123,7 @@ class Store implements ImageStore {
     this.#layers = layers;
     this.#jobs = jobs;
     const { clock } = options;
+    this.#collector = new Collector(catalog, layers, blobs, clock);
     this.#arrivals = new Arrivals({ directory, clock, catalog, blobs, layers, jobs });
     this.#remote = new RemoteImages(clock, new RegistryHosts(options.registries ?? NO_SETTINGS));
     this.#puller = new Puller({
@@ -181,6 +184,20 @@ class Store implements ImageStore {
     return image;
   }
 
+  async commit(
+    imageId: string,
+    layer: AsyncIterable<Uint8Array>,
+    reference: string,
+    options: CommitOptions,
+  ): Promise<Image> {
+    const tags = reference === '' ? [] : [fullTag(tagOnly(reference))];
+    const image = await this.#arrive(() =>
+      this.#arrivals.commit(this.#record(imageId), layer, tags, options),
+    );
+    for (const tag of tags) this.#tell('tag', image.id, tag);
+    return image;
+  }
+
   async pull(text: string, options: PullOptions = {}): Promise<Image> {
     const reference = withDefaultTag(parseReference(text));
     const tell = options.onProgress ?? (() => {});
@@ -195,6 +212,7 @@ class Store implements ImageStore {
     if (before !== undefined && reference.digest !== undefined && !before.doomed && wanted) {
       tell({ id: reference.digest, status: `Pulling from ${reference.path}` });
       end(reference.digest, false);
+      this.#collector.used(before.id);
       return this.#catalog.toImage(before);
     }
     const image = await this.#arrive(async () => {
@@ -211,6 +229,7 @@ class Store implements ImageStore {
       });
       this.#unsynced.syncSoon();
       end(pulled.root, before?.id !== added.id);
+      this.#collector.used(added.id);
       return added;
     });
     const name = familiarReference(reference);
@@ -300,38 +319,22 @@ class Store implements ImageStore {
     return imageUsage(
       [...this.#catalog.state.images.values()],
       (diffId) => this.#layers.facts(diffId)?.sizeBytes ?? 0,
-      (id) => this.#holds.get(id)?.size ?? 0,
+      (id) => this.#collector.users(id).length,
     );
   }
 
   async prune(unwanted: (image: Image) => boolean): Promise<ImagePruned> {
-    const removed: ImageRemoval[] = [];
-    const gone = await this.#catalog.change((draft) => {
-      const doomed = [...draft.images.values()].filter(
-        (record) =>
-          !record.doomed && !this.#holds.has(record.id) && unwanted(this.#catalog.toImage(record)),
-      );
-      for (const record of doomed) {
-        for (const tag of this.#catalog.tagsOf(record.id)) {
-          draft.tags.delete(tag);
-          removed.push({ untagged: familiarReference(tag) });
-        }
-        for (const name of record.pulledAs) removed.push({ untagged: familiarReference(name) });
-        draft.images.delete(record.id);
-        removed.push({ deleted: record.id });
-      }
-      return doomed;
-    });
-    const freed = freedBy(gone, [...this.#catalog.state.images.values()]);
-    for (const diffId of freed.diffIds) removed.push({ deleted: diffId });
-    let reclaimedBytes = 0;
-    for (const diffId of freed.diffIds) {
-      reclaimedBytes += this.#layers.facts(diffId)?.sizeBytes ?? 0;
-    }
-    for (const digest of freed.blobs) reclaimedBytes += (await this.#blobs.sizeBytes(digest)) ?? 0;
-    await this.#sweepIfFree();
-    for (const record of gone) this.#tell('delete', record.id, record.id);
-    return { removed, reclaimedBytes };
+    return this.#swept(await this.#collector.prune(unwanted));
+  }
+
+  async collect(policy: GarbagePolicy): Promise<ImagePruned> {
+    return this.#swept(await this.#collector.collect(policy));
+  }
+
+  async #swept({ ids, pruned }: Collected): Promise<ImagePruned> {
+    if (ids.length > 0) await this.#sweepIfFree();
+    for (const id of ids) this.#tell('delete', id, id);
+    return pruned;
   }
 
   onEvent(listener: (event: ImageEvent) => void): () => void {
@@ -345,7 +348,7 @@ class Store implements ImageStore {
   async remove(reference: string, options: { force: boolean }): Promise<ImageRemoval[]> {
     const plan = await this.#catalog.change((draft) => {
       const id = this.#catalog.find(reference)?.id ?? '';
-      const users = [...(this.#holds.get(id) ?? [])];
+      const users = this.#collector.users(id);
       const decided = planRemoval(this.#catalog, reference, options.force, users);
       applyRemoval(draft, decided);
       return decided;
@@ -386,13 +389,9 @@ class Store implements ImageStore {
   }
 
   hold(imageId: string, containerId: string): () => void {
-    const users = this.#holds.get(imageId) ?? new Set<string>();
-    this.#holds.set(imageId, users.add(containerId));
-    return () => {
-      if (!users.delete(containerId) || users.size > 0) return;
-      if (this.#holds.get(imageId) === users) this.#holds.delete(imageId);
+    return this.#collector.hold(imageId, containerId, () => {
       if (this.#catalog.state.images.get(imageId)?.doomed === true) void this.#dropDoomed();
-    };
+    });
   }
 
   async close(): Promise<void> {
@@ -431,7 +430,7 @@ class Store implements ImageStore {
     try {
       await this.#catalog.change((draft) => {
         for (const record of this.#catalog.state.images.values()) {
-          if (record.doomed && !this.#holds.has(record.id)) draft.images.delete(record.id);
+          if (record.doomed && !this.#collector.isHeld(record.id)) draft.images.delete(record.id);
         }
       });
       await this.sweep();

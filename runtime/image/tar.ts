@@ -47,6 +47,7 @@ const HEADER_BYTES = 512;
 /** Of an archive being written, before its reader has taken them. */
 const MAX_AHEAD_BYTES = 1024 * 1024;
 const XATTR_KEY = 'SCHILY.xattr.';
+const SPARSE_KEY = 'GNU.sparse.';
 
 interface RawHeader {
   name: string;
@@ -231,6 +232,13 @@ function headerOf(raw: RawHeader): TarHeader {
     Buffer.byteLength(raw.linkname ?? '') > MAX_NAME_BYTES
   ) {
     throw new SwarmError('invalid', `a name of more than ${MAX_NAME_BYTES} bytes in a tar archive`);
+  }
+  if (Object.keys(raw.pax ?? {}).some((key) => key.startsWith(SPARSE_KEY))) {
+    // Its body is a map and pieces: taken as it stands it would be another file.
+    throw new SwarmError(
+      'unsupported',
+      `tar entry "${raw.name}" is a sparse file: make the archive again without --sparse`,
+    );
   }
   if (!Number.isSafeInteger(raw.size) || raw.size < 0) {
     throw new SwarmError('invalid', `tar entry "${raw.name}" has the impossible size ${raw.size}`);

@@ -115,6 +115,16 @@ export interface ImagePruned {
   readonly reclaimedBytes: number;
 }
 
+/** When unused images go; without either bound none does. */
+export interface GarbagePolicy {
+  /** What all images may take on the disk. */
+  readonly maxBytes?: number;
+  /** How long one may be unused. */
+  readonly maxUnusedMs?: number;
+  /** How long one stays after its last use whatever else; default 10 min. */
+  readonly restMs?: number;
+}
+
 export interface ImageEvent {
   readonly action: 'pull' | 'push' | 'load' | 'import' | 'save' | 'tag' | 'untag' | 'delete';
   /** The image's id, or for pull and push the name as people write it. */
@@ -153,6 +163,13 @@ export interface ImageStore {
     changes?: readonly string[],
     options?: ImportOptions,
   ): Promise<Image>;
+  /** An image of what `imageId` is and one layer more, an uncompressed tar with whiteouts. */
+  commit(
+    imageId: string,
+    layer: AsyncIterable<Uint8Array>,
+    reference: string,
+    options: CommitOptions,
+  ): Promise<Image>;
   pull(reference: string, options?: PullOptions): Promise<Image>;
   /** Tags of a repository in its registry. */
   remoteTags(repository: string, options?: ResolveOptions): Promise<readonly string[]>;
@@ -171,6 +188,8 @@ export interface ImageStore {
   usage(): ImageUsage;
   /** Removes images that no container uses and that `unwanted` says so of. */
   prune(unwanted: (image: Image) => boolean): Promise<ImagePruned>;
+  /** Removes images that no container uses, as far as the policy says. */
+  collect(policy: GarbagePolicy): Promise<ImagePruned>;
   /** Calls `listener` after each change; returns how to end that. */
   onEvent(listener: (event: ImageEvent) => void): () => void;
   /** Untags, or removes when it was the last tag; returns what happened, in Docker's words. */
@@ -192,6 +211,18 @@ export interface ImportOptions {
   readonly comment?: string;
   /** This host's unless given. */
   readonly platform?: Platform;
+}
+
+/** What an image made of a container says of itself. */
+export interface CommitOptions {
+  readonly author: string;
+  readonly comment: string;
+  /** For its history. */
+  readonly createdBy: string;
+  /** What containers of it are to be, as image configurations have it ('config'). */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Dockerfile lines (CMD, ...) applied to that. */
+  readonly changes: readonly string[];
 }
 
 export interface ImageRemoval {

@@ -13,8 +13,15 @@ import { check, define } from '../sys/libc.ts';
 import { diskError } from './disk.ts';
 import type { TarEntry, TarHeader } from './tar.ts';
 
-/** More would be an attack: the largest distribution images have some 300,000. */
-const MAX_ENTRIES = 4_000_000;
+/** What one layer may take of this process; more would be an attack. */
+export interface LayerLimits {
+  /** The largest distribution images have some 300,000. */
+  readonly entries: number;
+  /** Of the names of all its directories, which are remembered: well within the thread's memory. */
+  readonly directoryNameBytes: number;
+}
+
+const LIMITS: LayerLimits = { entries: 4_000_000, directoryNameBytes: 64 * 1024 * 1024 };
 const MAX_SYMLINKS = 40; // as Linux's own MAXSYMLINKS
 const MAX_PATH_BYTES = 4096;
 const WHITEOUT = '.wh.';
@@ -58,14 +65,17 @@ export class LayerUnpacker {
   /** Relative paths known to be real directories, with no symbolic link on the way. */
   readonly #known = new Set<string>(['']);
   readonly #directoryTimes = new Map<string, number>();
+  readonly #limits: LayerLimits;
   #entries = 0;
+  #directoryNameBytes = 0;
   #sizeBytes = 0;
   #newestMs = 0;
   #opaqueRoot = false;
 
   /** `root`: an empty directory that nobody else writes into. */
-  constructor(root: string) {
+  constructor(root: string, limits: Partial<LayerLimits> = {}) {
     this.#root = root;
+    this.#limits = { ...LIMITS, ...limits };
   }
 
   /** Bytes of all regular files. */
@@ -86,14 +96,16 @@ export class LayerUnpacker {
   async add(entry: TarEntry): Promise<void> {
     const { header } = entry;
     this.#entries += 1;
-    if (this.#entries > MAX_ENTRIES) {
-      throw new SwarmError('invalid', `a layer of more than ${MAX_ENTRIES} entries: refused`);
+    const { entries } = this.#limits;
+    if (this.#entries > entries) {
+      throw new SwarmError('exhausted', `a layer of more than ${entries} entries: refused`);
     }
     try {
       await this.#place(entry);
     } catch (error) {
       const told = diskError(error, this.#root);
-      if (told instanceof SwarmError) throw told;
+      // What the kernel refused of an entry, like damaged attributes, is the layer's fault.
+      if (told instanceof SwarmError && told.code !== 'internal') throw told;
       throw new SwarmError(
         'invalid',
         `cannot unpack layer entry "${header.name}": ${messageOf(error)}`,
@@ -135,7 +147,7 @@ export class LayerUnpacker {
     switch (header.type) {
       case 'directory':
         if (!this.#known.has(path)) fs.mkdirSync(this.#absolute(path), 0o755);
-        this.#known.add(path);
+        this.#remember(path);
         if (hidden) this.#setOpaque(path);
         this.#adorn(path, header);
         return;
@@ -162,7 +174,7 @@ export class LayerUnpacker {
     if (there === undefined) return false;
     if (there.isDirectory()) {
       if (keepDirectory) {
-        this.#known.add(path);
+        this.#remember(path);
         return false;
       }
       fs.rmSync(real, { recursive: true });
@@ -347,8 +359,21 @@ export class LayerUnpacker {
       fs.mkdirSync(real, 0o755);
       if (hidden) this.#setOpaque(path);
     }
-    this.#known.add(path);
+    this.#remember(path);
     return '';
+  }
+
+  #remember(path: string): void {
+    if (this.#known.has(path)) return;
+    this.#known.add(path);
+    // Counted once more where it was forgotten meanwhile: its time is still kept.
+    this.#directoryNameBytes += path.length;
+    const { directoryNameBytes } = this.#limits;
+    if (this.#directoryNameBytes <= directoryNameBytes) return;
+    throw new SwarmError(
+      'exhausted',
+      `a layer whose directories have more than ${directoryNameBytes} bytes of names: refused`,
+    );
   }
 
   #absolute(path: string): string {

@@ -90,15 +90,17 @@ static int attach_device_program(int dir, const struct record *record, struct fa
 	return result < 0 ? fail(failure, error, "cannot attach the device rules") : 0;
 }
 
-static int make_group(struct cgroups *groups, const struct record *record, int *dir,
+static int open_group(struct cgroups *groups, const struct record *record, int make, int *dir,
 		      struct failure *failure)
 {
 	uint32_t flags = record_u32(record, 0);
 	const char *path = record_string(record, 4, 0);
 	if (path == NULL || groups->count == CGROUPS_MAX)
 		return fail(failure, 0, "too many control groups");
-	if (mkdir(path, 0755) < 0 && errno != EEXIST)
+	int is_made = make && mkdir(path, 0755) == 0;
+	if (make && !is_made && errno != EEXIST)
 		return fail(failure, errno, "cannot create the control group %s", path);
+	groups->is_made[groups->count] = is_made;
 	groups->is_v2[groups->count] = (flags & CGROUP_V2) != 0;
 	groups->dirs[groups->count++] = path;
 	*dir = open(path, O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -132,7 +134,8 @@ static int write_limit(int dir, const struct record *record, struct failure *fai
 	return fail(failure, errno, "cannot set %s to %s", file, value);
 }
 
-int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure)
+static int take_groups(struct cgroups *groups, const struct spec *spec, int make,
+		       struct failure *failure)
 {
 	memset(groups, 0, sizeof *groups);
 	groups->v2 = groups->memory = groups->freezer = -1;
@@ -143,7 +146,9 @@ int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failu
 		if (record.tag == TAG_CGROUP) {
 			if (dir != groups->v2 && dir != groups->memory && dir != groups->freezer)
 				close_fd(&dir);
-			result = make_group(groups, &record, &dir, failure);
+			result = open_group(groups, &record, make, &dir, failure);
+		} else if (!make) {
+			continue;
 		} else if (record.tag == TAG_CGROUP_WRITE) {
 			result = write_limit(dir, &record, failure);
 		} else if (record.tag == TAG_DEVICE_PROGRAM) {
@@ -155,6 +160,16 @@ int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failu
 	if (dir != groups->v2 && dir != groups->memory && dir != groups->freezer)
 		close_fd(&dir);
 	return 0;
+}
+
+int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure)
+{
+	return take_groups(groups, spec, 1, failure);
+}
+
+int cgroups_open(struct cgroups *groups, const struct spec *spec, struct failure *failure)
+{
+	return take_groups(groups, spec, 0, failure);
 }
 
 int cgroups_keep_paths(struct cgroups *groups)
@@ -263,12 +278,22 @@ int cgroups_oom_killed(const struct cgroups *groups)
 	return read_number(&count, &kills) && kills > 0;
 }
 
-void cgroups_remove(struct cgroups *groups)
+static void remove_groups(struct cgroups *groups, int only_made)
 {
 	for (size_t i = 0; i < groups->count; i++) {
-		int tries = REMOVE_TRIES;
-		while (rmdir(groups->dirs[i]) < 0 && errno == EBUSY && tries-- > 0)
+		int tries = only_made && !groups->is_made[i] ? 0 : REMOVE_TRIES;
+		while (tries-- > 0 && rmdir(groups->dirs[i]) < 0 && errno == EBUSY)
 			pause_ns(REMOVE_PAUSE_NS);
 	}
 	groups->count = 0; /* what could not be removed, the daemon removes with the container */
+}
+
+void cgroups_remove(struct cgroups *groups)
+{
+	remove_groups(groups, 0);
+}
+
+void cgroups_remove_made(struct cgroups *groups)
+{
+	remove_groups(groups, 1);
 }

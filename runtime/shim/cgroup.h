@@ -15,6 +15,7 @@ struct cgroups {
 	size_t count;
 	const char *dirs[CGROUPS_MAX];
 	int is_v2[CGROUPS_MAX];
+	int is_made[CGROUPS_MAX]; /* by this launch, not found */
 	int v2, memory, freezer;  /* directories; -1 where the host has none */
 	int memory_is_v2;
 	size_t join_count;
@@ -25,6 +26,8 @@ struct cgroups {
 int cgroup_leave_daemon(const struct spec *spec, struct failure *failure);
 /* Makes the directories and writes the limits. */
 int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure);
+/* Those of the specification as they are, to be joined: makes and writes nothing. */
+int cgroups_open(struct cgroups *groups, const struct spec *spec, struct failure *failure);
 /* Copies what is needed of the specification; false when there is no memory for it. */
 int cgroups_keep_paths(struct cgroups *groups);
 /* In the child: joins the v1 groups. */
@@ -39,5 +42,7 @@ int cgroups_freeze(const struct cgroups *groups, int frozen);
 int cgroups_oom_killed(const struct cgroups *groups);
 /* Removes the directories; waits a bounded time for the last process to be gone. */
 void cgroups_remove(struct cgroups *groups);
+/* Leaves alone what was there before. */
+void cgroups_remove_made(struct cgroups *groups);
 
 #endif

@@ -28,7 +28,8 @@ enum message_type {
 	MESSAGE_STATE = 129, /* u32 phase, u32 pid, u64 started (Unix ns), u32 1 = frozen */
 	MESSAGE_EXITED = 130, /* the exit record */
 	MESSAGE_EXEC_STARTED = 131, /* u32 pid */
-	MESSAGE_EXEC_EXITED = 132   /* i32 exit code, text of a failure */
+	MESSAGE_EXEC_EXITED = 132,  /* i32 exit code, text of a failure */
+	MESSAGE_NOTE = 133          /* text: what was clamped or left out */
 };
 
 #define STREAM_INPUT 1
@@ -85,7 +86,7 @@ void control_drop(struct client *client);
 /* Moves the connection out of the control socket's clients. */
 void control_move(struct client *to, struct client *from);
 void control_broadcast(struct control *control, unsigned type, const void *payload, size_t size);
-/* One descriptor with one byte, or -1: what recvmsg of the terminal needs, too. */
+/* Like recv without waiting, with the descriptors that came along. */
 ssize_t receive_with_fds(int socket, void *data, size_t size, int *fds, size_t *fd_count);
 
 #endif

@@ -2,16 +2,13 @@
 #include "exec.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <signal.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "child.h"
 #include "kernel.h"
+#include "launch.h"
+#include "status.h"
 
 #define EXIT_KILLED 137
 #define NOT_POLLED SIZE_MAX
@@ -51,77 +48,23 @@ static void release(struct exec *exec)
 	give_memory(exec, sizeof *exec);
 }
 
-static int make_pipe(int *ours, int *theirs, int is_input)
-{
-	int ends[2];
-	if (pipe2(ends, O_CLOEXEC) < 0)
-		return -1;
-	*theirs = ends[is_input ? 0 : 1];
-	*ours = ends[is_input ? 1 : 0];
-	return 0;
-}
-
-/*
- * The child is made in the container's pid namespace: this process enters it for its children,
- * clones, and comes back.
- */
-static pid_t clone_into(struct exec *exec, const struct exec_host *host,
-			const struct child_io *io)
-{
-	int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-	struct k_clone_args args = {
-		.flags = K_CLONE_PIDFD,
-		.pidfd = (uint64_t)(uintptr_t)&exec->pidfd,
-		.exit_signal = SIGCHLD,
-	};
-	if (host->groups->v2 >= 0) {
-		args.flags |= K_CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)host->groups->v2;
-	}
-	pid_t pid = -1;
-	if (own >= 0 && setns(host->pidfd, CLONE_NEWPID) == 0) {
-		pid = k_clone3(&args);
-		if (pid == 0)
-			child_exec(&exec->spec, host->groups, io);
-		int error = errno;
-		(void)setns(own, CLONE_NEWPID); /* into our own: always allowed */
-		errno = error;
-	}
-	int error = errno;
-	close_fd(&own);
-	errno = error;
-	return pid;
-}
-
 static int run(struct exec *exec, const struct exec_host *host)
 {
-	struct child_io io = {.status = -1, .in = -1, .out = -1, .err = -1, .netns = -1,
-			      .init = host->pidfd};
-	int status[2] = {-1, -1}, in = -1, out = -1, err = -1, error = 0;
+	struct launch launch = {.spec = &exec->spec, .groups = host->groups,
+				.target = host->pidfd};
 	uint32_t flags = spec_u32(&exec->spec, TAG_FLAGS, 0);
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0)
-		return errno;
-	if (!(flags & SPEC_TTY) &&
-	    (make_pipe(&out, &io.out, 0) < 0 || make_pipe(&err, &io.err, 0) < 0 ||
-	     ((flags & SPEC_STDIN) && make_pipe(&in, &io.in, 1) < 0)))
-		error = errno;
-	io.status = status[1];
-	if (error == 0 && (exec->pid = clone_into(exec, host, &io)) < 0)
-		error = errno;
-	close_fd(&io.in);
-	close_fd(&io.out);
-	close_fd(&io.err);
-	close_fd(&status[1]);
-	if (error != 0) {
-		close_fd(&in);
-		close_fd(&out);
-		close_fd(&err);
-		close_fd(&status[0]);
-		return error;
-	}
-	exec->status = status[0];
+	/* Its descriptors are given by message, never found among the shim's own. */
+	if ((flags & SPEC_PASS_STREAMS) || spec_count(&exec->spec, TAG_PRESERVED) > 0 ||
+	    spec_count(&exec->spec, TAG_CONSOLE) > 0 || spec_count(&exec->spec, TAG_GATE) > 0)
+		return EINVAL;
+	errno = 0;
+	if (launch_start(&launch, &exec->failure) < 0)
+		return errno != 0 ? errno : EIO;
+	exec->pid = launch.pid;
+	exec->pidfd = launch.pidfd;
+	exec->status = launch.status;
 	if (!(flags & SPEC_TTY))
-		streams_open(&exec->streams, out, err, in);
+		streams_open(&exec->streams, launch.out, launch.err, launch.in);
 	return 0;
 }
 
@@ -164,29 +107,33 @@ int execs_start(struct execs *execs, const struct exec_host *host, const struct 
 	return 0;
 }
 
-/* A terminal, a failure, or the end, which means executed. */
-static void read_status(struct exec *exec)
+static enum report read_status(struct exec *exec)
 {
-	int fds[CONTROL_FDS_MAX];
-	size_t fd_count = 0;
-	struct failure failure = {0};
-	ssize_t got =
-		receive_with_fds(exec->status, &failure, sizeof failure, fds, &fd_count);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (fd_count == 1) {
-		streams_open_terminal(&exec->streams, fds[0],
-				      (spec_u32(&exec->spec, TAG_FLAGS, 0) & SPEC_STDIN) != 0);
-		return;
-	}
-	close_fd(&exec->status);
-	if (got == (ssize_t)sizeof failure) {
-		exec->failure = failure;
-		return;
-	}
+	struct failure text;
 	uint8_t pid[4];
-	put_u32(pid, (uint32_t)exec->pid);
-	control_send(&exec->owner, MESSAGE_EXEC_STARTED, 0, pid, sizeof pid);
+	int fd;
+	enum report report = status_read(exec->status, &text, &fd);
+	switch (report) {
+	case REPORT_TERMINAL:
+		streams_open_terminal(&exec->streams, fd,
+				      (spec_u32(&exec->spec, TAG_FLAGS, 0) & SPEC_STDIN) != 0);
+		break;
+	case REPORT_FAILURE:
+		close_fd(&exec->status);
+		exec->failure = text;
+		break;
+	case REPORT_END:
+		close_fd(&exec->status);
+		put_u32(pid, (uint32_t)exec->pid);
+		control_send(&exec->owner, MESSAGE_EXEC_STARTED, 0, pid, sizeof pid);
+		break;
+	case REPORT_NOTE:
+		control_send(&exec->owner, MESSAGE_NOTE, 0, text.text, strlen(text.text));
+		break;
+	default:
+		break;
+	}
+	return report;
 }
 
 static void reap(struct exec *exec, uint32_t drain_ms)
@@ -194,12 +141,9 @@ static void reap(struct exec *exec, uint32_t drain_ms)
 	siginfo_t info = {0};
 	if (waitid(P_PID, (id_t)exec->pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
-	while (exec->status >= 0) {
-		int before = exec->streams.is_open;
-		read_status(exec);
-		if (exec->status >= 0 && exec->streams.is_open == before)
-			close_fd(&exec->status);
-	}
+	while (exec->status >= 0 && read_status(exec) != REPORT_NOTHING)
+		continue;
+	close_fd(&exec->status);
 	exec->is_over = 1;
 	exec->exit_code = info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status;
 	exec->drain_until_ms = monotonic_ms() + drain_ms;

@@ -23,7 +23,7 @@ struct execs;
 /* What an exec needs to know of its container. */
 struct exec_host {
 	struct control *control;
-	const struct cgroups *groups;
+	struct cgroups *groups;
 	int pidfd; /* of the container's first process */
 	uint32_t drain_ms;
 };

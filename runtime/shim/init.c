@@ -21,7 +21,7 @@ static void reap(pid_t program)
 	}
 }
 
-int init_run(int status, struct failure *failure)
+int init_run(int status, int gate, struct failure *failure)
 {
 	sigset_t all;
 	sigfillset(&all);
@@ -40,6 +40,7 @@ int init_run(int status, struct failure *failure)
 		_exit(EXIT_NOT_STARTED);
 	/* From here on an end of the status socket means that the program was executed. */
 	close(status);
+	close_fd(&gate);
 	close(0);
 	close(1);
 	close(2);

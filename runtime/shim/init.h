@@ -9,6 +9,6 @@
 #include "util.h"
 
 /* Returns 0 in the program's process, -1 when there is none; the reaper itself never returns. */
-int init_run(int status, struct failure *failure);
+int init_run(int status, int gate, struct failure *failure);
 
 #endif

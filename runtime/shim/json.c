@@ -98,7 +98,7 @@ static int is_plain(uint8_t byte)
 }
 
 size_t json_record(uint8_t *at, const char *stream, uint64_t now_ns, int partial,
-		   const uint8_t *text, size_t bytes)
+		   const char *attributes, const uint8_t *text, size_t bytes)
 {
 	uint8_t *start = at;
 	at = put_text(at, "{\"log\":\"");
@@ -119,7 +119,13 @@ size_t json_record(uint8_t *at, const char *stream, uint64_t now_ns, int partial
 	}
 	at = put_text(at, partial ? "\",\"stream\":\"" : "\\n\",\"stream\":\"");
 	at = put_text(at, stream);
-	at = put_text(at, "\",\"time\":\"");
+	if (attributes[0] != 0) {
+		at = put_text(at, "\",\"attrs\":");
+		at = put_text(at, attributes);
+	} else {
+		*at++ = '"';
+	}
+	at = put_text(at, ",\"time\":\"");
 	at = put_time(at, now_ns);
 	at = put_text(at, "\"}\n");
 	return (size_t)(at - start);

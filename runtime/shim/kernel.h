@@ -17,9 +17,12 @@
 #define NR_fsopen 430
 #define NR_fsconfig 431
 #define NR_fsmount 432
+#define NR_fspick 433
+#define NR_pidfd_open 434
 #define NR_clone3 435
 #define NR_close_range 436
 #define NR_openat2 437
+#define NR_pidfd_getfd 438
 #define NR_mount_setattr 442
 
 #define K_RESOLVE_NO_XDEV 0x01
@@ -38,16 +41,23 @@
 
 #define K_FSOPEN_CLOEXEC 1
 #define K_FSMOUNT_CLOEXEC 1
+#define K_FSPICK_CLOEXEC 1
+#define K_FSPICK_EMPTY_PATH 8
 #define K_FSCONFIG_SET_FLAG 0
 #define K_FSCONFIG_SET_STRING 1
 #define K_FSCONFIG_CMD_CREATE 6
+#define K_FSCONFIG_CMD_RECONFIGURE 7
 
 #define K_MOUNT_ATTR_RDONLY 0x01
-
+#define K_MOUNT_ATTR_ATIME 0x70 /* a field of several values */
+#define K_MOUNT_ATTR_IDMAP 0x100000
 
 #define K_CLONE_PIDFD 0x1000ULL
 #define K_CLONE_INTO_CGROUP 0x200000000ULL
 #define K_CLONE_NEWCGROUP 0x02000000
+#define K_CLONE_NEWTIME 0x80
+
+#define K_NS_GET_NSTYPE 0xb703
 
 struct k_open_how {
 	uint64_t flags, mode, resolve;
@@ -101,6 +111,18 @@ static inline int k_mount_setattr(int dir, const char *path, unsigned flags, uin
 {
 	struct k_mount_attr attr = {.attr_set = set, .propagation = propagation};
 	return (int)syscall(NR_mount_setattr, dir, path, flags, &attr, sizeof attr);
+}
+
+/* What takes more than attributes to set. */
+static inline int k_mount_change(int mount, unsigned flags, struct k_mount_attr *attr)
+{
+	return (int)syscall(NR_mount_setattr, mount, "", K_AT_EMPTY_PATH | flags, attr,
+			    sizeof *attr);
+}
+
+static inline int k_fspick(int mount)
+{
+	return (int)syscall(NR_fspick, mount, "", K_FSPICK_CLOEXEC | K_FSPICK_EMPTY_PATH);
 }
 
 static inline int k_close_range(unsigned first, unsigned last)

@@ -4,18 +4,26 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "json.h"
+#include "kernel.h"
 
 #define FRAME_VERSION 1
 #define FRAME_PARTIAL 1
 #define LOG_FILE_MODE 0640
 #define NAME_BYTES 32
+/* Of one message to the process that writes: more is hard for the kernel to find in one piece. */
+#define MESSAGE_BYTES (64u << 10)
 
 static uint8_t lines[LOG_STREAMS][LOG_LINE_BYTES];
 static uint8_t out[LOG_OUT_BYTES];
+static char attributes[LOG_ATTRIBUTES_MAX];
+static size_t attribute_bytes;
 
 static void file_name(char name[NAME_BYTES], uint64_t number)
 {
@@ -74,6 +82,7 @@ int log_open(struct log *log, const char *dir, uint64_t max_bytes, uint32_t max_
 	log->max_bytes = max_bytes;
 	log->max_files = max_files < 1 ? 1 : max_files;
 	log->number = number;
+	log->writer = -1;
 	log->dir = open(dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (log->dir < 0)
 		return fail(failure, errno, "cannot open the log directory %s", dir);
@@ -86,7 +95,10 @@ static void flush(struct log *log, uint32_t frames)
 {
 	if (log->out_used == 0)
 		return;
-	if (log->fd < 0 && open_file(log) < 0) {
+	if (log->writer >= 0) {
+		if (send(log->writer, out, log->out_used, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+			log->dropped_frames += frames;
+	} else if (log->fd < 0 && open_file(log) < 0) {
 		log->dropped_frames += frames; /* e.g. disk full; tried again with the next frame */
 	} else if (write_all(log->fd, out, log->out_used) == 0) {
 		log->file_bytes += log->out_used;
@@ -109,7 +121,87 @@ static void rotate(struct log *log)
 	if (log->number > log->max_files) {
 		file_name(name, log->number - log->max_files);
 		unlinkat(log->dir, name, 0); /* gone already is as good */
+		strcat(name, ".gz");
+		unlinkat(log->dir, name, 0);
 	}
+}
+
+int log_attributes(const char *json, struct failure *failure)
+{
+	attribute_bytes = strlen(json);
+	if (attribute_bytes >= sizeof attributes)
+		return fail(failure, E2BIG, "the attributes of the log are too long");
+	memcpy(attributes, json, attribute_bytes + 1);
+	return 0;
+}
+
+/* Descriptors 0-2 and these stay: others' ends must not be held open by this process. */
+static void keep_only(int one, int two, int three)
+{
+	int kept[] = {2, one, two, three};
+	for (int round = 0; round < 3; round++)
+		for (int i = 1; i < 3; i++)
+			if (kept[i] > kept[i + 1]) {
+				int lower = kept[i + 1];
+				kept[i + 1] = kept[i];
+				kept[i] = lower;
+			}
+	for (int i = 0; i < 3; i++)
+		if (kept[i + 1] > kept[i] + 1)
+			k_close_range((unsigned)kept[i] + 1, (unsigned)kept[i + 1] - 1);
+	k_close_range((unsigned)kept[3] + 1, ~0U);
+}
+
+/* Each message is whole records. */
+static _Noreturn void write_files(struct log *log, int socket)
+{
+	for (;;) {
+		ssize_t got = recv(socket, out, sizeof out, 0);
+		if (got < 0 && errno == EINTR)
+			continue;
+		if (got <= 0)
+			_exit(0);
+		if (log->file_bytes > 0 && log->file_bytes + (uint64_t)got > log->max_bytes)
+			rotate(log);
+		log->out_used = (size_t)got;
+		flush(log, 1);
+	}
+}
+
+int log_detach(struct log *log, uint64_t bytes, struct failure *failure)
+{
+	int ends[2], room = bytes < LOG_OUT_BYTES ? (int)LOG_OUT_BYTES : (int)bytes;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return fail(failure, errno, "cannot make a socket for the log");
+	/* The kernel counts what it needs beside; without the right to it, its own bound holds. */
+	if (setsockopt(ends[0], SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof room) < 0)
+		(void)setsockopt(ends[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+	log->writer_pid = fork();
+	if (log->writer_pid == 0) {
+		prctl(PR_SET_NAME, "tsswarm-log", 0, 0, 0);
+		keep_only(ends[1], log->dir, log->fd);
+		write_files(log, ends[1]);
+	}
+	int error = errno;
+	close(ends[1]);
+	if (log->writer_pid < 0) {
+		close(ends[0]);
+		return fail(failure, error, "cannot start a process for the log");
+	}
+	log->writer = ends[0];
+	close_fd(&log->fd);
+	log->file_bytes = 0; /* the other process's business */
+	return 0;
+}
+
+void log_close(struct log *log)
+{
+	if (log->writer < 0)
+		return;
+	shutdown(log->writer, SHUT_WR); /* copies in processes that are just made do not matter */
+	while (waitpid(log->writer_pid, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	close_fd(&log->writer);
 }
 
 static size_t put_frame(uint8_t *at, enum log_stream stream, uint64_t now, int partial,
@@ -135,9 +227,9 @@ static void put_record(struct log *log, enum log_stream stream, uint64_t now, in
 {
 	uint8_t *line = lines[stream];
 	size_t head_bytes = log->line_used[stream], length = head_bytes + tail_bytes, size;
-	size_t most = log->format == LOG_JSON ? JSON_RECORD_MAX(length)
+	size_t most = log->format == LOG_JSON ? JSON_RECORD_MAX(length) + attribute_bytes
 					      : length + LOG_FRAME_EXTRA_BYTES;
-	if (log->out_used + most > sizeof out)
+	if (log->out_used + most > (log->writer < 0 ? sizeof out : MESSAGE_BYTES))
 		flush(log, 1);
 	uint64_t filled = log->file_bytes + log->out_used;
 	uint8_t *at = out + log->out_used;
@@ -146,14 +238,15 @@ static void put_record(struct log *log, enum log_stream stream, uint64_t now, in
 		if (head_bytes > 0)
 			memcpy(line + head_bytes, tail, tail_bytes);
 		size = json_record(at, stream == LOG_STDOUT ? "stdout" : "stderr", now, partial,
-				   head_bytes > 0 ? line : tail, length);
+				   attributes, head_bytes > 0 ? line : tail, length);
 	} else {
 		size = put_frame(at, stream, now, partial, line, head_bytes, tail, tail_bytes);
 	}
 	log->line_used[stream] = 0;
 	if (filled > 0 && filled + size > log->max_bytes) {
 		flush(log, 1);
-		rotate(log);
+		if (log->writer < 0)
+			rotate(log);
 		memmove(out, at, size);
 	}
 	log->out_used += size;

@@ -8,8 +8,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "attendant.h"
+
 #define SECCOMP_MODE_FILTER_OPERATION 1
+#define SECCOMP_NEW_LISTENER 8ul
 #define SECCOMP_INSTRUCTION_BYTES 8
+#define SECCOMP_INSTRUCTIONS_MAX 4096u /* BPF_MAXINSNS */
 #define CAPABILITY_VERSION_3 0x20080522
 #define CAPABILITIES_MAX 63
 #define CAPABILITY_KILL 5
@@ -30,21 +34,51 @@ struct filter_program {
 
 enum { BOUNDING, EFFECTIVE, PERMITTED, INHERITABLE, AMBIENT, SETS };
 
-static int load_seccomp(const struct spec *spec, struct failure *failure)
+/*
+ * With a listener, nothing is called between the filter's loading and the listener's handing over:
+ * it might wait for who has no listener yet.
+ */
+static int load_program(const struct record *record, unsigned long flags,
+			struct failure *failure)
 {
-	struct record record;
+	/* A part of a profile, which a count of 16 bits could make of it, protects nobody. */
+	if (record->size % SECCOMP_INSTRUCTION_BYTES != 0 ||
+	    record->size / SECCOMP_INSTRUCTION_BYTES > SECCOMP_INSTRUCTIONS_MAX)
+		return fail(failure, 0, "the seccomp profile has %zu bytes: it must be whole "
+					"instructions, at most %u", record->size,
+			    SECCOMP_INSTRUCTIONS_MAX);
+	struct filter_program program = {
+		(unsigned short)(record->size / SECCOMP_INSTRUCTION_BYTES),
+		take_memory(record->size)};
+	if (program.instructions == NULL)
+		return fail(failure, ENOMEM, "cannot load the seccomp profile");
+	memcpy(program.instructions, record->data, record->size);
+	long result = syscall(SYS_seccomp, SECCOMP_MODE_FILTER_OPERATION, flags, &program);
+	int error = errno;
+	if (result > 0 && (flags & SECCOMP_NEW_LISTENER))
+		attendant_give_listener((int)result);
+	give_memory(program.instructions, record->size);
+	if (result > 0)
+		close((int)result);
+	return result < 0 ? fail(failure, error, "cannot load the seccomp profile") : 0;
+}
+
+static int load_seccomp(const struct spec *spec, int attendant, struct failure *failure)
+{
+	struct record record, listener;
+	size_t left = spec_count(spec, TAG_SECCOMP);
+	int is_told = spec_last(spec, TAG_LISTENER, &listener);
+	const char *path = is_told ? record_string(&listener, 4, 0) : NULL;
 	for (size_t at = 0; spec_next(spec, &at, TAG_SECCOMP, &record);) {
-		struct filter_program program = {
-			(unsigned short)(record.size / SECCOMP_INSTRUCTION_BYTES),
-			take_memory(record.size)};
-		if (program.instructions == NULL)
-			return fail(failure, ENOMEM, "cannot load the seccomp profile");
-		memcpy(program.instructions, record.data, record.size);
-		long result = syscall(SYS_seccomp, SECCOMP_MODE_FILTER_OPERATION, 0, &program);
-		int error = errno;
-		give_memory(program.instructions, record.size);
-		if (result < 0)
-			return fail(failure, error, "cannot load the seccomp profile");
+		unsigned long flags = is_told ? record_u32(&listener, 0) : 0;
+		/* A process has one listener: the last filter's, which is asked first. */
+		if (--left == 0 && path != NULL && path[0] != 0) {
+			flags |= SECCOMP_NEW_LISTENER;
+			if (attendant_expect_listener(attendant, failure) < 0)
+				return -1;
+		}
+		if (load_program(&record, flags, failure) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -84,7 +118,8 @@ static int set_capabilities(const uint64_t sets[SETS], struct failure *failure)
 	return 0;
 }
 
-int privilege_drop(const struct spec *spec, const struct user *user, struct failure *failure)
+int privilege_drop(const struct spec *spec, const struct user *user, int attendant,
+		   struct failure *failure)
 {
 	uint32_t flags = spec_u32(spec, TAG_FLAGS, 0);
 	uint64_t sets[SETS] = {0}, host;
@@ -95,7 +130,7 @@ int privilege_drop(const struct spec *spec, const struct user *user, struct fail
 	if (flags & SPEC_NO_NEW_PRIVILEGES) {
 		if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 			return fail(failure, errno, "cannot set no_new_privs");
-	} else if (load_seccomp(spec, failure) < 0) {
+	} else if (load_seccomp(spec, attendant, failure) < 0) {
 		return -1; /* needs CAP_SYS_ADMIN, so before it is given up */
 	}
 	if (limit_bounding(sets[BOUNDING], &host, failure) < 0)
@@ -104,7 +139,9 @@ int privilege_drop(const struct spec *spec, const struct user *user, struct fail
 		sets[i] &= host;
 	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
 		return fail(failure, errno, "cannot keep capabilities over the change of user");
-	if (setgroups(user->group_count, user->groups) < 0)
+	/* Where the user namespace's maker may not change groups, there are none to change. */
+	if (setgroups(user->group_count, user->groups) < 0 &&
+	    !(errno == EPERM && user->group_count == 0))
 		return fail(failure, errno, "cannot set the groups");
 	if (setresgid(user->gid, user->gid, user->gid) < 0)
 		return fail(failure, errno, "cannot become group %u", user->gid);
@@ -115,10 +152,10 @@ int privilege_drop(const struct spec *spec, const struct user *user, struct fail
 	return set_capabilities(sets, failure);
 }
 
-int privilege_finish(const struct spec *spec, struct failure *failure)
+int privilege_finish(const struct spec *spec, int attendant, struct failure *failure)
 {
 	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_NEW_PRIVILEGES)
-		return load_seccomp(spec, failure);
+		return load_seccomp(spec, attendant, failure);
 	return 0;
 }
 

@@ -24,32 +24,28 @@
 #include <unistd.h>
 
 #include "cgroup.h"
-#include "child.h"
 #include "control.h"
+#include "descriptors.h"
+#include "detached.h"
 #include "exec.h"
+#include "hooks.h"
 #include "kernel.h"
+#include "launch.h"
 #include "log.h"
 #include "rootfs.h"
 #include "spec.h"
+#include "status.h"
 #include "streams.h"
+#include "told.h"
 
 #define SPEC_FD 3
 #define LISTEN_FD 4
-#define FIRST_FOREIGN_FD 5
 #define DEFAULT_DRAIN_MS 2000u
 #define DEFAULT_LOG_BYTES (20u << 20)
 #define DEFAULT_LOG_FILES 5u
 #define SHIM_OOM_SCORE "-998"
-#define STATE_BYTES 20u
-#define STATE_FROZEN 1u
 #define FIXED_POLLS 3 /* the child, its status, new connections */
-#define EXIT_MAGIC 0x58455354u /* "TSEX" */
-#define EXIT_VERSION 1u
-#define EXIT_HEADER_BYTES 40u
-#define EXIT_FLAG_OOM 1u
-#define EXIT_FLAG_NOT_STARTED 2u
 
-enum phase { STARTING = 0, RUNNING = 1, EXITED = 2 };
 
 struct shim {
 	struct spec spec;
@@ -57,7 +53,7 @@ struct shim {
 	struct control control;
 	struct failure failure;
 	enum phase phase;
-	pid_t pid;
+	pid_t pid, attendant;
 	int pidfd, status, exec_dir;
 	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
 	uint64_t started_ns, finished_ns, drain_until_ms;
@@ -72,33 +68,6 @@ static struct stream_client stream_clients[STREAM_CLIENTS_MAX];
 static struct execs execs;
 static struct pollfd polls[FIXED_POLLS + STREAM_POLLS(STREAM_CLIENTS_MAX) + CONTROL_CLIENTS_MAX +
 			   EXECS_MAX * EXEC_POLLS];
-
-static size_t put_state(uint8_t state[STATE_BYTES])
-{
-	put_u32(state, shim.phase);
-	put_u32(state + 4, (uint32_t)(shim.phase == EXITED ? 0 : shim.pid));
-	put_u64(state + 8, shim.started_ns);
-	put_u32(state + 16, shim.is_frozen ? STATE_FROZEN : 0);
-	return STATE_BYTES;
-}
-
-static size_t put_exit_record(uint8_t *record, size_t room)
-{
-	size_t text = strlen(shim.failure.text);
-	if (text > room - EXIT_HEADER_BYTES)
-		text = room - EXIT_HEADER_BYTES;
-	put_u32(record, EXIT_MAGIC);
-	put_u32(record + 4, EXIT_VERSION);
-	put_u32(record + 8, (uint32_t)shim.exit_code);
-	put_u32(record + 12, (uint32_t)shim.exit_signal);
-	put_u32(record + 16, (shim.oom_killed ? EXIT_FLAG_OOM : 0) |
-				     (shim.started_ns == 0 ? EXIT_FLAG_NOT_STARTED : 0));
-	put_u64(record + 20, shim.started_ns);
-	put_u64(record + 28, shim.finished_ns);
-	put_u32(record + 36, (uint32_t)text);
-	memcpy(record + EXIT_HEADER_BYTES, shim.failure.text, text);
-	return EXIT_HEADER_BYTES + text;
-}
 
 /* Written whole or not at all. Without a record the daemon says "supervisor lost". */
 static void write_exit_record(const uint8_t *record, size_t size)
@@ -115,14 +84,16 @@ static void write_exit_record(const uint8_t *record, size_t size)
 static void greet(struct client *client)
 {
 	uint8_t state[STATE_BYTES];
+	told_state(state, shim.phase, shim.pid, shim.started_ns, shim.is_frozen);
 	if (client != NULL)
-		control_send(client, MESSAGE_STATE, 0, state, put_state(state));
+		control_send(client, MESSAGE_STATE, 0, state, sizeof state);
 }
 
 static void tell_state(void)
 {
 	uint8_t state[STATE_BYTES];
-	control_broadcast(&shim.control, MESSAGE_STATE, state, put_state(state));
+	told_state(state, shim.phase, shim.pid, shim.started_ns, shim.is_frozen);
+	control_broadcast(&shim.control, MESSAGE_STATE, state, sizeof state);
 }
 
 static struct exec_host exec_host(void)
@@ -131,9 +102,14 @@ static struct exec_host exec_host(void)
 				  shim.drain_ms};
 }
 
+static int is_alive(void)
+{
+	return shim.phase == RUNNING || shim.phase == CREATED;
+}
+
 static int freeze(int frozen)
 {
-	int error = shim.phase == RUNNING ? cgroups_freeze(&shim.groups, frozen) : ESRCH;
+	int error = is_alive() ? cgroups_freeze(&shim.groups, frozen) : ESRCH;
 	if (error == 0) {
 		shim.is_frozen = frozen;
 		tell_state();
@@ -154,7 +130,7 @@ static int attach(const struct message *message)
 static int execute(const struct message *message)
 {
 	struct exec_host host = exec_host();
-	if (shim.phase != RUNNING || message->fd_count == 0)
+	if (!is_alive() || message->fd_count == 0)
 		return ESRCH;
 	return shim.is_frozen ? EBUSY : execs_start(&execs, &host, message);
 }
@@ -200,25 +176,34 @@ static void write_pid_file(void)
 	close_fd(&fd);
 }
 
-/* The child's report: a terminal, a failure, or the end, which means executed. */
-static void read_status(void)
+static void run_poststart(void)
 {
-	int fds[CONTROL_FDS_MAX];
-	size_t fd_count = 0;
-	struct failure failure = {0};
-	ssize_t got = receive_with_fds(shim.status, &failure, sizeof failure, fds, &fd_count);
-	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+	/* Of a helper's own, twice removed, so that nobody waits for it: failing only warns. */
+	pid_t helper = hooks_has(&shim.spec, HOOK_POSTSTART) ? fork() : -1;
+	if (helper < 0)
 		return;
-	if (fd_count == 1) {
-		streams_open_terminal(&streams, fds[0],
-				      (shim.flags & SPEC_STDIN) != 0);
+	if (helper > 0) {
+		(void)waitpid(helper, NULL, 0);
 		return;
 	}
+	if (fork() == 0)
+		(void)hooks_run(&shim.spec, HOOK_POSTSTART, "running", shim.pid, shim.pidfd,
+				&shim.failure);
+	_exit(0);
+}
+
+/* Its socket has ended with what it attended to, or that one was executed. */
+static void reap_attendant(void)
+{
+	if (shim.attendant > 0)
+		(void)waitpid(shim.attendant, NULL, 0);
+	shim.attendant = 0;
+}
+
+static void executed(void)
+{
 	close_fd(&shim.status);
-	if (got == (ssize_t)sizeof failure) {
-		shim.failure = failure;
-		return;
-	}
+	reap_attendant();
 	/* A child killed before it could execute closes the socket too: then it is reapable. */
 	siginfo_t info = {0};
 	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
@@ -228,6 +213,36 @@ static void read_status(void)
 	shim.started_ns = realtime_ns();
 	write_pid_file(); /* before anyone is told: whoever is told may look for it */
 	tell_state();
+	run_poststart();
+}
+
+static enum report read_status(void)
+{
+	struct failure text;
+	int fd;
+	enum report report = status_read(shim.status, &text, &fd);
+	switch (report) {
+	case REPORT_TERMINAL:
+		streams_open_terminal(&streams, fd, (shim.flags & SPEC_STDIN) != 0);
+		break;
+	case REPORT_FAILURE:
+		close_fd(&shim.status);
+		shim.failure = text;
+		break;
+	case REPORT_NOTE:
+		control_broadcast(&shim.control, MESSAGE_NOTE, text.text, strlen(text.text));
+		break;
+	case REPORT_GATE:
+		shim.phase = CREATED;
+		tell_state();
+		break;
+	case REPORT_END:
+		executed();
+		break;
+	case REPORT_NOTHING:
+		break;
+	}
+	return report;
 }
 
 static void reap(void)
@@ -236,9 +251,11 @@ static void reap(void)
 	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
 	shim.finished_ns = realtime_ns();
-	if (shim.status >= 0)
-		read_status();
+	/* What it said last: a note may come before a failure. */
+	while (shim.status >= 0 && read_status() != REPORT_NOTHING)
+		continue;
 	close_fd(&shim.status);
+	reap_attendant();
 	shim.phase = EXITED;
 	if (info.si_code == CLD_EXITED) {
 		shim.exit_code = info.si_status;
@@ -290,7 +307,7 @@ static void turn(void)
 	struct exec_host host = exec_host();
 	streams_turn(&streams, polls + streams_at);
 	if (polls[1].revents != 0)
-		read_status();
+		(void)read_status();
 	execs_turn(&execs, &host, polls + execs_at);
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		if (polls[clients_at + (size_t)i].revents != 0)
@@ -320,10 +337,13 @@ static void finish(void)
 	struct client *late;
 	execs_finish(&execs);
 	streams_close(&streams);
+	log_close(&container_log);
 	shim.phase = EXITED;
 	if (shim.finished_ns == 0)
 		shim.finished_ns = realtime_ns();
-	size_t size = put_exit_record(record, sizeof record);
+	size_t size = told_exit(record, sizeof record, &(struct exit_record){
+		shim.exit_code, shim.exit_signal, shim.oom_killed, shim.started_ns,
+		shim.finished_ns, shim.failure.text});
 	write_exit_record(record, size);
 	while ((late = control_accept(&shim.control)) != NULL)
 		greet(late);
@@ -331,97 +351,57 @@ static void finish(void)
 	cgroups_remove(&shim.groups);
 }
 
-static int make_pipe(int ends[2], struct failure *failure)
+/* The container's streams end with the container, not with this process. */
+static void release_own_streams(void)
 {
-	return pipe2(ends, O_CLOEXEC) < 0 ? fail(failure, errno, "cannot make a pipe") : 0;
-}
-
-static pid_t clone_child(struct child_io *io, struct failure *failure)
-{
-	uint32_t flags = shim.flags;
-	struct k_clone_args args = {
-		.flags = CLONE_NEWNS | K_CLONE_PIDFD | (flags & SPEC_HOST_UTS ? 0 : CLONE_NEWUTS),
-		.pidfd = (uint64_t)(uintptr_t)&shim.pidfd,
-		.exit_signal = SIGCHLD,
-	};
-	args.flags |= flags & SPEC_HOST_PID ? 0 : CLONE_NEWPID;
-	args.flags |= flags & SPEC_HOST_IPC ? 0 : CLONE_NEWIPC;
-	args.flags |= flags & SPEC_NEW_NETNS ? CLONE_NEWNET : 0;
-	if (shim.groups.v2 >= 0) {
-		args.flags |= K_CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)shim.groups.v2;
-	}
-	pid_t pid = k_clone3(&args);
-	if (pid == 0)
-		child_run(&shim.spec, &shim.groups, io);
-	if (pid < 0)
-		fail(failure, errno, "cannot create the container's namespaces");
-	return pid;
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	for (int i = 0; null >= 0 && i < 3; i++)
+		(void)dup2(null, i);
+	close_fd(&null);
 }
 
 static int run_child(struct failure *failure)
 {
-	struct child_io io = {-1, -1, -1, -1, -1, -1};
-	int status[2] = {-1, -1}, in[2] = {-1, -1}, out[2] = {-1, -1}, err[2] = {-1, -1};
-	int result = -1;
-	uint32_t flags = shim.flags;
-	const char *netns = spec_string(&shim.spec, TAG_NETNS, NULL);
-	if (netns != NULL && (io.netns = open(netns, O_RDONLY | O_CLOEXEC)) < 0) {
-		fail(failure, errno, "cannot open the network namespace %s", netns);
-		goto out;
-	}
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, status) < 0) {
-		fail(failure, errno, "cannot make the status socket");
-		goto out;
-	}
-	if (!(flags & SPEC_TTY) &&
-	    (make_pipe(out, failure) < 0 || make_pipe(err, failure) < 0 ||
-	     ((flags & SPEC_STDIN) && make_pipe(in, failure) < 0)))
-		goto out;
-	io.status = status[1];
-	io.in = in[0];
-	io.out = out[1];
-	io.err = err[1];
-	shim.pid = clone_child(&io, failure);
-	if (shim.pid < 0)
-		goto out;
-	shim.status = status[0];
-	status[0] = -1;
-	if (!(flags & SPEC_TTY))
-		streams_open(&streams, out[0], err[0], in[1]);
-	in[1] = out[0] = err[0] = -1;
-	result = 0;
-out:
-	close_fd(&io.netns);
-	for (int i = 0; i < 2; i++) {
-		close_fd(&in[i]);
-		close_fd(&out[i]);
-		close_fd(&err[i]);
-		close_fd(&status[i]);
-	}
-	for (size_t i = 0; i < shim.groups.join_count; i++)
-		close_fd(&shim.groups.joins[i]);
-	shim.groups.join_count = 0;
-	return result;
+	struct launch launch = {.spec = &shim.spec, .groups = &shim.groups, .target = -1};
+	if (launch_start(&launch, failure) < 0)
+		return -1;
+	shim.pid = launch.pid;
+	shim.pidfd = launch.pidfd;
+	shim.status = launch.status;
+	shim.attendant = launch.attendant;
+	if (shim.flags & SPEC_PASS_STREAMS)
+		release_own_streams();
+	else if (!(shim.flags & SPEC_TTY))
+		streams_open(&streams, launch.out, launch.err, launch.in);
+	descriptors_release(&shim.spec);
+	return 0;
 }
 
 static int open_container_log(struct failure *failure)
 {
 	struct record record;
 	uint64_t max_bytes = DEFAULT_LOG_BYTES;
-	uint32_t max_files = DEFAULT_LOG_FILES, number = 1;
+	uint32_t max_files = DEFAULT_LOG_FILES, number = 1, drops = 0;
+	uint64_t waiting_bytes = 0;
+	const char *attributes = NULL;
 	for (size_t at = 0; spec_next(&shim.spec, &at, TAG_LOG_LIMITS, &record);) {
 		max_bytes = record_u64(&record, 0);
 		max_files = record_u32(&record, 8);
 		number = record_u32(&record, 12);
 		container_log.format = (enum log_format)record_u32(&record, 16);
+		drops = record_u32(&record, 20);
+		waiting_bytes = record_u64(&record, 24);
+		attributes = record_string(&record, 32, 0);
 	}
 	if (container_log.format == LOG_NONE) {
 		streams.log = NULL;
 		return 0;
 	}
-	return log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes,
-			max_files, number, failure);
+	if (log_attributes(attributes == NULL ? "" : attributes, failure) < 0 ||
+	    log_open(&container_log, spec_string(&shim.spec, TAG_LOG_DIR, ""), max_bytes, max_files,
+		     number, failure) < 0)
+		return -1;
+	return drops ? log_detach(&container_log, waiting_bytes, failure) : 0;
 }
 
 /* Signals are blocked, not ignored: an ignored one would stay ignored in the container. */
@@ -433,7 +413,6 @@ static void prepare_process(void)
 	prctl(PR_SET_NAME, "tsswarm-shim", 0, 0, 0);
 	/* The container must not reach this process's memory or executable through /proc. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	k_close_range(FIRST_FOREIGN_FD, ~0U);
 	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);
@@ -452,7 +431,7 @@ static int hold_root(void)
 		fail(&shim.failure, errno, "cannot make a mount namespace");
 	else
 		root = rootfs_build(&shim.spec, &shim.failure);
-	if (root < 0 || rootfs_enter(root, &shim.failure) < 0 ||
+	if (root < 0 || rootfs_enter(&shim.spec, root, &shim.failure) < 0 ||
 	    ((shim.flags & SPEC_READONLY_ROOT) && rootfs_protect(root, &shim.failure) < 0)) {
 		(void)write_all(LISTEN_FD, shim.failure.text, strlen(shim.failure.text));
 		return 1; /* whether or not anyone heard */
@@ -464,16 +443,23 @@ static int hold_root(void)
 	return 0;
 }
 
-int main(void)
+int main(int count, char **args)
 {
 	prepare_process();
 	shim.pidfd = shim.status = shim.exec_dir = -1;
 	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = -1;
-	container_log.fd = container_log.dir = -1;
+	container_log.fd = container_log.dir = container_log.writer = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 		return 2; /* without a specification there is nowhere to say why */
 	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	shim.drain_ms = spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
+	int inherited = descriptors_inherit(&shim.spec, &shim.failure);
+	int is_exec = count > 1 && strcmp(args[1], "exec") == 0;
+	if (is_exec || (shim.flags & SPEC_NO_SUPERVISOR)) {
+		if (inherited < 0)
+			return detached_fail(&shim.failure);
+		return is_exec ? detached_exec(&shim.spec) : detached_run(&shim.spec);
+	}
 	if (shim.flags & SPEC_HOLD)
 		return hold_root();
 	/* May fork; the parent is then gone. */
@@ -489,7 +475,7 @@ int main(void)
 	if (shim.is_killed)
 		fail(&shim.failure, 0, "killed before its program was executed");
 	shim.exit_code = EXIT_NOT_STARTED;
-	if (left == 0 && !shim.is_killed &&
+	if (left == 0 && inherited == 0 && !shim.is_killed &&
 	    cgroups_create(&shim.groups, &shim.spec, &shim.failure) == 0 &&
 	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
 		close_fd((int[]){SPEC_FD});

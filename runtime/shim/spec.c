@@ -18,6 +18,24 @@ static int has_record(const struct spec *spec, size_t at)
 	       get_u32(spec->data + at + 4) <= spec->size - at - RECORD_HEADER_BYTES;
 }
 
+static int check(const struct spec *spec, struct failure *failure)
+{
+	const uint8_t *data = spec->data;
+	if (get_u32(data) != SPEC_MAGIC || get_u32(data + 4) != SPEC_VERSION ||
+	    get_u32(data + 8) != spec->size)
+		return fail(failure, 0, "the launch specification is not of version %u",
+			    SPEC_VERSION);
+	for (size_t at = HEADER_BYTES; at < spec->size;) {
+		if (!has_record(spec, at))
+			return fail(failure, 0, "the launch specification is cut short");
+		uint32_t tag = get_u32(data + at);
+		if (tag == 0 || tag > TAG_LAST)
+			return fail(failure, 0, "the launch specification has a record %u", tag);
+		at += RECORD_HEADER_BYTES + get_u32(data + at + 4);
+	}
+	return 0;
+}
+
 int spec_open(struct spec *spec, int fd, struct failure *failure)
 {
 	struct stat status;
@@ -29,22 +47,12 @@ int spec_open(struct spec *spec, int fd, struct failure *failure)
 	const uint8_t *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (data == MAP_FAILED)
 		return fail(failure, errno, "cannot map the launch specification");
-	if (get_u32(data) != SPEC_MAGIC || get_u32(data + 4) != SPEC_VERSION ||
-	    get_u32(data + 8) != size)
-		return fail(failure, 0, "the launch specification is not of version %u",
-			    SPEC_VERSION);
 	spec->data = data;
 	spec->size = size;
-	size_t at = HEADER_BYTES;
-	while (at < size) {
-		if (!has_record(spec, at))
-			return fail(failure, 0, "the launch specification is cut short");
-		uint32_t tag = get_u32(data + at);
-		if (tag == 0 || tag > TAG_LAST)
-			return fail(failure, 0, "the launch specification has a record %u", tag);
-		at += RECORD_HEADER_BYTES + get_u32(data + at + 4);
-	}
-	return 0;
+	if (check(spec, failure) == 0)
+		return 0;
+	spec_close(spec); /* the shim lives on after an exec's that it refused */
+	return -1;
 }
 
 void spec_close(struct spec *spec)
@@ -69,6 +77,15 @@ int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *
 	}
 	*at = where;
 	return 0;
+}
+
+int spec_last(const struct spec *spec, unsigned tag, struct record *last)
+{
+	struct record record;
+	int found = 0;
+	for (size_t at = 0; spec_next(spec, &at, tag, &record); found = 1)
+		*last = record;
+	return found;
 }
 
 const char *record_string(const struct record *record, size_t offset, unsigned index)

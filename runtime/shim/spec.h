@@ -20,7 +20,6 @@ enum tag {
 	TAG_LOWER = 9,
 	TAG_UPPER = 10,
 	TAG_FLAGS = 11,
-	TAG_NETNS = 12,
 	TAG_MOUNT = 13,
 	TAG_MASK = 14,
 	TAG_READONLY = 15,
@@ -40,22 +39,44 @@ enum tag {
 	TAG_DRAIN = 29,
 	TAG_DOMAIN = 30,
 	TAG_TERMINAL = 31,
-	TAG_LAST = 31,
+	TAG_NAMESPACE = 32,
+	TAG_UID_MAP = 33,
+	TAG_GID_MAP = 34,
+	TAG_TIME_OFFSET = 35,
+	TAG_ROOT = 36,
+	TAG_ROOT_PROPAGATION = 37,
+	TAG_MOUNT_MAP = 38,
+	TAG_LAYER_MAP = 39,
+	TAG_UMASK = 40,
+	TAG_PERSONALITY = 41,
+	TAG_SCHEDULER = 42,
+	TAG_IO_PRIORITY = 43,
+	TAG_HOOK = 44,
+	TAG_HOOK_STATE = 45,
+	TAG_LABEL = 46,
+	TAG_LISTENER = 47,
+	TAG_PRESERVED = 48,
+	TAG_CONSOLE = 49,
+	TAG_GATE = 50,
+	TAG_MEMORY_POLICY = 51,
+	TAG_CPU_AFFINITY = 52,
+	TAG_EXEC_TARGET = 53,
+	TAG_LAST = 53,
 };
 
 enum spec_flag {
 	SPEC_READONLY_ROOT = 1,
 	SPEC_NO_NEW_PRIVILEGES = 2,
 	SPEC_TTY = 4,
-	SPEC_NEW_NETNS = 8,
 	SPEC_STDIN = 16,      /* standard input stays open for clients; else it is /dev/null */
 	SPEC_STDIN_ONCE = 32, /* and ends with the first client's */
 	SPEC_INIT = 64,       /* a reaper as the first process */
-	SPEC_HOST_PID = 128,
-	SPEC_HOST_IPC = 256,
 	SPEC_HOLD = 512, /* only the file system, for as long as the daemon wants it */
-	SPEC_HOST_UTS = 1024,
-	SPEC_HOST_CGROUP = 2048,
+	SPEC_PASS_STREAMS = 4096,   /* standard streams are the shim's own: no copy, no log */
+	SPEC_NO_SUPERVISOR = 8192,  /* the shim ends once the program is made */
+	SPEC_KEEP_KEYRING = 16384,
+	SPEC_NO_PIVOT = 32768,      /* a moved mount and chroot: the host's root is a ramfs */
+	SPEC_NUMERIC_USER = 65536,  /* user and groups are numbers: no account file is read */
 };
 
 enum cgroup_flag {
@@ -65,13 +86,17 @@ enum cgroup_flag {
 };
 
 enum mount_flag {
-	MOUNT_BIND = 1,     /* else a new file system of type `source` */
+	MOUNT_BIND = 1,     /* else a new file system */
 	MOUNT_FILE = 2,     /* a missing target is made as an empty file */
 	MOUNT_TRUSTED = 4,  /* one of ours: the target's path may hold no symbolic link */
 	MOUNT_OPTIONAL = 8, /* left out when the kernel has no such file system */
 	MOUNT_PLAIN = 16,   /* a bind without the mounts below it */
-	MOUNT_SLAVE = 32,   /* a bind that receives what the host mounts below it */
-	MOUNT_SHARED = 64,  /* and that gives back what is mounted in the container */
+	MOUNT_OWN_MAP = 128,  /* shown with other ids: the TAG_MOUNT_MAP records that follow */
+	MOUNT_USER_MAP = 256, /* the same, the user namespace's */
+	MOUNT_MAP_BELOW = 512, /* the mounts below it, too */
+	MOUNT_COPY_UP = 1024, /* filled with what its target holds */
+	MOUNT_REMOUNT = 2048, /* changes what is mounted there already */
+	MOUNT_RESOLVED = 4096, /* no link may be on the way to a bind's source */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */
@@ -93,6 +118,8 @@ int spec_open(struct spec *spec, int fd, struct failure *failure);
 void spec_close(struct spec *spec);
 /* The first record from *at on (0 at first) with `tag`, 0 = any; false when there is none. */
 int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *record);
+/* The last record of `tag`; false when there is none. */
+int spec_last(const struct spec *spec, unsigned tag, struct record *last);
 /* The last record of `tag`'s string, or `absent`. */
 const char *spec_string(const struct spec *spec, unsigned tag, const char *absent);
 uint32_t spec_u32(const struct spec *spec, unsigned tag, uint32_t absent);

@@ -149,13 +149,45 @@ static void add_memberships(struct user *user, const char *name)
 	give_memory(text, ACCOUNTS_MAX_BYTES + 1);
 }
 
+/* "uid" or "uid:gid", and groups, as they are: what an OCI configuration says. */
+static int resolve_numbers(struct user *user, const struct spec *spec, struct failure *failure)
+{
+	const char *at = spec_string(spec, TAG_USER, "0:0");
+	char digits[16], name[NAME_MAX_BYTES] = "";
+	uint64_t uid = 0, gid = 0;
+	int is_good = read_number(&at, &uid) && uid < UINT32_MAX;
+	if (is_good && *at == ':') {
+		at++;
+		is_good = read_number(&at, &gid) && gid < UINT32_MAX;
+	}
+	if (!is_good || *at != 0)
+		return fail(failure, 0, "the user is not two numbers");
+	format_text(digits, sizeof digits, "%u", (uint32_t)uid);
+	(void)find_passwd(user, digits, name); /* for its home; who is not there has / */
+	user->uid = (uid_t)uid;
+	user->gid = (gid_t)gid;
+	struct record record;
+	for (size_t at_record = 0; spec_next(spec, &at_record, TAG_GROUP, &record);) {
+		const char *group = record_string(&record, 0, 0);
+		uint32_t number;
+		if (group == NULL || parse_id(group, &number) < 0)
+			return fail(failure, 0, "the group %s is not a number", group ? group : "");
+		if (user->group_count == USER_GROUPS_MAX)
+			return fail(failure, 0, "more than %d groups", USER_GROUPS_MAX);
+		add_group(user, number);
+	}
+	return 0;
+}
+
 int user_resolve(struct user *user, const struct spec *spec, struct failure *failure)
 {
+	memset(user, 0, sizeof *user);
+	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NUMERIC_USER)
+		return resolve_numbers(user, spec, failure);
 	const char *wanted = spec_string(spec, TAG_USER, "");
 	char who[NAME_MAX_BYTES], name[NAME_MAX_BYTES] = "";
 	const char *colon = strchr(wanted, ':');
 	size_t who_bytes = colon != NULL ? (size_t)(colon - wanted) : strlen(wanted);
-	memset(user, 0, sizeof *user);
 	if (who_bytes >= sizeof who)
 		return fail(failure, 0, "the user name is too long");
 	memcpy(who, wanted, who_bytes);

@@ -1,7 +1,8 @@
 /*
  * Who the container runs as: Docker's "user[:group]" against the container's own /etc/passwd and
  * /etc/group, read after the root was changed, so no path can lead outside. The files are
- * untrusted: only regular files, bounded, lines that do not parse are passed over.
+ * untrusted: only regular files, bounded, lines that do not parse are passed over. With flag 65536
+ * user and groups are numbers and stand as they are; only the home directory is looked up.
  */
 #ifndef TSSWARM_USER_H
 #define TSSWARM_USER_H

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -39,7 +38,7 @@ static void put_signed(struct text *text, int number)
 	put_number(text, number < 0 ? 0ULL - value : value, 1);
 }
 
-static size_t format_list(char *buffer, size_t size, const char *format, va_list args)
+size_t format_list(char *buffer, size_t size, const char *format, va_list args)
 {
 	struct text text = {buffer, buffer + size - 1};
 	for (; *format != 0; format++) {

@@ -7,6 +7,7 @@
 #ifndef TSSWARM_UTIL_H
 #define TSSWARM_UTIL_H
 
+#include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -32,6 +33,7 @@ int fail(struct failure *failure, int error, const char *format, ...)
  */
 size_t format_text(char *buffer, size_t size, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+size_t format_list(char *buffer, size_t size, const char *format, va_list args);
 /* Zeroed memory straight from the kernel, or NULL. What the child takes goes with execve. */
 void *take_memory(size_t size);
 void give_memory(void *memory, size_t size);

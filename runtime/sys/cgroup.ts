@@ -3,22 +3,29 @@
  * and what limits mean there. Works out what to write; the shim writes it. Containers live in
  * `<parent>/<id>` and shims in `<parent>/shims`, at the top and never below the daemon's own group.
  * On a hybrid host limits are v1's, while kill and freeze go through the v2 mount.
+ *
+ * A container's group is named by a path: relative ones (an id is one) lie in the parent, absolute
+ * ones start at the mount, as OCI's cgroupsPath does.
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import { readKey, readText, readWords } from './cgroupFiles.ts';
+import { checkResources, normalise, refuseMissing, type Task } from './cgroupLimits.ts';
+import { type CgroupStatistics, readStatistics } from './cgroupStatistics.ts';
 import {
-  applyWrites,
-  type CgroupLimits,
-  type CgroupWrite,
-  limitWrites,
-  normalise,
-  noteMissing,
-} from './cgroupLimits.ts';
+  delegateGroup,
+  groupPids,
+  listGroups,
+  makeGroups,
+  removeGroup,
+  removeOne,
+} from './cgroupTree.ts';
 import { type CgroupUsage, readUsage } from './cgroupUsage.ts';
-import { type DeviceRule, deviceAllowLine, deviceProgram } from './deviceRules.ts';
+import { applyWrites, type CgroupWrite, resourceWrites, viewGroup } from './cgroupWrites.ts';
+import { deviceLines, deviceProgram } from './deviceRules.ts';
 import type { MountEntry } from './mount.ts';
+import type { Resources } from './resources.ts';
 
 export interface CgroupHierarchy {
   readonly version: 1 | 2;
@@ -46,6 +53,12 @@ export interface CgroupPlan {
   readonly notes: readonly string[];
 }
 
+export interface MadeGroups {
+  /** Directories that were not there before, each after the one it is in. */
+  readonly made: readonly string[];
+  readonly notes: readonly string[];
+}
+
 export interface CgroupStats {
   readonly memoryBytes: number;
   readonly cpuNs: number;
@@ -54,14 +67,24 @@ export interface CgroupStats {
 
 export type CgroupMode = 'v1' | 'hybrid' | 'v2';
 
-const V1_USED = ['cpu', 'cpuacct', 'cpuset', 'memory', 'devices', 'blkio', 'pids', 'name=systemd'];
+const V1_USED = [
+  ...['cpu', 'cpuacct', 'cpuset', 'memory', 'devices', 'blkio', 'pids', 'name=systemd'],
+  ...['hugetlb', 'net_cls', 'net_prio', 'perf_event', 'rdma', 'misc'],
+];
+/** Every container's limits are made of these. */
 const V2_USED = ['cpu', 'cpuset', 'memory', 'pids', 'io'];
+/** Passed on where that works. */
+const V2_MORE = ['hugetlb', 'rdma', 'misc'];
 const SHIMS = 'shims';
 
-/** The hierarchies among `mounts` that containers are put in. */
+/**
+ * The hierarchies among `mounts` that containers are put in. `keepFreezer`: v1's also where there
+ * is a v2 mount, for groups that others freeze through it.
+ */
 export function findHierarchies(
   mounts: readonly MountEntry[],
   readControllers = (path: string) => readWords(join(path, 'cgroup.controllers')),
+  keepFreezer = false,
 ): readonly CgroupHierarchy[] {
   const found: CgroupHierarchy[] = [];
   for (const mount of mounts) {
@@ -80,7 +103,8 @@ export function findHierarchies(
   }
   const hasV2 = found.some((hierarchy) => hierarchy.version === 2);
   // The v2 mount freezes and kills better, so a freezer hierarchy is used only without one.
-  return found.filter((hierarchy) => !(hasV2 && hierarchy.controllers.join() === 'freezer'));
+  if (!hasV2 || keepFreezer) return found;
+  return found.filter((hierarchy) => hierarchy.controllers.join() !== 'freezer');
 }
 
 export class Cgroups {
@@ -105,38 +129,62 @@ export class Cgroups {
   /** Makes `<parent>` and `<parent>/shims` everywhere and passes controllers down to them. */
   prepare(): void {
     for (const hierarchy of this.hierarchies) {
-      let dir = hierarchy.path;
-      for (const part of [...this.#parent.split('/'), SHIMS]) {
-        if (hierarchy.version === 2) enableControllers(dir, hierarchy.controllers);
-        const parent = dir;
-        dir = join(dir, part);
-        mkdirSync(dir, { recursive: true, mode: 0o755 });
-        if (hierarchy.controllers.includes('cpuset') && hierarchy.version === 1) {
-          copyCpuset(parent, dir);
-        }
-      }
+      makeGroups(hierarchy, [...this.#parent.split('/'), SHIMS], this.#passed({}));
     }
   }
 
-  /** What the shim makes and writes for container `id`. */
-  plan(id: string, limits: CgroupLimits, devices: readonly DeviceRule[]): CgroupPlan {
+  /**
+   * Makes the group at `path` and those above it. SwarmError conflict for one that is frozen: what
+   * starts there would not run.
+   */
+  make(path: string, resources: Resources = {}): MadeGroups {
     const notes: string[] = [];
-    const wanted = normalise(limits, notes);
-    noteMissing(wanted, (controller) => this.#has(controller), notes);
-    const devicesByV1 = this.hierarchies.some(
-      (hierarchy) => hierarchy.version === 1 && hierarchy.controllers.includes('devices'),
-    );
-    const groups = this.hierarchies.map((hierarchy): CgroupGroup => {
+    const dirs = this.#dirs(path);
+    for (const { hierarchy, dir } of dirs) {
+      if (!existsSync(dir)) continue;
+      if (isGroupFrozen(hierarchy, dir)) {
+        throw new SwarmError('conflict', `container's cgroup unexpectedly frozen: thaw ${dir}`);
+      }
+      const { length } = groupPids(dir);
+      if (length > 0 && notes.length === 0) {
+        notes.push(`container's cgroup is not empty: ${length} process(es) found in ${dir}`);
+      }
+    }
+    const passed = this.#passed(resources);
+    const made = dirs.flatMap(({ hierarchy, dir }) => {
+      const parts = dir.slice(hierarchy.path.length).split('/').filter(Boolean);
+      return makeGroups(hierarchy, parts, passed);
+    });
+    return { made, notes };
+  }
+
+  /** The v2 controllers that go down to containers; on a hybrid host only what is asked of them. */
+  #passed({ hugepageLimits = [], rdma, unified = {} }: Resources): readonly string[] {
+    if (this.mode === 'v2') return [...V2_USED, ...V2_MORE];
+    const named = Object.keys(unified).map((file) => file.split('.')[0]);
+    if (hugepageLimits.length > 0) named.push('hugetlb');
+    if ((rdma?.size ?? 0) > 0) named.push('rdma');
+    return [...V2_USED, ...V2_MORE.filter((controller) => named.includes(controller))];
+  }
+
+  /**
+   * What the launcher makes and writes for the container at `path`. What this host cannot limit is
+   * noted, or, `isStrict`, SwarmError unsupported. Devices: what the list does not allow is denied.
+   */
+  plan(path: string, resources: Resources, isStrict = false): CgroupPlan {
+    const { task, notes } = this.#check(resources, isStrict);
+    const { devices = [] } = resources;
+    const devicesByV1 = this.#has('devices');
+    const groups = this.#dirs(path).map(({ hierarchy, dir }): CgroupGroup => {
+      const has = (controller: string): boolean => hierarchy.controllers.includes(controller);
+      const writes = resourceWrites(hierarchy, task.resources, viewGroup(dir), task);
       const base = {
         version: hierarchy.version,
-        dir: join(hierarchy.path, this.#parent, id),
-        memory: hierarchy.controllers.includes('memory'),
-        freezer: hierarchy.version === 1 && hierarchy.controllers.includes('freezer'),
+        dir,
+        memory: has('memory'),
+        freezer: hierarchy.version === 1 && has('freezer'),
       };
-      const writes = limitWrites(hierarchy, join(hierarchy.path, this.#parent), wanted);
-      if (hierarchy.controllers.includes('devices') && hierarchy.version === 1) {
-        return { ...base, writes: [...writes, ...deviceWrites(devices)] };
-      }
+      if (has('devices')) return { ...base, writes: [...writes, ...deviceLines(devices)] };
       return hierarchy.version === 1 || devicesByV1
         ? { ...base, writes }
         : { ...base, writes, deviceProgram: deviceProgram(devices) };
@@ -148,45 +196,84 @@ export class Cgroups {
     return { groups, shims, notes };
   }
 
-  #dirs(id: string): { readonly hierarchy: CgroupHierarchy; readonly dir: string }[] {
+  /** What can be told before looking at any group. */
+  #check(
+    given: Resources,
+    isStrict: boolean,
+  ): { readonly task: Pick<Task, 'resources' | 'refuse' | 'note'>; readonly notes: string[] } {
+    const notes: string[] = [];
+    const note = (text: string): void => {
+      if (!notes.includes(text)) notes.push(text);
+    };
+    const refuse = (what: string, why: string): void => {
+      if (isStrict) throw new SwarmError('unsupported', `cannot set ${what}: ${why}`);
+      note(`${what} has no effect: ${why}`);
+    };
+    checkResources(given);
+    const resources = normalise(given, note);
+    const unified = Object.keys(given.unified ?? {});
+    if (unified.length > 0 && this.mode === 'v1') {
+      throw new SwarmError(
+        'invalid',
+        `invalid configuration: unified "${unified[0]}" needs cgroup v2, which this host has not`,
+      );
+    }
+    refuseMissing(resources, (controller) => this.#has(controller), refuse);
+    return { task: { resources, refuse, note }, notes };
+  }
+
+  #dirs(path: string): { readonly hierarchy: CgroupHierarchy; readonly dir: string }[] {
+    const parts = path.split('/').filter(Boolean);
+    if (parts.length === 0 || parts.some((part) => part === '.' || part === '..')) {
+      throw new SwarmError('invalid', `"${path}" is no path of a control group`);
+    }
+    const start = path.startsWith('/') ? '' : this.#parent;
     return this.hierarchies.map((hierarchy) => ({
       hierarchy,
-      dir: join(hierarchy.path, this.#parent, id),
+      dir: join(hierarchy.path, start, ...parts),
     }));
   }
 
+  /** Those that are there. SwarmError not_found when none is. */
+  #present(path: string): { readonly hierarchy: CgroupHierarchy; readonly dir: string }[] {
+    const dirs = this.#dirs(path).filter(({ dir }) => existsSync(dir));
+    if (dirs.length > 0) return dirs;
+    throw new SwarmError('not_found', `container ${path} is not running`);
+  }
+
   /**
-   * Changes limits of container `id`, which runs: `limits` as they are to be then. SwarmError
-   * invalid when the kernel takes one of them not.
+   * Changes limits of the container at `path`, which runs: those that `resources` names. Devices
+   * stay as they are. SwarmError invalid when the kernel takes one of them not.
    */
-  update(id: string, limits: CgroupLimits): readonly string[] {
-    const notes: string[] = [];
-    const wanted = normalise(limits, notes);
-    noteMissing(wanted, (controller) => this.#has(controller), notes);
-    for (const { hierarchy, dir } of this.#dirs(id)) {
-      if (!existsSync(dir)) throw new SwarmError('not_found', `container ${id} is not running`);
-      applyWrites(dir, limitWrites(hierarchy, join(hierarchy.path, this.#parent), wanted));
-    }
+  update(path: string, resources: Resources, isStrict = false): readonly string[] {
+    const { task, notes } = this.#check(resources, isStrict);
+    // Everything that can be wrong with it is found before anything is changed.
+    const planned = this.#present(path).map(({ hierarchy, dir }) => ({
+      dir,
+      writes: resourceWrites(hierarchy, task.resources, viewGroup(dir), task),
+    }));
+    for (const { dir, writes } of planned) applyWrites(dir, writes);
     return notes;
   }
 
-  /** All that is counted of container `id`. SwarmError not_found without a group. */
-  usage(id: string): CgroupUsage {
-    const dirs = this.#dirs(id).filter(({ dir }) => existsSync(dir));
-    if (dirs.length === 0) throw new SwarmError('not_found', `container ${id} is not running`);
-    return readUsage(dirs);
+  /** All that is counted of the container. SwarmError not_found without a group. */
+  usage(path: string): CgroupUsage {
+    return readUsage(this.#present(path));
   }
 
   #has(controller: string): boolean {
     return this.hierarchies.some((hierarchy) => hierarchy.controllers.includes(controller));
   }
 
+  /** The same and everything else: for each device, processor and size of page. */
+  statistics(path: string): CgroupStatistics {
+    return readStatistics(this.#present(path));
+  }
+
   /** Usage now; zeros for what this host does not count. SwarmError not_found without a group. */
-  stats(id: string): CgroupStats {
+  stats(path: string): CgroupStats {
     const stats = { memoryBytes: 0, cpuNs: 0, pids: 0 };
-    const dirs = this.#dirs(id).filter(({ dir }) => existsSync(dir));
-    if (dirs.length === 0) throw new SwarmError('not_found', `container ${id} is not running`);
-    for (const { hierarchy, dir } of dirs) {
+    for (const { hierarchy, dir } of this.#present(path)) {
       const has = (controller: string): boolean => hierarchy.controllers.includes(controller);
       const v1 = hierarchy.version === 1;
       if (has('memory')) {
@@ -201,26 +288,40 @@ export class Cgroups {
     return stats;
   }
 
-  /** SIGKILL to every process of container `id`; for when its shim is gone. */
-  kill(id: string): void {
-    for (const { hierarchy, dir } of this.#dirs(id)) {
+  /** SIGKILL to every process of the container; for when its shim is gone. */
+  kill(path: string): void {
+    for (const { hierarchy, dir } of this.#dirs(path)) {
       if (!existsSync(dir)) continue;
       if (hierarchy.version === 2 && existsSync(join(dir, 'cgroup.kill'))) {
         writeFileSync(join(dir, 'cgroup.kill'), '1');
         return;
       }
     }
-    for (const pid of this.pids(id)) signalQuietly(pid);
-    for (const { dir } of this.#dirs(id)) {
+    for (const pid of this.pids(path)) signalQuietly(pid);
+    for (const { dir } of this.#dirs(path)) {
       // A frozen process dies only when thawed.
       const file = join(dir, 'freezer.state');
       if (existsSync(file)) writeFileSync(file, 'THAWED');
     }
   }
 
-  /** Whether every process of container `id` has stopped. */
-  isFrozen(id: string): boolean {
-    for (const { hierarchy, dir } of this.#dirs(id)) {
+  /** Asks the kernel to stop every process, or to let them go on; false without a freezer. */
+  setFrozen(path: string, frozen: boolean): boolean {
+    const dirs = this.#present(path);
+    const unified = dirs.find(({ hierarchy }) => hierarchy.version === 2);
+    if (unified !== undefined) {
+      writeFileSync(join(unified.dir, 'cgroup.freeze'), frozen ? '1' : '0');
+      return true;
+    }
+    const freezer = dirs.find(({ hierarchy }) => hierarchy.controllers.includes('freezer'));
+    if (freezer === undefined) return false;
+    writeFileSync(join(freezer.dir, 'freezer.state'), frozen ? 'FROZEN' : 'THAWED');
+    return true;
+  }
+
+  /** Whether every process of the container has stopped. */
+  isFrozen(path: string): boolean {
+    for (const { hierarchy, dir } of this.#dirs(path)) {
       if (hierarchy.version === 2) return readKey(join(dir, 'cgroup.events'), 'frozen') === 1;
       const file = join(dir, 'freezer.state');
       if (existsSync(file)) return readText(file) === 'FROZEN';
@@ -228,25 +329,43 @@ export class Cgroups {
     return true; // no freezer: it could not be asked for either
   }
 
-  /** The processes in container `id`'s groups. */
-  pids(id: string): readonly number[] {
-    const pids = new Set<number>();
-    for (const { dir } of this.#dirs(id)) {
-      for (const word of readWords(join(dir, 'cgroup.procs'))) pids.add(Number(word));
-    }
-    return [...pids];
+  /** How many processes the kernel has killed there for want of memory. */
+  oomKills(path: string): number {
+    const group = this.#present(path).find(({ hierarchy }) =>
+      hierarchy.controllers.includes('memory'),
+    );
+    if (group === undefined) return 0;
+    const file = group.hierarchy.version === 1 ? 'memory.oom_control' : 'memory.events';
+    return readKey(join(group.dir, file), 'oom_kill');
   }
 
-  /** Removes container `id`'s groups; false while a process is still in one. */
-  remove(id: string): boolean {
-    return this.#dirs(id).every(({ dir }) => removeGroup(dir));
+  /** The processes in the container's groups and those it made in them. */
+  pids(path: string): readonly number[] {
+    return [...new Set(this.#dirs(path).flatMap(({ dir }) => groupPids(dir)))];
+  }
+
+  /** Gives the v2 group to a user of the host, who may then divide it. */
+  delegate(path: string, uid: number): void {
+    for (const { hierarchy, dir } of this.#present(path)) {
+      if (hierarchy.version === 2) delegateGroup(dir, uid);
+    }
+  }
+
+  /** Removes the container's groups; false while a process is still in one. */
+  remove(path: string): boolean {
+    return this.#dirs(path).every(({ dir }) => removeGroup(dir));
+  }
+
+  /** Removes what `make` made, as far as nobody else uses it. */
+  removeMade(made: readonly string[]): void {
+    for (const dir of [...made].reverse()) removeOne(dir);
   }
 
   /** The ids of all containers that have a group. */
   list(): readonly string[] {
     const ids = new Set<string>();
     for (const hierarchy of this.hierarchies) {
-      for (const entry of listDirectories(join(hierarchy.path, this.#parent))) {
+      for (const entry of listGroups(join(hierarchy.path, this.#parent))) {
         if (entry !== SHIMS) ids.add(entry);
       }
     }
@@ -257,73 +376,20 @@ export class Cgroups {
   removeParent(): boolean {
     return this.hierarchies.every((hierarchy) => {
       const parent = join(hierarchy.path, this.#parent);
-      if (!removeGroup(join(parent, SHIMS)) || !removeGroup(parent)) return false;
+      if (!removeOne(join(parent, SHIMS)) || !removeOne(parent)) return false;
       // Above it, only what nobody else uses: 'tsswarm-lab' goes with the last of its hosts.
       for (let dir = dirname(parent); dir !== hierarchy.path; dir = dirname(dir)) {
-        if (!removeGroup(dir)) break;
+        if (!removeOne(dir)) break;
       }
       return true;
     });
   }
 }
 
-/** Passes every controller in use from `dir` to its children. */
-function enableControllers(dir: string, available: readonly string[]): void {
-  const file = join(dir, 'cgroup.subtree_control');
-  const enabled = readWords(file);
-  for (const controller of V2_USED) {
-    if (!available.includes(controller) || enabled.includes(controller)) continue;
-    try {
-      writeFileSync(file, `+${controller}`);
-    } catch (error) {
-      throw new SwarmError(
-        'unsupported',
-        `cannot pass the ${controller} controller to cgroups below ${dir}: processes in it or ` +
-          'a container around this host are in the way',
-        { cause: error },
-      );
-    }
-  }
-}
-
-/** A v1 cpuset takes no process before it has cpus and memory nodes. */
-function copyCpuset(from: string, to: string): void {
-  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
-    if (readText(join(to, file)) !== '') continue;
-    writeFileSync(join(to, file), readText(join(from, file)));
-  }
-}
-
-function deviceWrites(devices: readonly DeviceRule[]): readonly CgroupWrite[] {
-  return [
-    { file: 'devices.deny', value: 'a', optional: false },
-    ...devices.map((rule) => ({
-      file: 'devices.allow',
-      value: deviceAllowLine(rule),
-      optional: false,
-    })),
-  ];
-}
-
-function removeGroup(dir: string): boolean {
-  try {
-    rmdirSync(dir);
-    return true;
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') return true;
-    if (code === 'EBUSY' || code === 'ENOTEMPTY') return false;
-    throw error;
-  }
-}
-
-function listDirectories(dir: string): readonly string[] {
-  try {
-    const entries = readdirSync(dir, { withFileTypes: true });
-    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
-  } catch {
-    return []; // no such group: nothing in it
-  }
+function isGroupFrozen({ version }: CgroupHierarchy, dir: string): boolean {
+  if (version === 2) return readText(join(dir, 'cgroup.freeze')) === '1';
+  const state = join(dir, 'freezer.state');
+  return existsSync(state) && readText(state) !== 'THAWED';
 }
 
 function signalQuietly(pid: number): void {

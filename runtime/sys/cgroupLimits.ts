@@ -1,63 +1,49 @@
 /**
- * What limits mean in each kind of hierarchy: which file takes which value. Works the values out
- * and writes them to a group that is there already; a new group's are written by the shim.
+ * What the two kinds of hierarchy share in working out what resources mean there (cgroupV1.ts,
+ * cgroupV2.ts): conversions between their units, what is wrong on any host, and what a host without
+ * some controller cannot limit. Pure.
  */
-import { statSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { messageOf, SwarmError } from '../../base/errors.ts';
-import type { CgroupHierarchy } from './cgroup.ts';
-import { readText } from './cgroupFiles.ts';
-import { splitDevice } from './deviceRules.ts';
+import { SwarmError } from '../../base/errors.ts';
+import type { Resources, ThrottleKind } from './resources.ts';
 
-/** What can be limited. */
-export interface CgroupLimits {
-  readonly memoryBytes?: number;
-  /** Memory + swap, as Docker's; -1 unlimited. */
-  readonly memorySwapBytes?: number;
-  /** Billionths of a core: 1.5 cores = 1_500_000_000. */
-  readonly nanoCpus?: number;
-  /** In which nanoCpus are given out; default 100 ms. */
-  readonly cpuPeriodUs?: number;
-  /** Relative weight, default 1024. */
-  readonly cpuShares?: number;
-  /** e.g. '0-1,3'. */
-  readonly cpusetCpus?: string;
-  readonly cpusetMems?: string;
-  readonly pids?: number;
-  /** Soft limit. */
-  readonly memoryReservationBytes?: number;
-  /** 0-100; v1 only, left out elsewhere. */
-  readonly memorySwappiness?: number;
-  /** 10-1000. */
-  readonly blkioWeight?: number;
-  readonly deviceRates?: readonly DeviceRate[];
+/** What a hierarchy's groups have. */
+export interface GroupView {
+  /** Whether the kernel has this file in a group. */
+  has(file: string): boolean;
+  /** What the group has in it now; undefined for one that is new. */
+  read(file: string): string | undefined;
+  /** What the group above has in it. */
+  inherited(file: string): string;
 }
 
-/** How much of a block device may be read or written a second. */
-export interface DeviceRate {
-  readonly way: 'read' | 'write';
-  readonly unit: 'bytes' | 'operations';
-  /** Its path on the host. */
-  readonly device: string;
-  readonly perSecond: number;
+/** Told of a limit this host cannot set: notes it, or throws. */
+export type Refuse = (what: string, why: string) => void;
+
+/** What is being worked out for one hierarchy. */
+export interface Task {
+  readonly resources: Resources;
+  readonly view: GroupView;
+  readonly has: (controller: string) => boolean;
+  readonly write: (file: string, value: string | number | undefined) => void;
+  readonly refuse: Refuse;
+  readonly note: (text: string) => void;
 }
 
-export interface CgroupWrite {
-  readonly file: string;
-  readonly value: string;
-  /** Left out silently where the kernel has no such file (swap accounting off). */
-  readonly optional: boolean;
-}
-
-const CPU_PERIOD_US = 100_000;
-/** The kernel's least quota. */
-const CPU_QUOTA_MIN_US = 1000;
 const SHARES_MIN = 2;
 const SHARES_MAX = 262_144;
 const WEIGHT_MAX = 10_000;
-const NANO = 1_000_000_000;
-const BLKIO_MIN = 10;
-const BLKIO_MAX = 1000;
+const BLOCK_MIN = 10;
+const BLOCK_MAX = 1000;
+
+/** Without an exponent, which the kernel does not read. */
+export function wholeText(value: number): string {
+  return BigInt(Math.trunc(value)).toString();
+}
+
+/** 0 says "as it is" wherever the specification has no other meaning for it. */
+export function given(value: number | undefined): number | undefined {
+  return value === 0 ? undefined : value;
+}
 
 /** cpu.shares -> cpu.weight, as runc and crun convert (opencontainers/cgroups, utils.go). */
 export function cpuWeight(shares: number): number {
@@ -67,202 +53,125 @@ export function cpuWeight(shares: number): number {
   return Math.ceil(10 ** ((log * log + 125 * log) / 612 - 7 / 34));
 }
 
-/** Docker's defaults joined; what is out of range is brought into it and noted. */
-export function normalise(limits: CgroupLimits, notes: string[]): CgroupLimits {
-  const wanted: { -readonly [K in keyof CgroupLimits]: CgroupLimits[K] } = { ...limits };
-  if (wanted.memoryBytes !== undefined && wanted.memorySwapBytes === undefined) {
-    wanted.memorySwapBytes = wanted.memoryBytes * 2; // Docker's default
-  }
-  const { memoryBytes, memorySwapBytes } = wanted;
-  const isBelow = memorySwapBytes !== undefined && memorySwapBytes >= 0;
-  if (memoryBytes !== undefined && isBelow && memorySwapBytes < memoryBytes) {
-    throw new SwarmError(
-      'invalid',
-      `memory+swap of ${memorySwapBytes} bytes is below the memory limit of ${memoryBytes}`,
-    );
-  }
-  if (wanted.cpuShares !== undefined) {
-    const shares = Math.min(SHARES_MAX, Math.max(SHARES_MIN, wanted.cpuShares));
-    if (shares !== wanted.cpuShares) {
-      notes.push(`cpu shares ${wanted.cpuShares} is out of range, ${shares} is used`);
-    }
-    wanted.cpuShares = shares;
-  }
-  const least = (CPU_QUOTA_MIN_US * NANO) / CPU_PERIOD_US;
-  if (wanted.nanoCpus !== undefined && wanted.nanoCpus > 0 && wanted.nanoCpus < least) {
-    notes.push(`cpu limit ${wanted.nanoCpus / NANO} is below the least of ${least / NANO} cores`);
-    wanted.nanoCpus = least;
-  }
-  return wanted;
+/** blkio.weight -> io.weight: 10..1000 spread over 1..10000. */
+export function blockWeight(weight: number): number {
+  const span = (weight - BLOCK_MIN) * (WEIGHT_MAX - 1);
+  return 1 + Math.floor(span / (BLOCK_MAX - BLOCK_MIN));
 }
 
-/** Notes what this host cannot limit. */
-export function noteMissing(
-  limits: CgroupLimits,
+export const THROTTLE_FILES: Readonly<
+  Record<ThrottleKind, { readonly v1: string; readonly v2: string }>
+> = {
+  throttleReadBpsDevice: { v1: 'blkio.throttle.read_bps_device', v2: 'rbps' },
+  throttleWriteBpsDevice: { v1: 'blkio.throttle.write_bps_device', v2: 'wbps' },
+  throttleReadIOPSDevice: { v1: 'blkio.throttle.read_iops_device', v2: 'riops' },
+  throttleWriteIOPSDevice: { v1: 'blkio.throttle.write_iops_device', v2: 'wiops' },
+};
+
+/**
+ * Whether the first of two limits can be written before the second: both orders end the same, but
+ * on the way the kernel sees one new and one old, and takes no share (first / second) above what
+ * the group above it has. Of the two ways the one with the smaller share on the way always works.
+ */
+export function isShareLess(first: number, ofSecond: number, other: number, of: number): boolean {
+  return first * of <= other * ofSecond;
+}
+
+/** Checks what is wrong on any host. SwarmError invalid names the field. */
+export function checkResources({
+  memory,
+  cpu,
+  pids,
+  blockIO,
+  hugepageLimits = [],
+}: Resources): void {
+  const limit = given(memory?.limit) ?? -1;
+  const swap = given(memory?.swap) ?? -1;
+  if (limit > 0 && swap > 0 && swap < limit) {
+    throw invalid(`memory+swap of ${swap} bytes is below the memory limit of ${limit}`);
+  }
+  const { swappiness } = memory ?? {};
+  if (swappiness !== undefined && (swappiness < 0 || swappiness > 100)) {
+    throw invalid(`memory swappiness ${swappiness} is out of range: 0 to 100`);
+  }
+  const { quota = 0, burst = 0, idle = 0 } = cpu ?? {};
+  if (quota > 0 && burst > quota) {
+    throw invalid(`the cpu burst of ${burst} us is above the quota of ${quota} us`);
+  }
+  if (idle !== 0 && idle !== 1) throw invalid(`cpu idle ${idle} is neither 0 nor 1`);
+  if ((pids?.limit ?? 0) < -1) throw invalid(`pids limit ${pids?.limit} is below -1`);
+  for (const weight of blockWeights(blockIO)) {
+    if (weight >= BLOCK_MIN && weight <= BLOCK_MAX) continue;
+    throw invalid(`blkio weight ${weight} is out of range: ${BLOCK_MIN} to ${BLOCK_MAX}`);
+  }
+  for (const { pageSize } of hugepageLimits) {
+    if (!/^[1-9]\d*[KMG]B$/.test(pageSize)) {
+      throw invalid(`huge page size "${pageSize}" has not the form 64KB, 2MB or 1GB`);
+    }
+  }
+}
+
+function blockWeights(block: Resources['blockIO']): readonly number[] {
+  const all = [block?.weight, block?.leafWeight];
+  for (const { weight, leafWeight } of block?.weightDevice ?? []) all.push(weight, leafWeight);
+  return all.filter((weight) => given(weight) !== undefined) as number[];
+}
+
+function invalid(message: string): SwarmError {
+  return new SwarmError('invalid', message);
+}
+
+/** Brings cpu shares into the kernel's range. */
+export function normalise(resources: Resources, note: (text: string) => void): Resources {
+  const asked = given(resources.cpu?.shares);
+  if (asked === undefined) return resources;
+  const shares = Math.min(SHARES_MAX, Math.max(SHARES_MIN, asked));
+  if (shares === asked) return resources;
+  note(`cpu shares ${asked} is out of range, ${shares} is used`);
+  return { ...resources, cpu: { ...resources.cpu, shares } };
+}
+
+/** [what is limited, the controllers of which one is needed]. */
+type Need = readonly [what: string, ...controllers: string[]];
+
+/** Refuses what no hierarchy of this host can limit. */
+export function refuseMissing(
+  resources: Resources,
   has: (controller: string) => boolean,
-  notes: string[],
+  refuse: Refuse,
 ): void {
-  const needs: [keyof CgroupLimits, string, string][] = [
-    ['memoryBytes', 'memory', 'the memory limit'],
-    ['nanoCpus', 'cpu', 'the cpu limit'],
-    ['cpuShares', 'cpu', 'cpu shares'],
-    ['cpusetCpus', 'cpuset', 'the cpu set'],
-    ['cpusetMems', 'cpuset', 'the set of memory nodes'],
-    ['pids', 'pids', 'the limit of processes'],
-    ['memoryReservationBytes', 'memory', 'the memory reservation'],
-    ['deviceRates', has('io') ? 'io' : 'blkio', 'the rate of a device'],
+  for (const [what, ...controllers] of needs(resources)) {
+    if (controllers.some(has)) continue;
+    refuse(what, `this host has no ${controllers[0]} cgroup controller`);
+  }
+}
+
+function needs(resources: Resources): readonly Need[] {
+  const { memory = {}, cpu = {}, pids, blockIO = {}, network = {}, rdma } = resources;
+  const all: [boolean, Need][] = [
+    [given(memory.limit) !== undefined, ['the memory limit', 'memory']],
+    [given(memory.swap) !== undefined, ['the swap limit', 'memory']],
+    [given(memory.reservation) !== undefined, ['the memory reservation', 'memory']],
+    [memory.swappiness !== undefined, ['memory swappiness', 'memory']],
+    [memory.disableOOMKiller === true, ['disabling the OOM killer', 'memory']],
+    [given(cpu.quota) !== undefined, ['the cpu limit', 'cpu']],
+    [given(cpu.period) !== undefined, ['the cpu period', 'cpu']],
+    [given(cpu.shares) !== undefined, ['cpu shares', 'cpu']],
+    [cpu.idle === 1, ['cpu idle', 'cpu']],
+    [(cpu.cpus ?? '') !== '', ['the cpu set', 'cpuset']],
+    [(cpu.mems ?? '') !== '', ['the set of memory nodes', 'cpuset']],
+    [pids?.limit !== undefined, ['the limit of processes', 'pids']],
+    [given(blockIO.weight) !== undefined, ['the block I/O weight', 'blkio', 'io']],
+    [(blockIO.weightDevice ?? []).length > 0, ['the weight of a device', 'blkio', 'io']],
+    [hasThrottles(blockIO), ['the rate of a device', 'blkio', 'io']],
+    [(resources.hugepageLimits ?? []).length > 0, ['the limit of huge pages', 'hugetlb']],
+    [given(network.classID) !== undefined, ['the network class', 'net_cls']],
+    [(network.priorities ?? []).length > 0, ['network priorities', 'net_prio']],
+    [(rdma?.size ?? 0) > 0, ['the rdma limit', 'rdma']],
   ];
-  for (const [field, controller, what] of needs) {
-    if (limits[field] !== undefined && !has(controller)) {
-      notes.push(`${what} has no effect: this host has no ${controller} cgroup controller`);
-    }
-  }
+  return all.filter(([isAsked]) => isAsked).map(([, need]) => need);
 }
 
-/** Microseconds of a period; undefined = nothing was asked for, `none` = as many as it wants. */
-function quotaUs<None>(
-  { nanoCpus }: CgroupLimits,
-  periodUs: number,
-  none: None,
-): number | None | undefined {
-  if (nanoCpus === undefined) return undefined;
-  return nanoCpus === 0 ? none : Math.round((nanoCpus * periodUs) / NANO);
-}
-
-/** `parentDir`: of our groups in this hierarchy, whose sets a v1 cpuset group starts from. */
-export function limitWrites(
-  hierarchy: CgroupHierarchy,
-  parentDir: string,
-  limits: CgroupLimits,
-): readonly CgroupWrite[] {
-  return hierarchy.version === 1
-    ? v1Writes(hierarchy.controllers, parentDir, limits)
-    : v2Writes(hierarchy.controllers, limits);
-}
-
-function v1Writes(
-  controllers: readonly string[],
-  parentDir: string,
-  limits: CgroupLimits,
-): readonly CgroupWrite[] {
-  const writes: CgroupWrite[] = [];
-  const has = (controller: string): boolean => controllers.includes(controller);
-  const write = (file: string, value: string | number | undefined, optional = false): void => {
-    if (value !== undefined) writes.push({ file, value: String(value), optional });
-  };
-  if (has('memory')) {
-    // A new group is unlimited, so this order keeps memory+swap at or above memory.
-    write('memory.limit_in_bytes', limits.memoryBytes);
-    if (limits.memoryBytes !== undefined) {
-      write('memory.memsw.limit_in_bytes', limits.memorySwapBytes ?? -1, true);
-    }
-    write('memory.soft_limit_in_bytes', limits.memoryReservationBytes);
-    write('memory.swappiness', limits.memorySwappiness);
-  }
-  if (has('cpu')) {
-    write('cpu.shares', limits.cpuShares);
-    if (limits.nanoCpus !== undefined || limits.cpuPeriodUs !== undefined) {
-      const periodUs = limits.cpuPeriodUs ?? CPU_PERIOD_US;
-      write('cpu.cfs_period_us', periodUs);
-      write('cpu.cfs_quota_us', quotaUs(limits, periodUs, -1));
-    }
-  }
-  if (has('cpuset')) {
-    write('cpuset.cpus', limits.cpusetCpus ?? readText(join(parentDir, 'cpuset.cpus')));
-    write('cpuset.mems', limits.cpusetMems ?? readText(join(parentDir, 'cpuset.mems')));
-  }
-  if (has('pids')) write('pids.max', pidsMax(limits.pids));
-  if (has('blkio')) {
-    write('blkio.weight', limits.blkioWeight, true);
-    write('blkio.bfq.weight', limits.blkioWeight, true);
-    for (const { way, unit, device, perSecond } of limits.deviceRates ?? []) {
-      const file = `blkio.throttle.${way}_${unit === 'bytes' ? 'bps' : 'iops'}_device`;
-      write(file, `${deviceNumber(device)} ${perSecond}`);
-    }
-  }
-  return writes;
-}
-
-/** 'major:minor', looked up at each start: numbers of a path may change with a boot. */
-function deviceNumber(path: string): string {
-  const stat = statSync(path, { throwIfNoEntry: false });
-  if (stat?.isBlockDevice() !== true) {
-    throw new SwarmError('invalid', `cannot limit the rate of "${path}": no block device`);
-  }
-  const { major, minor } = splitDevice(stat.rdev);
-  return `${major}:${minor}`;
-}
-
-/** 0 and less are Docker's "unlimited". */
-function pidsMax(pids: number | undefined): string | undefined {
-  if (pids === undefined) return undefined;
-  return pids > 0 ? String(pids) : 'max';
-}
-
-function v2Writes(controllers: readonly string[], limits: CgroupLimits): readonly CgroupWrite[] {
-  const writes: CgroupWrite[] = [];
-  const write = (file: string, value: string | number | undefined, optional = false): void => {
-    if (value !== undefined) writes.push({ file, value: String(value), optional });
-  };
-  const { memoryBytes, memorySwapBytes = -1, blkioWeight } = limits;
-  if (controllers.includes('memory')) {
-    write('memory.max', memoryBytes);
-    if (memoryBytes !== undefined) {
-      const swap = memorySwapBytes < 0 ? 'max' : memorySwapBytes - memoryBytes;
-      write('memory.swap.max', swap, true);
-    }
-    write('memory.low', limits.memoryReservationBytes);
-  }
-  if (controllers.includes('cpu')) {
-    if (limits.cpuShares !== undefined) write('cpu.weight', cpuWeight(limits.cpuShares));
-    if (limits.nanoCpus !== undefined || limits.cpuPeriodUs !== undefined) {
-      const periodUs = limits.cpuPeriodUs ?? CPU_PERIOD_US;
-      write('cpu.max', `${quotaUs(limits, periodUs, 'max') ?? 'max'} ${periodUs}`);
-    }
-  }
-  if (controllers.includes('cpuset')) {
-    write('cpuset.cpus', limits.cpusetCpus);
-    write('cpuset.mems', limits.cpusetMems);
-  }
-  if (controllers.includes('pids')) write('pids.max', pidsMax(limits.pids));
-  if (controllers.includes('io')) {
-    for (const { way, unit, device, perSecond } of limits.deviceRates ?? []) {
-      const key = `${way === 'read' ? 'r' : 'w'}${unit === 'bytes' ? 'bps' : 'iops'}`;
-      write('io.max', `${deviceNumber(device)} ${key}=${perSecond}`);
-    }
-  }
-  if (controllers.includes('io') && blkioWeight !== undefined) {
-    write('io.bfq.weight', blkioWeight, true);
-    const span = (blkioWeight - BLKIO_MIN) * (WEIGHT_MAX - 1);
-    write('io.weight', 1 + Math.round(span / (BLKIO_MAX - BLKIO_MIN)), true);
-  }
-  return writes;
-}
-
-/** Writes to a group in use. v1 refuses memory beyond memory+swap, so those two go either way. */
-export function applyWrites(dir: string, writes: readonly CgroupWrite[]): void {
-  const ordered = [...writes];
-  const [first, second] = ordered;
-  if (first?.file === 'memory.limit_in_bytes' && second?.file === 'memory.memsw.limit_in_bytes') {
-    if (!tryWrite(dir, first)) ordered.splice(0, 2, second, first);
-  }
-  for (const { file, value, optional } of ordered) {
-    try {
-      writeFileSync(join(dir, file), value);
-    } catch (error) {
-      if (optional) continue;
-      throw new SwarmError('invalid', `cannot set ${file} to ${value}: ${messageOf(error)}`, {
-        cause: error,
-      });
-    }
-  }
-}
-
-function tryWrite(dir: string, { file, value }: CgroupWrite): boolean {
-  try {
-    writeFileSync(join(dir, file), value);
-    return true;
-  } catch {
-    return false; // tried again in the other order, where the failure counts
-  }
+function hasThrottles({ throttles = {} }: NonNullable<Resources['blockIO']>): boolean {
+  return Object.values(throttles).some((list) => list.length > 0);
 }

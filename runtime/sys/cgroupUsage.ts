@@ -2,9 +2,9 @@
  * What the kernel counts of one container, the same figures from v1, hybrid and v2 groups. Zeros
  * for what this host does not count; changes nothing.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { CgroupHierarchy } from './cgroup.ts';
+import { readKeys, readLimit, readNumber, textOrEmpty } from './cgroupFiles.ts';
 
 export interface CgroupUsage {
   /** With page cache. */
@@ -28,10 +28,6 @@ export interface CgroupUsage {
 /** cpuacct.stat counts in hundredths of a second on every architecture (USER_HZ). */
 const TICK_NS = 10_000_000;
 const NS_PER_US = 1000;
-/** v1 has no word for "no limit": a number near 2^63. */
-const UNLIMITED_FROM = 2 ** 60;
-
-type Keys = ReadonlyMap<string, number>;
 
 /** `dirs`: the container's group in every hierarchy. */
 export function readUsage(
@@ -59,8 +55,8 @@ export function readUsage(
     if (v1 && has('cpuacct')) addV1Cpu(usage, dir);
     if (has('cpu')) addCpu(usage, dir, v1);
     if (has('pids')) {
-      usage.pids = number(join(dir, 'pids.current'));
-      usage.pidsLimit = number(join(dir, 'pids.max'));
+      usage.pids = readNumber(join(dir, 'pids.current'));
+      usage.pidsLimit = readNumber(join(dir, 'pids.max'));
     }
     if (v1 && has('blkio')) addV1Blocks(usage, dir);
     if (!v1 && has('io')) addV2Blocks(usage, dir);
@@ -69,22 +65,21 @@ export function readUsage(
 }
 
 function addMemory(usage: CgroupUsage, dir: string, v1: boolean): void {
-  usage.memoryBytes = number(join(dir, v1 ? 'memory.usage_in_bytes' : 'memory.current'));
-  const limit = number(join(dir, v1 ? 'memory.limit_in_bytes' : 'memory.max'));
-  usage.memoryLimitBytes = limit >= UNLIMITED_FROM ? 0 : limit;
-  const stat = keys(join(dir, 'memory.stat'));
+  usage.memoryBytes = readNumber(join(dir, v1 ? 'memory.usage_in_bytes' : 'memory.current'));
+  usage.memoryLimitBytes = readLimit(join(dir, v1 ? 'memory.limit_in_bytes' : 'memory.max')) ?? 0;
+  const stat = readKeys(join(dir, 'memory.stat'));
   usage.memoryInactiveFileBytes = stat.get(v1 ? 'total_inactive_file' : 'inactive_file') ?? 0;
 }
 
 function addV1Cpu(usage: CgroupUsage, dir: string): void {
-  usage.cpuNs = number(join(dir, 'cpuacct.usage'));
-  const stat = keys(join(dir, 'cpuacct.stat'));
+  usage.cpuNs = readNumber(join(dir, 'cpuacct.usage'));
+  const stat = readKeys(join(dir, 'cpuacct.stat'));
   usage.userCpuNs = (stat.get('user') ?? 0) * TICK_NS;
   usage.kernelCpuNs = (stat.get('system') ?? 0) * TICK_NS;
 }
 
 function addCpu(usage: CgroupUsage, dir: string, v1: boolean): void {
-  const stat = keys(join(dir, 'cpu.stat'));
+  const stat = readKeys(join(dir, 'cpu.stat'));
   const us = (key: string): number => (stat.get(key) ?? 0) * NS_PER_US;
   if (!v1) {
     usage.cpuNs = us('usage_usec');
@@ -98,7 +93,7 @@ function addCpu(usage: CgroupUsage, dir: string, v1: boolean): void {
 
 /** Lines of "major:minor Read bytes". */
 function addV1Blocks(usage: CgroupUsage, dir: string): void {
-  for (const line of text(join(dir, 'blkio.throttle.io_service_bytes')).split('\n')) {
+  for (const line of textOrEmpty(join(dir, 'blkio.throttle.io_service_bytes')).split('\n')) {
     const [, operation, bytes] = line.split(' ');
     if (operation === 'Read') usage.blockReadBytes += Number(bytes);
     if (operation === 'Write') usage.blockWriteBytes += Number(bytes);
@@ -107,32 +102,10 @@ function addV1Blocks(usage: CgroupUsage, dir: string): void {
 
 /** Lines of "major:minor rbytes=n wbytes=n ...". */
 function addV2Blocks(usage: CgroupUsage, dir: string): void {
-  for (const [, kind, bytes] of text(join(dir, 'io.stat')).matchAll(/\b([rw])bytes=(\d+)/g)) {
+  for (const [, kind, bytes] of textOrEmpty(join(dir, 'io.stat')).matchAll(
+    /\b([rw])bytes=(\d+)/g,
+  )) {
     if (kind === 'r') usage.blockReadBytes += Number(bytes);
     else usage.blockWriteBytes += Number(bytes);
   }
-}
-
-/** '' where the kernel has no such file. */
-function text(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch {
-    return ''; // not counted here, or the container is just ending
-  }
-}
-
-/** 0 for 'max' and where there is no such file. */
-function number(file: string): number {
-  const value = Number(text(file).trim());
-  return Number.isFinite(value) ? value : 0;
-}
-
-function keys(file: string): Keys {
-  const found = new Map<string, number>();
-  for (const line of text(file).split('\n')) {
-    const space = line.indexOf(' ');
-    if (space > 0) found.set(line.slice(0, space), Number(line.slice(space + 1)));
-  }
-  return found;
 }

@@ -6,6 +6,7 @@ import {
   lchownSync,
   lstatSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   symlinkSync,
   writeFileSync,
@@ -18,6 +19,7 @@ import {
   begun,
   boxed,
   docker,
+  field,
   fileOf,
   onTerminal,
   procFile,
@@ -31,11 +33,7 @@ export function containerInside(suite: Suite): void {
   exec(suite);
   attach(suite);
   copies(suite);
-  suite.not(
-    'container commit',
-    ['', 'author', 'change', 'message', 'pause'],
-    'refused; `docker export` and `docker import` make an image of a container’s files',
-  );
+  commits(suite);
 }
 
 function exec(suite: Suite): void {
@@ -176,13 +174,55 @@ function copies(suite: Suite): void {
       assert.equal(execFileSync('tar', read, { encoding: 'utf8' }), 'mine\n');
     }),
   );
-  suite.works('container export', [], 'commit is refused, with what to do instead', () =>
-    boxed('kept', [], SLEEP, () =>
-      refused(
-        'h1',
-        ['container', 'commit', 'kept', 'img:1'],
-        /use docker export and docker import/,
-      ),
-    ),
+}
+
+function commits(suite: Suite): void {
+  suite.works(
+    'container commit',
+    ['author', 'change', 'message', 'pause'],
+    'what it wrote, and what it removed, is a layer of the image; others are its image’s',
+    () =>
+      boxed('kept', ['--env', 'GIVEN=1', '-v', '/vol'], SLEEP, async (pid) => {
+        const write = 'echo new > /tmp/new; echo x > /vol/x; rm -r /root; mkdir /etc/sub';
+        await docker('h1', 'container', 'exec', 'kept', 'sh', '-c', write);
+        const commit = (...flags: string[]): Promise<string> =>
+          docker('h1', 'container', 'commit', ...flags);
+        const said = ['--author', 'A. Writer', '--message', 'as it was'];
+        const change = ['--change', 'CMD ["cat", "/tmp/new"]', '--change', 'LABEL made=by-hand'];
+        const id = await commit(...said, ...change, 'kept', 'kept:1');
+        assert.equal(await docker('h1', 'run', '--rm', 'kept:1'), 'new');
+        const look = 'ls -d /root || echo $GIVEN; ls /vol /etc';
+        const seen = await docker('h1', 'run', '--rm', 'kept:1', 'sh', '-c', look);
+        assert.deepEqual(seen.split('\n'), ['1', '/etc:', ...(await etcOf(pid)), '', '/vol:']);
+        const told = '{{.Author}}|{{.Comment}}|{{json .Config.Labels}}|{{len .RootFS.Layers}}';
+        const inspected = await docker('h1', 'image', 'inspect', '--format', told, id);
+        assert.equal(inspected, 'A. Writer|as it was|{"made":"by-hand"}|2');
+        const history = ['image', 'history', '--format', '{{.CreatedBy}}|{{.Comment}}', id];
+        assert.equal((await docker('h1', ...history)).split('\n')[0], 'sleep 600|as it was');
+        // A container that is held still is not let go by it, and one that need not be is not.
+        await docker('h1', 'container', 'pause', 'kept');
+        await commit('kept', 'kept:2');
+        assert.equal(await field('h1', 'kept', '{{.State.Paused}}'), 'true');
+        await docker('h1', 'container', 'unpause', 'kept');
+        const since = await docker('h1', 'info', '--format', '{{.SystemTime}}');
+        await commit('--pause=false', 'kept');
+        await commit('kept');
+        const until = await docker('h1', 'info', '--format', '{{.SystemTime}}');
+        const events = ['events', '--since', since, '--until', until, '--filter', 'container=kept'];
+        const actions = (await docker('h1', ...events, '--format', '{{.Action}}')).split('\n');
+        assert.deepEqual(actions, ['commit', 'pause', 'unpause', 'commit']);
+        await docker('h1', 'container', 'stop', '-t', '0', 'kept');
+        const twin = await commit('kept', 'kept:3');
+        const layers = (name: string): Promise<string> =>
+          docker('h1', 'image', 'inspect', '--format', '{{json .RootFS.Layers}}', name);
+        assert.equal(await layers(twin), await layers('kept:2'));
+        const wrong = ['container', 'commit', '--change', 'RUN ls', 'kept'];
+        await refused('h1', wrong, /only CMD, ENTRYPOINT/);
+      }).finally(() => tried('h1', 'image', 'rm', 'kept:1', 'kept:2', 'kept:3')),
   );
+}
+
+/** Names in the root's directory of settings, as the kernel gives them. */
+async function etcOf(pid: number): Promise<string[]> {
+  return readdirSync(`/proc/${pid}/root/etc`).sort();
 }

@@ -35,17 +35,17 @@ export function containerProcess(suite: Suite): void {
   health(suite);
   ends(suite);
   images(suite);
-  suite.not(
-    CREATE,
-    ['annotation'],
-    'refused: there is no OCI runtime to pass them to; use --label',
+  suite.works(CREATE, ['annotation'], 'what was noted of it is told again', () =>
+    boxed('noted', ['--annotation', 'com.example.kind=a b'], SLEEP, async () => {
+      const told = await field('h1', 'noted', '{{json .HostConfig.Annotations}}');
+      assert.equal(told, '{"com.example.kind":"a b"}');
+    }),
   );
   suite.differs(
     CREATE,
     ['log-driver'],
     '`json-file` (the default), `local` and `none`; those that send away are refused',
   );
-  suite.differs(CREATE, ['log-opt'], 'max-size and max-file; the others are refused by name');
 }
 
 function program(suite: Suite): void {
@@ -239,6 +239,30 @@ async function logged(): Promise<void> {
     assert.match(last, /^\{.*"stream":"stdout"/);
   });
   await refused('h1', ['container', 'create', '--log-driver', 'syslog', BOX], /LogConfig\.Type/);
+  await attributed();
+}
+
+/** Options of a log that are not of its files' size. */
+async function attributed(): Promise<void> {
+  const options = [
+    ...['labels=made', 'labels-regex=^by', 'env=A,B', 'tag={{.Name}}/{{.ImageName}}'],
+    ...['compress=true', 'mode=non-blocking', 'max-buffer-size=2m', 'max-size=4k', 'max-file=3'],
+  ].flatMap((option) => ['--log-opt', option]);
+  const flags = ['--label', 'made=1', '--label', 'byhand=yes', '-e', 'A=a b', '-e', 'C=c'];
+  const lines = ['sh', '-c', 'for i in $(seq 100); do echo line $i; done; exec sleep 600'];
+  await boxed('says', [...options, ...flags], lines, async () => {
+    const id = await field('h1', 'says', '{{.Id}}');
+    const logs = join(hostLayout(1).dataRoot, 'containers', id, 'logs');
+    await until('the rotated files are packed', SOON_MS, () =>
+      readdirSync(logs).filter((name) => name.endsWith('.log.gz')).length === 2 ? true : undefined,
+    );
+    const shown = await docker('h1', 'container', 'logs', '--details', '--tail', '1', 'says');
+    assert.equal(shown, 'A=a+b,byhand=yes,made=1,tag=says%2Fbox%3A1 line 100');
+    const all = (await docker('h1', 'container', 'logs', 'says')).split('\n');
+    assert.ok(all.length > 40 && all.at(-1) === 'line 100', `${all.length} lines`);
+  });
+  const wrong = ['container', 'create', '--log-opt', 'nosuch=1', BOX];
+  await refused('h1', wrong, /unknown log opt 'nosuch' for json-file log driver/);
 }
 
 function images(suite: Suite): void {

@@ -1,14 +1,17 @@
 /** docker container create/run: what a container may use of the host. */
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
 import type { Suite } from './suite.ts';
 import {
   assertControls,
   boxed,
   type Control,
+  cgroupValue,
   docker,
   procFile,
   refused,
   SLEEP,
+  tried,
   within,
 } from './world.ts';
 
@@ -58,6 +61,7 @@ export const blkioIs = (weight: number): Control => ({
 
 export function containerResources(suite: Suite): void {
   limits(suite);
+  rare(suite);
   devices(suite);
   refusals(suite);
 }
@@ -92,6 +96,57 @@ function limits(suite: Suite): void {
         assert.match(procFile(pid, 'mountinfo'), / \/dev\/shm .*size=8192k/);
       }),
   );
+}
+
+/** What only some kernels have: set where it is, told as without effect where it is not. */
+function rare(suite: Suite): void {
+  const flags = [
+    ...['--oom-kill-disable', '--memory', '32m', '--blkio-weight-device', '/dev/loop0:99'],
+    ...['--cpu-rt-runtime', '9000', '--cpu-rt-period', '900000'],
+  ];
+  const about = 'set where the kernel has it, and a warning says so where it has not';
+  const real = ['cpu-rt-runtime', 'cpu-rt-period'];
+  const names = [...real, 'oom-kill-disable', 'blkio-weight-device'];
+  suite.also('container update', real);
+  suite.works(CREATE, names, about, async () => {
+    await boxed('plain', [], SLEEP, async (pid) => {
+      const groups = procFile(pid, 'cgroup').trim().split('\n');
+      const cpu = groups.find((line) => line.split(':')[1].split(',').includes('cpu'));
+      const less = ['--cpu-rt-runtime', '8000', '--cpu-rt-period', '800000'];
+      if (cpu === undefined) {
+        const { stderr } = await tried('h1', 'container', 'update', ...less, 'plain');
+        assert.match(stderr, /real-time cpu has no effect/);
+        return;
+      }
+      // What a group may give away it has to be given first.
+      const path = cpu.split(':')[2].split('/').slice(1, -1);
+      const file = (depth: number): string =>
+        `/sys/fs/cgroup/cpu/${path.slice(0, depth).join('/')}/cpu.rt_runtime_us`;
+      for (let depth = 1; depth <= path.length; depth += 1) writeFileSync(file(depth), '50000');
+      try {
+        await docker('h1', 'container', 'update', ...less, 'plain');
+        assertControls(pid, [
+          same('cpu', 'cpu.rt_runtime_us', '8000'),
+          same('cpu', 'cpu.rt_period_us', '800000'),
+        ]);
+        await docker('h1', 'container', 'update', '--cpu-rt-runtime', '0', 'plain');
+        await boxed('rare', flags, SLEEP, async (other) => {
+          assertControls(other, [same('cpu', 'cpu.rt_runtime_us', '9000')]);
+          assert.match(
+            cgroupValue(other, 'memory', 'memory.oom_control', 'memory.max'),
+            /oom_kill_disable 1/,
+          );
+          assert.match(
+            cgroupValue(other, 'blkio', 'blkio.bfq.weight_device', 'io.bfq.weight'),
+            /^7:0 99$/m,
+          );
+        });
+      } finally {
+        await docker('h1', 'container', 'rm', '--force', 'plain');
+        for (let depth = path.length; depth >= 1; depth -= 1) writeFileSync(file(depth), '0');
+      }
+    });
+  });
 }
 
 function devices(suite: Suite): void {
@@ -148,36 +203,22 @@ function refusals(suite: Suite): void {
     ['kernel-memory'],
     'docker’s client takes it and no longer sends it: kernels dropped that limit',
   );
-  suite.not(
-    CREATE,
-    ['oom-kill-disable'],
-    'refused: cgroup v2 has no such switch, and a container without it can stall the host',
-  );
-  suite.not(
-    CREATE,
-    ['cpu-rt-period', 'cpu-rt-runtime'],
-    'refused: cgroup v2 and common kernels (RT_GROUP_SCHED) have no real-time shares',
-  );
   suite.not(CREATE, ['gpus'], 'refused: no device drivers are built; name devices with --device');
-  suite.not(CREATE, ['storage-opt'], 'refused: overlay file systems are made without quotas');
+  suite.not(
+    CREATE,
+    ['storage-opt'],
+    'refused: sizes need a file system with quotas by directory (project quotas)',
+  );
   suite.not(
     CREATE,
     ['cgroup-parent'],
     'refused: all groups are below the daemon’s own, so that it can tell what is its',
   );
-  suite.not(
-    CREATE,
-    ['blkio-weight-device'],
-    'refused: weights by device exist only where its scheduler is bfq',
-  );
   suite.works('container create', [], 'what is not there is refused by its path', async () => {
     const create = (...flags: string[]): string[] => ['container', 'create', ...flags, 'box:1'];
-    await refused('h1', create('--oom-kill-disable', '-m', '32m'), /HostConfig\.OomKillDisable/);
-    await refused('h1', create('--cpu-rt-runtime', '9'), /HostConfig\.CpuRealtimeRuntime/);
     await refused('h1', create('--gpus', 'all'), /HostConfig\.DeviceRequests/);
     await refused('h1', create('--storage-opt', 'size=1g'), /HostConfig\.StorageOpt/);
     await refused('h1', create('--cgroup-parent', '/x'), /HostConfig\.CgroupParent/);
-    await refused('h1', create('--blkio-weight-device', '/dev/loop0:99'), /BlkioWeightDevice/);
     await refused('h1', create('--cpu-count', '1'), /only supported on .* windows/);
   });
 }

@@ -3,9 +3,22 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { daemonPid } from '../../deploy/hosts/host.ts';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
+import { until } from '../support/lab.ts';
 import { CREATE } from './containerResources.ts';
 import type { Suite } from './suite.ts';
-import { BOX, boxed, namespaceOf, procFile, refused, SLEEP, within } from './world.ts';
+import {
+  BOX,
+  boxed,
+  docker,
+  fileOf,
+  namespaceOf,
+  pidOf,
+  procFile,
+  refused,
+  SLEEP,
+  SOON_MS,
+  within,
+} from './world.ts';
 
 const NET_ADMIN = 1n << 12n;
 const CHOWN = 1n << 0n;
@@ -24,11 +37,6 @@ export function containerSecurity(suite: Suite): void {
     ['security-opt'],
     'no-new-privileges, seccomp=unconfined, seccomp=builtin and systempaths=unconfined work; a ' +
       'seccomp profile of your own, AppArmor profiles and SELinux labels are refused',
-  );
-  suite.differs(
-    CREATE,
-    ['pid', 'ipc'],
-    'an own namespace (the default) and `host` work; another container’s is refused',
   );
   suite.differs(CREATE, ['isolation'], 'only `default`: the others are of Windows');
   suite.differs(
@@ -118,9 +126,50 @@ function namespaces(suite: Suite): void {
         }
         return Promise.resolve();
       });
+      await sharing();
       const create = ['container', 'create'];
-      await refused('h1', [...create, '--pid', 'container:x', BOX], /HostConfig\.PidMode/);
+      await refused('h1', [...create, '--pid', 'container:x', BOX], /No such container: x/);
       await refused('h1', [...create, '--runtime', 'kata', BOX], /HostConfig\.Runtime/);
     },
   );
+}
+
+/** One container in the namespaces of another. */
+async function sharing(): Promise<void> {
+  const join = ['--pid', 'container:lends', '--ipc', 'container:lends'];
+  const create = ['container', 'create'];
+  await boxed('lends', ['--ipc', 'shareable', '--shm-size', '2m'], SLEEP, async (lender) => {
+    await boxed(
+      'joins',
+      join,
+      ['sh', '-c', 'echo mine > /dev/shm/x; exec sleep 601'],
+      async (pid) => {
+        for (const kind of ['pid', 'ipc']) {
+          assert.equal(namespaceOf(pid, kind), namespaceOf(lender, kind), kind);
+        }
+        assert.notEqual(namespaceOf(pid, 'uts'), namespaceOf(lender, 'uts'));
+        assert.match(await within(lender, 'ps', '-o', 'args'), /sleep 601/);
+        await until('its memory is the other’s', SOON_MS, () =>
+          fileOf(lender, '/dev/shm/x') === 'mine\n' ? true : undefined,
+        );
+        assert.match(await within(pid, 'df', '/dev/shm'), / 2048 /);
+        await docker('h1', 'exec', 'joins', 'true');
+        await docker('h1', 'container', 'restart', '-t', '0', 'joins');
+        assert.equal(namespaceOf(await pidOf('h1', 'joins'), 'pid'), namespaceOf(lender, 'pid'));
+      },
+    );
+    await docker('h1', ...create, '--name', 'late', ...join, BOX, ...SLEEP);
+    await docker('h1', 'container', 'stop', '-t', '0', 'lends');
+    await refused('h1', ['start', 'late'], /cannot join the pid namespace of a non running/);
+    await docker('h1', 'container', 'rm', 'late');
+  });
+  await boxed('keeps', ['--ipc', 'private'], SLEEP, async () => {
+    const ipc = ['--ipc', 'container:keeps'];
+    await refused('h1', [...create, ...ipc, BOX], /non-shareable IPC/);
+  });
+  await boxed('bare', ['--ipc', 'none'], SLEEP, (pid) => {
+    assert.doesNotMatch(procFile(pid, 'mountinfo'), / \/dev\/shm /);
+    assert.notEqual(namespaceOf(pid, 'ipc'), namespaceOf(hostPid(), 'ipc'));
+    return Promise.resolve();
+  });
 }

@@ -47,6 +47,13 @@ export class Suite {
     }
   }
 
+  /** The next case shows that these flags of `command` work, too. */
+  also(command: string, flags: readonly string[]): void {
+    for (const flag of flags) {
+      this.#lines.set(`${command} ${flag}`, { verdict: 'works', note: '' });
+    }
+  }
+
   /** It does something, and not what Docker's does; `how` says what. */
   differs(command: string | readonly string[], flags: readonly string[], how: string): void {
     this.#say('differs', command, flags, how);

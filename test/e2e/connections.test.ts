@@ -87,11 +87,14 @@ async function during(name: string, change: () => Promise<void>): Promise<readon
   await client.say(`phase ${name}`);
   await change();
   const seen = (await client.report(name)).fresh;
-  // What was begun in it has its answer or its time-out, and the new state has been seen.
-  await until('some more answers', PATIENCE_MS, async () =>
+  await until('some more answers, of the new state', PATIENCE_MS, async () =>
     (await client.report(name)).fresh > seen + 40 ? true : undefined,
   );
-  const report = await client.report(name);
+  await client.say(`phase after ${name}`);
+  const report = await until('what was begun to be answered or given up', PATIENCE_MS, async () => {
+    const told = await client.report(name);
+    return told.pending === 0 ? told : undefined;
+  });
   assert.ok(report.kept > 0, `${name}: no answer on a kept connection`);
   return report.failures;
 }

@@ -57,7 +57,7 @@ async function inspect(host = 'h1'): Promise<SwarmJson> {
 const CLIENT = `
 const http = require('node:http');
 const ask = (host, agent) => new Promise((done) => {
-  const sent = http.get({ host, port: 8080, path: '/', agent, timeout: 3000 }, (answer) => {
+  const sent = http.get({ host, port: 8080, path: '/', agent, timeout: 20000 }, (answer) => {
     answer.resume(); answer.on('end', () => done('')); answer.on('error', (e) => done(e.message));
   });
   sent.on('timeout', () => sent.destroy(new Error('timeout')));

@@ -33,7 +33,7 @@ const DEAD_MS = 500;
 /** One question, repeated by nobody: it is answered or lost. */
 const RESOLVE = `
 const { Resolver } = require('dns').promises;
-const resolver = new Resolver({ timeout: 15000, tries: 1 });
+const resolver = new Resolver({ timeout: 60000, tries: 1 });
 resolver.setServers(['127.0.0.11']);
 resolver.resolve4('db').then((all) => console.log(all[0]), (error) => console.log(error.code));
 `;
@@ -108,7 +108,7 @@ test('an overlay with IPv6 gives addresses and names of both families to every t
   });
   for (const address of asked) {
     assert.match(address, /^fd77::/);
-    const { code } = await inside('curl', '-s', '-m', '3', `http://[${address}]/`);
+    const { code } = await inside('curl', '-s', '-m', '20', `http://[${address}]/`);
     assert.equal(code, 0, `${address} answers`);
   }
   await docker('h1', 'service', 'rm', 'pair');
@@ -116,7 +116,7 @@ test('an overlay with IPv6 gives addresses and names of both families to every t
 
 const RESOLVE_6 = `
 const { Resolver } = require('dns').promises;
-const resolver = new Resolver({ timeout: 3000, tries: 1 });
+const resolver = new Resolver({ timeout: 10000, tries: 1 });
 resolver.setServers(['127.0.0.11']);
 resolver.resolve6('tasks.pair').then((all) => console.log(...all), () => {});
 `;

@@ -85,7 +85,8 @@ test('a stack is deployed, waited for, and answers on every host', async () => {
   assert.match(stdout, /service shop_web converged\n$/);
   assert.equal((await running('h1', 'shop_web')).length, 2);
   for (const host of ['10.99.0.11', '10.99.0.12']) {
-    assert.match(await get('client', `http://${host}:8085/`), /task/);
+    const answer = await until('it answers', WAIT_MS, () => get('client', `http://${host}:8085/`));
+    assert.match(answer, /task/);
   }
   assert.equal(await swarm('h1', 'stack', 'ls', '--format', '{{.Name}} {{.Services}}'), 'shop 2');
 });
@@ -96,7 +97,8 @@ test('tasks have what the file gives them: secrets, configs, environment, names'
     const cat = ['exec', id, '/web', 'cat', '/run/secrets/key.txt', '/settings'];
     assert.equal(await swarm('h1', ...cat), 'husha=hello');
     assert.match(await swarm('h1', 'exec', id, '/web', 'env'), /^GREETING=hello$/m);
-    assert.match(await swarm('h1', 'exec', id, '/web', 'get', 'http://db/'), /task/);
+    const ask = ['exec', id, '/web', 'get', 'http://db/'];
+    assert.match(await until('db answers', WAIT_MS, () => swarm('h1', ...ask)), /task/);
   }
 });
 

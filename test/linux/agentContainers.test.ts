@@ -12,7 +12,7 @@ import { change, complete, makeTask, type TaskParts, taskItem } from '../support
 import { until as eventually } from '../support/until.ts';
 
 const IMAGE = 'tsswarm/web:latest';
-const TIMEOUT_MS = 10_000;
+const TIMEOUT_MS = 60_000;
 let host: AgentHost;
 let sequence = 0;
 let made = 0;

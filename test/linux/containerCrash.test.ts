@@ -19,12 +19,14 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { SystemClock } from '../../base/clock.ts';
+import { shortId } from '../../base/id.ts';
 import {
   holdDescriptors,
   releaseDescriptors,
   takeDescriptors,
 } from '../../runtime/container/heldDescriptors.ts';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
+import { processesNaming } from '../support/leftovers.ts';
 import { isAlive, parentOf } from '../support/processes.ts';
 import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
 import type { TableChildRequest } from '../support/tableChild.ts';
@@ -360,11 +362,27 @@ test('a removal while it starts leaves nothing', async () => {
   for (let round = 0; round < 10; round += 1) {
     const container = await table.create(host.config(['/bin/probe', 'sleep', '60']));
     const starting = container.start().catch(() => 'failed');
+    // From before the first step of the start to after its last but the shim's.
+    for (let turn = 0; turn < round; turn += 1) await Promise.resolve();
     await container.remove();
     await starting;
     assert.deepEqual(groupDirs(container.config.id), []);
     assert.equal(container.state, 'exited');
+    const shim = `tsswarm-shim ${shortId(container.config.id)}`;
+    await until('its shim to be gone', 5000, () => {
+      return processesNaming((args) => args.startsWith(shim)).length === 0;
+    });
+    assert.deepEqual(groupDirs(container.config.id), []);
   }
+});
+
+test('a container that is being removed is not started', async () => {
+  const table = await openTable();
+  const container = await table.create(host.config(['/bin/probe', 'sleep', '60']));
+  const starting = container.start();
+  const removal = container.remove();
+  await assert.rejects(starting, /is marked for removal and cannot be started/);
+  await removal;
 });
 
 test('a shim holds descriptors for the daemon and gives them back after its restart', async () => {

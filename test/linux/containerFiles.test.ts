@@ -8,6 +8,7 @@ import {
   lstatSync,
   mkdirSync,
   readFileSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -232,6 +233,37 @@ test('changes against the image are listed as Docker lists them, and counted', a
     { path: '/gone/file', kind: 'deleted' },
   ]);
   await hidden.remove();
+});
+
+test('what was written is a layer: as it is, removed files as whiteouts, the rest left out', async () => {
+  const container = await table.create(config(['sleep', '60'], { mounts: [] }));
+  await container.start();
+  await container.writeArchive(
+    '/data',
+    tar(
+      { name: 'new', body: Buffer.from('new\n'), mode: 0o4711, uid: 7, gid: 8 },
+      { name: 'twin', type: 'link', linkName: 'new' },
+      { name: 'way', type: 'symlink', linkName: '/etc/passwd' },
+    ),
+    plain,
+  );
+  await container.writeArchive('/', tar({ name: 'gone', body: Buffer.from('x') }), plain);
+  await container.writeArchive('/', tar({ name: 'gone/', type: 'directory' }), plain);
+  rmSync(`/proc/${container.pid}/root/data/deep`, { recursive: true });
+  const layer = await entries(container.layer());
+  const told = (await container.changes()).map(({ path, kind }) =>
+    kind === 'deleted' ? path.slice(1).replace(/[^/]+$/, '.wh.$&') : path.slice(1),
+  );
+  const names = [...layer.keys()].map((name) => name.replace(/\/$/, ''));
+  assert.deepEqual(names.toSorted(), [...told, 'gone/.wh..wh..opq'].toSorted());
+  assert.ok(names.includes('data/.wh.deep') && names.includes('gone/.wh.file'));
+  const { text, mode, uid, gid } = layer.get('data/new') ?? assert.fail('it is not there');
+  assert.deepEqual([text, mode, uid, gid], ['new\n', 0o4711, 7, 8]);
+  assert.equal(layer.get('data/twin')?.linkName, 'data/new');
+  assert.equal(layer.get('data/way')?.linkName, '/etc/passwd');
+  await container.writeArchive('/tmp', tar({ name: '.wh.odd', body: Buffer.from('x') }), plain);
+  await assert.rejects(entries(container.layer()), /means a removed file/);
+  await container.remove();
 });
 
 test('the whole root is exported without what is mounted in it', async () => {

@@ -3,6 +3,8 @@ import assert from 'node:assert/strict';
 import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { gunzipSync } from 'node:zlib';
+import { childrenOf } from '../../deploy/hosts/system.ts';
 import type { ContainerTable, LogRecord } from '../../runtime/container/types.ts';
 import { Cgroups } from '../../runtime/sys/cgroup.ts';
 import { mountRaw } from '../../runtime/sys/libc.ts';
@@ -223,4 +225,83 @@ test('without a log nothing is written, and attached clients still get the outpu
   assert.equal((await container.wait()).exitCode, 0);
   assert.deepEqual(readdirSync(logDir(container.config.id)), []);
   assert.throws(() => container.logs({}), /does not support reading/);
+});
+
+test('rotated files are packed, read as before, and no more are kept than asked for', async () => {
+  for (const driver of ['json-file', 'local'] as const) {
+    const log = { driver, maxSizeBytes: 20_000, maxFiles: 4, compress: true };
+    const { container } = await runToEnd(
+      table,
+      host.config(['/bin/probe', 'lines', '3000', '50'], { log }),
+    );
+    const dir = logDir(container.config.id);
+    const packed = await until('all but the newest file to be packed', 10_000, () => {
+      const names = readdirSync(dir).sort();
+      const isDone = names.length === 4 && names.slice(0, 3).every((name) => name.endsWith('.gz'));
+      return isDone ? names : undefined;
+    });
+    const plain = gunzipSync(readFileSync(join(dir, packed[0])));
+    assert(plain.length <= 20_000 && plain.length > 2 * statSync(join(dir, packed[0])).size);
+    const all = numberedLines(3000, 50);
+    const output = await logText(container, {});
+    assert(all.endsWith(output) && output.length > (driver === 'local' ? 40_000 : 20_000));
+    assert.equal(
+      await logText(container, { tail: 400 }),
+      all.split('\n').slice(2600).join('\n'),
+      'the end, which lies in several files',
+    );
+  }
+});
+
+test('a program that need not wait for its log runs on while that cannot be written', async () => {
+  const log = { driver: 'json-file', waitingBytes: 256 * 1024, maxSizeBytes: 1 << 20 } as const;
+  const container = await table.create(
+    host.config(['/bin/probe', 'copy', '0'], { log, openStdin: true, stdinOnce: true }),
+  );
+  const { stdin, stdout } = await container.attach({ stdin: true });
+  await container.start();
+  const status = readFileSync(`/proc/${container.pid}/status`, 'utf8');
+  const shim = Number(/^PPid:\s+(\d+)/m.exec(status)?.[1]);
+  const [writer] = childrenOf(shim).filter((pid) => pid !== container.pid);
+  assert.equal(readFileSync(`/proc/${writer}/comm`, 'utf8'), 'tsswarm-log\n');
+  // Only what it writes with: nobody waits for an end that it holds.
+  assert.equal(readdirSync(`/proc/${writer}/fd`).length, 6);
+  process.kill(writer, 'SIGSTOP');
+  const all = numberedLines(40_000, 60);
+  let told = 0;
+  const heard = (async () => {
+    for await (const chunk of stdout) told += (chunk as Buffer).length;
+  })();
+  try {
+    stdin?.end(all);
+    await heard;
+    assert.equal(told, all.length + 'end of input\n'.length);
+  } finally {
+    process.kill(writer, 'SIGCONT');
+  }
+  assert.equal((await container.wait()).exitCode, 0);
+  const lines = (await logText(container, {})).split('\n');
+  const known = new Set([...all.split('\n'), 'end of input']);
+  assert(lines.every((line) => known.has(line)) && lines[0] === all.split('\n')[0], 'whole lines');
+  assert(lines.length > 1000 && lines.length < 20_000, `${lines.length} of 40000`);
+  assert.deepEqual(lines, [...lines].sort().slice(1).concat(''), 'in order');
+  // Where the disk keeps up nothing is lost.
+  const slow = await runToEnd(table, host.config(['/bin/probe', 'lines', '50', '50'], { log }));
+  assert.equal(slow.output, numberedLines(50, 50));
+});
+
+test('each line says what the log was told to say', async () => {
+  const attributes = { 'a "b"': 'ü\n', tag: 't' };
+  const log = { driver: 'json-file', attributes } as const;
+  const { container, output } = await runToEnd(
+    table,
+    host.config(['/bin/probe', 'lines', '3', '20000'], { log }),
+  );
+  assert.equal(output, numberedLines(3, 20_000));
+  for await (const record of container.logs({})) assert.deepEqual(record.attributes, attributes);
+  const far = { ...log, attributes: { long: 'x'.repeat(16 * 1024) } };
+  await assert.rejects(
+    table.create(host.config(['/bin/probe'], { log: far })),
+    /name fewer labels/,
+  );
 });

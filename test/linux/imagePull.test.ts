@@ -16,11 +16,11 @@ import { gzipSync } from 'node:zlib';
 import { type ErrorCode, hasCode } from '../../base/errors.ts';
 import { SeededRandom } from '../../base/random.ts';
 import type { ImageProgress } from '../../runtime/image/types.ts';
+import { freePort } from '../support/freePort.ts';
 import {
   type BuiltImage,
   buildImage,
   file,
-  freePort,
   manifestOf,
   ociArchive,
   openStore,

@@ -16,11 +16,11 @@ import { SystemClock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
 import { SeededRandom } from '../../base/random.ts';
 import type { ImageProgress, ImageStore } from '../../runtime/image/types.ts';
+import { freePort } from '../support/freePort.ts';
 import {
   type BuiltImage,
   buildImage,
   file,
-  freePort,
   manifestOf,
   ociArchive,
   once,
@@ -252,19 +252,29 @@ test('an upload that the registry loses is begun again', async (t) => {
   await other.pull(`${host}/web:1`);
 });
 
+/** Notes what is waited for between two tries. */
+class PausesClock extends SystemClock {
+  readonly pausesMs: number[] = [];
+
+  override sleep(delayMs: number): Promise<void> {
+    this.pausesMs.push(delayMs);
+    return super.sleep(delayMs);
+  }
+}
+
 test('a registry that is not there fails at once, and one that is silent when its time is over', async (t) => {
-  const clock = new SystemClock();
-  const store = await openStore(t, scratchDirectory(t));
-  const beganMs = clock.nowMs();
+  const clock = new PausesClock();
+  const store = await openStore(t, scratchDirectory(t), {}, clock);
   await assert.rejects(store.pull(`127.0.0.1:${await freePort()}/web:1`), (error) =>
     hasCode(error, 'unavailable'),
   );
-  assert.ok(clock.nowMs() - beganMs < 500, 'a refused connection is not tried for long');
+  assert.deepEqual(clock.pausesMs, [], 'a refused connection is not tried again');
   // A listener that takes connections and never speaks TLS.
   const silent = await listen(t, http.createServer());
+  const beganMs = clock.nowMs();
   const limit = AbortSignal.timeout(300);
   await assert.rejects(store.resolve(`${silent}/web:1`, { connectMs: 200, signal: limit }));
-  assert.ok(clock.nowMs() - beganMs < 2000);
+  assert.ok(clock.nowMs() - beganMs < 10_000);
 });
 
 test('an image of another platform is pulled when it is asked for', async (t) => {
@@ -312,6 +322,31 @@ test('a prune takes what no container uses and tells what it freed; usage tells 
   stop();
   assert.deepEqual(store.list(), []);
   assert.deepEqual(events, ['delete', 'delete']);
+});
+
+test('by policy, what a registry has and no container uses goes, and its files with it', async (t) => {
+  const { host } = await startRegistry(t, {});
+  const pusher = await storeWith(t, `${host}/web:1`);
+  await pusher.push(`${host}/web:1`);
+  const root = scratchDirectory(t);
+  const store = await openStore(t, root);
+  const [kept] = await store.load(once(await ociArchive(await sample(4), 'kept:1')));
+  const pulled = await store.pull(`${host}/web:1`);
+  const named = (): readonly string[] => store.list().map(({ id }) => id);
+  const release = store.hold(pulled.id, 'c'.repeat(64));
+  const everything = { maxBytes: 0, restMs: 0 };
+  assert.deepEqual((await store.collect(everything)).removed, []);
+  release();
+  assert.deepEqual((await store.collect({ maxBytes: 0 })).removed, [], 'it was used just now');
+  assert.deepEqual((await store.collect({ maxBytes: 1 << 30, restMs: 0 })).removed, []);
+  const collected = await store.collect(everything);
+  assert.ok(collected.reclaimedBytes >= pulled.sizeBytes);
+  assert.deepEqual(named(), [kept.id]);
+  const layers = fs.readdirSync(path.join(root, 'image', 'layers'));
+  assert.equal(layers.length, kept.diffIds.length);
+  // When it was used is known to the next process, too.
+  assert.match(fs.readFileSync(path.join(root, 'image', 'images.json'), 'utf8'), /"usedAtMs":\d+/);
+  assert.equal((await store.pull(`${host}/web:1`)).id, pulled.id);
 });
 
 test('what an earlier boot may not have written is pulled again; of this boot it is kept', async (t) => {

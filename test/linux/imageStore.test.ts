@@ -406,3 +406,27 @@ test('kill -9 of a loading process at any moment leaves the store whole', async 
     await store.close();
   }
 });
+
+test('an image with a layer more has those of its base, and goes elsewhere whole', async (t) => {
+  const store = await openStore(t, scratchDirectory(t));
+  const base = buildImage(await twoLayers(), (layer) => gzipSync(layer), { Cmd: ['/old'] });
+  const [below] = await store.load(once(await ociArchive(base, 'base:1')));
+  const layer = await tar([file('more', 'm'), file('.wh.top', '')]);
+  const said = { author: 'A', comment: 'C', createdBy: 'by', config: { Cmd: ['/old'] } };
+  const options = { ...said, changes: ['CMD ["/new"]'] };
+  const made = await store.commit(below.id, once(layer), 'made:1', options);
+  assert.deepEqual(made.diffIds, [...below.diffIds, sha256(layer)]);
+  assert.deepEqual(made.config.cmd, ['/new']);
+  // Nothing was written: no layer, and yet told of.
+  const same = await store.commit(below.id, once(await tar([])), '', options);
+  assert.deepEqual([same.diffIds, same.tags], [below.diffIds, []]);
+  const { history } = await store.configuration(same.id);
+  assert.deepEqual((history as { empty_layer?: boolean }[]).at(-1)?.empty_layer, true);
+  await store.remove('base:1', { force: false });
+  const other = await openStore(t, scratchDirectory(t));
+  const [arrived] = await other.load(store.save(['made:1']));
+  assert.deepEqual([arrived.id, arrived.tags], [made.id, made.tags]);
+  assert.ok(fs.lstatSync(`${(await other.layers(arrived.id))[2]}/top`).isCharacterDevice());
+  const wrong = { ...options, changes: ['RUN ls'] };
+  await assert.rejects(store.commit(made.id, once(layer), '', wrong), /only CMD/);
+});

@@ -9,7 +9,8 @@ import fs from 'node:fs';
 import path from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
-import { freePort, openStore, scratchDirectory, sha256 } from '../support/images.ts';
+import { freePort } from '../support/freePort.ts';
+import { openStore, scratchDirectory, sha256 } from '../support/images.ts';
 
 /** Builds the archive with this compiled tree's packer, in a directory of its own. */
 function build(t: TestContext): string {

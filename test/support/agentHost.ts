@@ -14,7 +14,7 @@ import type { DriverMethods, DriverRoots } from './agentDriver.ts';
 
 const DRIVER = fileURLToPath(new URL('./agentDriver.js', import.meta.url));
 const WEB_IMAGE = fileURLToPath(new URL('../../images/web.tar', import.meta.url));
-const CALL_TIMEOUT_MS = 30_000;
+const CALL_TIMEOUT_MS = 120_000;
 
 type Argument<M extends keyof DriverMethods> = Parameters<DriverMethods[M]>[0];
 type Result<M extends keyof DriverMethods> = Awaited<ReturnType<DriverMethods[M]>>;

@@ -11,7 +11,7 @@ const [port, ...first] = process.argv.slice(2);
 const KEPT_PER_HOST = 4;
 const KEPT_EVERY_MS = 100;
 const FRESH_EVERY_MS = 25;
-const TIMEOUT_MS = 3000;
+const TIMEOUT_MS = 8_000;
 
 export interface Failure {
   readonly kind: 'fresh' | 'kept';
@@ -26,6 +26,8 @@ export interface Failure {
 export interface PhaseReport {
   readonly fresh: number;
   readonly kept: number;
+  /** Begun in it, and neither answered nor failed yet. */
+  readonly pending: number;
   readonly tasks: readonly string[];
   readonly failures: readonly Failure[];
 }
@@ -33,6 +35,7 @@ export interface PhaseReport {
 interface Phase {
   fresh: number;
   kept: number;
+  pending: number;
   tasks: Set<string>;
   failures: Failure[];
 }
@@ -43,7 +46,7 @@ let hosts = first;
 const keepers = new Set<string>();
 
 function begin(name: string): Phase {
-  const made = { fresh: 0, kept: 0, tasks: new Set<string>(), failures: [] };
+  const made = { fresh: 0, kept: 0, pending: 0, tasks: new Set<string>(), failures: [] };
   phases[name] = made;
   return made;
 }
@@ -72,6 +75,7 @@ async function keep(host: string, name: string): Promise<void> {
   while (hosts.includes(host)) {
     const at = phase;
     const atMs = Date.now();
+    at.pending += 1;
     try {
       task = await ask(host, agent);
       at.kept += 1;
@@ -79,6 +83,7 @@ async function keep(host: string, name: string): Promise<void> {
     } catch (error) {
       at.failures.push({ kind: 'kept', host, task, error: String(error), atMs });
     }
+    at.pending -= 1;
     await pause(KEPT_EVERY_MS);
   }
   agent.destroy();
@@ -88,12 +93,14 @@ async function keep(host: string, name: string): Promise<void> {
 async function open(host: string): Promise<void> {
   const at = phase;
   const atMs = Date.now();
+  at.pending += 1;
   try {
     at.tasks.add(await ask(host, false));
     at.fresh += 1;
   } catch (error) {
     at.failures.push({ kind: 'fresh', host, task: '', error: String(error), atMs });
   }
+  at.pending -= 1;
 }
 
 function keepAll(): void {

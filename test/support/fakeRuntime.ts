@@ -44,12 +44,14 @@ export class FakeContainer implements Container {
   resize = unasked;
   processes = unasked;
   update = unasked;
+  readonly notes: readonly string[] = [];
   detailedStats = unasked;
   changes = unasked;
   statPath = unasked;
   readArchive = unasked;
   writeArchive = unasked;
   exportRoot = unasked;
+  layer = unasked;
   writableBytes = unasked;
   config: ContainerConfig;
   readonly #table: FakeContainers;
@@ -225,6 +227,9 @@ export class FakeImages implements ImageStore {
   async layers(): Promise<readonly string[]> {
     return ['/layers/0'];
   }
+
+  commit = unused;
+  collect = unused;
 
   async pull(reference: string): Promise<Image> {
     this.pulled.push(reference);

@@ -3,13 +3,11 @@
  * layouts around them, stores in a directory that goes away with the test. Only for tests.
  */
 import { createHash } from 'node:crypto';
-import { once as happens } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
-import net from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import type { TestContext } from 'node:test';
-import { SystemClock } from '../../base/clock.ts';
+import { type Clock, SystemClock } from '../../base/clock.ts';
 import { silentLog } from '../../base/log.ts';
 import { NO_SETTINGS, type RegistrySettings } from '../../runtime/image/registryHosts.ts';
 import { openImageStore } from '../../runtime/image/store.ts';
@@ -154,10 +152,11 @@ export async function openStore(
   test: TestContext,
   dataRoot: string,
   registries: Partial<RegistrySettings> = {},
+  clock: Clock = new SystemClock(),
 ): Promise<ImageStore> {
   const store = await openImageStore({
     dataRoot,
-    clock: new SystemClock(),
+    clock,
     log: silentLog,
     registries: { ...NO_SETTINGS, ...registries },
   });
@@ -165,14 +164,4 @@ export async function openStore(
   if (stores === undefined) test.after(() => store.close());
   else stores.push(store);
   return store;
-}
-
-/** A TCP port of 127.0.0.1 that nobody listened on a moment ago. */
-export async function freePort(): Promise<number> {
-  const server = net.createServer().listen(0, '127.0.0.1');
-  await happens(server, 'listening');
-  const { port } = server.address() as net.AddressInfo;
-  server.close();
-  await happens(server, 'close');
-  return port;
 }

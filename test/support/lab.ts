@@ -28,7 +28,7 @@ export interface Outcome {
 export async function outcome(
   command: string,
   args: readonly string[],
-  timeoutMs = 120_000,
+  timeoutMs = 300_000,
 ): Promise<Outcome> {
   try {
     const { stdout, stderr } = await execFileAsync(command, [...args], {
@@ -63,7 +63,7 @@ export function until<T>(
 }
 
 export async function lab(...args: string[]): Promise<string> {
-  const result = await outcome(LAB, args, 180_000);
+  const result = await outcome(LAB, args);
   if (result.code !== 0) throw new Error(`lab ${args.join(' ')}: ${result.stderr}`);
   return result.stdout;
 }
@@ -133,7 +133,7 @@ export async function loadImage(...hosts: string[]): Promise<void> {
   await Promise.all(hosts.map((host) => swarm(host, 'image', 'load', '--input', WEB_TAR)));
 }
 
-const FETCH = `fetch(process.argv[1], { signal: AbortSignal.timeout(3000) })
+const FETCH = `fetch(process.argv[1], { signal: AbortSignal.timeout(10_000) })
   .then((answer) => answer.text())
   .then((text) => process.stdout.write(text), (error) => {
     process.stderr.write(String(error.cause ?? error)); process.exit(1);

@@ -14,7 +14,7 @@ import { type Client, clientOf } from './terminal.ts';
 
 export const MAIN = join(TOP, 'dist', 'cli', 'main.js');
 /** A daemon that is refused ends by itself within this. */
-const REFUSAL_SECONDS = '20';
+const REFUSAL_SECONDS = '60';
 
 export function layoutOf(host: string): HostLayout {
   return hostLayout(Number(host.slice(1)));

@@ -34,6 +34,13 @@ function parseProcess(pid: number): HostProcess | undefined {
 
 /** Every process of each host that is on, PID 1 first. One walk of /proc for all hosts. */
 export function processesOf(hosts: readonly string[]): Map<string, HostProcess[]> {
+  const firsts = hosts.map((host) => pidOf(layoutOf(host)));
+  const found = processesBelow(firsts);
+  return new Map(hosts.map((host, at) => [host, found[at]]));
+}
+
+/** Each of these processes with all that came from it, itself first. One walk of /proc. */
+export function processesBelow(firsts: readonly (number | undefined)[]): HostProcess[][] {
   const children = new Map<number, HostProcess[]>();
   for (const name of readdirSync('/proc')) {
     if (!/^\d+$/.test(name)) continue;
@@ -41,15 +48,12 @@ export function processesOf(hosts: readonly string[]): Map<string, HostProcess[]
     if (found === undefined) continue;
     children.set(found.parent, [...(children.get(found.parent) ?? []), found]);
   }
-  const all = new Map<string, HostProcess[]>();
-  for (const host of hosts) {
-    const first = pidOf(layoutOf(host));
+  return firsts.map((first) => {
     const top = first === undefined ? undefined : parseProcess(first);
     const found = top === undefined ? [] : [top];
     for (let at = 0; at < found.length; at += 1) found.push(...(children.get(found[at].pid) ?? []));
-    all.set(host, found);
-  }
-  return all;
+    return found;
+  });
 }
 
 /** A variable of a process's environment; '' when it has none. */
@@ -105,7 +109,8 @@ function filesBelow(directory: string, depth: number): string[] {
   });
 }
 
-function cgroupsBelow(parent: string): string[] {
+/** Every group below `parent`, in each hierarchy. */
+export function cgroupsBelow(parent: string): string[] {
   const root = '/sys/fs/cgroup';
   return readdirSync(root)
     .map((name) => join(root, name, parent))
@@ -147,7 +152,20 @@ export function tracesOf(host: string): Traces {
   const layout = layoutOf(host);
   const first = pidOf(layout);
   if (first === undefined) throw new Error(`${host} is off`);
-  const processes = processesOf([host]).get(host) ?? [];
+  return tracesAt({ ...layout, first });
+}
+
+/** Where a daemon keeps what it makes, and the first process of its namespaces. */
+export interface TracedHost {
+  readonly first: number;
+  readonly execRoot: string;
+  readonly dataRoot: string;
+  readonly cgroupParent: string;
+}
+
+export function tracesAt(layout: TracedHost): Traces {
+  const { first } = layout;
+  const [processes] = processesBelow([first]);
   const spaces = new Set(processes.map(({ pid }) => namespaceOf(pid)));
   const gateway = ['nsenter', `--net=${join(layout.execRoot, 'netns', 'gateway')}`];
   const lines = (...command: string[]): string[] =>

@@ -12,7 +12,7 @@ import { createSocket } from 'node:dgram';
 import { Resolver } from 'node:dns/promises';
 import { createConnection, createServer } from 'node:net';
 
-const CONNECT_TIMEOUT_MS = 3000;
+const CONNECT_TIMEOUT_MS = 6000;
 const BULK_BYTES = 4 * 1024 * 1024;
 
 function serve(name: string, port: number): void {
@@ -118,7 +118,7 @@ async function get(once: Once, host: string, port: number, count: number): Promi
 }
 
 async function resolveName(name: string, type: string): Promise<void> {
-  const resolver = new Resolver({ timeout: 3000, tries: 1 });
+  const resolver = new Resolver({ timeout: CONNECT_TIMEOUT_MS, tries: 1 });
   resolver.setServers(['127.0.0.11']);
   try {
     const answers =

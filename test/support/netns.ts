@@ -22,7 +22,7 @@ import type { DriverCall } from './netDriver.ts';
 
 const DRIVER = fileURLToPath(new URL('./netDriver.js', import.meta.url));
 const PEER = fileURLToPath(new URL('./netPeer.js', import.meta.url));
-const COMMAND_TIMEOUT_MS = 30_000;
+const COMMAND_TIMEOUT_MS = 120_000;
 export const VXLAN_PORT = 4789;
 
 function command(file: string, args: readonly string[]): Promise<string> {

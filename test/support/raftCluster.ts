@@ -6,6 +6,7 @@ import * as fs from 'node:fs';
 import * as os from 'node:os';
 import * as path from 'node:path';
 import { type Clock, SystemClock, type Timer } from '../../base/clock.ts';
+import { hasCode } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { Meter } from '../../base/meter.ts';
 import { SystemRandom } from '../../base/random.ts';
@@ -14,6 +15,11 @@ import { RaftNode } from '../../manager/raft/node.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
 import type { AppliedEntry, Member, StateMachine } from '../../manager/raft/types.ts';
 import { RaftNetwork } from './raftNetwork.ts';
+import { until } from './until.ts';
+
+/** Of real time: far more than anything takes on a machine with much else to do. */
+const WAIT_MS = 60_000;
+const LOOK_EVERY_MS = 5;
 
 export class ListMachine implements StateMachine {
   commands: string[] = [];
@@ -186,28 +192,46 @@ export class RaftCluster {
     return running;
   }
 
-  /** Waits until `condition` holds; fails after `timeoutMs`. */
-  async until(what: string, condition: () => boolean, timeoutMs = 60_000): Promise<void> {
-    const deadline = this.clock.nowMs() + timeoutMs;
-    while (!condition()) {
-      if (this.clock.nowMs() > deadline) {
-        const states = [...this.nodes.values()].map(({ node }) => JSON.stringify(node.status()));
-        throw new Error(`not within ${timeoutMs} ms: ${what}; ${states.join(' ')}`);
-      }
-      await this.clock.sleep(5);
-    }
+  /** Waits until `condition` holds. */
+  async until(what: string, condition: () => boolean): Promise<void> {
+    const states = (): string =>
+      [...this.nodes.values()].map(({ node }) => JSON.stringify(node.status())).join(' ');
+    await until(() => `${what}; ${states()}`, WAIT_MS, condition, LOOK_EVERY_MS);
+  }
+
+  #leader(not?: number): Running | undefined {
+    return [...this.nodes.values()].find(
+      ({ id, node }) => id !== not && node.leadership.isLeader && node.status().role === 'leader',
+    );
   }
 
   /** The member that leads and may act, other than `not`. */
   async leader(not?: number): Promise<Running> {
-    const find = (): Running | undefined =>
-      [...this.nodes.values()].find(
-        ({ id, node }) => id !== not && node.leadership.isLeader && node.status().role === 'leader',
-      );
-    await this.until('a leader', () => find() !== undefined);
-    const leader = find();
+    await this.until('a leader', () => this.#leader(not) !== undefined);
+    const leader = this.#leader(not);
     if (leader === undefined) throw new Error('the leader went away');
     return leader;
+  }
+
+  /**
+   * Runs `action` at the member that leads now; where that one says that it does not lead, and so
+   * did nothing, at its successor. An action of several steps has to bear being begun again.
+   */
+  async atLeader<T>(action: (leader: Running) => Promise<T>): Promise<T> {
+    const { done } = await until(
+      'the action at whoever leads',
+      WAIT_MS,
+      async () => {
+        try {
+          return { done: await action(await this.leader()) };
+        } catch (error) {
+          if (hasCode(error, 'not_leader')) return undefined;
+          throw error;
+        }
+      },
+      LOOK_EVERY_MS,
+    );
+    return done;
   }
 
   async dispose(): Promise<void> {

@@ -79,6 +79,7 @@ export const HOST_INFO: HostInfo = {
   cgroupVersion: '1',
   dataRoot: '/var/lib/tsswarm',
   execRoot: '/run/tsswarm',
+  isRemapped: false,
   warnings: [],
 };
 

@@ -1,6 +1,7 @@
 /** An ImageStore of one made-up image that remembers what it was asked to do. */
 import { SwarmError } from '../../base/errors.ts';
 import type {
+  CommitOptions,
   Distribution,
   Image,
   ImagePruned,
@@ -87,6 +88,15 @@ export class ScriptedImages implements ImageStore {
     return this.images[0];
   }
 
+  async commit(
+    _imageId: string,
+    layer: AsyncIterable<Uint8Array>,
+    reference: string,
+    { changes }: CommitOptions,
+  ): Promise<Image> {
+    return this.import(layer, reference, changes);
+  }
+
   async pull(reference: string, options: PullOptions = {}): Promise<Image> {
     if (reference.startsWith('absent')) {
       throw new SwarmError('not_found', `${reference}: no such image in its registry`);
@@ -98,6 +108,10 @@ export class ScriptedImages implements ImageStore {
     options.onProgress?.({ id: '', status: `Digest: sha256:${'b'.repeat(64)}` });
     options.onProgress?.({ id: '', status: `Status: Image is up to date for ${reference}` });
     return this.images[0];
+  }
+
+  async collect(): Promise<ImagePruned> {
+    return { removed: [], reclaimedBytes: 0 };
   }
 
   async remove(reference: string): Promise<ImageRemoval[]> {

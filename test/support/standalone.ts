@@ -12,6 +12,7 @@ import { childrenOf, removeCgroups } from '../../deploy/hosts/system.ts';
 import { TOP } from '../tidy/sources.ts';
 import { type Outcome, outcome, until } from './lab.ts';
 import { killed } from './processes.ts';
+import { askSocket } from './socketClient.ts';
 
 const READY_LIMIT_MS = 20_000;
 
@@ -19,6 +20,8 @@ export interface Standalone {
   readonly directory: string;
   readonly dataRoot: string;
   readonly socket: string;
+  readonly execRoot: string;
+  readonly cgroupParent: string;
   /** Pid of its namespaces' first process, for nsenter -t. */
   readonly pid: number;
   /** The docker client with this daemon; fails on a non-zero exit. */
@@ -31,6 +34,8 @@ export interface Standalone {
   spawnInside(...command: string[]): ChildProcess;
   /** Starts the daemon anew with these flags. */
   restart(...flags: string[]): Promise<void>;
+  /** Kills the daemon with SIGKILL; `restart` starts the next. Resolves when it is gone. */
+  kill(): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -39,6 +44,7 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
   const directory = mkdtempSync(join(tmpdir(), 'standalone-'));
   const socket = join(directory, 'tsswarm.sock');
   const dataRoot = join(directory, 'root');
+  const execRoot = join(directory, 'exec');
   const cgroup = `/${directory.slice(directory.lastIndexOf('/') + 1)}`;
   const holder = spawn(
     'unshare',
@@ -69,21 +75,29 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
     const child = spawnInside(
       process.execPath,
       ...[join(TOP, 'dist', 'cli', 'main.js'), 'daemon', '--log-level', 'warn'],
-      ...['--data-root', dataRoot, '--exec-root', join(directory, 'exec')],
+      ...['--data-root', dataRoot, '--exec-root', execRoot],
       ...['--cgroup-parent', cgroup, '-H', `unix://${socket}`, ...more],
     );
     daemon = child;
     const state = await until('the daemon answers', READY_LIMIT_MS, async () => {
-      if (child.exitCode !== null) return 'ended';
-      return (await tryDocker('version')).code === 0 ? 'ready' : undefined;
+      if (child.exitCode !== null || child.signalCode !== null) return 'ended';
+      return (await askSocket(socket, 'GET', '/version')).status === 200 ? 'ready' : undefined;
     });
     if (state === 'ended') throw new Error('the daemon has ended');
   };
-  const end = async (child: ChildProcess | undefined): Promise<void> => {
+  const end = async (
+    child: ChildProcess | undefined,
+    signal: NodeJS.Signals = 'SIGTERM',
+  ): Promise<void> => {
     if (child === undefined || child.exitCode !== null || child.signalCode !== null) return;
     const ended = once(child, 'exit');
-    // nsenter waits for the process it has put into the pid namespace.
-    for (const each of childrenOf(child.pid ?? 0)) process.kill(each, 'SIGTERM');
+    // nsenter waits for the process it has put into the pid namespace, or is about to put there.
+    const [inside] = await until('the daemon to be there, or gone', READY_LIMIT_MS, () => {
+      const found = childrenOf(child.pid ?? 0);
+      const isOver = child.exitCode !== null || child.signalCode !== null;
+      return found.length > 0 || isOver ? found : undefined;
+    });
+    if (inside !== undefined) process.kill(inside, signal);
     await ended;
   };
   const stop = async (): Promise<void> => {
@@ -102,6 +116,8 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
     directory,
     dataRoot,
     socket,
+    execRoot,
+    cgroupParent: cgroup,
     pid,
     docker,
     tryDocker,
@@ -111,6 +127,7 @@ export async function startStandalone(...flags: string[]): Promise<Standalone> {
       await end(daemon);
       await start(more);
     },
+    kill: () => end(daemon, 'SIGKILL'),
     stop,
   };
 }

@@ -3,7 +3,6 @@
  * over fake runtimes. Each node has a directory, a port and a runtime of its own.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
-import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemClock } from '../../base/clock.ts';
@@ -19,10 +18,10 @@ import { requestCertificate } from '../../manager/ca/client.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { NodeDescription } from '../../model/types.ts';
 import { type FakeRuntime, fakeRuntime } from './fakeRuntime.ts';
+import { freePort } from './freePort.ts';
 import { until as untilAnswer } from './until.ts';
 
 const HOST = '127.0.0.1';
-const UNTIL_MS = 15_000;
 
 /** The system's time; a test may set all hosts' wall clocks forward or back. */
 class SwarmClock extends SystemClock {
@@ -50,19 +49,11 @@ function environment(name: string, meter = new Meter()): Environment {
   };
 }
 
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, HOST);
-  await new Promise((resolve) => server.once('listening', resolve));
-  const { port } = server.address() as { port: number };
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
-
-/** Polls until `look` gives something; fails with `what` after 15 s. */
+/** Polls until `look` gives something; fails with `what` in the end. */
 export function until<T>(
   what: string,
   look: () => T | undefined | false | Promise<T | undefined | false>,
-  timeoutMs = UNTIL_MS,
+  timeoutMs = 0,
 ): Promise<T> {
   return untilAnswer(what, timeoutMs, look);
 }

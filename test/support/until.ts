@@ -7,10 +7,15 @@ import { SystemClock } from '../../base/clock.ts';
 
 const clock = new SystemClock();
 const EVERY_MS = 10;
+/**
+ * No wait is given up before: how long a thing takes says how busy the machine is. A test that is
+ * about time itself measures it.
+ */
+const LEAST_MS = 60_000;
 
 /**
  * Resolves with the first answer of `ask` that is neither undefined nor false; fails naming `what`
- * after `timeoutMs`. An error of `ask` ends the wait.
+ * after `timeoutMs`, or LEAST_MS where that is more. An error of `ask` ends the wait.
  */
 export async function until<T>(
   what: string | (() => string),
@@ -18,12 +23,13 @@ export async function until<T>(
   ask: () => T | undefined | false | Promise<T | undefined | false>,
   everyMs = EVERY_MS,
 ): Promise<T> {
-  const endMs = clock.nowMs() + timeoutMs;
+  const boundMs = Math.max(timeoutMs, LEAST_MS);
+  const endMs = clock.nowMs() + boundMs;
   for (;;) {
     const answer = await ask();
     if (answer !== undefined && answer !== false) return answer;
     if (clock.nowMs() > endMs) {
-      throw new Error(`${typeof what === 'string' ? what : what()}: not within ${timeoutMs} ms`);
+      throw new Error(`${typeof what === 'string' ? what : what()}: not within ${boundMs} ms`);
     }
     await clock.sleep(everyMs);
   }

@@ -4,8 +4,9 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { toDeviceList, toResources } from '../../runtime/container/resources.ts';
+import type { ContainerResources } from '../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
-import { cpuWeight } from '../../runtime/sys/cgroupLimits.ts';
 import { ANY } from '../../runtime/sys/deviceRules.ts';
 import type { MountEntry } from '../../runtime/sys/mount.ts';
 
@@ -26,8 +27,18 @@ function v2(root: string): Cgroups {
   return new Cgroups([{ version: 2, path: root, controllers }], 'lab/h1');
 }
 
-function writes(cgroups: Cgroups, limits: Parameters<Cgroups['plan']>[1]): Record<string, string> {
-  const [group] = cgroups.plan('id', limits, devices).groups;
+/** What Docker's limits come to. */
+function planOf(
+  cgroups: Cgroups,
+  limits: ContainerResources,
+): ReturnType<Cgroups['plan']> & { readonly changed: readonly string[] } {
+  const changed: string[] = [];
+  const resources = toResources(limits, (note) => changed.push(note));
+  return { ...cgroups.plan('id', { ...resources, devices: toDeviceList(devices) }), changed };
+}
+
+function writes(cgroups: Cgroups, limits: ContainerResources): Record<string, string> {
+  const [group] = planOf(cgroups, limits).groups;
   return Object.fromEntries(group.writes.map(({ file, value }) => [file, value]));
 }
 
@@ -53,6 +64,7 @@ test('pure v2, v1 and hybrid hosts are told apart by what is mounted', () => {
     [
       ['/cpu', 'cpu,cpuacct'],
       ['/freezer', 'freezer'],
+      ['/net', 'net_cls'],
       ['/systemd', 'name=systemd'],
     ],
   );
@@ -60,62 +72,58 @@ test('pure v2, v1 and hybrid hosts are told apart by what is mounted', () => {
   assert.equal(new Cgroups(hybrid, 'p').mode, 'hybrid');
   assert.deepEqual(
     hybrid.map((hierarchy) => hierarchy.path),
-    ['/unified', '/cpu', '/systemd'],
+    ['/unified', '/cpu', '/net', '/systemd'],
     'v2 comes first, and takes the place of the freezer',
   );
+  const kept = findHierarchies([...v1Mounts, mount('cgroup2', '/unified')], controllers, true);
+  assert(kept.some((hierarchy) => hierarchy.path === '/freezer'));
   assert.throws(() => new Cgroups([], 'p'), /no cgroup file system/);
 });
 
-test('cpu shares become weights as runc and crun convert them', () => {
-  const known: [number, number][] = [
-    [0, 1],
-    [2, 1],
-    [512, 59],
-    [1024, 100],
-    [2048, 174],
-    [262_144, 10_000],
-    [1_000_000, 10_000],
-  ];
-  for (const [shares, weight] of known) assert.equal(cpuWeight(shares), weight, `${shares}`);
+test("Docker's limits on v2", () => {
+  withRoot((root) => {
+    const host = v2(root);
+    mkdirSync(join(root, 'lab/h1'), { recursive: true });
+    writeFileSync(join(root, 'lab/h1/memory.swap.max'), '');
+    assert.deepEqual(writes(host, {}), {});
+    assert.deepEqual(
+      writes(host, {
+        memoryBytes: 64 * MIB,
+        nanoCpus: 1_500_000_000,
+        cpuShares: 1024,
+        cpusetCpus: '0-1',
+        pids: 100,
+      }),
+      {
+        'memory.max': String(64 * MIB),
+        'memory.swap.max': String(64 * MIB),
+        'cpu.weight': '100',
+        'cpu.max': '150000 100000',
+        'cpuset.cpus': '0-1',
+        'pids.max': '100',
+      },
+    );
+    assert.deepEqual(writes(host, { pids: -1 }), { 'pids.max': 'max' });
+    const swap = (memorySwapBytes: number): string =>
+      writes(host, { memoryBytes: 64 * MIB, memorySwapBytes })['memory.swap.max'];
+    assert.equal(swap(-1), 'max');
+    assert.equal(swap(64 * MIB), '0');
+    assert.equal(swap(100 * MIB), String(36 * MIB));
+    assert.throws(() => swap(10), /below the memory limit/);
+    const [group] = planOf(host, {}).groups;
+    assert.equal(group.dir, join(root, 'lab/h1/id'));
+    assert(group.deviceProgram !== undefined && group.memory);
+  });
 });
 
-test('limits on v2', () => {
-  const host = v2('/fake');
-  assert.deepEqual(writes(host, {}), {});
-  assert.deepEqual(
-    writes(host, {
-      memoryBytes: 64 * MIB,
-      nanoCpus: 1_500_000_000,
-      cpuShares: 1024,
-      cpusetCpus: '0-1',
-      pids: 100,
-    }),
-    {
-      'memory.max': String(64 * MIB),
-      'memory.swap.max': String(64 * MIB),
-      'cpu.weight': '100',
-      'cpu.max': '150000 100000',
-      'cpuset.cpus': '0-1',
-      'pids.max': '100',
-    },
-  );
-  const swap = (memorySwapBytes: number): string =>
-    writes(host, { memoryBytes: 64 * MIB, memorySwapBytes })['memory.swap.max'];
-  assert.equal(swap(-1), 'max');
-  assert.equal(swap(64 * MIB), '0');
-  assert.equal(swap(100 * MIB), String(36 * MIB));
-  assert.throws(() => swap(10), /below the memory limit/);
-  const [group] = host.plan('id', {}, devices).groups;
-  assert.equal(group.dir, '/fake/lab/h1/id');
-  assert(group.deviceProgram !== undefined && group.memory);
-});
-
-test('limits on v1 are written so that memory+swap is never below memory', () => {
+test("Docker's limits on v1 are written so that memory+swap is never below memory", () => {
   withRoot((root) => {
     const cpuset = join(root, 'cpuset');
     mkdirSync(join(cpuset, 'p'), { recursive: true });
     writeFileSync(join(cpuset, 'p/cpuset.cpus'), '0-3\n');
     writeFileSync(join(cpuset, 'p/cpuset.mems'), '0\n');
+    mkdirSync(join(root, 'memory/p'), { recursive: true });
+    writeFileSync(join(root, 'memory/p/memory.memsw.limit_in_bytes'), '');
     const host = new Cgroups(
       [
         { version: 1, path: join(root, 'memory'), controllers: ['memory'] },
@@ -126,7 +134,7 @@ test('limits on v1 are written so that memory+swap is never below memory', () =>
       'p',
     );
     const limits = { memoryBytes: MIB, nanoCpus: 250_000_000, cpuShares: 7, pids: 5 };
-    const plan = host.plan('id', limits, devices);
+    const plan = planOf(host, limits);
     assert.deepEqual(
       plan.groups.flatMap((group) => group.writes.map(({ file, value }) => `${file} ${value}`)),
       [
@@ -148,10 +156,9 @@ test('limits on v1 are written so that memory+swap is never below memory', () =>
 });
 
 test('what is out of range is clamped and said', () => {
-  const plan = v2('/fake').plan('id', { cpuShares: 1, nanoCpus: 1000 }, devices);
-  assert.equal(plan.notes.length, 2);
-  assert.match(plan.notes[0], /cpu shares 1 is out of range, 2 is used/);
-  assert.match(plan.notes[1], /below the least of 0.01 cores/);
+  const plan = planOf(v2('/fake'), { cpuShares: 1, nanoCpus: 1000 });
+  assert.match(plan.notes.join(), /^cpu shares 1 is out of range, 2 is used$/);
+  assert.match(plan.changed.join(), /below the least of 0.01 cores/);
   assert.equal(plan.groups[0].writes.at(-1)?.value, '1000 100000');
 });
 

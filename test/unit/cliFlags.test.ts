@@ -16,7 +16,7 @@ const GROUP_NAMES = [
   ...['container', 'system'],
 ];
 /** Refused as a whole: its flags do not matter. */
-const REFUSED = ['image build', 'container commit', 'system dial-stdio', 'volume update'];
+const REFUSED = ['image build', 'system dial-stdio', 'volume update'];
 
 async function help(...words: string[]): Promise<string> {
   const { stdout, stderr } = await run('docker', [...words, '--help'], process.env);

@@ -14,7 +14,8 @@ import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { Signal } from '../../base/queue.ts';
 import { encodeLogRecord, FRAMES } from '../../runtime/container/logFormats.ts';
-import { logFileName, readLogs } from '../../runtime/container/logs.ts';
+import { logFileName } from '../../runtime/container/logPacking.ts';
+import { readLogs } from '../../runtime/container/logs.ts';
 import type { LogQuery, LogRecord } from '../../runtime/container/types.ts';
 
 class Writer {

@@ -26,9 +26,9 @@ async function listening(): Promise<{ server: Server; port: number }> {
 
 test('a host answers whether it accepts the connection or refuses it', async () => {
   const { server, port } = await listening();
-  assert.equal(await probeTcp(clock, '127.0.0.1', port, 300), 'answers');
+  assert.equal(await probeTcp(clock, '127.0.0.1', port, 30_000), 'answers');
   await new Promise((resolve) => server.close(resolve));
-  assert.equal(await probeTcp(clock, '127.0.0.1', port, 300), 'answers');
+  assert.equal(await probeTcp(clock, '127.0.0.1', port, 30_000), 'answers');
 });
 
 function setUp(probe: (nodeId: string) => 'answers' | 'silent') {

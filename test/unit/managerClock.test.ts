@@ -48,10 +48,11 @@ test('a wall clock set an hour forward and back restarts nothing and stalls noth
     const container = m1.runtime.containers.all.get(victim.status.containerId);
     assert.ok(container);
     container.end({ exitCode: 1 });
-    await until('it is seen', () => running(m1, web.id).length === 2);
-    const endedMs = clock.nowMs();
-    await runs(3);
-    assert.ok(clock.nowMs() - endedMs < 3_000, 'the restart delay of 300 ms passes');
+    // The restart delay of 300 ms passes, not the hour that the wall clock was set back.
+    await until('another one runs in its place', () => {
+      const tasks = running(m1, web.id);
+      return tasks.length === 3 && !tasks.some(({ id }) => id === victim.id);
+    });
   } finally {
     clock.steppedMs = 0;
     await swarm.close();

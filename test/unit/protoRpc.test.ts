@@ -15,9 +15,11 @@ import { type ChannelTrust, client, RpcChannel, RpcServer } from '../../proto/rp
 import { CertificateAuthority, Dispatcher, Host, Raft } from '../../proto/services.ts';
 import { errorOfStatus } from '../../proto/status.ts';
 import { TestAuthority } from '../support/certificates.ts';
+import { freePort } from '../support/freePort.ts';
 import { until } from '../support/until.ts';
 
 const clock = new SystemClock();
+const WAIT_MS = 60_000;
 let authority: TestAuthority;
 let serverCredentials: NodeCredentials;
 let worker: NodeCredentials;
@@ -256,10 +258,7 @@ test('an upload is answered once all of it has arrived', async () => {
 });
 
 test('a port where nobody listens is called unreachable at once', async () => {
-  const probe = createServer().listen(0, '127.0.0.1');
-  await new Promise((resolve) => probe.once('listening', resolve));
-  const { port } = probe.address() as { port: number };
-  await new Promise((resolve) => probe.close(resolve));
+  const port = await freePort();
   const channel = new RpcChannel(`127.0.0.1:${port}`, asNode(worker), { clock });
   await assert.rejects(client(Host, channel).ping({}), (error) => {
     assert(error instanceof SwarmError);
@@ -307,14 +306,13 @@ test('a connection that hangs while it is made is given up, and the call with it
     clock,
     connectTimeoutMs: 200,
   });
-  const startedMs = clock.nowMs();
+  // At the call's own time it would be a timeout.
   await assert.rejects(client(Host, channel).ping({}), { code: 'unavailable' });
-  assert(clock.nowMs() - startedMs < 2000);
   channel.close();
   silent.close();
 });
 
-test('after a server comes back its callers reach it within a second', async () => {
+test('callers of a server that is away look for it often, and reach it when it is back', async () => {
   const options = {
     log: silentLog,
     clock,
@@ -322,23 +320,35 @@ test('after a server comes back its callers reach it within a second', async () 
   };
   const first = new RpcServer(options);
   first.handle(Host, { ping: async () => ({ nodeId: 'a', nowMs: 0n }) });
-  const { port } = await first.listen({ host: '127.0.0.1', port: 0, tls: serverCredentials });
+  const port = await freePort();
+  await first.listen({ host: '127.0.0.1', port, tls: serverCredentials });
   const channel = new RpcChannel(`127.0.0.1:${port}`, asNode(worker), { clock });
-  await client(Host, channel).ping({});
-  await first.close();
-  await assert.rejects(client(Host, channel).ping({}, { timeoutMs: 200 }));
-  const second = new RpcServer(options);
-  second.handle(Host, { ping: async () => ({ nodeId: 'b', nowMs: 0n }) });
-  await second.listen({ host: '127.0.0.1', port, tls: serverCredentials });
-  const nodeId = await until('an answer', 1000, () =>
+  const ask = (): Promise<string | undefined> =>
     client(Host, channel)
       .ping({}, { timeoutMs: 200 })
       .then(
         (answer) => answer.nodeId,
-        () => undefined, // not reached yet
-      ),
-  );
-  assert.equal(nodeId, 'b');
+        () => undefined, // not reached
+      );
+  assert.equal(await until('the first answer', WAIT_MS, ask), 'a');
+  await first.close();
+  let dials = 0;
+  const away = createServer((socket) => {
+    dials += 1;
+    socket.destroy();
+  }).listen(port, '127.0.0.1');
+  const startedMs = clock.nowMs();
+  await until('eight dials', WAIT_MS, async () => {
+    assert.equal(await ask(), undefined);
+    return dials >= 8;
+  });
+  // With a back-off that goes on growing, as gRPC's own does, it is more than forty seconds.
+  assert.ok(clock.nowMs() - startedMs < 20_000);
+  await new Promise((resolve) => away.close(resolve));
+  const second = new RpcServer(options);
+  second.handle(Host, { ping: async () => ({ nodeId: 'b', nowMs: 0n }) });
+  await second.listen({ host: '127.0.0.1', port, tls: serverCredentials });
+  assert.equal(await until('an answer', WAIT_MS, ask), 'b');
   channel.close();
   await second.close();
 });

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import { rmSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
+import { SwarmError } from '../../base/errors.ts';
 import { createFromDocker } from '../../daemon/api/docker/containerCreate.ts';
 import { Fields } from '../../daemon/api/fields.ts';
 import { restartDelay, startsWithDaemon } from '../../daemon/containers/restart.ts';
@@ -272,4 +273,17 @@ test('a new daemon takes up what runs, brings back what a policy wants, and drop
   await settle();
   assert.equal(containers.find('running').view().exitCode, 5);
   assert.ok(!events('container').includes('oom'));
+});
+
+test('a kill that comes just after the program has ended by itself is no error', async () => {
+  const { create, fake } = world();
+  const container = await create('ends');
+  await container.start();
+  const inside = fake(container);
+  inside.kill = async () => {
+    inside.end({ exitCode: 0 });
+    throw new SwarmError('not_found', 'cannot kill the container: it has ended');
+  };
+  await container.kill('SIGKILL');
+  assert.equal(container.status, 'exited');
 });

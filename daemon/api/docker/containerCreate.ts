@@ -2,7 +2,6 @@
  * The body of POST /containers/create as a StandaloneSpec. Every field that Docker knows is read,
  * accepted because it says what happens anyway, or refused by its path.
  */
-import { parseBytes } from '../../../base/bytes.ts';
 import { SwarmError } from '../../../base/errors.ts';
 import type { HealthCheck } from '../../../runtime/container/types.ts';
 import type { CreateRequest, RestartPolicy, StandaloneSpec } from '../../containers/types.ts';
@@ -10,9 +9,8 @@ import { type Fields, isRecord } from '../fields.ts';
 import { readDurationMs } from './common.ts';
 import { endpointsFromDocker, exposedFromDocker, portsFromDocker } from './containerNetwork.ts';
 import { hostFromDocker } from './hostConfig.ts';
+import { logFromDocker } from './logConfig.ts';
 import { mountsFromDocker } from './mounts.ts';
-
-const LOG_FILES_MAX = 10_000;
 
 /** SwarmError invalid or unsupported names the field. */
 export function createFromDocker(name: string, body: Fields): CreateRequest {
@@ -57,7 +55,7 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
     publishAll: host.flag('PublishAllPorts'),
     restart,
     autoRemove,
-    log: logFromDocker(host.objectOrEmpty('LogConfig')),
+    ...logFromDocker(host.objectOrEmpty('LogConfig')),
     consoleSize: host.size('ConsoleSize'),
     ...hostFromDocker(host),
   };
@@ -69,7 +67,7 @@ function words(body: Fields, name: string): string[] {
   return typeof value === 'string' ? [value] : body.texts(name);
 }
 
-function keysOf(body: Fields, name: string): string[] {
+export function keysOf(body: Fields, name: string): string[] {
   const value = body.raw(name);
   if (value === undefined) return [];
   if (!isRecord(value)) throw new SwarmError('invalid', `${body.at(name)} must be an object`);
@@ -124,46 +122,4 @@ export function restartFromDocker(host: Fields): RestartPolicy {
     );
   }
   return { name, maximumRetries };
-}
-
-const OTHER_DRIVERS: readonly string[] = [
-  'awslogs',
-  'etwlogs',
-  'fluentd',
-  'gcplogs',
-  'gelf',
-  'journald',
-  'logentries',
-  'splunk',
-  'syslog',
-];
-
-/**
- * local and json-file keep files; none keeps nothing. The rest of Docker's drivers send away. The
- * default is Docker's: its SDKs read the output of a run only where they know the driver.
- */
-function logFromDocker(config: Fields): StandaloneSpec['log'] {
-  const driver = config.text('Type');
-  if (!['', 'local', 'json-file', 'none', ...OTHER_DRIVERS].includes(driver)) {
-    throw new SwarmError(
-      'invalid',
-      `error looking up logging plugin ${driver}: plugin "${driver}" not found`,
-    );
-  }
-  if (OTHER_DRIVERS.includes(driver)) {
-    config.refused('Type', `"${driver}": use local, json-file or none`);
-  }
-  const options = config.labels('Config');
-  const unknown = Object.keys(options).find((name) => !['max-size', 'max-file'].includes(name));
-  if (unknown !== undefined) config.refused(`Config.${unknown}`, 'use max-size and max-file');
-  const maxFiles = Number(options['max-file'] ?? 1);
-  if (!Number.isSafeInteger(maxFiles) || maxFiles < 1 || maxFiles > LOG_FILES_MAX) {
-    throw new SwarmError('invalid', `max-file: give a number from 1 to ${LOG_FILES_MAX}`);
-  }
-  const maxSize = options['max-size'];
-  return {
-    driver: driver === '' ? 'json-file' : (driver as 'local' | 'json-file' | 'none'),
-    ...(maxSize === undefined || maxSize === '-1' ? {} : { maxSizeBytes: parseBytes(maxSize) }),
-    ...(options['max-file'] === undefined ? {} : { maxFiles }),
-  };
 }

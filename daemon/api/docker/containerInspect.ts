@@ -156,7 +156,10 @@ function limitsOf(
   };
 }
 
-function configOf(view: ContainerView, image: Image | undefined): object {
+export function configOf(
+  view: ContainerView,
+  image: Image | undefined,
+): Readonly<Record<string, unknown>> {
   const { config } = view.container;
   const spec = view.record?.spec;
   const exposed = exposedPorts(view.record?.spec, image);

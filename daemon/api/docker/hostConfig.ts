@@ -5,7 +5,7 @@
  */
 import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
-import type { ContainerResources } from '../../../runtime/container/types.ts';
+import type { ContainerResources, SharedNamespace } from '../../../runtime/container/types.ts';
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
 import type { Fields } from '../fields.ts';
@@ -38,6 +38,7 @@ type HostPart = Pick<
   | 'ipcNamespace'
   | 'utsNamespace'
   | 'cgroupNamespace'
+  | 'userNamespace'
   | 'shmSizeBytes'
   | 'oomScoreAdjust'
   | 'devices'
@@ -64,10 +65,11 @@ export function hostFromDocker(host: Fields): HostPart {
     privileged: host.flag('Privileged'),
     ...securityFromDocker(host),
     init: host.flag('Init'),
-    pidNamespace: namespaceOf(host, 'PidMode', ['', 'private']),
-    ipcNamespace: namespaceOf(host, 'IpcMode', ['', 'private', 'shareable']),
-    utsNamespace: utsOf(host),
-    cgroupNamespace: namespaceOf(host, 'CgroupnsMode', ['', 'private']),
+    pidNamespace: namespaceOf(host, 'PidMode', ['', 'private'], 'PID'),
+    ipcNamespace: ipcOf(host),
+    utsNamespace: namespaceOf(host, 'UTSMode', [''], 'UTS'),
+    cgroupNamespace: cgroupOf(host),
+    ...(host.text('UsernsMode') === 'host' ? { userNamespace: 'host' } : {}),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -102,19 +104,14 @@ function refuseUnbuilt(host: Fields): void {
   if (host.has('Links') && host.texts('Links').length > 0) {
     host.refused('Links', 'put both containers on a user network: they find each other by name');
   }
-  host.refuse(
-    'Annotations',
-    'BlkioWeightDevice',
-    'Cgroup',
-    'CgroupParent',
-    'CpuRealtimePeriod',
-    'CpuRealtimeRuntime',
-    'DeviceRequests',
-    'KernelMemory',
-    'KernelMemoryTCP',
-    'OomKillDisable',
-    'StorageOpt',
-  );
+  if (host.objects('DeviceRequests').length > 0) {
+    host.refused('DeviceRequests', 'there are no device drivers: name the devices with --device');
+  }
+  if (!host.isEmpty('StorageOpt')) {
+    host.refused('StorageOpt', 'its file system keeps no quotas by directory: leave it out');
+  }
+  host.labels('Annotations'); // kept as they are, for inspection
+  host.refuse('Cgroup', 'CgroupParent', 'KernelMemory', 'KernelMemoryTCP');
   accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
@@ -125,11 +122,34 @@ function accept(host: Fields, name: string, values: readonly string[]): void {
   if (!values.includes(host.text(name))) host.refused(name);
 }
 
-function namespaceOf(host: Fields, name: string, own: readonly string[]): 'new' | 'host' {
+const OTHERS = 'container:';
+
+function namespaceOf(
+  host: Fields,
+  name: string,
+  own: readonly string[],
+  word: string,
+): 'new' | 'host' | SharedNamespace {
   const mode = host.text(name);
   if (mode === 'host') return 'host';
-  if (!own.includes(mode)) host.refused(name, `"${mode}": leave it out or use host`);
-  return 'new';
+  if (own.includes(mode)) return 'new';
+  if (mode.startsWith(OTHERS) && mode.length > OTHERS.length) {
+    return { container: mode.slice(OTHERS.length) };
+  }
+  throw new SwarmError('invalid', `invalid ${word} mode: ${mode}`);
+}
+
+function ipcOf(host: Fields): HostPart['ipcNamespace'] {
+  const mode = host.text('IpcMode');
+  if (mode === 'none' || mode === 'shareable') return mode;
+  return namespaceOf(host, 'IpcMode', ['', 'private'], 'IPC');
+}
+
+function cgroupOf(host: Fields): 'new' | 'host' {
+  const mode = host.text('CgroupnsMode');
+  if (mode === 'host') return 'host';
+  if (mode === '' || mode === 'private') return 'new';
+  throw new SwarmError('invalid', `invalid cgroup namespace mode: ${mode}`);
 }
 
 function dnsServers(host: Fields): readonly string[] {
@@ -137,12 +157,6 @@ function dnsServers(host: Fields): readonly string[] {
   const wrong = servers.find((server) => isIP(server) === 0);
   if (wrong === undefined) return servers;
   throw new SwarmError('invalid', `${host.at('Dns')}: ${wrong} is not an IP address`);
-}
-
-function utsOf(host: Fields): 'new' | 'host' {
-  const mode = host.text('UTSMode');
-  if (mode === '' || mode === 'host') return mode === 'host' ? 'host' : 'new';
-  throw new SwarmError('invalid', `invalid UTS mode: ${mode}`);
 }
 
 /** 'c 7:128 rwm', 'a *:* m'. */
@@ -230,6 +244,9 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
   const cpusetCpus = host.text('CpusetCpus');
   const cpusetMems = host.text('CpusetMems');
   const deviceRates = deviceRatesOf(host);
+  const deviceWeights = deviceWeightsOf(host);
+  const realtimeRuntime = host.whole('CpuRealtimeRuntime', 0);
+  const realtimePeriod = host.whole('CpuRealtimePeriod', 0);
   return {
     ...(memoryBytes > 0 ? { memoryBytes } : {}),
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
@@ -243,7 +260,27 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(cpusetCpus === '' ? {} : { cpusetCpus }),
     ...(cpusetMems === '' ? {} : { cpusetMems }),
     ...(deviceRates.length === 0 ? {} : { deviceRates }),
+    ...(deviceWeights.length === 0 ? {} : { blkioDeviceWeights: deviceWeights }),
+    ...(realtimeRuntime > 0 ? { cpuRealtimeRuntimeUs: realtimeRuntime } : {}),
+    ...(realtimePeriod > 0 ? { cpuRealtimePeriodUs: realtimePeriod } : {}),
+    ...(host.flag('OomKillDisable') ? { oomKillDisable: true } : {}),
   };
+}
+
+const WEIGHT_LEAST = 10;
+const WEIGHT_MOST = 1000;
+
+function deviceWeightsOf(host: Fields): NonNullable<ContainerResources['blkioDeviceWeights']> {
+  return host.objects('BlkioWeightDevice').map((each) => {
+    const weight = each.whole('Weight', 0);
+    if (weight >= WEIGHT_LEAST && weight <= WEIGHT_MOST) {
+      return { device: each.text('Path'), weight };
+    }
+    throw new SwarmError(
+      'invalid',
+      `Range of blkio weight is from ${WEIGHT_LEAST} to ${WEIGHT_MOST}`,
+    );
+  });
 }
 
 const RATES = [

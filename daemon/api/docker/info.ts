@@ -96,7 +96,10 @@ function kernelFacts(info: HostInfo): object {
     OSVersion: info.osVersion,
     OSType: 'linux',
     Architecture: info.architecture,
-    SecurityOptions: ['name=seccomp,profile=builtin', 'name=cgroupns'],
+    SecurityOptions: [
+      ...['name=seccomp,profile=builtin', 'name=cgroupns'],
+      ...(info.isRemapped ? ['name=userns'] : []),
+    ],
     HttpProxy: '',
     HttpsProxy: '',
     NoProxy: '',

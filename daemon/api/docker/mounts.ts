@@ -91,11 +91,26 @@ function mountFromDocker(fields: Fields): MountRequest {
         );
       }
       const options = fields.objectOrEmpty('BindOptions');
-      options.refuse('ReadOnlyNonRecursive', 'ReadOnlyForceRecursive');
+      const writableBelow = options.flag('ReadOnlyNonRecursive');
+      const isForced = options.flag('ReadOnlyForceRecursive');
+      if (writableBelow && isForced) {
+        throw new SwarmError(
+          'invalid',
+          'invalid mount config for type "bind": conflicting options: ReadOnlyNonRecursive and ' +
+            'ReadOnlyForceRecursive',
+        );
+      }
+      if (isForced && !common.readOnly) {
+        throw new SwarmError(
+          'invalid',
+          'invalid mount config for type "bind": ReadOnlyForceRecursive needs a read-only mount',
+        );
+      }
       return {
         ...common,
         type,
         source,
+        ...(writableBelow ? { writableBelow } : {}),
         createSource: options.flag('CreateMountpoint'),
         nonRecursive: options.flag('NonRecursive'),
         propagation: options.has('Propagation')
@@ -106,7 +121,7 @@ function mountFromDocker(fields: Fields): MountRequest {
     case 'volume': {
       refuseOf(fields, 'BindOptions', 'TmpfsOptions');
       const options = fields.objectOrEmpty('VolumeOptions');
-      options.refuse('Subpath');
+      const subpath = options.text('Subpath');
       const driver = options.objectOrEmpty('DriverConfig');
       if (!['', 'local'].includes(driver.text('Name'))) driver.refused('Name', 'use local');
       return {
@@ -114,6 +129,7 @@ function mountFromDocker(fields: Fields): MountRequest {
         type,
         source,
         noCopy: options.flag('NoCopy'),
+        ...(subpath === '' ? {} : { subpath: checkSubpath(subpath) }),
         labels: options.labels('Labels'),
         driverOptions: driver.labels('Options'),
       };
@@ -142,6 +158,15 @@ function mountFromDocker(fields: Fields): MountRequest {
     default:
       throw new SwarmError('invalid', `mount type unknown: "${type}"`);
   }
+}
+
+/** Relative, and inside by its words; what links in it do is seen when it is mounted. */
+function checkSubpath(subpath: string): string {
+  if (!subpath.startsWith('/') && !subpath.split('/').includes('..')) return subpath;
+  throw new SwarmError(
+    'invalid',
+    'invalid mount config for type "volume": subpath must be a relative path within the volume',
+  );
 }
 
 /** Options that belong to another type of mount. */

@@ -47,12 +47,6 @@ export function addContainerRoutes(router: Router, parts: ApiParts): void {
   router.post('/containers/{id}/update', (request) => update(request, parts));
   router.post('/containers/{id}/wait', (request) => wait(request, parts));
   router.delete('/containers/{id}', (request) => remove(request, parts));
-  router.post('/commit', async () => {
-    throw new SwarmError(
-      'unsupported',
-      'commit is not supported by tsswarm: use docker export and docker import',
-    );
-  });
 }
 
 function hostOf(parts: ApiParts) {
@@ -80,7 +74,8 @@ async function create(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const body = await request.body();
   const wanted = createFromDocker(request.text('name'), body);
   const container = await hostOf(parts).create(wanted);
-  return json({ Id: container.id, Warnings: warningsOf(wanted.spec) }, 201);
+  const warnings = [...warningsOf(wanted.spec), ...container.container.notes];
+  return json({ Id: container.id, Warnings: warnings }, 201);
 }
 
 /** What Docker does without, and says so. */
@@ -168,11 +163,11 @@ async function remove(request: ApiRequest, parts: ApiParts): Promise<Reply> {
 async function update(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   const container = found(parts, request);
   const body = await request.body();
-  body.refuse('CpuRealtimePeriod', 'CpuRealtimeRuntime', 'KernelMemory', 'OomKillDisable');
+  body.refuse('KernelMemory');
   const policy = body.objectOrEmpty('RestartPolicy').text('Name');
   const restart = policy === '' ? undefined : restartFromDocker(body);
-  await container.update(resourcesFromDocker(body), restart);
-  return json({ Warnings: null });
+  const notes = await container.update(resourcesFromDocker(body), restart);
+  return json({ Warnings: notes.length === 0 ? null : notes });
 }
 
 const PRUNE_FILTERS = ['until', 'label', 'label!'];

@@ -38,11 +38,11 @@ export function addImageRoutes(router: Router, parts: ApiParts): void {
   const { images } = parts.node;
   router.get('/images/json', (request) => list(request, parts));
   router.get('/images/search', async (request) => {
+    const page = `https://hub.docker.com/search?q=${encodeURIComponent(request.text('term'))}`;
     throw new SwarmError(
       'unsupported',
       'searching registries is not supported by tsswarm: look for the image on its ' +
-        `registry's web page (https://hub.docker.com/search?q=${encodeURIComponent(request.text('term'))}) ` +
-        'and get it with: docker pull NAME',
+        `registry's web page (${page}) and get it with: docker pull NAME`,
     );
   });
   router.post('/images/prune', (request) => prune(request, parts));

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import * as fs from 'node:fs';
 import * as path from 'node:path';
 import { test } from 'node:test';
-import { SystemClock, type Timer } from '../../../base/clock.ts';
+import type { Timer } from '../../../base/clock.ts';
 import { hasCode } from '../../../base/errors.ts';
 import { FastClock, RaftCluster } from '../../support/raftCluster.ts';
 
@@ -242,10 +242,6 @@ class StillClock extends FastClock {
     return super.after(delayMs, () => {
       if (!this.still) callback();
     });
-  }
-
-  override sleep(delayMs: number): Promise<void> {
-    return new SystemClock().sleep(delayMs);
   }
 }
 

@@ -23,7 +23,7 @@ test('who is told that it was taken out is not needed again after a crash of the
     fs.rmSync(path.join(cluster.root, String(leader.id)), { recursive: true });
     fs.renameSync(crashed, path.join(cluster.root, String(leader.id)));
     const again = await cluster.start(leader.id);
-    await cluster.until('it leads alone', () => again.node.isLeader, 15_000);
+    await cluster.until('it leads alone', () => again.node.isLeader);
   } finally {
     await cluster.dispose();
   }
@@ -38,7 +38,7 @@ test('of two managers one is replaced: it counts until the step is complete', as
     await cluster.start(3, { join: true });
     await leader.node.addMember({ id: 3, address: cluster.addressOf(3), learner: true });
     await leader.node.replaceMember(3, leaving);
-    await cluster.until('the other is told', () => cluster.toldRemoved.has(leaving), 15_000);
+    await cluster.until('the other is told', () => cluster.toldRemoved.has(leaving));
     const ids = leader.node.members().map(({ id }) => id);
     assert.deepEqual(
       ids,

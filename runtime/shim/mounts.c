@@ -1,0 +1,456 @@
+/* Opens, prepares and attaches the container's mounts; see mounts.h. */
+#include "mounts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+
+#include "beneath.h"
+#include "copyup.h"
+#include "idmap.h"
+#include "layers.h"
+
+#define PROC_MAGIC 0x9fa0
+#define PROC_ROOT_INODE 1
+#define MOUNTS_MAX 1024
+#define STRINGS_AT 40 /* in a mount's record, behind its numbers */
+#define FIRST_OPTION 3 /* after target, source and type */
+#define KEY_MAX 64
+#define OPTION_MAX 256 /* fsconfig takes shorter ones only */
+#define DATA_MAX 4096 /* a page, as mount(2) takes it */
+
+struct mount {
+	uint32_t flags, propagation;
+	struct k_mount_attr own, below;
+	const char *target, *source, *type;
+};
+
+/* By the mounts' order: what was opened before its turn, and -1. */
+static int early[MOUNTS_MAX];
+static size_t early_count, early_used;
+
+static int has_changes(const struct k_mount_attr *attr)
+{
+	return attr->attr_set != 0 || attr->attr_clr != 0;
+}
+
+static int read_mount(struct mount *mount, const struct record *record, struct failure *failure)
+{
+	*mount = (struct mount){
+		.flags = record_u32(record, 0),
+		.own = {record_u64(record, 4), record_u64(record, 12), 0, 0},
+		.below = {record_u64(record, 20), record_u64(record, 28), 0, 0},
+		.propagation = record_u32(record, 36),
+		.target = record_string(record, STRINGS_AT, 0),
+		.source = record_string(record, STRINGS_AT, 1),
+		.type = record_string(record, STRINGS_AT, 2),
+	};
+	/* One field of several values: setting one takes the others away. */
+	if (mount->own.attr_set & K_MOUNT_ATTR_ATIME)
+		mount->own.attr_clr |= K_MOUNT_ATTR_ATIME;
+	if (mount->below.attr_set & K_MOUNT_ATTR_ATIME)
+		mount->below.attr_clr |= K_MOUNT_ATTR_ATIME;
+	if (mount->target == NULL || mount->source == NULL || mount->type == NULL)
+		return fail(failure, 0, "a mount is malformed");
+	return 0;
+}
+
+static int set_option(int fs, const char *option)
+{
+	char key[KEY_MAX];
+	const char *value = strchr(option, '=');
+	size_t length = value == NULL ? strlen(option) : (size_t)(value - option);
+	if (length >= sizeof key) {
+		errno = EINVAL;
+		return -1;
+	}
+	memcpy(key, option, length);
+	key[length] = 0;
+	return value == NULL ? k_fsconfig(fs, K_FSCONFIG_SET_FLAG, key, NULL)
+			     : k_fsconfig(fs, K_FSCONFIG_SET_STRING, key, value + 1);
+}
+
+/* Makes the file system that `fs` describes and mounts it nowhere. Closes `fs`. */
+static int finish_new(int fs, unsigned attributes)
+{
+	int mounted = -1;
+	if (k_fsconfig(fs, K_FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
+		mounted = k_fsmount(fs, attributes);
+	int error = errno;
+	close_fd(&fs);
+	errno = error;
+	return mounted;
+}
+
+/* Whether an option is longer than fsconfig takes. */
+static int has_long_option(const struct record *record)
+{
+	const char *option;
+	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		if (strlen(option) >= OPTION_MAX)
+			return 1;
+	return 0;
+}
+
+/* By mount(2), on a directory of ours, from which it is then taken away again. */
+static int open_new_whole(const struct mount *asked, const struct record *record,
+			  const char *place)
+{
+	char data[DATA_MAX] = "";
+	size_t used = 0;
+	const char *option;
+	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		used += format_text(data + used, sizeof data - used, "%s%s", used > 0 ? "," : "",
+				    option);
+	if (used >= sizeof data - 1) {
+		errno = E2BIG;
+		return -1;
+	}
+	const char *source = asked->source[0] != 0 ? asked->source : asked->type;
+	if (mount(source, place, asked->type, 0, data) < 0)
+		return -1;
+	int fd = k_open_tree(AT_FDCWD, place, K_OPEN_TREE_CLONE | O_CLOEXEC);
+	int error = errno;
+	(void)umount2(place, MNT_DETACH); /* just mounted, in a namespace of ours */
+	struct k_mount_attr own = asked->own;
+	if (fd >= 0 && has_changes(&own) && k_mount_change(fd, 0, &own) < 0) {
+		error = errno;
+		close_fd(&fd);
+	}
+	errno = error;
+	return fd;
+}
+
+static int open_new(const struct mount *mount, const struct record *record, const char *place)
+{
+	if (has_long_option(record))
+		return open_new_whole(mount, record, place);
+	int fs = k_fsopen(mount->type);
+	if (fs < 0)
+		return -1;
+	const char *option;
+	int result = mount->source[0] == 0
+			     ? 0
+			     : k_fsconfig(fs, K_FSCONFIG_SET_STRING, "source", mount->source);
+	for (unsigned i = FIRST_OPTION;
+	     result == 0 && (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		result = set_option(fs, option);
+	/* A tmpfs is filled before it may become read-only. */
+	uint64_t later = strcmp(mount->type, "tmpfs") == 0 ? K_MOUNT_ATTR_RDONLY : 0;
+	if (result == 0)
+		return finish_new(fs, (unsigned)(mount->own.attr_set & ~later));
+	int error = errno;
+	close_fd(&fs);
+	errno = error;
+	return -1;
+}
+
+int mounts_tmpfs(const char *key, const char *value, unsigned attributes)
+{
+	int fs = k_fsopen("tmpfs");
+	if (fs < 0)
+		return -1;
+	if (k_fsconfig(fs, K_FSCONFIG_SET_STRING, key, value) == 0)
+		return finish_new(fs, attributes);
+	int error = errno;
+	close_fd(&fs);
+	errno = error;
+	return -1;
+}
+
+int mounts_proc(struct failure *failure)
+{
+	int fs = k_fsopen("proc");
+	int proc = fs < 0 ? -1 : finish_new(fs, 0);
+	return proc < 0 ? fail(failure, errno, "cannot open a private /proc") : proc;
+}
+
+int mounts_map(int mount, int user, int recursive)
+{
+	struct k_mount_attr map = {.attr_set = K_MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)user};
+	return k_mount_change(mount, recursive ? K_AT_RECURSIVE : 0, &map);
+}
+
+/* The ids that the records behind a mount's ask for, or the container's own. */
+static int map_ids(int fd, const struct mount *mount, const struct spec *spec, size_t at, int user,
+		   struct failure *failure)
+{
+	int own = -1, result = 0;
+	if (mount->flags & MOUNT_OWN_MAP) {
+		struct idmap map = {0};
+		struct record record;
+		while (spec_next(spec, &at, 0, &record) && record.tag == TAG_MOUNT_MAP)
+			if (idmap_add(&map, record_u32(&record, 0) == 1, &record, 4, failure) < 0)
+				return -1;
+		user = own = idmap_namespace(&map, failure);
+		if (own < 0)
+			return -1;
+	} else if (user < 0) {
+		return fail(failure, 0, "cannot map the ids of %s: there is no user namespace",
+			    mount->target);
+	}
+	if (mounts_map(fd, user, (mount->flags & MOUNT_MAP_BELOW) != 0) < 0)
+		result = fail(failure, errno,
+			      "cannot map the ids of %s: its file system may not support it",
+			      mount->source);
+	close_fd(&own);
+	return result;
+}
+
+static int open_bind(const struct mount *mount)
+{
+	unsigned how = K_OPEN_TREE_CLONE | O_CLOEXEC |
+		       (mount->flags & MOUNT_PLAIN ? 0 : K_AT_RECURSIVE);
+	if (!(mount->flags & MOUNT_RESOLVED))
+		return k_open_tree(AT_FDCWD, mount->source, how);
+	/* Somebody may have put a link in its place since. */
+	int place = k_openat2(AT_FDCWD, mount->source, O_PATH | O_CLOEXEC, 0,
+			      K_RESOLVE_NO_SYMLINKS);
+	int fd = place < 0 ? -1 : k_open_tree(place, "", how | K_AT_EMPTY_PATH);
+	int error = errno;
+	close_fd(&place);
+	errno = error;
+	return fd;
+}
+
+/* What its record says of it, while it is attached nowhere. */
+static int dress(int fd, const struct mount *mount, uint32_t propagation)
+{
+	struct k_mount_attr own = mount->own, below = mount->below;
+	struct k_mount_attr share = {.propagation = propagation & ~(uint32_t)MS_REC};
+	if ((mount->flags & MOUNT_BIND) && has_changes(&own) && k_mount_change(fd, 0, &own) < 0)
+		return -1;
+	if (has_changes(&below) && k_mount_change(fd, K_AT_RECURSIVE, &below) < 0)
+		return -1;
+	unsigned recursive = propagation & MS_REC ? K_AT_RECURSIVE : 0;
+	return share.propagation == 0 ? 0 : k_mount_change(fd, recursive, &share);
+}
+
+static uint32_t propagation_of(const struct spec *spec, const struct mount *mount)
+{
+	if (mount->propagation != 0 || !(mount->flags & MOUNT_BIND))
+		return mount->propagation;
+	return spec_u32(spec, TAG_ROOT_PROPAGATION, MS_SLAVE | MS_REC);
+}
+
+/* -1 with a failure; what is optional and cannot be had is -1 without one. */
+static int open_source(const struct spec *spec, size_t at, const struct record *record,
+		       const struct mount *mount, int user, struct failure *failure)
+{
+	int fd = mount->flags & MOUNT_BIND ? open_bind(mount)
+					  : open_new(mount, record, layers_place(spec));
+	if (fd < 0 && (mount->flags & MOUNT_OPTIONAL))
+		return -1;
+	if (fd >= 0 && (mount->flags & (MOUNT_OWN_MAP | MOUNT_USER_MAP)) &&
+	    map_ids(fd, mount, spec, at, user, failure) < 0) {
+		close_fd(&fd);
+		return -1;
+	}
+	if (fd < 0 || dress(fd, mount, propagation_of(spec, mount)) < 0) {
+		fail(failure, errno, "cannot mount %s on %s",
+		     mount->source[0] != 0 ? mount->source : mount->type, mount->target);
+		close_fd(&fd);
+	}
+	return fd;
+}
+
+/* Opens the mounts that `is_early` tells of, and keeps them for their turn. */
+static int open_some(const struct spec *spec, int user, uint32_t created,
+		     int (*is_early)(const struct spec *, const struct mount *, uint32_t),
+		     struct failure *failure)
+{
+	struct record record;
+	struct mount mount;
+	for (size_t at = 0, i = 0; spec_next(spec, &at, TAG_MOUNT, &record); i++) {
+		if (i == MOUNTS_MAX)
+			return fail(failure, 0, "there are more than %d mounts", MOUNTS_MAX);
+		if (i >= early_count)
+			early[early_count++] = -1;
+		if (read_mount(&mount, &record, failure) < 0)
+			return -1;
+		if (early[i] >= 0 || (mount.flags & MOUNT_REMOUNT) ||
+		    !is_early(spec, &mount, created))
+			continue;
+		failure->text[0] = 0;
+		early[i] = open_source(spec, at, &record, &mount, user, failure);
+		if (early[i] < 0 && failure->text[0] != 0)
+			return -1;
+	}
+	return 0;
+}
+
+/* Cloned while this namespace still follows the host's. */
+static int follows_host(const struct spec *spec, const struct mount *mount, uint32_t created)
+{
+	(void)created;
+	return (mount->flags & MOUNT_BIND) &&
+	       (propagation_of(spec, mount) & (MS_SLAVE | MS_SHARED)) != 0;
+}
+
+/* Whether the root of a user namespace, with `created` of its own, may not mount it. */
+static int needs_host(const struct spec *spec, const struct mount *mount, uint32_t created)
+{
+	static const struct {
+		const char *type;
+		uint32_t kind; /* 0: always mounted by the container's root */
+	} types[] = {
+		{"tmpfs", 0},
+		{"ramfs", 0},
+		{"devpts", 0},
+		{"proc", 0},
+		{"sysfs", CLONE_NEWNET},
+		{"mqueue", CLONE_NEWIPC},
+		{"cgroup", K_CLONE_NEWCGROUP},
+		{"cgroup2", K_CLONE_NEWCGROUP},
+	};
+	(void)spec;
+	if (mount->flags & (MOUNT_BIND | MOUNT_OWN_MAP | MOUNT_USER_MAP))
+		return 1;
+	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+		if (strcmp(types[i].type, mount->type) == 0)
+			return types[i].kind != 0 && !(created & types[i].kind);
+	return 1;
+}
+
+int mounts_open_early(const struct spec *spec, int user, struct failure *failure)
+{
+	return open_some(spec, user, 0, follows_host, failure);
+}
+
+int mounts_open_as_host(const struct spec *spec, int user, uint32_t created,
+			struct failure *failure)
+{
+	return open_some(spec, user, created, needs_host, failure);
+}
+
+/* Changes the mount that is there, and its file system where options ask for it. */
+static int remount(int root, const struct mount *mount, const struct record *record,
+		   struct failure *failure)
+{
+	int to = k_openat2(root, mount->target, O_PATH | O_CLOEXEC, 0, IN_ROOT);
+	int fs = -1, result = 0;
+	const char *option;
+	if (to < 0)
+		return fail(failure, errno, "cannot open the mount point %s", mount->target);
+	struct mount as_bind = *mount;
+	as_bind.flags |= MOUNT_BIND;
+	if (dress(to, &as_bind, mount->propagation) < 0)
+		result = fail(failure, errno, "cannot remount %s", mount->target);
+	for (unsigned i = FIRST_OPTION;
+	     result == 0 && (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		if ((fs < 0 && (fs = k_fspick(to)) < 0) || set_option(fs, option) < 0)
+			result = fail(failure, errno, "cannot remount %s with %s", mount->target,
+				      option);
+	if (result == 0 && fs >= 0 && k_fsconfig(fs, K_FSCONFIG_CMD_RECONFIGURE, NULL, NULL) < 0)
+		result = fail(failure, errno, "cannot remount %s", mount->target);
+	close_fd(&fs);
+	close_fd(&to);
+	return result;
+}
+
+/*
+ * Whether `from` may cover something of a procfs: another procfs its root, and what programs are
+ * told other numbers of.
+ */
+static int may_cover(int root, int target, int from)
+{
+	static const char *const allowed[] = {
+		"/proc/cpuinfo",	       "/proc/diskstats", "/proc/meminfo",
+		"/proc/stat",		       "/proc/swaps",	  "/proc/uptime",
+		"/proc/loadavg",	       "/proc/slabinfo",  "/proc/sys/kernel/ns_last_pid",
+		"/proc/sys/crypto/fips_enabled",
+	};
+	struct stat wanted, status;
+	struct statfs what;
+	if (fstat(target, &status) < 0)
+		return 0;
+	if (status.st_ino == PROC_ROOT_INODE)
+		return fstatfs(from, &what) == 0 && what.f_type == PROC_MAGIC;
+	for (size_t i = 0; i < sizeof allowed / sizeof *allowed; i++) {
+		int fd = k_openat2(root, allowed[i], O_PATH | O_CLOEXEC, 0, IN_ROOT_PLAIN);
+		int is_same = fd >= 0 && fstat(fd, &wanted) == 0 &&
+			      wanted.st_dev == status.st_dev && wanted.st_ino == status.st_ino;
+		close_fd(&fd);
+		if (is_same)
+			return 1;
+	}
+	return 0;
+}
+
+static int has_option(const struct record *record, const char *key)
+{
+	const char *option;
+	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+		if (strncmp(option, key, strlen(key)) == 0)
+			return 1;
+	return 0;
+}
+
+/* A tmpfs over a directory that is there has its mode, unless told otherwise, and its files. */
+static int fill(int root, int from, const struct mount *mount, const struct record *record,
+		struct failure *failure)
+{
+	struct stat status;
+	struct k_mount_attr readonly = {.attr_set = mount->own.attr_set & K_MOUNT_ATTR_RDONLY};
+	int result = 0;
+	int has_mode = has_option(record, "mode="), there = -1;
+	if (!has_mode || (mount->flags & MOUNT_COPY_UP))
+		there = k_openat2(root, mount->target, O_PATH | O_DIRECTORY | O_CLOEXEC, 0, IN_ROOT);
+	if (there >= 0 && (mount->flags & MOUNT_COPY_UP) && copyup(there, from) < 0)
+		result = fail(failure, errno, "cannot fill the mount on %s", mount->target);
+	if (result == 0 && there >= 0 && !has_mode &&
+		 (fstat(there, &status) < 0 || fchmodat(from, ".", status.st_mode & 07777, 0) < 0))
+		result = fail(failure, errno, "cannot set the mode of %s", mount->target);
+	close_fd(&there);
+	if (result == 0 && readonly.attr_set != 0 && k_mount_change(from, 0, &readonly) < 0)
+		result = fail(failure, errno, "cannot make %s read-only", mount->target);
+	return result;
+}
+
+static int attach(int root, int from, const struct mount *mount, struct failure *failure)
+{
+	struct stat status;
+	struct statfs where;
+	int as_file = (mount->flags & MOUNT_FILE) != 0, result = 0;
+	if ((mount->flags & MOUNT_BIND) && fstat(from, &status) == 0)
+		as_file = !S_ISDIR(status.st_mode);
+	int to = beneath_target(root, mount->target, as_file,
+				mount->flags & MOUNT_TRUSTED ? IN_ROOT_PLAIN : IN_ROOT);
+	if (to < 0)
+		result = fail(failure, errno, "cannot open the mount point %s", mount->target);
+	else if (!(mount->flags & MOUNT_TRUSTED) && fstatfs(to, &where) == 0 &&
+		 where.f_type == PROC_MAGIC && !may_cover(root, to, from))
+		result = fail(failure, 0, "cannot mount on %s: nothing may cover /proc",
+			      mount->target);
+	else if (k_move_mount(from, to) < 0)
+		result = fail(failure, errno, "cannot mount on %s", mount->target);
+	close_fd(&to);
+	return result;
+}
+
+int mounts_make(int root, const struct spec *spec, size_t at, const struct record *record,
+		struct failure *failure)
+{
+	struct mount mount;
+	int from = early_used < early_count ? early[early_used++] : -1;
+	if (read_mount(&mount, record, failure) < 0)
+		return -1;
+	if (mount.flags & MOUNT_REMOUNT)
+		return remount(root, &mount, record, failure);
+	failure->text[0] = 0;
+	if (from < 0)
+		from = open_source(spec, at, record, &mount, -1, failure);
+	if (from < 0)
+		return failure->text[0] == 0 ? 0 : -1;
+	int result = 0;
+	if (strcmp(mount.type, "tmpfs") == 0)
+		result = fill(root, from, &mount, record, failure);
+	if (result == 0)
+		result = attach(root, from, &mount, failure);
+	close_fd(&from);
+	return result;
+}

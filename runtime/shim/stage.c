@@ -1,0 +1,194 @@
+/* Makes the namespaces that take a process of their own; see stage.h. */
+#include "stage.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "control.h"
+#include "idmap.h"
+#include "kernel.h"
+#include "limits.h"
+#include "mounts.h"
+#include "rootfs.h"
+#include "status.h"
+
+#define OFFSETS_MAX 128
+
+struct stage {
+	const struct spec *spec;
+	const struct cgroups *groups;
+	struct child_io *io;
+	int tell;    /* the shim's */
+	int user;    /* the user namespace; -1: the host's */
+	int offsets; /* where the time namespace's offsets are written; -1: nowhere */
+};
+
+static int open_user(struct stage *stage, struct failure *failure)
+{
+	struct idmap map = {0};
+	const struct namespaces *namespaces = stage->io->namespaces;
+	stage->user = namespaces_joined(namespaces, CLONE_NEWUSER);
+	if (!(namespaces->created & CLONE_NEWUSER))
+		return 0;
+	uid_t uid;
+	gid_t gid;
+	if (idmap_root(stage->spec, &uid, &gid) &&
+	    child_give_streams(stage->io, uid, gid, failure) < 0)
+		return -1;
+	if (idmap_read_own(&map, stage->spec, failure) < 0)
+		return -1;
+	stage->user = idmap_namespace(&map, failure);
+	return stage->user < 0 ? -1 : 0;
+}
+
+/* While this process may still write there. */
+static int open_offsets(struct stage *stage, struct failure *failure)
+{
+	char path[48];
+	if (spec_count(stage->spec, TAG_TIME_OFFSET) == 0)
+		return 0;
+	int proc = mounts_proc(failure);
+	if (proc < 0)
+		return -1;
+	format_text(path, sizeof path, "%d/timens_offsets", (int)getpid());
+	stage->offsets = k_openat2(proc, path, O_WRONLY | O_CLOEXEC, 0, PROC_PLAIN);
+	int error = errno;
+	close_fd(&proc);
+	return stage->offsets < 0 ? fail(failure, error, "cannot set the time namespace") : 0;
+}
+
+static int write_offsets(const struct stage *stage, struct failure *failure)
+{
+	struct record record;
+	char text[OFFSETS_MAX];
+	for (size_t at = 0; spec_next(stage->spec, &at, TAG_TIME_OFFSET, &record);) {
+		int64_t seconds = (int64_t)record_u64(&record, 4);
+		uint64_t value = seconds < 0 ? 0 - (uint64_t)seconds : (uint64_t)seconds;
+		size_t used = format_text(text, sizeof text, "%u %s%llu %u\n",
+					  record_u32(&record, 0), seconds < 0 ? "-" : "",
+					  (unsigned long long)value, record_u32(&record, 12));
+		if (write_all(stage->offsets, text, used) < 0)
+			return fail(failure, errno, "cannot set the offset of clock %u",
+				    record_u32(&record, 0));
+	}
+	return 0;
+}
+
+/* Its root, with nothing of the host's left. */
+static int enter_user(const struct stage *stage, struct failure *failure)
+{
+	if (stage->user < 0)
+		return 0;
+	if (setns(stage->user, CLONE_NEWUSER) < 0)
+		return fail(failure, errno, "cannot enter the user namespace");
+	return namespaces_become_root(failure);
+}
+
+/* What the host's root has to do, and the way into the namespaces. */
+static int prepare(struct stage *stage, struct failure *failure)
+{
+	const struct namespaces *namespaces = stage->io->namespaces;
+	const uint32_t late = CLONE_NEWUSER | CLONE_NEWNS;
+	limits_raise(stage->spec);
+	if (cgroups_join(stage->groups, failure) < 0 || open_user(stage, failure) < 0 ||
+	    open_offsets(stage, failure) < 0 || namespaces_join(namespaces, ~late, failure) < 0)
+		return -1;
+	if ((stage->user >= 0 || (namespaces->joined & CLONE_NEWNS)) &&
+	    rootfs_open_as_host(stage->spec, stage->user, namespaces->created, failure) < 0)
+		return -1;
+	/* The settings of a network that is another's are not for the container's root to change. */
+	if (stage->user >= 0 && !(namespaces->created & CLONE_NEWNET) &&
+	    rootfs_sysctls(stage->spec, SYSCTLS_NET, failure) < 0)
+		return -1;
+	if (namespaces_join(namespaces, CLONE_NEWNS, failure) < 0 ||
+	    enter_user(stage, failure) < 0)
+		return -1;
+	if ((namespaces->created & K_CLONE_NEWTIME) && unshare(K_CLONE_NEWTIME) < 0)
+		return fail(failure, errno, "cannot make a time namespace");
+	return write_offsets(stage, failure);
+}
+
+static void __attribute__((noreturn)) run(struct stage *stage)
+{
+	struct failure failure = {0};
+	const uint32_t separate = CLONE_NEWUSER | K_CLONE_NEWTIME | K_CLONE_NEWCGROUP;
+	int pidfd = -1;
+	umask(0);
+	if (prepare(stage, &failure) == 0) {
+		struct k_clone_args args = {
+			/* The shim's child, with the signal this process has. */
+			.flags = CLONE_PARENT | K_CLONE_PIDFD |
+				 (stage->io->namespaces->created & ~separate),
+			.pidfd = (uint64_t)(uintptr_t)&pidfd,
+		};
+		pid_t pid = k_clone3(&args);
+		if (pid == 0) {
+			close_fd(&stage->tell);
+			child_run(stage->spec, stage->groups, stage->io);
+		}
+		if (pid > 0) {
+			if (send_descriptor(stage->tell, pidfd, &pid, sizeof pid) == 0)
+				_exit(0);
+			kill(pid, SIGKILL);
+		}
+		fail(&failure, errno, "cannot create the container's namespaces");
+	}
+	(void)send(stage->tell, &failure, sizeof failure, MSG_NOSIGNAL); /* it hears, or is gone */
+	_exit(1);
+}
+
+/* Waits for the stage's one message, then for its end. */
+static pid_t hear(int socket, int *pidfd, struct failure *failure)
+{
+	union {
+		struct failure failure;
+		pid_t pid;
+	} message = {.pid = 0};
+	int fds[CONTROL_FDS_MAX];
+	size_t fd_count = 0;
+	struct pollfd ready = {socket, POLLIN, 0};
+	while (poll(&ready, 1, -1) < 0 && errno == EINTR)
+		continue;
+	ssize_t got = receive_with_fds(socket, &message, sizeof message, fds, &fd_count);
+	if (got == (ssize_t)sizeof message.pid && fd_count == 1) {
+		*pidfd = fds[0];
+		return message.pid;
+	}
+	if (got == (ssize_t)sizeof message.failure)
+		*failure = message.failure;
+	else
+		fail(failure, 0, "killed before its namespaces were made");
+	return -1;
+}
+
+pid_t stage_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io,
+		const struct k_clone_args *args, struct failure *failure)
+{
+	int ends[2], *pidfd = (int *)(uintptr_t)args->pidfd;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
+		return fail(failure, errno, "cannot make a socket");
+	io->is_staged = 1;
+	struct stage stage = {spec, groups, io, ends[1], -1, -1};
+	struct k_clone_args own = *args;
+	own.flags &= ~K_CLONE_PIDFD;
+	pid_t between = k_clone3(&own);
+	if (between == 0) {
+		close_fd(&ends[0]);
+		run(&stage);
+	}
+	close_fd(&ends[1]);
+	pid_t pid = between < 0 ? fail(failure, errno, "cannot start the container's process")
+				: hear(ends[0], pidfd, failure);
+	close_fd(&ends[0]);
+	while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
+		continue;
+	return pid;
+}

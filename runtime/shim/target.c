@@ -1,0 +1,128 @@
+/* Finds and enters a running container; see target.h. */
+#include "target.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "idmap.h"
+#include "kernel.h"
+#include "namespaces.h"
+
+#define START_TIME_FIELD 22
+#define NAMESPACES (sizeof namespaces / sizeof *namespaces)
+
+static const struct {
+	const char *name;
+	int flag;
+} namespaces[] = {
+	{"user", CLONE_NEWUSER}, {"mnt", CLONE_NEWNS},  {"uts", CLONE_NEWUTS},
+	{"ipc", CLONE_NEWIPC},   {"net", CLONE_NEWNET}, {"cgroup", K_CLONE_NEWCGROUP},
+	{"time", K_CLONE_NEWTIME},
+};
+
+/* Field 22 of /proc/<pid>/stat; what is before it may hold spaces and brackets. */
+static int read_start_time(pid_t pid, uint64_t *ticks)
+{
+	char path[32], text[1024];
+	format_text(path, sizeof path, "/proc/%d/stat", (int)pid);
+	if (read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
+		return -1;
+	const char *at = strrchr(text, ')');
+	for (int field = 2; at != NULL && field < START_TIME_FIELD; field++) {
+		at = strchr(at, ' ');
+		at = at == NULL ? NULL : at + 1;
+	}
+	return at != NULL && read_number(&at, ticks) ? 0 : -1;
+}
+
+int target_open(const struct spec *spec, int *pidfd, struct failure *failure)
+{
+	struct record record;
+	uint64_t ticks;
+	if (!spec_last(spec, TAG_EXEC_TARGET, &record))
+		return fail(failure, 0, "the specification names no container to enter");
+	pid_t pid = (pid_t)record_u32(&record, 0);
+	*pidfd = (int)syscall(NR_pidfd_open, pid, 0);
+	/* Read after it was opened: if this is the right one, the descriptor is its. */
+	if (*pidfd >= 0 && read_start_time(pid, &ticks) == 0 && ticks == record_u64(&record, 4))
+		return 0;
+	close_fd(pidfd);
+	return fail(failure, 0, "the container's process %d has ended", (int)pid);
+}
+
+/* The process behind a pidfd, as this process numbers it; 0 when it has ended. */
+static pid_t pid_of(int pidfd)
+{
+	char path[48], text[512];
+	uint64_t pid;
+	format_text(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+	if (read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
+		return 0;
+	const char *at = strstr(text, "\nPid:\t");
+	if (at == NULL)
+		return 0;
+	at += strlen("\nPid:\t");
+	return read_number(&at, &pid) ? (pid_t)pid : 0;
+}
+
+/* Those it is in already are left out: a user namespace cannot be joined twice. */
+static int differing(pid_t pid)
+{
+	int flags = 0;
+	for (size_t i = 0; i < NAMESPACES; i++) {
+		char own[40], other[40];
+		struct stat mine, theirs;
+		format_text(own, sizeof own, "/proc/self/ns/%s", namespaces[i].name);
+		format_text(other, sizeof other, "/proc/%d/ns/%s", (int)pid, namespaces[i].name);
+		if (stat(own, &mine) == 0 && stat(other, &theirs) == 0 &&
+		    (mine.st_ino != theirs.st_ino || mine.st_dev != theirs.st_dev))
+			flags |= namespaces[i].flag;
+	}
+	return flags;
+}
+
+/* Where 0 inside is outside, by /proc/<pid>/<file>; 0 when it is not mapped. */
+static uint32_t outside_of_root(pid_t pid, const char *file)
+{
+	char path[32], text[IDMAP_TEXT_MAX];
+	format_text(path, sizeof path, "/proc/%d/%s", (int)pid, file);
+	if (read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
+		return 0;
+	for (const char *at = text; at != NULL && *at != 0;) {
+		uint64_t inside, outside;
+		at += strspn(at, " ");
+		if (!read_number(&at, &inside))
+			break;
+		at += strspn(at, " ");
+		if (!read_number(&at, &outside))
+			break;
+		if (inside == 0)
+			return (uint32_t)outside;
+		at = strchr(at, '\n');
+		at = at == NULL ? NULL : at + 1;
+	}
+	return 0;
+}
+
+int target_root(int pidfd, uid_t *uid, gid_t *gid)
+{
+	pid_t pid = pid_of(pidfd);
+	*uid = pid > 0 ? outside_of_root(pid, "uid_map") : 0;
+	*gid = pid > 0 ? outside_of_root(pid, "gid_map") : 0;
+	return *uid != 0 && *gid != 0;
+}
+
+int target_enter(int pidfd, struct failure *failure)
+{
+	pid_t pid = pid_of(pidfd);
+	int flags = pid > 0 ? differing(pid) : 0;
+	/* All at once: the kernel checks them against what this process may before any is joined. */
+	if (pid <= 0 || (flags != 0 && setns(pidfd, flags) < 0))
+		return fail(failure, pid > 0 ? errno : ESRCH,
+			    "cannot join the container's namespaces");
+	return flags & CLONE_NEWUSER ? namespaces_become_root(failure) : 0;
+}

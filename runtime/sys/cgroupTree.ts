@@ -1,0 +1,119 @@
+/**
+ * Directories of control groups: making the groups above a container's so that it gets what it
+ * needs of them, and removing what was made. Moves no process.
+ */
+import { chownSync, existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { SwarmError } from '../../base/errors.ts';
+import type { CgroupHierarchy } from './cgroup.ts';
+import { readText, readWords } from './cgroupFiles.ts';
+
+/** Few limits need these. */
+const OPTIONAL = new Set(['hugetlb', 'rdma', 'misc']);
+/** Below a container's group; the kernel's own bound is the host's cgroup.max.depth. */
+const DEPTH_MAX = 64;
+
+/**
+ * Makes `parts`, one group in the other, below the hierarchy's mount; those that were not there,
+ * from the top. `controllers` are passed down to each on v2.
+ */
+export function makeGroups(
+  hierarchy: CgroupHierarchy,
+  parts: readonly string[],
+  controllers: readonly string[],
+): readonly string[] {
+  const made: string[] = [];
+  let dir = hierarchy.path;
+  for (const part of parts) {
+    if (hierarchy.version === 2) passDown(dir, controllers, hierarchy.controllers);
+    const parent = dir;
+    dir = join(dir, part);
+    if (!existsSync(dir)) {
+      mkdirSync(dir, { recursive: true, mode: 0o755 });
+      made.push(dir);
+    }
+    if (hierarchy.controllers.includes('cpuset') && hierarchy.version === 1) {
+      copyCpuset(parent, dir);
+    }
+  }
+  return made;
+}
+
+/** Passes `wanted` controllers from `dir` to its children. */
+function passDown(dir: string, wanted: readonly string[], available: readonly string[]): void {
+  const file = join(dir, 'cgroup.subtree_control');
+  const enabled = readWords(file);
+  for (const controller of wanted) {
+    if (!available.includes(controller) || enabled.includes(controller)) continue;
+    try {
+      writeFileSync(file, `+${controller}`);
+    } catch (error) {
+      if (OPTIONAL.has(controller)) continue; // a limit that needs it is refused by its file
+      throw new SwarmError(
+        'unsupported',
+        `cannot pass the ${controller} controller to cgroups below ${dir}: processes in it or ` +
+          'a container around this host are in the way',
+        { cause: error },
+      );
+    }
+  }
+}
+
+/** A v1 cpuset takes no process before it has cpus and memory nodes. */
+function copyCpuset(from: string, to: string): void {
+  for (const file of ['cpuset.cpus', 'cpuset.mems']) {
+    if (readText(join(to, file)) !== '') continue;
+    writeFileSync(join(to, file), readText(join(from, file)));
+  }
+}
+
+/** Removes the group and those in it; false while a process is in one. */
+export function removeGroup(dir: string, depth = 0): boolean {
+  if (removeOne(dir)) return true;
+  if (depth === DEPTH_MAX) return false;
+  const children = listGroups(dir);
+  if (children.length === 0) return false;
+  if (!children.every((name) => removeGroup(join(dir, name), depth + 1))) return false;
+  return removeOne(dir);
+}
+
+/** Only the group itself; false while anything is in it. */
+export function removeOne(dir: string): boolean {
+  try {
+    rmdirSync(dir);
+    return true;
+  } catch (error) {
+    const code = (error as NodeJS.ErrnoException).code;
+    if (code === 'ENOENT') return true;
+    if (code === 'EBUSY' || code === 'ENOTEMPTY') return false;
+    throw error;
+  }
+}
+
+/** The names of the groups in `dir`. */
+export function listGroups(dir: string): readonly string[] {
+  try {
+    const entries = readdirSync(dir, { withFileTypes: true });
+    return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+  } catch {
+    return []; // no such group: nothing in it
+  }
+}
+
+/** The processes in the group and in those below it. */
+export function groupPids(dir: string, depth = 0): readonly number[] {
+  const own = readWords(join(dir, 'cgroup.procs')).map(Number);
+  if (depth === DEPTH_MAX) return own;
+  return [...own, ...listGroups(dir).flatMap((name) => groupPids(join(dir, name), depth + 1))];
+}
+
+const DELEGATED = ['cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads'];
+
+/** Gives a v2 group to a user, as far as the kernel says that is safe (cgroups(7)). */
+export function delegateGroup(dir: string, uid: number): void {
+  const listed = readWords('/sys/kernel/cgroup/delegate');
+  chownSync(dir, uid, -1);
+  for (const file of listed.length > 0 ? listed : DELEGATED) {
+    if (existsSync(join(dir, file))) chownSync(join(dir, file), uid, -1);
+  }
+}

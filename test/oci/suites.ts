@@ -1,0 +1,185 @@
+/**
+ * The public suites of other OCI runtimes, run against one runtime: runc's (bats) and crun's
+ * (Python). Their checkouts are given by path and copied aside, with what they would download or
+ * build put in place from this machine. Every file runs in a mount namespace of its own; nothing
+ * uses the network.
+ */
+import { execFileSync, spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  copyFileSync,
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join, resolve } from 'node:path';
+
+/** Of one file of a suite. The slowest take a minute here. */
+const FILE_TIMEOUT_MS = 10 * 60 * 1000;
+const OUTPUT_MAX_BYTES = 64 << 20;
+const HERE = resolve('test/oci');
+
+export type Outcome = 'passed' | 'failed' | 'skipped';
+
+export interface CaseResult {
+  readonly file: string;
+  readonly name: string;
+  readonly outcome: Outcome;
+  /** What it printed, of one that failed. */
+  readonly output: string;
+}
+
+export interface SuiteOptions {
+  readonly runtime: string;
+  readonly checkout: string;
+  /** Empty; for copies. */
+  readonly work: string;
+  /** Only files whose name contains it. */
+  readonly only?: string;
+  /** Unmounts the v2 hierarchy of a hybrid host for the suite, for runtimes that refuse those. */
+  readonly withoutUnified?: boolean;
+  readonly onFile?: (results: readonly CaseResult[]) => void;
+}
+
+/** The lines of the Test Anything Protocol, with what failing ones said. */
+export function parseTap(file: string, text: string): readonly CaseResult[] {
+  const results: CaseResult[] = [];
+  const before: string[] = [];
+  for (const line of text.split('\n')) {
+    const match = /^(not ok|ok) \d+ (?:- )?(.*)$/.exec(line);
+    if (match === null) {
+      const last = results.at(-1);
+      if (last?.outcome === 'failed' && line.startsWith('#')) {
+        results[results.length - 1] = { ...last, output: `${last.output}${line}\n` };
+      } else {
+        before.push(line);
+      }
+      continue;
+    }
+    const [, status, title = ''] = match;
+    const [name = ''] = title.split(/ ?# ?skip/i);
+    const isSkip = /# ?skip/i.test(title);
+    const outcome = status === 'not ok' ? 'failed' : isSkip ? 'skipped' : 'passed';
+    results.push({
+      file,
+      name,
+      outcome,
+      output: outcome === 'failed' ? `${before.join('\n')}\n` : '',
+    });
+    before.length = 0;
+  }
+  return results;
+}
+
+function runFile(
+  file: string,
+  command: readonly string[],
+  cwd: string,
+  env: Readonly<Record<string, string>>,
+  { withoutUnified = false }: SuiteOptions,
+): readonly CaseResult[] {
+  const hide = withoutUnified ? 'umount /sys/fs/cgroup/unified; ' : '';
+  const result = spawnSync(
+    'unshare',
+    ['-m', '--propagation', 'private', 'sh', '-c', `${hide}exec "$@"`, 'sh', ...command],
+    {
+      cwd,
+      env: { ...process.env, ...env },
+      encoding: 'utf8',
+      maxBuffer: OUTPUT_MAX_BYTES,
+      timeout: FILE_TIMEOUT_MS,
+      killSignal: 'SIGKILL',
+      stdio: ['ignore', 'pipe', 'pipe'],
+    },
+  );
+  const found = parseTap(file, `${result.stdout}\n${result.stderr}`);
+  if (found.length > 0 || /^1\.\.0/m.test(result.stdout)) return found;
+  const output = `${result.stdout}${result.stderr}${result.error?.message ?? ''}`;
+  return [{ file, name: '(the whole file)', outcome: 'failed', output }];
+}
+
+/** runc's, from its checkout (1.1). */
+export function runRuncSuite(options: SuiteOptions): readonly CaseResult[] {
+  const { checkout, work, runtime } = options;
+  const top = join(work, 'runc');
+  for (const name of ['tests', 'contrib', 'go.mod']) {
+    cpSync(join(checkout, name), join(top, name), { recursive: true });
+  }
+  const integration = join(top, 'tests/integration');
+  const images = join(work, 'images');
+  execFileSync(join(HERE, 'images'), [images]);
+  writeFileSync(
+    join(integration, 'get-images.sh'),
+    `#!/bin/sh\necho "BUSYBOX_IMAGE=${images}/busybox.tar"\necho "DEBIAN_IMAGE=${images}/debian.tar"\n`,
+  );
+  const receiver = join(top, 'contrib/cmd/recvtty/recvtty');
+  copyFileSync(join(HERE, 'recvtty.py'), receiver);
+  chmodSync(receiver, 0o755);
+  buildAgent(checkout, join(top, 'contrib/cmd/seccompagent/seccompagent'));
+  // The suite looks for its subject's name in help and version.
+  const subject = join(work, 'bin/runc');
+  mkdirSync(join(work, 'bin'), { recursive: true });
+  symlinkSync(resolve(runtime), subject);
+  const results: CaseResult[] = [];
+  for (const name of readdirSync(integration).toSorted()) {
+    if (!name.endsWith('.bats') || !name.includes(options.only ?? '')) continue;
+    const env = { RUNC: subject };
+    const found = runFile(name, ['bats', '--tap', name], integration, env, options);
+    results.push(...found);
+    options.onFile?.(found);
+  }
+  return results;
+}
+
+/** For the tests of seccomp's notifications; without Go or libseccomp's headers they fail. */
+function buildAgent(checkout: string, target: string): void {
+  spawnSync('go', ['build', '-mod=vendor', '-o', target, './contrib/cmd/seccompagent'], {
+    cwd: checkout,
+    stdio: 'ignore',
+    env: { ...process.env, GOFLAGS: '-mod=vendor', GOPROXY: 'off' },
+  });
+}
+
+/** crun's, from its checkout (1.8). */
+export function runCrunSuite(options: SuiteOptions): readonly CaseResult[] {
+  const { checkout, work, runtime } = options;
+  const top = join(work, 'crun');
+  const tests = join(top, 'tests');
+  cpSync(join(checkout, 'tests'), tests, { recursive: true });
+  const init = join(tests, 'init');
+  execFileSync('gcc', ['-static', '-w', '-o', init, join(tests, 'init.c')]);
+  const env = {
+    OCI_RUNTIME: resolve(runtime),
+    INIT: init,
+    PYTHONPATH: HERE,
+    PYTHONDONTWRITEBYTECODE: '1',
+  };
+  const results: CaseResult[] = [];
+  for (const name of readdirSync(tests).toSorted()) {
+    const isTest = /^test_.*\.py$/.test(name) && name.includes(options.only ?? '');
+    if (!isTest || !existsSync(join(tests, name))) continue;
+    const found = runFile(name, ['python3', join('tests', name)], top, env, options);
+    results.push(...found);
+    options.onFile?.(found);
+  }
+  return results;
+}
+
+/** Passed, failed and skipped by file, and in all. */
+export function tableOf(results: readonly CaseResult[]): string {
+  const files = [...new Set(results.map(({ file }) => file))];
+  const row = (title: string, some: readonly CaseResult[]): string => {
+    const count = (outcome: Outcome): string =>
+      String(some.filter((one) => one.outcome === outcome).length).padStart(8);
+    return `${title.padEnd(32)}${count('passed')}${count('failed')}${count('skipped')}`;
+  };
+  const head = `${'file'.padEnd(32)}${['passed', 'failed', 'skipped'].map((word) => word.padStart(8)).join('')}`;
+  const rows = files.map((file) => {
+    const some = results.filter((result) => result.file === file);
+    return row(basename(file), some);
+  });
+  return [head, ...rows, row('in all', results)].join('\n');
+}

@@ -1,0 +1,68 @@
+/** What fuzzing (test/fuzz) has found, each as what must hold: one plain test for each finding. */
+import assert from 'node:assert/strict';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { type TestContext, test } from 'node:test';
+import { SystemClock } from '../../base/clock.ts';
+import { hasCode } from '../../base/errors.ts';
+import { familiarReference, parseReference } from '../../runtime/image/reference.ts';
+import { Registry } from '../../runtime/image/registry.ts';
+import { NO_SETTINGS, RegistryHosts } from '../../runtime/image/registryHosts.ts';
+
+class HastyClock extends SystemClock {
+  override sleep(): Promise<void> {
+    return Promise.resolve();
+  }
+}
+
+async function registryThat(context: TestContext, answer: RequestListener): Promise<Registry> {
+  const server = createServer(answer);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  context.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const mirror = new URL(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+  const hosts = new RegistryHosts(NO_SETTINGS);
+  return new Registry('registry', {
+    ...{ clock: new HastyClock(), hosts, auth: undefined, signal: undefined, mirror },
+  });
+}
+
+test('a name on Docker Hub that reads like a registry keeps its full form', () => {
+  for (const full of ['docker.io/a.b/c:1', 'docker.io/localhost/x:1']) {
+    assert.equal(familiarReference(full), full);
+    assert.equal(parseReference(familiarReference(full)).domain, 'docker.io');
+  }
+  const hex = `docker.io/library/${'0'.repeat(64)}`;
+  assert.equal(familiarReference(hex), hex, 'the short form is an id');
+});
+
+test('a registry whose list of tags is null or no JSON has none, or is told', async (context) => {
+  const bodies = ['null', '{"tags":null}', '<html>'];
+  const registry = await registryThat(context, (_, response) => response.end(bodies.shift()));
+  assert.deepEqual(await registry.tags('a'), []);
+  assert.deepEqual(await registry.tags('a'), []);
+  await assert.rejects(registry.tags('a'), (error) => hasCode(error, 'unavailable'));
+});
+
+test('a download that begins anew each time, now longer, now shorter, comes to an end', async (context) => {
+  let asked = 0;
+  const registry = await registryThat(context, (_, response) => {
+    asked += 1;
+    response.end('x'.repeat(asked % 2 === 0 ? 5 : 7));
+  });
+  const writer = {
+    doneBytes: 0,
+    async append(chunk: Uint8Array) {
+      this.doneBytes += chunk.length;
+    },
+    async restart() {
+      this.doneBytes = 0;
+    },
+  };
+  const blob = { digest: `sha256:${'0'.repeat(64)}`, sizeBytes: 100 };
+  const download = registry.blob('a', blob, writer as never, () => {});
+  await assert.rejects(download, (error) => hasCode(error, 'corrupt'));
+  assert.ok(asked < 20, `${asked} requests`);
+});
