@@ -18,6 +18,8 @@
 int mounts_proc(struct failure *failure);
 /* An empty tmpfs with one option; -1 and errno. */
 int mounts_tmpfs(const char *key, const char *value, unsigned attributes);
+/* An empty tmpfs that is attached out of the way: a private mount namespace's. -1 and errno. */
+int mounts_shelf(const struct spec *spec);
 /* Shows `mount`, detached, with the ids of a user namespace. -1 and errno. */
 int mounts_map(int mount, int user, int recursive);
 
