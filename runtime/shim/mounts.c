@@ -282,7 +282,11 @@ static int open_source(const struct spec *spec, size_t at, const struct record *
 		close_fd(&fd);
 		return -1;
 	}
-	if (fd < 0 || dress(fd, mount, propagation_of(spec, mount)) < 0) {
+	uint32_t propagation = propagation_of(spec, mount);
+	/* A clone of what is private by now is, too. */
+	if ((mount->flags & MOUNT_BIND) && (propagation & MS_PRIVATE) != 0)
+		propagation = 0;
+	if (fd < 0 || dress(fd, mount, propagation) < 0) {
 		fail(failure, errno, "cannot mount %s on %s",
 		     mount->source[0] != 0 ? mount->source : mount->type, mount->target);
 		close_fd(&fd);
