@@ -217,7 +217,11 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 		return fail(failure, errno, "cannot set the host name");
 	if (io->attendant >= 0 && attendant_run_hooks(io->attendant, failure) < 0)
 		return -1;
-	if (hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure) < 0)
+	/* Those in the container work on its root, which is not "/" yet: they find it where they are. */
+	if (hooks_has(spec, HOOK_CREATE_CONTAINER) &&
+	    (fchdir(root) < 0
+		     ? fail(failure, errno, "cannot enter the container's root")
+		     : hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure)) < 0)
 		return -1;
 	if (label_set(spec, failure) < 0)
 		return -1;
