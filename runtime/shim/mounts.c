@@ -59,6 +59,14 @@ static int read_mount(struct mount *mount, const struct record *record, struct f
 	return 0;
 }
 
+int mounts_is_writable(const struct record *record, const char *type)
+{
+	struct mount mount;
+	struct failure ignored; /* told when it is mounted */
+	return read_mount(&mount, record, &ignored) == 0 && strcmp(mount.type, type) == 0 &&
+	       ((mount.own.attr_set | mount.below.attr_set) & K_MOUNT_ATTR_RDONLY) == 0;
+}
+
 static int set_option(int fs, const char *option)
 {
 	char key[KEY_MAX];

@@ -31,6 +31,8 @@ int mounts_map(int mount, int user, int recursive);
 int mounts_open_early(const struct spec *spec, int user, struct failure *failure);
 int mounts_open_as_host(const struct spec *spec, int user, uint32_t created,
 			struct failure *failure);
+/* Whether the record mounts a file system of `type`, to be written to. */
+int mounts_is_writable(const struct record *record, const char *type);
 /* Carries out the next record; *at is behind it, as spec_next left it. In the records' order. */
 int mounts_make(int root, const struct spec *spec, size_t at, const struct record *record,
 		struct failure *failure);
