@@ -70,6 +70,23 @@ test("an exec runs in the container's namespaces, groups and root, and tells its
   await container.remove();
 });
 
+test('grandchildren that hold its output keep no exec and no container from ending', async () => {
+  const container = await run(['sleep', '60']);
+  const one = await container.exec(exec(['orphan']));
+  const [out, code] = await Promise.all([text(one.streams.stdout), one.wait()]);
+  assert.deepEqual([out, code], ['parent ends\n', 0]);
+  await container.kill('KILL');
+  assert.equal((await container.wait()).exitCode, 137);
+  await container.remove();
+  // Where no pid namespace ends with it.
+  const shared = await run(['orphan'], { pidNamespace: 'host' });
+  assert.equal((await shared.wait()).exitCode, 0);
+  await until('the grandchild to end', 5000, () => {
+    return host.cgroups.pids(shared.config.id).length === 0;
+  });
+  await shared.remove();
+});
+
 test('the exit code of an exec is told whatever it is asked while it ends', async () => {
   const container = await run(['sleep', '60']);
   for (let round = 0; round < 40; round += 1) {
