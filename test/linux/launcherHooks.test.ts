@@ -66,7 +66,7 @@ test('every hook runs at its moment, in its namespaces, with the state of that m
     ['sleep', '60'],
     [
       [MORE.gate, gate],
-      scriptHook(HOOK.createContainer, record('container')),
+      scriptHook(HOOK.createContainer, `${record('container')}; touch tmp/made`),
       scriptHook(HOOK.createRuntime, record('runtime')),
       scriptHook(HOOK.prestart, record('pre')),
       hook(HOOK.startContainer, ['/bin/probe', 'write', '/tmp/inside', 'here'], { env: [] }),
@@ -86,6 +86,7 @@ test('every hook runs at its moment, in its namespaces, with the state of that m
     });
   }
   assert.equal(state(join(dir, 'container.json')).pid, 1);
+  assert.equal(existsSync(`/proc/${told.pid}/root/tmp/made`), true);
   const own = (kind: string): string => readlinkSync(`/proc/self/ns/${kind}`);
   const its = (kind: string): string => readlinkSync(`/proc/${told.pid}/ns/${kind}`);
   const seen = (name: string): string => readFileSync(join(dir, name), 'utf8').trim();
