@@ -65,7 +65,7 @@ export const TYPE = {
   execExited: 132,
 } as const;
 
-const PHASES = ['starting', 'running', 'exited'] as const;
+const PHASES = ['starting', 'running', 'exited', 'created'] as const;
 
 export interface ShimState {
   readonly phase: (typeof PHASES)[number];

@@ -467,7 +467,7 @@ int main(int count, char **args)
 	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
 		close_fd((int[]){SPEC_FD});
 		/* The child has its own copy; here it would stay in memory as long as this runs. */
-		if (cgroups_keep_paths(&shim.groups))
+		if (cgroups_keep_paths(&shim.groups) && !hooks_has(&shim.spec, HOOK_POSTSTART))
 			spec_close(&shim.spec);
 		while (shim.phase != EXITED || ((streams_busy(&streams) || execs.count > 0) &&
 						monotonic_ms() < shim.drain_until_ms))
