@@ -32,7 +32,7 @@ const MAX_DEPTH = 64;
 /** One document; undefined for an empty one. SwarmError invalid with the place. */
 export function parseYaml(text: string, file: string): unknown {
   try {
-    const value = valueOf(documentOf(text, file));
+    const value = contentOf(documentOf(text, file));
     checkDepth(value, file, 0);
     return value;
   } catch (cause) {
@@ -81,7 +81,7 @@ function documentOf(text: string, file: string): Document.Parsed {
   return document;
 }
 
-function valueOf(document: Document.Parsed): unknown {
+function contentOf(document: Document.Parsed): unknown {
   if (isScalar(document.contents) && document.contents.value === null) return undefined;
   return document.toJS({ maxAliasCount: ALIAS_LIMIT }) ?? undefined;
 }
