@@ -217,12 +217,16 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 		return fail(failure, errno, "cannot set the host name");
 	if (io->attendant >= 0 && attendant_run_hooks(io->attendant, failure) < 0)
 		return -1;
-	if (hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure) < 0)
+	/* Those in the container work on its root, which is not "/" yet: they find it where they are. */
+	if (hooks_has(spec, HOOK_CREATE_CONTAINER) &&
+	    (fchdir(root) < 0
+		     ? fail(failure, errno, "cannot enter the container's root")
+		     : hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure)) < 0)
 		return -1;
 	if (label_set(spec, failure) < 0)
 		return -1;
 	/* Before the root may become read-only: the working directory is made as Docker does. */
-	if (rootfs_enter(spec, root, failure) < 0 ||
+	if (rootfs_seal(spec, root, failure) < 0 || rootfs_enter(spec, root, failure) < 0 ||
 	    enter_directory(spec_string(spec, TAG_CWD, "/"), failure) < 0)
 		return -1;
 	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)

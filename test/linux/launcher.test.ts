@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { after, test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
@@ -90,6 +90,22 @@ test('what cannot be made is told in one line and leaves no group', async () => 
       [],
     );
   }
+});
+
+test('a launcher that is not executed from a sealed memory file makes nothing', async () => {
+  const config = host.config(['/bin/probe', 'exit', '0']);
+  const spec = launcher.spec(config, DETACHED, [numeric]);
+  const { pid, told } = launcher.begin(
+    spec,
+    [],
+    ['test'],
+    resolve('dist/runtime/shim/tsswarm-shim'),
+  );
+  assert.equal(
+    (await told).failure?.error,
+    'the launcher must be executed from a sealed memory file',
+  );
+  assert.equal(await ended(pid), 1);
 });
 
 test('a made container waits at its gate until somebody reads there', async () => {
