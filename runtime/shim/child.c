@@ -225,7 +225,7 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 	if (label_set(spec, failure) < 0)
 		return -1;
 	/* Before the root may become read-only: the working directory is made as Docker does. */
-	if (rootfs_enter(spec, root, failure) < 0 ||
+	if (rootfs_seal(spec, root, failure) < 0 || rootfs_enter(spec, root, failure) < 0 ||
 	    enter_directory(spec_string(spec, TAG_CWD, "/"), failure) < 0)
 		return -1;
 	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)

@@ -205,7 +205,7 @@ test('an exec nobody listens to any more runs on, also without the daemon', asyn
 });
 
 test('attached clients get the output from then on, and the log has all of it', async () => {
-  const container = await table.create(host.config(['/bin/probe', 'ticks', '50']));
+  const container = await table.create(host.config(['/bin/probe', 'ticks']));
   const first = await container.attach({ stdin: false });
   await container.start();
   const all = text(first.stdout);
@@ -214,6 +214,10 @@ test('attached clients get the output from then on, and the log has all of it', 
   assert.equal(second.stdin, undefined);
   const gone = await container.attach({ stdin: false });
   gone.close();
+  const logged = async (): Promise<number> => (await logText(container)).length;
+  const soFar = await logged();
+  await until('more ticks', 5000, async () => (await logged()) > soFar);
+  await container.kill('SIGKILL');
   const some = await text(second.stdout);
   assert.equal(await all, await logText(container));
   assert((await all).endsWith(some) && some.length < (await all).length);
