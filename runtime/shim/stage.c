@@ -130,7 +130,7 @@ static int prepare(struct stage *stage, struct failure *failure)
 {
 	const struct namespaces *namespaces = stage->io->namespaces;
 	const uint32_t late = CLONE_NEWUSER | CLONE_NEWNS;
-	limits_raise(stage->spec);
+	limits_raise(stage->spec, stage->io->status);
 	if (cgroups_join(stage->groups, failure) < 0 || open_user(stage, failure) < 0 ||
 	    open_offsets(stage, failure) < 0 || namespaces_join(namespaces, ~late, failure) < 0)
 		return -1;
