@@ -126,6 +126,7 @@ export interface StandaloneSpec {
   readonly privileged: boolean;
   readonly noNewPrivileges: boolean;
   readonly seccomp: NonNullable<ContainerConfig['seccomp']>;
+  readonly securityLabels?: ContainerConfig['securityLabels'];
   readonly maskPaths: boolean;
   readonly init: boolean;
   /** Of another container: by its name as it was asked for, by its id once this one is made. */

@@ -54,7 +54,7 @@ const TOOLS = [
   '/bin/cp',
   '/bin/mkdir',
 ];
-const OVERLAY = 'fs/overlayfs/overlay';
+const MODULES = ['fs/overlayfs/overlay', 'drivers/block/loop'];
 /** In the order they need each other; with bfq, a scheduler that knows weights. */
 const DISK_MODULES = [
   'drivers/virtio/virtio_ring',
@@ -128,7 +128,7 @@ function buildInitramfs(
   mkdirSync(join(root, 'app', 'files'));
   for (const [name, path] of Object.entries(files)) cpSync(path, join(root, 'app/files', name));
   mkdirSync(join(root, 'modules'));
-  const modules = [OVERLAY, ...(diskBytes.length > 0 ? DISK_MODULES : [])];
+  const modules = [...MODULES, ...(diskBytes.length > 0 ? DISK_MODULES : [])];
   for (const path of modules) {
     cpSync(
       join(kernel, 'modules/kernel', `${path}.ko`),

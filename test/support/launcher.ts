@@ -12,6 +12,7 @@ import { type Field, readSpec, SpecWriter, TAG, type Tag } from '../../runtime/c
 import { decodeExitRecord } from '../../runtime/container/exitRecord.ts';
 import { makeDirectories } from '../../runtime/container/files.ts';
 import { type ContainerPaths, containerPaths } from '../../runtime/container/paths.ts';
+import { listenForShim, ShimClient, type ShimEvents } from '../../runtime/container/shimClient.ts';
 import { buildExecSpec, buildSpec } from '../../runtime/container/spec.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
 import {
@@ -223,13 +224,14 @@ export class Launcher {
     spec: Uint8Array,
     fds: readonly number[] = [],
     args: readonly string[] = ['test'],
+    path = `/proc/self/fd/${this.#shim}`,
   ): { readonly pid: number; readonly told: Promise<Omit<Told, 'exitCode'>> } {
     const specFd = createMemfd('spec');
     writeFileSync(specFd, spec);
     const [ours, theirs] = makeSocketPair();
     const place = (index: number): number => fds[index] ?? this.#null;
     const pid = spawnProcess({
-      path: `/proc/self/fd/${this.#shim}`,
+      path,
       args: ['tsswarm-shim', ...args],
       env: [],
       fds: [place(0), place(1), place(2), specFd, theirs, ...fds.slice(3)],
@@ -237,6 +239,32 @@ export class Launcher {
     close(theirs);
     closeSync(specFd);
     return { pid, told: listen(ours) };
+  }
+
+  /** With a supervisor: `events` hears its control socket until the container is over. */
+  supervise(
+    config: ContainerConfig,
+    flags: number,
+    extra: readonly Extra[],
+    events: ShimEvents,
+    streams: readonly number[] = [],
+  ): { readonly pid: number; readonly client: ShimClient } {
+    const spec = this.spec(config, flags, extra);
+    const { options } = this.#host;
+    const { execDir } = containerPaths(options.dataRoot, options.execRoot, config.id);
+    const listener = listenForShim(execDir);
+    const specFd = createMemfd('spec');
+    writeFileSync(specFd, spec);
+    const place = (index: number): number => streams[index] ?? this.#null;
+    const pid = spawnProcess({
+      path: `/proc/self/fd/${this.#shim}`,
+      args: ['tsswarm-shim', config.id.slice(0, 12)],
+      env: [],
+      fds: [place(0), place(1), place(2), specFd, listener],
+    });
+    close(listener);
+    closeSync(specFd);
+    return { pid, client: ShimClient.connect(execDir, options.clock, events) };
   }
 
   /** Until the launcher has ended: what it made belongs to this process. */

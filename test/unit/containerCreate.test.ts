@@ -137,7 +137,7 @@ const REFUSED: readonly (readonly [string, object])[] = [
   ['Range of blkio weight is from', { BlkioWeightDevice: [{ Path: '/dev/x', Weight: 5 }] }],
   ['invalid PID mode: container:', { PidMode: 'container:' }],
   ['invalid IPC mode: own', { IpcMode: 'own' }],
-  ['HostConfig.SecurityOpt is not supported', { SecurityOpt: ['label=user:x'] }],
+  ['HostConfig.SecurityOpt is not supported', { SecurityOpt: ['label=colour:red'] }],
   ['seccomp: the profile is no JSON', { SecurityOpt: ['seccomp=/a/file'] }],
   ['seccomp: "X" is no action', { SecurityOpt: ['seccomp={"defaultAction":"X"}'] }],
   ['HostConfig.LogConfig.Type is not supported', { LogConfig: { Type: 'syslog' } }],
