@@ -160,8 +160,8 @@ function split(option: string): readonly string[] {
 }
 
 /**
- * 'uids=0-1-10#@10-0-10;gids=0-1-10': inside, outside, count, as crun reads it. With '@', outside is
- * counted from where the container's own `ids` have the inside one.
+ * 'uids=0-1-10#@10-0-10;gids=0-1-10': inside, outside, count, as crun reads it. With '@', outside
+ * is counted from where the container's own `ids` have the inside one.
  */
 function parseIdMaps(text: string, ids: IdMaps): IdMaps {
   const maps: { uids: IdMap[]; gids: IdMap[] } = { uids: [], gids: [] };
