@@ -13,7 +13,7 @@ import { canonicalCapability } from '../service/capabilities.ts';
 import { parseMount } from '../service/mount.ts';
 import { parseCpus, parseEnv, parseUlimit } from '../service/parse.ts';
 import { addNetwork, addPublish, type CreateBody } from './body.ts';
-import { readLines } from './envFile.ts';
+import { readLines, readText } from './envFile.ts';
 
 interface Flag {
   readonly usage: string;
@@ -60,6 +60,12 @@ function hostList(
   return list(usage, about, (body, value) => {
     body.HostConfig[field] = [...((body.HostConfig[field] as unknown[]) ?? []), read(value)];
   });
+}
+
+/** A seccomp profile is sent as it is, its file being on this side. */
+function securityOption(text: string): string {
+  const file = /^seccomp[=:](?!unconfined$|builtin$)(.+)/s.exec(text)?.[1];
+  return file === undefined ? text : `seccomp=${readText(file, '--security-opt')}`;
 }
 
 function integer(text: string): number {
@@ -236,7 +242,12 @@ const CREATE_FLAGS: readonly Flag[] = [
     body.HostConfig.AutoRemove = true;
   }),
   host('--runtime <name>', 'which runtime starts it', 'Runtime'),
-  hostList('--security-opt <option>', 'no-new-privileges, seccomp=unconfined', 'SecurityOpt'),
+  hostList(
+    '--security-opt <option>',
+    'no-new-privileges, seccomp=unconfined, seccomp=FILE',
+    'SecurityOpt',
+    securityOption,
+  ),
   hostNumber('--shm-size <bytes>', 'of /dev/shm', 'ShmSize', parseBytes),
   one('--stop-signal <signal>', 'what ends it', (body, value) => {
     body.StopSignal = value;

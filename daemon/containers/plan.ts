@@ -47,6 +47,7 @@ export function planStandalone(
     privileged: spec.privileged,
     noNewPrivileges: spec.noNewPrivileges,
     seccomp: spec.privileged ? 'unconfined' : spec.seccomp,
+    ...(spec.securityLabels === undefined ? {} : { securityLabels: spec.securityLabels }),
     maskPaths: spec.maskPaths && !spec.privileged,
     devices: spec.devices,
     deviceRules: spec.deviceRules ?? [],

@@ -125,7 +125,8 @@ export interface StandaloneSpec {
   readonly readOnlyRoot: boolean;
   readonly privileged: boolean;
   readonly noNewPrivileges: boolean;
-  readonly seccomp: 'default' | 'unconfined';
+  readonly seccomp: NonNullable<ContainerConfig['seccomp']>;
+  readonly securityLabels?: ContainerConfig['securityLabels'];
   readonly maskPaths: boolean;
   readonly init: boolean;
   /** Of another container: by its name as it was asked for, by its id once this one is made. */

@@ -73,6 +73,9 @@ export function readProfile(text: string, host: ProfileHost): OciSeccomp | undef
   for (const name of ['listenerPath', 'listenerMetadata']) {
     if (textOf(profile, name, '') !== '') throw invalid(`${name} is not supported for a container`);
   }
+  if (calls.some(({ action }) => action === 'SCMP_ACT_NOTIFY')) {
+    throw invalid('SCMP_ACT_NOTIFY is not supported for a container: nobody listens to it');
+  }
   const errno = profile['defaultErrnoRet'];
   return {
     defaultAction,

@@ -3,11 +3,12 @@
  * the configuration says, in the order the shim carries it out. Pure but for asking the host for
  * its cgroups' present values; starts nothing and writes nothing.
  */
+import { existsSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
 import type { Resources } from '../sys/resources.ts';
-import { capabilityMask, effectiveCapabilities } from './capabilities.ts';
+import { type Capability, capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
 import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
@@ -17,10 +18,11 @@ import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
 import { toDeviceList, toResources } from './resources.ts';
 import { seccompProgram } from './seccomp.ts';
+import { profileProgram } from './seccompFile.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
 import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
-import type { ContainerConfig, ContainerMount, ExecConfig } from './types.ts';
+import type { ContainerConfig, ContainerMount, ExecConfig, SecurityLabel } from './types.ts';
 import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
 
 export interface LaunchSpec {
@@ -111,11 +113,28 @@ function checkConfig(config: ContainerConfig): void {
   }
   for (const mount of config.mounts) checkMount(mount);
   checkUserNamespace(config);
+  for (const label of config.securityLabels ?? []) checkLabel(label);
   parseSignal(config.stopSignal ?? 'SIGTERM');
   const score = config.oomScoreAdjust ?? 0;
   if (score < -OOM_SCORE_MAX || score > OOM_SCORE_MAX) {
     throw new SwarmError('invalid', `OOM score ${score} is out of range: -1000 to 1000`);
   }
+}
+
+/** As the shim numbers them, and where their module shows. */
+const LABEL = { apparmor: 1, selinux: 2 } as const;
+const MODULES = {
+  apparmor: { name: 'AppArmor', path: '/sys/module/apparmor' },
+  selinux: { name: 'SELinux', path: '/sys/fs/selinux/enforce' },
+} as const;
+
+function checkLabel({ kind, label }: SecurityLabel): void {
+  const { name, path } = MODULES[kind];
+  if (existsSync(path)) return;
+  throw new SwarmError(
+    'unsupported',
+    `cannot confine the container by "${label}": this host's kernel has no ${name}: leave it out`,
+  );
 }
 
 function checkMount(mount: ContainerMount): void {
@@ -267,9 +286,26 @@ function addPrivileges(
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  if (!isPrivileged && config.seccomp !== 'unconfined') {
-    writer.add(TAG.seccomp, seccompProgram(own));
+  for (const { kind, label } of config.securityLabels ?? []) {
+    writer.add(TAG.label, LABEL[kind], label);
   }
+  if (!isPrivileged) addSeccomp(writer, config.seccomp ?? 'default', own);
+}
+
+function addSeccomp(
+  writer: SpecWriter,
+  seccomp: NonNullable<ContainerConfig['seccomp']>,
+  capabilities: ReadonlySet<Capability>,
+): void {
+  if (seccomp === 'unconfined') return;
+  if (seccomp === 'default') {
+    writer.add(TAG.seccomp, seccompProgram(capabilities));
+    return;
+  }
+  const own = profileProgram(seccomp.profile, capabilities);
+  if (own === undefined) return;
+  writer.add(TAG.seccomp, own.program);
+  if (own.flags !== 0) writer.add(TAG.seccompListener, own.flags, '');
 }
 
 /** For looking into the container while it does not run: its layers and what is bound into it. */

@@ -109,6 +109,12 @@ export interface SharedNamespace {
 /** 'new': own and empty but for loopback; 'host'; or joined by path (made by runtime/net). */
 export type NetworkNamespace = 'new' | 'host' | { readonly path: string };
 
+export interface SecurityLabel {
+  readonly kind: 'apparmor' | 'selinux';
+  /** A profile's name, or a whole label. */
+  readonly label: string;
+}
+
 export interface ContainerConfig {
   /** 64 hex digits (base/id). */
   readonly id: string;
@@ -153,7 +159,10 @@ export interface ContainerConfig {
   readonly init?: boolean;
   readonly privileged?: boolean;
   readonly noNewPrivileges?: boolean;
-  readonly seccomp?: 'default' | 'unconfined';
+  /** A profile: the text of a file as Docker's users write them. */
+  readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
+  /** Of the kernel's security modules; refused where it has none such. */
+  readonly securityLabels?: readonly SecurityLabel[];
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];

@@ -9,6 +9,7 @@ import type { ContainerResources, SharedNamespace } from '../../../runtime/conta
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
 import type { Fields } from '../fields.ts';
+import { securityFromDocker } from './securityOptions.ts';
 
 const NANO = 1_000_000_000;
 const DEFAULT_CPU_PERIOD_US = 100_000;
@@ -32,6 +33,7 @@ type HostPart = Pick<
   | 'privileged'
   | 'noNewPrivileges'
   | 'seccomp'
+  | 'securityLabels'
   | 'maskPaths'
   | 'init'
   | 'pidNamespace'
@@ -184,29 +186,6 @@ function extraHosts(host: Fields): readonly string[] {
     }
     throw new SwarmError('invalid', `bad format for add-host: "${entry}"`);
   });
-}
-
-/** Docker's SecurityOpt words, and the path lists that --security-opt systempaths= turns into. */
-function securityFromDocker(
-  host: Fields,
-): Pick<HostPart, 'noNewPrivileges' | 'seccomp' | 'maskPaths'> {
-  let noNewPrivileges = false;
-  let seccomp: HostPart['seccomp'] = 'default';
-  for (const option of host.texts('SecurityOpt')) {
-    const [name, value = ''] = option.split(/[=:](.*)/s);
-    if (name === 'no-new-privileges') noNewPrivileges = value !== 'false';
-    else if (name === 'seccomp' && value === 'unconfined') seccomp = 'unconfined';
-    else if (name === 'seccomp' && value === 'builtin') seccomp = 'default';
-    else if (name === 'seccomp') host.refused('SecurityOpt', 'use seccomp=unconfined or none');
-    // Neither is in force here: without one is what was asked for.
-    else if (option !== 'apparmor=unconfined' && option !== 'label=disable') {
-      host.refused('SecurityOpt', `"${option}": leave it out`);
-    }
-  }
-  for (const name of ['MaskedPaths', 'ReadonlyPaths']) {
-    if (host.texts(name).length > 0) host.refused(name, 'leave it out, or use an empty list');
-  }
-  return { noNewPrivileges, seccomp, maskPaths: !host.has('MaskedPaths') };
 }
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
