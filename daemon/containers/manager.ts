@@ -9,7 +9,13 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import { noSuchImage } from '../../runtime/image/removal.ts';
 import type { Image } from '../../runtime/image/types.ts';
-import { namespaceOf, networksOf, shareNetwork } from './attachment.ts';
+import {
+  detachContainer,
+  forgetFiles,
+  namespaceOf,
+  networksOf,
+  shareNetwork,
+} from './attachment.ts';
 import { type CommitRequest, commitContainer } from './commit.ts';
 import {
   type Connectable,
@@ -110,8 +116,7 @@ export class LocalContainers {
     for (const record of records.load()) {
       const container = containers.get(record.id);
       if (container === undefined) {
-        // The daemon died while it was made or removed.
-        records.remove(record.id);
+        await this.#finishRemoval(record);
         continue;
       }
       for (const { type, name } of record.mounts) {
@@ -151,6 +156,23 @@ export class LocalContainers {
           });
         }),
       );
+    }
+  }
+
+  /** The daemon died while the container was made or removed: what else it had goes as well. */
+  async #finishRemoval(record: ContainerRecord): Promise<void> {
+    const { records, log } = this.#context;
+    try {
+      await detachContainer(this.#context, record);
+      forgetFiles(this.#context, record);
+      await releaseVolumes(this.#context, record.id, record.mounts, record.spec.autoRemove);
+      records.remove(record.id);
+    } catch (error) {
+      // Its record stays, so that the next daemon tries again.
+      log.error('what a removed container left could not be removed', {
+        container: record.id,
+        error: messageOf(error),
+      });
     }
   }
 

@@ -130,8 +130,8 @@ export function compileFilter(filter: Filter, host: HostArchitecture): Uint8Arra
   if (program.length > PROGRAM_MAX) {
     throw new SwarmError(
       'invalid',
-      `the seccomp profile takes ${program.length} instructions, the kernel takes ${PROGRAM_MAX}: ` +
-        'name fewer architectures, or fewer arguments',
+      `the seccomp profile takes ${program.length} instructions, the kernel takes ` +
+        `${PROGRAM_MAX}: name fewer architectures, or fewer arguments`,
     );
   }
   return encode(program);

@@ -42,6 +42,8 @@ const MESSAGE_MAX_BYTES = 64 * 1024;
 const REPLY_TIMEOUT_MS = 10_000;
 const NANOSECONDS_PER_MS = 1_000_000n;
 const FLAG_FROZEN = 1;
+/** EOPNOTSUPP, as Node names it: what a shim answers to a request that it does not know. */
+const UNKNOWN_REQUEST = 'ENOTSUP';
 /** What the shim means by them. */
 const CODES: Readonly<Record<string, ErrorCode>> = {
   ESRCH: 'not_found',
@@ -63,7 +65,7 @@ export const TYPE = {
   execExited: 132,
 } as const;
 
-const PHASES = ['starting', 'running', 'exited'] as const;
+const PHASES = ['starting', 'running', 'exited', 'created'] as const;
 
 export interface ShimState {
   readonly phase: (typeof PHASES)[number];
@@ -275,6 +277,12 @@ export class ShimClient {
     if (code === undefined) throw new SwarmError('not_found', `cannot ${what}: it has ended`);
     if (code === 0) return;
     const name = errnoName(code);
+    if (name === UNKNOWN_REQUEST) {
+      throw new SwarmError(
+        'unsupported',
+        `cannot ${what}: its supervisor is of an older version: restart the container`,
+      );
+    }
     throw new SwarmError(CODES[name] ?? 'internal', `cannot ${what}: ${errnoText(code)}`, {
       detail: { errno: name },
     });

@@ -3,12 +3,18 @@
  * `cgroupsPath`. What limits mean and how groups are made is runtime/sys/cgroup.ts's; here is where
  * they are, and waiting until the kernel has done what it was asked.
  */
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { DEFAULT_DEVICE_RULES } from '../container/profile.ts';
-import { type CgroupHierarchy, type CgroupPlan, Cgroups, findHierarchies } from '../sys/cgroup.ts';
+import {
+  type CgroupHierarchy,
+  type CgroupPlan,
+  Cgroups,
+  findHierarchies,
+  type MadeGroups,
+} from '../sys/cgroup.ts';
 import { allowed } from '../sys/deviceRules.ts';
 import { readMounts } from '../sys/mount.ts';
 import type { DeviceAccess, Resources } from '../sys/resources.ts';
@@ -64,9 +70,9 @@ export class OciCgroups {
     }));
   }
 
-  /** Makes them with those above; what there is to say about it. */
-  make(resources: Resources): readonly string[] {
-    return this.#all.make(this.path, resources).notes;
+  /** Makes them with those above: which were not there, and what there is to say about it. */
+  make(resources: Resources): MadeGroups {
+    return this.#all.make(this.path, resources);
   }
 
   plan(resources: Resources): CgroupPlan {
@@ -114,6 +120,21 @@ export class OciCgroups {
     for (const pid of this.pids()) signalQuietly(pid, signal);
   }
 
+  /**
+   * Takes process `pid` back from a frozen v1 group that others put it in: there it would not die.
+   */
+  takeBack(pid: number): void {
+    const freezer = this.dirs().find(
+      ({ hierarchy }) => hierarchy.version === 1 && hierarchy.controllers.includes('freezer'),
+    );
+    if (freezer === undefined) return;
+    try {
+      writeFileSync(join(freezer.dir, 'cgroup.procs'), String(pid));
+    } catch {
+      // it has ended meanwhile
+    }
+  }
+
   /** Kills until nothing is left. */
   async killAll(): Promise<void> {
     await this.#until(() => {
@@ -123,9 +144,10 @@ export class OciCgroups {
     }, 'end every process of the container');
   }
 
-  /** With what the container made in them; then the parent of all, if it was the last. */
-  async remove(): Promise<void> {
+  /** With what the container made in them; then what `make` made above, if nobody else uses it. */
+  async remove(made: readonly string[]): Promise<void> {
     await this.#until(() => this.#all.remove(this.path), 'remove the control groups');
+    this.#all.removeMade(made);
     this.#all.removeMade(this.hierarchies.map(({ path }) => join(path, DEFAULT_PARENT)));
   }
 

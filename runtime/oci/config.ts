@@ -3,6 +3,7 @@
  * (github.com/opencontainers/runtime-spec, config.md and config-linux.md). Only shapes; what is
  * read from where is in configRead.ts, what becomes of it in launch.ts.
  */
+import type { OciSeccomp } from '../container/seccompOci.ts';
 import type { IdMap } from '../container/specRecords.ts';
 import type { Resources } from '../sys/resources.ts';
 
@@ -141,28 +142,4 @@ export interface OciLinux {
     readonly nodes: string;
     readonly flags: readonly string[];
   };
-}
-
-export interface SeccompArgument {
-  readonly index: number;
-  readonly value: number;
-  readonly valueTwo: number;
-  readonly op: string;
-}
-
-export interface SeccompSyscall {
-  readonly names: readonly string[];
-  readonly action: string;
-  readonly errnoRet?: number;
-  readonly args: readonly SeccompArgument[];
-}
-
-export interface OciSeccomp {
-  readonly defaultAction: string;
-  readonly defaultErrnoRet?: number;
-  readonly architectures: readonly string[];
-  readonly flags: readonly string[];
-  readonly listenerPath: string;
-  readonly listenerMetadata: string;
-  readonly syscalls: readonly SeccompSyscall[];
 }

@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { OciSeccomp } from '../container/seccompOci.ts';
 import type { IdMap } from '../container/specRecords.ts';
 import {
   CAPABILITY_SETS,
@@ -19,7 +20,6 @@ import {
   type OciMount,
   type OciProcess,
   type OciScheduler,
-  type OciSeccomp,
 } from './config.ts';
 import { Fields } from './fields.ts';
 import { readResources } from './resourceRead.ts';

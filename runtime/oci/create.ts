@@ -66,13 +66,16 @@ export async function createContainer(
   // One that was there before is somebody else's, too.
   const hadGroup = cgroups.exists;
   const stateDir = store.reserve(id);
+  let made: readonly string[] = [];
   let started: Launched | undefined;
   try {
     const gate = store.gateOf(id);
     makeNode(gate, FIFO, 0, 0);
     const preserved = preservedDescriptors(options.preserveFds + extra);
     const { resources } = config.linux;
-    for (const note of cgroups.make(resources)) context.log.warn(note);
+    const groups = cgroups.make(resources);
+    made = groups.made;
+    for (const note of groups.notes) context.log.warn(note);
     const plan = cgroups.plan(resources);
     for (const note of plan.notes) context.log.warn(note);
     const built = buildLaunch(config, {
@@ -88,8 +91,8 @@ export async function createContainer(
       noNewKeyring: options.noNewKeyring,
       hookState: stateOf(config, id, bundle),
     });
-    const made = await launchWithConsole(config, options, id, built.bytes, preserved);
-    started = made.launched;
+    const result = await launchWithConsole(config, options, id, built.bytes, preserved);
+    started = result.launched;
     for (const note of [...built.notes, ...started.notes]) context.log.warn(note);
     store.write({
       id,
@@ -98,20 +101,25 @@ export async function createContainer(
       startTicks: String(started.startTicks),
       created: new Date(context.clock.wallMs()).toISOString(),
       cgroupPath: cgroups.path,
+      madeGroups: made,
       config: value,
     });
     if (options.pidFile !== undefined) writePidFile(options.pidFile, started.pid);
-    return { container: store.load(id), master: made.master };
+    return { container: store.load(id), master: result.master };
   } catch (error) {
     if (started !== undefined) process.kill(started.pid, 'SIGKILL');
-    if (!hadGroup) await removeQuietly(context, cgroups);
+    if (!hadGroup) await removeQuietly(context, cgroups, made);
     store.remove(id);
     throw error;
   }
 }
 
-async function removeQuietly(context: OciContext, cgroups: OciCgroups): Promise<void> {
-  await cgroups.remove().catch((error: unknown) => context.log.warn(messageOf(error)));
+async function removeQuietly(
+  context: OciContext,
+  cgroups: OciCgroups,
+  made: readonly string[],
+): Promise<void> {
+  await cgroups.remove(made).catch((error: unknown) => context.log.warn(messageOf(error)));
 }
 
 function checkConsole(config: OciConfig, options: CreateOptions): void {

@@ -3,7 +3,7 @@
  * same encoder and the same records as Docker-style containers. What cannot be had is refused by
  * the field's name. Looks at the host where it must; starts and writes nothing.
  */
-import { existsSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
 import { CAPABILITY_NAMES, type Capability, capabilityMask } from '../container/capabilities.ts';
 import { SpecWriter, TAG } from '../container/encode.ts';
@@ -83,7 +83,7 @@ export function buildLaunch(config: OciConfig, options: LaunchOptions): OciLaunc
   addHooks(writer, config, options.hookState);
   if (options.gate !== undefined) writer.add(TAG.gate, options.gate);
   addProgram(writer, process, options, notes);
-  addSeccomp(writer, config.linux.seccomp, process, options.hookState);
+  addSeccomp(writer, config.linux.seccomp, options.hookState);
   addLinux(writer, config);
   return { bytes: writer.finish(), notes };
 }
@@ -112,7 +112,7 @@ export function buildExecLaunch(
   writer.add(TAG.execTarget, options.pid, options.startTicks);
   addGroups(writer, options.groups);
   addProgram(writer, process, options, notes);
-  addSeccomp(writer, config.linux.seccomp, process, options.hookState);
+  addSeccomp(writer, config.linux.seccomp, options.hookState, options.pid);
   return { bytes: writer.finish(), notes };
 }
 
@@ -202,9 +202,6 @@ function addGroups(writer: SpecWriter, groups: readonly CgroupGroup[]): void {
 function addNamespaces(writer: SpecWriter, config: OciConfig): void {
   const { linux } = config;
   for (const [type, path] of linux.namespaces) {
-    if (path !== '' && !existsSync(path)) {
-      throw new SwarmError('not_found', `linux.namespaces: lstat ${path}: no such file`);
-    }
     addNamespace(writer, type, path);
   }
   // A joined user namespace has its maps already.
@@ -260,7 +257,7 @@ function addProgram(
   notes: string[],
 ): void {
   for (const arg of process.args) writer.add(TAG.arg, arg);
-  for (const variable of process.env) writer.add(TAG.env, variable);
+  for (const variable of lastOfEach(process.env)) writer.add(TAG.env, variable);
   writer.add(TAG.cwd, process.cwd);
   writer.add(TAG.user, `${process.user.uid}:${process.user.gid}`);
   for (const gid of process.user.additionalGids) writer.add(TAG.group, String(gid));
@@ -283,6 +280,13 @@ function addProgram(
   writer.add(TAG.capabilities, ...masks);
   addLabels(writer, process);
   addScheduling(writer, process);
+}
+
+/** Where a variable is given twice, the later one counts. */
+function lastOfEach(env: readonly string[]): readonly string[] {
+  const byName = new Map<string, string>();
+  for (const variable of env) byName.set(variable.split('=', 1)[0] ?? '', variable);
+  return [...byName.values()];
 }
 
 /** A program starts from what its caller has: the shim protects only itself. */

@@ -54,6 +54,10 @@ export function addRootfs(writer: SpecWriter, config: OciConfig, options: Rootfs
   const later: string[] = [];
   for (const mount of config.mounts) addMount(writer, config, mount, options, root, later);
   addDevices(writer, config);
+  if (later.includes('/dev') && config.process?.terminal === true) {
+    // What the terminal is put on cannot be made there any more.
+    addDevice(writer, { path: '/dev/console', type: 'c', major: 5, minor: 1, uid: 0, gid: 0 });
+  }
   for (const path of later) writer.add(TAG.readOnly, IN_PLACE, path);
   for (const path of config.linux.maskedPaths) writer.add(TAG.mask, path);
   for (const path of config.linux.readonlyPaths) writer.add(TAG.readOnly, 0, path);
@@ -68,7 +72,8 @@ function addMount(
   later: string[],
 ): void {
   const target = normalize(`/${mount.destination}`).replace(/(.)\/+$/, '$1');
-  const plan = parseMountOptions(mount.options);
+  const { uidMappings, gidMappings } = config.linux;
+  const plan = parseMountOptions(mount.options, { uids: uidMappings, gids: gidMappings });
   const type = plan.bind ? 'bind' : mount.type;
   if (type === 'proc' || type === 'sysfs') checkOrdinary(root, target);
   if (type === 'cgroup' || type === 'cgroup2') {

@@ -18,6 +18,7 @@ const FAILED = 'E'.charCodeAt(0);
 const FAILURE_HEADER_BYTES = 5;
 const POLL_MS = 10;
 const KILL_TRIES = 1000;
+const TAKE_BACK_EVERY = 20;
 const SIGKILL = 9;
 
 /** Has the program executed. SwarmError with the shim's text when that fails. */
@@ -166,7 +167,7 @@ export async function deleteContainer(
     .some((other) => other.id !== id && other.cgroups.path === container.cgroups.path);
   if (!shared) {
     await container.cgroups.killAll();
-    await container.cgroups.remove();
+    await container.cgroups.remove(kept.madeGroups);
   }
   const state = stateText(stateOf(config, id, kept.bundle), 'stopped', 0);
   for (const line of runHooks(config.hooks.poststop, state)) context.log.warn(line);
@@ -177,6 +178,7 @@ async function waitUntilGone(context: OciContext, container: StoredContainer): P
   const startTicks = BigInt(container.kept.startTicks);
   for (let at = 0; at < KILL_TRIES; at += 1) {
     if (!isAlive(container.pid, startTicks)) return;
+    if (at % TAKE_BACK_EVERY === TAKE_BACK_EVERY - 1) container.cgroups.takeBack(container.pid);
     await context.clock.sleep(POLL_MS);
   }
   throw new SwarmError('timeout', 'container init still running');

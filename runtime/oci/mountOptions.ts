@@ -106,8 +106,10 @@ export interface MountPlan {
   readonly data: readonly string[];
 }
 
-/** SwarmError invalid for an option that cannot be read. */
-export function parseMountOptions(options: readonly string[]): MountPlan {
+const NO_MAPS: IdMaps = { uids: [], gids: [] };
+
+/** SwarmError invalid for an option that cannot be read. `ids`: of the user namespace. */
+export function parseMountOptions(options: readonly string[], ids = NO_MAPS): MountPlan {
   const plan = {
     bind: false,
     recursive: false,
@@ -141,7 +143,7 @@ export function parseMountOptions(options: readonly string[]): MountPlan {
       plan.idmap = option === 'idmap' ? 'plain' : 'recursive';
     } else if (option.startsWith('idmap=')) {
       plan.idmap = 'plain';
-      plan.maps = parseIdMaps(option.slice('idmap='.length));
+      plan.maps = parseIdMaps(option.slice('idmap='.length), ids);
     } else if (!WITHOUT_MEANING.has(option)) {
       plan.data.push(option);
     }
@@ -157,8 +159,11 @@ function split(option: string): readonly string[] {
   return /^[a-z]+(,[a-z]+)+$/.test(option) ? option.split(',') : [option];
 }
 
-/** 'uids=0-1-10#10-100-10;gids=0-1-10': inside, outside, count, as crun reads it. */
-function parseIdMaps(text: string): IdMaps {
+/**
+ * 'uids=0-1-10#@10-0-10;gids=0-1-10': inside, outside, count, as crun reads it. With '@', outside
+ * is counted from where the container's own `ids` have the inside one.
+ */
+function parseIdMaps(text: string, ids: IdMaps): IdMaps {
   const maps: { uids: IdMap[]; gids: IdMap[] } = { uids: [], gids: [] };
   for (const part of text.split(';')) {
     const [kind, ranges = ''] = part.split('=');
@@ -166,7 +171,7 @@ function parseIdMaps(text: string): IdMaps {
       throw new SwarmError('invalid', `mount option "idmap=${text}": expected uids= and gids=`);
     }
     for (const range of ranges.split('#')) {
-      const match = /^([0-9]+)-([0-9]+)-([0-9]+)$/.exec(range);
+      const match = /^@?\+?(\d+)-(\d+)-(\d+)$/.exec(range);
       if (match === null) {
         throw new SwarmError(
           'invalid',
@@ -174,8 +179,19 @@ function parseIdMaps(text: string): IdMaps {
         );
       }
       const [inside = 0, outside = 0, count = 0] = match.slice(1).map(Number);
-      maps[kind].push({ inside, outside, count });
+      const start = range.startsWith('@') ? startOf(ids[kind], inside, text) : 0;
+      maps[kind].push({ inside, outside: outside + start, count });
     }
   }
   return maps;
+}
+
+/** What is added to an id of the container's to get the host's. */
+function startOf(ids: readonly IdMap[], id: number, text: string): number {
+  const range = ids.find(({ inside, count }) => id >= inside && id < inside + count);
+  if (range !== undefined) return range.outside - range.inside;
+  throw new SwarmError(
+    'invalid',
+    `mount option "idmap=${text}": the user namespace has no mapping of ${id}`,
+  );
 }

@@ -34,6 +34,8 @@ interface Kept {
   readonly startTicks: string;
   readonly created: string;
   readonly cgroupPath: string;
+  /** Those that were made for it. */
+  readonly madeGroups: readonly string[];
   /** config.json as it was read, for exec, update and the hooks. */
   readonly config: unknown;
 }

@@ -16,6 +16,8 @@
 #define REMOVE_TRIES 100
 #define REMOVE_PAUSE_NS 2000000L
 #define KILL_ROUNDS 50
+#define FREEZE_TRIES 50
+#define FREEZE_PAUSE_NS 200000L
 #define BPF_PROG_LOAD 5
 #define BPF_PROG_ATTACH 8
 #define BPF_PROG_TYPE_CGROUP_DEVICE 15
@@ -230,12 +232,26 @@ static int kill_some(int dir)
 	return killed;
 }
 
-/* New processes may appear meanwhile, so again and again. */
+/*
+ * Frozen first, where there is a freezer: what does not run neither ends nor forks, so the numbers
+ * listed name whom they named, and nobody is missed. It dies once it is thawed.
+ */
 static void kill_listed(int dir)
 {
-	for (int round = 0; round < KILL_ROUNDS && kill_some(dir) > 0; round++) {
-		/* A frozen process dies only once it is thawed; failing means it was not frozen. */
-		(void)write_file_at(dir, "freezer.state", "THAWED");
+	for (int round = 0; round < KILL_ROUNDS; round++) {
+		char state[16] = "";
+		int has_freezer = write_file_at(dir, "freezer.state", "FROZEN") == 0;
+		for (int i = 0; has_freezer && i < FREEZE_TRIES; i++) {
+			if (read_file_at(dir, "freezer.state", state, sizeof state) < 0 ||
+			    strncmp(state, "FROZEN", 6) == 0)
+				break;
+			pause_ns(FREEZE_PAUSE_NS); /* e.g. waits for a disk; then killed as it is */
+		}
+		int killed = kill_some(dir);
+		if (has_freezer)
+			(void)write_file_at(dir, "freezer.state", "THAWED");
+		if (killed == 0)
+			return;
 		pause_ns(REMOVE_PAUSE_NS);
 	}
 }
@@ -250,13 +266,19 @@ void cgroups_kill(const struct cgroups *groups)
 		kill_listed(groups->v2); /* before Linux 5.14 */
 }
 
+void cgroups_let_die(const struct cgroups *groups)
+{
+	if (groups->v2 < 0 && groups->freezer >= 0)
+		(void)write_file_at(groups->freezer, "freezer.state", "THAWED"); /* or is already */
+}
+
 int cgroups_freeze(const struct cgroups *groups, int frozen)
 {
 	if (groups->v2 >= 0)
 		return write_file_at(groups->v2, "cgroup.freeze", frozen ? "1" : "0") < 0 ? errno
 											 : 0;
 	if (groups->freezer < 0)
-		return EOPNOTSUPP;
+		return ENOSYS; /* this host has no freezer */
 	return write_file_at(groups->freezer, "freezer.state", frozen ? "FROZEN" : "THAWED") < 0
 		       ? errno
 		       : 0;

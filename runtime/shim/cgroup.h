@@ -36,6 +36,8 @@ int cgroups_join(const struct cgroups *groups, struct failure *failure);
 int cgroups_join_again(const struct cgroups *groups, struct failure *failure);
 /* SIGKILL to every process in the container, frozen or not. */
 void cgroups_kill(const struct cgroups *groups);
+/* A process that was sent SIGKILL dies even where frozen ones do not: on a v1 host they go on. */
+void cgroups_let_die(const struct cgroups *groups);
 /* 0, or errno. */
 int cgroups_freeze(const struct cgroups *groups, int frozen);
 /* Whether the kernel killed a process of the container for want of memory. */

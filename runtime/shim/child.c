@@ -203,7 +203,7 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 	setsid(); /* cannot fail: a cloned process leads no group yet */
 	umask(0);
 	if (!io->is_staged)
-		limits_raise(spec);
+		limits_raise(spec, io->status);
 	if (enter_namespaces(groups, io, failure) < 0)
 		return -1;
 	int root = rootfs_build(spec, failure);
@@ -217,12 +217,15 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 		return fail(failure, errno, "cannot set the host name");
 	if (io->attendant >= 0 && attendant_run_hooks(io->attendant, failure) < 0)
 		return -1;
+	/* As others have it, such a hook finds the container's root as its working directory. */
+	if (fchdir(root) < 0)
+		return fail(failure, errno, "cannot enter the container's root");
 	if (hooks_run(spec, HOOK_CREATE_CONTAINER, "creating", getpid(), -1, failure) < 0)
 		return -1;
 	if (label_set(spec, failure) < 0)
 		return -1;
 	/* Before the root may become read-only: the working directory is made as Docker does. */
-	if (rootfs_enter(spec, root, failure) < 0 ||
+	if (rootfs_seal(spec, root, failure) < 0 || rootfs_enter(spec, root, failure) < 0 ||
 	    enter_directory(spec_string(spec, TAG_CWD, "/"), failure) < 0)
 		return -1;
 	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)
@@ -235,7 +238,7 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 {
 	int terminal = -1;
 	setsid();
-	limits_raise(spec);
+	limits_raise(spec, io->status);
 	if (label_set(spec, failure) < 0 || cgroups_join_again(groups, failure) < 0)
 		return -1;
 	uid_t uid;

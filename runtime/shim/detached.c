@@ -87,18 +87,26 @@ static enum report make(struct launch *launch, struct failure *failure)
 	return report;
 }
 
+/* Nobody stays to copy what a program writes. */
+static int check_streams(const struct spec *spec, struct failure *failure)
+{
+	uint32_t flags = spec_u32(spec, TAG_FLAGS, 0);
+	if (!(flags & SPEC_PASS_STREAMS))
+		return fail(failure, 0,
+			    "without a supervisor, streams can only be the caller's own");
+	if ((flags & SPEC_TTY) && spec_count(spec, TAG_CONSOLE) == 0)
+		return fail(failure, 0,
+			    "without a supervisor, a terminal needs a console socket");
+	return 0;
+}
+
 int detached_run(const struct spec *spec)
 {
 	struct failure failure = {0};
 	struct launch launch = {.spec = spec, .groups = &groups, .target = -1};
-	uint32_t flags = spec_u32(spec, TAG_FLAGS, 0);
 	enum report report = REPORT_FAILURE;
 	caller.fd = CALLER_FD;
-	if (!(flags & SPEC_PASS_STREAMS))
-		fail(&failure, 0, "without a supervisor, streams can only be the caller's own");
-	else if ((flags & SPEC_TTY) && spec_count(spec, TAG_CONSOLE) == 0)
-		fail(&failure, 0, "without a supervisor, a terminal needs a console socket");
-	else if (cgroups_create(&groups, spec, &failure) == 0)
+	if (check_streams(spec, &failure) == 0 && cgroups_create(&groups, spec, &failure) == 0)
 		report = make(&launch, &failure);
 	if (report == REPORT_FAILURE) {
 		cgroups_remove_made(&groups); /* its processes went with its first */
@@ -133,7 +141,8 @@ int detached_exec(const struct spec *spec)
 	caller.fd = CALLER_FD;
 	enum report report = REPORT_FAILURE;
 	/* The program's process inherits where this one runs. */
-	if (scheduling_place(spec, AFFINITY_INITIAL, &failure) == 0 &&
+	if (check_streams(spec, &failure) == 0 &&
+	    scheduling_place(spec, AFFINITY_INITIAL, &failure) == 0 &&
 	    target_open(spec, &launch.target, &failure) == 0 &&
 	    cgroups_open(&groups, spec, &failure) == 0)
 		report = make(&launch, &failure);

@@ -20,14 +20,16 @@ static const char *name_of(unsigned which)
 	return which < sizeof NAMES / sizeof *NAMES ? NAMES[which] : "unknown";
 }
 
-void limits_raise(const struct spec *spec)
+void limits_raise(const struct spec *spec, int status)
 {
 	struct record record;
 	char number[16];
 	for (size_t at = 0; spec_next(spec, &at, TAG_OOM_SCORE, &record);) {
 		format_text(number, sizeof number, "%d", (int)record_u32(&record, 0));
 		/* Lowering needs CAP_SYS_RESOURCE; without it the host's own score stays. */
-		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", number);
+		if (write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", number) < 0)
+			status_note(status, "OOM score %s is left out: this host may not lower its own",
+				    number);
 	}
 	for (size_t at = 0; spec_next(spec, &at, TAG_RLIMIT, &record);) {
 		struct rlimit limit;

@@ -9,8 +9,11 @@
 
 #include "spec.h"
 
-/* With the host's rights: hard limits that are too low, the OOM score. Failing shows in limits_set. */
-void limits_raise(const struct spec *spec);
+/*
+ * With the host's rights: hard limits that are too low (failing shows in limits_set), and the OOM
+ * score. What was left out goes to `status` as a note.
+ */
+void limits_raise(const struct spec *spec, int status);
 /* As the container's root, all but the number of files. What was cut goes to `status` as notes. */
 int limits_set(const struct spec *spec, int status, struct failure *failure);
 /* That one: when no more are opened before the program is executed. */

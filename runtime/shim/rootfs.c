@@ -22,6 +22,11 @@
 /* Opened before the container's user namespace was entered; -1: it is opened here. */
 static int early_root = -1;
 
+static int is_in_place(const struct record *record)
+{
+	return (record_u32(record, 0) & READONLY_IN_PLACE) != 0;
+}
+
 static int make_readonly(int root, const struct record *record, struct failure *failure)
 {
 	const char *path = record_string(record, 4, 0);
@@ -31,7 +36,7 @@ static int make_readonly(int root, const struct record *record, struct failure *
 	if (target < 0)
 		return errno == ENOENT ? 0 : fail(failure, errno, "cannot open %s", path);
 	int result = 0;
-	if (record_u32(record, 0) & READONLY_IN_PLACE) {
+	if (is_in_place(record)) {
 		if (k_mount_setattr(target, "", K_AT_EMPTY_PATH, K_MOUNT_ATTR_RDONLY, 0) < 0)
 			result = fail(failure, errno, "cannot make %s read-only", path);
 	} else {
@@ -93,8 +98,8 @@ static int make_one(int root, int null, int *empty, const struct spec *spec, siz
 		return devices_make(root, record, failure);
 	case TAG_SYMLINK:
 		return devices_link(root, record, failure);
-	case TAG_READONLY:
-		return make_readonly(root, record, failure);
+	case TAG_READONLY: /* in place: later, see rootfs_seal */
+		return is_in_place(record) ? 0 : make_readonly(root, record, failure);
 	case TAG_MASK:
 		path = record_string(record, 0, 0);
 		return path == NULL ? fail(failure, 0, "a masked path is malformed")
@@ -202,6 +207,15 @@ int rootfs_sysctls(const struct spec *spec, enum sysctls which, struct failure *
 	}
 	close_fd(&proc);
 	return result;
+}
+
+int rootfs_seal(const struct spec *spec, int root, struct failure *failure)
+{
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, TAG_READONLY, &record);)
+		if (is_in_place(&record) && make_readonly(root, &record, failure) < 0)
+			return -1;
+	return 0;
 }
 
 int rootfs_protect(int root, struct failure *failure)

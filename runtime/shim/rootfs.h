@@ -23,6 +23,8 @@ int rootfs_open_as_host(const struct spec *spec, int user, uint32_t created,
  * descriptor.
  */
 int rootfs_build(const struct spec *spec, struct failure *failure);
+/* Makes mounts read-only in which something was still to be made: a console, what hooks do. */
+int rootfs_seal(const struct spec *spec, int root, struct failure *failure);
 /* Makes `root` the root and lets go of the host's. */
 int rootfs_enter(const struct spec *spec, int root, struct failure *failure);
 /* Makes the root file system read-only; what is mounted on it stays as it is. */

@@ -28,11 +28,12 @@
 #include "descriptors.h"
 #include "detached.h"
 #include "exec.h"
+#include "hold.h"
 #include "hooks.h"
 #include "kernel.h"
 #include "launch.h"
 #include "log.h"
-#include "rootfs.h"
+#include "sealed.h"
 #include "spec.h"
 #include "status.h"
 #include "streams.h"
@@ -135,6 +136,15 @@ static int execute(const struct message *message)
 	return shim.is_frozen ? EBUSY : execs_start(&execs, &host, message);
 }
 
+static int send_signal(int signal)
+{
+	if (k_pidfd_send_signal(shim.pidfd, signal) < 0)
+		return errno;
+	if (signal == SIGKILL)
+		cgroups_let_die(&shim.groups);
+	return 0;
+}
+
 static int handle_message(void *context, const struct message *message)
 {
 	(void)context;
@@ -149,8 +159,7 @@ static int handle_message(void *context, const struct message *message)
 			cgroups_kill(&shim.groups);
 			return 0;
 		}
-		return k_pidfd_send_signal(shim.pidfd, (int)get_u32(message->payload)) < 0 ? errno
-											   : 0;
+		return send_signal((int)get_u32(message->payload));
 	}
 	if (message->type == MESSAGE_FREEZE && message->size == 4)
 		return freeze(get_u32(message->payload) == 1);
@@ -419,30 +428,6 @@ static void prepare_process(void)
 	setsid();
 }
 
-/*
- * The file system of a container that does not run, in a mount namespace of this process, until
- * descriptor 4 ends. One byte says that it is there; anything else is the reason why not.
- */
-static int hold_root(void)
-{
-	int root = -1, flags = fcntl(LISTEN_FD, F_GETFL);
-	(void)fcntl(LISTEN_FD, F_SETFL, flags & ~O_NONBLOCK); /* cannot fail on an open one */
-	if (unshare(CLONE_NEWNS) < 0)
-		fail(&shim.failure, errno, "cannot make a mount namespace");
-	else
-		root = rootfs_build(&shim.spec, &shim.failure);
-	if (root < 0 || rootfs_enter(&shim.spec, root, &shim.failure) < 0 ||
-	    ((shim.flags & SPEC_READONLY_ROOT) && rootfs_protect(root, &shim.failure) < 0)) {
-		(void)write_all(LISTEN_FD, shim.failure.text, strlen(shim.failure.text));
-		return 1; /* whether or not anyone heard */
-	}
-	char byte = '\n';
-	if (write_all(LISTEN_FD, &byte, 1) == 0)
-		while (read(LISTEN_FD, &byte, 1) < 0 && errno == EINTR)
-			continue;
-	return 0;
-}
-
 int main(int count, char **args)
 {
 	prepare_process();
@@ -454,6 +439,8 @@ int main(int count, char **args)
 	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	shim.drain_ms = spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	int inherited = descriptors_inherit(&shim.spec, &shim.failure);
+	if (inherited == 0)
+		inherited = sealed_check(&shim.failure);
 	int is_exec = count > 1 && strcmp(args[1], "exec") == 0;
 	if (is_exec || (shim.flags & SPEC_NO_SUPERVISOR)) {
 		if (inherited < 0)
@@ -461,7 +448,7 @@ int main(int count, char **args)
 		return is_exec ? detached_exec(&shim.spec) : detached_run(&shim.spec);
 	}
 	if (shim.flags & SPEC_HOLD)
-		return hold_root();
+		return hold_run(&shim.spec, LISTEN_FD);
 	/* May fork; the parent is then gone. */
 	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
 	const char *exec_dir = spec_string(&shim.spec, TAG_EXEC_DIR, "");
@@ -480,7 +467,7 @@ int main(int count, char **args)
 	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
 		close_fd((int[]){SPEC_FD});
 		/* The child has its own copy; here it would stay in memory as long as this runs. */
-		if (cgroups_keep_paths(&shim.groups))
+		if (cgroups_keep_paths(&shim.groups) && !hooks_has(&shim.spec, HOOK_POSTSTART))
 			spec_close(&shim.spec);
 		while (shim.phase != EXITED || ((streams_busy(&streams) || execs.count > 0) &&
 						monotonic_ms() < shim.drain_until_ms))

@@ -166,7 +166,7 @@ function health(suite: Suite): void {
       });
       const late = [
         ...['--health-cmd', 'echo x >> /tries; sleep 30', '--health-interval', '100ms'],
-        ...['--health-timeout', '200ms', '--health-retries', '2'],
+        ...['--health-timeout', '1500ms', '--health-retries', '2'],
       ];
       await boxed('sick', late, SLEEP, async (pid) => {
         await until('it is ill', SOON_MS, async () => (await status('sick')) === 'unhealthy');

@@ -46,10 +46,14 @@ function startGaps(tasks: readonly Program[]): number[] {
   return ticks.slice(1).map((tick, index) => (tick - ticks[index]) / 100);
 }
 
-/** Two and two, with a second in between. */
+/** Between two pairs; how busy the machine is makes not half as much. */
+const PAUSE_S = 3;
+
+/** Two and two, with a pause in between. */
 function assertPairs(tasks: readonly Program[]): void {
   const [within, between, again] = startGaps(tasks);
-  assert.ok(within < 0.9 && between >= 0.95 && again < 0.9, `${[within, between, again]}`);
+  const some = PAUSE_S / 2;
+  assert.ok(within < some && between >= some && again < some, `${[within, between, again]}`);
 }
 
 const newOnes = (tasks: readonly Program[]): number =>
@@ -61,7 +65,7 @@ function split(command: Command, flags: readonly string[]): [readonly string[], 
 }
 
 function steps(suite: Suite, command: Command): void {
-  const flags = ['--update-parallelism', '2', '--update-delay', '1s'];
+  const flags = ['--update-parallelism', '2', '--update-delay', `${PAUSE_S}s`];
   const [first, then] = split(command, flags);
   suite.works(
     `service ${command}`,
@@ -81,7 +85,7 @@ function steps(suite: Suite, command: Command): void {
 
 /** Writes down when it starts and when it is stopped. */
 const TELLS =
-  'echo start >> /d/lines; trap "sleep 0.1; echo end >> /d/lines; exit" TERM; ' +
+  'echo start >> /d/lines; trap "sleep 1; echo end >> /d/lines; exit" TERM; ' +
   'while :; do sleep 0.05; done';
 const toldOrder = (): string => linesOf(join(work, 'order', 'lines')).join(' ');
 
@@ -114,12 +118,13 @@ function order(suite: Suite, command: Command): void {
   }
 }
 
-/** An update to a program that ends after 0.4 s: monitored for less, and for longer. */
+/** Updates to programs that end soon, and that end long after anybody looked. */
 const FAILS = ['--args', 'sh -c "sleep 0.4; exit 1"'];
+const FAILS_LATE = ['--args', 'sh -c "sleep 3; exit 1"'];
 const SLOT_FAILS = ['--args', `sh -c '[ $SLOT = 1 ] && exit 1; exec sleep 2000'`];
 
 function failures(suite: Suite, command: Command): void {
-  const monitor = ['--update-monitor', '3s'];
+  const monitor = ['--update-monitor', '20s'];
   const once = ['--replicas', '2', '--restart-condition', 'none'];
   const words = ['update-failure-action', 'update-max-failure-ratio', 'update-monitor'];
   const update = async (name: string, flags: readonly string[], args: readonly string[]) => {
@@ -133,10 +138,10 @@ function failures(suite: Suite, command: Command): void {
     'what fails within the monitored time pauses, or rolls back, or is gone over, as asked',
     async () => {
       await Promise.all([
-        update('paused', [...monitor, '--update-delay', '1s'], FAILS),
+        update('paused', [...monitor, '--update-delay', '10s'], FAILS),
         update('back', [...monitor, '--update-failure-action', 'rollback'], FAILS),
         update('over', ['--update-monitor', '600ms', '--update-failure-action', 'continue'], FAILS),
-        update('brief', ['--update-monitor', '1ms'], FAILS),
+        update('brief', ['--update-monitor', '1ms'], FAILS_LATE),
         update(
           'partly',
           ['--update-monitor', '1s', '--update-max-failure-ratio', '0.5'],
@@ -178,9 +183,9 @@ function rollbacks(suite: Suite, command: Command): void {
     ['rollback-delay', 'rollback-order', 'rollback-parallelism'],
     'a rollback takes so many at a time, with the delay in between, in the order asked for',
     async () => {
-      const steps = ['--rollback-parallelism', '2', '--rollback-delay', '1s'];
+      const steps = ['--rollback-parallelism', '2', '--rollback-delay', `${PAUSE_S}s`];
       const first = ['--rollback-order', 'start-first'];
-      const ends = ['--stop-signal', 'TERM', '--stop-grace-period', '1s'];
+      const ends = ['--stop-signal', 'TERM', '--stop-grace-period', '10s'];
       const flags = [...ON_H1, ...shared('order'), ...ends];
       await Promise.all([
         beforeRollback(command, 'steps', 4, [], steps, ASLEEP),
@@ -209,6 +214,7 @@ function rollbacks(suite: Suite, command: Command): void {
 
 function failedRollbacks(suite: Suite, command: Command): void {
   const turnsBad = 'sleep 0.1; [ -e /d/bad ] && exit 1; exec sleep 1000';
+  const turnsBadLate = 'sleep 3; [ -e /d/bad ] && exit 1; exec sleep 1000';
   const turnsPartly = 'sleep 0.1; [ -e /d/bad ] && [ $SLOT = 1 ] && exit 1; exec sleep 1000';
   suite.works(
     `service ${command}`,
@@ -227,10 +233,10 @@ function failedRollbacks(suite: Suite, command: Command): void {
       const goOn = ['--rollback-failure-action', 'continue', '--rollback-monitor', '1s'];
       const ratio = ['--rollback-max-failure-ratio', '0.5', '--rollback-monitor', '1s'];
       await Promise.all([
-        begin('paused', ['--rollback-monitor', '3s', '--rollback-delay', '1s'], turnsBad),
+        begin('paused', ['--rollback-monitor', '20s', '--rollback-delay', '10s'], turnsBad),
         begin('over', goOn, turnsBad),
         begin('partly', ratio, turnsPartly),
-        begin('brief', ['--rollback-monitor', '1ms'], turnsBad),
+        begin('brief', ['--rollback-monitor', '1ms'], turnsBadLate),
       ]);
       writeFileSync(join(work, 'bad', 'bad'), '');
       for (const name of ['paused', 'over', 'partly', 'brief']) {

@@ -42,7 +42,7 @@ function typed(line: string, keys: readonly (readonly [string, string])[]): Prom
   const out = join(directory, 'screen');
   const typing = keys.map(
     ([shown, key]) =>
-      `i=0; while ! grep -q '${shown}' ${out} && [ $i -lt 100 ]; do i=$((i+1)); sleep 0.1; done; ` +
+      `i=0; while ! grep -q '${shown}' ${out} && [ $i -lt 600 ]; do i=$((i+1)); sleep 0.1; done; ` +
       `printf '${key}'`,
   );
   const program = `: > ${out}; { ${typing.join('; ')}; } | "$@"`;
@@ -101,7 +101,7 @@ test('keys reach a terminal, and ctrl-p ctrl-q leave the program running', async
 
 test('a signal to the command reaches the program', async () => {
   const line = `tsswarm run --rm --name sig ${WEB_IMAGE} tick 100 & p=$!
-    i=0; until tsswarm logs sig 2>/dev/null | grep -q 'tick 2' || [ $i -ge 100 ]; do
+    i=0; until tsswarm logs sig 2>/dev/null | grep -q 'tick 2' || [ $i -ge 600 ]; do
       i=$((i+1)); sleep 0.1; done
     kill -INT $p; wait $p; echo "ended with $?"`;
   const { stdout } = await inside('h1', 'bash', '-mc', line);

@@ -94,12 +94,13 @@ test('manager status is a table, a template or JSON, from any manager', async ()
 });
 
 test('the figures are read from the socket', async () => {
-  const leading = await leader('h1');
-  const socket = ['--unix-socket', socketOf(leading)];
-  const { stdout } = await inside(leading, 'curl', '-sS', '--fail', ...socket, 'http://d/metrics');
-  const { values } = parseFigures(stdout);
-  assert.equal(values.get('tsswarm_raft_is_leader'), 1);
-  assert.equal(values.get('tsswarm_nodes{state="ready"}'), 3);
+  const values = await until('who leads says so, and that all are ready', 30_000, async () => {
+    const leading = await leader('h1');
+    const ask = ['curl', '-sS', '--fail', '--unix-socket', socketOf(leading), 'http://d/metrics'];
+    const told = parseFigures((await inside(leading, ...ask)).stdout).values;
+    const leads = told.get('tsswarm_raft_is_leader') === 1;
+    return leads && told.get('tsswarm_nodes{state="ready"}') === 3 ? told : undefined;
+  });
   assert.ok((values.get('tsswarm_raft_log_sync_duration_seconds_count') ?? 0) > 10);
   assert.ok((values.get('process_resident_memory_bytes') ?? 0) > 1e7);
 });

@@ -7,6 +7,8 @@ import assert from 'node:assert/strict';
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
+import { SystemClock } from '../../base/clock.ts';
+import { ShimClient } from '../../runtime/container/shimClient.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
 import { exec, logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
@@ -71,15 +73,28 @@ test('a frozen container of a v1 host is killed all the same', {
 }, async () => {
   await withHost('v1frozen', v1, async (host) => {
     const table = await host.open({ hierarchies: v1 });
-    const container = await table.create(host.config(['/bin/probe', 'forks', '2']));
+    const container = await table.create(host.config(['/bin/probe', 'stubborn']));
     const sleeper = await table.create(host.config(['/bin/probe', 'sleep', '60']));
     await container.start();
     await sleeper.start();
     const freezer = v1.find((hierarchy) => hierarchy.controllers.includes('freezer'));
     const dir = join(freezer?.path ?? '', host.cgroupParent, sleeper.config.id);
     writeFileSync(join(dir, 'freezer.state'), 'FROZEN');
+    // By its shim alone, as after the daemon's end.
+    const shim = ShimClient.connect(
+      join(host.options.execRoot, 'containers', sleeper.config.id),
+      new SystemClock(),
+      { state: () => {}, exited: () => {}, closed: () => {} },
+    );
+    await shim.kill(9);
+    assert.equal((await sleeper.wait()).exitCode, 137);
+    shim.close();
     await sleeper.remove();
     assert(!existsSync(dir));
+    const forks = join(freezer?.path ?? '', host.cgroupParent, container.config.id);
+    writeFileSync(join(forks, 'freezer.state'), 'FROZEN');
+    await container.remove();
+    assert(!existsSync(forks));
     await table.close();
   });
 });

@@ -14,13 +14,14 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { readTar, writeTar } from '../../runtime/image/tar.ts';
-import { exec, logText, makeTestHost } from '../support/rootfs.ts';
+import { buildProbe, exec, logText, makeTestHost } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const host = makeTestHost('escape');
 let table: ContainerTable;
 
 before(async () => {
+  buildProbe(join(host.layer, 'bin/prober'), 'prober');
   table = await host.open();
 });
 
@@ -119,4 +120,60 @@ test('a container that swaps links under copies gains nothing of the host', asyn
     assert(!existsSync(join(dir, name)) && !existsSync(join(dir, 'a')), dir);
   }
   await container.remove();
+});
+
+/** Starts in all while a directory on the way to a mount and a link out of the container change. */
+const RACING_STARTS = 200;
+const AT_ONCE = 4;
+
+test('a shared volume whose directories turn into links while containers start leads nowhere', async () => {
+  const shared = join(host.dir, 'raced');
+  const mounted = join(host.dir, 'raced-source');
+  const outside = join(host.dir, 'raced-outside');
+  for (const dir of [shared, mounted, outside, join(shared, 'd'), join(shared, 'e')])
+    mkdirSync(dir);
+  writeFileSync(join(mounted, 'content'), 'mounted');
+  writeFileSync(join(outside, 'kept'), 'kept');
+  const volume = { type: 'bind', source: shared, target: '/shared' } as const;
+  const out = `${'/..'.repeat(20)}${outside}`;
+  const racers = await Promise.all(
+    ['d', 'e'].map(async (name) => {
+      const args = ['/bin/prober', 'swap', `/shared/${name}`, name === 'd' ? out : '/proc/1/root'];
+      const racer = await table.create(host.config(args, { mounts: [volume] }));
+      await racer.start();
+      await until('the race', 5000, async () => (await logText(racer)).includes('ready'));
+      return racer;
+    }),
+  );
+  const before = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length;
+  let ran = 0;
+  const starter = async (client: number): Promise<void> => {
+    for (let count = client; count < RACING_STARTS; count += AT_ONCE) {
+      const name = count % 2 === 0 ? 'd' : 'e';
+      const isFile = count % 3 === 0;
+      const target = `/shared/${name}/in-${client}`;
+      const source = isFile ? join(mounted, 'content') : mounted;
+      const config = host.config(['/bin/probe', 'cat', isFile ? target : `${target}/content`], {
+        mounts: [volume, { type: 'bind', source, target }],
+        workingDir: count % 5 === 0 ? `/shared/${name}` : '/',
+      });
+      const container = await table.create(config);
+      await container.start().then(
+        () => container.wait(),
+        () => {}, // refused is as good
+      );
+      // Where it ran, the mount lies within the container, or the name was elsewhere by then.
+      const output = await logText(container);
+      if (output === 'mounted\n') ran += 1;
+      await container.remove();
+    }
+  };
+  await Promise.all(Array.from({ length: AT_ONCE }, (_, client) => starter(client)));
+  for (const racer of racers) await racer.remove();
+  assert.ok(ran > 0, 'some starts win');
+  assert.deepEqual(readdirSync(outside), ['kept'], 'made through a link');
+  for (const name of ['in-0', 'in-1', 'in-2', 'in-3']) assert(!existsSync(`/${name}`), name);
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
+  assert.ok(!mounts.some((line) => line.includes('raced')), 'a mount was left on the host');
+  assert.ok(mounts.length <= before, 'mounts were left on the host');
 });

@@ -70,6 +70,23 @@ test("an exec runs in the container's namespaces, groups and root, and tells its
   await container.remove();
 });
 
+test('grandchildren that hold its output keep no exec and no container from ending', async () => {
+  const container = await run(['sleep', '60']);
+  const one = await container.exec(exec(['orphan']));
+  const [out, code] = await Promise.all([text(one.streams.stdout), one.wait()]);
+  assert.deepEqual([out, code], ['parent ends\n', 0]);
+  await container.kill('KILL');
+  assert.equal((await container.wait()).exitCode, 137);
+  await container.remove();
+  // Where no pid namespace ends with it.
+  const shared = await run(['orphan'], { pidNamespace: 'host' });
+  assert.equal((await shared.wait()).exitCode, 0);
+  await until('the grandchild to end', 5000, () => {
+    return host.cgroups.pids(shared.config.id).length === 0;
+  });
+  await shared.remove();
+});
+
 test('the exit code of an exec is told whatever it is asked while it ends', async () => {
   const container = await run(['sleep', '60']);
   for (let round = 0; round < 40; round += 1) {
@@ -188,7 +205,7 @@ test('an exec nobody listens to any more runs on, also without the daemon', asyn
 });
 
 test('attached clients get the output from then on, and the log has all of it', async () => {
-  const container = await table.create(host.config(['/bin/probe', 'ticks', '50']));
+  const container = await table.create(host.config(['/bin/probe', 'ticks']));
   const first = await container.attach({ stdin: false });
   await container.start();
   const all = text(first.stdout);
@@ -197,6 +214,10 @@ test('attached clients get the output from then on, and the log has all of it', 
   assert.equal(second.stdin, undefined);
   const gone = await container.attach({ stdin: false });
   gone.close();
+  const logged = async (): Promise<number> => (await logText(container)).length;
+  const soFar = await logged();
+  await until('more ticks', 5000, async () => (await logged()) > soFar);
+  await container.kill('SIGKILL');
   const some = await text(second.stdout);
   assert.equal(await all, await logText(container));
   assert((await all).endsWith(some) && some.length < (await all).length);

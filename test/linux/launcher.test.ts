@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
-import { join } from 'node:path';
+import { join, resolve } from 'node:path';
 import { after, test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
@@ -90,6 +90,22 @@ test('what cannot be made is told in one line and leaves no group', async () => 
       [],
     );
   }
+});
+
+test('a launcher that is not executed from a sealed memory file makes nothing', async () => {
+  const config = host.config(['/bin/probe', 'exit', '0']);
+  const spec = launcher.spec(config, DETACHED, [numeric]);
+  const { pid, told } = launcher.begin(
+    spec,
+    [],
+    ['test'],
+    resolve('dist/runtime/shim/tsswarm-shim'),
+  );
+  assert.equal(
+    (await told).failure?.error,
+    'the launcher must be executed from a sealed memory file',
+  );
+  assert.equal(await ended(pid), 1);
 });
 
 test('a made container waits at its gate until somebody reads there', async () => {
@@ -222,6 +238,56 @@ test('a further program enters a container by pid and start, and belongs to the 
   assert.equal(await launcher.end(pid), 137);
   const gone = await launcher.start(late, [], ['exec']);
   assert.match(gone.failure?.error ?? '', /^the container's process \d+ has ended$/);
+});
+
+test('an exec has a terminal, descriptors and a user of its own', async () => {
+  const { pid, config } = await sleeping();
+  const [ours, theirs] = makeSocketPair();
+  const spec = launcher.execSpec(
+    config,
+    pid,
+    ['tty'],
+    FLAG.noSupervisor | FLAG.tty | FLAG.numericUser,
+    [
+      [MORE.console, 5],
+      [TAG.user, '1000:1000'],
+    ],
+  );
+  const told = await launcher.start(spec, [0, 1, 2, theirs], ['exec']);
+  closeSync(theirs);
+  assert.equal(told.failure, undefined);
+  const { fds } = receiveWithDescriptors(ours, Buffer.alloc(64));
+  closeSync(ours);
+  assert.equal(await launcher.end(told.pid), 0);
+  const line = Buffer.alloc(256);
+  assert.match(line.toString('utf8', 0, readSync(fds[0], line)), /^terminal \/dev\/pts\/\d+\r\n/);
+  closeSync(fds[0]);
+  const pipe = makePipe();
+  const flags = FLAG.noSupervisor | FLAG.numericUser;
+  const open = await launcher.start(
+    launcher.execSpec(config, pid, ['descriptors'], flags, [
+      [MORE.preserved, 2],
+      [TAG.user, '1000:1000'],
+    ]),
+    [0, pipe.write, pipe.write, 0, pipe.write, pipe.write],
+    ['exec'],
+  );
+  closeSync(pipe.write);
+  assert.equal(open.failure, undefined);
+  assert.equal(readToEnd(pipe.read), '0 1 2 3 4 \n');
+  assert.equal(await launcher.end(open.pid), 0);
+});
+
+test('without a supervisor nobody copies: pipes and terminals of its own are refused', async () => {
+  const config = host.config(['/bin/probe', 'exit', '0']);
+  for (const [flags, error] of [
+    [FLAG.noSupervisor, /streams can only be the caller's own$/],
+    [DETACHED | FLAG.tty, /a terminal needs a console socket$/],
+  ] as const) {
+    const own = { ...config, id: host.config([]).id };
+    const told = await launcher.start(launcher.spec(own, flags, [numeric]));
+    assert.match(told.failure?.error ?? '', error);
+  }
 });
 
 test('another process that has the pid now is not entered', async () => {

@@ -264,6 +264,16 @@ test('nothing may cover /proc but another /proc and what programs are told of th
   assert.match(await lineOf('/proc', again), /^ro,relatime - proc/);
 });
 
+test('a mount that is made read-only in place is so for its programs, not while it is made', async () => {
+  const inPlace: Extra[] = [
+    [TAG.readOnly, 1, '/dev'],
+    [TAG.device, 0o020666, 1, 3, 0, 0, '/dev/late'],
+  ];
+  const { text, error } = await run(['device', '/dev/late'], inPlace);
+  assert.deepEqual([text, error], ['/dev/late char 1:3 666 opens', '']);
+  assert.match((await run(['write', '/dev/x', 'y'], inPlace)).text, /Read-only file system/);
+});
+
 test('nothing of it is left on the host', () => {
   const text = readFileSync('/proc/self/mountinfo', 'utf8');
   const here = parseMountInfo(text).filter(({ mountPoint }) => mountPoint.startsWith(host.dir));

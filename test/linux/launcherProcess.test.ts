@@ -160,6 +160,16 @@ test('a limit that may not be raised is cut, and that is told', async () => {
   ]);
 });
 
+test('an OOM score that may not be lowered is left out, and that is told', async () => {
+  const own = Number(readFileSync('/proc/self/oom_score_adj', 'utf8'));
+  const config = host.config(['/bin/probe', 'sleep', '60']);
+  const spec = launcher.spec(config, DETACHED, [numeric, [TAG.oomScore, own - 1]]);
+  const { pid, notes } = await launcher.start(spec);
+  const its = Number(readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8'));
+  if (its === own - 1) return; // with CAP_SYS_RESOURCE
+  assert.deepEqual(notes, [`OOM score ${own - 1} is left out: this host may not lower its own`]);
+});
+
 test('a limit of few files hampers the program only, not how it is made', async () => {
   const NOFILE = 7;
   const pid = await sleeping([[TAG.rlimit, NOFILE, 4n, 4n]]);
@@ -342,6 +352,6 @@ test('without an agent the start fails by its path, before any filter is loaded'
   );
   assert.equal(
     told.failure?.error,
-    `cannot reach the seccomp agent ${path}: No such file or directory`,
+    `failed to connect with seccomp agent ${path}: No such file or directory`,
   );
 });

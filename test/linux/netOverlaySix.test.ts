@@ -118,7 +118,7 @@ const ASK = `
 const socket = require('dgram').createSocket('udp4');
 socket.bind(5555, () => socket.send('?', 80, '10.40.0.100'));
 socket.on('message', (text) => { console.log(JSON.parse(text).name); process.exit(0); });
-setTimeout(() => { console.log('nothing'); process.exit(0); }, 2000);
+setTimeout(() => { console.log('nothing'); process.exit(0); }, 10000);
 `;
 
 test('an internal overlay has no way out, not even beside a published port', async () => {

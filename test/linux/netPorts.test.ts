@@ -187,7 +187,7 @@ const ASK = `
 const socket = require('dgram').createSocket('udp4');
 socket.bind(5555, () => socket.send('?', 8080, process.argv[1]));
 socket.on('message', (text) => { console.log(JSON.parse(text).name); process.exit(0); });
-setTimeout(() => { console.log('nothing'); process.exit(0); }, 2000);
+setTimeout(() => { console.log('nothing'); process.exit(0); }, 10000);
 `;
 
 test('a task publishes on its own host only, with publish mode host', async () => {

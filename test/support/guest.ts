@@ -6,7 +6,7 @@
 import { execFileSync, spawn } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { TOP } from '../tidy/sources.ts';
 
 const MEMORY_MB = 1536;
@@ -67,6 +67,7 @@ mount -t devpts none /dev/pts
 mount -t tmpfs none /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup
 insmod /modules/overlay.ko
+insmod /modules/loop.ko
 /bin/node /app/dist/$(cat /app/script) 2>&1
 echo GUEST-END
 while :; do :; done
@@ -107,7 +108,9 @@ function buildInitramfs(
   mkdirSync(join(root, 'app', 'files'));
   for (const [name, path] of Object.entries(files)) cpSync(path, join(root, 'app/files', name));
   mkdirSync(join(root, 'modules'));
-  cpSync(join(kernel, 'modules/kernel/fs/overlayfs/overlay.ko'), join(root, 'modules/overlay.ko'));
+  for (const module of ['fs/overlayfs/overlay.ko', 'drivers/block/loop.ko']) {
+    cpSync(join(kernel, 'modules/kernel', module), join(root, 'modules', basename(module)));
+  }
   writeFileSync(join(root, 'init'), INIT, { mode: 0o755 });
   writeFileSync(join(root, 'stage2'), STAGE2, { mode: 0o755 });
   const image = join(work, 'initrd');

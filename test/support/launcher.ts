@@ -12,6 +12,7 @@ import { type Field, readSpec, SpecWriter, TAG, type Tag } from '../../runtime/c
 import { decodeExitRecord } from '../../runtime/container/exitRecord.ts';
 import { makeDirectories } from '../../runtime/container/files.ts';
 import { type ContainerPaths, containerPaths } from '../../runtime/container/paths.ts';
+import { listenForShim, ShimClient, type ShimEvents } from '../../runtime/container/shimClient.ts';
 import { buildExecSpec, buildSpec } from '../../runtime/container/spec.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
 import {
@@ -159,15 +160,21 @@ async function listen(fd: number): Promise<Omit<Told, 'exitCode'>> {
   return { ...told, pid: told.pid ?? 0 };
 }
 
+/** What of a test's host it needs. */
+interface LauncherHost {
+  readonly options: Pick<TestHost['options'], 'dataRoot' | 'execRoot' | 'clock'>;
+  readonly cgroups: TestHost['cgroups'];
+}
+
 /** Every one made by it is removed with it. */
 export class Launcher {
-  readonly #host: TestHost;
+  readonly #host: LauncherHost;
   readonly #shim: number;
   readonly #null: number;
   readonly #made: { readonly id: string; readonly paths: ContainerPaths }[] = [];
   readonly #pids = new Set<number>();
 
-  constructor(host: TestHost) {
+  constructor(host: LauncherHost) {
     check(prctl(PR_SET_CHILD_SUBREAPER, 1), 'cannot become a subreaper');
     this.#host = host;
     this.#shim = createMemfd('tsswarm-shim', true);
@@ -223,13 +230,14 @@ export class Launcher {
     spec: Uint8Array,
     fds: readonly number[] = [],
     args: readonly string[] = ['test'],
+    path = `/proc/self/fd/${this.#shim}`,
   ): { readonly pid: number; readonly told: Promise<Omit<Told, 'exitCode'>> } {
     const specFd = createMemfd('spec');
     writeFileSync(specFd, spec);
     const [ours, theirs] = makeSocketPair();
     const place = (index: number): number => fds[index] ?? this.#null;
     const pid = spawnProcess({
-      path: `/proc/self/fd/${this.#shim}`,
+      path,
       args: ['tsswarm-shim', ...args],
       env: [],
       fds: [place(0), place(1), place(2), specFd, theirs, ...fds.slice(3)],
@@ -237,6 +245,34 @@ export class Launcher {
     close(theirs);
     closeSync(specFd);
     return { pid, told: listen(ours) };
+  }
+
+  /** With a supervisor: `events` hears its control socket until the container is over. */
+  supervise(
+    config: ContainerConfig,
+    flags: number,
+    extra: readonly Extra[],
+    events: ShimEvents,
+    streams: readonly number[] = [],
+  ): { readonly pid: number; readonly client: ShimClient } {
+    const spec = this.spec(config, flags, extra);
+    const { options } = this.#host;
+    const { execDir } = containerPaths(options.dataRoot, options.execRoot, config.id);
+    const listener = listenForShim(execDir);
+    // Waits in the backlog from before there is a shim: it misses nothing, however short the life.
+    const client = ShimClient.connect(execDir, options.clock, events);
+    const specFd = createMemfd('spec');
+    writeFileSync(specFd, spec);
+    const place = (index: number): number => streams[index] ?? this.#null;
+    const pid = spawnProcess({
+      path: `/proc/self/fd/${this.#shim}`,
+      args: ['tsswarm-shim', config.id.slice(0, 12)],
+      env: [],
+      fds: [place(0), place(1), place(2), specFd, listener],
+    });
+    close(listener);
+    closeSync(specFd);
+    return { pid, client };
   }
 
   /** Until the launcher has ended: what it made belongs to this process. */

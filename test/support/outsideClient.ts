@@ -44,7 +44,7 @@ export class OutsideClient {
   }
 
   /** The body; rejects with what went wrong. */
-  get(url: string, timeoutMs = 2000): Promise<string> {
+  get(url: string, timeoutMs = 8000): Promise<string> {
     this.#next += 1;
     const id = this.#next;
     return new Promise((resolve, reject) => {

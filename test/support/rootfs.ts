@@ -37,9 +37,9 @@ function compiler(): string {
   }
 }
 
-/** Compiles the static probe to `file`. */
-export function buildProbe(file: string): void {
-  const source = resolve('test/support/probe.c');
+/** Compiles the static probe to `file`, or the hostile prober. */
+export function buildProbe(file: string, program: 'probe' | 'prober' = 'probe'): void {
+  const source = resolve(`test/support/${program}.c`);
   assert(existsSync(source), 'tests are run from the repository root');
   execFileSync(compiler(), ['-static', '-O1', '-w', '-o', file, source]);
 }

@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { SystemClock } from '../../base/clock.ts';
+import { hasCode } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { createLog, type Log, silentLog } from '../../base/log.ts';
 import { Meter } from '../../base/meter.ts';
@@ -181,17 +182,24 @@ export class TestSwarm {
   ): Promise<TestNode> {
     const node = more.directory ?? this.#make(name);
     const port = await freePort();
-    const issued = await requestCertificate({
+    const ask = {
       clock,
       log,
       remoteAddresses: [remote],
       token,
-      availability: 'active',
+      availability: 'active' as const,
       description: node.description(),
       advertiseAddress: HOST,
       port,
       previousNodeId: more.previousNodeId ?? '',
-    });
+    };
+    // Where connections break only for how busy the machine is, one asks again.
+    const issued = await until('a certificate', () =>
+      requestCertificate(ask).catch((error: unknown) => {
+        if (hasCode(error, 'unavailable')) return undefined;
+        throw error;
+      }),
+    );
     node.identity.saveCredentials(issued.credentials);
     node.identity.save({
       nodeId: issued.nodeId,

@@ -8,7 +8,7 @@ import { hasCode } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
 import { requestCertificate } from '../../manager/ca/client.ts';
 import { TaskState } from '../../model/taskState.ts';
-import type { Node, Task } from '../../model/types.ts';
+import type { Node, NodeRole, Task } from '../../model/types.ts';
 import { client } from '../../proto/rpc.ts';
 import { Control, Host } from '../../proto/services.ts';
 import { network, serviceSpec } from '../support/objects.ts';
@@ -39,6 +39,20 @@ function ready(of: TestNode): Promise<true> {
 
 function isManager(of: TestNode): Promise<true> {
   return until(`${of.name} is a manager`, () => nodeOf(of).role === 'manager');
+}
+
+/** As a user asks: with what it is now, and again where it has changed since (its status does). */
+function setRole(of: TestNode, role: NodeRole, by: TestNode): Promise<true> {
+  return until(`${of.name} is to be a ${role}`, async () => {
+    const { id, version, spec } = nodeOf(of, by);
+    try {
+      await by.control.updateNode(id, version, { ...spec, role });
+      return true;
+    } catch (error) {
+      if (hasCode(error, 'out_of_sequence')) return false;
+      throw error;
+    }
+  });
 }
 
 before(async () => {
@@ -173,15 +187,13 @@ test('a rotated token no longer lets anyone in, the new one does', async () => {
 
 test('a worker promoted becomes a manager by itself, and a worker again when demoted', async () => {
   const leader = await swarm.leader();
-  let node = nodeOf(w1, leader);
-  await leader.control.updateNode(node.id, node.version, { ...node.spec, role: 'manager' });
+  await setRole(w1, 'manager', leader);
   await isManager(w1);
   assert.equal(w1.swarmNode.membership.role, 'manager');
   await until('it holds the store', () => w1.control.store.count('node') > 0);
-  node = await until('it is known there as well', () => w1.control.store.get('node', w1.id));
+  await until('it is known there as well', () => w1.control.store.get('node', w1.id));
   await until('four voters', () => leader.control.raftStatus().managers.length === 4);
-  node = nodeOf(w1, leader);
-  await leader.control.updateNode(node.id, node.version, { ...node.spec, role: 'worker' });
+  await setRole(w1, 'worker', leader);
   await until('it is a worker', () => nodeOf(w1, leader).role === 'worker');
   await until('its daemon has followed', () => w1.swarmNode.manager === undefined);
   await until('three voters', () => leader.control.raftStatus().managers.length === 3);
@@ -192,12 +204,10 @@ test('a worker promoted becomes a manager by itself, and a worker again when dem
 test('the leader demoted hands over and becomes a worker', async () => {
   const leader = await swarm.leader();
   const other = leader === m1 ? m2 : m1;
-  const node = nodeOf(leader, other);
-  await other.control.updateNode(node.id, node.version, { ...node.spec, role: 'worker' });
+  await setRole(leader, 'worker', other);
   await until('it is a worker', () => nodeOf(leader, other).role === 'worker');
   await until('its daemon has followed', () => leader.swarmNode.manager === undefined);
-  const again = nodeOf(leader, other);
-  await other.control.updateNode(again.id, again.version, { ...again.spec, role: 'manager' });
+  await setRole(leader, 'manager', other);
   await until('and a manager again', () => nodeOf(leader, other).role === 'manager');
   await until('with a manager of its own', () => leader.swarmNode.manager !== undefined);
 });

@@ -287,3 +287,15 @@ test('a kill that comes just after the program has ended by itself is no error',
   await container.kill('SIGKILL');
   assert.equal(container.status, 'exited');
 });
+
+test('a removal that a dying daemon left half done is finished by the next', async () => {
+  const { host, create } = world();
+  const container = await create('half', { NetworkMode: 'bridge', AutoRemove: true });
+  await container.start();
+  assert.ok(host.fakes.network.attached.has(container.id));
+  // Its files were gone already, its place on the network and its record were not.
+  host.fakes.containers.all.delete(container.id);
+  const { containers } = await host.reopen();
+  assert.throws(() => containers.find('half'), { code: 'not_found' });
+  assert.ok(!host.fakes.network.attached.has(container.id), 'its network namespace was left');
+});
