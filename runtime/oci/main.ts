@@ -72,7 +72,7 @@ const GLOBAL: readonly Flag[] = [
   {
     name: 'rootless',
     value: true,
-    help: "ignore cgroup permission errors ('true', 'false', or 'auto')",
+    help: "'false' or 'auto': containers are made by root",
     byDefault: '"auto"',
   },
   { name: 'version', short: 'v', help: 'print the version' },
@@ -138,6 +138,9 @@ function checkGlobal(args: Arguments): void {
   if (args.flag('systemd-cgroup') || manager === 'systemd') {
     const why = existsSync('/run/systemd/system') ? 'not built' : 'systemd does not run here';
     throw new SwarmError('unsupported', `cgroups through systemd are not supported: ${why}`);
+  }
+  if (args.text('rootless') === 'true') {
+    throw new SwarmError('unsupported', '--rootless true is not supported: containers need root');
   }
   const format = args.text('log-format') ?? 'text';
   if (format !== 'text' && format !== 'json') {

@@ -238,8 +238,9 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
     ...(reservation > 0 ? { memoryReservationBytes: reservation } : {}),
     ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
-    ...(pids > 0 ? { pids } : {}),
-    ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    // Below 0 it is given up again, in an update.
+    ...(pids !== 0 ? { pids } : {}),
+    ...(nanoCpus > 0 || host.wide('CpuQuota', 0) < 0 ? { nanoCpus } : {}),
     ...(cpuPeriodUs > 0 ? { cpuPeriodUs } : {}),
     ...(cpuShares > 0 ? { cpuShares } : {}),
     ...(blkioWeight > 0 ? { blkioWeight } : {}),
