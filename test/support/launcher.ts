@@ -160,15 +160,21 @@ async function listen(fd: number): Promise<Omit<Told, 'exitCode'>> {
   return { ...told, pid: told.pid ?? 0 };
 }
 
+/** What of a test's host it needs. */
+interface LauncherHost {
+  readonly options: Pick<TestHost['options'], 'dataRoot' | 'execRoot' | 'clock'>;
+  readonly cgroups: TestHost['cgroups'];
+}
+
 /** Every one made by it is removed with it. */
 export class Launcher {
-  readonly #host: TestHost;
+  readonly #host: LauncherHost;
   readonly #shim: number;
   readonly #null: number;
   readonly #made: { readonly id: string; readonly paths: ContainerPaths }[] = [];
   readonly #pids = new Set<number>();
 
-  constructor(host: TestHost) {
+  constructor(host: LauncherHost) {
     check(prctl(PR_SET_CHILD_SUBREAPER, 1), 'cannot become a subreaper');
     this.#host = host;
     this.#shim = createMemfd('tsswarm-shim', true);
@@ -253,6 +259,8 @@ export class Launcher {
     const { options } = this.#host;
     const { execDir } = containerPaths(options.dataRoot, options.execRoot, config.id);
     const listener = listenForShim(execDir);
+    // Waits in the backlog from before there is a shim: it misses nothing, however short the life.
+    const client = ShimClient.connect(execDir, options.clock, events);
     const specFd = createMemfd('spec');
     writeFileSync(specFd, spec);
     const place = (index: number): number => streams[index] ?? this.#null;
@@ -264,7 +272,7 @@ export class Launcher {
     });
     close(listener);
     closeSync(specFd);
-    return { pid, client: ShimClient.connect(execDir, options.clock, events) };
+    return { pid, client };
   }
 
   /** Until the launcher has ended: what it made belongs to this process. */
