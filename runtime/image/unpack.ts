@@ -180,6 +180,10 @@ export class LayerUnpacker {
       fs.rmSync(real, { recursive: true });
       this.#known.clear();
       this.#known.add('');
+      // What stands at their names by the end is another's: a link may lead out of the layer.
+      for (const gone of this.#directoryTimes.keys()) {
+        if (gone === path || gone.startsWith(`${path}/`)) this.#directoryTimes.delete(gone);
+      }
       return false;
     }
     fs.unlinkSync(real);

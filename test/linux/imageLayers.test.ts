@@ -246,6 +246,16 @@ const HOSTILE: readonly (readonly [string, readonly TarInput[], RegExp])[] = [
   ['long name', [file('n'.repeat(300), '')], /cannot unpack layer entry/],
 ];
 
+test('directories that were replaced leave no time behind, not even through a link', async (t) => {
+  const outside = scratchDirectory(t);
+  fs.mkdirSync(path.join(outside, 'b'));
+  const before = fs.statSync(path.join(outside, 'b')).mtimeMs;
+  const made = [directory('a', {}), directory('a/b', { mtimeMs: 77_000 })];
+  await unpack(t, [...made, symlink('a', outside)]);
+  assert.equal(fs.statSync(path.join(outside, 'b')).mtimeMs, before);
+  await unpack(t, [...made, file('a', 'a file now')]);
+});
+
 test('a hostile layer is refused with a reason and leaves nothing outside', async (t) => {
   for (const [what, entries, reason] of HOSTILE) {
     await assert.rejects(
