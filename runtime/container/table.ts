@@ -108,11 +108,9 @@ class Table implements ContainerTable {
   }
 
   async create(given: ContainerConfig): Promise<Container> {
-    // What it is now it stays, whatever later daemons are told.
-    const config = {
-      ...given,
-      userNamespace: given.userNamespace ?? this.#options.userNamespace ?? 'host',
-    };
+    // What it is now it stays, whatever later daemons are told; none is the host's.
+    const { userNamespace = this.#options.userNamespace } = given;
+    const config = userNamespace === undefined ? given : { ...given, userNamespace };
     if (this.#isClosed) throw new SwarmError('unavailable', 'the daemon is stopping');
     if (this.#containers.has(config.id)) {
       throw new SwarmError('conflict', `container ${config.id} exists already`);
