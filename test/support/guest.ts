@@ -19,7 +19,7 @@ import { basename, dirname, join } from 'node:path';
 import { TOP } from '../tidy/sources.ts';
 
 const MEMORY_MB = 1536;
-const BOOT_TIMEOUT_MS = 240_000;
+const BOOT_TIMEOUT_MS = 480_000;
 /** Production packages that the runtime room loads. */
 const PACKAGES = [
   '@koromix/koffi-linux-x64',
