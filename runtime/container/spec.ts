@@ -181,8 +181,8 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig, lent: Lent):
   addNamespace(writer, 'mount');
   const maps = userMapsOf(config);
   if (maps !== undefined) {
-    addNamespace(writer, 'user');
-    addUserMaps(writer, maps);
+    addNamespace(writer, 'user', lent.namespaces.user);
+    if (lent.namespaces.user === undefined) addUserMaps(writer, maps);
   }
   const { pid, ipc, uts } = lent.namespaces;
   if (config.pidNamespace !== 'host') addNamespace(writer, 'pid', pid);

@@ -109,6 +109,25 @@ test('a container may ask for the host’s ids, and has to for what needs them',
   assert.equal((await run('--privileged', '--userns', 'host', BOX, 'true')).code, 0);
 });
 
+test('who joins another’s namespaces has its ids, too', async () => {
+  const lender = ['run', '-d', '--name', 'lends', '--ipc', 'shareable', BOX, 'sleep', '601'];
+  await host.docker(...lender);
+  const join = ['run', '--rm', '--pid', 'container:lends', '--ipc', 'container:lends'];
+  const joined = await host.tryDocker(
+    ...join,
+    BOX,
+    'sh',
+    '-c',
+    'ps -o args; cat /proc/self/uid_map',
+  );
+  assert.equal(joined.code, 0, joined.stderr);
+  assert.match(joined.stdout, /^sleep 601$/m);
+  assert.match(joined.stdout, / 65536$/m);
+  const apart = await host.tryDocker(...join, '--userns', 'host', BOX, 'true');
+  assert.match(apart.stderr, /its ids are others/);
+  await host.docker('rm', '-f', 'lends');
+});
+
 test('a service’s tasks have them, too, or what the service asks for', async () => {
   await host.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
   const tsswarm = (...args: string[]) =>
