@@ -159,7 +159,7 @@ test('every limit of cgroup v2 holds a real program', async (t) => {
     ]);
     assert.match(oci.forks.output, /^\d of 20 Resource temporarily unavailable/);
     assert.match(oci.huge[0].output, /1 huge pages: mapped/);
-    assert.match(oci.huge[1].output, /4 huge pages: Cannot allocate memory/);
+    assert.match(oci.huge[1].output, /4 huge pages: Out of memory/);
   });
 
   await t.test('what the kernel has not is refused by its name', () => {

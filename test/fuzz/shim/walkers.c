@@ -185,7 +185,7 @@ static void walk(const struct spec *spec)
 		(void)rootfs_seal(spec, root, &failure);
 		(void)rootfs_enter(spec, root, &failure);
 	}
-	limits_raise(spec);
+	limits_raise(spec, null_fd);
 	(void)limits_set(spec, null_fd, &failure);
 	(void)limits_set_files(spec, null_fd, &failure);
 	(void)scheduling_place(spec, AFFINITY_INITIAL, &failure);

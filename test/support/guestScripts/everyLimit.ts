@@ -183,6 +183,9 @@ function oci(resources: object, args: readonly string[]): { code: number; output
   config.root = { path: LAYER, readonly: false };
   config.process.terminal = false;
   config.process.args = ['/bin/probe', ...args];
+  for (const set of ['bounding', 'effective', 'permitted']) {
+    config.process.capabilities[set].push('CAP_MKNOD');
+  }
   config.linux.cgroupsPath = '/pods/one/box';
   config.linux.resources = resources;
   writeFileSync(file, JSON.stringify(config));
