@@ -93,7 +93,11 @@ test('an overlay with IPv6 gives addresses and names of both families to every t
     'fd77::/64',
     'six',
   );
-  const [shown] = JSON.parse(await docker('h1', 'network', 'inspect', 'six')) as [Shown];
+  // The subnet that was not asked for is given a moment after it is made.
+  const shown = await until('both subnets', WAIT_MS, async () => {
+    const [one] = JSON.parse(await docker('h1', 'network', 'inspect', 'six')) as [Shown];
+    return one.IPAM.Config.length === 2 ? one : undefined;
+  });
   assert.equal(shown.EnableIPv6, true);
   assert.deepEqual(shown.IPAM.Config[1], { Subnet: 'fd77::/64', Gateway: 'fd77::1' });
   const create = ['service', 'create', '--detach', '--mode', 'global', '--name', 'pair'];
