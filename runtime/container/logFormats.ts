@@ -23,6 +23,7 @@ const FLAG_PARTIAL = 1;
 const DATA_MAX_BYTES = 16 * 1024;
 const NEWLINE = 10;
 const NS_PER_MS = 1_000_000n;
+const LAST_MS = Number((2n ** 63n - 1n) / NS_PER_MS) - 1;
 
 /** One record as the shim frames it; for tests that play the shim. */
 export function encodeLogRecord(record: LogRecord): Uint8Array {
@@ -111,6 +112,7 @@ function isTable(value: unknown): value is Record<string, string> {
 function parseTime(text: string): bigint {
   const match = /^(.*?)(?:\.(\d{1,9}))?Z$/.exec(text);
   const ms = Date.parse(`${match?.[1]}Z`);
-  if (match === null || Number.isNaN(ms)) return 0n;
+  // Before 1970, or where 64 bits of nanoseconds end: nothing that was logged.
+  if (match === null || Number.isNaN(ms) || ms < 0 || ms > LAST_MS) return 0n;
   return BigInt(ms) * NS_PER_MS + BigInt((match[2] ?? '').padEnd(9, '0'));
 }

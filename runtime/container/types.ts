@@ -9,7 +9,7 @@ import type { DeviceRule } from '../sys/deviceRules.ts';
 import type { IdMaps } from './specRecords.ts';
 
 export interface ContainerMount {
-  readonly type: 'bind' | 'tmpfs';
+  readonly type: 'bind' | 'tmpfs' | 'image';
   /** Absolute host path; bind only. */
   readonly source?: string;
   /** Absolute path inside the container; made if missing. */
@@ -27,6 +27,8 @@ export interface ContainerMount {
   readonly nonRecursive?: boolean;
   /** bind only, read-only: the mounts below the source stay as they are. */
   readonly writableBelow?: boolean;
+  /** image only, always read-only: its unpacked layers, absolute, lowest first. */
+  readonly layers?: readonly string[];
   /** bind only: what is mounted, inside the source; links in it lead nowhere else. */
   readonly subpath?: string;
   /**
@@ -179,10 +181,11 @@ export interface ContainerConfig {
   readonly utsNamespace?: 'new' | 'host' | SharedNamespace;
   readonly cgroupNamespace?: 'new' | 'host';
   /**
-   * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
+   * Ids of its own; absent: as the table was told. 'own': the table's, or else those it finds; what
+   * was found is kept. Layers, its hosts, hostname and resolv.conf files and mounts
    * that ask for it are shown mapped: on disk they have the ids they have inside.
    */
-  readonly userNamespace?: 'host' | IdMaps;
+  readonly userNamespace?: 'host' | 'own' | IdMaps;
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

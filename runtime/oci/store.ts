@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { isAlive } from '../sys/process.ts';
 import { OciCgroups } from './cgroups.ts';
 import type { OciConfig } from './config.ts';
@@ -29,6 +29,7 @@ interface Kept {
   readonly format: number;
   readonly id: string;
   readonly bundle: string;
+  /** 0 until it is there. */
   readonly pid: number;
   /** Decimal: JSON's numbers are not exact. */
   readonly startTicks: string;
@@ -40,7 +41,7 @@ interface Kept {
   readonly config: unknown;
 }
 
-export type Status = 'created' | 'running' | 'paused' | 'stopped';
+export type Status = 'creating' | 'created' | 'running' | 'paused' | 'stopped';
 
 export class StoredContainer {
   readonly id: string;
@@ -70,6 +71,7 @@ export class StoredContainer {
   }
 
   get status(): Status {
+    if (this.pid === 0) return 'creating';
     if (!this.isAlive) return 'stopped';
     if (this.cgroups.isFrozen()) return 'paused';
     return existsSync(this.gate) ? 'created' : 'running';
@@ -141,7 +143,17 @@ export class Store {
     return readdirSync(this.root)
       .filter((name) => existsSync(join(this.root, name, STATE_FILE)))
       .toSorted()
-      .map((name) => this.load(name));
+      .flatMap((name) => this.#loadIfThere(name));
+  }
+
+  /** One may be deleted while others are looked at. */
+  #loadIfThere(id: string): readonly StoredContainer[] {
+    try {
+      return [this.load(id)];
+    } catch (error) {
+      if (hasCode(error, 'not_found')) return [];
+      throw error;
+    }
   }
 
   remove(id: string): void {

@@ -80,13 +80,13 @@ static int connect_agent(const char *path, struct failure *failure)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (strlen(path) >= sizeof address.sun_path) {
-		fail(failure, ENAMETOOLONG, "cannot reach the seccomp agent %s", path);
+		fail(failure, ENAMETOOLONG, "failed to connect with seccomp agent %s", path);
 		close_fd(&fd);
 		return -1;
 	}
 	strcpy(address.sun_path, path);
 	if (fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) < 0) {
-		fail(failure, errno, "cannot reach the seccomp agent %s", path);
+		fail(failure, errno, "failed to connect with seccomp agent %s", path);
 		close_fd(&fd);
 	}
 	return fd;

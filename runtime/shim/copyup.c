@@ -11,11 +11,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "util.h"
+#include "idmap.h"
+#include "kernel.h"
+#include "mounts.h"
 
 #define DEPTH_MAX 64
 #define ENTRIES_BYTES 4096
 #define COPY_BYTES (1u << 20)
+#define COPY_NAME "copy"
+
+struct copy {
+	const struct spec *shift; /* whose maps tell the copy's owners; NULL: they are the same */
+};
 
 struct entry {
 	uint64_t inode;
@@ -25,7 +32,7 @@ struct entry {
 	char name[];
 };
 
-static int copy_tree(int from, int to, int depth);
+static int copy_tree(const struct copy *copy, int from, int to, int depth);
 
 static int copy_data(int from, int to)
 {
@@ -35,9 +42,9 @@ static int copy_data(int from, int to)
 	return got < 0 ? -1 : 0;
 }
 
-static int copy_file(int from, int to, const char *name)
+static int copy_file(int from, const char *from_name, int to, const char *name)
 {
-	int source = openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	int source = openat(from, from_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	int copy = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int result = source < 0 || copy < 0 ? -1 : copy_data(source, copy);
 	int error = errno;
@@ -47,16 +54,16 @@ static int copy_file(int from, int to, const char *name)
 	return result;
 }
 
-static int copy_directory(int from, int to, const char *name, int depth)
+static int copy_directory(const struct copy *copy, int from, int to, const char *name, int depth)
 {
 	const int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
 	if (mkdirat(to, name, 0700) < 0)
 		return -1;
-	int source = openat(from, name, flags), copy = openat(to, name, flags);
-	int result = source < 0 || copy < 0 ? -1 : copy_tree(source, copy, depth + 1);
+	int source = openat(from, name, flags), made = openat(to, name, flags);
+	int result = source < 0 || made < 0 ? -1 : copy_tree(copy, source, made, depth + 1);
 	int error = errno;
 	close_fd(&source);
-	close_fd(&copy);
+	close_fd(&made);
 	errno = error;
 	return result;
 }
@@ -72,16 +79,22 @@ static int copy_link(int from, int to, const char *name)
 }
 
 /* Owner before mode, since a change of the owner takes set-id bits away. */
-static int adorn(int to, const char *name, const struct stat *status)
+static int adorn(const struct copy *copy, int to, const char *name, const struct stat *status)
 {
 	const struct timespec times[2] = {status->st_atim, status->st_mtim};
-	if (fchownat(to, name, status->st_uid, status->st_gid, AT_SYMLINK_NOFOLLOW) < 0 ||
+	uid_t uid = status->st_uid;
+	gid_t gid = status->st_gid;
+	if (copy->shift != NULL) {
+		uid = idmap_outside(copy->shift, TAG_UID_MAP, uid);
+		gid = idmap_outside(copy->shift, TAG_GID_MAP, gid);
+	}
+	if (fchownat(to, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 ||
 	    (!S_ISLNK(status->st_mode) && fchmodat(to, name, status->st_mode & 07777, 0) < 0))
 		return -1;
 	return utimensat(to, name, times, AT_SYMLINK_NOFOLLOW);
 }
 
-static int copy_entry(int from, int to, const char *name, int depth)
+static int copy_entry(const struct copy *copy, int from, int to, const char *name, int depth)
 {
 	struct stat status;
 	int result;
@@ -90,17 +103,17 @@ static int copy_entry(int from, int to, const char *name, int depth)
 	if (fstatat(from, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
 		return -1;
 	if (S_ISDIR(status.st_mode))
-		result = copy_directory(from, to, name, depth);
+		result = copy_directory(copy, from, to, name, depth);
 	else if (S_ISREG(status.st_mode))
-		result = copy_file(from, to, name);
+		result = copy_file(from, name, to, name);
 	else if (S_ISLNK(status.st_mode))
 		result = copy_link(from, to, name);
 	else
 		result = mknodat(to, name, status.st_mode, status.st_rdev);
-	return result < 0 ? -1 : adorn(to, name, &status);
+	return result < 0 ? -1 : adorn(copy, to, name, &status);
 }
 
-static int copy_tree(int from, int to, int depth)
+static int copy_tree(const struct copy *copy, int from, int to, int depth)
 {
 	_Alignas(struct entry) char entries[ENTRIES_BYTES];
 	long got;
@@ -111,7 +124,7 @@ static int copy_tree(int from, int to, int depth)
 	while ((got = syscall(SYS_getdents64, from, entries, sizeof entries)) > 0) {
 		for (long at = 0; at < got;) {
 			const struct entry *entry = (const void *)(entries + at);
-			if (copy_entry(from, to, entry->name, depth) < 0)
+			if (copy_entry(copy, from, to, entry->name, depth) < 0)
 				return -1;
 			at += entry->size;
 		}
@@ -121,10 +134,53 @@ static int copy_tree(int from, int to, int depth)
 
 int copyup(int from, int to)
 {
+	const struct copy copy = {NULL};
 	int source = openat(from, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int result = source < 0 ? -1 : copy_tree(source, to, 0);
+	int result = source < 0 ? -1 : copy_tree(&copy, source, to, 0);
 	int error = errno;
 	close_fd(&source);
+	errno = error;
+	return result;
+}
+
+/* The directory `source` as one below `shelf`. */
+static int copy_whole(const struct copy *copy, const char *source, int shelf)
+{
+	if (mkdirat(shelf, COPY_NAME, 0700) < 0)
+		return -1;
+	int from = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int to = openat(shelf, COPY_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int result = from < 0 || to < 0 ? -1 : copy_tree(copy, from, to, 0);
+	int error = errno;
+	close_fd(&from);
+	close_fd(&to);
+	errno = error;
+	return result;
+}
+
+static int copy_source(const struct copy *copy, const char *source, int shelf)
+{
+	struct stat status;
+	int result = -1;
+	if (stat(source, &status) < 0)
+		return -1;
+	if (S_ISDIR(status.st_mode))
+		result = copy_whole(copy, source, shelf);
+	else if (S_ISREG(status.st_mode))
+		result = copy_file(AT_FDCWD, source, shelf, COPY_NAME);
+	else
+		errno = EINVAL;
+	return result < 0 ? -1 : adorn(copy, shelf, COPY_NAME, &status);
+}
+
+int copyup_shifted(const struct spec *spec, const char *source)
+{
+	const struct copy copy = {spec};
+	int shelf = mounts_shelf(spec), result = -1;
+	if (shelf >= 0 && copy_source(&copy, source, shelf) == 0)
+		result = k_open_tree(shelf, COPY_NAME, K_OPEN_TREE_CLONE | O_CLOEXEC);
+	int error = errno;
+	close_fd(&shelf);
 	errno = error;
 	return result;
 }

@@ -8,7 +8,6 @@
 
 #include "beneath.h"
 #include "idmap.h"
-#include "layers.h"
 #include "mounts.h"
 
 #define DEVICES_MAX 512
@@ -52,25 +51,13 @@ static int clone_host_device(const struct record *record)
 	return copy;
 }
 
-/* The container's ids as the host's; what is not mapped is root's. */
-static uid_t host_id(const struct spec *spec, unsigned tag, uint32_t inside)
-{
-	struct record record;
-	for (size_t at = 0; spec_next(spec, &at, tag, &record);) {
-		uint32_t first = record_u32(&record, 0);
-		if (inside >= first && inside - first < record_u32(&record, 8))
-			return record_u32(&record, 4) + (inside - first);
-	}
-	return 0;
-}
-
 static int make_ready(int shelf, const char *name, const struct spec *spec,
 		      const struct record *record)
 {
 	if (mknodat(shelf, name, mode_of(record), number_of(record)) < 0)
 		return errno == EPERM ? clone_host_device(record) : -1;
-	if (fchownat(shelf, name, host_id(spec, TAG_UID_MAP, record_u32(record, 12)),
-		     host_id(spec, TAG_GID_MAP, record_u32(record, 16)), AT_SYMLINK_NOFOLLOW) < 0)
+	if (fchownat(shelf, name, idmap_outside(spec, TAG_UID_MAP, record_u32(record, 12)),
+		     idmap_outside(spec, TAG_GID_MAP, record_u32(record, 16)), AT_SYMLINK_NOFOLLOW) < 0)
 		return -1;
 	return k_open_tree(shelf, name, K_OPEN_TREE_CLONE | O_CLOEXEC);
 }
@@ -83,10 +70,8 @@ int devices_open_as_host(const struct spec *spec, struct failure *failure)
 		return 0;
 	if (spec_count(spec, TAG_DEVICE) > DEVICES_MAX)
 		return fail(failure, 0, "there are more than %d devices", DEVICES_MAX);
-	int shelf = mounts_tmpfs("mode", "755", 0), result = 0;
-	/* Attached: before Linux 6.15 nothing can be cloned from what is not. */
-	int place = open(layers_place(spec), O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (shelf < 0 || place < 0 || k_move_mount(shelf, place) < 0)
+	int shelf = mounts_shelf(spec), result = 0;
+	if (shelf < 0)
 		result = fail(failure, errno, "cannot make a place for the container's devices");
 	for (size_t at = 0; result == 0 && spec_next(spec, &at, TAG_DEVICE, &record);) {
 		const char *path = record_string(&record, PATH_AT, 0);
@@ -97,7 +82,6 @@ int devices_open_as_host(const struct spec *spec, struct failure *failure)
 		else
 			ready[ready_count++] = device;
 	}
-	close_fd(&place);
 	close_fd(&shelf);
 	return result;
 }

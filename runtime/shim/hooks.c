@@ -185,10 +185,13 @@ static int tell_end(struct hook *hook, int status, struct failure *failure)
 	char *end = strchr(hook->text, '\n');
 	if (end != NULL)
 		*end = 0;
-	return fail(failure, 0, "hook %s %s %d%s%s", hook->path,
-		    WIFEXITED(status) ? "exited with" : "was killed by signal",
-		    WIFEXITED(status) ? WEXITSTATUS(status) : WTERMSIG(status),
-		    hook->text[0] != 0 ? ": " : "", hook->text);
+	const char *before = hook->text[0] != 0 ? ": " : "";
+	if (WIFEXITED(status))
+		return fail(failure, 0, "error running hook %s: exit status %d%s%s", hook->path,
+			    WEXITSTATUS(status), before, hook->text);
+	return fail(failure, 0, "error running hook %s: signal %d%s%s%s", hook->path,
+		    WTERMSIG(status), WTERMSIG(status) == SIGSYS ? " (bad system call)" : "",
+		    before, hook->text);
 }
 
 static int run_one(const struct spec *spec, struct hook *hook, const char *status, pid_t pid,

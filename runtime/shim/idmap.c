@@ -62,6 +62,17 @@ int idmap_root(const struct spec *spec, uid_t *uid, gid_t *gid)
 	return find_root(spec, TAG_UID_MAP, uid) && find_root(spec, TAG_GID_MAP, gid);
 }
 
+uint32_t idmap_outside(const struct spec *spec, unsigned tag, uint32_t inside)
+{
+	struct record record;
+	for (size_t at = 0; spec_next(spec, &at, tag, &record);) {
+		uint32_t first = record_u32(&record, 0);
+		if (inside >= first && inside - first < record_u32(&record, 8))
+			return record_u32(&record, 4) + (inside - first);
+	}
+	return 0;
+}
+
 static int write_maps(const struct idmap *map, int proc, pid_t pid, struct failure *failure)
 {
 	static const char *const names[2] = {"uid_map", "gid_map"};

@@ -24,6 +24,8 @@ int idmap_read(struct idmap *map, const struct spec *spec, unsigned tag, struct 
 int idmap_read_own(struct idmap *map, const struct spec *spec, struct failure *failure);
 /* Where the container's root is on the host; false when its map does not say. */
 int idmap_root(const struct spec *spec, uid_t *uid, gid_t *gid);
+/* Where `inside` is on the host by the records of `tag`; what is not mapped is root's. */
+uint32_t idmap_outside(const struct spec *spec, unsigned tag, uint32_t inside);
 /* A new user namespace with this map; a descriptor. Needs the host's rights. */
 int idmap_namespace(const struct idmap *map, struct failure *failure);
 

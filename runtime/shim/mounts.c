@@ -59,6 +59,14 @@ static int read_mount(struct mount *mount, const struct record *record, struct f
 	return 0;
 }
 
+int mounts_is_writable(const struct record *record, const char *type)
+{
+	struct mount mount;
+	struct failure ignored; /* told when it is mounted */
+	return read_mount(&mount, record, &ignored) == 0 && strcmp(mount.type, type) == 0 &&
+	       ((mount.own.attr_set | mount.below.attr_set) & K_MOUNT_ATTR_RDONLY) == 0;
+}
+
 static int set_option(int fs, const char *option)
 {
 	char key[KEY_MAX];
@@ -162,6 +170,20 @@ int mounts_tmpfs(const char *key, const char *value, unsigned attributes)
 	return -1;
 }
 
+int mounts_shelf(const struct spec *spec)
+{
+	int shelf = mounts_tmpfs("mode", "755", 0);
+	/* Attached: before Linux 6.15 nothing can be cloned from what is not. */
+	int place = open(layers_place(spec), O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (shelf >= 0 && (place < 0 || k_move_mount(shelf, place) < 0)) {
+		int error = errno;
+		close_fd(&shelf);
+		errno = error;
+	}
+	close_fd(&place);
+	return shelf;
+}
+
 int mounts_proc(struct failure *failure)
 {
 	int fs = k_fsopen("proc");
@@ -175,9 +197,25 @@ int mounts_map(int mount, int user, int recursive)
 	return k_mount_change(mount, recursive ? K_AT_RECURSIVE : 0, &map);
 }
 
+/* Where nobody writes to it, a copy with the ids of the container does as well. */
+static int may_copy(const struct mount *mount, const struct spec *spec)
+{
+	return ((mount->own.attr_set | mount->below.attr_set) & K_MOUNT_ATTR_RDONLY) != 0 &&
+	       (mount->flags & MOUNT_USER_MAP) && spec_count(spec, TAG_UID_MAP) > 0;
+}
+
+static int replace(int *fd, int other)
+{
+	if (other < 0)
+		return -1;
+	close_fd(fd);
+	*fd = other;
+	return 0;
+}
+
 /* The ids that the records behind a mount's ask for, or the container's own. */
-static int map_ids(int fd, const struct mount *mount, const struct spec *spec, size_t at, int user,
-		   struct failure *failure)
+static int map_ids(int *fd, const struct mount *mount, const struct spec *spec, size_t at,
+		   int user, struct failure *failure)
 {
 	int own = -1, result = 0;
 	if (mount->flags & MOUNT_OWN_MAP) {
@@ -193,7 +231,9 @@ static int map_ids(int fd, const struct mount *mount, const struct spec *spec, s
 		return fail(failure, 0, "cannot map the ids of %s: there is no user namespace",
 			    mount->target);
 	}
-	if (mounts_map(fd, user, (mount->flags & MOUNT_MAP_BELOW) != 0) < 0)
+	if (mounts_map(*fd, user, (mount->flags & MOUNT_MAP_BELOW) != 0) < 0 &&
+	    (errno != EINVAL || !may_copy(mount, spec) ||
+	     replace(fd, copyup_shifted(spec, mount->source)) < 0))
 		result = fail(failure, errno,
 			      "cannot map the ids of %s: its file system may not support it",
 			      mount->source);
@@ -246,11 +286,15 @@ static int open_source(const struct spec *spec, size_t at, const struct record *
 	if (fd < 0 && (mount->flags & MOUNT_OPTIONAL))
 		return -1;
 	if (fd >= 0 && (mount->flags & (MOUNT_OWN_MAP | MOUNT_USER_MAP)) &&
-	    map_ids(fd, mount, spec, at, user, failure) < 0) {
+	    map_ids(&fd, mount, spec, at, user, failure) < 0) {
 		close_fd(&fd);
 		return -1;
 	}
-	if (fd < 0 || dress(fd, mount, propagation_of(spec, mount)) < 0) {
+	uint32_t propagation = propagation_of(spec, mount);
+	/* A clone of what is private by now is, too. */
+	if ((mount->flags & MOUNT_BIND) && (propagation & MS_PRIVATE) != 0)
+		propagation = 0;
+	if (fd < 0 || dress(fd, mount, propagation) < 0) {
 		fail(failure, errno, "cannot mount %s on %s",
 		     mount->source[0] != 0 ? mount->source : mount->type, mount->target);
 		close_fd(&fd);

@@ -18,6 +18,8 @@
 int mounts_proc(struct failure *failure);
 /* An empty tmpfs with one option; -1 and errno. */
 int mounts_tmpfs(const char *key, const char *value, unsigned attributes);
+/* An empty tmpfs that is attached out of the way: a private mount namespace's. -1 and errno. */
+int mounts_shelf(const struct spec *spec);
 /* Shows `mount`, detached, with the ids of a user namespace. -1 and errno. */
 int mounts_map(int mount, int user, int recursive);
 
@@ -29,6 +31,8 @@ int mounts_map(int mount, int user, int recursive);
 int mounts_open_early(const struct spec *spec, int user, struct failure *failure);
 int mounts_open_as_host(const struct spec *spec, int user, uint32_t created,
 			struct failure *failure);
+/* Whether the record mounts a file system of `type`, to be written to. */
+int mounts_is_writable(const struct record *record, const char *type);
 /* Carries out the next record; *at is behind it, as spec_next left it. In the records' order. */
 int mounts_make(int root, const struct spec *spec, size_t at, const struct record *record,
 		struct failure *failure);

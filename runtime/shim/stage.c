@@ -21,6 +21,7 @@
 #include "status.h"
 
 #define OFFSETS_MAX 128
+#define DELEGATED_MAX 4096 /* a page of names */
 
 struct stage {
 	const struct spec *spec;
@@ -30,6 +31,37 @@ struct stage {
 	int user;    /* the user namespace; -1: the host's */
 	int offsets; /* where the time namespace's offsets are written; -1: nowhere */
 };
+
+/* Whether the container sees its v2 group as a root it may write to. */
+static int has_own_group(const struct stage *stage)
+{
+	struct record record;
+	int is_writable = 0;
+	for (size_t at = 0; spec_next(stage->spec, &at, TAG_MOUNT, &record);)
+		is_writable |= mounts_is_writable(&record, "cgroup2");
+	return is_writable && stage->groups->v2 >= 0 &&
+	       (stage->io->namespaces->created & K_CLONE_NEWCGROUP) != 0;
+}
+
+/* The container's root may divide its group: the kernel names the files that are to be its. */
+static int delegate_group(const struct stage *stage, uid_t uid, gid_t gid,
+			  struct failure *failure)
+{
+	char names[DELEGATED_MAX];
+	int v2 = stage->groups->v2;
+	if (!has_own_group(stage))
+		return 0;
+	if (fchownat(v2, ".", uid, gid, 0) < 0)
+		return fail(failure, errno, "cannot hand over the container's control group");
+	if (read_file_at(AT_FDCWD, "/sys/kernel/cgroup/delegate", names, sizeof names) < 0)
+		names[0] = 0; /* a kernel before 4.15 */
+	for (char *name = names, *end; (end = strchr(name, '\n')) != NULL; name = end + 1) {
+		*end = 0;
+		if (fchownat(v2, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0 && errno != ENOENT)
+			return fail(failure, errno, "cannot hand over the group's %s", name);
+	}
+	return 0;
+}
 
 static int open_user(struct stage *stage, struct failure *failure)
 {
@@ -41,7 +73,8 @@ static int open_user(struct stage *stage, struct failure *failure)
 	uid_t uid;
 	gid_t gid;
 	if (idmap_root(stage->spec, &uid, &gid) &&
-	    child_give_streams(stage->io, uid, gid, failure) < 0)
+	    (child_give_streams(stage->io, uid, gid, failure) < 0 ||
+	     delegate_group(stage, uid, gid, failure) < 0))
 		return -1;
 	if (idmap_read_own(&map, stage->spec, failure) < 0)
 		return -1;

@@ -145,7 +145,6 @@ test('a shared volume whose directories turn into links while containers start l
       return racer;
     }),
   );
-  const before = readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length;
   let ran = 0;
   const starter = async (client: number): Promise<void> => {
     for (let count = client; count < RACING_STARTS; count += AT_ONCE) {
@@ -173,7 +172,6 @@ test('a shared volume whose directories turn into links while containers start l
   assert.ok(ran > 0, 'some starts win');
   assert.deepEqual(readdirSync(outside), ['kept'], 'made through a link');
   for (const name of ['in-0', 'in-1', 'in-2', 'in-3']) assert(!existsSync(`/${name}`), name);
-  const mounts = readFileSync('/proc/self/mountinfo', 'utf8').split('\n');
-  assert.ok(!mounts.some((line) => line.includes('raced')), 'a mount was left on the host');
-  assert.ok(mounts.length <= before, 'mounts were left on the host');
+  const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
+  assert.ok(!mounts.includes(host.dir), 'a mount was left on the host');
 });

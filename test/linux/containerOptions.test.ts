@@ -190,7 +190,16 @@ test('limits change while it runs and stay over a restart; all is counted', asyn
   assert(stats.memoryBytes > 0);
   await container.stop(0);
   await container.start();
-  assert.equal((await container.detailedStats()).memoryLimitBytes, 16 << 20);
+  stats = await container.detailedStats();
+  assert.deepEqual([stats.memoryLimitBytes, stats.pidsLimit], [16 << 20, 20]);
+  await container.update({ memorySwapBytes: 24 << 20 });
+  await assert.rejects(container.update({ memorySwapBytes: 8 << 20 }), /below the memory limit/);
+  const unlimited = await run(['sleep', '60']);
+  const swapAlone = unlimited.update({ memorySwapBytes: 24 << 20 });
+  await assert.rejects(swapAlone, /always set the Memory limit/);
+  await unlimited.remove();
+  await container.update({ pids: -1, nanoCpus: 0 });
+  assert.equal((await container.detailedStats()).pidsLimit, 0);
   await assert.rejects(container.update({ cpusetCpus: '4000' }), /cpuset.cpus/);
   assert.equal(container.config.resources.cpusetCpus, undefined);
   await container.remove();

@@ -3,6 +3,7 @@
  * they have inside. Looked at from both sides.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { chownSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Readable } from 'node:stream';
@@ -155,6 +156,30 @@ test('its own files and mapped mounts are its root’s, others nobody’s', asyn
   };
   await output(['write', '/mapped/made', 'inside'], extra);
   assert.equal(statSync(join(dir, 'made')).uid, 0);
+});
+
+test('what cannot be shown mapped is copied where it is only read, and refused elsewhere', async () => {
+  const dir = join(host.dir, 'unmapped');
+  mkdirSync(dir);
+  execFileSync('mount', ['-t', 'ramfs', 'ramfs', dir]);
+  try {
+    mkdirSync(join(dir, 'sub'));
+    writeFileSync(join(dir, 'sub/secret'), 'secret', { mode: 0o400 });
+    chownSync(join(dir, 'sub'), 1000, 1001);
+    const one = { type: 'bind', idMapped: true, readOnly: true } as const;
+    const secret = { ...one, source: join(dir, 'sub/secret'), target: '/one/secret' };
+    const mounts = [secret, { ...one, source: join(dir, 'sub'), target: '/all' }];
+    assert.equal(
+      await output(['stat', '/one/secret', '/all', '/all/secret'], { mounts }),
+      '400 0:0 /one/secret\n755 1000:1001 /all\n400 0:0 /all/secret',
+    );
+    assert.equal(await output(['cat', '/one/secret', '/all/secret'], { mounts }), 'secretsecret');
+    assert.match(await output(['write', '/all/new', 'x'], { mounts }), /Read-only file system/);
+    const writable = { ...secret, readOnly: false };
+    await assert.rejects(output(['exit', '0'], { mounts: [writable] }), /cannot map the ids of/);
+  } finally {
+    execFileSync('umount', [dir]);
+  }
 });
 
 test('what a user namespace cannot go with is refused with the way out', async () => {

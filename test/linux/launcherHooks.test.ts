@@ -114,7 +114,7 @@ test('without a gate the launcher runs poststart once the program is executed', 
     [state(join(dir, 'post.json')).status, state(join(dir, 'post.json')).pid],
     ['running', told.pid],
   );
-  assert.deepEqual(told.notes, ['hook /bin/sh exited with 3']);
+  assert.deepEqual(told.notes, ['error running hook /bin/sh: exit status 3']);
   assert.equal(existsSync(join(dir, 'never')), false);
 });
 
@@ -143,9 +143,13 @@ test('a hook has the variables it was given and nothing else of its launcher', a
 
 test('a hook that fails fails the creation, by its path and code, and leaves nothing', async () => {
   for (const [stage, script, error] of [
-    [HOOK.prestart, 'echo some reason >&2; exit 7', 'hook /bin/sh exited with 7: some reason'],
-    [HOOK.createRuntime, 'exit 1', 'hook /bin/sh exited with 1'],
-    [HOOK.createContainer, 'kill -9 $$', 'hook /bin/sh was killed by signal 9'],
+    [
+      HOOK.prestart,
+      'echo some reason >&2; exit 7',
+      'error running hook /bin/sh: exit status 7: some reason',
+    ],
+    [HOOK.createRuntime, 'exit 1', 'error running hook /bin/sh: exit status 1'],
+    [HOOK.createContainer, 'kill -9 $$', 'error running hook /bin/sh: signal 9'],
   ] as const) {
     const config = host.config(['/bin/probe', 'sleep', '60']);
     const spec = launcher.spec(config, DETACHED, [numeric, hookState, scriptHook(stage, script)]);
@@ -156,7 +160,7 @@ test('a hook that fails fails the creation, by its path and code, and leaves not
   const absent = await start(['exit', '0'], [hook(HOOK.startContainer, ['/bin/absent'])]);
   assert.equal(
     absent.failure?.error,
-    'hook /bin/absent exited with 127: No such file or directory',
+    'error running hook /bin/absent: exit status 127: No such file or directory',
   );
 });
 

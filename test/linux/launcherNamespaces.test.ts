@@ -13,7 +13,7 @@ import {
   TAG,
   type Tag,
 } from '../../runtime/container/encode.ts';
-import { NAMESPACE, type NamespaceKind } from '../../runtime/container/specRecords.ts';
+import { addMount, NAMESPACE, type NamespaceKind } from '../../runtime/container/specRecords.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
 import { type Extra, FLAG, Launcher, type Told } from '../support/launcher.ts';
 import { buildLayer, makeTestHost } from '../support/rootfs.ts';
@@ -210,6 +210,30 @@ test('a root directory is bound with what is mounted below it, for mapped ids, t
     await output(['stat', '/tmp/made'], [...maps, [TAG.root, root]]),
     '644 65534:65534 /tmp/made',
   );
+});
+
+test('a v2 group that the container sees as a root and may write to is its root’s', async (t) => {
+  const groupOf = (id: string): string | undefined =>
+    host.cgroups.plan(id, {}).groups.find(({ version }) => version === 2)?.dir;
+  if (groupOf('none') === undefined) return t.skip('this host has no cgroup v2 mount');
+  const writer = new SpecWriter();
+  addMount(writer, { target: '/own', source: 'cgroup', type: 'cgroup2' });
+  const records = readSpec(writer.finish()).map(({ tag, payload }): Extra => [tag, payload]);
+  for (const [extra, uid] of [
+    [maps, 0],
+    [[...maps, ...records], FIRST_ID],
+  ] as const) {
+    const own = host.config(['/bin/probe', 'sleep', '60']);
+    const spec = launcher.spec(own, DETACHED, [numeric, ...extra]);
+    const { pid, failure } = await launcher.start(spec);
+    assert.equal(failure, undefined);
+    const owners = ['', 'cgroup.procs', 'cgroup.subtree_control', 'cgroup.freeze'].map(
+      (name) => statSync(join(groupOf(own.id) ?? '', name)).uid,
+    );
+    assert.deepEqual(owners, [uid, uid, uid, 0]);
+    process.kill(pid, 'SIGKILL');
+    await launcher.end(pid);
+  }
 });
 
 test('what cannot be joined or made is said by its name', async () => {

@@ -352,6 +352,6 @@ test('without an agent the start fails by its path, before any filter is loaded'
   );
   assert.equal(
     told.failure?.error,
-    `cannot reach the seccomp agent ${path}: No such file or directory`,
+    `failed to connect with seccomp agent ${path}: No such file or directory`,
   );
 });

@@ -20,8 +20,8 @@ import {
 } from 'node:fs';
 import { basename, join, resolve } from 'node:path';
 
-/** Of one file of a suite. The slowest take a minute here. */
-const FILE_TIMEOUT_MS = 15 * 60 * 1000;
+/** Of one file of a suite; some tests wait for ever for what does not come. */
+const FILE_TIMEOUT_MS = { bats: 15 * 60 * 1000, python: 5 * 60 * 1000 } as const;
 const HERE = resolve('test/oci');
 
 export type Outcome = 'passed' | 'failed' | 'skipped';
@@ -85,21 +85,22 @@ function runFile(
 ): readonly CaseResult[] {
   const hide = withoutUnified ? 'umount /sys/fs/cgroup/unified; ' : '';
   // To a file: what a test leaves behind would keep a pipe open.
-  const log = join(work, `${file}.log`);
-  const out = openSync(log, 'w');
+  const logs = [join(work, `${file}.out`), join(work, `${file}.err`)];
+  const [out = -1, err = -1] = logs.map((log) => openSync(log, 'w'));
   const { error } = spawnSync(
     'unshare',
     ['-m', '--propagation', 'private', 'sh', '-c', `${hide}exec "$@"`, 'sh', ...command],
     {
       cwd,
       env: { ...process.env, ...env },
-      timeout: FILE_TIMEOUT_MS,
+      timeout: file.endsWith('.py') ? FILE_TIMEOUT_MS.python : FILE_TIMEOUT_MS.bats,
       killSignal: 'SIGKILL',
-      stdio: ['ignore', out, out],
+      stdio: ['ignore', out, err],
     },
   );
   closeSync(out);
-  const text = readFileSync(log, 'utf8');
+  closeSync(err);
+  const text = logs.map((log) => readFileSync(log, 'utf8')).join('\n');
   const found = parseTap(file, text);
   const isWhole = error === undefined && (found.length > 0 || /^1\.\.0/m.test(text));
   if (isWhole) return found;

@@ -224,12 +224,13 @@ export class Machine {
 
   /** Between events only: all that was handed out is applied then. */
   #look(): void {
-    if (this.run?.node === undefined) return;
-    const { node, seen, beliefs, machine, isStopping } = this.run;
+    // One that stops ticks no more, and waits for its disk: what it shows is what it was.
+    if (this.run?.node === undefined || this.run.isStopping) return;
+    const { node, seen, beliefs, machine } = this.run;
     const { ledger } = this.#site;
     const conf = ledger.configurationAt(seen.status.applied);
     beliefs.look(node, seen.status, conf, machine.members);
-    if (!isStopping) beliefs.lookAtLog(seen.status, ledger.mirror(this.id).written.lastIndex);
+    beliefs.lookAtLog(seen.status, ledger.mirror(this.id).written.lastIndex);
   }
 
   #fatal(run: Run, error: SwarmError): void {

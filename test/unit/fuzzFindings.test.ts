@@ -5,6 +5,10 @@ import type { AddressInfo } from 'node:net';
 import { type TestContext, test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
+import { parseYaml } from '../../cli/stack/yaml.ts';
+import { serviceSpecFromDocker, serviceSpecToDocker } from '../../daemon/api/docker/serviceSpec.ts';
+import { Fields } from '../../daemon/api/fields.ts';
+import { JSON_LINES } from '../../runtime/container/logFormats.ts';
 import { familiarReference, parseReference } from '../../runtime/image/reference.ts';
 import { Registry } from '../../runtime/image/registry.ts';
 import { NO_SETTINGS, RegistryHosts } from '../../runtime/image/registryHosts.ts';
@@ -65,4 +69,41 @@ test('a download that begins anew each time, now longer, now shorter, comes to a
   const download = registry.blob('a', blob, writer as never, () => {});
   await assert.rejects(download, (error) => hasCode(error, 'corrupt'));
   assert.ok(asked < 20, `${asked} requests`);
+});
+
+test('YAML that holds itself, nests without end or has maps as keys is refused in one line', () => {
+  const hostile = ['a: &a [*a]', 'a: &a {b: &b [*a, *b]}', '['.repeat(50_000), '? {a: 1}\n: b'];
+  hostile.push(`${'a: {'.repeat(200)}`, '&x [1, *x]');
+  for (const text of hostile) {
+    assert.throws(
+      () => parseYaml(text, 'f.yml'),
+      (error) => hasCode(error, 'invalid') && !error.message.includes('\n'),
+      text.slice(0, 40),
+    );
+  }
+  const shared = 'a: &a {b: [1, 2]}\nc: [*a, *a, {<<: *a}]';
+  assert.deepEqual(parseYaml(shared, 'f.yml'), {
+    a: { b: [1, 2] },
+    c: [{ b: [1, 2] }, { b: [1, 2] }, { b: [1, 2] }],
+  });
+});
+
+test('a time in a log that 64 bits of nanoseconds do not hold counts as none', () => {
+  for (const time of [
+    '-271821-04-20T00:00:00Z',
+    '+275760-09-13T00:00:00Z',
+    '1969-12-31T23:59:59Z',
+  ]) {
+    const line = Buffer.from(`${JSON.stringify({ log: 'x\n', stream: 'stdout', time })}\n`);
+    assert.equal(JSON_LINES.at(line, 0)?.record.timeNs, 0n, time);
+  }
+});
+
+test('log options without a driver are the same after they were told', () => {
+  const body = {
+    Name: 'web',
+    TaskTemplate: { ContainerSpec: { Image: 'web' }, LogDriver: { Options: { 'max-size': '1m' } } },
+  };
+  const spec = serviceSpecFromDocker(new Fields(body));
+  assert.deepEqual(serviceSpecFromDocker(new Fields(serviceSpecToDocker(spec))), spec);
 });

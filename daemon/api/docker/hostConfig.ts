@@ -71,7 +71,7 @@ export function hostFromDocker(host: Fields): HostPart {
     ipcNamespace: ipcOf(host),
     utsNamespace: namespaceOf(host, 'UTSMode', [''], 'UTS'),
     cgroupNamespace: cgroupOf(host),
-    ...(host.text('UsernsMode') === 'host' ? { userNamespace: 'host' } : {}),
+    ...usernsOf(host),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -114,7 +114,6 @@ function refuseUnbuilt(host: Fields): void {
   }
   host.labels('Annotations'); // kept as they are, for inspection
   host.refuse('Cgroup', 'CgroupParent', 'KernelMemory', 'KernelMemoryTCP');
-  accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
   accept(host, 'VolumeDriver', ['', 'local']);
@@ -145,6 +144,14 @@ function ipcOf(host: Fields): HostPart['ipcNamespace'] {
   const mode = host.text('IpcMode');
   if (mode === 'none' || mode === 'shareable') return mode;
   return namespaceOf(host, 'IpcMode', ['', 'private'], 'IPC');
+}
+
+/** 'own' is not of Docker's: ids of its own, also where the daemon was not told to give them. */
+function usernsOf(host: Fields): Pick<HostPart, 'userNamespace'> {
+  const mode = host.text('UsernsMode');
+  if (mode === 'host' || mode === 'own') return { userNamespace: mode };
+  if (mode === '') return {};
+  throw new SwarmError('invalid', `invalid user namespace mode: ${mode}`);
 }
 
 function cgroupOf(host: Fields): 'new' | 'host' {
@@ -189,18 +196,19 @@ function extraHosts(host: Fields): readonly string[] {
 }
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
-export function resourcesFromDocker(host: Fields): ContainerResources {
+export function resourcesFromDocker(host: Fields, isUpdate = false): ContainerResources {
   const memoryBytes = host.wide('Memory', 0);
   if (memoryBytes !== 0 && memoryBytes < MIN_MEMORY_BYTES) {
     throw new SwarmError('invalid', 'Minimum memory limit allowed is 6MB');
   }
   const memorySwapBytes = host.wide('MemorySwap', 0);
-  if (memorySwapBytes > 0 && memoryBytes === 0) {
+  if (memorySwapBytes > 0 && memoryBytes === 0 && !isUpdate) {
     throw new SwarmError(
       'invalid',
       'You should always set the Memory limit when using Memoryswap limit, see usage',
     );
   }
+  // An update may change one of the two; whether they fit is found where both are known.
   if (memorySwapBytes > 0 && memorySwapBytes < memoryBytes) {
     throw new SwarmError(
       'invalid',
@@ -231,8 +239,9 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
     ...(reservation > 0 ? { memoryReservationBytes: reservation } : {}),
     ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
-    ...(pids > 0 ? { pids } : {}),
-    ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    // Below 0 it is given up again, in an update.
+    ...(pids !== 0 ? { pids } : {}),
+    ...(nanoCpus > 0 || host.wide('CpuQuota', 0) < 0 ? { nanoCpus } : {}),
     ...(cpuPeriodUs > 0 ? { cpuPeriodUs } : {}),
     ...(cpuShares > 0 ? { cpuShares } : {}),
     ...(blkioWeight > 0 ? { blkioWeight } : {}),

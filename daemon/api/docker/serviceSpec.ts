@@ -321,7 +321,8 @@ function logDriverFromDocker(fields: Fields): TaskSpec['logDriver'] {
   const name = fields.text('Name');
   const known = LOG_DRIVERS.find((driver) => driver === name);
   if (known === undefined && name !== '') fields.refused('Name', `use ${LOG_DRIVERS.join(', ')}`);
-  return known ?? '';
+  // Options are the default's where no driver is named, and told so: the same goes in as comes out.
+  return known ?? (fields.isEmpty('Options') ? '' : 'local');
 }
 
 function modeFromDocker(fields: Fields | undefined): ServiceMode {

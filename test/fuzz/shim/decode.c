@@ -8,7 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "spec.h"
+#include "../../../runtime/shim/spec.h"
 
 #define SIZE_MAX_BYTES (16u << 20)
 

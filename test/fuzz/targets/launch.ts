@@ -179,7 +179,13 @@ function configsOf(input: Uint8Array): { config: ContainerConfig; exec: ExecConf
   };
 }
 
-function shapedAs(model: unknown, given: unknown): unknown {
+/** One of a few words in the type. */
+const CLOSED = ['driver', 'type', 'networkNamespace'];
+
+function shapedAs(model: unknown, given: unknown, name = ''): unknown {
+  if (CLOSED.includes(name)) return model;
+  if (typeof model === 'number')
+    return Number.isSafeInteger(given) ? Math.abs(Number(given)) : model;
   if (Array.isArray(model)) {
     return Array.isArray(given) ? given.map((item) => shapedAs(model[0], item)) : model;
   }
@@ -189,7 +195,7 @@ function shapedAs(model: unknown, given: unknown): unknown {
       unknown
     >;
     return Object.fromEntries(
-      Object.entries(model).map(([key, value]) => [key, shapedAs(value, from[key])]),
+      Object.entries(model).map(([key, value]) => [key, shapedAs(value, from[key], key)]),
     );
   }
   return typeof given === typeof model ? given : model;

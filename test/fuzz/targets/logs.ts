@@ -52,7 +52,8 @@ async function read(dir: string, format: LogFormat, query: LogQuery): Promise<Lo
 
 async function check(dir: string, format: LogFormat, random: Random): Promise<void> {
   const all = await read(dir, format, {});
-  for (const { data, timeNs } of all) assert.ok(data.length >= 0 && timeNs >= -(2n ** 63n));
+  for (const { data, timeNs } of all)
+    assert.ok(data.length >= 0 && timeNs >= 0n && timeNs < 2n ** 64n);
   const tail = random.below(6);
   const last = await read(dir, format, { tail });
   assert.ok(last.length <= tail);
