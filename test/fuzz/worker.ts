@@ -14,7 +14,7 @@ export interface Work {
   readonly seed: number;
   readonly seconds: number;
   readonly from: number;
-  /** Index 0: the case under way. */
+  /** Index 0: the case under way; -1 until the target is prepared. */
   readonly progress: Int32Array;
 }
 
@@ -31,6 +31,7 @@ const LOOK_AT_MEMORY_EVERY = 64;
 
 async function work({ target: name, seed, seconds, from, progress }: Work): Promise<Done> {
   const target = await TARGETS[name]();
+  target.prepare?.();
   const corpus = corpusOf(name);
   const clock = new SystemClock();
   const endMs = clock.nowMs() + seconds * 1000;

@@ -38,6 +38,8 @@ test('a name on Docker Hub that reads like a registry keeps its full form', () =
     assert.equal(familiarReference(full), full);
     assert.equal(parseReference(familiarReference(full)).domain, 'docker.io');
   }
+  const twice = 'docker.io/docker.io/a/b:1';
+  assert.deepEqual(parseReference(familiarReference(twice)), parseReference(twice));
   const hex = `docker.io/library/${'0'.repeat(64)}`;
   assert.equal(familiarReference(hex), hex, 'the short form is an id');
 });
