@@ -444,6 +444,7 @@ class ContainerController implements Controller {
       init: spec.init ?? false,
       resourceLimits: spec.ulimits,
       oomScoreAdjust: spec.oomScoreAdj,
+      ...(spec.userns === '' ? {} : { userNamespace: spec.userns }),
       noNewPrivileges: spec.noNewPrivileges,
       seccomp: spec.seccomp,
       ...(plan.stopSignal === '' ? {} : { stopSignal: plan.stopSignal }),

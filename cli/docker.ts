@@ -129,6 +129,7 @@ export interface ContainerSpecJson {
   Configs?: ConfigReferenceJson[];
   Ulimits?: UlimitJson[];
   OomScoreAdj?: number;
+  UsernsMode?: string;
   Mounts?: MountJson[];
   ReadOnly?: boolean;
   StopSignal?: string;

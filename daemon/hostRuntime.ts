@@ -15,7 +15,7 @@ import { LocalContainers } from './containers/manager.ts';
 import type { DaemonOptions, Environment } from './environment.ts';
 import { garbagePolicy, ImageGarbage } from './imageGarbage.ts';
 import type { HostRooms } from './types.ts';
-import { userRemap } from './userRemap.ts';
+import { REMAP_DEFAULT, userRemap } from './userRemap.ts';
 
 export interface OpenHost {
   readonly runtime: HostRuntime;
@@ -44,7 +44,8 @@ export async function openHost(
 ): Promise<OpenHost> {
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
-  const userNamespace = userRemap(options.usernsRemap);
+  const { usernsRemap } = options;
+  const userNamespace = usernsRemap === '' ? undefined : userRemap(usernsRemap);
   const garbage = garbagePolicy(options.imageGcSize, options.imageGcAge);
   let opened: HostNetwork | undefined;
   let local: LocalContainers | undefined;
@@ -62,6 +63,7 @@ export async function openHost(
     openContainerTable({
       ...{ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks },
       ...(userNamespace === undefined ? {} : { userNamespace }),
+      findUserNamespace: () => userRemap(REMAP_DEFAULT),
     }),
     openImageStore({
       dataRoot,

@@ -8,6 +8,8 @@ import { join } from 'node:path';
 import { SwarmError } from '../base/errors.ts';
 import type { IdMap, IdMaps } from '../runtime/container/specRecords.ts';
 
+/** The user's name for dockremap. */
+export const REMAP_DEFAULT = 'default';
 const DEFAULT_USER = 'dockremap';
 /** As useradd gives them: first id, and how many. */
 const RANGES_FROM = 100_000;
@@ -22,10 +24,9 @@ interface Owner {
   readonly id: string;
 }
 
-/** undefined: containers have the host's ids. SwarmError invalid says what is missing. */
-export function userRemap(text: string, directory = '/etc'): IdMaps | undefined {
-  if (text === '') return undefined;
-  const isDefault = text === 'default';
+/** SwarmError invalid says what is missing. */
+export function userRemap(text: string, directory = '/etc'): IdMaps {
+  const isDefault = text === REMAP_DEFAULT;
   const match = /^([\w.][\w.-]*)(?::([\w.][\w.-]*))?$/.exec(isDefault ? DEFAULT_USER : text);
   if (match === null) {
     throw new SwarmError(

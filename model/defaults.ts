@@ -112,6 +112,7 @@ export const EMPTY_CONTAINER: ContainerSpec = {
   init: undefined,
   ulimits: [],
   oomScoreAdj: 0,
+  userns: '',
   noNewPrivileges: false,
   seccomp: 'default',
   selinuxDisabled: false,

@@ -212,6 +212,8 @@ export interface ContainerSpec {
   readonly ulimits: readonly Ulimit[];
   /** -1000 to 1000. */
   readonly oomScoreAdj: number;
+  /** Ids of the host, of its own; '' = as the host's daemon was told. */
+  readonly userns: '' | 'host' | 'own';
   readonly noNewPrivileges: boolean;
   readonly seccomp: 'default' | 'unconfined';
   /** Asked for: no SELinux label. There is none anyway. */

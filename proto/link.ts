@@ -35,15 +35,16 @@ const END_TIMEOUT_MS = 1000;
 const KEEPALIVE_MS = 5000;
 const OTHER_PROTOCOL = /alpn|no.application.protocol/i;
 
-const NOTHING: Buffer = Buffer.alloc(0);
-
 /** One end. Listeners are set in the turn in which it is got. */
 export class Link {
   readonly #socket: tls.TLSSocket;
   readonly #clock: Clock;
   /** Of the other end, for errors. */
   readonly #address: string;
-  #rest = NOTHING;
+  /** Come and not yet a whole frame; joined once they may be. */
+  #parts: Buffer[] = [];
+  #heldBytes = 0;
+  #neededBytes = HEAD_BYTES;
   #isHeld = false;
   #isClosed = false;
   #failure: Error | undefined;
@@ -121,15 +122,28 @@ export class Link {
     this.#socket.destroy();
   }
 
+  get #isOver(): boolean {
+    return this.#isClosed || this.#socket.destroyed;
+  }
+
   #take(bytes: Buffer): void {
-    const all = this.#rest.length === 0 ? bytes : Buffer.concat([this.#rest, bytes]);
+    // Who was refused may well talk on for a moment.
+    if (this.#isOver) return;
+    this.#parts.push(bytes);
+    this.#heldBytes += bytes.length;
+    if (this.#heldBytes < this.#neededBytes) return;
+    const all = this.#parts.length === 1 ? bytes : Buffer.concat(this.#parts);
     let at = 0;
+    this.#neededBytes = HEAD_BYTES;
     try {
-      while (!this.#isClosed && all.length - at >= HEAD_BYTES) {
+      while (!this.#isOver && all.length - at >= HEAD_BYTES) {
         const length = all.readUInt32LE(at);
         if (length < 1 || length > MAX_FRAME_BYTES) throw this.#unreadable(`${length} bytes`);
         const end = at + HEAD_BYTES - 1 + length;
-        if (end > all.length) break;
+        if (end > all.length) {
+          this.#neededBytes = end - at;
+          break;
+        }
         this.#frame(all[at + 4], all.subarray(at + HEAD_BYTES, end));
         at = end;
       }
@@ -137,7 +151,8 @@ export class Link {
       this.fail(error instanceof Error ? error : new Error(String(error)));
       return;
     }
-    this.#rest = at === all.length ? NOTHING : all.subarray(at);
+    this.#parts = at === all.length ? [] : [all.subarray(at)];
+    this.#heldBytes = all.length - at;
   }
 
   #frame(kind: number, content: Buffer): void {

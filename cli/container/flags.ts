@@ -268,7 +268,7 @@ const CREATE_FLAGS: readonly Flag[] = [
   one('-u, --user <user>', 'user[:group] of the program', (body, value) => {
     body.User = value;
   }),
-  host('--userns <word>', 'only host', 'UsernsMode'),
+  host('--userns <word>', 'ids of the host (host) or of its own (own)', 'UsernsMode'),
   host('--uts <word>', 'private or host', 'UTSMode'),
   list('-v, --volume <volume>', 'SOURCE:TARGET[:OPTIONS], or a path', addVolume),
   host('--volume-driver <name>', 'driver of volumes that are made', 'VolumeDriver'),

@@ -147,6 +147,7 @@ function container(spec: ContainerSpecJson): Line[] {
         'Sysctls',
         words(Object.entries(spec.Sysctls ?? {}).map(([key, value]) => `${key}=${value}`)),
       ],
+      ['User namespace', spec.UsernsMode],
       ['OOM score', spec.OomScoreAdj === 0 ? undefined : spec.OomScoreAdj],
       section('Labels', labels(spec.Labels)),
     ]),

@@ -243,6 +243,9 @@ const SCALAR_FLAGS: readonly ScalarFlag[] = [
   container('--entrypoint <command>', 'instead of the image’s entrypoint', (spec, value) => {
     spec.Command = splitCommand(value);
   }),
+  container('--userns <word>', 'ids of its containers: host, or own', (spec, value) => {
+    spec.UsernsMode = value;
+  }),
   container('--oom-score-adj <number>', 'which is ended first, -1000 to 1000', (spec, value) => {
     if (!/^-?\d{1,4}$/.test(value) || Math.abs(Number(value)) > 1000) {
       throw new SwarmError('invalid', `"${value}" is not in -1000 to 1000`);

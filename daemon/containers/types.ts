@@ -136,7 +136,7 @@ export interface StandaloneSpec {
   readonly utsNamespace?: ContainerConfig['utsNamespace'];
   readonly cgroupNamespace?: 'new' | 'host';
   /** Absent: as the daemon was told (--userns-remap). */
-  readonly userNamespace?: 'host';
+  readonly userNamespace?: 'host' | 'own';
   /** 0 = default. */
   readonly shmSizeBytes: number;
   readonly oomScoreAdjust: number;

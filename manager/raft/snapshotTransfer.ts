@@ -1,14 +1,15 @@
 /**
  * Receiving a snapshot, over as many streams as it takes. States of a transfer: attached (a stream
  * feeds it) -> detached (the stream was cut; it waits SNAPSHOT_RESUME_MS for the next one, which
- * goes on at its offset) -> attached again, or over (stored, refused, or given up). Knows chunks
- * and offsets; what is done with them is the taker's.
+ * goes on at its offset) -> attached again, or over (stored, refused, or given up). A stream that
+ * brings nothing for SNAPSHOT_STALL_MS is cut: its sender may have vanished without a word. Knows
+ * chunks and offsets; what is done with them is the taker's.
  */
 import { crc32 } from 'node:zlib';
 import type { Clock, Timer } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import { ByteReader, ByteWriter } from './bytes.ts';
-import { SNAPSHOT_RESUME_MS } from './limits.ts';
+import { SNAPSHOT_RESUME_MS, SNAPSHOT_STALL_MS } from './limits.ts';
 import {
   ACKED,
   CHUNK,
@@ -61,6 +62,7 @@ export class SnapshotTransfer {
   #failure: Error | undefined = undefined;
   #wake: (() => void) | undefined = undefined;
   #patience: Timer | undefined = undefined;
+  #stall: Timer | undefined = undefined;
 
   /** `store` is given the raft message and the chunks; when it resolves the sender is told. */
   constructor(from: number, message: Uint8Array, clock: Clock, store: StoreSnapshot) {
@@ -93,6 +95,22 @@ export class SnapshotTransfer {
     former?.close();
     if (this.#outcome !== undefined) this.#tell();
     else stream.write(new ByteWriter(17).u8(FROM).u64(this.#received).u64(this.#consumed).take());
+    this.#expect();
+  }
+
+  /** Unless it is this side that is slow. */
+  #expect(): void {
+    this.#stall?.cancel();
+    this.#stall = this.#clock.afterIdle(SNAPSHOT_STALL_MS, () => {
+      const stream = this.#stream;
+      if (stream === undefined || this.#outcome !== undefined) return;
+      if (this.#buffered > 0 || this.#ended) {
+        this.#expect();
+        return;
+      }
+      this.detach(stream);
+      stream.close();
+    });
   }
 
   /** The stream closed. */
@@ -113,6 +131,7 @@ export class SnapshotTransfer {
   /** What follows the head. Throws SwarmError corrupt: close that stream then. */
   take(stream: PeerStream, bytes: Uint8Array): void {
     if (this.#stream !== stream) return;
+    this.#expect();
     const source = new ByteReader(bytes, 'snapshot stream');
     const kind = source.u8();
     if (kind === CHUNK && !this.#ended) {
@@ -147,6 +166,7 @@ export class SnapshotTransfer {
       this.#outcome = { refused: messageOf(error) };
     }
     this.#patience?.cancel();
+    this.#stall?.cancel();
     this.#tell();
   }
 

@@ -11,13 +11,16 @@ import { close, errno, errnoName, O_CLOEXEC, O_RDONLY, open, systemError } from 
 import { InsideRoot } from './insideRoot.ts';
 import type { SharedMemory } from './sharedMemory.ts';
 import type { Container, ContainerConfig, ContainerMount, SharedNamespace } from './types.ts';
+import { userMapsOf } from './userNamespace.ts';
 
 /** Those that a container may have in common with another. */
 const KINDS = ['pid', 'ipc', 'uts'] as const;
 export type LentKind = (typeof KINDS)[number];
 
+type Joined = Pick<Container, 'pid' | 'config'>;
+
 export interface Lent {
-  readonly namespaces: Readonly<Partial<Record<LentKind, string>>>;
+  readonly namespaces: Readonly<Partial<Record<LentKind | 'user', string>>>;
   /** Where a mount's source really is; by its target. */
   readonly sources: ReadonlyMap<string, string>;
   /** Directory on the host that is its /dev/shm; undefined: one of its own. */
@@ -37,7 +40,7 @@ export interface Loans extends Lent {
 
 export interface Lender {
   readonly sharedMemory: SharedMemory;
-  find(containerId: string): Pick<Container, 'pid' | 'config'> | undefined;
+  find(containerId: string): Joined | undefined;
 }
 
 /** Whether its specification is only whole when it starts. */
@@ -60,10 +63,15 @@ export function lend(config: ContainerConfig, lender: Lender): Loans {
     return `/proc/${process.pid}/fd/${fd}`;
   };
   try {
-    const namespaces: Partial<Record<LentKind, string>> = {};
+    const namespaces: Partial<Record<LentKind | 'user', string>> = {};
     for (const kind of KINDS) {
       const shared = sharedOf(config, kind);
-      if (shared !== undefined) namespaces[kind] = kept(openNamespace(lender, kind, shared));
+      if (shared === undefined) continue;
+      namespaces[kind] = kept(openNamespace(lender, kind, shared));
+      // What belongs to a user namespace can only be used inside of it.
+      if (sharesIds(config, lender.find(shared.container))) {
+        namespaces.user = kept(openNamespace(lender, 'user', shared));
+      }
     }
     return {
       namespaces,
@@ -88,7 +96,22 @@ export function sharedOf(config: ContainerConfig, kind: LentKind): SharedNamespa
   return typeof wanted === 'object' ? wanted : undefined;
 }
 
-function openNamespace(lender: Lender, kind: LentKind, { container }: SharedNamespace): number {
+/** SwarmError conflict where one has ids of its own and the other has not the same. */
+function sharesIds(config: ContainerConfig, other: Joined | undefined): boolean {
+  const [own, theirs] = [userMapsOf(config), other && userMapsOf(other.config)];
+  if (JSON.stringify(own) === JSON.stringify(theirs)) return own !== undefined;
+  throw new SwarmError(
+    'conflict',
+    `cannot join namespaces of container ${other?.config.name}: its ids are others: run both ` +
+      'with the same --userns',
+  );
+}
+
+function openNamespace(
+  lender: Lender,
+  kind: LentKind | 'user',
+  { container }: SharedNamespace,
+): number {
   const refuse = (): SwarmError =>
     new SwarmError(
       'conflict',

@@ -22,6 +22,7 @@ import { profileProgram } from './seccompFile.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
 import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
+import { IPC_SYSCTL, sysctlPath } from './sysctls.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig, SecurityLabel } from './types.ts';
 import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
 
@@ -180,8 +181,8 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig, lent: Lent):
   addNamespace(writer, 'mount');
   const maps = userMapsOf(config);
   if (maps !== undefined) {
-    addNamespace(writer, 'user');
-    addUserMaps(writer, maps);
+    addNamespace(writer, 'user', lent.namespaces.user);
+    if (lent.namespaces.user === undefined) addUserMaps(writer, maps);
   }
   const { pid, ipc, uts } = lent.namespaces;
   if (config.pidNamespace !== 'host') addNamespace(writer, 'pid', pid);
@@ -203,9 +204,6 @@ function addNamespaces(writer: SpecWriter, config: ContainerConfig, lent: Lent):
   }
 }
 
-export const IPC_SYSCTL =
-  /^(kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)|fs\.mqueue\..+)$/;
-
 /** Only what belongs to the container's own namespaces may be set. */
 function checkSysctl(name: string, isHostNetwork: boolean, isHostIpc: boolean): void {
   const parts = sysctlPath(name).split('/');
@@ -226,15 +224,6 @@ function checkSysctl(name: string, isHostNetwork: boolean, isHostIpc: boolean): 
           (isNetwork ? 'network' : 'IPC namespace')
       : `sysctl "${name}" is not kept apart by container and cannot be set`,
   );
-}
-
-/** 'net.ipv4.ip_forward' -> 'sys/net/ipv4/ip_forward'; with slashes, dots are part of names. */
-export function sysctlPath(name: string): string {
-  const slash = name.indexOf('/');
-  const dot = name.indexOf('.');
-  const usesSlashes = slash >= 0 && (dot < 0 || slash < dot);
-  if (usesSlashes) return `sys/${name}`;
-  return `sys/${name.replace(/[./]/g, (letter) => (letter === '.' ? '/' : '.'))}`;
 }
 
 function addProcess(writer: SpecWriter, config: ContainerConfig): void {

@@ -44,6 +44,8 @@ export interface ContainerTableOptions {
   readonly shimPath?: string;
   /** Ids of containers that say nothing of theirs; absent: the host's. */
   readonly userNamespace?: IdMaps;
+  /** Ids for one that asks for its own where the host's are usual. SwarmError: there are none. */
+  readonly findUserNamespace?: () => IdMaps;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -111,7 +113,7 @@ class Table implements ContainerTable {
     // What it is now it stays, whatever later daemons are told.
     const config = {
       ...given,
-      userNamespace: given.userNamespace ?? this.#options.userNamespace ?? 'host',
+      userNamespace: this.#userNamespaceOf(given),
     };
     if (this.#isClosed) throw new SwarmError('unavailable', 'the daemon is stopping');
     if (this.#containers.has(config.id)) {
@@ -135,6 +137,15 @@ class Table implements ContainerTable {
     this.#containers.set(config.id, container);
     this.#options.onCreate?.(container);
     return container;
+  }
+
+  #userNamespaceOf({ userNamespace }: ContainerConfig): 'host' | IdMaps {
+    const { userNamespace: usual, findUserNamespace } = this.#options;
+    if (userNamespace === undefined) return usual ?? 'host';
+    if (userNamespace !== 'own') return userNamespace;
+    const own = usual ?? findUserNamespace?.();
+    if (own !== undefined) return own;
+    throw new SwarmError('unsupported', 'there are no ids for a user namespace on this host');
   }
 
   get(id: string): Container | undefined {

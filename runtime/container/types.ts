@@ -179,10 +179,11 @@ export interface ContainerConfig {
   readonly utsNamespace?: 'new' | 'host' | SharedNamespace;
   readonly cgroupNamespace?: 'new' | 'host';
   /**
-   * Ids of its own; default 'host'. Layers, its hosts, hostname and resolv.conf files and mounts
+   * Ids of its own; absent: as the table was told. 'own': the table's, or else those it finds; what
+   * was found is kept. Layers, its hosts, hostname and resolv.conf files and mounts
    * that ask for it are shown mapped: on disk they have the ids they have inside.
    */
-  readonly userNamespace?: 'host' | IdMaps;
+  readonly userNamespace?: 'host' | 'own' | IdMaps;
   /** Signal name or number as text; default 'SIGTERM'. */
   readonly stopSignal?: string;
   readonly healthCheck?: HealthCheck;

@@ -28,7 +28,7 @@ export function layerMapsOf({ uids, gids }: IdMaps): IdMaps {
 /** undefined: the host's. */
 export function userMapsOf(config: Pick<ContainerConfig, 'userNamespace'>): IdMaps | undefined {
   const { userNamespace } = config;
-  return userNamespace === 'host' ? undefined : userNamespace;
+  return typeof userNamespace === 'object' ? userNamespace : undefined;
 }
 
 /** SwarmError invalid for maps the kernel would not take, and for what cannot go with them. */

@@ -76,11 +76,12 @@ export class Collector {
       layerBytes: (diffId: string) => this.#layers.facts(diffId)?.sizeBytes ?? 0,
       blobBytes: (digest: string) => sizes.get(digest) ?? 0,
     };
-    const doomed = new Set(garbage(records, policy, facts, this.#clock.wallMs()));
-    const stale = records.some((record) => this.#noteIsOld(record) && !doomed.has(record));
+    const chosen = garbage(records, policy, facts, this.#clock.wallMs());
+    const doomed = new Map(chosen.map((record) => [record.id, this.#lastUse(record)]));
+    const stale = records.some((record) => this.#noteIsOld(record) && !doomed.has(record.id));
     if (doomed.size === 0 && !stale) return NOTHING;
-    // A record that has changed since has a new use, and stays.
-    return this.#remove((record) => doomed.has(record));
+    // One that was used since then stays.
+    return this.#remove((record) => doomed.get(record.id) === this.#lastUse(record));
   }
 
   /** Where nothing was noted: since this process began. */

@@ -76,6 +76,7 @@ export async function createContainer(
     const groups = cgroups.make(resources);
     made = groups.made;
     for (const note of groups.notes) context.log.warn(note);
+    delegateGroup(config, cgroups);
     const plan = cgroups.plan(resources);
     for (const note of plan.notes) context.log.warn(note);
     const built = buildLaunch(config, {
@@ -91,27 +92,49 @@ export async function createContainer(
       noNewKeyring: options.noNewKeyring,
       hookState: stateOf(config, id, bundle),
     });
-    const result = await launchWithConsole(config, options, id, built.bytes, preserved);
-    started = result.launched;
-    for (const note of [...built.notes, ...started.notes]) context.log.warn(note);
-    store.write({
+    const kept = {
       id,
       bundle,
-      pid: started.pid,
-      startTicks: String(started.startTicks),
+      pid: 0,
+      startTicks: '0',
       created: new Date(context.clock.wallMs()).toISOString(),
       cgroupPath: cgroups.path,
       madeGroups: made,
       config: value,
-    });
+    };
+    // Should this process be killed now, `delete --force` finds by it what there is.
+    store.write(kept);
+    const result = await launchWithConsole(config, options, id, built.bytes, preserved);
+    started = result.launched;
+    for (const note of [...built.notes, ...started.notes]) context.log.warn(note);
+    store.write({ ...kept, pid: started.pid, startTicks: String(started.startTicks) });
     if (options.pidFile !== undefined) writePidFile(options.pidFile, started.pid);
     return { container: store.load(id), master: result.master };
   } catch (error) {
-    if (started !== undefined) process.kill(started.pid, 'SIGKILL');
+    if (started !== undefined) killQuietly(started.pid);
     if (!hadGroup) await removeQuietly(context, cgroups, made);
     store.remove(id);
     throw error;
   }
+}
+
+function killQuietly(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // it has ended by itself
+  }
+}
+
+/** In namespaces of its own the container may divide its group, if it can write there at all. */
+function delegateGroup(config: OciConfig, cgroups: OciCgroups): void {
+  const { namespaces, uidMappings } = config.linux;
+  const isOwn = namespaces.get('user') === '' && namespaces.get('cgroup') === '';
+  const isWritable = config.mounts.some(
+    ({ type, options }) => /^cgroup2?$/.test(type) && !options.includes('ro'),
+  );
+  const root = uidMappings.find(({ inside }) => inside === 0);
+  if (isOwn && isWritable && root !== undefined) cgroups.delegate(root.outside);
 }
 
 async function removeQuietly(

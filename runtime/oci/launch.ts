@@ -8,8 +8,8 @@ import { SwarmError } from '../../base/errors.ts';
 import { CAPABILITY_NAMES, type Capability, capabilityMask } from '../container/capabilities.ts';
 import { SpecWriter, TAG } from '../container/encode.ts';
 import { resourceLimitNumber } from '../container/resourceLimits.ts';
-import { IPC_SYSCTL, sysctlPath } from '../container/spec.ts';
 import { addNamespace, addUserMaps, FLAG } from '../container/specRecords.ts';
+import { IPC_SYSCTL, sysctlPath } from '../container/sysctls.ts';
 import type { CgroupGroup } from '../sys/cgroup.ts';
 import {
   CAPABILITY_SETS,

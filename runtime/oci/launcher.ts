@@ -16,7 +16,7 @@ import {
   open,
   spawnProcess,
 } from '../sys/libc.ts';
-import { identify, makeBlocking } from '../sys/process.ts';
+import { identify, makeBlocking, waitForEnd } from '../sys/process.ts';
 
 const O_RDWR = 2;
 const FIRST_PRESERVED = 3;
@@ -51,12 +51,13 @@ export async function launch(request: LaunchRequest): Promise<Launched> {
   const shim = await loadShim();
   const spec = createMemfd('spec');
   const [ours, theirs] = makeSocketPair();
+  let shimPid: number;
   const none = check(open('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
   try {
     writeFileSync(spec, request.bytes);
     const streams = request.streams ?? [0, 1, 2];
     const { consoleFd = none, preserved } = request;
-    spawnProcess({
+    shimPid = spawnProcess({
       path: `/proc/self/fd/${shim}`,
       args: ['tsswarm-shim', request.kind === 'exec' ? 'exec' : request.id],
       env: [],
@@ -70,7 +71,10 @@ export async function launch(request: LaunchRequest): Promise<Launched> {
   }
   makeBlocking(ours);
   try {
-    return hear(readAll(ours));
+    const heard = readAll(ours);
+    // Only now the program has another parent: its end can be waited for from here on.
+    waitForEnd(shimPid);
+    return hear(heard);
   } finally {
     closeSync(ours);
   }

@@ -9,36 +9,29 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import { VERSION } from '../../base/version.ts';
 import { type Arguments, type Flag, optionLines, readArguments } from './arguments.ts';
 import type { OciCommand } from './command.ts';
-import { kill, pause, remove, resume } from './commands/control.ts';
-import { create, run, start } from './commands/create.ts';
-import { checkpoint, features, restore, spec } from './commands/describe.ts';
-import { events } from './commands/events.ts';
-import { exec } from './commands/exec.ts';
-import { list, ps, state } from './commands/look.ts';
-import { update } from './commands/update.ts';
 import { OciLog } from './log.ts';
-import { Store } from './store.ts';
 import { SPEC_VERSION } from './versions.ts';
 
-const COMMANDS: readonly OciCommand[] = [
-  checkpoint,
-  create,
-  remove,
-  events,
-  exec,
-  kill,
-  list,
-  pause,
-  ps,
-  restore,
-  resume,
-  run,
-  spec,
-  start,
-  state,
-  update,
-  features,
-];
+/** Only what is asked for is loaded: a command is started for each step of a container's life. */
+const COMMANDS: Readonly<Record<string, () => Promise<OciCommand>>> = {
+  checkpoint: async () => (await import('./commands/describe.ts')).checkpoint,
+  create: async () => (await import('./commands/create.ts')).create,
+  delete: async () => (await import('./commands/control.ts')).remove,
+  events: async () => (await import('./commands/events.ts')).events,
+  exec: async () => (await import('./commands/exec.ts')).exec,
+  kill: async () => (await import('./commands/control.ts')).kill,
+  list: async () => (await import('./commands/look.ts')).list,
+  pause: async () => (await import('./commands/control.ts')).pause,
+  ps: async () => (await import('./commands/look.ts')).ps,
+  restore: async () => (await import('./commands/describe.ts')).restore,
+  resume: async () => (await import('./commands/control.ts')).resume,
+  run: async () => (await import('./commands/create.ts')).run,
+  spec: async () => (await import('./commands/describe.ts')).spec,
+  start: async () => (await import('./commands/create.ts')).start,
+  state: async () => (await import('./commands/look.ts')).state,
+  update: async () => (await import('./commands/update.ts')).update,
+  features: async () => (await import('./commands/describe.ts')).features,
+};
 const DEFAULT_ROOT = '/run/tsswarm-oci';
 const EXIT_FAILED = 1;
 const EXIT_NO_TOPIC = 3;
@@ -72,7 +65,7 @@ const GLOBAL: readonly Flag[] = [
   {
     name: 'rootless',
     value: true,
-    help: "ignore cgroup permission errors ('true', 'false', or 'auto')",
+    help: "'false' or 'auto': containers are made by root",
     byDefault: '"auto"',
   },
   { name: 'version', short: 'v', help: 'print the version' },
@@ -85,8 +78,9 @@ function say(lines: readonly string[]): void {
   process.stdout.write(`${lines.join('\n')}\n`);
 }
 
-function sayHelp(): void {
-  const names = COMMANDS.map(({ name }) => name);
+async function sayHelp(): Promise<void> {
+  const commands = await Promise.all(Object.values(COMMANDS).map((load) => load()));
+  const names = commands.map(({ name }) => name);
   const width = Math.max(...names.map((name) => name.length));
   say([
     'NAME:',
@@ -102,7 +96,7 @@ function sayHelp(): void {
     `spec: ${SPEC_VERSION}`,
     '',
     'COMMANDS:',
-    ...COMMANDS.map(({ name, summary }) => `   ${name.padEnd(width)}  ${summary}`),
+    ...commands.map(({ name, summary }) => `   ${name.padEnd(width)}  ${summary}`),
     '',
     'GLOBAL OPTIONS:',
     ...optionLines([...GLOBAL, { name: 'help', short: 'h', help: 'show help' }]),
@@ -139,16 +133,13 @@ function checkGlobal(args: Arguments): void {
     const why = existsSync('/run/systemd/system') ? 'not built' : 'systemd does not run here';
     throw new SwarmError('unsupported', `cgroups through systemd are not supported: ${why}`);
   }
+  if (args.text('rootless') === 'true') {
+    throw new SwarmError('unsupported', '--rootless true is not supported: containers need root');
+  }
   const format = args.text('log-format') ?? 'text';
   if (format !== 'text' && format !== 'json') {
     throw new SwarmError('invalid', `invalid log-format: "${format}"`);
   }
-}
-
-/** The command among `args`, and where it stands. */
-function findCommand(global: Arguments): OciCommand | undefined {
-  const [name] = global.words;
-  return COMMANDS.find((command) => command.name === name);
 }
 
 function checkWords(command: OciCommand, args: Arguments): void {
@@ -181,10 +172,10 @@ async function main(argv: readonly string[]): Promise<number> {
     }
     const [name, ...rest] = global.words;
     if (name === undefined || name === 'help' || global.flag('help')) {
-      sayHelp();
+      await sayHelp();
       return 0;
     }
-    command = findCommand(global);
+    command = Object.hasOwn(COMMANDS, name) ? await COMMANDS[name]?.() : undefined;
     if (command === undefined) {
       process.stderr.write(`No help topic for '${name}'\n`);
       return EXIT_NO_TOPIC;
@@ -197,6 +188,7 @@ async function main(argv: readonly string[]): Promise<number> {
     checkGlobal(global);
     checkWords(command, args);
     const clock = new SystemClock();
+    const { Store } = await import('./store.ts');
     const store = new Store(global.text('root') ?? DEFAULT_ROOT, clock);
     const log = makeLog(global);
     log.debug(`${NAME} ${rest.length > 0 ? `${name} ${rest.join(' ')}` : name}`);

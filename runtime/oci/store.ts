@@ -29,6 +29,7 @@ interface Kept {
   readonly format: number;
   readonly id: string;
   readonly bundle: string;
+  /** 0 until it is there. */
   readonly pid: number;
   /** Decimal: JSON's numbers are not exact. */
   readonly startTicks: string;
@@ -40,7 +41,7 @@ interface Kept {
   readonly config: unknown;
 }
 
-export type Status = 'created' | 'running' | 'paused' | 'stopped';
+export type Status = 'creating' | 'created' | 'running' | 'paused' | 'stopped';
 
 export class StoredContainer {
   readonly id: string;
@@ -70,6 +71,7 @@ export class StoredContainer {
   }
 
   get status(): Status {
+    if (this.pid === 0) return 'creating';
     if (!this.isAlive) return 'stopped';
     if (this.cgroups.isFrozen()) return 'paused';
     return existsSync(this.gate) ? 'created' : 'running';

@@ -12,9 +12,9 @@ const prctl = define<(option: number, value: number) => number>(
   'int prctl(int option, unsigned long value)',
 );
 
-/** From now on, orphaned descendants become this process's children. */
-export function becomeSubreaper(): void {
-  check(prctl(PR_SET_CHILD_SUBREAPER, 1), 'cannot become a subreaper');
+/** Whether orphaned descendants become this process's children from now on. */
+export function setSubreaper(isOne: boolean): void {
+  check(prctl(PR_SET_CHILD_SUBREAPER, isOne ? 1 : 0), 'cannot become a subreaper');
 }
 
 const WNOHANG = 1;
@@ -33,6 +33,11 @@ export function reapChildren(): ReadonlyMap<number, number> {
     const signal = status[0] & 0x7f;
     ended.set(pid, signal === 0 ? (status[0] >> 8) & 0xff : 128 + signal);
   }
+}
+
+/** Waits for our child `pid`, which is just ending, and collects it. */
+export function waitForEnd(pid: number): void {
+  waitpid(pid, new Int32Array(1), 0);
 }
 
 export interface ProcessIdentity {

@@ -14,11 +14,13 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { outcome } from '../support/lab.ts';
+import { outcome, until } from '../support/lab.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
+import { TOP } from '../tidy/sources.ts';
 
 const BOX = 'box:1';
 const BUSYBOX = '/bin/busybox';
+const SOON_MS = 20_000;
 const FIRST_ID = 100_000;
 
 let host: Standalone;
@@ -107,12 +109,70 @@ test('a container may ask for the host’s ids, and has to for what needs them',
   assert.equal((await run('--privileged', '--userns', 'host', BOX, 'true')).code, 0);
 });
 
+test('who joins another’s namespaces has its ids, too', async () => {
+  const lender = ['run', '-d', '--name', 'lends', '--ipc', 'shareable', BOX, 'sleep', '601'];
+  await host.docker(...lender);
+  const join = ['run', '--rm', '--pid', 'container:lends', '--ipc', 'container:lends'];
+  const joined = await host.tryDocker(
+    ...join,
+    BOX,
+    'sh',
+    '-c',
+    'ps -o args; cat /proc/self/uid_map',
+  );
+  assert.equal(joined.code, 0, joined.stderr);
+  assert.match(joined.stdout, /^sleep 601$/m);
+  assert.match(joined.stdout, / 65536$/m);
+  const apart = await host.tryDocker(...join, '--userns', 'host', BOX, 'true');
+  assert.match(apart.stderr, /its ids are others/);
+  await host.docker('rm', '-f', 'lends');
+});
+
+test('a service’s tasks have them, too, or what the service asks for', async () => {
+  await host.docker('swarm', 'init', '--advertise-addr', '127.0.0.1');
+  const tsswarm = (...args: string[]) =>
+    outcome(process.execPath, [
+      join(TOP, 'dist', 'cli', 'main.js'),
+      ...['-H', `unix://${host.socket}`, ...args],
+    ]);
+  const create = ['service', 'create', '--restart-condition', 'none', '--detach'];
+  const ids = ['sh', '-c', 'cat /proc/self/uid_map; exec sleep 600'];
+  const secret = join(work, 'secret');
+  writeFileSync(secret, 'hush');
+  await host.docker('secret', 'create', 'word', secret);
+  const reads = ['sh', '-c', 'stat -c %u /run/secrets/word; exec sleep 600'];
+  for (const args of [
+    ['--name', 'usual', BOX, ...ids],
+    ['--name', 'hosts', '--userns', 'host', BOX, ...ids],
+    ['--name', 'reads', '--secret', 'word', BOX, ...reads],
+  ]) {
+    const made = await tsswarm(...create, ...args);
+    assert.equal(made.code, 0, made.stderr);
+  }
+  const says = (service: string, wanted: RegExp) =>
+    until(`${service} says ${wanted}`, SOON_MS, async () => {
+      const { stdout } = await host.tryDocker('service', 'logs', '--raw', service);
+      return wanted.test(stdout) || undefined;
+    });
+  await says('usual', / 65536$/m);
+  await says('hosts', / 4294967295$/m);
+  await says('reads', /^0$/m);
+  await host.docker('service', 'rm', 'usual', 'hosts', 'reads');
+  await host.docker('swarm', 'leave', '--force');
+});
+
 test('one that was made before stays as it was, whatever the daemon is told', async () => {
   const map = ['cat', '/proc/self/uid_map'];
   await host.docker('create', '--name', 'old', BOX, ...map);
   await host.restart();
   assert.match(await host.docker('start', '-a', 'old'), / 65536$/m);
+  // Not Docker's: its own client does not send it.
+  const own = { Image: BOX, Cmd: map, HostConfig: { UsernsMode: 'own' } };
+  const request = ['-s', '--unix-socket', host.socket, '-H', 'Content-Type: application/json'];
+  const made = ['-d', JSON.stringify(own), 'http://host/containers/create?name=own'];
+  await outcome('curl', [...request, ...made]);
+  assert.match(await host.docker('start', '-a', 'own'), / 65536$/m);
   assert.match(await host.docker('run', '--rm', BOX, ...map), / 4294967295$/m);
   assert.doesNotMatch(await host.docker('info', '-f', '{{.SecurityOptions}}'), /name=userns/);
-  await host.docker('rm', 'old');
+  await host.docker('rm', 'old', 'own');
 });

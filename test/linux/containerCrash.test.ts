@@ -126,7 +126,7 @@ test('kill -9 of the daemon leaves its containers alone, and the next manages th
   const container = table.get(config.id);
   assert(container !== undefined);
   assert.equal(container.state, 'running');
-  assert.deepEqual(container.config, config);
+  assert.deepEqual(container.config, { ...config, userNamespace: 'host' });
   assert(container.startedAtMs > 0 && isAlive(container.pid));
   const seen = (await logText(container)).split('\n').length;
   await until(

@@ -190,7 +190,10 @@ test('limits change while it runs and stay over a restart; all is counted', asyn
   assert(stats.memoryBytes > 0);
   await container.stop(0);
   await container.start();
-  assert.equal((await container.detailedStats()).memoryLimitBytes, 16 << 20);
+  stats = await container.detailedStats();
+  assert.deepEqual([stats.memoryLimitBytes, stats.pidsLimit], [16 << 20, 20]);
+  await container.update({ pids: -1, nanoCpus: 0 });
+  assert.equal((await container.detailedStats()).pidsLimit, 0);
   await assert.rejects(container.update({ cpusetCpus: '4000' }), /cpuset.cpus/);
   assert.equal(container.config.resources.cpusetCpus, undefined);
   await container.remove();

@@ -143,7 +143,11 @@ test('a hook has the variables it was given and nothing else of its launcher', a
 
 test('a hook that fails fails the creation, by its path and code, and leaves nothing', async () => {
   for (const [stage, script, error] of [
-    [HOOK.prestart, 'echo some reason >&2; exit 7', 'error running hook /bin/sh: exit status 7: some reason'],
+    [
+      HOOK.prestart,
+      'echo some reason >&2; exit 7',
+      'error running hook /bin/sh: exit status 7: some reason',
+    ],
     [HOOK.createRuntime, 'exit 1', 'error running hook /bin/sh: exit status 1'],
     [HOOK.createContainer, 'kill -9 $$', 'error running hook /bin/sh: signal 9'],
   ] as const) {

@@ -34,7 +34,7 @@ async function applyAll(state: IngressState): Promise<void> {
   for (const host of underlay.hosts) await host.applyIngress(state);
 }
 
-/** Each connection goes to any of the three: that 64 leave one out is one in ten thousand million. */
+/** Each connection goes to any of the three: that 40 leave one out is one in four million. */
 function assertAllTasks(answers: readonly Answer[], client: string | undefined): void {
   assert.deepEqual([...new Set(answers.map((answer) => answer.name))].sort(), ['t0', 't1', 't2']);
   if (client === undefined) return;
@@ -56,15 +56,15 @@ after(() => underlay?.close());
 
 test('an outside client reaches every task through every host and keeps its address', async () => {
   for (const host of underlay.hosts) {
-    assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+    assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   }
 });
 
 test('a host reaches a published port at 127.0.0.1, its own address and others', async () => {
   for (const host of underlay.hosts) {
-    assertAllTasks(await host.get('127.0.0.1', 8080, 64), undefined);
+    assertAllTasks(await host.get('127.0.0.1', 8080, 40), undefined);
     for (const other of underlay.hosts) {
-      assertAllTasks(await host.get(other.address, 8080, 64), undefined);
+      assertAllTasks(await host.get(other.address, 8080, 40), undefined);
     }
   }
 });
@@ -72,7 +72,7 @@ test('a host reaches a published port at 127.0.0.1, its own address and others',
 test('a container reaches the published port of its own host and of another', async () => {
   for (const { place } of tasks) {
     for (const host of underlay.hosts) {
-      assertAllTasks(await place.get(host.address, 8080, 64), undefined);
+      assertAllTasks(await place.get(host.address, 8080, 40), undefined);
     }
   }
 });
@@ -86,7 +86,7 @@ test('a published port without tasks refuses at once, from outside and from the 
 
 test('a drained task gets no new connections', async () => {
   await applyAll(ingressState(2, tasks.slice(1)));
-  const answers = await underlay.client.get(underlay.hosts[0].address, 8080, 64);
+  const answers = await underlay.client.get(underlay.hosts[0].address, 8080, 40);
   assert.deepEqual([...new Set(answers.map((answer) => answer.name))].sort(), ['t1', 't2']);
   await applyAll(ingressState(3));
 });
@@ -130,7 +130,7 @@ test('containers on the default bridge reach each other, their host and the outs
   await one.place.ping('172.17.0.1');
   await one.place.ping(host.address);
   assert.equal((await one.place.get('192.168.50.100', 7000))[0].client, host.address);
-  assertAllTasks(await one.place.get(host.address, 8080, 64), undefined);
+  assertAllTasks(await one.place.get(host.address, 8080, 40), undefined);
   await two.place.serve('bridged', 80);
   assert.equal((await host.get(own, 80))[0].name, 'bridged');
   two.place.stop();
@@ -142,26 +142,26 @@ test('reconcile mends what somebody took from the host: table, routes, interface
   const [host] = underlay.hosts;
   await host.run('nft', 'flush', 'ruleset');
   assert.match(((await host.call('reconcile')) as string[]).join(), /host: nftables table/);
-  assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+  assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   await host.run('ip', 'route', 'del', '10.254.0.0/16');
   assert.match(((await host.call('reconcile')) as string[]).join(), /route 10\.254\.0\.0/);
-  assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+  assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   await host.run('ip', 'link', 'del', 'tsswarm0');
   assert.match(((await host.call('reconcile')) as string[]).join(), /made again/);
-  assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+  assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   await host.run('sh', '-c', 'echo 0 > /proc/sys/net/ipv4/ip_forward');
   assert.match(((await host.call('reconcile')) as string[]).join(), /forwarding switched on/);
-  assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+  assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   assert.deepEqual(await host.call('reconcile'), []);
 });
 
 test('published ports go on while the daemon is dead and under the next one', async () => {
   const [host] = underlay.hosts;
   await host.kill();
-  assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+  assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   await host.start();
   assert.deepEqual(await host.call('reconcile'), []);
-  assertAllTasks(await underlay.client.get(host.address, 8080, 64), '192.168.50.100');
+  assertAllTasks(await underlay.client.get(host.address, 8080, 40), '192.168.50.100');
   const { attachment } = await host.attach(attachRequest({ gateway: true }));
   assert.notEqual(attachment.gatewayAddress, tasks[0].gatewayAddress);
   await host.call('detach', attachment.containerId);

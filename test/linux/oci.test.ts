@@ -249,6 +249,33 @@ test('a failing hook, a program that is not there and a wrong field leave nothin
   }
 });
 
+test('a command that is killed in the middle leaves what delete --force takes away', async () => {
+  const file = join(bundle.dir, 'hook-runs');
+  const hook = { path: '/bin/sh', args: ['sh', '-c', `echo >${file}; exec sleep 1000`] };
+  const command = bundle.with(
+    (config) => {
+      config.hooks = { createRuntime: [hook] };
+    },
+    () => {
+      const started = bundle.startInto('/dev/null', 'create', 'half');
+      const pause = new Int32Array(new SharedArrayBuffer(4));
+      // The configuration is put back after this, so it must have been read.
+      for (let tries = 0; tries < 6000 && !existsSync(file); tries += 1)
+        Atomics.wait(pause, 0, 0, 10);
+      return started;
+    },
+  );
+  assert.ok(existsSync(file));
+  const closed = new Promise((resolve) => command.on('close', resolve));
+  command.kill('SIGKILL');
+  await closed;
+  assert.equal(bundle.status('half'), 'creating');
+  assert.match(bundle.run('start', 'half').error, /start failed/);
+  bundle.must('delete', '--force', 'half');
+  assert.equal(bundle.run('state', 'half').code, 1);
+  assert.deepEqual(groupsOf(bundle.cgroup), []);
+});
+
 test('events tells the container’s figures until it ends', async () => {
   bundle.startIdle('watched');
   const log = join(bundle.dir, 'events.log');

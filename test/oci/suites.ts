@@ -85,8 +85,8 @@ function runFile(
 ): readonly CaseResult[] {
   const hide = withoutUnified ? 'umount /sys/fs/cgroup/unified; ' : '';
   // To a file: what a test leaves behind would keep a pipe open.
-  const log = join(work, `${file}.log`);
-  const out = openSync(log, 'w');
+  const logs = [join(work, `${file}.out`), join(work, `${file}.err`)];
+  const [out = -1, err = -1] = logs.map((log) => openSync(log, 'w'));
   const { error } = spawnSync(
     'unshare',
     ['-m', '--propagation', 'private', 'sh', '-c', `${hide}exec "$@"`, 'sh', ...command],
@@ -95,11 +95,12 @@ function runFile(
       env: { ...process.env, ...env },
       timeout: FILE_TIMEOUT_MS,
       killSignal: 'SIGKILL',
-      stdio: ['ignore', out, out],
+      stdio: ['ignore', out, err],
     },
   );
   closeSync(out);
-  const text = readFileSync(log, 'utf8');
+  closeSync(err);
+  const text = logs.map((log) => readFileSync(log, 'utf8')).join('\n');
   const found = parseTap(file, text);
   const isWhole = error === undefined && (found.length > 0 || /^1\.\.0/m.test(text));
   if (isWhole) return found;

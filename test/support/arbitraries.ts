@@ -191,6 +191,7 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
     maxLength: 2,
   }),
   oomScoreAdj: fc.integer({ min: -1000, max: 1000 }),
+  userns: fc.constantFrom('' as const, 'host' as const, 'own' as const),
   noNewPrivileges: fc.boolean(),
   selinuxDisabled: fc.boolean(),
   seccomp: fc.constantFrom('default' as const, 'unconfined' as const),

@@ -1,10 +1,19 @@
 /**
  * A virtual machine with Debian's own kernel and nothing but cgroup v2: an initramfs made of this
  * machine's Node, our dist/ and a few tools, booted by qemu's software emulation. The guest runs
- * one compiled script and prints its result; there is no disk and no network.
+ * one compiled script and prints its result; there is no network, and no disk unless a test
+ * asks for one.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  rmSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { TOP } from '../tidy/sources.ts';
@@ -45,6 +54,17 @@ const TOOLS = [
   '/bin/cp',
   '/bin/mkdir',
 ];
+const MODULES = ['fs/overlayfs/overlay', 'drivers/block/loop'];
+/** In the order they need each other; with bfq, a scheduler that knows weights. */
+const DISK_MODULES = [
+  'drivers/virtio/virtio_ring',
+  'drivers/virtio/virtio',
+  'drivers/virtio/virtio_pci_modern_dev',
+  'drivers/virtio/virtio_pci_legacy_dev',
+  'drivers/virtio/virtio_pci',
+  'drivers/block/virtio_blk',
+  'block/bfq',
+];
 const MARK = 'GUEST-RESULT ';
 
 const INIT = `#!/bin/sh
@@ -66,8 +86,7 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts none /dev/pts
 mount -t tmpfs none /dev/shm
 mount -t cgroup2 none /sys/fs/cgroup
-insmod /modules/overlay.ko
-insmod /modules/loop.ko
+for module in $(cat /modules/list); do insmod "/modules/$module.ko"; done
 /bin/node /app/dist/$(cat /app/script) 2>&1
 echo GUEST-END
 while :; do :; done
@@ -90,6 +109,7 @@ function buildInitramfs(
   kernel: string,
   script: string,
   files: Readonly<Record<string, string>>,
+  diskBytes: readonly number[],
 ): string {
   const root = join(work, 'root');
   mkdirSync(root);
@@ -108,15 +128,26 @@ function buildInitramfs(
   mkdirSync(join(root, 'app', 'files'));
   for (const [name, path] of Object.entries(files)) cpSync(path, join(root, 'app/files', name));
   mkdirSync(join(root, 'modules'));
-  for (const module of ['fs/overlayfs/overlay.ko', 'drivers/block/loop.ko']) {
-    cpSync(join(kernel, 'modules/kernel', module), join(root, 'modules', basename(module)));
+  const modules = [...MODULES, ...(diskBytes.length > 0 ? DISK_MODULES : [])];
+  for (const path of modules) {
+    cpSync(
+      join(kernel, 'modules/kernel', `${path}.ko`),
+      join(root, 'modules', `${basename(path)}.ko`),
+    );
   }
+  writeFileSync(join(root, 'modules/list'), modules.map((path) => basename(path)).join('\n'));
   writeFileSync(join(root, 'init'), INIT, { mode: 0o755 });
   writeFileSync(join(root, 'stage2'), STAGE2, { mode: 0o755 });
   const image = join(work, 'initrd');
   const pack = `cd ${root} && find . | cpio --quiet -o -H newc >${image}`;
   execFileSync('sh', ['-c', pack], { stdio: ['ignore', 'ignore', 'inherit'] });
   return image;
+}
+
+export interface GuestOptions {
+  /** Empty disks, /dev/vda and so on. */
+  readonly diskBytes?: readonly number[];
+  readonly timeoutMs?: number;
 }
 
 /**
@@ -126,20 +157,28 @@ function buildInitramfs(
 export async function runInGuest<T>(
   script: string,
   files: Readonly<Record<string, string>>,
+  { diskBytes = [], timeoutMs = BOOT_TIMEOUT_MS }: GuestOptions = {},
 ): Promise<T> {
   const kernel = execFileSync(join(TOP, 'deploy', 'test-kernel'), { encoding: 'utf8' }).trim();
   const work = mkdtempSync(join(tmpdir(), 'tsswarm-guest-'));
   try {
-    const initrd = buildInitramfs(work, kernel, script, files);
+    const initrd = buildInitramfs(work, kernel, script, files, diskBytes);
+    const drives = diskBytes.flatMap((bytes, at) => {
+      const image = join(work, `disk${at}`);
+      writeFileSync(image, '');
+      truncateSync(image, bytes);
+      return ['-drive', `file=${image},if=virtio,format=raw,cache=unsafe`];
+    });
     const qemu = spawn(
       'qemu-system-x86_64',
       [
         ...['-accel', 'tcg,thread=multi', '-cpu', 'max', '-smp', '2', '-m', String(MEMORY_MB)],
         ...['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
+        ...drives,
         ...['-kernel', join(kernel, 'vmlinuz'), '-initrd', initrd],
         ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off'],
       ],
-      { stdio: ['ignore', 'pipe', 'inherit'], timeout: BOOT_TIMEOUT_MS, killSignal: 'SIGKILL' },
+      { stdio: ['ignore', 'pipe', 'inherit'], timeout: timeoutMs, killSignal: 'SIGKILL' },
     );
     let output = '';
     await new Promise<void>((resolve) => {

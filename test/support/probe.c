@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -161,6 +162,59 @@ static int show_clocks(void)
 	clock_gettime(CLOCK_BOOTTIME, &boot);
 	printf("monotonic %lld boottime %lld\n", (long long)monotonic.tv_sec,
 	       (long long)boot.tv_sec);
+	return 0;
+}
+
+static long now_ms(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000L + now.tv_nsec / 1000000L;
+}
+
+/* Uses a processor for so long, as far as it gets one. */
+static int spin(long ms)
+{
+	volatile unsigned long work = 0;
+	printf("ready\n");
+	for (long end = now_ms() + ms; ms == 0 || now_ms() < end;)
+		for (int i = 0; i < 100000; i++)
+			work++;
+	return 0;
+}
+
+/* Past the page cache, in blocks of 16 KiB. */
+static int move_blocks(const char *path, int kilobytes, int is_write)
+{
+	enum { BLOCK = 16384 };
+	void *block = NULL;
+	int fd = open(path, O_DIRECT | (is_write ? O_WRONLY : O_RDONLY));
+	if (fd < 0 || posix_memalign(&block, 4096, BLOCK) != 0) {
+		printf("%s: %s\n", path, strerror(errno));
+		return 1;
+	}
+	memset(block, 0, BLOCK);
+	long start = now_ms();
+	for (int done = 0; done < kilobytes; done += BLOCK / 1024) {
+		ssize_t moved = is_write ? write(fd, block, BLOCK) : read(fd, block, BLOCK);
+		if (moved != BLOCK) {
+			printf("%s: %s\n", path, strerror(errno));
+			return 1;
+		}
+	}
+	printf("%d KiB in %ld ms\n", kilobytes, now_ms() - start);
+	close(fd);
+	return 0;
+}
+
+/* Of 2 MiB each. */
+static int huge_pages(int count)
+{
+	size_t size = (size_t)count << 21;
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	printf("%d huge pages: %s\n", count,
+	       memory == MAP_FAILED ? strerror(errno) : "mapped");
 	return 0;
 }
 
@@ -343,6 +397,12 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(command, "clocks") == 0)
 		return show_clocks();
+	if (strcmp(command, "spin") == 0)
+		return spin(number);
+	if (strcmp(command, "huge") == 0)
+		return huge_pages(number);
+	if ((strcmp(command, "read") == 0 || strcmp(command, "fill") == 0) && argc > 3)
+		return move_blocks(argv[2], atoi(argv[3]), command[0] == 'f');
 	if (strcmp(command, "tty") == 0) {
 		printf("%s %s\n", isatty(0) && isatty(1) && isatty(2) ? "terminal" : "none",
 		       ttyname(1) != NULL ? ttyname(1) : "-");

@@ -88,6 +88,8 @@ test('limits are read from any of the ways in which Docker writes them', () => {
   assert.equal(host({ NanoCpus: 1_500_000_000 }).resources.nanoCpus, 1_500_000_000);
   const { nanoCpus, cpuPeriodUs } = host({ CpuQuota: 20_000, CpuPeriod: 50_000 }).resources;
   assert.deepEqual([nanoCpus, cpuPeriodUs], [400_000_000, 50_000]);
+  const given = host({ PidsLimit: -1, CpuQuota: -1 }).resources;
+  assert.deepEqual([given.pids, given.nanoCpus], [-1, 0], 'an update gives limits up again');
   const { deviceRates } = host({ BlkioDeviceWriteBps: [{ Path: '/dev/sda', Rate: 9 }] }).resources;
   assert.deepEqual(deviceRates, [
     { way: 'write', unit: 'bytes', device: '/dev/sda', perSecond: 9 },

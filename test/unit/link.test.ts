@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { connect as connectTls, createServer } from 'node:tls';
+import { connect as connectTls, createServer, type TLSSocket } from 'node:tls';
 import { SystemClock } from '../../base/clock.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
@@ -66,13 +66,15 @@ async function refusal(link: Link): Promise<SwarmError> {
 }
 
 function pattern(bytes: number, seed: number): Buffer {
-  return Buffer.from(Uint8Array.from({ length: bytes }, (_, at) => (at * 7 + seed) % 251));
+  const all = Buffer.alloc(bytes);
+  for (let at = 0; at < bytes; at += 1) all[at] = (at * 7 + seed) % 251;
+  return all;
 }
 
 test('messages of any size come over whole and in order, both ways', async () => {
   accept = (link) => link.onData((bytes) => void link.write(bytes));
-  const link = dial();
   const sent = [0, 1, 5, 1024, 16_379, 16_384, 70_000, 3_000_000, 2].map(pattern);
+  const link = dial();
   const got: Uint8Array[] = [];
   link.onData((bytes) => got.push(Buffer.from(bytes)));
   for (const bytes of sent) link.write(bytes);
@@ -81,6 +83,43 @@ test('messages of any size come over whole and in order, both ways', async () =>
   const end = closed(link);
   link.close();
   assert.equal(await end, undefined);
+});
+
+function raw(): TLSSocket {
+  const [host, port] = address.split(':');
+  const socket = connectTls({
+    host,
+    port: Number(port),
+    ca: other.rootCertificate,
+    cert: other.certificate,
+    key: other.privateKey,
+    checkServerIdentity: () => undefined,
+    ALPNProtocols: [LINK_PROTOCOL],
+  });
+  socket.on('error', () => {}); // it is cut off, which may show as an error here
+  return socket;
+}
+
+test('frames may come in pieces of any size', async () => {
+  const got: string[] = [];
+  accept = (link) => link.onData((bytes) => got.push(Buffer.from(bytes).toString()));
+  const socket = raw();
+  socket.setNoDelay(true);
+  const said = ['', 'a', 'some words', 'x'.repeat(300)];
+  const frames = Buffer.concat(
+    said.map((text) => Buffer.concat([Buffer.from([0, 0, 0, 0, 0]), Buffer.from(text)])),
+  );
+  let at = 0;
+  for (const text of said) {
+    frames.writeUInt32LE(1 + text.length, at);
+    at += 5 + text.length;
+  }
+  for (let from = 0, size = 1; from < frames.length; from += size, size = (size % 7) + 1) {
+    await new Promise((resolve) => socket.write(frames.subarray(from, from + size), resolve));
+  }
+  await until('all of them', LIMIT_MS, () => got.length === said.length);
+  assert.deepEqual(got, said);
+  socket.destroy();
 });
 
 test('a writer is held back by a reader that takes nothing, and goes on when it does', async () => {
@@ -151,18 +190,7 @@ test('an end with a reason arrives as that error, after what was written before'
 test('a frame that is none ends the link with what is wrong', async () => {
   const { promise, resolve } = deferred();
   accept = (link) => void closed(link).then(resolve);
-  const [host, port] = address.split(':');
-  const socket = connectTls({
-    host,
-    port: Number(port),
-    ca: other.rootCertificate,
-    cert: other.certificate,
-    key: other.privateKey,
-    checkServerIdentity: () => undefined,
-    ALPNProtocols: [LINK_PROTOCOL],
-  });
-  socket.on('error', () => {}); // it is cut off, which may show as an error here
-  socket.write(Buffer.from([0xff, 0xff, 0xff, 0xff, 0]));
+  raw().write(Buffer.from([0xff, 0xff, 0xff, 0xff, 0]));
   const error = await promise;
   assert.match(String(error), /sent a frame that is none: 4294967295 bytes/);
 });

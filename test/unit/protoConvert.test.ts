@@ -179,6 +179,7 @@ const LATER_IN_CONTAINERS = [
   'init',
   'ulimits',
   'oomScoreAdj',
+  'userns',
   'noNewPrivileges',
   'seccomp',
   'selinuxDisabled',

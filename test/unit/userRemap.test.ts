@@ -18,10 +18,6 @@ const ACCOUNTS = {
   group: 'root:x:0:\nann:x:1000:\nstaff:x:50:\n',
 };
 
-test('without the option containers have the ids of the host', () => {
-  assert.equal(userRemap(''), undefined);
-});
-
 test('ranges of a user and of a group, by name or number, follow each other inside', (t) => {
   const directory = files(t, {
     ...ACCOUNTS,

@@ -60,6 +60,7 @@ export function containerToDocker(spec: ContainerSpec): object {
     ...(spec.init === undefined ? {} : { Init: spec.init }),
     ...(spec.openStdin ? { OpenStdin: true } : {}),
     ...(spec.oomScoreAdj === 0 ? {} : { OomScoreAdj: spec.oomScoreAdj }),
+    ...(spec.userns === '' ? {} : { UsernsMode: spec.userns }),
     ...some('Ulimits', spec.ulimits.map(ulimitToDocker)),
     ...privilegesToDocker(spec),
   };
@@ -169,6 +170,8 @@ export function containerFromDocker(fields: Fields): ContainerSpec {
     init: fields.has('Init') ? fields.flag('Init') : undefined,
     ulimits: fields.objects('Ulimits').map(ulimitFromDocker),
     oomScoreAdj: fields.integer('OomScoreAdj', 0),
+    // Not of Docker's services, only of its containers.
+    userns: fields.choice('UsernsMode', ['', 'host', 'own'] as const, ''),
     ...privilegesFromDocker(fields.objectOrEmpty('Privileges')),
     openStdin: fields.flag('OpenStdin'),
     registryAuth: '',

@@ -71,7 +71,7 @@ export function hostFromDocker(host: Fields): HostPart {
     ipcNamespace: ipcOf(host),
     utsNamespace: namespaceOf(host, 'UTSMode', [''], 'UTS'),
     cgroupNamespace: cgroupOf(host),
-    ...(host.text('UsernsMode') === 'host' ? { userNamespace: 'host' } : {}),
+    ...usernsOf(host),
     shmSizeBytes: host.whole('ShmSize', 0),
     oomScoreAdjust: host.wide('OomScoreAdj', 0),
     devices: host.objects('Devices').map((device) => ({
@@ -114,7 +114,6 @@ function refuseUnbuilt(host: Fields): void {
   }
   host.labels('Annotations'); // kept as they are, for inspection
   host.refuse('Cgroup', 'CgroupParent', 'KernelMemory', 'KernelMemoryTCP');
-  accept(host, 'UsernsMode', ['', 'host']);
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
   accept(host, 'VolumeDriver', ['', 'local']);
@@ -145,6 +144,14 @@ function ipcOf(host: Fields): HostPart['ipcNamespace'] {
   const mode = host.text('IpcMode');
   if (mode === 'none' || mode === 'shareable') return mode;
   return namespaceOf(host, 'IpcMode', ['', 'private'], 'IPC');
+}
+
+/** 'own' is not of Docker's: ids of its own, also where the daemon was not told to give them. */
+function usernsOf(host: Fields): Pick<HostPart, 'userNamespace'> {
+  const mode = host.text('UsernsMode');
+  if (mode === 'host' || mode === 'own') return { userNamespace: mode };
+  if (mode === '') return {};
+  throw new SwarmError('invalid', `invalid user namespace mode: ${mode}`);
 }
 
 function cgroupOf(host: Fields): 'new' | 'host' {
@@ -231,8 +238,9 @@ export function resourcesFromDocker(host: Fields): ContainerResources {
     ...(memorySwapBytes !== 0 ? { memorySwapBytes } : {}),
     ...(reservation > 0 ? { memoryReservationBytes: reservation } : {}),
     ...(swappiness >= 0 ? { memorySwappiness: swappiness } : {}),
-    ...(pids > 0 ? { pids } : {}),
-    ...(nanoCpus > 0 ? { nanoCpus } : {}),
+    // Below 0 it is given up again, in an update.
+    ...(pids !== 0 ? { pids } : {}),
+    ...(nanoCpus > 0 || host.wide('CpuQuota', 0) < 0 ? { nanoCpus } : {}),
     ...(cpuPeriodUs > 0 ? { cpuPeriodUs } : {}),
     ...(cpuShares > 0 ? { cpuShares } : {}),
     ...(blkioWeight > 0 ? { blkioWeight } : {}),

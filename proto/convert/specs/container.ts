@@ -114,6 +114,7 @@ export function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Co
       hard: toI64(hard, `ulimit ${name}`),
     })),
     oomScoreAdj: toI32(spec.oomScoreAdj, 'oomScoreAdj'),
+    userns: spec.userns,
     noNewPrivileges: spec.noNewPrivileges,
     seccompUnconfined: spec.seccomp === 'unconfined',
     selinuxDisabled: spec.selinuxDisabled,
@@ -155,10 +156,15 @@ export function containerFromWire(wire: WireContainerSpec): ContainerSpec {
       hard: fromI64(hard, `ulimit ${name}`),
     })),
     oomScoreAdj: wire.oomScoreAdj,
+    userns: usernsFromWire(wire.userns),
     noNewPrivileges: wire.noNewPrivileges,
     selinuxDisabled: wire.selinuxDisabled,
     seccomp: wire.seccompUnconfined ? 'unconfined' : 'default',
     openStdin: wire.openStdin,
     registryAuth: wire.registryAuth,
   };
+}
+
+function usernsFromWire(text: string): ContainerSpec['userns'] {
+  return text === 'host' || text === 'own' ? text : '';
 }

@@ -1,6 +1,6 @@
 /** create, run and start: from a bundle to a running program. */
 import { rmSync } from 'node:fs';
-import { becomeSubreaper } from '../../sys/process.ts';
+import { setSubreaper } from '../../sys/process.ts';
 import type { Arguments, Flag } from '../arguments.ts';
 import { firstWord, type OciCommand } from '../command.ts';
 import { relayTerminal } from '../console.ts';
@@ -109,12 +109,14 @@ async function runDetached(context: OciContext, args: Arguments): Promise<number
 }
 
 async function runHere(context: OciContext, args: Arguments): Promise<number> {
-  if (!args.flag('no-subreaper')) becomeSubreaper();
+  setSubreaper(true);
   const { container, master } = await createContainer(
     context,
     firstWord(args),
     optionsOf(args, args.text('console-socket') === undefined),
   );
+  // Its first process is ours by now; others are not to be.
+  if (args.flag('no-subreaper')) setSubreaper(false);
   const relay = master === undefined ? undefined : relayTerminal(master);
   let code: number;
   try {

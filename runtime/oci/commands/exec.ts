@@ -3,7 +3,7 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { SwarmError } from '../../../base/errors.ts';
 import type { CgroupGroup } from '../../sys/cgroup.ts';
-import { becomeSubreaper } from '../../sys/process.ts';
+import { setSubreaper } from '../../sys/process.ts';
 import type { Arguments } from '../arguments.ts';
 import { firstWord, type OciCommand } from '../command.ts';
 import type { OciProcess } from '../config.ts';
@@ -75,7 +75,7 @@ export const exec: OciCommand = {
   run: async (context, args) => {
     const container = context.store.load(firstWord(args));
     const { status } = container;
-    if (status === 'stopped') {
+    if (status === 'stopped' || status === 'creating') {
       throw new SwarmError('conflict', 'cannot exec in a stopped container');
     }
     if (status === 'paused' && !args.flag('ignore-paused')) {
@@ -99,7 +99,7 @@ async function runProgram(
   if (isDetached && program.terminal && socket === undefined) {
     throw new SwarmError('invalid', 'a detached terminal has nowhere to go: use --console-socket');
   }
-  if (!isDetached) becomeSubreaper();
+  if (!isDetached) setSubreaper(true);
   const extra = systemdDescriptors();
   const preserved = preservedDescriptors(args.count('preserve-fds') + extra);
   const { id, config, kept, pid } = container;

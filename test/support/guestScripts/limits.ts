@@ -2,67 +2,14 @@
  * Runs inside the cgroup v2 guest: containers of the real runtime under limits, and what became of
  * them. The prebuilt layer's program is at /app/files.
  */
-import { cpSync, mkdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
-import { SystemClock } from '../../../base/clock.ts';
-import { Ids } from '../../../base/id.ts';
-import { createLog } from '../../../base/log.ts';
-import { SystemRandom } from '../../../base/random.ts';
-import { openContainerTable } from '../../../runtime/container/table.ts';
-import type { Container, ContainerConfig } from '../../../runtime/container/types.ts';
 import { writeTar } from '../../../runtime/image/tar.ts';
 import { report } from '../guest.ts';
-
-const clock = new SystemClock();
-const random = new SystemRandom();
-const ids = new Ids(random);
-const MIB = 1024 * 1024;
-
-function config(args: readonly string[], extra: Partial<ContainerConfig> = {}): ContainerConfig {
-  return {
-    id: ids.container(),
-    name: 'guest',
-    labels: {},
-    image: { reference: 'guest:latest', id: 'sha256:guest' },
-    layers: ['/layer'],
-    args: ['/bin/probe', ...args],
-    env: [],
-    workingDir: '/',
-    user: '',
-    hostname: 'guest',
-    mounts: [],
-    networkNamespace: 'new',
-    resources: {},
-    log: {},
-    ...extra,
-  };
-}
-
-async function text(container: Container): Promise<string> {
-  let all = '';
-  for await (const record of container.logs({})) all += `${Buffer.from(record.data).toString()}\n`;
-  return all;
-}
+import { MIB, openGuestHost } from './guestHost.ts';
 
 async function main(): Promise<void> {
-  const program = process.argv[2] ?? '/app/files/probe';
-  mkdirSync('/layer/bin', { recursive: true });
-  mkdirSync('/layer/tmp', { recursive: true });
-  cpSync(program, '/layer/bin/probe');
-  const table = await openContainerTable({
-    dataRoot: '/var/lib/tsswarm',
-    execRoot: '/run/tsswarm',
-    cgroupParent: 'tsswarm',
-    clock,
-    random,
-    log: createLog('warn', 1),
-  });
-  const run = async (args: readonly string[], extra: Partial<ContainerConfig> = {}) => {
-    const container = await table.create(config(args, extra));
-    await container.start();
-    const exit = await container.wait();
-    return { exit, output: await text(container) };
-  };
+  const { table, config, run } = await openGuestHost();
   const plain = await run(['echo', 'hello']);
   const memory = await run(['allocate', '64'], { resources: { memoryBytes: 24 * MIB } });
   const enough = await run(['allocate', '16'], { resources: { memoryBytes: 64 * MIB } });

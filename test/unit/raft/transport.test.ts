@@ -335,7 +335,8 @@ test('a snapshot that does not come back makes way for another one', async () =>
   await Promise.all([stop(), third.transport.stop()]);
 });
 
-test('a snapshot whose sender never comes back is given up', async () => {
+/** Begins a snapshot, loses its sender in a way of the test's own, and tells why it was given up. */
+async function givenUp(lose: (network: RaftNetwork, sender: End) => void): Promise<string> {
   const network = new RaftNetwork();
   const { one, two, found, send, stop } = resumable(network);
   let failed: unknown;
@@ -347,12 +348,20 @@ test('a snapshot whose sender never comes back is given up', async () => {
     });
   found.gate = async () => {
     found.gate = async () => {};
+    lose(network, one);
     await one.transport.stop();
   };
   await assert.rejects(send());
   await until(() => failed !== undefined);
-  assert.match(String(failed), /broke off after \d+ bytes, and its sender did not come back/);
   await stop();
+  return String(failed);
+}
+
+test('a snapshot whose sender never comes back is given up', async () => {
+  const why = /broke off after \d+ bytes, and its sender did not come back/;
+  assert.match(await givenUp(() => {}), why);
+  // Gone without a word: no stream ends.
+  assert.match(await givenUp((network, sender) => network.isolate(sender.self.address)), why);
 });
 
 test('snapshots leave no faster than their rate, all receivers together', async () => {
