@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
-import { SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { isAlive } from '../sys/process.ts';
 import { OciCgroups } from './cgroups.ts';
 import type { OciConfig } from './config.ts';
@@ -143,7 +143,17 @@ export class Store {
     return readdirSync(this.root)
       .filter((name) => existsSync(join(this.root, name, STATE_FILE)))
       .toSorted()
-      .map((name) => this.load(name));
+      .flatMap((name) => this.#loadIfThere(name));
+  }
+
+  /** One may be deleted while others are looked at. */
+  #loadIfThere(id: string): readonly StoredContainer[] {
+    try {
+      return [this.load(id)];
+    } catch (error) {
+      if (hasCode(error, 'not_found')) return [];
+      throw error;
+    }
   }
 
   remove(id: string): void {

@@ -30,10 +30,11 @@ export async function fuzz(
   seed: number,
   seconds: number,
   from = 0,
+  most = Number.POSITIVE_INFINITY,
 ): Promise<FuzzReport> {
   const progress = new Int32Array(new SharedArrayBuffer(4));
   progress[0] = -1;
-  const data: Work = { target, seed, seconds, from, progress };
+  const data: Work = { target, seed, seconds, from, most, progress };
   const worker = new Worker(WORKER, {
     workerData: data,
     resourceLimits: { maxOldGenerationSizeMb: HEAP_MIB },

@@ -14,6 +14,8 @@ export interface Work {
   readonly seed: number;
   readonly seconds: number;
   readonly from: number;
+  /** Cases at most. */
+  readonly most: number;
   /** Index 0: the case under way; -1 until the target is prepared. */
   readonly progress: Int32Array;
 }
@@ -29,7 +31,7 @@ export interface Done {
 const MAX_MORE_BYTES = 400 * 1024 * 1024;
 const LOOK_AT_MEMORY_EVERY = 64;
 
-async function work({ target: name, seed, seconds, from, progress }: Work): Promise<Done> {
+async function work({ target: name, seed, seconds, from, most, progress }: Work): Promise<Done> {
   const target = await TARGETS[name]();
   target.prepare?.();
   const corpus = corpusOf(name);
@@ -39,7 +41,8 @@ async function work({ target: name, seed, seconds, from, progress }: Work): Prom
   let refused = 0;
   let at = from;
   let failure: string | undefined;
-  for (; failure === undefined && (at < from + corpus.length || clock.nowMs() < endMs); at += 1) {
+  const goesOn = (): boolean => clock.nowMs() < endMs && at < from + most;
+  for (; failure === undefined && (at < from + corpus.length || goesOn()); at += 1) {
     Atomics.store(progress, 0, at);
     const random = randomOf(seed, at);
     const input = await inputOf(target, corpus, random, at);

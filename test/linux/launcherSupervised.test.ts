@@ -125,7 +125,7 @@ test('a hook that fails is the reason in the exit record', async () => {
     heard,
   );
   const { exitCode, error } = await heard.over();
-  assert.deepEqual([exitCode, error], [128, 'hook /bin/sh exited with 9: because']);
+  assert.deepEqual([exitCode, error], [128, 'error running hook /bin/sh: exit status 9: because']);
 });
 
 test('poststart hooks of a running container are run beside its supervisor', async () => {

@@ -1,12 +1,13 @@
 /*
  * main() for a fuzz target where there is no libFuzzer: the corpus, then random mutations of it for
  * so many seconds, all from one seed. A crash or a hang leaves its input in a file and says which.
- *   target [-seconds=N] [-seed=N] [-artifact=PREFIX] CORPUS...    (files or directories)
+ *   target [-seconds=N] [-runs=N] [-seed=N] [-artifact=PREFIX] CORPUS...    (files or directories)
  */
 #include "fuzz.h"
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/time.h>
@@ -172,10 +173,13 @@ static void mutate(void)
 int main(int argc, char **argv)
 {
 	double seconds = 5;
+	unsigned long most = ULONG_MAX;
 	state = (uint64_t)time(NULL);
 	for (int i = 1; i < argc; i++) {
 		if (strncmp(argv[i], "-seconds=", 9) == 0)
 			seconds = atof(argv[i] + 9);
+		else if (strncmp(argv[i], "-runs=", 6) == 0)
+			most = strtoul(argv[i] + 6, NULL, 10);
 		else if (strncmp(argv[i], "-seed=", 6) == 0)
 			state = strtoull(argv[i] + 6, NULL, 10);
 		else if (strncmp(argv[i], "-artifact=", 10) == 0)
@@ -197,7 +201,7 @@ int main(int argc, char **argv)
 	struct timespec start, now;
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	unsigned long count = corpus_count;
-	for (double passed = 0; passed < seconds; count++) {
+	for (double passed = 0; passed < seconds && count < most; count++) {
 		const struct seed *seed = &corpus[below((uint32_t)corpus_count)];
 		memcpy(current, seed->data, seed->size);
 		current_size = seed->size;
