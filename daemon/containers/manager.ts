@@ -121,6 +121,7 @@ export class LocalContainers {
       }
       for (const { type, name } of record.mounts) {
         if (type === 'volume') volumes.hold(name, record.id);
+        if (type === 'image') images.hold(name, record.id);
       }
       const exposed = exposedPorts(record.spec, images.find(record.imageId));
       this.#keep(new StandaloneContainer(this.#context, record, container, exposed));

@@ -6,12 +6,14 @@
 import { mkdir, stat } from 'node:fs/promises';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { ContainerMount } from '../../runtime/container/types.ts';
+import type { ImageStore } from '../../runtime/image/types.ts';
 import type { VolumeStore } from '../../runtime/volume/types.ts';
 import type { LocalEvents } from './events.ts';
 import type { MountPoint, MountRequest } from './types.ts';
 
 export interface MountContext {
   readonly volumes: VolumeStore;
+  readonly images: Pick<ImageStore, 'find' | 'layers' | 'hold'>;
   readonly events: LocalEvents;
 }
 
@@ -33,7 +35,7 @@ export async function resolveMounts(
   const points = new Map<string, MountPoint>();
   try {
     for (const point of input.inherited) {
-      if (point.type === 'tmpfs') continue;
+      if (point.type === 'tmpfs' || point.type === 'image') continue;
       hold(context, input.containerId, point);
       points.set(point.target, { ...point, anonymous: false });
     }
@@ -99,6 +101,28 @@ async function resolve(
       };
     case 'volume':
       return resolveVolume(context, input, request);
+    case 'image':
+      return resolveImage(context, input.containerId, request);
+  }
+}
+
+/** Held until the container is removed: its layers are in use. */
+async function resolveImage(
+  { images }: MountContext,
+  containerId: string,
+  { source, target }: MountRequest,
+): Promise<MountPoint> {
+  const image = images.find(source);
+  // Not 'not_found': Docker's client would take it for the container's own image, and pull that.
+  if (image === undefined) throw new SwarmError('invalid', `No such image: ${source}`);
+  const release = images.hold(image.id, containerId);
+  try {
+    const layers = await images.layers(image.id);
+    const shown = { mode: '', propagation: '', readOnly: true, anonymous: false };
+    return { ...shown, type: 'image', name: image.id, source, target, layers };
+  } catch (error) {
+    release();
+    throw error;
   }
 }
 
@@ -202,6 +226,7 @@ export async function releaseVolumes(
 ): Promise<void> {
   const { volumes, events } = context;
   for (const point of points) {
+    if (point.type === 'image') context.images.hold(point.name, containerId)();
     if (point.type !== 'volume') continue;
     volumes.release(point.name, containerId);
     if (!anonymous || !point.anonymous || volumes.users(point.name).length > 0) continue;
@@ -224,6 +249,9 @@ export function containerMounts(points: readonly MountPoint[]): readonly Contain
         ...(point.tmpfsMode === undefined ? {} : { mode: point.tmpfsMode }),
         ...(point.executable === true ? { executable: true } : {}),
       };
+    }
+    if (point.type === 'image') {
+      return { type: 'image', target, readOnly, layers: point.layers ?? [] };
     }
     const propagation = point.propagation as ContainerMount['propagation'] | '';
     return {

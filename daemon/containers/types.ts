@@ -19,8 +19,8 @@ export interface RestartPolicy {
 }
 
 export interface MountRequest {
-  readonly type: 'bind' | 'volume' | 'tmpfs';
-  /** bind: host path. volume: name, '' = a new one of its own. tmpfs: ''. */
+  readonly type: 'bind' | 'volume' | 'tmpfs' | 'image';
+  /** bind: host path. volume: name, '' = a new one of its own. tmpfs: ''. image: its name. */
   readonly source: string;
   readonly target: string;
   readonly readOnly: boolean;
@@ -157,8 +157,8 @@ export interface CreateRequest {
 
 /** A mount as it was resolved, for inspection and for --volumes-from. */
 export interface MountPoint {
-  readonly type: 'bind' | 'volume' | 'tmpfs';
-  /** volume only. */
+  readonly type: 'bind' | 'volume' | 'tmpfs' | 'image';
+  /** volume, or an image's id. */
   readonly name: string;
   readonly source: string;
   readonly target: string;
@@ -171,6 +171,8 @@ export interface MountPoint {
   readonly writableBelow?: boolean;
   /** Inside the source. */
   readonly subpath?: string;
+  /** image: its unpacked layers, lowest first. */
+  readonly layers?: readonly string[];
   /** tmpfs. */
   readonly sizeBytes?: number;
   readonly tmpfsMode?: number;

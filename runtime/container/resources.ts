@@ -42,6 +42,12 @@ export function toDeviceList(rules: readonly DeviceRule[]): readonly DeviceAcces
 function memoryOf(limits: ContainerResources): Resources['memory'] {
   const { memoryBytes, memorySwapBytes, memoryReservationBytes, memorySwappiness } = limits;
   const { oomKillDisable } = limits;
+  if (memoryBytes === undefined && (memorySwapBytes ?? 0) > 0) {
+    throw new SwarmError(
+      'invalid',
+      'You should always set the Memory limit when using Memoryswap limit, see usage',
+    );
+  }
   // Docker's default; without a limit of memory, one of swap says nothing.
   const swap = memoryBytes === undefined ? undefined : (memorySwapBytes ?? memoryBytes * 2);
   return {

@@ -4,6 +4,7 @@
  */
 import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { SwarmError } from '../../base/errors.ts';
 import type { CgroupHierarchy } from '../sys/cgroup.ts';
 import type { DeviceNode } from './devices.ts';
 import { type SpecWriter, TAG } from './encode.ts';
@@ -138,6 +139,10 @@ function addContainerMount(
 ): void {
   const readOnly = mount.readOnly === true ? ATTR.readOnly : 0;
   const { target } = mount;
+  if (mount.type === 'image') {
+    addImageMount(writer, mount, isMapped);
+    return;
+  }
   if (mount.type === 'bind') {
     addMount(writer, {
       flags:
@@ -157,6 +162,28 @@ function addContainerMount(
   const noExec = mount.executable === true ? 0 : ATTR.noExec;
   const set = ATTR.noSuid | ATTR.noDev | noExec | readOnly;
   addMount(writer, { set, target, source: 'tmpfs', type: 'tmpfs', options });
+}
+
+/** All its layers as one, or the only one: overlayfs takes no single directory. */
+function addImageMount(
+  writer: SpecWriter,
+  { target, layers = [] }: ContainerMount,
+  isMapped: boolean,
+): void {
+  if (isMapped) {
+    throw new SwarmError(
+      'unsupported',
+      `an image cannot be mounted at ${target} with ids of its own: use --userns=host`,
+    );
+  }
+  const set = ATTR.readOnly;
+  const [only] = layers;
+  if (layers.length === 1) {
+    addMount(writer, { flags: MOUNT.bind, set, propagation: PRIVATE, target, source: only });
+    return;
+  }
+  const options = [`lowerdir=${layers.toReversed().join(':')}`];
+  addMount(writer, { set, target, source: 'overlay', type: 'overlay', options });
 }
 
 /**

@@ -9,7 +9,7 @@ import type { DeviceRule } from '../sys/deviceRules.ts';
 import type { IdMaps } from './specRecords.ts';
 
 export interface ContainerMount {
-  readonly type: 'bind' | 'tmpfs';
+  readonly type: 'bind' | 'tmpfs' | 'image';
   /** Absolute host path; bind only. */
   readonly source?: string;
   /** Absolute path inside the container; made if missing. */
@@ -27,6 +27,8 @@ export interface ContainerMount {
   readonly nonRecursive?: boolean;
   /** bind only, read-only: the mounts below the source stay as they are. */
   readonly writableBelow?: boolean;
+  /** image only, always read-only: its unpacked layers, absolute, lowest first. */
+  readonly layers?: readonly string[];
   /** bind only: what is mounted, inside the source; links in it lead nowhere else. */
   readonly subpath?: string;
   /**

@@ -1,14 +1,14 @@
 /** docker container create/run: what is mounted into a container. */
 import assert from 'node:assert/strict';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { daemonPid } from '../../deploy/hosts/host.ts';
 import { hostLayout } from '../../deploy/hosts/layout.ts';
-import { outcome } from '../support/lab.ts';
+import { outcome, until } from '../support/lab.ts';
 import { CREATE } from './containerResources.ts';
 import type { Suite } from './suite.ts';
 import * as world from './world.ts';
-import { BOX, boxed, docker, fileOf, procFile, refused, SLEEP, within } from './world.ts';
+import { BOX, boxed, docker, fileOf, procFile, refused, SLEEP, SOON_MS, within } from './world.ts';
 
 const dataOf = (name: string): string => join(hostLayout(1).dataRoot, 'volumes', name, '_data');
 
@@ -54,7 +54,7 @@ export function containerFiles(suite: Suite): void {
       const create = ['container', 'create', '--mount'];
       const absent = `type=bind,source=${world.work}/absent,target=/b`;
       await refused('h1', [...create, absent, BOX], /bind source path does not exist/);
-      await refused('h1', [...create, 'type=image,source=box:1,target=/i', BOX], /use bind/);
+      await refused('h1', [...create, 'type=cluster,source=x,target=/i', BOX], /use bind/);
     },
   );
   suite.works(
@@ -66,8 +66,8 @@ export function containerFiles(suite: Suite): void {
   suite.differs(
     CREATE,
     ['mount'],
-    'bind, volume (driver local) and tmpfs with all their options; types image and cluster are ' +
-      'refused',
+    'bind, volume (driver local) and tmpfs with all their options; image is read-only and without ' +
+      'image-subpath; cluster is refused',
   );
   suite.differs(CREATE, ['volume-driver'], 'only `local`: there are no volume plugins');
   suite.works(CREATE, ['use-api-socket'], 'the daemon’s socket answers in it', () =>
@@ -126,6 +126,7 @@ async function mountOptions(): Promise<void> {
       await docker('h1', 'cp', 'parts:/part/file', join(world.work, 'part-file-2'));
       assert.equal(readFileSync(join(world.work, 'part-file-2'), 'utf8'), 'deep\n');
     });
+    await imageMounts();
     const create = ['container', 'create', '--mount'];
     const volume = 'type=volume,source=parts,target=/p,volume-subpath=';
     await refused('h1', [...create, `${volume}../x`, BOX], /relative path within the volume/);
@@ -136,4 +137,29 @@ async function mountOptions(): Promise<void> {
     await onHost('umount', join(tree, 'below'));
     await docker('h1', 'volume', 'rm', 'parts');
   }
+}
+
+/** Images of one layer and of two. */
+async function imageMounts(): Promise<void> {
+  await boxed('made', [], ['sh', '-c', 'echo 2 > /two; exec sleep 600'], async (pid) => {
+    await until('it has written', SOON_MS, () => existsSync(`/proc/${pid}/root/two`) || undefined);
+    await docker('h1', 'container', 'commit', 'made', 'two:1');
+  });
+  const mounts = [
+    ...['--mount', `type=image,source=${BOX},target=/one`],
+    ...['--mount', 'type=image,source=two:1,target=/both'],
+  ];
+  await boxed('holds', mounts, SLEEP, async (pid) => {
+    assert.equal(fileOf(pid, '/both/two'), '2\n');
+    assert.ok(existsSync(`/proc/${pid}/root/one/bin/busybox`));
+    assert.ok(!existsSync(`/proc/${pid}/root/one/two`));
+    for (const place of ['/one', '/both']) {
+      assert.match(mountAt(pid, place), / ro[, ]/);
+      await refused('h1', ['exec', 'holds', 'touch', `${place}/x`], /Read-only file system/);
+    }
+    await refused('h1', ['image', 'rm', 'two:1'], /container .* is using its/);
+  });
+  await docker('h1', 'image', 'rm', 'two:1');
+  const absent = 'type=image,source=nosuch:1,target=/i';
+  await refused('h1', ['container', 'create', '--mount', absent, BOX], /No such image: nosuch:1/);
 }

@@ -192,6 +192,12 @@ test('limits change while it runs and stay over a restart; all is counted', asyn
   await container.start();
   stats = await container.detailedStats();
   assert.deepEqual([stats.memoryLimitBytes, stats.pidsLimit], [16 << 20, 20]);
+  await container.update({ memorySwapBytes: 24 << 20 });
+  await assert.rejects(container.update({ memorySwapBytes: 8 << 20 }), /below the memory limit/);
+  const unlimited = await run(['sleep', '60']);
+  const swapAlone = unlimited.update({ memorySwapBytes: 24 << 20 });
+  await assert.rejects(swapAlone, /always set the Memory limit/);
+  await unlimited.remove();
   await container.update({ pids: -1, nanoCpus: 0 });
   assert.equal((await container.detailedStats()).pidsLimit, 0);
   await assert.rejects(container.update({ cpusetCpus: '4000' }), /cpuset.cpus/);

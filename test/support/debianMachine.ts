@@ -153,7 +153,7 @@ export async function runDebian(script: string, timeoutMs: number): Promise<Mach
     run('mkfs.ext4', '-q', '-F', '-d', root, disk, `${DISK_MB}M`);
     rmSync(root, { recursive: true });
     const text = join(work, 'console');
-    const append = 'console=ttyS0 quiet panic=-1 mitigations=off rw net.ifnames=0';
+    const append = 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check rw net.ifnames=0';
     const qemu = spawn(
       'qemu-system-x86_64',
       [

@@ -149,7 +149,7 @@ const REFUSED: readonly (readonly [string, object])[] = [
     { LogConfig: { Config: { 'max-buffer-size': '1m' } } },
   ],
   ['compress cannot be true', { LogConfig: { Config: { compress: 'true', 'max-file': '1' } } }],
-  ['HostConfig.Mounts[0].Type is not supported', { Mounts: [{ Type: 'image', Target: '/a' }] }],
+  ['HostConfig.Mounts[0].Type is not supported', { Mounts: [{ Type: 'cluster', Target: '/a' }] }],
   ['HostConfig.Memory must be a number', { Memory: '1g' }],
   ['Minimum memory limit allowed is 6MB', { Memory: 1024 }],
   ["can't create 'AutoRemove' container", { AutoRemove: true, RestartPolicy: { Name: 'always' } }],

@@ -196,18 +196,19 @@ function extraHosts(host: Fields): readonly string[] {
 }
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */
-export function resourcesFromDocker(host: Fields): ContainerResources {
+export function resourcesFromDocker(host: Fields, isUpdate = false): ContainerResources {
   const memoryBytes = host.wide('Memory', 0);
   if (memoryBytes !== 0 && memoryBytes < MIN_MEMORY_BYTES) {
     throw new SwarmError('invalid', 'Minimum memory limit allowed is 6MB');
   }
   const memorySwapBytes = host.wide('MemorySwap', 0);
-  if (memorySwapBytes > 0 && memoryBytes === 0) {
+  if (memorySwapBytes > 0 && memoryBytes === 0 && !isUpdate) {
     throw new SwarmError(
       'invalid',
       'You should always set the Memory limit when using Memoryswap limit, see usage',
     );
   }
+  // An update may change one of the two; whether they fit is found where both are known.
   if (memorySwapBytes > 0 && memorySwapBytes < memoryBytes) {
     throw new SwarmError(
       'invalid',

@@ -78,7 +78,8 @@ function mountFromDocker(fields: Fields): MountRequest {
   const type = fields.text('Type');
   const target = checkTarget(fields.text('Target'), 'mount config');
   const common = { ...BARE_MOUNT, target, readOnly: fields.flag('ReadOnly') };
-  fields.refuse('ClusterOptions', 'ImageOptions');
+  fields.refuse('ClusterOptions');
+  if (type !== 'image') refuseOf(fields, 'ImageOptions');
   const source = fields.text('Source');
   switch (type) {
     case 'bind': {
@@ -151,10 +152,19 @@ function mountFromDocker(fields: Fields): MountRequest {
         tmpfsMode: options.whole('Mode', 0),
       };
     }
+    case 'image':
+      refuseOf(fields, 'BindOptions', 'VolumeOptions', 'TmpfsOptions');
+      fields.objectOrEmpty('ImageOptions').refuse('Subpath');
+      if (source === '') {
+        throw new SwarmError(
+          'invalid',
+          'invalid mount config for type "image": field Source must not be empty',
+        );
+      }
+      return { ...common, type, source };
     case 'npipe':
     case 'cluster':
-    case 'image':
-      return fields.refused('Type', 'use bind, volume or tmpfs');
+      return fields.refused('Type', 'use bind, volume, tmpfs or image');
     default:
       throw new SwarmError('invalid', `mount type unknown: "${type}"`);
   }

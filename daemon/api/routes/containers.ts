@@ -166,7 +166,7 @@ async function update(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   body.refuse('KernelMemory');
   const policy = body.objectOrEmpty('RestartPolicy').text('Name');
   const restart = policy === '' ? undefined : restartFromDocker(body);
-  const notes = await container.update(resourcesFromDocker(body), restart);
+  const notes = await container.update(resourcesFromDocker(body, true), restart);
   return json({ Warnings: notes.length === 0 ? null : notes });
 }
 

@@ -4,7 +4,15 @@
  * counters say of it.
  */
 import { execFileSync } from 'node:child_process';
-import { closeSync, mkdirSync, openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
+import {
+  closeSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { messageOf } from '../../../base/errors.ts';
 import type { Container, ContainerResources } from '../../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../../runtime/sys/cgroup.ts';
@@ -179,6 +187,8 @@ function ociCommand(...words: readonly string[]): string {
 /** The OCI command on a bundle, with the resources that no option of Docker's gives. */
 function oci(resources: object, args: readonly string[]): { code: number; output: string } {
   const file = `${BUNDLE}/config.json`;
+  // Of the run before: the root is the layer itself.
+  rmSync(`${LAYER}/tmp/device`, { force: true });
   const config = JSON.parse(readFileSync(file, 'utf8'));
   config.root = { path: LAYER, readonly: false };
   config.process.terminal = false;
