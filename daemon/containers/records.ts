@@ -17,6 +17,7 @@ import type { Log } from '../../base/log.ts';
 
 const SUFFIX = '.json';
 const DAMAGED = '.damaged';
+const UNDER_WAY = '.tmp';
 const FORMAT = 1;
 
 export class RecordFiles<T extends { readonly format: 1; readonly id: string }> {
@@ -33,8 +34,10 @@ export class RecordFiles<T extends { readonly format: 1; readonly id: string }> 
   load(): readonly T[] {
     const records: T[] = [];
     for (const name of readdirSync(this.#directory)) {
-      if (!name.endsWith(SUFFIX)) continue;
       const file = join(this.#directory, name);
+      // An earlier process died between writing and renaming it.
+      if (name.endsWith(`${SUFFIX}${UNDER_WAY}`)) rmSync(file, { force: true });
+      if (!name.endsWith(SUFFIX)) continue;
       try {
         const record = JSON.parse(readFileSync(file, 'utf8')) as T;
         if (record.format !== FORMAT) throw new Error(`format ${record.format} is not known`);
@@ -54,8 +57,8 @@ export class RecordFiles<T extends { readonly format: 1; readonly id: string }> 
 
   save(record: T): void {
     const file = this.#file(record.id);
-    writeFileSync(`${file}.tmp`, JSON.stringify(record), { mode: 0o600 });
-    renameSync(`${file}.tmp`, file);
+    writeFileSync(`${file}${UNDER_WAY}`, JSON.stringify(record), { mode: 0o600 });
+    renameSync(`${file}${UNDER_WAY}`, file);
   }
 
   /**

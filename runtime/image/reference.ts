@@ -125,8 +125,9 @@ export function familiarReference(reference: Reference | string): string {
   const isOfficial = path.startsWith(OFFICIAL) && !path.slice(OFFICIAL.length).includes('/');
   const short = isOfficial ? path.slice(OFFICIAL.length) : path;
   // What would be read as another registry's, or as an id, has no shorter form.
-  const isOurs = splitDomain(short).domain === DEFAULT_DOMAIN && !ID_PATTERN.test(short);
-  return isOurs ? short : full;
+  const read = splitDomain(short);
+  const isSame = read.domain === DEFAULT_DOMAIN && read.path === path && !ID_PATTERN.test(short);
+  return isSame ? short : full;
 }
 
 /** Whether `text` is 'sha256:<64 hex>'. */

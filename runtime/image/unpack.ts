@@ -116,11 +116,23 @@ export class LayerUnpacker {
 
   /** Gives directories their times, which writing into them has changed. Once, at the end. */
   finish(): void {
+    const still = new Map<string, boolean>([['', true]]);
     for (const [path, mtimeMs] of this.#directoryTimes) {
-      const real = this.#absolute(path);
-      if (fs.lstatSync(real, { throwIfNoEntry: false })?.isDirectory() !== true) continue;
-      fs.lutimesSync(real, mtimeMs / 1000, mtimeMs / 1000);
+      if (!this.#isStillThere(path, still)) continue;
+      fs.lutimesSync(this.#absolute(path), mtimeMs / 1000, mtimeMs / 1000);
     }
+  }
+
+  /** Whether it and all above it are directories: a link may have taken the place of any. */
+  #isStillThere(path: string, still: Map<string, boolean>): boolean {
+    const known = still.get(path);
+    if (known !== undefined) return known;
+    const parent = path.slice(0, Math.max(0, path.lastIndexOf('/')));
+    const isDirectory =
+      this.#isStillThere(parent, still) &&
+      fs.lstatSync(this.#absolute(path), { throwIfNoEntry: false })?.isDirectory() === true;
+    still.set(path, isDirectory);
+    return isDirectory;
   }
 
   async #place(entry: TarEntry): Promise<void> {

@@ -46,6 +46,7 @@ export interface AttachmentRecord {
 }
 
 const SUFFIX = '.json';
+const UNDER_WAY = '.new';
 const BRIDGES_DIRECTORY = join('network', 'bridges');
 
 /** A directory of records of one kind, by name. */
@@ -60,8 +61,8 @@ export class Records<T extends { readonly format: 1 }> {
     const path = join(this.#directory, `${name}${SUFFIX}`);
     // Made again each time: somebody may have tidied up the exec root meanwhile.
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
-    writeFileSync(`${path}.new`, JSON.stringify(record), { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    writeFileSync(`${path}${UNDER_WAY}`, JSON.stringify(record), { mode: 0o600 });
+    renameSync(`${path}${UNDER_WAY}`, path);
   }
 
   remove(name: string): void {
@@ -72,8 +73,10 @@ export class Records<T extends { readonly format: 1 }> {
     const records = new Map<string, T>();
     mkdirSync(this.#directory, { recursive: true, mode: 0o700 });
     for (const file of readdirSync(this.#directory).sort()) {
-      if (!file.endsWith(SUFFIX)) continue;
       const path = join(this.#directory, file);
+      // An earlier process died between writing and renaming it.
+      if (file.endsWith(`${SUFFIX}${UNDER_WAY}`)) rmSync(path, { force: true });
+      if (!file.endsWith(SUFFIX)) continue;
       try {
         const record = JSON.parse(readFileSync(path, 'utf8')) as T;
         if (record.format !== 1) throw new Error('unknown format');

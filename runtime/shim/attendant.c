@@ -140,7 +140,7 @@ static void pass_listener(const struct attendant *own)
 		__atomic_store_n(shared, SENT, __ATOMIC_RELEASE);
 	} else if (errno != ESRCH) {
 		fail(&failure, errno, "cannot hand the listener to the seccomp agent %s", path);
-		status_tell(own->status, REPORT_FAILURE, &failure);
+		(void)status_tell(own->status, REPORT_FAILURE, &failure); /* or it is gone, too */
 		(void)k_pidfd_send_signal(own->pidfd, SIGKILL);
 	}
 	close_fd(&listener);

@@ -268,7 +268,7 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 static void __attribute__((noreturn)) tell_failure(const struct child_io *io,
 						   const struct failure *failure)
 {
-	status_tell(io->status, REPORT_FAILURE, failure);
+	(void)status_tell(io->status, REPORT_FAILURE, failure); /* nobody is left to tell, else */
 	if (io->gate >= 0)
 		gate_tell_failure(io->gate, failure);
 	_exit(failure->exit_code);
@@ -277,6 +277,7 @@ static void __attribute__((noreturn)) tell_failure(const struct child_io *io,
 void child_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io)
 {
 	struct failure failure = {0};
+	close(CONTROL_FD); /* else its end would be heard only with this process's */
 	run(spec, groups, io, &failure);
 	tell_failure(io, &failure);
 }
@@ -284,6 +285,7 @@ void child_run(const struct spec *spec, const struct cgroups *groups, struct chi
 void child_exec(const struct spec *spec, const struct cgroups *groups, struct child_io *io)
 {
 	struct failure failure = {0};
+	close(CONTROL_FD);
 	run_exec(spec, groups, io, &failure);
 	tell_failure(io, &failure);
 }

@@ -9,6 +9,8 @@
 
 #include "spec.h"
 
+/* The control socket, or the caller's: for the launcher alone. */
+#define CONTROL_FD 4
 /* The launcher's own descriptors end here; preserved ones follow. */
 #define PRESERVED_FD 6u
 #define PRESERVED_MAX 1024u

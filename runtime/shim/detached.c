@@ -10,6 +10,7 @@
 
 #include "cgroup.h"
 #include "control.h"
+#include "descriptors.h"
 #include "hooks.h"
 #include "kernel.h"
 #include "launch.h"
@@ -39,7 +40,7 @@ int detached_fail(const struct failure *failure)
 	struct exit_record exit = {.exit_code = failure->exit_code,
 				   .finished_ns = realtime_ns(),
 				   .error = failure->text};
-	caller.fd = CALLER_FD;
+	caller.fd = CONTROL_FD;
 	control_send(&caller, MESSAGE_EXITED, 0, record,
 		     told_exit(record, sizeof record, &exit));
 	return 1;
@@ -105,7 +106,7 @@ int detached_run(const struct spec *spec)
 	struct failure failure = {0};
 	struct launch launch = {.spec = spec, .groups = &groups, .target = -1};
 	enum report report = REPORT_FAILURE;
-	caller.fd = CALLER_FD;
+	caller.fd = CONTROL_FD;
 	if (check_streams(spec, &failure) == 0 && cgroups_create(&groups, spec, &failure) == 0)
 		report = make(&launch, &failure);
 	if (report == REPORT_FAILURE) {
@@ -138,7 +139,7 @@ int detached_exec(const struct spec *spec)
 {
 	struct failure failure = {0};
 	struct launch launch = {.spec = spec, .groups = &groups, .target = -1};
-	caller.fd = CALLER_FD;
+	caller.fd = CONTROL_FD;
 	enum report report = REPORT_FAILURE;
 	/* The program's process inherits where this one runs. */
 	if (check_streams(spec, &failure) == 0 &&
@@ -152,6 +153,6 @@ int detached_exec(const struct spec *spec)
 	tell_state(report == REPORT_END ? RUNNING : CREATED, launch.pid);
 	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_SUPERVISOR)
 		return 0;
-	close(CALLER_FD);
+	close(CONTROL_FD);
 	return attend(&launch);
 }

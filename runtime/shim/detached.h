@@ -9,8 +9,6 @@
 
 #include "spec.h"
 
-#define CALLER_FD 4
-
 /* The process's exit code. */
 int detached_run(const struct spec *spec);
 /* With TAG_EXEC_TARGET; without flag 8192 it waits for the program, and ends as that ends. */

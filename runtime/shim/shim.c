@@ -40,7 +40,6 @@
 #include "told.h"
 
 #define SPEC_FD 3
-#define LISTEN_FD 4
 #define DEFAULT_DRAIN_MS 2000u
 #define DEFAULT_LOG_BYTES (20u << 20)
 #define DEFAULT_LOG_FILES 5u
@@ -423,8 +422,8 @@ static void prepare_process(void)
 	/* The container must not reach this process's memory or executable through /proc. */
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
-	fcntl(LISTEN_FD, F_SETFD, FD_CLOEXEC);
-	fcntl(LISTEN_FD, F_SETFL, O_NONBLOCK);
+	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
+	fcntl(CONTROL_FD, F_SETFL, O_NONBLOCK);
 	setsid();
 }
 
@@ -448,14 +447,14 @@ int main(int count, char **args)
 		return is_exec ? detached_exec(&shim.spec) : detached_run(&shim.spec);
 	}
 	if (shim.flags & SPEC_HOLD)
-		return hold_run(&shim.spec, LISTEN_FD);
+		return hold_run(&shim.spec, CONTROL_FD);
 	/* May fork; the parent is then gone. */
 	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
 	const char *exec_dir = spec_string(&shim.spec, TAG_EXEC_DIR, "");
 	shim.exec_dir = open(exec_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	/* Fails without CAP_SYS_RESOURCE; the host's own score then stays. */
 	(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
-	control_open(&shim.control, LISTEN_FD);
+	control_open(&shim.control, CONTROL_FD);
 	streams_init(&streams, stream_clients, STREAM_CLIENTS_MAX, &container_log);
 	streams.close_input = (shim.flags & SPEC_STDIN_ONCE) != 0;
 	serve_early();

@@ -32,12 +32,12 @@ int send_descriptor(int socket, int fd, const void *data, size_t size)
 	return sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size ? 0 : -1;
 }
 
-void status_tell(int socket, enum report kind, const struct failure *text)
+int status_tell(int socket, enum report kind, const struct failure *text)
 {
 	struct message_out message = {kind, {0}};
 	if (text != NULL)
 		message.text = *text;
-	(void)send(socket, &message, sizeof message, MSG_NOSIGNAL);
+	return send(socket, &message, sizeof message, MSG_NOSIGNAL) < 0 ? -1 : 0;
 }
 
 void status_note(int socket, const char *format, ...)
@@ -47,7 +47,7 @@ void status_note(int socket, const char *format, ...)
 	va_start(args, format);
 	format_list(note.text, sizeof note.text, format, args);
 	va_end(args);
-	status_tell(socket, REPORT_NOTE, &note);
+	(void)status_tell(socket, REPORT_NOTE, &note); /* without a launcher nobody reads it */
 }
 
 int status_send_terminal(int socket, int master)

@@ -16,8 +16,8 @@ enum report {
 	REPORT_GATE,        /* made, and waiting for its gate to be opened */
 };
 
-/* Nobody is left to tell when the launcher is gone too: never fails. */
-void status_tell(int socket, enum report kind, const struct failure *text);
+/* -1 when the launcher is gone. */
+int status_tell(int socket, enum report kind, const struct failure *text);
 void status_note(int socket, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* -1 and errno on failure. */
 int status_send_terminal(int socket, int master);

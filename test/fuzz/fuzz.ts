@@ -33,7 +33,7 @@ export async function fuzz(
   most = Number.POSITIVE_INFINITY,
 ): Promise<FuzzReport> {
   const progress = new Int32Array(new SharedArrayBuffer(4));
-  progress[0] = from;
+  progress[0] = -1;
   const data: Work = { target, seed, seconds, from, most, progress };
   const worker = new Worker(WORKER, {
     workerData: data,
@@ -44,6 +44,7 @@ export async function fuzz(
   let seen = { at: from, turns: 0 };
   const watch = setInterval(() => {
     const at = Atomics.load(progress, 0);
+    if (at < 0 || failure !== undefined) return;
     seen = at === seen.at ? { at, turns: seen.turns + 1 } : { at, turns: 0 };
     if (seen.turns * LOOK_EVERY_MS < HANG_MS) return;
     failure = `no end within ${HANG_MS / 1000} s`;
@@ -61,7 +62,7 @@ export async function fuzz(
   clearInterval(watch);
   failure ??= done === undefined ? 'the thread ended by itself' : done.failure;
   if (failure === undefined && done !== undefined) return done;
-  const at = Atomics.load(progress, 0);
+  const at = Math.max(from, Atomics.load(progress, 0));
   const file = join(mkdtempSync(join(tmpdir(), `fuzz-${target}-`)), `seed-${seed}-case-${at}`);
   const source = await TARGETS[target]();
   writeFileSync(file, await inputOf(source, corpusOf(target), randomOf(seed, at), at));

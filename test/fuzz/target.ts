@@ -13,6 +13,8 @@ export interface FuzzTarget {
   readonly words: readonly string[];
   /** Whether inputs are JSON documents: their values are changed, not only their bytes. */
   readonly json?: boolean;
+  /** Builds what the target needs; may take its time. */
+  prepare?(): void;
   /** An input that is right, or nearly. */
   generate(random: Random): Uint8Array | Promise<Uint8Array>;
   /**

@@ -16,7 +16,7 @@ export interface Work {
   readonly from: number;
   /** Cases at most. */
   readonly most: number;
-  /** Index 0: the case under way. */
+  /** Index 0: the case under way; -1 until the target is prepared. */
   readonly progress: Int32Array;
 }
 
@@ -33,6 +33,7 @@ const LOOK_AT_MEMORY_EVERY = 64;
 
 async function work({ target: name, seed, seconds, from, most, progress }: Work): Promise<Done> {
   const target = await TARGETS[name]();
+  target.prepare?.();
   const corpus = corpusOf(name);
   const clock = new SystemClock();
   const endMs = clock.nowMs() + seconds * 1000;

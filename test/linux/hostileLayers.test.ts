@@ -279,6 +279,16 @@ test('a name that changes its kind, in every order, is what it was last', async 
   }
 });
 
+test('times of directories that went with their parent reach nothing in its place', async () => {
+  const inside = [directory('x'), directory('x/directory', { mtimeMs: 7000 })];
+  for (const way of waysOut()) await unpack([...inside, symlink('x', way)]);
+  const deeper = directory('x/directory/y', { mtimeMs: 7000 });
+  for (const way of waysOut()) await unpack([...inside, deeper, symlink('x', `${way}/..`)]);
+  await unpack([...inside, file('x', 'a file now')], () => {
+    assert.equal(fs.readFileSync(at('x'), 'utf8'), 'a file now');
+  });
+});
+
 test('entries and names of directories without end are refused at their bound', async () => {
   async function* many(make: (at: number) => TarInput): AsyncGenerator<TarInput> {
     for (let count = 0; count < 1_000_000; count += 1) yield make(count);

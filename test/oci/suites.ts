@@ -95,7 +95,9 @@ function runFile(
       env: { ...process.env, ...env },
       timeout: file.endsWith('.py') ? FILE_TIMEOUT_MS.python : FILE_TIMEOUT_MS.bats,
       killSignal: 'SIGKILL',
-      stdio: ['ignore', out, err],
+      // Not /dev/null: crun gives the host's to the container's user.
+      input: '',
+      stdio: ['pipe', out, err],
     },
   );
   closeSync(out);

@@ -1,17 +1,23 @@
-/** What fuzzing (test/fuzz) has found, each as what must hold: one plain test for each finding. */
+/** What fuzzing (test/fuzz) and killing daemons at random (daemonKills) have found, each as what must hold: one plain test for each finding. */
 import assert from 'node:assert/strict';
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
+import { silentLog } from '../../base/log.ts';
 import { parseYaml } from '../../cli/stack/yaml.ts';
 import { serviceSpecFromDocker, serviceSpecToDocker } from '../../daemon/api/docker/serviceSpec.ts';
 import { Fields } from '../../daemon/api/fields.ts';
+import { RecordFiles } from '../../daemon/containers/records.ts';
 import { JSON_LINES } from '../../runtime/container/logFormats.ts';
 import { familiarReference, parseReference } from '../../runtime/image/reference.ts';
 import { Registry } from '../../runtime/image/registry.ts';
 import { NO_SETTINGS, RegistryHosts } from '../../runtime/image/registryHosts.ts';
+import { Records } from '../../runtime/net/state.ts';
 
 class HastyClock extends SystemClock {
   override sleep(): Promise<void> {
@@ -38,6 +44,8 @@ test('a name on Docker Hub that reads like a registry keeps its full form', () =
     assert.equal(familiarReference(full), full);
     assert.equal(parseReference(familiarReference(full)).domain, 'docker.io');
   }
+  const twice = 'docker.io/docker.io/a/b:1';
+  assert.deepEqual(parseReference(familiarReference(twice)), parseReference(twice));
   const hex = `docker.io/library/${'0'.repeat(64)}`;
   assert.equal(familiarReference(hex), hex, 'the short form is an id');
 });
@@ -106,4 +114,16 @@ test('log options without a driver are the same after they were told', () => {
   };
   const spec = serviceSpecFromDocker(new Fields(body));
   assert.deepEqual(serviceSpecFromDocker(new Fields(serviceSpecToDocker(spec))), spec);
+});
+
+test('a record that a killed daemon had not renamed into place yet is taken away', (context) => {
+  const directory = mkdtempSync(join(tmpdir(), 'records-'));
+  context.after(() => rmSync(directory, { recursive: true }));
+  const files = new RecordFiles<{ format: 1; id: string }>(directory, silentLog);
+  files.save({ format: 1, id: 'a' });
+  const network = new Records<{ format: 1 }>(directory);
+  for (const name of ['b.json.tmp', 'c.json.new']) writeFileSync(join(directory, name), '{');
+  assert.equal(files.load().length, 1);
+  assert.equal(network.load(silentLog).size, 1);
+  assert.deepEqual(readdirSync(directory), ['a.json']);
 });

@@ -64,7 +64,6 @@ class Decoder {
   #wake = (): void => {};
 
   constructor() {
-    execFileSync(SHIM, ['driver'], { stdio: ['ignore', 'ignore', 'inherit'] });
     this.#child = spawn(DECODER, { stdio: ['pipe', 'pipe', 'inherit'] }) as never;
     this.#child.stdout.on('data', (chunk: Buffer) => {
       this.#said = Buffer.concat([this.#said, chunk]);
@@ -138,6 +137,9 @@ async function mustAgree(spec: Uint8Array): Promise<void> {
 export const target: FuzzTarget = {
   words: ['/', '..', '\\u0000', 'host', 'SIGKILL', 'ALL', 'net.ipv4.', 'kernel.'],
   json: true,
+  prepare() {
+    execFileSync(SHIM, ['driver', 'decode'], { stdio: ['ignore', 'ignore', 'inherit'] });
+  },
   generate: () => Buffer.from(JSON.stringify({ config: CONFIG, exec: EXEC })),
   async run(input, random) {
     // Whatever fields are put in is found again, or is refused.
