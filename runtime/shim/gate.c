@@ -56,6 +56,7 @@ void gate_tell_failure(int gate, const struct failure *failure)
 	data[0] = FAILED;
 	put_u32(data + 1, (uint32_t)failure->exit_code);
 	memcpy(data + 5, failure->text, text);
-	/* Never waits: it fits the page beside what may be in it. */
-	(void)write_all(gate, data, 5 + text);
+	/* It fits the page once that was read; before, nobody waits for it, nor does this. */
+	if (fcntl(gate, F_SETFL, O_NONBLOCK) == 0)
+		(void)write_all(gate, data, 5 + text);
 }

@@ -1,13 +1,14 @@
 /** Hooks: when each runs and in which namespaces, what it reads, and what becomes of one that fails. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { TAG } from '../../runtime/container/encode.ts';
 import {
   type Extra,
+  ended,
   FLAG,
   HOOK,
   hook,
@@ -193,6 +194,27 @@ test('a hook of a container that is killed meanwhile does not stay behind', asyn
   process.kill(state(join(dir, 'state')).pid, 'SIGKILL');
   assert.match((await told).failure?.error ?? '', /^killed before its program was executed$/);
   assert.equal(existsSync(`/proc/${readFileSync(join(dir, 'pid'), 'utf8').trim()}`), false);
+});
+
+test('what a killed launcher was making does not wait at its gate for ever', async () => {
+  const dir = place();
+  const gate = join(dir, 'gate');
+  execFileSync('mkfifo', ['-m', '600', gate]);
+  const config = host.config(['/bin/probe', 'exit', '0']);
+  const script = `touch ${dir}/begun; while [ ! -e ${dir}/go ]; do sleep 0.05; done`;
+  const extra = [numeric, hookState, scriptHook(HOOK.createContainer, script)];
+  const { pid, told } = launcher.begin(
+    launcher.spec(config, DETACHED, [...extra, [MORE.gate, gate]]),
+  );
+  try {
+    await until('the hook', 20_000, () => existsSync(join(dir, 'begun')));
+    process.kill(pid, 'SIGKILL');
+    assert.equal(await ended(pid), 137);
+    assert.equal((await told).pid, 0);
+  } finally {
+    writeFileSync(join(dir, 'go'), '');
+  }
+  await until('what it made to end', 20_000, () => host.cgroups.pids(config.id).length === 0);
 });
 
 test('a state of any size up to a mebibyte is read whole', async () => {
