@@ -145,6 +145,9 @@ const MADE_ONCE = /\/network\/files$/;
 /** Made from a random hardware address at each boot. */
 const OWN_LINK_LOCAL = /^local fe80:/;
 
+/** Of an empty bridge; the kernel says so some time after the last has left. */
+const CARRIER = / (linkdown|dead)\b/g;
+
 /** Numbers the kernel gives out anew are not part of a trace. */
 const link = (line: string): string => line.split(/\s+/)[0].split('@')[0];
 
@@ -192,6 +195,7 @@ export function tracesAt(layout: TracedHost): Traces {
       ...lines(...gateway, 'ip', 'route', 'show', 'table', 'all'),
     ]
       .filter((line) => !OWN_LINK_LOCAL.test(line))
+      .map((line) => line.replace(CARRIER, '').trimEnd())
       .sort(),
     mounts: readFileSync(`/proc/${first}/mountinfo`, 'utf8')
       .split('\n')
