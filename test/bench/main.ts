@@ -9,6 +9,7 @@ type Benchmark = () => Promise<Figure[]>;
 
 const BENCHMARKS: Readonly<Record<string, () => Promise<{ benchmark: Benchmark }>>> = {
   start: () => import('./start.ts'),
+  runtime: () => import('./runtime.ts'),
   replicas: () => import('./replicas.ts'),
   restart: () => import('./restart.ts'),
   failover: () => import('./failover.ts'),
