@@ -218,7 +218,7 @@ interface HistoryJson {
 export function registerHistory(parent: Command, run: Run): void {
   addCommand(parent, 'history <image>', 'how an image was made, layer by layer')
     .option('--format <template>', 'a Go template, "table ..." or "json"')
-    .option('-H, --human', 'sizes and times for people, which is the default')
+    .option('-H, --human', 'sizes and times for people', true)
     .option('--no-human', 'sizes in bytes, times as they are')
     .option('--no-trunc', 'nothing is cut')
     .option('--platform <platform>', 'of several')

@@ -155,7 +155,10 @@ async function main(): Promise<void> {
   for (const host of hosts) {
     tsswarm(host, 'image', 'load', '--input', join(TOP, 'dist', 'images', 'web.tar'));
   }
-  step(`tsswarm service create --name web --replicas ${REPLICAS} --publish ${PORT}:80`);
+  step(
+    `tsswarm service create --name web --replicas ${REPLICAS} ` +
+      `--publish ${PORT}:80 --network demo ${IMAGE}`,
+  );
   const first = hosts[0];
   tsswarm(first, 'network', 'create', '--driver', 'overlay', 'demo');
   tsswarm(

@@ -4,6 +4,7 @@
  * (plain, and with TLS of a private authority and a password). The store on disk is looked at too.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import {
   copyFileSync,
   existsSync,
@@ -98,6 +99,8 @@ test('docker load, images, inspect and history tell what the archive holds', asy
   assert.match(rows[1], new RegExp(`^${imageId} .*COPY hello / +5 +by hand`));
   assert.match(rows[2], /^<missing> .*ENV A=b +0 /);
   assert.match(rows[3], /^<missing> .*COPY noise \/ +700000 /);
+  const own = [join(TOP, 'dist/cli/main.js'), '-H', `unix://${host.socket}`, 'history', 'web:1'];
+  assert.match(execFileSync(process.execPath, own, { encoding: 'utf8' }), / ago .* 700kB /);
 });
 
 test('docker push and pull move an image with its digest, layer by layer', async () => {
