@@ -91,7 +91,8 @@ async function examineOnce(directory: string, options: ExamineOptions): Promise<
   if (!existsSync(path)) {
     throw new SwarmError(
       'not_found',
-      `${dataRoot} holds no state of a swarm: name the data root of a daemon, /var/lib/tsswarm unless told otherwise`,
+      `${dataRoot} holds no state of a swarm: name the data root of a daemon, /var/lib/tsswarm ` +
+        'unless told otherwise',
     );
   }
   const found = new Findings(dataRoot);
