@@ -245,11 +245,11 @@ test('a sysctl by any path but its own is refused before anything is made', asyn
   names.push('kernel.core_pattern', 'net..core', '../kernel/modprobe', 'net/./core/somaxconn');
   names.push('kernel/core_pattern', 'vm.overcommit_memory', 'fs.mqueue/../file-max', '/net/x', '');
   for (const name of names) {
-    const container = await table
-      .create(host.config(['/bin/probe', 'echo'], { sysctls: { [name]: '|/bin/false' } }))
-      .catch(() => undefined);
-    if (container === undefined) continue;
-    await assert.rejects(container.start(), /sysctl|no such file/i, name);
-    await container.remove();
+    const attempt = async (): Promise<void> => {
+      const config = host.config(['/bin/probe', 'echo'], { sysctls: { [name]: '|/bin/false' } });
+      const container = await table.create(config);
+      await container.start().finally(() => container.remove());
+    };
+    await assert.rejects(attempt(), /sysctl|no such file/i, name);
   }
 });

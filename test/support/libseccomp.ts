@@ -7,7 +7,7 @@ import type { Operator } from '../../runtime/container/seccompFilter.ts';
 import type { Architecture } from '../../runtime/container/syscalls.ts';
 import { define } from '../../runtime/sys/libc.ts';
 
-export const LIBSECCOMP = 'libseccomp.so.2';
+const LIBSECCOMP = 'libseccomp.so.2';
 
 /** linux/audit.h, and libseccomp's own for x32. */
 export const TOKENS: Readonly<Record<Architecture, number>> = {

@@ -19,6 +19,7 @@ import { Cgroups, findHierarchies } from '../../../runtime/sys/cgroup.ts';
 import { define } from '../../../runtime/sys/libc.ts';
 import { readMounts } from '../../../runtime/sys/mount.ts';
 import { report } from '../guest.ts';
+import { until } from '../until.ts';
 import { type GuestHost, groupOf, LAYER, logOf, MIB, openGuestHost, PARENT } from './guestHost.ts';
 
 const DISK = '/dev/vda';
@@ -27,6 +28,9 @@ const SWAP_PAGES = 16_384;
 const PAGE_BYTES = 4096;
 const RATE = 1024 * 1024;
 const PERIOD_NS = 100_000_000;
+const THROTTLED_PERIODS = 15;
+const SHARED_NS = 1_500_000_000;
+const WAIT_MS = 120_000;
 
 const read = (path: string): string => readFileSync(path, 'utf8').trim();
 const keyOf = (path: string, key: string): number =>
@@ -90,10 +94,12 @@ function messageFrom(work: () => unknown): string {
   }
 }
 
-async function processor({ clock, run, start }: GuestHost): Promise<object> {
+async function processor({ run, start }: GuestHost): Promise<object> {
   const throttled = await start(['spin', '0'], { resources: { nanoCpus: 200_000_000 } });
-  await clock.sleep(2000);
-  const used = await throttled.detailedStats();
+  const used = await until('it has been throttled for a while', WAIT_MS, async () => {
+    const stats = await throttled.detailedStats();
+    return stats.throttledPeriods >= THROTTLED_PERIODS && stats;
+  });
   await throttled.remove();
   // Both want all of one processor.
   const sharing = (cpuShares: number): Promise<Container> =>
@@ -101,8 +107,10 @@ async function processor({ clock, run, start }: GuestHost): Promise<object> {
   const [heavy, light] = [await sharing(8192), await sharing(256)];
   const weights = [heavy, light].map((one) => read(`${groupOf(one)}/cpu.weight`));
   const start0 = [await heavy.stats(), await light.stats()];
-  await clock.sleep(3000);
-  const end0 = [await heavy.stats(), await light.stats()];
+  const end0 = await until('one has used a second of it', WAIT_MS, async () => {
+    const now = [await heavy.stats(), await light.stats()];
+    return now[0].cpuNs - start0[0].cpuNs >= SHARED_NS && now;
+  });
   const times = start0.map(({ cpuNs }, at) => end0[at].cpuNs - cpuNs);
   await heavy.remove();
   await light.remove();
@@ -139,20 +147,27 @@ async function disk({ run, start }: GuestHost): Promise<object> {
   return { free, readBytes, written, operations, weights };
 }
 
-async function life({ clock, start }: GuestHost): Promise<object> {
-  const ticking = await start(['ticks', '0']);
-  await clock.sleep(500);
+/** Resolves with the length of its log once that is beyond `than`. */
+function logGrows(container: Container, than: number): Promise<number> {
+  return until('its log to grow', WAIT_MS, async () => {
+    const { length } = await logOf(container);
+    return length > than && length;
+  });
+}
+
+async function life({ start }: GuestHost): Promise<object> {
+  const [ticking, witness] = [await start(['ticks', '0']), await start(['ticks', '0'])];
+  await logGrows(ticking, 0);
   await ticking.pause();
   const frozen = read(`${groupOf(ticking)}/cgroup.events`);
   const before = (await logOf(ticking)).length;
-  await clock.sleep(700);
+  // So long that it would have said more: another one that is not frozen has.
+  let said = (await logOf(witness)).length;
+  for (let times = 0; times < 5; times += 1) said = await logGrows(witness, said);
   const after = (await logOf(ticking)).length;
   await ticking.resume();
-  let resumed = after;
-  for (let tries = 0; tries < 100 && resumed === after; tries += 1) {
-    await clock.sleep(50);
-    resumed = (await logOf(ticking)).length;
-  }
+  const resumed = await logGrows(ticking, after);
+  await witness.remove();
   await ticking.pause();
   const { signal } = await ticking.stop(0);
   await ticking.remove();

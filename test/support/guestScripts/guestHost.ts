@@ -26,7 +26,6 @@ export interface Run {
 }
 
 export interface GuestHost {
-  readonly clock: SystemClock;
   readonly table: ContainerTable;
   config(args: readonly string[], extra?: Partial<ContainerConfig>): ContainerConfig;
   start(args: readonly string[], extra?: Partial<ContainerConfig>): Promise<Container>;
@@ -73,7 +72,7 @@ export async function openGuestHost(): Promise<GuestHost> {
     const exit = await container.wait();
     return { exit, output: await logOf(container) };
   };
-  return { clock, table, config, start, run };
+  return { table, config, start, run };
 }
 
 export async function logOf(container: Container): Promise<string> {
