@@ -89,6 +89,11 @@ export class ManagedContainer implements Container {
     return this.#life.pid;
   }
 
+  /** Whether `pid` is its first process, and not one that has the number now. */
+  isPid(pid: number): boolean {
+    return this.#life.isPid(pid);
+  }
+
   get startedAtMs(): number {
     return this.#life.startedAtMs;
   }
@@ -298,7 +303,9 @@ export class ManagedContainer implements Container {
 
   async detailedStats(): Promise<DetailedStats> {
     this.#life.running();
-    const networks = this.config.networkNamespace === 'host' ? {} : readLinks(this.pid);
+    const { pid } = this;
+    const links = this.config.networkNamespace === 'host' ? {} : readLinks(pid);
+    const networks = this.isPid(pid) ? links : {};
     return {
       ...this.#context.cgroups.usage(this.config.id),
       ...readProcessors(),

@@ -17,6 +17,7 @@ import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
 import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
+import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
@@ -75,6 +76,7 @@ export class ContainerLife {
   #phase: Phase = 'created';
   #shim: ShimClient | undefined;
   #pid = 0;
+  #startTicks: bigint | undefined;
   #startedAtMs = 0;
   #exit: ExitRecord | undefined;
   #removal: Promise<void> | undefined;
@@ -132,6 +134,16 @@ export class ContainerLife {
     return this.#phase === 'running' ? this.#pid : 0;
   }
 
+  /**
+   * Whether `pid` is its first process and nobody else: while the output of one that has ended is
+   * still read, its number may be another's.
+   */
+  isPid(pid: number): boolean {
+    if (pid === 0 || this.pid !== pid) return false;
+    const ticks = identify(pid)?.startTicks;
+    return ticks !== undefined && ticks === this.#startTicks;
+  }
+
   get startedAtMs(): number {
     return this.#startedAtMs;
   }
@@ -158,6 +170,10 @@ export class ContainerLife {
     const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
     try {
       await this.#startWith(loans);
+    } catch (error) {
+      // What has not begun has no end with which it would go.
+      if (this.#phase === 'created') this.#context.sharedMemory.drop(this.config.id);
+      throw error;
     } finally {
       loans?.close();
     }
@@ -259,6 +275,7 @@ export class ContainerLife {
     this.#isPaused = state.frozen;
     this.#phase = 'running';
     this.#pid = state.pid;
+    this.#startTicks = state.startTicks ?? identify(state.pid)?.startTicks;
     this.#startedAtMs = state.startedAtMs;
     this.#reapLauncher(0);
     this.changed.emit();

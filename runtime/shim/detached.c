@@ -25,7 +25,10 @@ static struct cgroups groups;
 static void tell_state(enum phase phase, pid_t pid)
 {
 	uint8_t state[STATE_BYTES];
-	told_state(state, phase, pid, realtime_ns(), 0);
+	struct first_process process = {pid, 0};
+	/* It is the caller's child: its number stays its own until the caller has waited for it. */
+	(void)target_start_ticks(pid, &process.ticks);
+	told_state(state, phase, process, realtime_ns(), 0);
 	control_send(&caller, MESSAGE_STATE, 0, state, sizeof state);
 }
 

@@ -37,6 +37,7 @@
 #include "spec.h"
 #include "status.h"
 #include "streams.h"
+#include "target.h"
 #include "told.h"
 
 #define SPEC_FD 3
@@ -56,7 +57,7 @@ struct shim {
 	pid_t pid, attendant;
 	int pidfd, status, exec_dir;
 	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
-	uint64_t started_ns, finished_ns, drain_until_ms;
+	uint64_t ticks, started_ns, finished_ns, drain_until_ms;
 	uint32_t flags, drain_ms; /* the specification's */
 };
 
@@ -81,10 +82,16 @@ static void write_exit_record(const uint8_t *record, size_t size)
 		(void)renameat(shim.exec_dir, "exit.tmp", shim.exec_dir, "exit");
 }
 
+static void put_state(uint8_t state[STATE_BYTES])
+{
+	const struct first_process process = {shim.pid, shim.ticks};
+	told_state(state, shim.phase, process, shim.started_ns, shim.is_frozen);
+}
+
 static void greet(struct client *client)
 {
 	uint8_t state[STATE_BYTES];
-	told_state(state, shim.phase, shim.pid, shim.started_ns, shim.is_frozen);
+	put_state(state);
 	if (client != NULL)
 		control_send(client, MESSAGE_STATE, 0, state, sizeof state);
 }
@@ -92,7 +99,7 @@ static void greet(struct client *client)
 static void tell_state(void)
 {
 	uint8_t state[STATE_BYTES];
-	told_state(state, shim.phase, shim.pid, shim.started_ns, shim.is_frozen);
+	put_state(state);
 	control_broadcast(&shim.control, MESSAGE_STATE, state, sizeof state);
 }
 
@@ -377,6 +384,8 @@ static int run_child(struct failure *failure)
 	shim.pidfd = launch.pidfd;
 	shim.status = launch.status;
 	shim.attendant = launch.attendant;
+	/* While it works; what it starts as, it stays. Without it, whoever is told looks itself. */
+	(void)target_start_ticks(shim.pid, &shim.ticks);
 	if (shim.flags & SPEC_PASS_STREAMS)
 		release_own_streams();
 	else if (!(shim.flags & SPEC_TTY))

@@ -26,7 +26,7 @@ static const struct {
 };
 
 /* Field 22 of /proc/<pid>/stat; what is before it may hold spaces and brackets. */
-static int read_start_time(pid_t pid, uint64_t *ticks)
+int target_start_ticks(pid_t pid, uint64_t *ticks)
 {
 	char path[32], text[1024];
 	format_text(path, sizeof path, "/proc/%d/stat", (int)pid);
@@ -49,7 +49,7 @@ int target_open(const struct spec *spec, int *pidfd, struct failure *failure)
 	pid_t pid = (pid_t)record_u32(&record, 0);
 	*pidfd = (int)syscall(NR_pidfd_open, pid, 0);
 	/* Read after it was opened: if this is the right one, the descriptor is its. */
-	if (*pidfd >= 0 && read_start_time(pid, &ticks) == 0 && ticks == record_u64(&record, 4))
+	if (*pidfd >= 0 && target_start_ticks(pid, &ticks) == 0 && ticks == record_u64(&record, 4))
 		return 0;
 	close_fd(pidfd);
 	return fail(failure, 0, "the container's process %d has ended", (int)pid);

@@ -7,6 +7,8 @@
 
 #include "spec.h"
 
+/* When the process started: field 22 of /proc/<pid>/stat. -1 when there is none. */
+int target_start_ticks(pid_t pid, uint64_t *ticks);
 /* *pidfd of the process in TAG_EXEC_TARGET. */
 int target_open(const struct spec *spec, int *pidfd, struct failure *failure);
 /* Who the target's root is out here; false when that is root, or nobody. */
