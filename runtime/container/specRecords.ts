@@ -61,6 +61,8 @@ export const MOUNT = {
   remount: 2048,
   /** No link may be on the way to a bind's source. */
   resolved: 4096,
+  /** With `userMap` and read-only: a copy, where its file system cannot be shown mapped. */
+  copyable: 8192,
 } as const;
 
 /** MS_* of linux/mount.h, for propagation. */

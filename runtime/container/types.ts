@@ -36,6 +36,8 @@ export interface ContainerMount {
    * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
    */
   readonly idMapped?: boolean;
+  /** And read-only: a copy will do where its file system cannot show other ids. */
+  readonly copyable?: boolean;
 }
 
 export interface ContainerDevice {

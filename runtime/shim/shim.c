@@ -431,7 +431,7 @@ int main(int count, char **args)
 {
 	prepare_process();
 	shim.pidfd = shim.status = shim.exec_dir = -1;
-	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = -1;
+	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = shim.groups.entrance = -1;
 	container_log.fd = container_log.dir = container_log.writer = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 		return 2; /* without a specification there is nowhere to say why */

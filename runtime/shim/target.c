@@ -13,6 +13,7 @@
 #include "namespaces.h"
 
 #define START_TIME_FIELD 22
+#define GROUPS_TEXT_MAX 16384 /* a line for each hierarchy */
 #define NAMESPACES (sizeof namespaces / sizeof *namespaces)
 
 static const struct {
@@ -69,10 +70,12 @@ static pid_t pid_of(int pidfd)
 	return read_number(&at, &pid) ? (pid_t)pid : 0;
 }
 
-/* Those it is in already are left out: a user namespace cannot be joined twice. */
-static int differing(pid_t pid)
+int target_differing(int pidfd, struct failure *failure)
 {
+	pid_t pid = pid_of(pidfd);
 	int flags = 0;
+	if (pid <= 0)
+		return fail(failure, ESRCH, "cannot join the container's namespaces");
 	for (size_t i = 0; i < NAMESPACES; i++) {
 		char own[40], other[40];
 		struct stat mine, theirs;
@@ -116,13 +119,44 @@ int target_root(int pidfd, uid_t *uid, gid_t *gid)
 	return *uid != 0 && *gid != 0;
 }
 
-int target_enter(int pidfd, struct failure *failure)
+int target_enter(int pidfd, int kinds, struct failure *failure)
 {
-	pid_t pid = pid_of(pidfd);
-	int flags = pid > 0 ? differing(pid) : 0;
 	/* All at once: the kernel checks them against what this process may before any is joined. */
-	if (pid <= 0 || (flags != 0 && setns(pidfd, flags) < 0))
-		return fail(failure, pid > 0 ? errno : ESRCH,
-			    "cannot join the container's namespaces");
-	return flags & CLONE_NEWUSER ? namespaces_become_root(failure) : 0;
+	if (kinds != 0 && setns(pidfd, kinds) < 0)
+		return fail(failure, errno, "cannot join the container's namespaces");
+	return kinds & CLONE_NEWUSER ? namespaces_become_root(failure) : 0;
+}
+
+/*
+ * What of `path`, a group below `own`, comes after that: `own` is a path on this host and `path` one
+ * in the hierarchy, so they agree from some component of `own` on. NULL when they do not.
+ */
+static const char *rest_of(const char *path, const char *own)
+{
+	for (const char *tail = own; tail != NULL; tail = strchr(tail + 1, '/')) {
+		size_t length = strlen(tail);
+		if (length > 1 && strncmp(path, tail, length) == 0 && path[length] == '/')
+			return path + length + 1;
+	}
+	return NULL;
+}
+
+int target_group(int pidfd, int group, const char *own)
+{
+	char path[32], text[GROUPS_TEXT_MAX];
+	pid_t pid = pid_of(pidfd);
+	format_text(path, sizeof path, "/proc/%d/cgroup", (int)pid);
+	if (pid <= 0 || read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
+		return -1;
+	char *line = strncmp(text, "0::", 3) == 0 ? text : strstr(text, "\n0::");
+	char *found = line == NULL ? NULL : strchr(line, '/');
+	char *end = found == NULL ? NULL : strchr(found, '\n');
+	if (end == NULL)
+		return -1;
+	*end = 0;
+	const char *rest = rest_of(found, own);
+	return rest == NULL ? -1
+			    : k_openat2(group, rest, O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+					K_RESOLVE_BENEATH | K_RESOLVE_NO_XDEV |
+						K_RESOLVE_NO_SYMLINKS);
 }

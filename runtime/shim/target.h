@@ -11,10 +11,14 @@
 int target_open(const struct spec *spec, int *pidfd, struct failure *failure);
 /* Who the target's root is out here; false when that is root, or nobody. */
 int target_root(int pidfd, uid_t *uid, gid_t *gid);
+/* The kinds (CLONE_NEW*) of the target's namespaces, but for pid, that this process is not in. */
+int target_differing(int pidfd, struct failure *failure);
+/* Joins these kinds; in a user namespace the process becomes its root. */
+int target_enter(int pidfd, int kinds, struct failure *failure);
 /*
- * By the program's process: joins all namespaces of the target that it is not in, but for the pid
- * namespace, which it was cloned into. In a user namespace it becomes its root.
+ * The v2 group that the target is in where it lies below `group`, whose path is `own`: a descriptor,
+ * or -1.
  */
-int target_enter(int pidfd, struct failure *failure);
+int target_group(int pidfd, int group, const char *own);
 
 #endif

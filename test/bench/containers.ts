@@ -17,7 +17,7 @@ import { type Figure, figure } from './report.ts';
 const RUNS = 30;
 const WARM_RUNS = 5;
 const IMAGE = 'bench/true';
-const PART_OF_PEER = 0.2;
+const PART_OF_PEER = 0.1;
 const VERSION = '/v1.41';
 const clock = new SystemClock();
 

@@ -23,13 +23,14 @@ import {
   addMount,
   MOUNT,
   type MountRecord,
+  NAMESPACE,
   PROPAGATION,
 } from '../../runtime/container/specRecords.ts';
 import { layerMapsOf } from '../../runtime/container/userNamespace.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
 import { parseMountInfo } from '../../runtime/sys/mount.ts';
 import { type Extra, FLAG, Launcher } from '../support/launcher.ts';
-import { makeTestHost } from '../support/rootfs.ts';
+import { buildLayer, makeTestHost } from '../support/rootfs.ts';
 
 const host = makeTestHost('mounts');
 const launcher = new Launcher(host);
@@ -272,6 +273,35 @@ test('a mount that is made read-only in place is so for its programs, not while 
   const { text, error } = await run(['device', '/dev/late'], inPlace);
   assert.deepEqual([text, error], ['/dev/late char 1:3 666 opens', '']);
   assert.match((await run(['write', '/dev/x', 'y'], inPlace)).text, /Read-only file system/);
+});
+
+test('a bind that cannot be shown mapped is refused, and its root on the host stays as it was', async () => {
+  const place = join(host.dir, 'followed');
+  mkdirSync(place);
+  execFileSync('mount', ['--bind', place, place]);
+  mounted.push(place);
+  execFileSync('mount', ['--make-shared', place]);
+  const source = join(host.dir, 'unmapped');
+  mkdirSync(source);
+  execFileSync('mount', ['-t', 'ramfs', 'ramfs', source]);
+  mounted.push(source);
+  writeFileSync(join(source, 'file'), 'text');
+  const root = join(place, 'root');
+  mkdirSync(root);
+  buildLayer(root);
+  const own: Extra[] = [
+    [TAG.namespace, NAMESPACE.user, ''],
+    [TAG.uidMap, 0, MAPPED, 1000],
+    [TAG.gidMap, 0, MAPPED, 1000],
+    [TAG.root, root],
+  ];
+  const bind = { target: '/m', source, set: ATTR.readOnly };
+  for (const flags of [MOUNT.userMap, MOUNT.userMap | MOUNT.copyable]) {
+    const extra = [...own, ...mount({ ...bind, flags: MOUNT.bind | flags })];
+    const { error } = await run(['exit', '0'], extra);
+    assert.match(error, /^cannot map the ids of .*unmapped: its file system may not support it/);
+    assert(existsSync(join(root, 'bin/probe')));
+  }
 });
 
 test('nothing of it is left on the host', () => {

@@ -7,6 +7,7 @@ import { membersOf } from './configuration.ts';
 import type { Ledger } from './ledger.ts';
 import type { Machine, Site } from './machine.ts';
 import { NO_NETWORK_FAULTS } from './network.ts';
+import { PLOT_KINDS, Plots } from './plots.ts';
 import type { Dice, Schedule } from './schedule.ts';
 
 export const FAULT_KINDS = [
@@ -35,6 +36,7 @@ export const FAULT_KINDS = [
   'transfer',
   'move',
   'sealKey',
+  ...PLOT_KINDS,
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
 
@@ -65,6 +67,9 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   transfer: 8_000,
   move: 12_000,
   sealKey: 8_000,
+  strand: 5_000,
+  usurp: 7_000,
+  farewell: 7_000,
 };
 const MAX_MEMBERS = 7;
 const MAX_PAUSE_MS = 6_000;
@@ -83,6 +88,8 @@ export interface FaultHost {
   addMachine(): Machine;
   restartLater(machine: Machine): void;
   start(machine: Machine): void;
+  /** Users write so often there, all at once. */
+  burst(machine: Machine, count: number): void;
 }
 
 export class Faults {
@@ -93,6 +100,7 @@ export class Faults {
   readonly #kinds: ReadonlySet<FaultKind>;
   /** How often it strikes in this run, against the usual. */
   readonly #pace: number;
+  readonly #plots: Plots;
   #isCalm = false;
   strikes = 0;
 
@@ -103,6 +111,19 @@ export class Faults {
     this.#dice = dice;
     this.#kinds = kinds;
     this.#pace = dice.between(0.5, 3);
+    this.#plots = new Plots({
+      host,
+      dice,
+      isCalm: () => this.#isCalm,
+      slow: (machine, lowMs, highMs) => {
+        machine.disk.faults.delayMs = () => dice.between(lowMs, highMs);
+      },
+      mendDisk: (machine) => this.#mendDisk(machine),
+      crash: (machines) => this.#crash(machines),
+      transfer: () => this.#transfer(),
+      remove: (id) => this.#remove(id),
+      voters: () => [...this.#ledger.configuration.voters],
+    });
   }
 
   start(): void {
@@ -216,6 +237,11 @@ export class Faults {
       case 'transfer':
         this.#transfer();
         break;
+      case 'strand':
+      case 'usurp':
+      case 'farewell':
+        this.#plots.strike(kind);
+        break;
       default:
         if (machine !== undefined) this.#breakDisk(kind, this.#leaderOr(machine), ms);
     }
@@ -270,6 +296,7 @@ export class Faults {
 
   /** A member was told that it is out, and has gone: a bad moment to forget why. */
   left(): void {
+    this.#plots.left();
     const dice = this.#dice;
     if (this.#isCalm || !this.#kinds.has('power') || dice.chance(0.5)) return;
     const inMs = dice.chance(0.5) ? 0 : dice.between(0, 20);
@@ -405,8 +432,14 @@ export class Faults {
       const learner = dice.pick([...this.#ledger.configuration.learners]);
       if (learner !== undefined) this.#try(node.replaceMember(learner, member));
     } else if (member !== undefined && members.length > 1) {
-      this.#try(node.removeMember(member).then(() => this.#knockLater(member)));
+      this.#remove(member);
     }
+  }
+
+  #remove(id: number): void {
+    const leader = this.#host.machines().find((machine) => machine.node?.isLeader)?.node;
+    if (leader === undefined) return;
+    this.#try(leader.removeMember(id).then(() => this.#knockLater(id)));
   }
 
   /** One that was removed wants to be a member again: it never is. */

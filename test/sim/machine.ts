@@ -166,6 +166,26 @@ export class Machine {
     return transport;
   }
 
+  /** Whom it tells that they are out is noted. */
+  #watched(transport: RaftTransport): RaftTransport {
+    const { ledger } = this.#site;
+    return {
+      start: (handler) => {
+        const wasRemoved = (id: number): boolean => {
+          const isOut = handler.wasRemoved(id);
+          if (isOut) ledger.saidRemoved(this.id, id);
+          return isOut;
+        };
+        transport.start({ ...handler, wasRemoved });
+      },
+      send: (...message) => transport.send(...message),
+      flush: () => transport.flush(),
+      sendSnapshot: (...snapshot) => transport.sendSnapshot(...snapshot),
+      setPeers: (peers) => transport.setPeers(peers),
+      stop: () => transport.stop(),
+    };
+  }
+
   async #open(run: Run, log: Log): Promise<void> {
     const { dice, ledger, segmentBytes } = this.#site;
     const [sealKey, ...olderKeys] = this.#sealKeys;
@@ -191,7 +211,7 @@ export class Machine {
       clock: process.clock,
       random: dice,
       log,
-      transport,
+      transport: this.#watched(transport),
       stateMachine: run.machine,
       ...(this.#voters === undefined ? { join: true } : { bootstrap: { voters: this.#voters } }),
       onRemoved: () => this.#removed(run),

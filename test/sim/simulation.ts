@@ -28,6 +28,8 @@ const POLL_MS = 100;
 const MAX_DISTANCE_MS = 30;
 /** Far above any run: what never comes to rest is a failure too. */
 const MAX_EVENTS = 5_000_000;
+/** Kinds that change who the members are. */
+const MEMBER_KINDS: readonly FaultKind[] = ['members', 'farewell'];
 const FNV_PRIME = 0x01000193;
 
 export interface SimulationOptions {
@@ -119,6 +121,7 @@ class Simulation {
         addMachine: () => this.#addMachine(undefined),
         restartLater: (machine) => this.#restartLater(machine),
         start: (machine) => this.#start(machine),
+        burst: (machine, count) => this.#clients.burst(machine, count),
       },
       dice,
       this.#chooseKinds(),
@@ -128,12 +131,12 @@ class Simulation {
   /** Each run has some kinds of faults and not others: rare ones are not drowned by the rest. */
   #chooseKinds(): Set<FaultKind> {
     const share = this.#dice.between(0.1, 0.9);
-    const chosen = FAULT_KINDS.filter(() => this.#dice.chance(share));
+    let chosen: FaultKind[] = FAULT_KINDS.filter(() => this.#dice.chance(share));
     // One that moved while the leader came to be another that it does not know cannot be told, and
     // tells only those whom it knows: either who the members are changes in a run, or where.
-    const other = this.#dice.chance(0.5) ? 'move' : 'members';
-    if (chosen.includes('move') && chosen.includes('members')) {
-      chosen.splice(chosen.indexOf(other), 1);
+    const others: FaultKind[] = this.#dice.chance(0.5) ? ['move'] : ['members', 'farewell'];
+    if (chosen.includes('move') && chosen.some((kind) => MEMBER_KINDS.includes(kind))) {
+      chosen = chosen.filter((kind) => !others.includes(kind));
     }
     return new Set(chosen.filter((kind) => this.#options.without?.includes(kind) !== true));
   }
