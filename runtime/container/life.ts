@@ -10,7 +10,6 @@
  * To others, starting is 'created' and ending is 'running'. It never restarts by itself.
  */
 import { renameSync, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Timer } from '../../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
@@ -29,6 +28,7 @@ import {
   keepRecord,
   readRecord,
   recordedStartMs,
+  removeTree,
 } from './files.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
 import type { ContainerPaths } from './paths.ts';
@@ -223,6 +223,20 @@ export class ContainerLife {
     this.#exit = undefined;
     this.#startedAtMs = 0;
     this.#phase = 'created';
+  }
+
+  /** A shim that has said its last word removes the groups and ends; one that hangs need not. */
+  async #shimGone(): Promise<void> {
+    if (this.#exit === undefined) return;
+    try {
+      await this.until(
+        () => this.#shim === undefined,
+        SHIM_END_TIMEOUT_MS,
+        `container ${this.shortId} to be cleaned up`,
+      );
+    } catch (error) {
+      if (!hasCode(error, 'timeout')) throw error;
+    }
   }
 
   /** Spawns the shim and connects; blocks the loop for well under a millisecond. */
@@ -436,6 +450,7 @@ export class ContainerLife {
 
   async #remove(): Promise<void> {
     if (this.#phase === 'starting' || this.state === 'running') await this.killEveryone();
+    await this.#shimGone();
     await this.#destroyGroups();
     // Whoever waits for one that never ran waits no longer.
     this.#exit ??= this.#notStarted('removed before it was started');
@@ -446,10 +461,10 @@ export class ContainerLife {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    await rm(this.#paths.execDir, { recursive: true, force: true });
+    await removeTree(this.#paths.execDir);
     this.#hooks.onRemoved();
     this.changed.emit();
-    await rm(doomed, { recursive: true, force: true });
+    await removeTree(doomed);
   }
 
   /** Lets go of the shim, which runs on. */
