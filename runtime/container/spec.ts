@@ -11,6 +11,7 @@ import type { Resources } from '../sys/resources.ts';
 import { type Capability, capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { labelsInForce } from './labels.ts';
 import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
 import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
@@ -258,7 +259,7 @@ function addPrivileges(
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  for (const { kind, label } of config.securityLabels ?? []) {
+  for (const { kind, label } of labelsInForce(config)) {
     writer.add(TAG.label, LABEL[kind], label);
   }
   if (!isPrivileged) addSeccomp(writer, config.seccomp ?? 'default', own);

@@ -167,6 +167,8 @@ export interface ContainerConfig {
   readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
   /** Of the kernel's security modules; refused where it has none such. */
   readonly securityLabels?: readonly SecurityLabel[];
+  /** Not even the host's default profile; so it is with `privileged`. */
+  readonly apparmorUnconfined?: boolean;
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
