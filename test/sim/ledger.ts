@@ -67,6 +67,17 @@ export class Ledger {
     return this.configurations[this.configurations.length - 1].conf;
   }
 
+  /** Index of the newest committed change. */
+  get lastChange(): number {
+    return this.configurations[this.configurations.length - 1].index;
+  }
+
+  /** Whether `id` holds a change that is not committed, and may be yet. */
+  hasOpenChange(id: number): boolean {
+    const { entries } = this.mirror(id).written;
+    return entries.some(({ index, type }) => index > this.lastCommitted && type === 'confChange');
+  }
+
   /** As the entries up to `applied` have it. */
   configurationAt(applied: number): Configuration {
     const inForce = this.#inForce(applied);

@@ -28,8 +28,6 @@ const POLL_MS = 100;
 const MAX_DISTANCE_MS = 30;
 /** Far above any run: what never comes to rest is a failure too. */
 const MAX_EVENTS = 5_000_000;
-/** Kinds that change who the members are. */
-const MEMBER_KINDS: readonly FaultKind[] = ['members', 'farewell'];
 const FNV_PRIME = 0x01000193;
 
 export interface SimulationOptions {
@@ -54,6 +52,9 @@ export interface Outcome extends Counts {
   readonly elections: number;
   readonly strikes: number;
   readonly restarts: number;
+  readonly moves: number;
+  /** Hosts that refused to start from what was left of their files, and were replaced. */
+  readonly losses: number;
   readonly failure: Failure | undefined;
 }
 
@@ -118,6 +119,7 @@ class Simulation {
       {
         site: this.#site,
         machines: () => this.#machines,
+        machine: (id) => this.#machine(id),
         addMachine: () => this.#addMachine(undefined),
         restartLater: (machine) => this.#restartLater(machine),
         start: (machine) => this.#start(machine),
@@ -131,13 +133,7 @@ class Simulation {
   /** Each run has some kinds of faults and not others: rare ones are not drowned by the rest. */
   #chooseKinds(): Set<FaultKind> {
     const share = this.#dice.between(0.1, 0.9);
-    let chosen: FaultKind[] = FAULT_KINDS.filter(() => this.#dice.chance(share));
-    // One that moved while the leader came to be another that it does not know cannot be told, and
-    // tells only those whom it knows: either who the members are changes in a run, or where.
-    const others: FaultKind[] = this.#dice.chance(0.5) ? ['move'] : ['members', 'farewell'];
-    if (chosen.includes('move') && chosen.some((kind) => MEMBER_KINDS.includes(kind))) {
-      chosen = chosen.filter((kind) => !others.includes(kind));
-    }
+    const chosen = FAULT_KINDS.filter(() => this.#dice.chance(share));
     return new Set(chosen.filter((kind) => this.#options.without?.includes(kind) !== true));
   }
 
@@ -174,6 +170,10 @@ class Simulation {
     for (const _ of voters) this.#addMachine(voters);
   }
 
+  #machine(id: number): Machine {
+    return this.#machines[id - 1];
+  }
+
   #addMachine(voters: readonly { id: number; address: string }[] | undefined): Machine {
     const machine = new Machine(this.#site, this.#machines.length + 1, voters);
     machine.onEnded = () => {
@@ -187,7 +187,7 @@ class Simulation {
   }
 
   #start(machine: Machine): void {
-    if (!machine.isUp && !machine.isOut) machine.start();
+    if (!machine.isUp && !machine.isGone) machine.start();
   }
 
   #restartLater(machine: Machine): void {
@@ -271,10 +271,11 @@ class Simulation {
   /** Until all members have it, agree on everything, and answer reads. */
   #await(version: number, untilMs: number): void {
     const { ledger } = this.#site;
-    const members = membersOf(ledger.configuration).map((id) => this.#machines[id - 1]);
+    const members = membersOf(ledger.configuration).map((id) => this.#machine(id));
     const lacks = {
       'a single configuration': ledger.configuration.outgoing.size === 0,
       'the last write': members.every(({ node }) => (node?.status().applied ?? 0) >= version),
+      'members in the place of those that are lost': this.#faults.operator.isSettled,
       'one key each': members.every((machine) => machine.isSealSettled),
       'watchers that saw all': this.#clients.sawAll(this.#lastEvent()),
     };
@@ -328,6 +329,8 @@ class Simulation {
       elections: ledger.elections,
       strikes: this.#faults.strikes,
       restarts,
+      moves: this.#faults.operator.moves,
+      losses: this.#faults.operator.losses,
       failure: this.#failure,
     };
   }
