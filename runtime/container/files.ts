@@ -2,7 +2,7 @@
  * A container's directories and the small files in them: made, read and removed. What a file means
  * for the container's life is decided in container.ts.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
@@ -22,6 +22,16 @@ export function writeConfig(dataDir: string, config: ContainerConfig): void {
   const file = join(dataDir, CONFIG_FILE);
   writeFileSync(`${file}.tmp`, JSON.stringify(config), { mode: 0o600 });
   renameSync(`${file}.tmp`, file);
+}
+
+/**
+ * When it was made. A change of its configuration gives that file a new time, a copy of the data
+ * root another birth: the earlier is right.
+ */
+export function madeMs(dataDir: string): number {
+  const { mtimeMs } = statSync(join(dataDir, CONFIG_FILE));
+  const { birthtimeMs } = statSync(dataDir);
+  return Math.floor(birthtimeMs > 0 ? Math.min(mtimeMs, birthtimeMs) : mtimeMs);
 }
 
 /** A copy that outlives a reboot, which empties the exec root. */
