@@ -2,7 +2,7 @@
  * Faults that meet: several things that go wrong together, at one place and in an order that chance
  * alone hardly ever brings about, and that bugs of long standing needed. A leader is heard by a few
  * whose disks stand still; a leader is deposed while old answers are still on their way to it; a
- * member is told to leave while its removal is not on the disk. They break things and check nothing.
+ * member is told to leave while its removal is on no disk. They break things and check nothing.
  */
 import type { FaultHost } from './faults.ts';
 import type { Machine } from './machine.ts';
