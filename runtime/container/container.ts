@@ -90,6 +90,11 @@ export class ManagedContainer implements Container {
     return this.#life.pid;
   }
 
+  /** Whether `pid` is its first process, and not one that has the number now. */
+  isPid(pid: number): boolean {
+    return this.#life.isPid(pid);
+  }
+
   get createdAtMs(): number {
     this.#createdAtMs ||= madeMs(this.#paths.dataDir);
     return this.#createdAtMs;
@@ -304,7 +309,9 @@ export class ManagedContainer implements Container {
 
   async detailedStats(): Promise<DetailedStats> {
     this.#life.running();
-    const networks = this.config.networkNamespace === 'host' ? {} : readLinks(this.pid);
+    const { pid } = this;
+    const links = this.config.networkNamespace === 'host' ? {} : readLinks(pid);
+    const networks = this.isPid(pid) ? links : {};
     return {
       ...this.#context.cgroups.usage(this.config.id),
       ...readProcessors(),

@@ -36,6 +36,8 @@ export interface ContainerMount {
    * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
    */
   readonly idMapped?: boolean;
+  /** And read-only: a copy will do where its file system cannot show other ids. */
+  readonly copyable?: boolean;
 }
 
 export interface ContainerDevice {
@@ -165,6 +167,8 @@ export interface ContainerConfig {
   readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
   /** Of the kernel's security modules; refused where it has none such. */
   readonly securityLabels?: readonly SecurityLabel[];
+  /** Not even the host's default profile; so it is with `privileged`. */
+  readonly apparmorUnconfined?: boolean;
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
