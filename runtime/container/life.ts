@@ -26,6 +26,7 @@ import {
   findRecord,
   inspectExecDir,
   keepRecord,
+  madeMs,
   readRecord,
   recordedStartMs,
   removeTree,
@@ -388,7 +389,9 @@ export class ContainerLife {
       clearRun(this.#paths);
     } else if (found === 'absent') {
       await this.#destroyGroups();
-      this.#finish(lostRecord('host rebooted', 0, this.#context.clock.wallMs()));
+      // When it was started last went with the exec root: not before it was made, and mostly then.
+      const startedAtMs = madeMs(this.#paths.dataDir);
+      this.#finish(lostRecord('host rebooted', startedAtMs, this.#context.clock.wallMs()));
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();

@@ -1,7 +1,7 @@
 /**
  * Records of the launch specification that take more than a number or a string, typed as whoever
- * makes one thinks of them: control groups, namespaces, maps of ids, mounts. For every kind of configuration; what
- * goes in is decided elsewhere.
+ * makes one thinks of them: control groups, namespaces, maps of ids, mounts. For every kind of
+ * configuration; what goes in is decided elsewhere.
  */
 import type { CgroupGroup } from '../sys/cgroup.ts';
 import { type SpecWriter, TAG } from './encode.ts';

@@ -360,7 +360,9 @@ export interface Container {
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
-  /** Unix ms; 0 before start. */
+  /** Unix ms. */
+  readonly createdAtMs: number;
+  /** Unix ms; 0 before start. After a reboot cut it off: when it was made. */
   readonly startedAtMs: number;
   readonly exit: ExitRecord | undefined;
   /**

@@ -229,16 +229,16 @@ export class Operator {
 
   // ---- lost hosts ----
 
-  /** Whether the others can do without it for good. */
+  /**
+   * Whether the others can do without it for good: enough of them, who all know for certain that
+   * they are members. Who forgets that it was the newest that agreed needs those of before again.
+   */
   canLose({ id, isGoingAlone }: Machine): boolean {
-    const { voters } = this.#host.site.world.ledger.configuration;
-    return (
-      voters.has(id) &&
-      voters.size >= MIN_TO_LOSE_ONE &&
-      this.isSettled &&
-      this.#isQuiet() &&
-      !isGoingAlone
-    );
+    const { ledger } = this.#host.site.world;
+    const { voters } = ledger.configuration;
+    if (isGoingAlone || !voters.has(id) || voters.size < MIN_TO_LOSE_ONE) return false;
+    const isSure = (voter: number): boolean => ledger.mirror(voter).sureCommit >= ledger.lastChange;
+    return [...voters].every(isSure) && this.isSettled && this.#isQuiet();
   }
 
   /** Those that could go on alone. */

@@ -93,7 +93,8 @@ export function startOnLine(file: URL, start: WriterStart, options: WorkerOption
       worker.postMessage(request, transfer);
       wake(LOOPING);
     },
-    on: (event: string, listener: (value: never) => void) => worker.on(event, listener as () => void),
+    on: (event: string, listener: (value: never) => void) =>
+      worker.on(event, listener as () => void),
     terminate: () => worker.terminate(),
   };
 }
