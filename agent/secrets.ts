@@ -88,7 +88,8 @@ export class Secrets {
       const inSecrets = path.startsWith(`${SECRETS}/`);
       const target = inSecrets ? SECRETS_DIRECTORY : targetPath(table, reference.target);
       const source = join(directory, inSecrets ? SECRETS : path);
-      mounts.set(target, { type: 'bind', source, target, readOnly: true, idMapped: true });
+      const shown = { readOnly: true, idMapped: true, copyable: true };
+      mounts.set(target, { type: 'bind', source, target, ...shown });
     }
     return [...mounts.values()];
   }

@@ -127,6 +127,7 @@ export interface StandaloneSpec {
   readonly noNewPrivileges: boolean;
   readonly seccomp: NonNullable<ContainerConfig['seccomp']>;
   readonly securityLabels?: ContainerConfig['securityLabels'];
+  readonly apparmorUnconfined?: boolean;
   readonly maskPaths: boolean;
   readonly init: boolean;
   /** Of another container: by its name as it was asked for, by its id once this one is made. */
@@ -199,6 +200,8 @@ export interface ContainerRecord {
   /** Of a start that failed; the runtime knows the code of what ran. */
   readonly errorExitCode: number;
   readonly startedBefore: boolean;
+  /** When it was started last; the runtime forgets that with a reboot. Absent: older daemon. */
+  readonly launchedAtMs?: number;
   /** While it runs. */
   readonly ports: readonly PublishedPort[];
   readonly health?: Health;

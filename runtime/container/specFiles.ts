@@ -149,7 +149,8 @@ function addContainerMount(
         MOUNT.bind |
         (mount.nonRecursive === true ? MOUNT.plain : 0) |
         (lent.sources.has(target) ? MOUNT.resolved : 0) |
-        (isMapped && mount.idMapped === true ? MOUNT.userMap : 0),
+        (isMapped && mount.idMapped === true ? MOUNT.userMap : 0) |
+        (isMapped && mount.copyable === true ? MOUNT.copyable : 0),
       ...(mount.writableBelow === true ? { set: readOnly } : { setBelow: readOnly }),
       propagation: propagationOf(mount),
       target,

@@ -36,6 +36,8 @@ export interface ContainerMount {
    * Without, what is the host's root's is nobody's inside (as with Docker's userns-remap).
    */
   readonly idMapped?: boolean;
+  /** And read-only: a copy will do where its file system cannot show other ids. */
+  readonly copyable?: boolean;
 }
 
 export interface ContainerDevice {
@@ -165,6 +167,8 @@ export interface ContainerConfig {
   readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
   /** Of the kernel's security modules; refused where it has none such. */
   readonly securityLabels?: readonly SecurityLabel[];
+  /** Not even the host's default profile; so it is with `privileged`. */
+  readonly apparmorUnconfined?: boolean;
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
@@ -356,7 +360,9 @@ export interface Container {
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
-  /** Unix ms; 0 before start. */
+  /** Unix ms. */
+  readonly createdAtMs: number;
+  /** Unix ms; 0 before start. After a reboot cut it off: when it was made. */
   readonly startedAtMs: number;
   readonly exit: ExitRecord | undefined;
   /**

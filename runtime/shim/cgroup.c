@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
@@ -110,6 +112,7 @@ static int open_group(struct cgroups *groups, const struct record *record, int m
 		return fail(failure, errno, "cannot open the control group %s", path);
 	if (flags & CGROUP_V2) {
 		groups->v2 = *dir;
+		groups->v2_dir = path;
 	} else {
 		int tasks = openat(*dir, "tasks", O_WRONLY | O_CLOEXEC);
 		if (tasks < 0)
@@ -140,7 +143,7 @@ static int take_groups(struct cgroups *groups, const struct spec *spec, int make
 		       struct failure *failure)
 {
 	memset(groups, 0, sizeof *groups);
-	groups->v2 = groups->memory = groups->freezer = -1;
+	groups->v2 = groups->memory = groups->freezer = groups->entrance = -1;
 	int dir = -1;
 	struct record record;
 	for (size_t at = 0; spec_next(spec, &at, 0, &record);) {
@@ -184,7 +187,10 @@ int cgroups_keep_paths(struct cgroups *groups)
 		return 0;
 	for (size_t i = 0; i < groups->count; i++) {
 		size_t length = strlen(groups->dirs[i]) + 1;
+		int is_v2_dir = groups->dirs[i] == groups->v2_dir;
 		groups->dirs[i] = memcpy(at, groups->dirs[i], length);
+		if (is_v2_dir)
+			groups->v2_dir = groups->dirs[i];
 		at += length;
 	}
 	return 1;
@@ -198,20 +204,32 @@ int cgroups_join(const struct cgroups *groups, struct failure *failure)
 	return 0;
 }
 
-int cgroups_join_again(const struct cgroups *groups, struct failure *failure)
+int cgroups_open_joins(struct cgroups *groups, struct failure *failure)
 {
-	for (size_t i = 0; i < groups->count; i++) {
+	char path[PATH_MAX];
+	size_t count = groups->join_count > 0 ? 0 : groups->count; /* they are open already */
+	for (size_t i = 0; i < count; i++) {
 		if (groups->is_v2[i])
 			continue;
-		int dir = open(groups->dirs[i], O_PATH | O_DIRECTORY | O_CLOEXEC);
-		int result = dir < 0 ? -1 : write_file_at(dir, "tasks", "0");
-		int error = errno;
-		close_fd(&dir);
-		if (result < 0)
-			return fail(failure, error, "cannot join the control group %s",
-				    groups->dirs[i]);
+		format_text(path, sizeof path, "%s/tasks", groups->dirs[i]);
+		int tasks = open(path, O_WRONLY | O_CLOEXEC);
+		if (tasks < 0)
+			return fail(failure, errno, "cannot open %s", path);
+		groups->joins[groups->join_count++] = tasks;
 	}
 	return 0;
+}
+
+int cgroups_entrance(struct cgroups *groups)
+{
+	if (groups->entrance >= 0 || groups->v2 < 0)
+		return groups->entrance;
+	int copy = k_open_tree(groups->v2, "", K_OPEN_TREE_CLONE | K_AT_EMPTY_PATH | O_CLOEXEC);
+	if (copy >= 0 && k_mount_setattr(copy, "", K_AT_EMPTY_PATH, K_MOUNT_ATTR_RDONLY,
+					 MS_PRIVATE) < 0)
+		close_fd(&copy);
+	groups->entrance = copy;
+	return copy;
 }
 
 /* SIGKILL to what one read of cgroup.procs lists; how many there were. */
@@ -317,5 +335,10 @@ void cgroups_remove(struct cgroups *groups)
 
 void cgroups_remove_made(struct cgroups *groups)
 {
+	int are_made = groups->count > 0;
+	for (size_t i = 0; i < groups->count; i++)
+		are_made &= groups->is_made[i];
+	if (are_made)
+		cgroups_kill(groups); /* nobody else is in there */
 	remove_groups(groups, 1);
 }

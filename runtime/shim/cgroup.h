@@ -18,6 +18,8 @@ struct cgroups {
 	int is_made[CGROUPS_MAX]; /* by this launch, not found */
 	int v2, memory, freezer;  /* directories; -1 where the host has none */
 	int memory_is_v2;
+	const char *v2_dir;
+	int entrance; /* for execs: the v2 directory without a way out of it or to write; -1: not yet */
 	size_t join_count;
 	int joins[CGROUPS_MAX];   /* v1 `tasks` files */
 };
@@ -32,8 +34,13 @@ int cgroups_open(struct cgroups *groups, const struct spec *spec, struct failure
 int cgroups_keep_paths(struct cgroups *groups);
 /* In the child: joins the v1 groups. */
 int cgroups_join(const struct cgroups *groups, struct failure *failure);
-/* The same by path, for a process that comes later. */
-int cgroups_join_again(const struct cgroups *groups, struct failure *failure);
+/* Opens them again by path, for a process that comes later to join. */
+int cgroups_open_joins(struct cgroups *groups, struct failure *failure);
+/*
+ * The v2 directory as a process may have it that the container sees before it is done: read-only,
+ * and what is above it cannot be reached. -1 where there is none.
+ */
+int cgroups_entrance(struct cgroups *groups);
 /* SIGKILL to every process in the container, frozen or not. */
 void cgroups_kill(const struct cgroups *groups);
 /* A process that was sent SIGKILL dies even where frozen ones do not: on a v1 host they go on. */
@@ -44,7 +51,7 @@ int cgroups_freeze(const struct cgroups *groups, int frozen);
 int cgroups_oom_killed(const struct cgroups *groups);
 /* Removes the directories; waits a bounded time for the last process to be gone. */
 void cgroups_remove(struct cgroups *groups);
-/* Leaves alone what was there before. */
+/* Leaves alone what was there before; else all that runs in them is killed. */
 void cgroups_remove_made(struct cgroups *groups);
 
 #endif

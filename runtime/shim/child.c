@@ -238,14 +238,7 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 {
 	int terminal = -1;
 	setsid();
-	limits_raise(spec, io->status);
-	if (label_set(spec, failure) < 0 || cgroups_join_again(groups, failure) < 0)
-		return -1;
-	uid_t uid;
-	gid_t gid;
-	if (target_root(io->init, &uid, &gid) && child_give_streams(io, uid, gid, failure) < 0)
-		return -1;
-	if (target_enter(io->init, failure) < 0)
+	if (cgroups_join(groups, failure) < 0 || target_enter(io->init, io->late, failure) < 0)
 		return -1;
 	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_TTY) {
 		int root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -285,7 +278,6 @@ void child_run(const struct spec *spec, const struct cgroups *groups, struct chi
 void child_exec(const struct spec *spec, const struct cgroups *groups, struct child_io *io)
 {
 	struct failure failure = {0};
-	close(CONTROL_FD);
 	run_exec(spec, groups, io, &failure);
 	tell_failure(io, &failure);
 }

@@ -15,6 +15,7 @@ struct child_io {
 	const struct namespaces *namespaces; /* the container's; NULL for an exec */
 	int is_staged;     /* a process before it has joined groups and namespaces (stage.h) */
 	int init;          /* an exec: the container's first process, whose namespaces it joins */
+	int late;          /* and which of them it still has to */
 	int gate;          /* the fifo it waits at before it executes; -1: it does not wait */
 	int attendant;     /* who runs hooks outside for it; -1: there are none */
 };
@@ -22,7 +23,10 @@ struct child_io {
 /* Never returns. */
 void child_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io)
 	__attribute__((noreturn));
-/* A further program of a running container; cloned into its pid namespace and v2 group already. */
+/*
+ * A further program of a running container; cloned into its v2 group and namespaces, but for those
+ * in which it may do less.
+ */
 void child_exec(const struct spec *spec, const struct cgroups *groups, struct child_io *io)
 	__attribute__((noreturn));
 

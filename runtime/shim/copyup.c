@@ -42,9 +42,9 @@ static int copy_data(int from, int to)
 	return got < 0 ? -1 : 0;
 }
 
-static int copy_file(int from, const char *from_name, int to, const char *name)
+/* Closes `source`. */
+static int copy_file(int source, int to, const char *name)
 {
-	int source = openat(from, from_name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
 	int copy = openat(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 	int result = source < 0 || copy < 0 ? -1 : copy_data(source, copy);
 	int error = errno;
@@ -105,7 +105,8 @@ static int copy_entry(const struct copy *copy, int from, int to, const char *nam
 	if (S_ISDIR(status.st_mode))
 		result = copy_directory(copy, from, to, name, depth);
 	else if (S_ISREG(status.st_mode))
-		result = copy_file(from, name, to, name);
+		result = copy_file(openat(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC),
+				   to, name);
 	else if (S_ISLNK(status.st_mode))
 		result = copy_link(from, to, name);
 	else
@@ -144,11 +145,11 @@ int copyup(int from, int to)
 }
 
 /* The directory `source` as one below `shelf`. */
-static int copy_whole(const struct copy *copy, const char *source, int shelf)
+static int copy_whole(const struct copy *copy, int source, int shelf)
 {
 	if (mkdirat(shelf, COPY_NAME, 0700) < 0)
 		return -1;
-	int from = open(source, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int from = openat(source, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int to = openat(shelf, COPY_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	int result = from < 0 || to < 0 ? -1 : copy_tree(copy, from, to, 0);
 	int error = errno;
@@ -158,29 +159,39 @@ static int copy_whole(const struct copy *copy, const char *source, int shelf)
 	return result;
 }
 
-static int copy_source(const struct copy *copy, const char *source, int shelf)
+/* The regular file behind the descriptor, whatever has its name by now. */
+static int open_again(int source)
+{
+	char path[32];
+	format_text(path, sizeof path, "/proc/self/fd/%d", source);
+	return open(path, O_RDONLY | O_CLOEXEC);
+}
+
+static int copy_source(const struct copy *copy, int source, int shelf)
 {
 	struct stat status;
 	int result = -1;
-	if (stat(source, &status) < 0)
+	if (fstat(source, &status) < 0)
 		return -1;
 	if (S_ISDIR(status.st_mode))
 		result = copy_whole(copy, source, shelf);
 	else if (S_ISREG(status.st_mode))
-		result = copy_file(AT_FDCWD, source, shelf, COPY_NAME);
+		result = copy_file(open_again(source), shelf, COPY_NAME);
 	else
 		errno = EINVAL;
 	return result < 0 ? -1 : adorn(copy, shelf, COPY_NAME, &status);
 }
 
-int copyup_shifted(const struct spec *spec, const char *source)
+int copyup_shifted(const struct spec *spec, int source)
 {
 	const struct copy copy = {spec};
 	int shelf = mounts_shelf(spec), result = -1;
-	if (shelf >= 0 && copy_source(&copy, source, shelf) == 0)
+	if (shelf < 0)
+		return -1;
+	if (copy_source(&copy, source, shelf) == 0)
 		result = k_open_tree(shelf, COPY_NAME, K_OPEN_TREE_CLONE | O_CLOEXEC);
 	int error = errno;
-	close_fd(&shelf);
+	mounts_leave_shelf(spec, &shelf);
 	errno = error;
 	return result;
 }

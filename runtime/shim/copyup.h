@@ -10,10 +10,10 @@
 /* `to` is a mounted root and stays as it is, `from` a directory (O_PATH does). -1 and errno. */
 int copyup(int from, int to);
 /*
- * A detached copy of `source`, a file or directory of the host's, in memory, with the owners that
- * the container's user namespace makes of them: for a file system that cannot be shown mapped
- * (tmpfs before Linux 6.3). In a private mount namespace, with the host's rights.
+ * A detached copy of the file or directory `source` is open on, in memory, with the owners that the
+ * container's user namespace makes of them: for a file system that cannot be shown mapped (tmpfs
+ * before Linux 6.3). In a private mount namespace, with the host's rights. -1 and errno.
  */
-int copyup_shifted(const struct spec *spec, const char *source);
+int copyup_shifted(const struct spec *spec, int source);
 
 #endif

@@ -76,6 +76,24 @@ int descriptors_close_others(unsigned from, int *const kept[], size_t count)
 	}
 }
 
+static int is_kept(int *const kept[], size_t count, unsigned fd)
+{
+	for (size_t i = 0; i < count; i++)
+		if (*kept[i] == (int)fd)
+			return 1;
+	return 0;
+}
+
+int descriptors_keep(const struct spec *spec, int *const kept[], size_t count)
+{
+	unsigned preserved = spec_u32(spec, TAG_PRESERVED, 0);
+	int has_console = spec_count(spec, TAG_CONSOLE) > 0;
+	for (unsigned fd = FIRST_FOREIGN_FD; fd < PRESERVED_FD; fd++)
+		if (!(fd == CONSOLE_FD && has_console) && !is_kept(kept, count, fd))
+			(void)close((int)fd); /* or it was not open */
+	return descriptors_close_others(PRESERVED_FD + preserved, kept, count);
+}
+
 int descriptors_settle(const struct spec *spec, int *kept[], size_t count,
 		       struct failure *failure)
 {

@@ -21,6 +21,8 @@ int descriptors_inherit(const struct spec *spec, struct failure *failure);
 void descriptors_release(const struct spec *spec);
 /* Closes all from `from` on but `kept` (-1 for none). -1 and errno on failure. */
 int descriptors_close_others(unsigned from, int *const kept[], size_t count);
+/* The same of all but these, standard streams, and what is meant for the program of `spec`. */
+int descriptors_keep(const struct spec *spec, int *const kept[], size_t count);
 /*
  * In the process: the preserved ones become 3 and following, `kept` (each -1 or changed to where it
  * is now) are above, all else is closed.

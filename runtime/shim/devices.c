@@ -82,7 +82,8 @@ int devices_open_as_host(const struct spec *spec, struct failure *failure)
 		else
 			ready[ready_count++] = device;
 	}
-	close_fd(&shelf);
+	if (shelf >= 0)
+		mounts_leave_shelf(spec, &shelf);
 	return result;
 }
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "kernel.h"
-#include "mounts.h"
+#include "newfs.h"
 
 #define LINE_MAX 36 /* three numbers of 32 bits */
 
@@ -109,7 +109,7 @@ int idmap_namespace(const struct idmap *map, struct failure *failure)
 		fail(failure, errno, "cannot make a user namespace");
 		goto out;
 	}
-	proc = mounts_proc(failure);
+	proc = newfs_proc(failure);
 	if (proc >= 0 && write_maps(map, proc, pid, failure) == 0) {
 		/* A link of the kernel's, in a file system nothing else can be mounted on. */
 		format_text(path, sizeof path, "%d/ns/user", (int)pid);

@@ -7,7 +7,7 @@
 #include <sys/vfs.h>
 
 #include "kernel.h"
-#include "mounts.h"
+#include "newfs.h"
 
 #define SELINUX_MAGIC 0xf97cff8c
 #define LABEL_MAX 4096
@@ -67,7 +67,7 @@ int label_set(const struct spec *spec, struct failure *failure)
 			return fail(failure, 0, "cannot apply the %s \"%s\": this host's kernel has "
 						"no %s", name, label,
 				    module == APPARMOR ? "AppArmor" : "SELinux");
-		int proc = mounts_proc(failure);
+		int proc = newfs_proc(failure);
 		if (proc < 0)
 			return -1;
 		int result = write_label(proc, module, label);

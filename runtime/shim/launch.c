@@ -3,19 +3,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "attendant.h"
 #include "child.h"
 #include "gate.h"
 #include "kernel.h"
 #include "namespaces.h"
 #include "stage.h"
+#include "target.h"
 
 static int make_pipe(int *ours, int *theirs, int is_input, struct failure *failure)
 {
@@ -60,22 +59,22 @@ static pid_t clone_container(struct launch *launch, struct child_io *io,
 	return pid;
 }
 
-/* This process enters the target's pid namespace for its children, clones, and comes back. */
-static pid_t clone_exec(struct launch *launch, struct child_io *io, struct k_clone_args *args)
+/*
+ * A container that has divided its group among groups of its own has none that takes processes at
+ * the top: a further one goes where its first is.
+ */
+static pid_t enter_container(struct launch *launch, struct child_io *io, struct k_clone_args *args,
+			     struct failure *failure)
 {
-	int own = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
-	pid_t pid = -1;
-	if (own >= 0 && setns(launch->target, CLONE_NEWPID) == 0) {
-		pid = k_clone3(args);
-		if (pid == 0)
-			child_exec(launch->spec, launch->groups, io);
-		int error = errno;
-		(void)setns(own, CLONE_NEWPID); /* into our own: always allowed */
-		errno = error;
-	}
-	int error = errno;
-	close_fd(&own);
-	errno = error;
+	pid_t pid = stage_run(launch->spec, launch->groups, io, args, failure);
+	if (pid != -EBUSY)
+		return pid;
+	int group = target_group(launch->target, (int)args->cgroup, launch->groups->v2_dir);
+	if (group < 0)
+		return -1;
+	args->cgroup = (uint64_t)group;
+	pid = stage_run(launch->spec, launch->groups, io, args, failure);
+	close_fd(&group);
 	return pid;
 }
 
@@ -86,19 +85,25 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 		.pidfd = (uint64_t)(uintptr_t)&launch->pidfd,
 		.exit_signal = SIGCHLD,
 	};
-	if (launch->groups->v2 >= 0) {
-		args.flags |= K_CLONE_INTO_CGROUP;
-		args.cgroup = (uint64_t)launch->groups->v2;
-	}
 	int is_exec = launch->target >= 0;
-	if (!is_exec && namespaces_staged(io->namespaces)) {
+	int group = is_exec ? cgroups_entrance(launch->groups) : launch->groups->v2;
+	if (launch->groups->v2 >= 0 && group < 0)
+		return fail(failure, errno, "cannot open the container's control group");
+	if (group >= 0) {
+		args.flags |= K_CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)group;
+	}
+	if (is_exec) {
+		launch->pid = enter_container(launch, io, &args, failure);
+		return launch->pid < 0 ? -1 : 0;
+	}
+	if (namespaces_staged(io->namespaces)) {
 		launch->pid = stage_run(launch->spec, launch->groups, io, &args, failure);
 		return launch->pid < 0 ? -1 : 0;
 	}
-	launch->pid = is_exec ? clone_exec(launch, io, &args) : clone_container(launch, io, &args);
+	launch->pid = clone_container(launch, io, &args);
 	if (launch->pid < 0)
-		return fail(failure, errno, is_exec ? "cannot enter the container"
-						    : "cannot create the container's namespaces");
+		return fail(failure, errno, "cannot create the container's namespaces");
 	return 0;
 }
 
@@ -132,7 +137,8 @@ int launch_start(struct launch *launch, struct failure *failure)
 	struct namespaces namespaces = {0};
 	int helper = -1, result = -1;
 	launch->pidfd = launch->status = launch->in = launch->out = launch->err = -1;
-	launch->pid = launch->attendant = 0;
+	launch->pid = 0;
+	launch->attendant = (struct attendant){0, -1};
 	if (open_namespaces(launch, &namespaces, &io, failure) == 0 &&
 	    make_pair(&launch->status, &io.status, failure) == 0 &&
 	    open_streams(launch, &io, failure) == 0 &&
@@ -141,11 +147,9 @@ int launch_start(struct launch *launch, struct failure *failure)
 	     (attendant_prepare(failure) == 0 &&
 	      make_pair(&helper, &io.attendant, failure) == 0)))
 		result = clone_child(launch, &io, failure);
-	if (result == 0 && helper >= 0) {
-		launch->attendant = attendant_start(launch->spec, helper, io.status, launch->pid,
-						    launch->pidfd, failure);
-		result = launch->attendant < 0 ? -1 : 0;
-	}
+	if (result == 0 && helper >= 0)
+		result = attendant_start(&launch->attendant, launch->spec, helper, io.status,
+					 launch->pid, launch->pidfd, failure);
 	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant, &helper};
 	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
 		close_fd(theirs[i]);

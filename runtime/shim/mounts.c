@@ -13,15 +13,11 @@
 #include "copyup.h"
 #include "idmap.h"
 #include "layers.h"
+#include "newfs.h"
 
 #define PROC_MAGIC 0x9fa0
 #define PROC_ROOT_INODE 1
 #define MOUNTS_MAX 1024
-#define STRINGS_AT 40 /* in a mount's record, behind its numbers */
-#define FIRST_OPTION 3 /* after target, source and type */
-#define KEY_MAX 64
-#define OPTION_MAX 256 /* fsconfig takes shorter ones only */
-#define DATA_MAX 4096 /* a page, as mount(2) takes it */
 
 struct mount {
 	uint32_t flags, propagation;
@@ -45,9 +41,9 @@ static int read_mount(struct mount *mount, const struct record *record, struct f
 		.own = {record_u64(record, 4), record_u64(record, 12), 0, 0},
 		.below = {record_u64(record, 20), record_u64(record, 28), 0, 0},
 		.propagation = record_u32(record, 36),
-		.target = record_string(record, STRINGS_AT, 0),
-		.source = record_string(record, STRINGS_AT, 1),
-		.type = record_string(record, STRINGS_AT, 2),
+		.target = mount_string(record, 0),
+		.source = mount_string(record, 1),
+		.type = mount_string(record, 2),
 	};
 	/* One field of several values: setting one takes the others away. */
 	if (mount->own.attr_set & K_MOUNT_ATTR_ATIME)
@@ -67,112 +63,9 @@ int mounts_is_writable(const struct record *record, const char *type)
 	       ((mount.own.attr_set | mount.below.attr_set) & K_MOUNT_ATTR_RDONLY) == 0;
 }
 
-static int set_option(int fs, const char *option)
-{
-	char key[KEY_MAX];
-	const char *value = strchr(option, '=');
-	size_t length = value == NULL ? strlen(option) : (size_t)(value - option);
-	if (length >= sizeof key) {
-		errno = EINVAL;
-		return -1;
-	}
-	memcpy(key, option, length);
-	key[length] = 0;
-	return value == NULL ? k_fsconfig(fs, K_FSCONFIG_SET_FLAG, key, NULL)
-			     : k_fsconfig(fs, K_FSCONFIG_SET_STRING, key, value + 1);
-}
-
-/* Makes the file system that `fs` describes and mounts it nowhere. Closes `fs`. */
-static int finish_new(int fs, unsigned attributes)
-{
-	int mounted = -1;
-	if (k_fsconfig(fs, K_FSCONFIG_CMD_CREATE, NULL, NULL) == 0)
-		mounted = k_fsmount(fs, attributes);
-	int error = errno;
-	close_fd(&fs);
-	errno = error;
-	return mounted;
-}
-
-/* Whether an option is longer than fsconfig takes. */
-static int has_long_option(const struct record *record)
-{
-	const char *option;
-	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
-		if (strlen(option) >= OPTION_MAX)
-			return 1;
-	return 0;
-}
-
-/* By mount(2), on a directory of ours, from which it is then taken away again. */
-static int open_new_whole(const struct mount *asked, const struct record *record,
-			  const char *place)
-{
-	char data[DATA_MAX] = "";
-	size_t used = 0;
-	const char *option;
-	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
-		used += format_text(data + used, sizeof data - used, "%s%s", used > 0 ? "," : "",
-				    option);
-	if (used >= sizeof data - 1) {
-		errno = E2BIG;
-		return -1;
-	}
-	const char *source = asked->source[0] != 0 ? asked->source : asked->type;
-	if (mount(source, place, asked->type, 0, data) < 0)
-		return -1;
-	int fd = k_open_tree(AT_FDCWD, place, K_OPEN_TREE_CLONE | O_CLOEXEC);
-	int error = errno;
-	(void)umount2(place, MNT_DETACH); /* just mounted, in a namespace of ours */
-	struct k_mount_attr own = asked->own;
-	if (fd >= 0 && has_changes(&own) && k_mount_change(fd, 0, &own) < 0) {
-		error = errno;
-		close_fd(&fd);
-	}
-	errno = error;
-	return fd;
-}
-
-static int open_new(const struct mount *mount, const struct record *record, const char *place)
-{
-	if (has_long_option(record))
-		return open_new_whole(mount, record, place);
-	int fs = k_fsopen(mount->type);
-	if (fs < 0)
-		return -1;
-	const char *option;
-	int result = mount->source[0] == 0
-			     ? 0
-			     : k_fsconfig(fs, K_FSCONFIG_SET_STRING, "source", mount->source);
-	for (unsigned i = FIRST_OPTION;
-	     result == 0 && (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
-		result = set_option(fs, option);
-	/* A tmpfs is filled before it may become read-only. */
-	uint64_t later = strcmp(mount->type, "tmpfs") == 0 ? K_MOUNT_ATTR_RDONLY : 0;
-	if (result == 0)
-		return finish_new(fs, (unsigned)(mount->own.attr_set & ~later));
-	int error = errno;
-	close_fd(&fs);
-	errno = error;
-	return -1;
-}
-
-int mounts_tmpfs(const char *key, const char *value, unsigned attributes)
-{
-	int fs = k_fsopen("tmpfs");
-	if (fs < 0)
-		return -1;
-	if (k_fsconfig(fs, K_FSCONFIG_SET_STRING, key, value) == 0)
-		return finish_new(fs, attributes);
-	int error = errno;
-	close_fd(&fs);
-	errno = error;
-	return -1;
-}
-
 int mounts_shelf(const struct spec *spec)
 {
-	int shelf = mounts_tmpfs("mode", "755", 0);
+	int shelf = newfs_tmpfs("mode", "755", 0);
 	/* Attached: before Linux 6.15 nothing can be cloned from what is not. */
 	int place = open(layers_place(spec), O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (shelf >= 0 && (place < 0 || k_move_mount(shelf, place) < 0)) {
@@ -184,11 +77,10 @@ int mounts_shelf(const struct spec *spec)
 	return shelf;
 }
 
-int mounts_proc(struct failure *failure)
+void mounts_leave_shelf(const struct spec *spec, int *shelf)
 {
-	int fs = k_fsopen("proc");
-	int proc = fs < 0 ? -1 : finish_new(fs, 0);
-	return proc < 0 ? fail(failure, errno, "cannot open a private /proc") : proc;
+	close_fd(shelf);
+	(void)umount2(layers_place(spec), MNT_DETACH); /* just attached, in a namespace of ours */
 }
 
 int mounts_map(int mount, int user, int recursive)
@@ -197,11 +89,29 @@ int mounts_map(int mount, int user, int recursive)
 	return k_mount_change(mount, recursive ? K_AT_RECURSIVE : 0, &map);
 }
 
+static uint32_t propagation_of(const struct spec *spec, const struct mount *mount)
+{
+	if (mount->propagation != 0 || !(mount->flags & MOUNT_BIND))
+		return mount->propagation;
+	return spec_u32(spec, TAG_ROOT_PROPAGATION, MS_SLAVE | MS_REC);
+}
+
+/* Cloned while this namespace still follows the host's. */
+static int follows_host(const struct spec *spec, const struct mount *mount, uint32_t created)
+{
+	(void)created;
+	return (mount->flags & MOUNT_BIND) &&
+	       (propagation_of(spec, mount) & (MS_SLAVE | MS_SHARED)) != 0;
+}
+
 /* Where nobody writes to it, a copy with the ids of the container does as well. */
 static int may_copy(const struct mount *mount, const struct spec *spec)
 {
-	return ((mount->own.attr_set | mount->below.attr_set) & K_MOUNT_ATTR_RDONLY) != 0 &&
-	       (mount->flags & MOUNT_USER_MAP) && spec_count(spec, TAG_UID_MAP) > 0;
+	return (mount->flags & MOUNT_COPYABLE) && (mount->flags & MOUNT_USER_MAP) &&
+	       ((mount->own.attr_set | mount->below.attr_set) & K_MOUNT_ATTR_RDONLY) != 0 &&
+	       spec_count(spec, TAG_UID_MAP) > 0 &&
+	       /* What the copy is put on would be covered on the host, too. */
+	       !follows_host(spec, mount, 0);
 }
 
 static int replace(int *fd, int other)
@@ -233,12 +143,18 @@ static int map_ids(int *fd, const struct mount *mount, const struct spec *spec, 
 	}
 	if (mounts_map(*fd, user, (mount->flags & MOUNT_MAP_BELOW) != 0) < 0 &&
 	    (errno != EINVAL || !may_copy(mount, spec) ||
-	     replace(fd, copyup_shifted(spec, mount->source)) < 0))
+	     replace(fd, copyup_shifted(spec, *fd)) < 0))
 		result = fail(failure, errno,
 			      "cannot map the ids of %s: its file system may not support it",
 			      mount->source);
 	close_fd(&own);
 	return result;
+}
+
+static int open_new(const struct mount *mount, const struct record *record, const char *place)
+{
+	const struct newfs asked = {mount->type, mount->source, mount->own};
+	return newfs_open(&asked, record, place);
 }
 
 static int open_bind(const struct mount *mount)
@@ -268,13 +184,6 @@ static int dress(int fd, const struct mount *mount, uint32_t propagation)
 		return -1;
 	unsigned recursive = propagation & MS_REC ? K_AT_RECURSIVE : 0;
 	return share.propagation == 0 ? 0 : k_mount_change(fd, recursive, &share);
-}
-
-static uint32_t propagation_of(const struct spec *spec, const struct mount *mount)
-{
-	if (mount->propagation != 0 || !(mount->flags & MOUNT_BIND))
-		return mount->propagation;
-	return spec_u32(spec, TAG_ROOT_PROPAGATION, MS_SLAVE | MS_REC);
 }
 
 /* -1 with a failure; what is optional and cannot be had is -1 without one. */
@@ -327,14 +236,6 @@ static int open_some(const struct spec *spec, int user, uint32_t created,
 	return 0;
 }
 
-/* Cloned while this namespace still follows the host's. */
-static int follows_host(const struct spec *spec, const struct mount *mount, uint32_t created)
-{
-	(void)created;
-	return (mount->flags & MOUNT_BIND) &&
-	       (propagation_of(spec, mount) & (MS_SLAVE | MS_SHARED)) != 0;
-}
-
 /* Whether the root of a user namespace, with `created` of its own, may not mount it. */
 static int needs_host(const struct spec *spec, const struct mount *mount, uint32_t created)
 {
@@ -384,9 +285,8 @@ static int remount(int root, const struct mount *mount, const struct record *rec
 	as_bind.flags |= MOUNT_BIND;
 	if (dress(to, &as_bind, mount->propagation) < 0)
 		result = fail(failure, errno, "cannot remount %s", mount->target);
-	for (unsigned i = FIRST_OPTION;
-	     result == 0 && (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
-		if ((fs < 0 && (fs = k_fspick(to)) < 0) || set_option(fs, option) < 0)
+	for (unsigned i = 0; result == 0 && (option = mount_option(record, i)) != NULL; i++)
+		if ((fs < 0 && (fs = k_fspick(to)) < 0) || newfs_option(fs, option) < 0)
 			result = fail(failure, errno, "cannot remount %s with %s", mount->target,
 				      option);
 	if (result == 0 && fs >= 0 && k_fsconfig(fs, K_FSCONFIG_CMD_RECONFIGURE, NULL, NULL) < 0)
@@ -428,7 +328,7 @@ static int may_cover(int root, int target, int from)
 static int has_option(const struct record *record, const char *key)
 {
 	const char *option;
-	for (unsigned i = FIRST_OPTION; (option = record_string(record, STRINGS_AT, i)) != NULL; i++)
+	for (unsigned i = 0; (option = mount_option(record, i)) != NULL; i++)
 		if (strncmp(option, key, strlen(key)) == 0)
 			return 1;
 	return 0;

@@ -9,17 +9,10 @@
 #include "kernel.h"
 #include "spec.h"
 
-/* For what is opened in a procfs of our own. */
-#define PROC_PLAIN                                                                                 \
-	((uint64_t)(K_RESOLVE_BENEATH | K_RESOLVE_NO_XDEV | K_RESOLVE_NO_MAGICLINKS |              \
-		    K_RESOLVE_NO_SYMLINKS))
-
-/* A procfs that is attached nowhere: nothing in an image can cover it. */
-int mounts_proc(struct failure *failure);
-/* An empty tmpfs with one option; -1 and errno. */
-int mounts_tmpfs(const char *key, const char *value, unsigned attributes);
 /* An empty tmpfs that is attached out of the way: a private mount namespace's. -1 and errno. */
 int mounts_shelf(const struct spec *spec);
+/* Takes it away again: what was cloned of it stays. */
+void mounts_leave_shelf(const struct spec *spec, int *shelf);
 /* Shows `mount`, detached, with the ids of a user namespace. -1 and errno. */
 int mounts_map(int mount, int user, int recursive);
 

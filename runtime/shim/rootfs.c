@@ -15,6 +15,7 @@
 #include "layers.h"
 #include "moveroot.h"
 #include "mounts.h"
+#include "newfs.h"
 
 #define DETACHED_TRIES 2
 #define NET_SYSCTLS "sys/net/"
@@ -65,7 +66,7 @@ static int make_mask(int root, int null, int *empty, const char *path, struct fa
 		goto out;
 	if (S_ISDIR(status.st_mode) && *empty < 0) {
 		for (int i = 0; i < DETACHED_TRIES && *empty < 0; i++)
-			*empty = mounts_tmpfs("nr_inodes", "1", K_MOUNT_ATTR_RDONLY);
+			*empty = newfs_tmpfs("nr_inodes", "1", K_MOUNT_ATTR_RDONLY);
 		/* The first is moved, later ones are its clones: before Linux 6.15 a mount that is
 		 * not attached anywhere cannot be cloned. */
 		if (*empty >= 0)
@@ -201,7 +202,7 @@ int rootfs_sysctls(const struct spec *spec, enum sysctls which, struct failure *
 		int is_net = file != NULL && strncmp(file, NET_SYSCTLS, strlen(NET_SYSCTLS)) == 0;
 		if (which != SYSCTLS_ALL && is_net != (which == SYSCTLS_NET))
 			continue;
-		if (proc < 0 && (proc = mounts_proc(failure)) < 0)
+		if (proc < 0 && (proc = newfs_proc(failure)) < 0)
 			return -1;
 		result = write_sysctl(proc, &record, failure);
 	}
@@ -244,13 +245,6 @@ int rootfs_enter(const struct spec *spec, int root, struct failure *failure)
 	if (old < 0)
 		return fail(failure, errno, "cannot open the host's root");
 	int result = 0;
-	if (spec_u32(spec, TAG_FLAGS, 0) & SPEC_NO_PIVOT) {
-		if (fchdir(root) < 0 || k_move_mount(root, old) < 0 || chroot(".") < 0 ||
-		    chdir("/") < 0)
-			result = fail(failure, errno, "cannot change to the container's root");
-		close_fd(&old);
-		return result < 0 ? -1 : set_propagation(spec, failure);
-	}
 	/* This stacks the old root on the new one; it is then detached by descriptor. */
 	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || fchdir(old) < 0 ||
 	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)

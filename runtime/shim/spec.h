@@ -97,6 +97,7 @@ enum mount_flag {
 	MOUNT_COPY_UP = 1024, /* filled with what its target holds */
 	MOUNT_REMOUNT = 2048, /* changes what is mounted there already */
 	MOUNT_RESOLVED = 4096, /* no link may be on the way to a bind's source */
+	MOUNT_COPYABLE = 8192, /* what is only read and cannot be shown mapped may be a copy */
 };
 
 #define READONLY_IN_PLACE 1 /* the path is a mount of its own */

@@ -13,19 +13,25 @@
 #include <unistd.h>
 
 #include "control.h"
+#include "descriptors.h"
 #include "idmap.h"
 #include "kernel.h"
+#include "label.h"
 #include "limits.h"
 #include "mounts.h"
+#include "newfs.h"
 #include "rootfs.h"
 #include "status.h"
+#include "target.h"
 
 #define OFFSETS_MAX 128
+#define KEPT 9 /* descriptors of an exec's, without those of its groups */
 #define DELEGATED_MAX 4096 /* a page of names */
 
 struct stage {
 	const struct spec *spec;
-	const struct cgroups *groups;
+	struct cgroups *groups;
+	int group;   /* an exec: the v2 group it is cloned into; -1: none, or this process's */
 	struct child_io *io;
 	int tell;    /* the shim's */
 	int user;    /* the user namespace; -1: the host's */
@@ -88,7 +94,7 @@ static int open_offsets(struct stage *stage, struct failure *failure)
 	char path[48];
 	if (spec_count(stage->spec, TAG_TIME_OFFSET) == 0)
 		return 0;
-	int proc = mounts_proc(failure);
+	int proc = newfs_proc(failure);
 	if (proc < 0)
 		return -1;
 	format_text(path, sizeof path, "%d/timens_offsets", (int)getpid());
@@ -149,36 +155,84 @@ static int prepare(struct stage *stage, struct failure *failure)
 	return write_offsets(stage, failure);
 }
 
+/*
+ * An exec's: what needs this host's paths, then the container's namespaces without any descriptor
+ * of the shim's. The program's process is born in the pid namespace, so whatever the container may
+ * look at finds nothing of the host. It goes without those namespaces in which it could not be put
+ * into its group any more.
+ */
+static int prepare_exec(struct stage *stage, struct failure *failure)
+{
+	const int late = CLONE_NEWUSER | K_CLONE_NEWCGROUP;
+	struct child_io *io = stage->io;
+	struct cgroups *groups = stage->groups;
+	int *kept[KEPT + CGROUPS_MAX] = {&io->status, &io->in, &io->out, &io->err,
+					 &io->gate, &io->attendant, &io->init,
+					 &stage->tell, &stage->group};
+	uid_t uid;
+	gid_t gid;
+	limits_raise(stage->spec, io->status);
+	if (label_set(stage->spec, failure) < 0 || cgroups_open_joins(groups, failure) < 0 ||
+	    (target_root(io->init, &uid, &gid) &&
+	     child_give_streams(io, uid, gid, failure) < 0))
+		return -1;
+	int kinds = target_differing(io->init, failure);
+	if (kinds < 0)
+		return -1;
+	for (size_t i = 0; i < groups->join_count; i++)
+		kept[KEPT + i] = &groups->joins[i];
+	if (descriptors_keep(stage->spec, kept, KEPT + groups->join_count) < 0)
+		return fail(failure, errno, "cannot close the shim's descriptors");
+	io->late = kinds & late;
+	return target_enter(io->init, (kinds & ~late) | CLONE_NEWPID, failure);
+}
+
+static void __attribute__((noreturn)) become(struct stage *stage)
+{
+	close_fd(&stage->tell);
+	if (stage->io->init >= 0)
+		child_exec(stage->spec, stage->groups, stage->io);
+	child_run(stage->spec, stage->groups, stage->io);
+}
+
 static void __attribute__((noreturn)) run(struct stage *stage)
 {
 	struct failure failure = {0};
 	const uint32_t separate = CLONE_NEWUSER | K_CLONE_NEWTIME | K_CLONE_NEWCGROUP;
-	int pidfd = -1;
+	int is_exec = stage->io->init >= 0, pidfd = -1;
 	umask(0);
-	if (prepare(stage, &failure) == 0) {
+	if ((is_exec ? prepare_exec(stage, &failure) : prepare(stage, &failure)) == 0) {
 		struct k_clone_args args = {
 			/* The shim's child, with the signal this process has. */
-			.flags = CLONE_PARENT | K_CLONE_PIDFD |
-				 (stage->io->namespaces->created & ~separate),
+			.flags = CLONE_PARENT | K_CLONE_PIDFD,
 			.pidfd = (uint64_t)(uintptr_t)&pidfd,
 		};
-		pid_t pid = k_clone3(&args);
-		if (pid == 0) {
-			close_fd(&stage->tell);
-			child_run(stage->spec, stage->groups, stage->io);
+		if (!is_exec)
+			args.flags |= stage->io->namespaces->created & ~separate;
+		if (stage->group >= 0) {
+			args.flags |= K_CLONE_INTO_CGROUP;
+			args.cgroup = (uint64_t)stage->group;
 		}
+		pid_t pid = k_clone3(&args);
+		if (pid == 0)
+			become(stage);
 		if (pid > 0) {
 			if (send_descriptor(stage->tell, pidfd, &pid, sizeof pid) == 0)
 				_exit(0);
 			kill(pid, SIGKILL);
 		}
-		fail(&failure, errno, "cannot create the container's namespaces");
+		if (is_exec && errno == EBUSY) {
+			(void)send(stage->tell, &(pid_t){-EBUSY}, sizeof pid, MSG_NOSIGNAL);
+			_exit(1);
+		}
+		fail(&failure, errno, is_exec ? "cannot enter the container"
+					      : "cannot create the container's namespaces");
 	}
 	(void)send(stage->tell, &failure, sizeof failure, MSG_NOSIGNAL); /* it hears, or is gone */
 	_exit(1);
 }
 
-/* Waits for the stage's one message, then for its end. */
+/* Waits for the stage's one message. */
 static pid_t hear(int socket, int *pidfd, struct failure *failure)
 {
 	union {
@@ -197,21 +251,28 @@ static pid_t hear(int socket, int *pidfd, struct failure *failure)
 	}
 	if (got == (ssize_t)sizeof message.failure)
 		*failure = message.failure;
+	else if (got == (ssize_t)sizeof message.pid && message.pid == -EBUSY)
+		fail(failure, EBUSY, "cannot enter the container");
 	else
 		fail(failure, 0, "killed before its namespaces were made");
-	return -1;
+	return got == (ssize_t)sizeof message.pid ? -EBUSY : -1;
 }
 
-pid_t stage_run(const struct spec *spec, const struct cgroups *groups, struct child_io *io,
+pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io *io,
 		const struct k_clone_args *args, struct failure *failure)
 {
-	int ends[2], *pidfd = (int *)(uintptr_t)args->pidfd;
+	int ends[2], *pidfd = (int *)(uintptr_t)args->pidfd, is_exec = io->init >= 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return fail(failure, errno, "cannot make a socket");
 	io->is_staged = 1;
-	struct stage stage = {spec, groups, io, ends[1], -1, -1};
+	int has_group = (args->flags & K_CLONE_INTO_CGROUP) != 0;
+	struct stage stage = {spec, groups, is_exec && has_group ? (int)args->cgroup : -1, io,
+			      ends[1], -1, -1};
 	struct k_clone_args own = *args;
 	own.flags &= ~K_CLONE_PIDFD;
+	/* What enters a container is not counted there, nor stopped with it. */
+	if (is_exec)
+		own.flags &= ~K_CLONE_INTO_CGROUP;
 	pid_t between = k_clone3(&own);
 	if (between == 0) {
 		close_fd(&ends[0]);

@@ -27,6 +27,7 @@ interface Report {
   readonly own: string;
   readonly stopped: number;
   readonly exec: { readonly group: string; readonly output: string; readonly code: number };
+  readonly inGroups: string;
   readonly updatedCpuMax: string;
   readonly memoryLimitBytes: number;
   readonly frozen: boolean;
@@ -54,6 +55,7 @@ test('containers run and are limited on a kernel with cgroup v2 only', async () 
     assert.match(found.own, /^\/tsswarm\//);
     assert.equal(found.stopped, 9);
     assert.deepEqual(found.exec, { group: found.own, output: 'throughend of input\n', code: 7 });
+    assert.equal(found.inGroups, '0::/init');
     assert.equal(found.updatedCpuMax, '25000 100000');
     assert.equal(found.memoryLimitBytes, 32 << 20);
     assert.equal(found.frozen, true);

@@ -1,6 +1,7 @@
 /** Programs run in a container besides its own, and clients attached to it. */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
+import { join, relative } from 'node:path';
 import { after, before, test } from 'node:test';
 import { hasCode } from '../../base/errors.ts';
 import type {
@@ -67,6 +68,47 @@ test("an exec runs in the container's namespaces, groups and root, and tells its
     ['A=1', 'B=3', 'C=4'],
   );
   assert.equal(await logText(container), '');
+  await container.remove();
+});
+
+function readWords(file: string): readonly string[] {
+  return existsSync(file) ? readFileSync(file, 'utf8').trim().split(' ') : [];
+}
+
+/** Those of v2 that a group with processes of its own cannot hand on. */
+const DOMAIN_CONTROLLERS = new Set(['memory', 'io', 'hugetlb', 'rdma', 'misc']);
+
+test('an exec goes where the first process is in a container with groups of its own', async (t) => {
+  const container = await run(['sleep', '60']);
+  const hierarchy = host.cgroups.hierarchies.find(({ version }) => version === 2);
+  const dir = host.cgroups
+    .plan(container.config.id, {})
+    .groups.find(({ version }) => version === 2)?.dir;
+  const controllers = readWords(`${hierarchy?.path}/cgroup.controllers`);
+  const controller = controllers.find((name) => DOMAIN_CONTROLLERS.has(name));
+  if (hierarchy === undefined || dir === undefined || controller === undefined) {
+    return t.skip('no cgroup v2 with a controller for containers');
+  }
+  let above = hierarchy.path;
+  for (const name of relative(above, dir).split('/')) {
+    writeFileSync(`${above}/cgroup.subtree_control`, `+${controller}`);
+    above = join(above, name);
+  }
+  // As systemd and Docker do in their containers.
+  const inner = `${dir}/init/deep er`;
+  mkdirSync(inner, { recursive: true });
+  writeFileSync(`${inner}/cgroup.procs`, String(container.pid));
+  writeFileSync(`${dir}/cgroup.subtree_control`, `+${controller}`);
+  const one = await container.exec(exec(['copy', '7'], { stdin: true }));
+  const group = (pid: number): string =>
+    readFileSync(`/proc/${pid}/cgroup`, 'utf8')
+      .split('\n')
+      .find((line) => /^0::/.test(line)) ?? '';
+  assert.match(group(one.pid), /\/init\/deep er$/);
+  assert.equal(group(one.pid), group(container.pid));
+  one.streams.stdin?.end('there\n');
+  assert.equal(await text(one.streams.stdout), 'there\nend of input\n');
+  assert.equal(await one.wait(), 7);
   await container.remove();
 });
 

@@ -136,9 +136,13 @@ test('devices of the host can be made, and not one of them opened', async () => 
 });
 
 /** What a hunter in a container reaches of the programs that are put in beside it. */
-async function hunted(program: string, ways: readonly string[]): Promise<string> {
+async function hunted(
+  program: string,
+  ways: readonly string[],
+  more: Partial<ContainerConfig> = {},
+): Promise<string> {
   const hunt = ['/bin/prober', 'hunt', String(HUNT_MS), ...ways];
-  const container = await started(table, host.config(hunt));
+  const container = await started(table, host.config(hunt, more));
   await until('the hunt', SOON_MS, async () => (await logText(container)).includes('ready'));
   for (let count = 0, isThere = true; isThere; count += 1) {
     // Each of these is the shim for a moment, in the container's pid namespace.
@@ -165,6 +169,18 @@ test('programs put into a container show it neither their executable nor their f
   // A script of itself is the shim's program once more, as the container's own: it may be looked
   // at, and not written.
   assert.doesNotMatch(await hunted('/bin/self', ['+exe']), /reached/);
+});
+
+test('no program in a container is a way to the host, for who may trace it either', async () => {
+  const marker = join(host.dir, 'marker');
+  writeFileSync(marker, 'of the host');
+  const up = '/..'.repeat(20);
+  // Up from a directory of the host's, also from one of its control groups, is its root.
+  const fds = Array.from({ length: 20 }, (_, at) => `!fd/${at + 3}${up}${marker}`);
+  const ways = [`!root${marker}`, `!cwd${up}${marker}`, ...fds];
+  const output = await hunted('/bin/prober', ways, { capabilityAdd: ['SYS_PTRACE'] });
+  assert.doesNotMatch(output, /reached/);
+  assert.doesNotMatch(output, /^0 foreign/m, 'the hunter saw none');
 });
 
 test("the shim's executable is sealed: who reaches it changes nothing", async () => {

@@ -23,31 +23,26 @@ import {
   addMount,
   MOUNT,
   type MountRecord,
+  NAMESPACE,
   PROPAGATION,
 } from '../../runtime/container/specRecords.ts';
 import { layerMapsOf } from '../../runtime/container/userNamespace.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
 import { parseMountInfo } from '../../runtime/sys/mount.ts';
-import { type Extra, FLAG, Launcher } from '../support/launcher.ts';
-import { makeTestHost } from '../support/rootfs.ts';
+import { DETACHED, type Extra, launcherHost, numeric } from '../support/launcher.ts';
+import { buildLayer } from '../support/rootfs.ts';
 
-const host = makeTestHost('mounts');
-const launcher = new Launcher(host);
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
+const mounted: string[] = [];
+// Before its host's own.
+after(() => {
+  for (const path of mounted.toReversed()) execFileSync('umount', ['-l', path]);
+});
+const { host, launcher } = launcherHost('mounts');
 const ATTR = { readOnly: 1, noSuid: 2, noDev: 4, noExec: 8, noAtime: 0x10, strictAtime: 0x20 };
 const ATIME_MASK = 0x70;
 const NO_DIR_ATIME = 0x80;
 const NO_SYMLINKS = 0x200000;
 const MAPPED = 300_000;
-const numeric: Extra = [TAG.user, '0:0'];
-const mounted: string[] = [];
-
-after(async () => {
-  for (const path of mounted.reverse()) execFileSync('umount', ['-l', path]);
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
 
 const mount = (record: MountRecord): readonly Extra[] => {
   const writer = new SpecWriter();
@@ -272,6 +267,35 @@ test('a mount that is made read-only in place is so for its programs, not while 
   const { text, error } = await run(['device', '/dev/late'], inPlace);
   assert.deepEqual([text, error], ['/dev/late char 1:3 666 opens', '']);
   assert.match((await run(['write', '/dev/x', 'y'], inPlace)).text, /Read-only file system/);
+});
+
+test('a bind that cannot be shown mapped is refused, and its root on the host stays as it was', async () => {
+  const place = join(host.dir, 'followed');
+  mkdirSync(place);
+  execFileSync('mount', ['--bind', place, place]);
+  mounted.push(place);
+  execFileSync('mount', ['--make-shared', place]);
+  const source = join(host.dir, 'unmapped');
+  mkdirSync(source);
+  execFileSync('mount', ['-t', 'ramfs', 'ramfs', source]);
+  mounted.push(source);
+  writeFileSync(join(source, 'file'), 'text');
+  const root = join(place, 'root');
+  mkdirSync(root);
+  buildLayer(root);
+  const own: Extra[] = [
+    [TAG.namespace, NAMESPACE.user, ''],
+    [TAG.uidMap, 0, MAPPED, 1000],
+    [TAG.gidMap, 0, MAPPED, 1000],
+    [TAG.root, root],
+  ];
+  const bind = { target: '/m', source, set: ATTR.readOnly };
+  for (const flags of [MOUNT.userMap, MOUNT.userMap | MOUNT.copyable]) {
+    const extra = [...own, ...mount({ ...bind, flags: MOUNT.bind | flags })];
+    const { error } = await run(['exit', '0'], extra);
+    assert.match(error, /^cannot map the ids of .*unmapped: its file system may not support it/);
+    assert(existsSync(join(root, 'bin/probe')));
+  }
 });
 
 test('nothing of it is left on the host', () => {

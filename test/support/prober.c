@@ -208,7 +208,7 @@ static int is_reached(int pid, int fd, const char *way)
 {
 	char target[512];
 	struct stat root, own;
-	if (!is_own_kind(pid, target))
+	if (way[0] == '!' || !is_own_kind(pid, target))
 		return 1;
 	return strcmp(way, "root") == 0 && fstat(fd, &root) == 0 && stat("/", &own) == 0 &&
 	       (root.st_dev != own.st_dev || root.st_ino != own.st_ino);
@@ -217,7 +217,7 @@ static int is_reached(int pid, int fd, const char *way)
 /*
  * Looks at every process that turns up in this pid namespace while the host puts programs into it.
  * Says which of `ways` below /proc/<pid> it could open of one that is not of its own kind; "+exe"
- * for writing only.
+ * for writing only, "!root/path" for what is nowhere but on the host.
  */
 static int hunt(long milliseconds, int count, char **ways)
 {
@@ -239,7 +239,8 @@ static int hunt(long milliseconds, int count, char **ways)
 			others++;
 			for (int i = 0; i < count; i++) {
 				int writes = ways[i][0] == '+';
-				snprintf(path, sizeof path, "/proc/%d/%s", pid, ways[i] + writes);
+				int skip = writes || ways[i][0] == '!';
+				snprintf(path, sizeof path, "/proc/%d/%s", pid, ways[i] + skip);
 				int fd = open_any_way(path, writes);
 				if (fd >= 0 && is_reached(pid, fd, ways[i]))
 					printf("reached %s of %s\n", ways[i], target);

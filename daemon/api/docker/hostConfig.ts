@@ -34,6 +34,7 @@ type HostPart = Pick<
   | 'noNewPrivileges'
   | 'seccomp'
   | 'securityLabels'
+  | 'apparmorUnconfined'
   | 'maskPaths'
   | 'init'
   | 'pidNamespace'

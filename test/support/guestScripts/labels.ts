@@ -10,10 +10,9 @@ import type { ContainerConfig } from '../../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../../runtime/sys/mount.ts';
 import { report } from '../guest.ts';
-import { FLAG, Launcher, MORE, type Told } from '../launcher.ts';
+import { DETACHED, Launcher, type Told } from '../launcher.ts';
 
 const APPARMOR = 1;
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
 
 function config(id: string): ContainerConfig {
   return {
@@ -51,7 +50,7 @@ async function main(): Promise<void> {
     await launcher.start(
       launcher.spec(config(id.repeat(64)), DETACHED, [
         [TAG.user, '0:0'],
-        [MORE.label, APPARMOR, profile],
+        [TAG.label, APPARMOR, profile],
       ]),
     );
   const absent = await start('a', 'no-such-profile');

@@ -2,8 +2,9 @@
  * Runs inside the cgroup v2 guest: containers of the real runtime under limits, and what became of
  * them. The prebuilt layer's program is at /app/files.
  */
-import { readFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { Readable } from 'node:stream';
+import type { Container } from '../../../runtime/container/types.ts';
 import { writeTar } from '../../../runtime/image/tar.ts';
 import { report } from '../guest.ts';
 import { MIB, openGuestHost } from './guestHost.ts';
@@ -37,6 +38,7 @@ async function main(): Promise<void> {
   let execOutput = '';
   for await (const chunk of exec.streams.stdout) execOutput += String(chunk);
   const execCode = await exec.wait();
+  const inGroups = await execAmongGroups(limited, group);
   await limited.update({ nanoCpus: 250_000_000, memoryBytes: 32 * MIB });
   const updatedCpuMax = readFileSync(`${group}/cpu.max`, 'utf8').trim();
   const stats = await limited.detailedStats();
@@ -65,6 +67,7 @@ async function main(): Promise<void> {
     own,
     stopped: stopped.signal,
     exec: { group: execGroup, output: execOutput, code: execCode },
+    inGroups,
     updatedCpuMax,
     memoryLimitBytes: stats.memoryLimitBytes,
     frozen,
@@ -72,6 +75,30 @@ async function main(): Promise<void> {
     changes,
     restarted,
   });
+}
+
+/** Into a container that has divided its group, as systemd and Docker do in theirs. */
+async function execAmongGroups(container: Container, group: string): Promise<string> {
+  mkdirSync(`${group}/init`);
+  writeFileSync(`${group}/init/cgroup.procs`, String(container.pid));
+  writeFileSync(`${group}/cgroup.subtree_control`, '+memory +pids');
+  const exec = await container.exec({
+    args: ['/bin/probe', 'cat', '/proc/self/cgroup'],
+    env: [],
+    workingDir: '',
+    user: '',
+    tty: false,
+    privileged: false,
+    stdin: false,
+  });
+  let output = '';
+  for await (const chunk of exec.streams.stdout) output += String(chunk);
+  await exec.wait();
+  // One without groups again.
+  writeFileSync(`${group}/cgroup.subtree_control`, '-memory -pids');
+  writeFileSync(`${group}/cgroup.procs`, String(container.pid));
+  rmdirSync(`${group}/init`);
+  return output.trim();
 }
 
 main().catch((error: unknown) => {

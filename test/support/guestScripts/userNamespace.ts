@@ -59,6 +59,7 @@ async function main(): Promise<void> {
         target: '/run/secrets/one',
         idMapped: true,
         readOnly: true,
+        copyable: true,
       },
     ],
     networkNamespace: 'new',
