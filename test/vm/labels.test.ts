@@ -10,7 +10,7 @@ import { buildProbe } from '../support/rootfs.ts';
 interface Judged {
   readonly profile: string;
   readonly mount: string;
-  readonly write: number;
+  readonly write: string;
 }
 
 interface Report {
@@ -34,10 +34,10 @@ test('containers get AppArmor’s default profile, none, the one asked for, or n
     assert.equal(found.failed, undefined, JSON.stringify(found));
     const [refused, allowed] = ['mount: Permission denied', 'mount: allowed'];
     const usual = 'tsswarm-default (enforce)';
-    assert.deepEqual(found.usual, { profile: usual, mount: refused, write: 0 });
-    assert.deepEqual(found.open, { profile: 'unconfined', mount: allowed, write: 0 });
-    assert.deepEqual(found.privileged, { profile: 'unconfined', mount: allowed, write: 0 });
-    assert.deepEqual(found.mine, { profile: 'mine (enforce)', mount: refused, write: 1 });
+    assert.deepEqual(found.usual, { profile: usual, mount: refused, write: '' });
+    assert.deepEqual(found.open, { profile: 'unconfined', mount: allowed, write: '' });
+    assert.deepEqual(found.privileged, { profile: 'unconfined', mount: allowed, write: '' });
+    assert.deepEqual(found.mine, { profile: 'mine (enforce)', mount: refused, write: '/tmp/file: Permission denied' });
     assert.equal(found.exec, usual);
     const refusal =
       'cannot apply the AppArmor profile "no-such-profile": No such file or directory';
