@@ -13,9 +13,9 @@ import {
   decodeRecord,
   decodeSnapshotHead,
   encodeLogEntry,
-  encodeObject,
   encodeSnapshotHead,
   type LogEntry,
+  RecordEncoder,
   recordSchemaDigest,
   type SnapshotHead,
 } from '../proto/convert.ts';
@@ -31,6 +31,8 @@ export const TRANSACTION_CHANGES = 200;
 export const TRANSACTION_BYTES = 1.5 * MIB;
 /** Small enough that encoding one chunk does not hold up the event loop for more than ~2 ms. */
 const SNAPSHOT_CHUNK_BYTES = 64 * KIB;
+/** Room for the record that makes a chunk full, mostly. */
+const SNAPSHOT_ROOM_BYTES = SNAPSHOT_CHUNK_BYTES + 4 * KIB;
 
 /** Above what Raft lets be under way; a proposal's answer is fetched as soon as it is applied. */
 const ANSWERS_MAX = 100_000;
@@ -207,12 +209,13 @@ export function hashFormat(): string {
 /** The head, then the objects. */
 async function* encodeSnapshot(
   head: SnapshotHead,
-  records: AsyncIterable<StoredRecord>,
+  records: Iterable<StoredRecord>,
 ): AsyncGenerator<Uint8Array, void, undefined> {
-  const writer = new RecordWriter();
+  const encoder = new RecordEncoder();
+  const writer = new RecordWriter(SNAPSHOT_ROOM_BYTES);
   writer.add(encodeSnapshotHead(head));
-  for await (const { table, object } of records) {
-    writer.add(encodeObject(table, object));
+  for (const { table, object } of records) {
+    writer.add(encoder.encode(table, object));
     if (writer.bytes >= SNAPSHOT_CHUNK_BYTES) yield writer.take();
   }
   if (writer.bytes > 0) yield writer.take();

@@ -200,6 +200,8 @@ export interface ContainerRecord {
   /** Of a start that failed; the runtime knows the code of what ran. */
   readonly errorExitCode: number;
   readonly startedBefore: boolean;
+  /** When it was started last; the runtime forgets that with a reboot. Absent: older daemon. */
+  readonly launchedAtMs?: number;
   /** While it runs. */
   readonly ports: readonly PublishedPort[];
   readonly health?: Health;

@@ -367,6 +367,11 @@ export class RaftNode {
     return result;
   }
 
+  /** At the leader: this member waits to apply what is committed by now, so it is told at once. */
+  tellCommitted(id: number): void {
+    this.#engine.tell(id);
+  }
+
   /** At the leader. Adds a voter, or with `learner` one that only receives. */
   addMember(member: Member): Promise<void> {
     return this.#membership.add(member);

@@ -10,13 +10,13 @@
  * To others, starting is 'created' and ending is 'running'. It never restarts by itself.
  */
 import { renameSync, writeFileSync } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Timer } from '../../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
 import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
+import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
@@ -26,8 +26,10 @@ import {
   findRecord,
   inspectExecDir,
   keepRecord,
+  madeMs,
   readRecord,
   recordedStartMs,
+  removeTree,
 } from './files.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
 import type { ContainerPaths } from './paths.ts';
@@ -75,6 +77,7 @@ export class ContainerLife {
   #phase: Phase = 'created';
   #shim: ShimClient | undefined;
   #pid = 0;
+  #startTicks: bigint | undefined;
   #startedAtMs = 0;
   #exit: ExitRecord | undefined;
   #removal: Promise<void> | undefined;
@@ -132,6 +135,16 @@ export class ContainerLife {
     return this.#phase === 'running' ? this.#pid : 0;
   }
 
+  /**
+   * Whether `pid` is its first process and nobody else: while the output of one that has ended is
+   * still read, its number may be another's.
+   */
+  isPid(pid: number): boolean {
+    if (pid === 0 || this.pid !== pid) return false;
+    const ticks = identify(pid)?.startTicks;
+    return ticks !== undefined && ticks === this.#startTicks;
+  }
+
   get startedAtMs(): number {
     return this.#startedAtMs;
   }
@@ -158,6 +171,10 @@ export class ContainerLife {
     const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
     try {
       await this.#startWith(loans);
+    } catch (error) {
+      // What has not begun has no end with which it would go.
+      if (this.#phase === 'created') this.#context.sharedMemory.drop(this.config.id);
+      throw error;
     } finally {
       loans?.close();
     }
@@ -207,6 +224,20 @@ export class ContainerLife {
     this.#exit = undefined;
     this.#startedAtMs = 0;
     this.#phase = 'created';
+  }
+
+  /** A shim that has said its last word removes the groups and ends; one that hangs need not. */
+  async #shimGone(): Promise<void> {
+    if (this.#exit === undefined) return;
+    try {
+      await this.until(
+        () => this.#shim === undefined,
+        SHIM_END_TIMEOUT_MS,
+        `container ${this.shortId} to be cleaned up`,
+      );
+    } catch (error) {
+      if (!hasCode(error, 'timeout')) throw error;
+    }
   }
 
   /** Spawns the shim and connects; blocks the loop for well under a millisecond. */
@@ -259,6 +290,7 @@ export class ContainerLife {
     this.#isPaused = state.frozen;
     this.#phase = 'running';
     this.#pid = state.pid;
+    this.#startTicks = state.startTicks ?? identify(state.pid)?.startTicks;
     this.#startedAtMs = state.startedAtMs;
     this.#reapLauncher(0);
     this.changed.emit();
@@ -357,7 +389,9 @@ export class ContainerLife {
       clearRun(this.#paths);
     } else if (found === 'absent') {
       await this.#destroyGroups();
-      this.#finish(lostRecord('host rebooted', 0, this.#context.clock.wallMs()));
+      // When it was started last went with the exec root: not before it was made, and mostly then.
+      const startedAtMs = madeMs(this.#paths.dataDir);
+      this.#finish(lostRecord('host rebooted', startedAtMs, this.#context.clock.wallMs()));
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();
@@ -419,6 +453,7 @@ export class ContainerLife {
 
   async #remove(): Promise<void> {
     if (this.#phase === 'starting' || this.state === 'running') await this.killEveryone();
+    await this.#shimGone();
     await this.#destroyGroups();
     // Whoever waits for one that never ran waits no longer.
     this.#exit ??= this.#notStarted('removed before it was started');
@@ -429,10 +464,10 @@ export class ContainerLife {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    await rm(this.#paths.execDir, { recursive: true, force: true });
+    await removeTree(this.#paths.execDir);
     this.#hooks.onRemoved();
     this.changed.emit();
-    await rm(doomed, { recursive: true, force: true });
+    await removeTree(doomed);
   }
 
   /** Lets go of the shim, which runs on. */

@@ -6,7 +6,7 @@
 import { existsSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
-import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { Cgroups } from '../sys/cgroup.ts';
 import type { Resources } from '../sys/resources.ts';
 import { type Capability, capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
@@ -22,7 +22,7 @@ import { seccompProgram } from './seccomp.ts';
 import { profileProgram } from './seccompFile.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
-import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
+import { addCgroups, addNamespace, addShimCgroups, addUserMaps, FLAG } from './specRecords.ts';
 import { IPC_SYSCTL, sysctlPath } from './sysctls.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig, SecurityLabel } from './types.ts';
 import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
@@ -35,7 +35,6 @@ export interface LaunchSpec {
   readonly notes: readonly string[];
 }
 
-const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 export const DEFAULT_LOG_FILES = 5;
 const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
@@ -73,7 +72,8 @@ export function buildSpec(
     logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
-  addCgroups(writer, plan);
+  addShimCgroups(writer, plan.shims);
+  addCgroups(writer, plan.groups);
   addNamespaces(writer, config, lent);
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
   addProcess(writer, config);
@@ -148,23 +148,6 @@ function checkMount(mount: ContainerMount): void {
   }
   if (mount.type === 'bind' && !(mount.source ?? '').startsWith('/')) {
     throw new SwarmError('invalid', `mount source "${mount.source}" is not an absolute path`);
-  }
-}
-
-function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
-  for (const shim of plan.shims) {
-    writer.add(TAG.shimCgroup, shim.version === 2 ? CGROUP.v2 : 0, shim.dir);
-  }
-  for (const group of plan.groups) {
-    const flags =
-      (group.version === 2 ? CGROUP.v2 : 0) |
-      (group.memory ? CGROUP.memory : 0) |
-      (group.freezer ? CGROUP.freezer : 0);
-    writer.add(TAG.cgroup, flags, group.dir);
-    for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
-    }
-    if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
 }
 

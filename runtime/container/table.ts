@@ -4,7 +4,7 @@
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
@@ -16,7 +16,7 @@ import { check, close, O_CLOEXEC, open as openFd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
-import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
+import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { SharedMemory } from './sharedMemory.ts';
@@ -182,7 +182,7 @@ class Table implements ContainerTable {
       ? undefined
       : readConfig(join(dir, name), existsSync(execDir), this.#options.log);
     if (config === undefined) {
-      await rm(join(dir, name), { recursive: true, force: true });
+      await removeTree(join(dir, name));
       return;
     }
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, name);
@@ -208,7 +208,7 @@ class Table implements ContainerTable {
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;
       await this.#killOrphan(name);
-      await removeExecDir(join(execDir, name));
+      await removeTree(join(execDir, name));
     }
     for (const id of this.#cgroups.list()) {
       if (!this.#containers.has(id)) await this.#killOrphan(id);

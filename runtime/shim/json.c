@@ -11,13 +11,22 @@
 #define CENTURY_DAYS 36524u
 #define LEAP_DAYS 1460u
 #define YEAR_DAYS 365u
+/* A byte eight times. */
+#define EACH(byte) ((uint64_t)(byte) * 0x0101010101010101u)
+
+static uint8_t *put_bytes(uint8_t *at, const void *bytes, size_t length)
+{
+	memcpy(at, bytes, length);
+	return at + length;
+}
 
 static uint8_t *put_text(uint8_t *at, const char *text)
 {
-	size_t length = strlen(text);
-	memcpy(at, text, length);
-	return at + length;
+	return put_bytes(at, text, strlen(text));
 }
+
+/* Of a literal: its size is known, so that no call is made for a few bytes. */
+#define PUT(at, literal) put_bytes(at, literal, sizeof(literal) - 1)
 
 static uint8_t *put_digits(uint8_t *at, uint64_t number, int digits)
 {
@@ -83,7 +92,7 @@ static uint8_t *put_escaped(uint8_t *at, uint8_t byte)
 		*at++ = '\\';
 		*at++ = byte == '\n' ? 'n' : byte == '\r' ? 'r' : 't';
 	} else {
-		at = put_text(at, "\\u00");
+		at = PUT(at, "\\u00");
 		*at++ = (uint8_t)hex[byte >> 4];
 		*at++ = (uint8_t)hex[byte & 15];
 	}
@@ -93,40 +102,82 @@ static uint8_t *put_escaped(uint8_t *at, uint8_t byte)
 static int is_plain(uint8_t byte)
 {
 	/* Docker's own encoder also writes what HTML reads as code in numbers. */
-	return byte >= 0x20 && byte < 0x7f && byte != '"' && byte != '\\' && byte != '<' &&
+	return byte >= 0x20 && byte < 0x80 && byte != '"' && byte != '\\' && byte != '<' &&
 	       byte != '>' && byte != '&';
 }
 
-size_t json_record(uint8_t *at, const char *stream, uint64_t now_ns, int partial,
-		   const char *attributes, const uint8_t *text, size_t bytes)
+/* In the highest bit of each of the eight bytes, whether it is 0; none is missed. */
+static uint64_t zeros(uint64_t bytes)
+{
+	return (bytes - EACH(1)) & ~bytes & EACH(0x80);
+}
+
+/* Whether one of the eight is not plain; '"' and '&' differ in one bit, '<' and '>' too. */
+static int any_not_plain(uint64_t bytes)
+{
+	uint64_t control = (bytes - EACH(0x20)) & ~bytes & EACH(0x80);
+	return ((bytes & EACH(0x80)) | control | zeros(bytes ^ EACH('\\')) |
+		zeros((bytes | EACH('"' ^ '&')) ^ EACH('"' | '&')) |
+		zeros((bytes | EACH('<' ^ '>')) ^ EACH('<' | '>'))) != 0;
+}
+
+/* Copies the beginning that is plain, most of most lines, and returns its size. */
+static size_t put_plain(uint8_t *at, const uint8_t *text, size_t bytes)
+{
+	size_t i = 0;
+	for (uint64_t eight; i + sizeof eight <= bytes; i += sizeof eight) {
+		memcpy(&eight, text + i, sizeof eight);
+		if (any_not_plain(eight))
+			break;
+		memcpy(at + i, &eight, sizeof eight);
+	}
+	for (; i < bytes && is_plain(text[i]); i++)
+		at[i] = text[i];
+	return i;
+}
+
+size_t json_tail(uint8_t *at, const char *stream, uint64_t now_ns, const char *attributes)
 {
 	uint8_t *start = at;
-	at = put_text(at, "{\"log\":\"");
-	for (size_t i = 0; i < bytes;) {
-		size_t size = is_plain(text[i]) ? 1 : character(text + i, bytes - i);
-		if (size == 0) {
-			at = put_text(at, "\\ufffd");
-			i++;
-			continue;
-		}
-		if (size == 1 && !is_plain(text[i]) && text[i] != 0x7f) {
-			at = put_escaped(at, text[i]);
-		} else {
-			memcpy(at, text + i, size);
-			at += size;
-		}
-		i += size;
-	}
-	at = put_text(at, partial ? "\",\"stream\":\"" : "\\n\",\"stream\":\"");
+	at = PUT(at, "\",\"stream\":\"");
 	at = put_text(at, stream);
 	if (attributes[0] != 0) {
-		at = put_text(at, "\",\"attrs\":");
+		at = PUT(at, "\",\"attrs\":");
 		at = put_text(at, attributes);
 	} else {
 		*at++ = '"';
 	}
-	at = put_text(at, ",\"time\":\"");
+	at = PUT(at, ",\"time\":\"");
 	at = put_time(at, now_ns);
-	at = put_text(at, "\"}\n");
+	at = PUT(at, "\"}\n");
 	return (size_t)(at - start);
+}
+
+size_t json_record(uint8_t *at, int partial, const uint8_t *text, size_t bytes, const uint8_t *tail,
+		   size_t tail_bytes)
+{
+	uint8_t *start = at;
+	at = PUT(at, "{\"log\":\"");
+	for (size_t i = 0;;) {
+		size_t plain = put_plain(at, text + i, bytes - i);
+		at += plain;
+		i += plain;
+		if (i == bytes)
+			break;
+		size_t size = character(text + i, bytes - i);
+		if (size == 0) {
+			at = PUT(at, "\\ufffd");
+			i++;
+		} else if (size == 1) {
+			at = put_escaped(at, text[i++]);
+		} else {
+			memcpy(at, text + i, size);
+			at += size;
+			i += size;
+		}
+	}
+	if (!partial)
+		at = PUT(at, "\\n");
+	memcpy(at, tail, tail_bytes);
+	return (size_t)(at + tail_bytes - start);
 }

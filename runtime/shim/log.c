@@ -24,6 +24,9 @@ static uint8_t lines[LOG_STREAMS][LOG_LINE_BYTES];
 static uint8_t out[LOG_OUT_BYTES];
 static char attributes[LOG_ATTRIBUTES_MAX];
 static size_t attribute_bytes;
+/* Of the records of JSON that are being written: they share stream and time. */
+static uint8_t tail_of_all[JSON_TAIL_MAX + LOG_ATTRIBUTES_MAX];
+static size_t tail_of_all_bytes;
 
 static void file_name(char name[NAME_BYTES], uint64_t number)
 {
@@ -237,8 +240,8 @@ static void put_record(struct log *log, enum log_stream stream, uint64_t now, in
 		/* In one piece: a character may lie across. */
 		if (head_bytes > 0)
 			memcpy(line + head_bytes, tail, tail_bytes);
-		size = json_record(at, stream == LOG_STDOUT ? "stdout" : "stderr", now, partial,
-				   attributes, head_bytes > 0 ? line : tail, length);
+		size = json_record(at, partial, head_bytes > 0 ? line : tail, length, tail_of_all,
+				   tail_of_all_bytes);
 	} else {
 		size = put_frame(at, stream, now, partial, line, head_bytes, tail, tail_bytes);
 	}
@@ -252,9 +255,19 @@ static void put_record(struct log *log, enum log_stream stream, uint64_t now, in
 	log->out_used += size;
 }
 
-void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size_t length)
+/* What is logged from here on was read now. */
+static uint64_t begin(const struct log *log, enum log_stream stream)
 {
 	uint64_t now = realtime_ns();
+	if (log->format == LOG_JSON)
+		tail_of_all_bytes = json_tail(tail_of_all, stream == LOG_STDOUT ? "stdout" : "stderr",
+					      now, attributes);
+	return now;
+}
+
+void log_feed(struct log *log, enum log_stream stream, const uint8_t *data, size_t length)
+{
+	uint64_t now = begin(log, stream);
 	uint8_t *line = lines[stream];
 	size_t *used = &log->line_used[stream];
 	while (length > 0) {
@@ -286,7 +299,8 @@ void log_end(struct log *log, enum log_stream stream)
 {
 	if (log->line_used[stream] == 0)
 		return;
+	uint64_t now = begin(log, stream);
 	/* JSON tells that the newline is missing; a frame has no way to. */
-	put_record(log, stream, realtime_ns(), log->format == LOG_JSON, (const uint8_t *)"", 0);
+	put_record(log, stream, now, log->format == LOG_JSON, (const uint8_t *)"", 0);
 	flush(log, 1);
 }

@@ -8,7 +8,7 @@ import { GIB } from '../../base/bytes.ts';
 
 export interface Figure {
   readonly name: string;
-  readonly unit: 'ms' | 'MB' | 'kB' | 'count' | '/s' | 'Gbit/s' | 'x';
+  readonly unit: 'ms' | 'MB' | 'kB' | 'count' | '/s' | 'MB/s' | 'Gbit/s' | 'x';
   readonly runs: number;
   readonly median: number;
   readonly min: number;

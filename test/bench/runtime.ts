@@ -1,19 +1,28 @@
 /**
- * Run, exit and clean-up of `/bin/true` on one root with the same limits: through the runtime's own
- * API in one process, as the agent uses it, by `tsswarm-oci run`, and by Debian's crun where it is
- * installed; taking turns, then four at a time. The commands get no seccomp profile, the API's
- * containers have the default one. crun works in a mount namespace without the unified mount: it
- * refuses hosts with both kinds of control groups.
+ * Run, exit and clean-up of `/bin/true` with the same root, limits and rules: through the runtime's
+ * own API in one process, as the agent uses it, by `tsswarm-oci run`, and by Debian's crun where it
+ * is installed; taking turns, then four at a time. The same means:
+ *   - a writable overlay on the same layer, made and removed by each run. The commands get it from
+ *     engine.c, which does for them what an engine has to do and nothing else: no shell, no copy.
+ *   - memory and pids limited, and the default list of devices, in every cgroup v1 hierarchy;
+ *     namespaces, mounts, masks, capabilities and sysctls of a default container (engine.ts).
+ *   - the default seccomp profile. Ours is compiled once and kept; crun 1.8.1 as Debian builds it
+ *     compiles it with libseccomp for each container, so both are shown without one, too.
+ *   - all state on one file system.
+ * What remains different: the API also takes the program's output through pipes into a log, leaves
+ * a durable exit record and stays with the container through a supervisor, so that it can be
+ * attached to, paused and found again; of the command it is one `run`, where engines use `create`,
+ * `start` and `delete`, and its output is /dev/null. crun does not see the v2 mount (it refuses
+ * hosts with both kinds of groups) and so has v1's freezer instead.
+ * Processor time is that of all processes of a run, the kernel's own threads not among them.
  */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { createInterface } from 'node:readline';
 import { MIB } from '../../base/bytes.ts';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { OciBundle } from '../support/ociBundle.ts';
 import { makeTestHost, type TestHost } from '../support/rootfs.ts';
+import { buildEngine, dockerConfig, Engine } from './engine.ts';
 import { type Figure, figure } from './report.ts';
 import { clock } from './swarmClient.ts';
 
@@ -22,141 +31,175 @@ const WARM_ROUNDS = 10;
 const AT_ONCE = 4;
 const BATCHES = 10;
 const A_BATCH = 40;
-const MEMORY_BYTES = 64 * MIB;
-const PIDS = 100;
+const LIMITS = { memoryBytes: 64 * MIB, pids: 100 };
+const PROGRAM = ['/bin/true'];
 const CRUN = '/usr/bin/crun';
 const UNIFIED = '/sys/fs/cgroup/unified';
 const MS_A_SECOND = 1000;
-/** Reads an id a line, runs it, answers with the id and the exit code. */
-const RUN_EACH =
-  `[ ! -d ${UNIFIED} ] || umount ${UNIFIED}; ` +
-  'while read -r id; do { "$@" "$id" </dev/null >/dev/null; echo "$id $?"; } & done; wait';
+const NS_A_MS = 1e6;
 
-/** Runs one container whose name is of its own, from before it is made until nothing is left. */
-type Run = (id: string) => Promise<void>;
+/** One way to run a container. */
+interface Side {
+  readonly name: string;
+  /** One whose name is of its own, from before it is made until nothing is left. */
+  run(id: string): Promise<void>;
+  /** Processor time of all so far. */
+  usedMs(): Promise<number>;
+  end(): Promise<void>;
+}
 
 export async function benchmark(): Promise<Figure[]> {
   const host = makeTestHost('bench-runtime');
   const bundle = new OciBundle('bench-runtime');
+  const root = join(bundle.dir, 'rootfs');
+  // As images have them: else each run would make them in its writable layer.
+  for (const name of ['dev', 'proc', 'sys']) mkdirSync(join(root, name));
   const table = await host.open();
-  bundle.configure((config) => {
-    config.ociVersion = '1.0.2'; // as Debian's crun knows it
-    config.process.args = ['/bin/true'];
-    config.linux.resources = { memory: { limit: MEMORY_BYTES }, pids: { limit: PIDS } };
-    // Containers made at the same time have groups of their own.
-    delete config.linux.cgroupsPath;
-  });
-  const command = new Command([
-    resolve('dist/tsswarm-oci'),
-    ...['--root', bundle.stateRoot, 'run', '--bundle', bundle.dir],
-  ]);
-  const crun = existsSync(CRUN)
-    ? new Command([CRUN, '--cgroup-manager=cgroupfs', 'run', '--bundle', bundle.dir])
-    : undefined;
-  const sides: { readonly name: string; readonly run: Run }[] = [
-    { name: 'runtime API', run: byApi(host, table, join(bundle.dir, 'rootfs')) },
-    { name: 'tsswarm-oci', run: command.run },
-    ...(crun === undefined ? [] : [{ name: 'crun', run: crun.run }]),
-  ];
+  const sides = [byApi(host, table, root, true), ...commands(host.dir, root)];
+  sides.push(byApi(host, table, root, false));
   try {
-    const alone = await inTurns(sides.map(({ run }) => run));
-    const rates = await togetherInTurns(sides.map(({ run }) => run));
-    const figures = sides.map(({ name }, at) =>
-      figure(`run, exit, clean up: ${name}`, 'ms', alone[at], { text: '' }),
-    );
-    const median = (values: readonly number[]): number =>
-      figure('', 'x', values, { text: '' }).median;
-    if (crun !== undefined) {
-      const part = alone[0].map((value) => value / median(alone[2]));
-      const target = { text: '<= 0.6x crun', median: 0.6 };
-      figures.push(figure('run, exit, clean up: runtime API to crun', 'x', part, target));
-      const more = rates[0].map((value) => value / median(rates[2]));
-      const least = { text: '>= 3x crun', least: 3 };
-      figures.push(figure(`${AT_ONCE} at a time: runtime API to crun`, 'x', more, least));
-    }
-    for (const [at, { name }] of sides.entries()) {
-      figures.push(figure(`${AT_ONCE} at a time: ${name}`, '/s', rates[at], { text: '' }));
-    }
-    return figures;
+    const alone = await inTurns(sides);
+    const together = await togetherInTurns(sides);
+    return [...figures(sides, alone, together)];
   } finally {
-    await Promise.all([command.end(), crun?.end()]);
+    await Promise.all(sides.map((side) => side.end()));
     bundle.end();
     await host.end(table);
   }
 }
 
-function byApi(host: TestHost, table: ContainerTable, root: string): Run {
-  const resources = { memoryBytes: MEMORY_BYTES, pids: PIDS };
-  return async () => {
-    const container = await table.create(
-      host.config(['/bin/true'], { layers: [root], resources, seccomp: 'default' }),
+function* figures(
+  sides: readonly Side[],
+  alone: readonly (readonly number[])[],
+  together: readonly Together[],
+): Generator<Figure> {
+  for (const [at, { name }] of sides.entries()) {
+    yield figure(`run, exit, clean up: ${name}`, 'ms', alone[at], { text: '' });
+  }
+  for (const [at, { name }] of sides.entries()) {
+    yield figure(`${AT_ONCE} at a time: ${name}`, '/s', together[at].rates, { text: '' });
+  }
+  for (const [at, { name }] of sides.entries()) {
+    yield figure(`processor time: ${name}`, 'ms', together[at].usedMs, { text: '' });
+  }
+  const of = (wanted: string): number => sides.findIndex(({ name }) => name === wanted);
+  for (const suffix of ['', NO_FILTER]) {
+    const [ours, theirs] = [of(`runtime API${suffix}`), of(`crun${suffix}`)];
+    if (theirs < 0) continue;
+    const compared = (values: readonly number[], peer: readonly number[]): number[] => {
+      const { median } = figure('', 'x', peer, { text: '' });
+      return values.map((value) => value / median);
+    };
+    const isTarget = suffix === '';
+    yield figure(
+      `run, exit, clean up: runtime API to crun${suffix}`,
+      'x',
+      compared(alone[ours], alone[theirs]),
+      isTarget ? { text: '<= 0.6x crun', median: 0.6 } : { text: '' },
     );
-    await container.start();
-    const { exitCode } = await container.wait();
-    if (exitCode !== 0) throw new Error(`the program ended with ${exitCode}`);
-    await container.remove();
-  };
+    yield figure(
+      `${AT_ONCE} at a time: runtime API to crun${suffix}`,
+      'x',
+      compared(together[ours].rates, together[theirs].rates),
+      isTarget ? { text: '>= 3x crun', least: 3 } : { text: '' },
+    );
+  }
 }
 
-/** A shell in a mount namespace of its own that runs a runtime's command for each id it is told. */
-class Command {
-  readonly #shell;
-  readonly #waiting = new Map<string, (code: number) => void>();
+const NO_FILTER = ', no filter';
 
-  constructor(words: readonly string[]) {
-    const args = ['-m', 'sh', '-c', RUN_EACH, 'sh', ...words];
-    this.#shell = spawn('unshare', args, { stdio: ['pipe', 'pipe', 'inherit'] });
-    createInterface({ input: this.#shell.stdout }).on('line', (line) => {
-      const [id, code] = line.split(' ');
-      this.#waiting.get(id)?.(Number(code));
-      this.#waiting.delete(id);
-    });
-  }
-
-  readonly run: Run = async (id) => {
-    const code = await new Promise<number>((done) => {
-      this.#waiting.set(id, done);
-      this.#shell.stdin.write(`${id}\n`);
-    });
-    if (code !== 0) throw new Error(`${id} ended with ${code}`);
+/** Both ways of crun and ours, in directories of their own below `dir`. */
+function commands(dir: string, root: string): Side[] {
+  const program = join(dir, 'engine');
+  buildEngine(program);
+  const filtered = join(dir, 'filtered.json');
+  const free = join(dir, 'free.json');
+  writeFileSync(filtered, JSON.stringify(dockerConfig(PROGRAM, LIMITS, true)));
+  writeFileSync(free, JSON.stringify(dockerConfig(PROGRAM, LIMITS, false)));
+  const side = (
+    name: string,
+    config: string,
+    hidden: string | undefined,
+    words: readonly string[],
+  ): Side => {
+    const own = join(dir, name.replaceAll(/\W+/g, '-'));
+    const command = [...words, '--root', join(own, 'state'), 'run'];
+    const engine = new Engine(program, own, root, config, hidden, command);
+    const end = async (): Promise<void> => {
+      await engine.end();
+      rmSync(own, { recursive: true });
+    };
+    return { name, end, run: (id) => engine.run(id), usedMs: () => engine.usedMs() };
   };
+  const crun = [CRUN, '--cgroup-manager=cgroupfs'];
+  return [
+    side('tsswarm-oci', filtered, undefined, [resolve('dist/tsswarm-oci')]),
+    ...(existsSync(CRUN)
+      ? [side('crun', filtered, UNIFIED, crun), side(`crun${NO_FILTER}`, free, UNIFIED, crun)]
+      : []),
+  ];
+}
 
-  async end(): Promise<void> {
-    const ended = once(this.#shell, 'close');
-    this.#shell.stdin.end();
-    await ended;
-  }
+function byApi(host: TestHost, table: ContainerTable, root: string, withFilter: boolean): Side {
+  const seccomp = withFilter ? 'default' : 'unconfined';
+  return {
+    name: `runtime API${withFilter ? '' : NO_FILTER}`,
+    async run() {
+      const container = await table.create(
+        host.config(PROGRAM, { layers: [root], resources: LIMITS, seccomp }),
+      );
+      await container.start();
+      const { exitCode } = await container.wait();
+      if (exitCode !== 0) throw new Error(`the program ended with ${exitCode}`);
+      await container.remove();
+    },
+    async usedMs() {
+      const { user, system } = process.cpuUsage();
+      // Shims' and containers' are counted where their groups were.
+      const { cpuNs } = host.cgroups.stats(`/${host.cgroupParent}`);
+      return (user + system) / MS_A_SECOND + cpuNs / NS_A_MS;
+    },
+    async end() {},
+  };
 }
 
 /** Of each, the times of its runs in ms. */
-async function inTurns(runs: readonly Run[]): Promise<number[][]> {
-  const times: number[][] = runs.map(() => []);
+async function inTurns(sides: readonly Side[]): Promise<number[][]> {
+  const times: number[][] = sides.map(() => []);
   for (let round = -WARM_ROUNDS; round < ROUNDS; round += 1) {
-    for (const [at, run] of runs.entries()) {
+    for (const [at, side] of sides.entries()) {
       const startMs = clock.nowMs();
-      await run(`bench-${at}-${round + WARM_ROUNDS}`);
+      await side.run(`bench-${at}-${round + WARM_ROUNDS}`);
       if (round >= 0) times[at].push(clock.nowMs() - startMs);
     }
   }
   return times;
 }
 
-/** Of each, the containers a second of its batches. */
-async function togetherInTurns(runs: readonly Run[]): Promise<number[][]> {
-  const rates: number[][] = runs.map(() => []);
+interface Together {
+  /** Containers a second, of each batch. */
+  readonly rates: number[];
+  /** Processor time of a run, of each batch. */
+  readonly usedMs: number[];
+}
+
+async function togetherInTurns(sides: readonly Side[]): Promise<Together[]> {
+  const found: Together[] = sides.map(() => ({ rates: [], usedMs: [] }));
   for (let batch = 0; batch < BATCHES; batch += 1) {
-    for (const [at, run] of runs.entries()) {
+    for (const [at, side] of sides.entries()) {
+      const usedMs = await side.usedMs();
       const startMs = clock.nowMs();
       let next = 0;
       const one = async (): Promise<void> => {
         while (next < A_BATCH) {
           next += 1;
-          await run(`bench-${at}-${batch}-${next}`);
+          await side.run(`bench-${at}-${batch}-${next}`);
         }
       };
       await Promise.all(Array.from({ length: AT_ONCE }, one));
-      rates[at].push((A_BATCH * MS_A_SECOND) / (clock.nowMs() - startMs));
+      found[at].rates.push((A_BATCH * MS_A_SECOND) / (clock.nowMs() - startMs));
+      found[at].usedMs.push(((await side.usedMs()) - usedMs) / A_BATCH);
     }
   }
-  return rates;
+  return found;
 }

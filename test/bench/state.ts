@@ -4,7 +4,8 @@
  * write costs all members, and how long after kill -9 of the leader a write is acknowledged. Both
  * sides: mutual TLS, every write fdatasync'ed by a majority, the same client processes with one
  * connection each, in the leader's network namespace. tsswarm's members are the lab's daemons, a
- * write is a config's label through Control.UpdateData, which answers with the object.
+ * write is a config's label through Control.UpdateData, which answers with the object. For a quick
+ * look, STATE_CLIENTS=1 (or 1,32) measures those alone, without failovers, and STATE_ROUNDS=n.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -17,8 +18,9 @@ import { type Client, type Cluster, raiseEtcd, raiseTsswarm } from './stateSides
 import { clock } from './swarmClient.ts';
 
 const MEMBERS = 3;
-const LOADS = [1, 32, 256] as const;
-const ROUNDS = 5;
+const LOADS = [1, 32, 256];
+const ONLY = process.env['STATE_CLIENTS']?.split(',').map(Number);
+const ROUNDS = Number(process.env['STATE_ROUNDS'] ?? 5);
 const WRITE_MS = 2000;
 const READ_MS = 1000;
 /** Daemons that just started have compiled nothing yet: with few clients passes, with many calls. */
@@ -56,7 +58,8 @@ export async function benchmark(): Promise<Figure[]> {
     sides.push(await raiseEtcd(MEMBERS));
     const [ours, peer] = sides;
     say(`load average ${loadavg().map(two).join(' ')}`);
-    const figures = [...(await throughput({ ours, peer })), ...(await failover({ ours, peer }))];
+    const figures = await throughput({ ours, peer });
+    if (ONLY === undefined) figures.push(...(await failover({ ours, peer })));
     say(`load average ${loadavg().map(two).join(' ')}`);
     return figures;
   } finally {
@@ -90,7 +93,7 @@ async function throughput(sides: Pair<Cluster>): Promise<Figure[]> {
         await round(sides[side], clients[side], load, 'read', WARM_MS / 2);
       }
     }
-    for (const load of LOADS) {
+    for (const load of ONLY ?? LOADS) {
       figures.push(...(await compare(sides, clients, load, 'write')));
       figures.push(...(await compare(sides, clients, load, 'read')));
     }
@@ -109,7 +112,7 @@ async function openClients(side: Cluster): Promise<Client[]> {
 async function compare(
   sides: Pair<Cluster>,
   clients: Pair<Client[]>,
-  load: (typeof LOADS)[number],
+  load: number,
   operation: 'write' | 'read',
 ): Promise<Figure[]> {
   const all: Pair<Measured> = { ours: empty(), peer: empty() };

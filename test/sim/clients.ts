@@ -87,18 +87,49 @@ export class Clients {
     const pauseMs = dice.chance(0.7) ? dice.between(1, 120) : dice.between(100, 1500);
     schedule.after(isQuiet ? pauseMs * QUIET_FACTOR : pauseMs, undefined, () => {
       if (this.#stopped) return;
-      const run = this.#target();
-      if (run === undefined) {
-        this.#later();
+      const [newest, other] = this.#rivals();
+      if (other !== undefined && dice.chance(0.6)) {
+        this.#compare(newest, other);
         return;
       }
-      // In its process, hence later if it is paused; not at all if it ends before.
-      const forget = run.process.onDeath(() => this.#later());
-      schedule.after(0, run.process, () => {
-        forget();
-        this.#ask(run);
-      });
+      const run = this.#target();
+      if (run === undefined) this.#later();
+      else this.#within(run, () => this.#ask(run));
     });
+  }
+
+  /** In its process, hence later if it is paused; not at all if it ends before. */
+  #within(run: Run, work: () => void): void {
+    const forget = run.process.onDeath(() => this.#later());
+    this.#site.schedule.after(0, run.process, () => {
+      forget();
+      work();
+    });
+  }
+
+  /** What is written at one of two leaders is read at the other: it shows it, or nothing. */
+  #compare(newest: Run, other: Run): void {
+    this.#within(newest, () =>
+      this.write(newest, () => {
+        this.#within(other, () => this.read(other, () => this.#later()));
+      }),
+    );
+  }
+
+  /** Beside what the users do by themselves. */
+  burst({ run }: Machine, count: number): void {
+    const { schedule } = this.#site;
+    if (run === undefined) return;
+    schedule.after(0, run.process, () => {
+      for (let at = 0; at < count; at += 1) this.write(run, () => {});
+    });
+  }
+
+  /** Those that lead, or believe that they do, the newest first. */
+  #rivals(): Run[] {
+    const leading = this.#machines().flatMap(({ run }) => (run?.node?.isLeader ? [run] : []));
+    const termOf = ({ seen }: Run): number => seen.status.term;
+    return leading.sort((left, right) => termOf(right) - termOf(left));
   }
 
   #ask(run: Run): void {

@@ -46,7 +46,8 @@ export class Ledger {
   readonly #mirrors = new Map<number, Mirror>();
   readonly #leaders = new Map<number, number>();
   readonly #votes = new Map<string, number>();
-  readonly #removed = new Set<number>();
+  /** Those that are out for good, by the index of the entry that took them out. */
+  readonly #removed = new Map<number, number>();
   /** By index: the term in which it was seen to be committed. */
   readonly #commitTerms: number[] = [0];
   readonly #onCommitted: (entry: Entry) => void;
@@ -64,6 +65,17 @@ export class Ledger {
   /** Of the newest committed change. */
   get configuration(): Configuration {
     return this.configurations[this.configurations.length - 1].conf;
+  }
+
+  /** Index of the newest committed change. */
+  get lastChange(): number {
+    return this.configurations[this.configurations.length - 1].index;
+  }
+
+  /** Whether `id` holds a change that is not committed, and may be yet. */
+  hasOpenChange(id: number): boolean {
+    const { entries } = this.mirror(id).written;
+    return entries.some(({ index, type }) => index > this.lastCommitted && type === 'confChange');
   }
 
   /** As the entries up to `applied` have it. */
@@ -194,6 +206,16 @@ export class Ledger {
     }
   }
 
+  /** Member `from` tells `to` that it is out, who leaves then: that must not be forgotten. */
+  saidRemoved(from: number, to: number): void {
+    const index = this.#removed.get(to);
+    check(index !== undefined, 'removed', () => `member ${from} tells ${to} that it is out`);
+    const { sureCommit } = this.mirror(from);
+    check(sureCommit >= index, 'removal told too early', () =>
+      [`member ${from} tells ${to} of ${index}, its disk knows ${sureCommit}`].join(' '),
+    );
+  }
+
   // ---- what a member is ----
 
   /** To be called whenever something may have changed, and before entries are applied. */
@@ -269,7 +291,9 @@ export class Ledger {
     const conf = changed(this.configuration, change, (id) => this.#removed.has(id));
     if (conf === undefined) return;
     const members = new Set(membersOf(conf));
-    for (const id of membersOf(this.configuration)) if (!members.has(id)) this.#removed.add(id);
+    for (const id of membersOf(this.configuration)) {
+      if (!members.has(id)) this.#removed.set(id, entry.index);
+    }
     this.configurations.push({ index: entry.index, conf });
   }
 

@@ -3,7 +3,7 @@
  * the production's driver, log, recovery and replica run. It watches what they hand to the disk and
  * apply, and holds it against ledger and oracle. It decides no fault; it can be told to fail.
  */
-import { hasCode, type SwarmError } from '../../base/errors.ts';
+import { hasCode, SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
 import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
@@ -16,7 +16,12 @@ import {
 import type { WalAppend } from '../../manager/raft/disk/wal.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
-import type { MemberAddress, RaftStatus, RaftTransport } from '../../manager/raft/types.ts';
+import type {
+  MemberAddress,
+  RaftNodeOptions,
+  RaftStatus,
+  RaftTransport,
+} from '../../manager/raft/types.ts';
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
 import { Beliefs } from './beliefs.ts';
@@ -33,6 +38,7 @@ import { threadStarter } from './thread.ts';
 import { check } from './violation.ts';
 
 const SEGMENT = /\.wal$/;
+const STATE_FILE = /\.(wal|snap)$/;
 /** Falls of watchers out of the ring are part of what is tried. */
 const RING_EVENTS = 128;
 /** As the daemon keeps at most. */
@@ -76,6 +82,11 @@ export interface Run {
   isStopping: boolean;
 }
 
+/** What was done to its files: one of them damaged, or none left. */
+interface Harm {
+  readonly file: string | undefined;
+}
+
 export class Machine {
   readonly id: number;
   address: string;
@@ -86,6 +97,14 @@ export class Machine {
   #rate = 1;
   /** Told that it was taken out: it does not come back. */
   isOut = false;
+  /** Its files were not what it had written, and it said so: it does not come back either. */
+  isLost = false;
+  /** Opened once: it has a state from then on, as its identity says. */
+  #isKnown = false;
+  /** What its next start must name, where that cannot do without it. */
+  #harm: Harm | undefined = undefined;
+  /** Called when it has started from files that were harmed, or has refused to. */
+  onJudged: (isLost: boolean) => void = () => {};
   /** The one in use first; as a file beside the log keeps them. */
   #sealKeys: readonly Uint8Array[];
   /** Where its next process listens. */
@@ -113,6 +132,16 @@ export class Machine {
 
   get isUp(): boolean {
     return this.run !== undefined;
+  }
+
+  /** For good. */
+  get isGone(): boolean {
+    return this.isOut || this.isLost;
+  }
+
+  /** It has a state, hence something to lose. */
+  get isKnown(): boolean {
+    return this.#isKnown;
   }
 
   /** Running and open. */
@@ -148,6 +177,7 @@ export class Machine {
     };
     this.#open(run, log).catch((error: unknown) => {
       if (!process.alive || error instanceof DeadProcess) return;
+      if (this.#refuses(error)) return;
       const code = (error as { code?: string }).code;
       const disk = code === 'ENOSPC' || code === 'EIO' || hasCode(error, 'exhausted');
       if (disk) this.#ended();
@@ -164,6 +194,41 @@ export class Machine {
     const transport = new StreamTransport({ self, dialer, clock, random, log });
     streams.listen(this.address, process, (stream, kind) => transport.acceptStream(stream, kind));
     return transport;
+  }
+
+  /** Damage is told by the file's name, and that there is nothing by a word of its own. */
+  #refuses(error: unknown): boolean {
+    const harm = this.#harm;
+    if (harm === undefined || !(error instanceof SwarmError)) return false;
+    const expected =
+      harm.file === undefined
+        ? hasCode(error, 'not_found')
+        : hasCode(error, 'corrupt') && error.detail['file'] === harm.file;
+    if (!expected) return false;
+    this.isLost = true;
+    this.kill();
+    this.onJudged(true);
+    return true;
+  }
+
+  /** Whom it tells that they are out is noted. */
+  #watched(transport: RaftTransport): RaftTransport {
+    const { ledger } = this.#site;
+    return {
+      start: (handler) => {
+        const wasRemoved = (id: number): boolean => {
+          const isOut = handler.wasRemoved(id);
+          if (isOut) ledger.saidRemoved(this.id, id);
+          return isOut;
+        };
+        transport.start({ ...handler, wasRemoved });
+      },
+      send: (...message) => transport.send(...message),
+      flush: () => transport.flush(),
+      sendSnapshot: (...snapshot) => transport.sendSnapshot(...snapshot),
+      setPeers: (peers) => transport.setPeers(peers),
+      stop: () => transport.stop(),
+    };
   }
 
   async #open(run: Run, log: Log): Promise<void> {
@@ -183,7 +248,8 @@ export class Machine {
       ...(sealKey === undefined ? {} : { seal: { key: sealKey, olderKeys, random: dice } }),
     });
     this.#checkSynced('starts from');
-    ledger.recovered(this.id, disk.recovered);
+    // What was emptied holds none of what it promised: it must say so, further down.
+    if (!this.#isEmptied) ledger.recovered(this.id, disk.recovered);
     const node = await RaftNode.open({
       id: this.id,
       address: this.address,
@@ -191,9 +257,9 @@ export class Machine {
       clock: process.clock,
       random: dice,
       log,
-      transport,
+      transport: this.#watched(transport),
       stateMachine: run.machine,
-      ...(this.#voters === undefined ? { join: true } : { bootstrap: { voters: this.#voters } }),
+      ...this.#beginning(),
       onRemoved: () => this.#removed(run),
       olderSealKeys: olderKeys,
       onSealSettled: () => {
@@ -203,10 +269,23 @@ export class Machine {
       disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
       snapshotEntries: this.#site.snapshotEntries,
     });
+    check(!this.#isEmptied, 'emptied disk', `member ${this.id} starts from nothing`);
+    if (this.#harm !== undefined) this.onJudged(false);
+    this.#harm = undefined;
+    this.#isKnown = true;
     node.keepEntries(this.#site.snapshotEntries, this.#site.trailingEntries, 0);
     run.node = node;
     replica.attach(node);
     this.observe();
+  }
+
+  get #isEmptied(): boolean {
+    return this.#harm !== undefined && this.#harm.file === undefined;
+  }
+
+  #beginning(): Pick<RaftNodeOptions, 'join' | 'bootstrap'> {
+    if (this.#isKnown) return {};
+    return this.#voters === undefined ? { join: true } : { bootstrap: { voters: this.#voters } };
   }
 
   #checkSynced(what: string): void {
@@ -294,9 +373,25 @@ export class Machine {
     if (this.run === run) this.#ended();
   }
 
+  // ---- its files, while it is off ----
+
+  /** Something of what it has written is not what it was. */
+  rot(): void {
+    const file = this.disk.damage(STATE_FILE);
+    if (file === undefined) this.onJudged(false);
+    else this.#harm = { file };
+  }
+
+  wipe(withSnapshots: boolean): void {
+    this.disk.empty((directory) => withSnapshots || directory.endsWith('/wal'));
+    this.#harm = { file: undefined };
+  }
+
   describe(): string {
     const { run } = this;
-    if (run === undefined) return `${this.id}:${this.isOut ? 'out' : 'down'}`;
+    if (run === undefined) {
+      return `${this.id}:${this.isOut ? 'out' : this.isLost ? 'lost' : 'down'}`;
+    }
     const { role, term, leaderId, commit, applied, lastIndex } = run.seen.status;
     const state = run.node === undefined ? 'opening' : role;
     return `${this.id}:${state} t${term} l${leaderId ?? 0} c${commit} a${applied} i${lastIndex}`;

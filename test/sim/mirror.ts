@@ -73,6 +73,11 @@ export class Mirror {
     this.id = id;
   }
 
+  /** Up to here it knows what is committed whatever happens to it. */
+  get sureCommit(): number {
+    return Math.max(this.#durableCommit, this.durable.snapshot);
+  }
+
   handed(append: WalAppend): void {
     const { hardState } = append;
     if (hardState !== undefined) {

@@ -52,6 +52,9 @@ export interface Outcome extends Counts {
   readonly elections: number;
   readonly strikes: number;
   readonly restarts: number;
+  readonly moves: number;
+  /** Hosts that refused to start from what was left of their files, and were replaced. */
+  readonly losses: number;
   readonly failure: Failure | undefined;
 }
 
@@ -116,9 +119,11 @@ class Simulation {
       {
         site: this.#site,
         machines: () => this.#machines,
+        machine: (id) => this.#machine(id),
         addMachine: () => this.#addMachine(undefined),
         restartLater: (machine) => this.#restartLater(machine),
         start: (machine) => this.#start(machine),
+        burst: (machine, count) => this.#clients.burst(machine, count),
       },
       dice,
       this.#chooseKinds(),
@@ -129,12 +134,6 @@ class Simulation {
   #chooseKinds(): Set<FaultKind> {
     const share = this.#dice.between(0.1, 0.9);
     const chosen = FAULT_KINDS.filter(() => this.#dice.chance(share));
-    // One that moved while the leader came to be another that it does not know cannot be told, and
-    // tells only those whom it knows: either who the members are changes in a run, or where.
-    const other = this.#dice.chance(0.5) ? 'move' : 'members';
-    if (chosen.includes('move') && chosen.includes('members')) {
-      chosen.splice(chosen.indexOf(other), 1);
-    }
     return new Set(chosen.filter((kind) => this.#options.without?.includes(kind) !== true));
   }
 
@@ -171,6 +170,10 @@ class Simulation {
     for (const _ of voters) this.#addMachine(voters);
   }
 
+  #machine(id: number): Machine {
+    return this.#machines[id - 1];
+  }
+
   #addMachine(voters: readonly { id: number; address: string }[] | undefined): Machine {
     const machine = new Machine(this.#site, this.#machines.length + 1, voters);
     machine.onEnded = () => {
@@ -184,7 +187,7 @@ class Simulation {
   }
 
   #start(machine: Machine): void {
-    if (!machine.isUp && !machine.isOut) machine.start();
+    if (!machine.isUp && !machine.isGone) machine.start();
   }
 
   #restartLater(machine: Machine): void {
@@ -268,10 +271,11 @@ class Simulation {
   /** Until all members have it, agree on everything, and answer reads. */
   #await(version: number, untilMs: number): void {
     const { ledger } = this.#site;
-    const members = membersOf(ledger.configuration).map((id) => this.#machines[id - 1]);
+    const members = membersOf(ledger.configuration).map((id) => this.#machine(id));
     const lacks = {
       'a single configuration': ledger.configuration.outgoing.size === 0,
       'the last write': members.every(({ node }) => (node?.status().applied ?? 0) >= version),
+      'members in the place of those that are lost': this.#faults.operator.isSettled,
       'one key each': members.every((machine) => machine.isSealSettled),
       'watchers that saw all': this.#clients.sawAll(this.#lastEvent()),
     };
@@ -325,6 +329,8 @@ class Simulation {
       elections: ledger.elections,
       strikes: this.#faults.strikes,
       restarts,
+      moves: this.#faults.operator.moves,
+      losses: this.#faults.operator.losses,
       failure: this.#failure,
     };
   }

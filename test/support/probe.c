@@ -71,6 +71,22 @@ static int lines(int count, int width)
 	return 0;
 }
 
+/* Megabytes of lines of so many bytes, in large writes, as fast as they are taken. */
+static int flood(int megabytes, int width)
+{
+	static char block[1 << 16];
+	size_t used = sizeof block / (size_t)width * (size_t)width;
+	for (size_t i = 0; i < used; i++)
+		block[i] = (i + 1) % (size_t)width == 0 ? '\n' : (char)('a' + i % 26);
+	for (long long left = megabytes * 1000000LL; left > 0;) {
+		ssize_t wrote = write(1, block, left < (long long)used ? (size_t)left : used);
+		if (wrote < 0)
+			return 1;
+		left -= wrote;
+	}
+	return 0;
+}
+
 static int fork_many(int count)
 {
 	int made = 0;
@@ -286,9 +302,12 @@ int main(int argc, char **argv)
 	}
 	if (strcmp(command, "lines") == 0)
 		return lines(number, argc > 3 ? atoi(argv[3]) : 50);
+	if (strcmp(command, "flood") == 0)
+		return flood(number, argc > 3 ? atoi(argv[3]) : 100);
 	if (strcmp(command, "ticks") == 0) {
+		int pause_ms = argc > 3 ? atoi(argv[3]) : 10;
 		for (int i = 0; number == 0 || i < number; i++) {
-			struct timespec pause_for = {0, 10000000};
+			struct timespec pause_for = {pause_ms / 1000, pause_ms % 1000 * 1000000};
 			printf("tick %d\n", i);
 			nanosleep(&pause_for, NULL);
 		}

@@ -26,6 +26,23 @@ static void check_format(struct input input)
 	MUST(memchr(failure.text, 0, sizeof failure.text) != NULL);
 }
 
+/* The text as Docker's encoder writes it, a character at a time. */
+static size_t put_slowly(uint8_t *line, const uint8_t *text, size_t bytes)
+{
+	uint8_t *at = line;
+	for (size_t i = 0; i < bytes;) {
+		size_t size = character(text + i, bytes - i);
+		if (size == 0)
+			at = put_text(at, "\\ufffd");
+		else if (size == 1 && (text[i] < 0x20 || strchr("\"\\<>&", text[i]) != NULL))
+			at = put_escaped(at, text[i]);
+		else
+			at = put_bytes(at, text + i, size);
+		i += size == 0 ? 1 : size;
+	}
+	return (size_t)(at - line);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct input input = {data, size};
@@ -34,10 +51,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t *text = copy_of(input.at, input.left);
 	const char *attributes = input.left % 3 == 0 ? "{\"a\":\"b\"}" : "";
 	size_t room = JSON_RECORD_MAX(input.left) + strlen(attributes);
-	uint8_t *line = malloc(room);
-	MUST(line != NULL);
-	size_t used = json_record(line, partial ? "stderr" : "stdout", now, partial, attributes,
-				  text, input.left);
+	uint8_t *line = malloc(room), *slow = malloc(input.left * 6 + 1);
+	uint8_t *tail = malloc(JSON_TAIL_MAX + strlen(attributes));
+	MUST(line != NULL && slow != NULL && tail != NULL);
+	size_t tail_bytes = json_tail(tail, partial ? "stderr" : "stdout", now, attributes);
+	MUST(tail_bytes <= JSON_TAIL_MAX + strlen(attributes));
+	size_t used = json_record(line, partial, text, input.left, tail, tail_bytes);
+	size_t slow_bytes = put_slowly(slow, text, input.left);
+	MUST(used == strlen("{\"log\":\"") + slow_bytes + (partial ? 0 : 2) + tail_bytes);
+	MUST(memcmp(line + strlen("{\"log\":\""), slow, slow_bytes) == 0);
+	free(slow);
+	free(tail);
 	MUST(used <= room && memcmp(line + used - 3, "\"}\n", 3) == 0);
 	for (size_t i = 0; i < used - 1; i++) {
 		MUST(line[i] >= 0x20);

@@ -22,6 +22,8 @@
 static uint8_t fed[LOG_STREAMS][FED_MAX], read_back[LOG_STREAMS][FED_MAX], file[FILE_MAX];
 static size_t fed_bytes[LOG_STREAMS], read_bytes[LOG_STREAMS];
 static size_t newest_record;
+/* Of what was fed; what JSON makes of bytes that are no character is json.c's matter. */
+static int is_ascii;
 
 static const char *directory(void)
 {
@@ -59,12 +61,43 @@ static void read_frames(size_t size)
 	}
 }
 
+/* What the escapes at `at` stand for; moves behind them. Only of texts that are ASCII. */
+static uint8_t unescaped(const uint8_t **at)
+{
+	uint8_t byte = *(*at)++;
+	if (byte != '\\')
+		return byte;
+	byte = *(*at)++;
+	if (byte != 'u')
+		return byte == 'n' ? '\n' : byte == 'r' ? '\r' : byte == 't' ? '\t' : byte;
+	char digits[5] = {0};
+	memcpy(digits, *at, 4);
+	*at += 4;
+	return (uint8_t)strtoul(digits, NULL, 16);
+}
+
+static void read_text(const uint8_t *at)
+{
+	uint8_t text[LOG_LINE_BYTES + 1];
+	size_t bytes = 0;
+	while (*at != '"') {
+		MUST(bytes < sizeof text);
+		text[bytes++] = unescaped(&at);
+	}
+	MUST(memcmp(at, "\",\"stream\":\"std", 15) == 0);
+	int stream = at[15] == 'e' ? LOG_STDERR : LOG_STDOUT;
+	memcpy(read_back[stream] + read_bytes[stream], text, bytes);
+	read_bytes[stream] += bytes;
+}
+
 static void read_lines(size_t size)
 {
 	newest_record = 0;
 	for (size_t at = 0; at < size;) {
 		const uint8_t *end = memchr(file + at, '\n', size - at);
 		MUST(end != NULL && memcmp(file + at, "{\"log\":\"", 8) == 0);
+		if (is_ascii)
+			read_text(file + at + 8);
 		newest_record = (size_t)(end + 1 - (file + at));
 		MUST(end[-1] == '}' && newest_record <= JSON_RECORD_MAX(LOG_LINE_BYTES) + sizeof ATTRIBUTES);
 		at += newest_record;
@@ -111,6 +144,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint64_t first = number;
 	MUST(log_attributes(how & 8 ? ATTRIBUTES : "", &failure) == 0);
 	log.format = how & 1 ? LOG_JSON : LOG_FRAMES;
+	is_ascii = 1;
 	memset(fed_bytes, 0, sizeof fed_bytes);
 	memset(read_bytes, 0, sizeof read_bytes);
 	if (how & 2) {
@@ -148,6 +182,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			memcpy(bytes + i * wanted, input.at, wanted);
 		uint8_t *exact = copy_of(bytes, wanted * turns);
 		log_feed(&log, stream, exact, wanted * turns);
+		for (size_t i = 0; i < wanted; i++)
+			is_ascii &= input.at[i] < 0x80;
 		memcpy(fed[stream] + fed_bytes[stream], bytes, wanted * turns);
 		fed_bytes[stream] += wanted * turns;
 		free(exact);
@@ -157,7 +193,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	for (int i = 0; i < LOG_STREAMS; i++) {
 		log_end(&log, (enum log_stream)i);
-		if (fed_bytes[i] > 0 && fed[i][fed_bytes[i] - 1] != '\n')
+		if (log.format == LOG_FRAMES && fed_bytes[i] > 0 &&
+		    fed[i][fed_bytes[i] - 1] != '\n')
 			fed[i][fed_bytes[i]++] = '\n'; /* a frame cannot tell that it is missing */
 	}
 	int is_rotated = log.number != first;
@@ -167,7 +204,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	MUST(log.dropped_frames == 0);
 	unsigned files = check_files(log.format, max_bytes, log.number);
 	MUST(files >= 1 && files <= (max_files < 1 ? 1 : max_files));
-	if (log.format != LOG_FRAMES)
+	if (log.format == LOG_JSON && !is_ascii)
 		return 0;
 	for (int i = 0; i < LOG_STREAMS; i++) {
 		/* What is left is the end of what was fed; all of it unless files were dropped. */
