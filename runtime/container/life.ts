@@ -153,7 +153,7 @@ export class ContainerLife {
     return this.#exit;
   }
 
-  async start(): Promise<void> {
+  async start(env: readonly string[]): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
     await withDeadline(
       this.#context.clock,
@@ -170,7 +170,7 @@ export class ContainerLife {
     }
     const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
     try {
-      await this.#startWith(loans);
+      await this.#startWith(loans, env);
     } catch (error) {
       // What has not begun has no end with which it would go.
       if (this.#phase === 'created') this.#context.sharedMemory.drop(this.config.id);
@@ -187,10 +187,11 @@ export class ContainerLife {
     });
   }
 
-  async #startWith(lent: Lent | undefined): Promise<void> {
+  async #startWith(lent: Lent | undefined, env: readonly string[]): Promise<void> {
     const { cgroups, log } = this.#context;
-    const known = lent === undefined ? this.#spec : undefined;
-    const spec = known ?? buildSpec(this.config, this.#paths, cgroups, lent);
+    const known = lent === undefined && env.length === 0 ? this.#spec : undefined;
+    const config = { ...this.config, env: [...env, ...this.config.env] };
+    const spec = known ?? buildSpec(config, this.#paths, cgroups, lent);
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';
