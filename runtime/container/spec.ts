@@ -151,9 +151,6 @@ function checkMount(mount: ContainerMount): void {
 }
 
 function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
-  for (const shim of plan.shims) {
-    writer.add(TAG.shimCgroup, shim.version === 2 ? CGROUP.v2 : 0, shim.dir);
-  }
   for (const group of plan.groups) {
     const flags =
       (group.version === 2 ? CGROUP.v2 : 0) |
@@ -309,6 +306,15 @@ export function buildHoldSpec(
   writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
   addLayers(writer, config, paths);
   addBinds(writer, config.mounts, lent);
+  return writer.finish();
+}
+
+/** For the process that makes shims: the groups it goes into, and they with it. */
+export function buildNurserySpec(cgroups: Cgroups): Uint8Array {
+  const writer = new SpecWriter();
+  for (const { version, dir } of cgroups.shims) {
+    writer.add(TAG.shimCgroup, version === 2 ? CGROUP.v2 : 0, dir);
+  }
   return writer.finish();
 }
 
