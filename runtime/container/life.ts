@@ -21,11 +21,11 @@ import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
 import {
   clearRun,
+  cutOffRecord,
   everRan,
   findRecord,
   inspectExecDir,
   keepRecord,
-  madeMs,
   readRecord,
   recordedStartMs,
   removeTree,
@@ -346,13 +346,12 @@ export class ContainerLife {
   }
 
   #notStarted(error: string): ExitRecord {
-    const nowMs = this.#context.clock.wallMs();
     return {
       exitCode: 128,
       signal: 0,
       oomKilled: false,
       startedAtMs: 0,
-      finishedAtMs: nowMs,
+      finishedAtMs: this.#context.clock.wallMs(),
       error,
     };
   }
@@ -370,9 +369,7 @@ export class ContainerLife {
       clearRun(this.#paths);
     } else if (found === 'absent') {
       await this.#destroyGroups();
-      // When it was started last went with the exec root: not before it was made, and mostly then.
-      const startedAtMs = madeMs(this.#paths.dataDir);
-      this.#finish(lostRecord('host rebooted', startedAtMs, this.#context.clock.wallMs()));
+      this.#finish(cutOffRecord(this.#paths.dataDir, this.#context.clock.wallMs()));
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();
