@@ -325,9 +325,10 @@ class Simulation {
     if (run?.node === undefined) return false;
     const { members } = run.machine;
     const self = members.find(({ id }) => id === run.process.id);
-    const isSought = members.some(({ id, address }) => {
+    const isSought = members.some(({ id, address, learner }) => {
       const other = this.#machine(id);
-      return other.world !== world && other.address === address && !other.isGone;
+      const isThere = other.world !== world && other.address === address && !other.isGone;
+      return isThere && !learner;
     });
     return self === undefined || self.learner || !isSought;
   }
