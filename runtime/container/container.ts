@@ -11,7 +11,7 @@ import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
 import { isPaused, startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
-import { writeConfig } from './files.ts';
+import { madeMs, writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
 import { FRAMES, JSON_LINES } from './logFormats.ts';
@@ -48,6 +48,7 @@ export class ManagedContainer implements Container {
   readonly #attachments: Attachments;
   readonly #files: ContainerFiles;
   readonly notes: readonly string[];
+  #createdAtMs = 0;
   #packer: LogPacker | undefined;
 
   constructor(
@@ -94,6 +95,11 @@ export class ManagedContainer implements Container {
     return this.#life.isPid(pid);
   }
 
+  get createdAtMs(): number {
+    this.#createdAtMs ||= madeMs(this.#paths.dataDir);
+    return this.#createdAtMs;
+  }
+
   get startedAtMs(): number {
     return this.#life.startedAtMs;
   }
@@ -102,8 +108,8 @@ export class ManagedContainer implements Container {
     return this.#life.exit;
   }
 
-  async start(): Promise<void> {
-    await this.#life.start();
+  async start(env: readonly string[] = []): Promise<void> {
+    await this.#life.start(env);
     this.#packLogs();
     this.#context.onStart(this);
   }

@@ -2,17 +2,29 @@
  * A container's directories and the small files in them: made, read and removed. What a file means
  * for the container's life is decided in container.ts.
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
-import { decodeExitRecord, encodeExitRecord } from './exitRecord.ts';
+import { decodeExitRecord, encodeExitRecord, lostRecord } from './exitRecord.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
 
 const EXIT_FILE = 'exit';
 const PID_FILE = 'pid';
 export const CONFIG_FILE = 'config.json';
+/** Takes well under a millisecond, and a container that wrote nothing has less. */
+const AT_ONCE_MAX = 32;
 const RETRIES = 10;
 const RETRY_MS = 5;
 const NANOSECONDS_PER_MS = 1_000_000n;
@@ -22,6 +34,21 @@ export function writeConfig(dataDir: string, config: ContainerConfig): void {
   const file = join(dataDir, CONFIG_FILE);
   writeFileSync(`${file}.tmp`, JSON.stringify(config), { mode: 0o600 });
   renameSync(`${file}.tmp`, file);
+}
+
+/**
+ * When it was made. A change of its configuration gives that file a new time, a copy of the data
+ * root another birth: the earlier is right.
+ */
+export function madeMs(dataDir: string): number {
+  const { mtimeMs } = statSync(join(dataDir, CONFIG_FILE));
+  const { birthtimeMs } = statSync(dataDir);
+  return Math.floor(birthtimeMs > 0 ? Math.min(mtimeMs, birthtimeMs) : mtimeMs);
+}
+
+/** Of what ran when its host went down: mostly, it was started as soon as it was made. */
+export function cutOffRecord(dataDir: string, nowMs: number): ExitRecord {
+  return lostRecord('host rebooted', madeMs(dataDir), nowMs);
 }
 
 /** A copy that outlives a reboot, which empties the exec root. */
@@ -82,9 +109,31 @@ export async function everRan(dataDir: string): Promise<boolean> {
   return (await readdir(join(dataDir, LOG_DIR))).length > 0;
 }
 
-/** Removes a run-time directory, though a shim that is just ending may still write into it. */
-export function removeExecDir(execDir: string): Promise<void> {
-  return rm(execDir, { recursive: true, force: true, maxRetries: RETRIES, retryDelay: RETRY_MS });
+/**
+ * Removes a directory with all that is in it, though a shim that is just ending may still write
+ * into it: at once while that is little, else without blocking.
+ */
+export async function removeTree(dir: string): Promise<void> {
+  if (removeSmall(dir, { left: AT_ONCE_MAX })) return;
+  await rm(dir, { recursive: true, force: true, maxRetries: RETRIES, retryDelay: RETRY_MS });
+}
+
+/** False when something is left: more than may be removed at once, or what failed. */
+function removeSmall(dir: string, budget: { left: number }): boolean {
+  try {
+    const entries = readdirSync(dir, { withFileTypes: true });
+    budget.left -= entries.length;
+    if (budget.left < 0) return false;
+    for (const entry of entries) {
+      const path = join(dir, entry.name);
+      if (!entry.isDirectory()) unlinkSync(path);
+      else if (!removeSmall(path, budget)) return false;
+    }
+    rmdirSync(dir);
+    return true;
+  } catch {
+    return false; // is tried again, and says then why
+  }
 }
 
 /** Makes the directories of a new container. */

@@ -11,6 +11,7 @@ import type { Resources } from '../sys/resources.ts';
 import { type Capability, capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { labelsInForce } from './labels.ts';
 import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
 import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
@@ -71,7 +72,6 @@ export function buildSpec(
     logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
-  addShimCgroups(writer, plan.shims);
   addCgroups(writer, plan.groups);
   addNamespaces(writer, config, lent);
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
@@ -258,7 +258,7 @@ function addPrivileges(
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  for (const { kind, label } of config.securityLabels ?? []) {
+  for (const { kind, label } of labelsInForce(config)) {
     writer.add(TAG.label, LABEL[kind], label);
   }
   if (!isPrivileged) addSeccomp(writer, config.seccomp ?? 'default', own);
@@ -292,6 +292,13 @@ export function buildHoldSpec(
   writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
   addLayers(writer, config, paths);
   addBinds(writer, config.mounts, lent);
+  return writer.finish();
+}
+
+/** For the process that makes shims: the groups it goes into, and they with it. */
+export function buildNurserySpec(cgroups: Cgroups): Uint8Array {
+  const writer = new SpecWriter();
+  addShimCgroups(writer, cgroups.shims);
   return writer.finish();
 }
 

@@ -4,19 +4,21 @@
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { readdir, rm } from 'node:fs/promises';
+import { readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { loadDefaultProfile } from '../sys/apparmor.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
 import { check, close, O_CLOEXEC, open as openFd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
-import { CONFIG_FILE, makeDirectories, removeExecDir, writeConfig } from './files.ts';
+import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
+import { Nursery } from './nursery.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { SharedMemory } from './sharedMemory.ts';
 import { loadShim } from './shimFile.ts';
@@ -67,6 +69,7 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
   for (const root of [options.dataRoot, options.execRoot]) {
     mkdirSync(join(root, CONTAINERS), { recursive: true, mode: 0o711 });
   }
+  await loadDefaultProfile(options.log);
   const shimFd = await loadShim(options.shimPath);
   const nullFd = check(openFd('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
   const table = new Table(options, cgroups, shimFd, nullFd);
@@ -96,6 +99,7 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      nursery: new Nursery({ shimFd, nullFd, cgroups, clock: options.clock }),
       sharedMemory: new SharedMemory(options.execRoot),
       find: (id) => this.#containers.get(id),
       onStart: (container) => options.onStart?.(container),
@@ -160,6 +164,7 @@ class Table implements ContainerTable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const container of this.#containers.values()) container.close();
+    this.#context.nursery.close();
     close(this.#context.shimFd);
     close(this.#context.nullFd);
   }
@@ -180,7 +185,7 @@ class Table implements ContainerTable {
       ? undefined
       : readConfig(join(dir, name), existsSync(execDir), this.#options.log);
     if (config === undefined) {
-      await rm(join(dir, name), { recursive: true, force: true });
+      await removeTree(join(dir, name));
       return;
     }
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, name);
@@ -206,7 +211,7 @@ class Table implements ContainerTable {
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;
       await this.#killOrphan(name);
-      await removeExecDir(join(execDir, name));
+      await removeTree(join(execDir, name));
     }
     for (const id of this.#cgroups.list()) {
       if (!this.#containers.has(id)) await this.#killOrphan(id);

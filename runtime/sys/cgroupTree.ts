@@ -79,6 +79,8 @@ export function removeGroup(dir: string, depth = 0): boolean {
 
 /** Only the group itself; false while anything is in it. */
 export function removeOne(dir: string): boolean {
+  // Its launcher has removed it, mostly: looking is cheaper than an error.
+  if (!existsSync(dir)) return true;
   try {
     rmdirSync(dir);
     return true;

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { writeTar } from '../../runtime/image/tar.ts';
 import { hasDockerd, startDockerds } from '../support/dockerd.ts';
 import { collect } from '../support/images.ts';
+import { cpuTicksWithChildren } from '../support/processes.ts';
 import { buildProbe } from '../support/rootfs.ts';
 import { askSocket } from '../support/socketClient.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
@@ -34,11 +35,14 @@ export interface Sides {
 }
 
 /** Starts the daemons, gives both the image, and takes all away when `work` is done. */
-export async function withDaemons<T>(work: (sides: Sides) => Promise<T>): Promise<T> {
+export async function withDaemons<T>(
+  work: (sides: Sides) => Promise<T>,
+  withPeer = hasDockerd(),
+): Promise<T> {
   const tar = await probeTar();
   const ours = await startStandalone();
   try {
-    const peers = hasDockerd() ? await startDockerds(1) : undefined;
+    const peers = withPeer ? await startDockerds(1) : undefined;
     try {
       const theirs = peers?.hosts[0];
       const all = theirs === undefined ? [ours] : [ours, theirs];
@@ -67,19 +71,22 @@ async function probeTar(): Promise<Buffer> {
   }
 }
 
+/** Makes a container of the image, as Docker's API describes one; its id. */
+export async function createProbe({ socket }: BenchDaemon, wanted: object): Promise<string> {
+  const body = { Image: IMAGE, ...wanted };
+  const path = `${API}/containers/create`;
+  return (await callAt<{ Id: string }>(socket, 'POST', path, body)).Id;
+}
+
 /** Makes and starts a container of the probe; its id. */
 export async function startProbe(
-  { socket }: BenchDaemon,
+  daemon: BenchDaemon,
   args: readonly string[],
   host: object = { NetworkMode: 'none' },
 ): Promise<string> {
-  const { Id } = await callAt<{ Id: string }>(socket, 'POST', `${API}/containers/create`, {
-    Image: IMAGE,
-    Cmd: [PROBE, ...args],
-    HostConfig: host,
-  });
-  await callAt(socket, 'POST', `${API}/containers/${Id}/start`);
-  return Id;
+  const id = await createProbe(daemon, { Cmd: [PROBE, ...args], HostConfig: host });
+  await callAt(daemon.socket, 'POST', `${API}/containers/${id}/start`);
+  return id;
 }
 
 /** Waits for its end, which must be a good one. */
@@ -95,7 +102,7 @@ export async function endOf({ socket }: BenchDaemon, id: string): Promise<void> 
 }
 
 export async function removeProbe({ socket }: BenchDaemon, id: string): Promise<void> {
-  await callAt(socket, 'DELETE', `${API}/containers/${id}?force=1`, undefined, ANSWER_LIMIT_MS);
+  await callAt(socket, 'DELETE', `${API}/containers/${id}?force=1&v=1`, undefined, ANSWER_LIMIT_MS);
 }
 
 /** Its processes that are no program of a container, as pids of this machine with their arguments. */
@@ -118,4 +125,9 @@ export function daemonPid(daemon: BenchDaemon): number {
   const found = ownProcesses(daemon).find(({ args }) => /--data-root/.test(args));
   if (found === undefined) throw new Error('no daemon runs');
   return found.pid;
+}
+
+/** Processor time of all its processes and those that have ended, in the kernel's ticks. */
+export function ownTicks(daemon: BenchDaemon): number {
+  return ownProcesses(daemon).reduce((sum, { pid }) => sum + cpuTicksWithChildren(pid), 0);
 }
