@@ -105,6 +105,14 @@ function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefin
   return effectiveCheck(mergeCheck(image.config.healthCheck, spec.healthCheck));
 }
 
+/** The lowest number first, and TCP before others: the first is what a link calls "the port". */
+export function portOrder(ports: readonly string[]): readonly string[] {
+  return ports.toSorted(
+    (left, right) =>
+      Number.parseInt(left, 10) - Number.parseInt(right, 10) || (left < right ? -1 : 1),
+  );
+}
+
 /** '80/tcp' of image and request together. */
 export function exposedPorts(
   spec: Pick<StandaloneSpec, 'exposedPorts'> | undefined,

@@ -108,8 +108,8 @@ export class ManagedContainer implements Container {
     return this.#life.exit;
   }
 
-  async start(): Promise<void> {
-    await this.#life.start();
+  async start(env: readonly string[] = []): Promise<void> {
+    await this.#life.start(env);
     this.#packLogs();
     this.#context.onStart(this);
   }

@@ -72,7 +72,6 @@ export function buildSpec(
     logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
-  addShimCgroups(writer, plan.shims);
   addCgroups(writer, plan.groups);
   addNamespaces(writer, config, lent);
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
@@ -293,6 +292,13 @@ export function buildHoldSpec(
   writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
   addLayers(writer, config, paths);
   addBinds(writer, config.mounts, lent);
+  return writer.finish();
+}
+
+/** For the process that makes shims: the groups it goes into, and they with it. */
+export function buildNurserySpec(cgroups: Cgroups): Uint8Array {
+  const writer = new SpecWriter();
+  addShimCgroups(writer, cgroups.shims);
   return writer.finish();
 }
 

@@ -18,6 +18,7 @@ import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
+import { Nursery } from './nursery.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { SharedMemory } from './sharedMemory.ts';
 import { loadShim } from './shimFile.ts';
@@ -98,6 +99,7 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      nursery: new Nursery({ shimFd, nullFd, cgroups, clock: options.clock }),
       sharedMemory: new SharedMemory(options.execRoot),
       find: (id) => this.#containers.get(id),
       onStart: (container) => options.onStart?.(container),
@@ -162,6 +164,7 @@ class Table implements ContainerTable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const container of this.#containers.values()) container.close();
+    this.#context.nursery.close();
     close(this.#context.shimFd);
     close(this.#context.nullFd);
   }

@@ -33,6 +33,7 @@ import {
 import type { HookState } from './hookState.ts';
 import { addRootfs, type CgroupPlace } from './launchRootfs.ts';
 import { addSeccomp } from './launchSeccomp.ts';
+import { checkNetDevices } from './netDevices.ts';
 
 const STAGES = { prestart: 0, createRuntime: 1, createContainer: 2, startContainer: 3 } as const;
 const LABEL = { apparmor: 1, selinux: 2 } as const;
@@ -157,6 +158,7 @@ function checkConfig(config: OciConfig): void {
   if (linux.timeOffsets.size > 0 && !has('time')) {
     throw new SwarmError('invalid', 'linux.timeOffsets: there is no new time namespace');
   }
+  checkNetDevices(config);
   for (const name of Object.keys(linux.sysctl)) checkSysctl(config, name);
 }
 

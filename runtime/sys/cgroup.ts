@@ -47,8 +47,6 @@ export interface CgroupGroup {
 
 export interface CgroupPlan {
   readonly groups: readonly CgroupGroup[];
-  /** The shims' group in each hierarchy, the v2 one first: it is joined by forking. */
-  readonly shims: readonly { readonly version: 1 | 2; readonly dir: string }[];
   /** Limits that were changed or left out, one readable line each. */
   readonly notes: readonly string[];
 }
@@ -126,6 +124,14 @@ export class Cgroups {
     return versions.has(2) ? 'v2' : 'v1';
   }
 
+  /** The shims' group in each hierarchy, the v2 one first: it is joined by forking. */
+  get shims(): readonly { readonly version: 1 | 2; readonly dir: string }[] {
+    return this.hierarchies.map(({ version, path }) => ({
+      version,
+      dir: join(path, this.#parent, SHIMS),
+    }));
+  }
+
   /** Makes `<parent>` and `<parent>/shims` everywhere and passes controllers down to them. */
   prepare(): void {
     for (const hierarchy of this.hierarchies) {
@@ -189,11 +195,7 @@ export class Cgroups {
         ? { ...base, writes }
         : { ...base, writes, deviceProgram: deviceProgram(devices) };
     });
-    const shims = this.hierarchies.map((hierarchy) => ({
-      version: hierarchy.version,
-      dir: join(hierarchy.path, this.#parent, SHIMS),
-    }));
-    return { groups, shims, notes };
+    return { groups, notes };
   }
 
   /** What can be told before looking at any group. */

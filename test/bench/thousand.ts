@@ -1,26 +1,16 @@
 /**
- * A thousand containers started and removed through the API, four at a time, of several kinds: run
- * to their end, removed while they run, on a bridge with a published port, with an exec. What the
- * daemon then has that it had not before is a leak: mounts, cgroups, processes, links, rules, files
- * and descriptors; and its resident memory is looked at on the way.
+ * A thousand containers started and removed through the API, four at a time, each kind in turn
+ * (thousandKinds.ts). What the daemon then has that it had not before is a leak: mounts, cgroups,
+ * processes, links, rules, files and descriptors; and its resident memory is looked at on the way.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { askSocket } from '../support/socketClient.ts';
+import { outcome } from '../support/lab.ts';
 import type { Standalone } from '../support/standalone.ts';
 import { until } from '../support/until.ts';
-import {
-  API,
-  daemonPid,
-  endOf,
-  ownProcesses,
-  PROBE,
-  removeProbe,
-  startProbe,
-  withDaemons,
-} from './daemons.ts';
+import { daemonPid, ownProcesses, removeProbe, startProbe, withDaemons } from './daemons.ts';
 import { type Figure, figure } from './report.ts';
-import { callAt } from './swarmClient.ts';
+import { KINDS, published } from './thousandKinds.ts';
 
 const CONTAINERS = 1000;
 const WARM_CONTAINERS = 200;
@@ -30,36 +20,8 @@ const SETTLE_LIMIT_MS = 60_000;
 const MOST_GROWTH = 1.1;
 const KB_PER_MB = 1000;
 const CGROUPS = '/sys/fs/cgroup';
-const BRIDGE = { NetworkMode: 'bridge' };
-const FIRST_PORT = 20_000;
 /** What each container has on the host. */
 const SEEN = ['mount', 'process', 'cgroup', 'file', 'rule', 'link', 'descriptor'];
-
-/** On the bridge with a port of the host's. */
-function published(at: number): object {
-  return { ...BRIDGE, PortBindings: { '8080/tcp': [{ HostPort: String(FIRST_PORT + at) }] } };
-}
-
-type Kind = (ours: Standalone, at: number) => Promise<void>;
-
-const KINDS: readonly Kind[] = [
-  async (ours) => {
-    const id = await startProbe(ours, ['echo', 'a line']);
-    await endOf(ours, id);
-    await removeProbe(ours, id);
-  },
-  async (ours) => removeProbe(ours, await startProbe(ours, ['sleep', '600'])),
-  async (ours) => {
-    const id = await startProbe(ours, ['echo', 'a line'], BRIDGE);
-    await endOf(ours, id);
-    await removeProbe(ours, id);
-  },
-  async (ours, at) => {
-    const id = await startProbe(ours, ['ticks', '0'], published(at));
-    await execTrue(ours, id);
-    await removeProbe(ours, id);
-  },
-];
 
 export function benchmark(): Promise<Figure[]> {
   return withDaemons(async ({ ours }) => {
@@ -116,17 +78,6 @@ async function many(ours: Standalone, count: number, tell: (done: number) => voi
   await Promise.all(Array.from({ length: AT_ONCE }, one));
 }
 
-async function execTrue({ socket }: Standalone, container: string): Promise<void> {
-  const { Id } = await callAt<{ Id: string }>(
-    socket,
-    'POST',
-    `${API}/containers/${container}/exec`,
-    { Cmd: [PROBE, 'exit', '0'], AttachStdout: true },
-  );
-  const { status } = await askSocket(socket, 'POST', `${API}/exec/${Id}/start`, {});
-  if (status !== 200) throw new Error(`exec: ${status}`);
-}
-
 function rssMb(ours: Standalone): number {
   const status = readFileSync(`/proc/${daemonPid(ours)}/status`, 'utf8');
   return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1]) / KB_PER_MB;
@@ -151,8 +102,11 @@ async function settled(ours: Standalone, wanted: readonly string[] | undefined):
 async function traces(ours: Standalone): Promise<string[]> {
   const pid = daemonPid(ours);
   const mounts = readFileSync(`/proc/${pid}/mountinfo`, 'utf8').trim().split('\n');
-  const rules = await ours.inside('nft', 'list', 'ruleset');
-  const links = await ours.inside('ip', '-brief', 'address');
+  const namespaces = mounts
+    .filter((line) => line.includes(' - nsfs '))
+    .map((line) => line.split(' ')[4])
+    .filter((path) => path.startsWith(ours.directory)) // others' were there before it
+    .map((path) => `/proc/${pid}/root${path}`);
   const descriptors = readdirSync(`/proc/${pid}/fd`).flatMap((name) => {
     try {
       return [readlinkSync(`/proc/${pid}/fd/${name}`).replace(/\[\d+\]$/, '')];
@@ -166,9 +120,19 @@ async function traces(ours: Standalone): Promise<string[]> {
     ...readdirSync(CGROUPS).flatMap((each) => groups(join(CGROUPS, each, ours.cgroupParent))),
     ...groups(join(CGROUPS, ours.cgroupParent)),
     ...files(ours.directory),
-    ...rules.stdout.split('\n').map((line) => `rule ${line.replace(/packets \d+ bytes \d+/, '')}`),
-    ...links.stdout.split('\n').map((line) => `link ${line}`),
+    ...(await networkTraces(`/proc/${pid}/ns/net`)),
+    ...(await Promise.all(namespaces.map((path) => networkTraces(path)))).flat(),
     ...descriptors.map((target) => `descriptor ${target}`),
+  ];
+}
+
+/** Of a network namespace: the bridges have one of their own. */
+async function networkTraces(path: string): Promise<string[]> {
+  const rules = await outcome('nsenter', [`--net=${path}`, 'nft', 'list', 'ruleset']);
+  const links = await outcome('nsenter', [`--net=${path}`, 'ip', '-brief', 'link']);
+  return [
+    ...rules.stdout.split('\n').map((line) => `rule ${line.replace(/packets \d+ bytes \d+/, '')}`),
+    ...links.stdout.split('\n').map((line) => `link ${line.split(' ')[0].replace(/@.*/, '')}`),
   ];
 }
 
