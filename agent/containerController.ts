@@ -29,6 +29,7 @@ import {
   gone,
   healthOf,
   hostEntry,
+  labelsOf,
   namespaceOf,
   raceAbort,
   settledValue,
@@ -447,6 +448,7 @@ class ContainerController implements Controller {
       ...(spec.userns === '' ? {} : { userNamespace: spec.userns }),
       noNewPrivileges: spec.noNewPrivileges,
       seccomp: spec.seccomp,
+      ...labelsOf(spec),
       ...(plan.stopSignal === '' ? {} : { stopSignal: plan.stopSignal }),
     };
   }

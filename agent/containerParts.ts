@@ -5,6 +5,7 @@
 import { SwarmError } from '../base/errors.ts';
 import type { ContainerSpec } from '../model/types.ts';
 import { mergeCheck } from '../runtime/container/health.ts';
+import { selinuxLabel } from '../runtime/container/labels.ts';
 import type { ContainerConfig, ExitRecord, NetworkNamespace } from '../runtime/container/types.ts';
 import type { Image } from '../runtime/image/types.ts';
 import type { Attachment } from '../runtime/net/types.ts';
@@ -59,4 +60,17 @@ export function raceAbort<T>(work: Promise<T>, signal: AbortSignal): Promise<T> 
     signal.addEventListener('abort', stop, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', stop));
   });
+}
+
+/** What security modules are to know of a task's container. */
+export function labelsOf(
+  spec: ContainerSpec,
+): Pick<ContainerConfig, 'securityLabels' | 'apparmorUnconfined'> {
+  const isLabelled = !spec.selinuxDisabled && Object.keys(spec.selinux).length > 0;
+  return {
+    ...(isLabelled
+      ? { securityLabels: [{ kind: 'selinux', label: selinuxLabel(spec.selinux) }] }
+      : {}),
+    ...(spec.apparmorDisabled ? { apparmorUnconfined: true } : {}),
+  };
 }

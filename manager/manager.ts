@@ -176,6 +176,7 @@ export class Manager {
           state: (atVersion) => this.#state(atVersion),
           heartbeatAges: () => this.heartbeatAges(),
           members: () => this.#raftStatus().managers,
+          tell: (nodeId) => this.#tell(nodeId),
         }),
       ),
       raft.onLeadership(({ leaderId }) => this.#leadershipChanged(leaderId)),
@@ -373,6 +374,12 @@ export class Manager {
       if (node.manager?.raftId === raftId) return node;
     }
     return undefined;
+  }
+
+  #tell(nodeId: string): void {
+    const { raft, store } = this.#options;
+    const raftId = store.get('node', nodeId)?.manager?.raftId;
+    if (raftId !== undefined) raft.tellCommitted(raftId);
   }
 
   #leaderAddress(): string {

@@ -3,32 +3,53 @@
  * may be cut anywhere. Snapshots are written and read this way. Integrity is the carrier's (each
  * stored or sent chunk has its checksum there); here only shape and bounds are checked.
  */
-import { MIB } from '../base/bytes.ts';
+import { KIB, MIB } from '../base/bytes.ts';
 import { SwarmError } from '../base/errors.ts';
 
 const LENGTH_BYTES = 4;
+const FIRST_CHUNK_BYTES = 4 * KIB;
 /** Above any object: the largest are services with long environments, well below 1.5 MiB. */
 const RECORD_BYTES_MAX = 4 * MIB;
 
 export class RecordWriter {
-  #parts: Uint8Array[] = [];
+  readonly #chunkBytes: number;
+  #chunk: Buffer;
   #bytes = 0;
+
+  /** `chunkBytes`: room for so much at first; more is taken where records need it. */
+  constructor(chunkBytes = FIRST_CHUNK_BYTES) {
+    this.#chunkBytes = chunkBytes;
+    this.#chunk = Buffer.allocUnsafeSlow(chunkBytes);
+  }
 
   get bytes(): number {
     return this.#bytes;
   }
 
   add(record: Uint8Array): void {
-    const length = Buffer.alloc(LENGTH_BYTES);
-    length.writeUInt32BE(record.length);
-    this.#parts.push(length, record);
-    this.#bytes += LENGTH_BYTES + record.length;
+    this.addFrom(bufferOf(record), 0);
+  }
+
+  /** The bytes from `start` on are a record. It is copied: the bytes may change afterwards. */
+  addFrom(bytes: Buffer, start: number): void {
+    const length = bytes.length - start;
+    const end = this.#bytes + LENGTH_BYTES + length;
+    if (end > this.#chunk.length) this.#grow(end);
+    this.#chunk.writeUInt32BE(length, this.#bytes);
+    bytes.copy(this.#chunk, this.#bytes + LENGTH_BYTES, start);
+    this.#bytes = end;
+  }
+
+  #grow(needed: number): void {
+    const larger = Buffer.allocUnsafeSlow(Math.max(needed, 2 * this.#chunk.length));
+    this.#chunk.copy(larger, 0, 0, this.#bytes);
+    this.#chunk = larger;
   }
 
   /** Everything added since the last call, joined. */
   take(): Uint8Array {
-    const chunk = Buffer.concat(this.#parts, this.#bytes);
-    this.#parts = [];
+    const chunk = this.#chunk.subarray(0, this.#bytes);
+    this.#chunk = Buffer.allocUnsafeSlow(this.#chunkBytes);
     this.#bytes = 0;
     return chunk;
   }

@@ -215,9 +215,13 @@ export interface ContainerSpec {
   /** Ids of the host, of its own; '' = as the host's daemon was told. */
   readonly userns: '' | 'host' | 'own';
   readonly noNewPrivileges: boolean;
-  readonly seccomp: 'default' | 'unconfined';
-  /** Asked for: no SELinux label. There is none anyway. */
+  /** A profile: the text of a file as Docker's users write them. */
+  readonly seccomp: 'default' | 'unconfined' | { readonly profile: string };
+  /** Not even the profile that hosts with AppArmor give to containers. */
+  readonly apparmorDisabled: boolean;
   readonly selinuxDisabled: boolean;
+  /** What of the label (user, role, type, level) is not the usual; none: no label. */
+  readonly selinux: Labels;
   readonly openStdin: boolean;
   /** Docker's X-Registry-Auth as the client sent it; for agents only, never shown. '' = none. */
   readonly registryAuth: string;

@@ -5,6 +5,7 @@
 export * from './convert/data.ts';
 export * from './convert/log.ts';
 export * from './convert/objects.ts';
+export * from './convert/recordBytes.ts';
 export * from './convert/session.ts';
 export * from './convert/specs/cluster.ts';
 export * from './convert/specs/service.ts';

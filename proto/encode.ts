@@ -63,6 +63,24 @@ export function encodeBriefly<D extends DescMessage>(
   return bytes;
 }
 
+/**
+ * What `write` writes by hand, from its last field to its first, with the writers below: `take` is
+ * given a buffer that ends with the bytes, and where they begin. The next message changes it.
+ */
+export function encodeByHand(write: () => void, take: TakeBytes): void {
+  tidy();
+  at = buffer.length;
+  write();
+  take(buffer, at);
+}
+
+export type TakeBytes = (bytes: Buffer, start: number) => void;
+
+/** For encodeByHand: how much is written, by which the length of a part is known. */
+export function written(): number {
+  return buffer.length - at;
+}
+
 function write(type: DescMessage, message: unknown): number {
   at = buffer.length;
   writeFields(writersOf(type), message as Fields);
@@ -262,7 +280,7 @@ function keyReader(type: ScalarType): (key: string) => unknown {
 function scalarWriter(type: ScalarType, where: string): WriteValue {
   switch (type) {
     case ScalarType.STRING:
-      return (value: string) => string(value, where);
+      return (value: string) => text(value, where);
     case ScalarType.BYTES:
       return (value: Uint8Array) => {
         raw(value);
@@ -332,13 +350,13 @@ function room(length: number): number {
   return at;
 }
 
-function raw(bytes: Uint8Array): void {
+export function raw(bytes: Uint8Array): void {
   // The place first: making room may change the buffer.
   const place = room(bytes.length);
   buffer.set(bytes, place);
 }
 
-function string(value: string, where: string): void {
+export function text(value: string, where: string): void {
   check(typeof value === 'string', where, value);
   if (value.length > SHORT_STRING || !shortAscii(value)) {
     const length = Buffer.byteLength(value);
@@ -365,8 +383,8 @@ function shortAscii(value: string): boolean {
   return true;
 }
 
-/** A safe whole number. */
-function varint(value: number): void {
+/** A safe whole number, not below 0. */
+export function varint(value: number): void {
   if (value < 0x80) {
     const place = room(1);
     buffer[place] = value;

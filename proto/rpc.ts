@@ -45,6 +45,7 @@ import {
 } from './rpcTypes.ts';
 import { ServedCall } from './servedCall.ts';
 import { ERROR_CODE_KEY, ERROR_DETAIL_KEY, errorOfStatus, statusOf } from './status.ts';
+import { statusAtOnce } from './statusAtOnce.ts';
 
 export type * from './rpcTypes.ts';
 
@@ -90,20 +91,6 @@ interface Served {
   readonly injector: ReturnType<grpc.Server['createConnectionInjector']>;
 }
 
-/** A unary answer's status goes with its message, not a turn of the loop and a TLS record later. */
-const statusAtOnce: grpc.ServerInterceptor = (method, call) => {
-  // Only the interface is asked for of what an interceptor gives back.
-  const same = call as grpc.ServerInterceptingCall;
-  if (method.requestStream || method.responseStream) return same;
-  const sendMessage = call.sendMessage.bind(call);
-  call.sendMessage = (message, sent) => {
-    // Where it fails the call ends with that, and the status that follows is not sent.
-    sendMessage(message, () => {});
-    sent();
-  };
-  return same;
-};
-
 function serve(maxMessageBytes: number, maxStreams: number): Served {
   const server = new grpc.Server({
     'grpc.max_receive_message_length': maxMessageBytes,
@@ -113,7 +100,8 @@ function serve(maxMessageBytes: number, maxStreams: number): Served {
     'grpc.enable_channelz': 0,
     'grpc.keepalive_time_ms': KEEPALIVE_MS,
     'grpc.keepalive_timeout_ms': KEEPALIVE_TIMEOUT_MS,
-    interceptors: [statusAtOnce],
+    // Only the interface is asked for of what an interceptor gives back.
+    interceptors: [(method, call) => statusAtOnce(method, call as grpc.ServerInterceptingCall)],
   });
   // Callers reach it through TlsListener only: what is injected has been through TLS.
   const plain = grpc.ServerCredentials.createInsecure();

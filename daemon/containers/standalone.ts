@@ -103,14 +103,14 @@ export class StandaloneContainer implements Managed {
   view(): ContainerView {
     const { container } = this;
     const record = this.#record;
-    const { exit } = container;
+    const { exit, startedAtMs } = container;
     const isRunning = container.state === 'running';
     const exitCode = record.error === '' ? (exit?.exitCode ?? 0) : record.errorExitCode;
     return {
       container,
       status: this.status,
       createdAtMs: record.createdAtMs,
-      startedAtMs: container.startedAtMs,
+      startedAtMs: startedAtMs && Math.max(startedAtMs, record.launchedAtMs ?? 0),
       finishedAtMs: exit?.finishedAtMs ?? 0,
       exitCode: isRunning ? 0 : exitCode,
       error: record.error,
@@ -197,12 +197,12 @@ export class StandaloneContainer implements Managed {
         container.config.hostname,
         this.#exposed,
       );
-      const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached };
+      const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached.ports };
       const { health: _, ...record } = this.#record;
       this.#record = record;
-      this.#save({ ...start, ...changes });
+      this.#save({ ...start, launchedAtMs: context.clock.wallMs(), ...changes });
       emitRun(context, this.#record, 'connect');
-      await container.start();
+      await container.start(attached.env);
     } catch (cause) {
       const error = startError(cause);
       await this.#startFailed(error);

@@ -44,7 +44,7 @@ export class TaskContainer implements Managed {
     return {
       container,
       status: this.#status,
-      createdAtMs: startedAtMs,
+      createdAtMs: container.createdAtMs,
       startedAtMs,
       finishedAtMs: exit?.finishedAtMs ?? 0,
       exitCode: exit?.exitCode ?? 0,

@@ -19,7 +19,7 @@ import {
   toU64,
   word,
 } from '../../proto/convert.ts';
-import type { Handlers } from '../../proto/rpc.ts';
+import type { CallContext, Handlers } from '../../proto/rpc.ts';
 import type { Control } from '../../proto/services.ts';
 import { type ManagerState, stateToWire } from '../managerState.ts';
 import type { StoreReader } from '../store/types.ts';
@@ -41,6 +41,8 @@ export interface ControlServerOptions {
     readonly reachable: boolean;
     readonly lag: number | undefined;
   }[];
+  /** What this manager asked for is done; it answers once it has applied that itself. */
+  readonly tell: (nodeId: string) => void;
 }
 
 function answer(table: TableObject['table'], written: Written<AnyObject>) {
@@ -56,42 +58,53 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
     return options.writes;
   };
   const written = async (
+    { peer }: CallContext,
     table: TableObject['table'],
     write: (writes: Writes) => Promise<Written<AnyObject>>,
   ): Promise<ReturnType<typeof answer>> => {
-    const { store, read } = options;
-    return answer(table, await confirmed(store, read, () => write(leading())));
+    const { store, read, tell } = options;
+    const done = await confirmed(store, read, () => write(leading()));
+    if (peer !== undefined) tell(peer.nodeId);
+    return answer(table, done);
   };
   return {
-    createService: async ({ spec }) =>
-      written('service', (writes) => writes.createService(serviceSpecFromWire(need(spec, 'spec')))),
-    updateService: async ({ id, version, spec }) => {
+    createService: async ({ spec }, context) =>
+      written(context, 'service', (writes) =>
+        writes.createService(serviceSpecFromWire(need(spec, 'spec'))),
+      ),
+    updateService: async ({ id, version, spec }, context) => {
       const wanted = serviceSpecFromWire(need(spec, 'spec'));
-      return written('service', (writes) =>
+      return written(context, 'service', (writes) =>
         writes.updateService(id, fromU64(version, 'version'), wanted),
       );
     },
-    rollbackService: async ({ id, version }) =>
-      written('service', (writes) => writes.rollbackService(id, fromU64(version, 'version'))),
-    removeService: async ({ id }) => written('service', (writes) => writes.removeService(id)),
-    createNetwork: async ({ spec }) =>
-      written('network', (writes) => writes.createNetwork(networkSpecFromWire(need(spec, 'spec')))),
-    removeNetwork: async ({ id }) => written('network', (writes) => writes.removeNetwork(id)),
-    createData: async (request) => {
+    rollbackService: async ({ id, version }, context) =>
+      written(context, 'service', (writes) =>
+        writes.rollbackService(id, fromU64(version, 'version')),
+      ),
+    removeService: async ({ id }, context) =>
+      written(context, 'service', (writes) => writes.removeService(id)),
+    createNetwork: async ({ spec }, context) =>
+      written(context, 'network', (writes) =>
+        writes.createNetwork(networkSpecFromWire(need(spec, 'spec'))),
+      ),
+    removeNetwork: async ({ id }, context) =>
+      written(context, 'network', (writes) => writes.removeNetwork(id)),
+    createData: async (request, context) => {
       const table = word(request.table, DATA_TABLES, 'table');
       const wanted = dataSpecFromWire(need(request.spec, 'spec'));
-      return written(table, (writes) => writes.createData(table, wanted));
+      return written(context, table, (writes) => writes.createData(table, wanted));
     },
-    updateData: async ({ id, version, ...request }) => {
+    updateData: async ({ id, version, ...request }, context) => {
       const table = word(request.table, DATA_TABLES, 'table');
       const wanted = dataSpecFromWire(need(request.spec, 'spec'));
-      return written(table, (writes) =>
+      return written(context, table, (writes) =>
         writes.updateData(table, id, fromU64(version, 'version'), wanted),
       );
     },
-    removeData: async ({ id, ...request }) => {
+    removeData: async ({ id, ...request }, context) => {
       const table = word(request.table, DATA_TABLES, 'table');
-      return written(table, (writes) => writes.removeData(table, id));
+      return written(context, table, (writes) => writes.removeData(table, id));
     },
     getData: async ({ id, ...request }) => {
       const table = word(request.table, DATA_TABLES, 'table');
@@ -100,16 +113,17 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
       if (object === undefined) throw new SwarmError('not_found', `${table} ${id} not found`);
       return answer(table, { object, version: store.version });
     },
-    updateNode: async ({ id, version, spec, replaces }) => {
+    updateNode: async ({ id, version, spec, replaces }, context) => {
       const wanted = nodeSpecFromWire(need(spec, 'spec'));
-      return written('node', (writes) =>
+      return written(context, 'node', (writes) =>
         writes.updateNode(id, fromU64(version, 'version'), wanted, replaces),
       );
     },
-    removeNode: async ({ id, force }) => written('node', (writes) => writes.removeNode(id, force)),
-    updateCluster: async ({ version, spec, ...request }) => {
+    removeNode: async ({ id, force }, context) =>
+      written(context, 'node', (writes) => writes.removeNode(id, force)),
+    updateCluster: async ({ version, spec, ...request }, context) => {
       const wanted = clusterSpecFromWire(need(spec, 'spec'));
-      return written('cluster', (writes) =>
+      return written(context, 'cluster', (writes) =>
         writes.updateCluster(fromU64(version, 'version'), wanted, {
           workerToken: request.rotateWorkerToken,
           managerToken: request.rotateManagerToken,
@@ -118,7 +132,8 @@ export function controlHandlers(options: ControlServerOptions): Handlers<typeof 
         }),
       );
     },
-    rebalance: async () => written('cluster', (writes) => writes.rebalance()),
+    rebalance: async (_request, context) =>
+      written(context, 'cluster', (writes) => writes.rebalance()),
     managerState: async ({ atVersion }) =>
       stateToWire(options.state(fromU64(atVersion, 'atVersion'))),
     leaderStatus: async () => {

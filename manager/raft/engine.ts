@@ -283,6 +283,11 @@ export class Engine {
     return undefined;
   }
 
+  /** This member waits to hear how far the log is committed. */
+  tell(id: number): void {
+    this.#news.tell(id);
+  }
+
   /** What a snapshot taken now is of. */
   describeSnapshot(): SnapshotMeta {
     const { table } = this.#host;

@@ -4,6 +4,7 @@
  * are replaced and never changed. It checks nothing but its own invariants (check.ts decides).
  */
 import { assert } from '../../base/assert.ts';
+import { SwarmError } from '../../base/errors.ts';
 import { SharedTexts } from '../../model/packedStatus.ts';
 import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task, TaskSpec } from '../../model/types.ts';
@@ -37,14 +38,18 @@ export function byTable<T>(make: () => T): ByTable<T> {
 
 export type Owner = { readonly table: TableName; readonly id: string };
 
-const NO_IDS: ReadonlySet<string> = new Set();
+const NO_IDS: readonly string[] = [];
+const NO_KEYS: readonly string[] = [];
 const NO_PLACES: ReadonlyMap<Place, string> = new Map();
+
+/** Listed until one is taken out: most nodes only get more, and a set costs more to make. */
+type Ids = string[] | Set<string>;
 
 export class Contents {
   readonly #tables = byTable(() => new Map<string, AnyObject>());
   /** Whom each place of a service belongs to: at most one task, which has one place. */
   readonly #tasksByService = new Map<string, Map<Place, string>>();
-  readonly #tasksByNode = new Map<string, Set<string>>();
+  readonly #tasksByNode = new Map<string, Ids>();
   readonly #owners = new Map<string, Owner>();
   /** What records of tasks share; it holds nothing of its own. */
   readonly texts = new SharedTexts();
@@ -69,7 +74,7 @@ export class Contents {
     return this.#tasksByService.get(task.serviceId)?.get(placeOf(task));
   }
 
-  taskIdsOfNode(nodeId: string): ReadonlySet<string> {
+  taskIdsOfNode(nodeId: string): Iterable<string> {
     return this.#tasksByNode.get(nodeId) ?? NO_IDS;
   }
 
@@ -102,14 +107,27 @@ export class Contents {
     if (table === 'task') this.#indexTask(id, before as Task, after as Task);
   }
 
+  /** put() of a record that must be new, as one of very many: it is not looked for first. */
+  load(table: TableName, id: string, object: AnyObject): void {
+    const records = this.#tables[table];
+    const { size } = records;
+    records.set(id, object);
+    if (records.size === size) {
+      throw new SwarmError('corrupt', `${table} ${id} is twice in what is to be restored`);
+    }
+    this.#indexKeys(table, id, undefined, object);
+    if (table === 'task') this.#indexTask(id, undefined, object as Task);
+  }
+
   #indexKeys(
     table: TableName,
     id: string,
     before: AnyObject | undefined,
     after: AnyObject | undefined,
   ): void {
-    const old = before === undefined ? [] : uniqueKeys(table, before);
-    const next = after === undefined ? [] : uniqueKeys(table, after);
+    const old = before === undefined ? NO_KEYS : uniqueKeys(table, before);
+    const next = after === undefined ? NO_KEYS : uniqueKeys(table, after);
+    if (old.length === 0 && next.length === 0) return;
     if (old.length === next.length && old.every((key, at) => key === next[at])) return;
     for (const key of old) this.#owners.delete(key);
     for (const key of next) {
@@ -157,7 +175,7 @@ function samePlace(before: Task | undefined, after: Task | undefined): boolean {
 
 /** '' is no key: what belongs to nothing is in no index. */
 function move(
-  index: Map<string, Set<string>>,
+  index: Map<string, Ids>,
   id: string,
   before: string | undefined,
   after: string | undefined,
@@ -165,12 +183,15 @@ function move(
   if (before === after) return;
   if (before !== undefined && before !== '') {
     const ids = index.get(before);
-    ids?.delete(id);
-    if (ids?.size === 0) index.delete(before);
+    const set = ids instanceof Set ? ids : new Set(ids);
+    set.delete(id);
+    if (set.size === 0) index.delete(before);
+    else if (set !== ids) index.set(before, set);
   }
   if (after !== undefined && after !== '') {
     const ids = index.get(after);
-    if (ids === undefined) index.set(after, new Set([id]));
-    else ids.add(id);
+    if (ids === undefined) index.set(after, [id]);
+    else if (ids instanceof Set) ids.add(id);
+    else ids.push(id);
   }
 }

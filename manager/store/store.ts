@@ -43,7 +43,7 @@ export class RestoredContents {
 
   add({ table, object }: StoredRecord): void {
     const record = restored(this.contents, table, object);
-    this.contents.put(table, object.id, record);
+    this.contents.load(table, object.id, record);
     this.hash.add(table, record);
   }
 }
@@ -219,7 +219,7 @@ export class Store extends BaseView implements StoreState {
     readonly version: number;
     readonly atMs: number;
     readonly hash: string;
-    readonly records: AsyncIterable<StoredRecord>;
+    readonly records: Iterable<StoredRecord>;
     release(): void;
   } {
     const pin = this.pin();
@@ -275,7 +275,7 @@ function anotherHash(version: number, hash: string, expected: string): SwarmErro
   );
 }
 
-async function* recordsOf(pin: Pin): AsyncIterable<StoredRecord> {
+function* recordsOf(pin: Pin): Iterable<StoredRecord> {
   try {
     for (const table of TABLES) {
       for (const id of pin.ids(table)) {

@@ -71,8 +71,10 @@ function sharedSpec(
 }
 
 function sharedLabels(before: Task | undefined, service: Service | undefined, labels: Labels) {
-  const candidates = [before?.serviceLabels, service?.spec.labels];
-  return candidates.find((known) => known !== undefined && sameValue(known, labels)) ?? labels;
+  const known = before?.serviceLabels;
+  if (known !== undefined && sameValue(known, labels)) return known;
+  const services = service?.spec.labels;
+  return services !== undefined && sameValue(services, labels) ? services : labels;
 }
 
 function sharedNetworks(

@@ -6,16 +6,11 @@
  */
 import { crc32 } from 'node:zlib';
 import { fromBinary } from '@bufbuild/protobuf';
-import {
-  PackedStatus,
-  PhasesText,
-  pack,
-  SharedTexts,
-  type UnpackedPart,
-} from '../../model/packedStatus.ts';
+import { PackedStatus, Packer, SharedTexts, type UnpackedPart } from '../../model/packedStatus.ts';
 import { isTaskState, type TaskState } from '../../model/taskState.ts';
 import type {
   GenericResource,
+  Labels,
   PortConfig,
   Task,
   TaskNetwork,
@@ -25,9 +20,9 @@ import type {
 import {
   GenericResourceSchema,
   PortConfigSchema,
-  TaskNetworkSchema,
   TaskSpecSchema,
 } from '../gen/tsswarm/v1/objects_pb.js';
+import { Reader, Unusual } from './reader.ts';
 import { genericFromWire, portFromWire, taskSpecFromWire } from './specs/service.ts';
 
 /** Specifications remembered; a cluster has a few for each service. */
@@ -35,73 +30,6 @@ const SPECS_MAX = 4096;
 
 const VARINT = 0;
 const LENGTH = 2;
-const BOM = 0xef;
-
-/** The general way has to read it. */
-class Unusual extends Error {}
-
-class Reader {
-  readonly #bytes: Buffer;
-  at: number;
-  end: number;
-
-  constructor(bytes: Uint8Array) {
-    this.#bytes = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
-    this.at = 0;
-    this.end = bytes.length;
-  }
-
-  number(): number {
-    let value = 0;
-    let scale = 1;
-    for (;;) {
-      const byte = this.#bytes[this.at];
-      this.at += 1;
-      value += (byte & 0x7f) * scale;
-      if (byte < 0x80) break;
-      scale *= 0x80;
-      if (scale > 2 ** 49) throw new Unusual();
-    }
-    if (value > Number.MAX_SAFE_INTEGER || this.at > this.end) throw new Unusual();
-    return value;
-  }
-
-  /** Of a part that lies within this one. */
-  length(): number {
-    const length = this.number();
-    if (this.at + length > this.end) throw new Unusual();
-    return length;
-  }
-
-  text(): string {
-    const length = this.length();
-    const start = this.at;
-    this.at += length;
-    // A mark at its beginning is no part of a text: who else would write one?
-    if (this.#bytes[start] === BOM) throw new Unusual();
-    const text = this.#bytes.toString('utf8', start, this.at);
-    // Put there by decoding, or really written: the general way tells.
-    if (text.includes('\ufffd')) throw new Unusual();
-    return text;
-  }
-
-  bytes(): Buffer {
-    const length = this.length();
-    this.at += length;
-    return this.#bytes.subarray(this.at - length, this.at);
-  }
-
-  /** Reads a part with `read`, which stops at the part's end. */
-  part<T>(read: (reader: Reader) => T): T {
-    const length = this.length();
-    const after = this.end;
-    this.end = this.at + length;
-    const value = read(this);
-    if (this.at !== this.end) throw new Unusual();
-    this.end = after;
-    return value;
-  }
-}
 
 const tag = (field: number, type: number): number => field * 8 + type;
 
@@ -111,16 +39,32 @@ interface Known {
 }
 
 const texts = new SharedTexts();
+const packer = new Packer();
 const knownSpecs = new Map<number, Known>();
+/** Of a service's last task: the next one's is mostly the same. */
+const lastSpecs = new Map<string, Known>();
 
-function specOf(bytes: Buffer): TaskSpec {
+function specOf(reader: Reader, serviceId: string): TaskSpec {
+  const length = reader.length();
+  const start = reader.at;
+  reader.at += length;
+  const last = lastSpecs.get(serviceId);
+  if (last?.bytes.compare(reader.bytes, start, reader.at) === 0) return last.spec;
+  const known = knownSpec(reader.bytes.subarray(start, reader.at));
+  if (lastSpecs.size >= SPECS_MAX) lastSpecs.clear();
+  lastSpecs.set(serviceId, known);
+  return known.spec;
+}
+
+function knownSpec(bytes: Buffer): Known {
   const sum = crc32(bytes);
   const known = knownSpecs.get(sum);
-  if (known?.bytes.equals(bytes) === true) return known.spec;
+  if (known?.bytes.equals(bytes) === true) return known;
   const spec = taskSpecFromWire(fromBinary(TaskSpecSchema, bytes));
+  const made = { bytes: Buffer.from(bytes), spec };
   if (knownSpecs.size >= SPECS_MAX) knownSpecs.clear();
-  knownSpecs.set(sum, { bytes: Buffer.from(bytes), spec });
-  return spec;
+  knownSpecs.set(sum, made);
+  return made;
 }
 
 function stateOf(value: number): TaskState {
@@ -141,23 +85,33 @@ function wordOf(value: number): number {
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
-function readPhase(reader: Reader, phases: PhasesText): void {
-  const length = reader.length();
-  const end = reader.at + length;
+function readPhase(reader: Reader): void {
+  const after = reader.enter();
   let state = 0;
   let atMs = 0;
-  while (reader.at < end) {
+  while (reader.at < reader.end) {
     const field = reader.number();
     if (field === tag(1, VARINT)) state = stateOf(reader.number());
     else if (field === tag(2, VARINT)) atMs = reader.number();
     else throw new Unusual();
   }
-  if (reader.at !== end || !phases.add(state, atMs)) throw new Unusual();
+  reader.leave(after);
+  if (!packer.phase(state, atMs)) throw new Unusual();
+}
+
+function readContainerId(reader: Reader): void {
+  const start = reader.at;
+  const length = reader.length();
+  if (packer.containerIdBytes(reader.bytes, reader.at, reader.at + length)) {
+    reader.at += length;
+    return;
+  }
+  reader.at = start;
+  packer.containerId(reader.ownText());
 }
 
 function readStatus(reader: Reader): TaskStatus {
-  const phases = new PhasesText();
-  let containerId = '';
+  const after = reader.enter();
   const status: Mutable<UnpackedPart> = {
     state: 0,
     atMs: 0,
@@ -168,6 +122,9 @@ function readStatus(reader: Reader): TaskStatus {
     oomKilled: false,
     gatewayAddress: '',
   };
+  packer.begin();
+  // What is packed comes once and in its order: the id, then phases.
+  let hasId = false;
   while (reader.at < reader.end) {
     switch (reader.number()) {
       case tag(1, VARINT):
@@ -183,7 +140,9 @@ function readStatus(reader: Reader): TaskStatus {
         status.error = reader.text();
         break;
       case tag(5, LENGTH):
-        containerId = reader.text();
+        if (hasId) throw new Unusual();
+        hasId = true;
+        readContainerId(reader);
         break;
       case tag(6, VARINT):
         status.pid = wordOf(reader.number());
@@ -199,21 +158,46 @@ function readStatus(reader: Reader): TaskStatus {
         status.gatewayAddress = reader.text();
         break;
       case tag(10, LENGTH):
-        readPhase(reader, phases);
+        hasId = true;
+        readPhase(reader);
         break;
       default:
         throw new Unusual();
     }
   }
-  return new PackedStatus(texts, status, pack(containerId, phases.text));
+  reader.leave(after);
+  return new PackedStatus(texts, status, packer.take());
 }
 
-function networkOf(bytes: Buffer): TaskNetwork {
-  const { networkId, address, aliases } = fromBinary(TaskNetworkSchema, bytes);
-  return { networkId, address, aliases };
+const NO_ALIASES: readonly string[] = [];
+
+function readNetwork(reader: Reader): TaskNetwork {
+  const after = reader.enter();
+  let networkId = '';
+  let address = '';
+  let aliases: string[] | undefined;
+  while (reader.at < reader.end) {
+    switch (reader.number()) {
+      case tag(1, LENGTH):
+        networkId = reader.text();
+        break;
+      case tag(2, LENGTH):
+        address = reader.ownText();
+        break;
+      case tag(3, LENGTH):
+        aliases ??= [];
+        aliases.push(reader.text());
+        break;
+      default:
+        throw new Unusual();
+    }
+  }
+  reader.leave(after);
+  return { networkId, address, aliases: aliases ?? NO_ALIASES };
 }
 
-function readLabel(reader: Reader): readonly [string, string] {
+function readLabel(reader: Reader, labels: Record<string, string>): void {
+  const after = reader.enter();
   let key = '';
   let value = '';
   while (reader.at < reader.end) {
@@ -222,21 +206,30 @@ function readLabel(reader: Reader): readonly [string, string] {
     else if (field === tag(2, LENGTH)) value = reader.text();
     else throw new Unusual();
   }
+  reader.leave(after);
   // A key that means something else to an object.
   if (key === '__proto__') throw new Unusual();
-  return [key, value];
+  labels[key] = value;
 }
 
+const NO_LABELS: Labels = {};
+const NO_NETWORKS: readonly TaskNetwork[] = [];
+const NO_PORTS: readonly PortConfig[] = [];
+const NO_RESOURCES: readonly GenericResource[] = [];
+
+/** Lists that are empty, as most are, are made for nobody. */
 interface Lists {
-  readonly labels: Record<string, string>;
-  readonly networks: TaskNetwork[];
-  readonly ports: PortConfig[];
-  readonly resources: GenericResource[];
+  labels?: Record<string, string>;
+  networks?: TaskNetwork[];
+  ports?: PortConfig[];
+  resources?: GenericResource[];
 }
 
-type Fields = Mutable<Omit<Task, 'spec' | 'status'>> & { spec?: TaskSpec; status?: TaskStatus };
+type Fields = Mutable<Task>;
 
-function readTask(reader: Reader, task: Fields, lists: Lists): void {
+function readTask(reader: Reader, task: Fields): void {
+  const after = reader.enter();
+  const lists: Lists = {};
   while (reader.at < reader.end) {
     switch (reader.number()) {
       case tag(1, LENGTH):
@@ -255,14 +248,13 @@ function readTask(reader: Reader, task: Fields, lists: Lists): void {
         task.nodeId = reader.text();
         break;
       case tag(6, LENGTH):
-        if (task.spec !== undefined) throw new Unusual();
-        task.spec = specOf(reader.bytes());
+        if (task.spec !== NO_SPEC) throw new Unusual();
+        task.spec = specOf(reader, task.serviceId);
         break;
-      case tag(7, LENGTH): {
-        const [key, value] = reader.part(readLabel);
-        lists.labels[key] = value;
+      case tag(7, LENGTH):
+        lists.labels ??= {};
+        readLabel(reader, lists.labels);
         break;
-      }
       case tag(8, VARINT):
         task.specVersion = reader.number();
         break;
@@ -270,35 +262,46 @@ function readTask(reader: Reader, task: Fields, lists: Lists): void {
         task.desiredState = stateOf(reader.number());
         break;
       case tag(10, LENGTH):
-        if (task.status !== undefined) throw new Unusual();
-        task.status = reader.part(readStatus);
+        if (task.status !== NO_STATUS) throw new Unusual();
+        task.status = readStatus(reader);
         break;
       case tag(11, LENGTH):
-        lists.networks.push(networkOf(reader.bytes()));
+        lists.networks ??= [];
+        lists.networks.push(readNetwork(reader));
         break;
       case tag(12, LENGTH):
-        lists.ports.push(portFromWire(fromBinary(PortConfigSchema, reader.bytes())));
+        lists.ports ??= [];
+        lists.ports.push(portFromWire(fromBinary(PortConfigSchema, reader.part())));
         break;
       case tag(13, VARINT):
         task.notBeforeMs = reader.number();
         break;
       case tag(60, LENGTH):
-        task.movedFrom = reader.text();
+        task.movedFrom = reader.ownText();
         break;
       case tag(20, VARINT):
         task.jobIteration = reader.number();
         break;
       case tag(21, LENGTH):
-        lists.resources.push(genericFromWire(fromBinary(GenericResourceSchema, reader.bytes())));
+        lists.resources ??= [];
+        lists.resources.push(genericFromWire(fromBinary(GenericResourceSchema, reader.part())));
         break;
       default:
         throw new Unusual();
     }
   }
+  reader.leave(after);
+  if (lists.labels !== undefined) task.serviceLabels = lists.labels;
+  if (lists.networks !== undefined) task.networks = lists.networks;
+  if (lists.ports !== undefined) task.ports = lists.ports;
+  if (lists.resources !== undefined) task.genericResources = lists.resources;
 }
 
+/** None was read yet. */
+const NO_SPEC = {} as TaskSpec;
+const NO_STATUS = {} as TaskStatus;
+
 function read(reader: Reader): Task {
-  const lists: Lists = { labels: {}, networks: [], ports: [], resources: [] };
   const task: Fields = {
     id: '',
     version: 0,
@@ -309,21 +312,23 @@ function read(reader: Reader): Task {
     slot: 0,
     generation: 0,
     nodeId: '',
-    serviceLabels: lists.labels,
+    spec: NO_SPEC,
+    serviceLabels: NO_LABELS,
     specVersion: 0,
     desiredState: 0,
-    networks: lists.networks,
-    ports: lists.ports,
+    status: NO_STATUS,
+    networks: NO_NETWORKS,
+    ports: NO_PORTS,
     notBeforeMs: 0,
     movedFrom: '',
     jobIteration: undefined,
-    genericResources: lists.resources,
+    genericResources: NO_RESOURCES,
   };
   let found = false;
   while (reader.at < reader.end) {
     switch (reader.number()) {
       case tag(1, LENGTH):
-        task.id = reader.text();
+        task.id = reader.ownText();
         break;
       case tag(2, VARINT):
         task.version = reader.number();
@@ -337,21 +342,23 @@ function read(reader: Reader): Task {
       case tag(13, LENGTH):
         if (found) throw new Unusual();
         found = true;
-        reader.part((inside) => readTask(inside, task, lists));
+        readTask(reader, task);
         break;
       default:
         throw new Unusual();
     }
   }
-  const { spec, status } = task;
-  if (!found || spec === undefined || status === undefined) throw new Unusual();
-  return { ...task, spec, status };
+  if (task.spec === NO_SPEC || task.status === NO_STATUS) throw new Unusual();
+  return task;
 }
+
+const reader = new Reader();
 
 /** The task of an object's bytes; undefined when they are for the general way. */
 export function taskFromBytes(bytes: Uint8Array): Task | undefined {
   try {
-    return read(new Reader(bytes));
+    reader.begin(bytes);
+    return read(reader);
   } catch {
     return undefined; // the general way says what is wrong, if anything is
   }

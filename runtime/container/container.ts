@@ -11,7 +11,7 @@ import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
 import { isPaused, startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
-import { writeConfig } from './files.ts';
+import { madeMs, writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
 import { FRAMES, JSON_LINES } from './logFormats.ts';
@@ -48,6 +48,7 @@ export class ManagedContainer implements Container {
   readonly #attachments: Attachments;
   readonly #files: ContainerFiles;
   readonly notes: readonly string[];
+  #createdAtMs = 0;
   #packer: LogPacker | undefined;
 
   constructor(
@@ -89,6 +90,16 @@ export class ManagedContainer implements Container {
     return this.#life.pid;
   }
 
+  /** Whether `pid` is its first process, and not one that has the number now. */
+  isPid(pid: number): boolean {
+    return this.#life.isPid(pid);
+  }
+
+  get createdAtMs(): number {
+    this.#createdAtMs ||= madeMs(this.#paths.dataDir);
+    return this.#createdAtMs;
+  }
+
   get startedAtMs(): number {
     return this.#life.startedAtMs;
   }
@@ -97,8 +108,8 @@ export class ManagedContainer implements Container {
     return this.#life.exit;
   }
 
-  async start(): Promise<void> {
-    await this.#life.start();
+  async start(env: readonly string[] = []): Promise<void> {
+    await this.#life.start(env);
     this.#packLogs();
     this.#context.onStart(this);
   }
@@ -298,7 +309,9 @@ export class ManagedContainer implements Container {
 
   async detailedStats(): Promise<DetailedStats> {
     this.#life.running();
-    const networks = this.config.networkNamespace === 'host' ? {} : readLinks(this.pid);
+    const { pid } = this;
+    const links = this.config.networkNamespace === 'host' ? {} : readLinks(pid);
+    const networks = this.isPid(pid) ? links : {};
     return {
       ...this.#context.cgroups.usage(this.config.id),
       ...readProcessors(),

@@ -125,7 +125,7 @@ export class ContainerFiles {
     }
     const pid = life.pid;
     if (pid !== 0) {
-      const running = this.#access.openRunning(pid, () => life.pid === pid);
+      const running = this.#access.openRunning(pid, () => life.isPid(pid));
       const ids = userMapsOf(life.config);
       return ids === undefined ? running : { ...running, ids };
     }

@@ -9,6 +9,7 @@ import {
   renameSync,
   rmdirSync,
   rmSync,
+  statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -33,6 +34,16 @@ export function writeConfig(dataDir: string, config: ContainerConfig): void {
   const file = join(dataDir, CONFIG_FILE);
   writeFileSync(`${file}.tmp`, JSON.stringify(config), { mode: 0o600 });
   renameSync(`${file}.tmp`, file);
+}
+
+/**
+ * When it was made. A change of its configuration gives that file a new time, a copy of the data
+ * root another birth: the earlier is right.
+ */
+export function madeMs(dataDir: string): number {
+  const { mtimeMs } = statSync(join(dataDir, CONFIG_FILE));
+  const { birthtimeMs } = statSync(dataDir);
+  return Math.floor(birthtimeMs > 0 ? Math.min(mtimeMs, birthtimeMs) : mtimeMs);
 }
 
 /** A copy that outlives a reboot, which empties the exec root. */

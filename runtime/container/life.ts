@@ -15,6 +15,7 @@ import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
 import { close, createMemfd } from '../sys/libc.ts';
+import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
@@ -24,6 +25,7 @@ import {
   findRecord,
   inspectExecDir,
   keepRecord,
+  madeMs,
   readRecord,
   recordedStartMs,
   removeTree,
@@ -72,6 +74,7 @@ export class ContainerLife {
   #phase: Phase = 'created';
   #shim: ShimClient | undefined;
   #pid = 0;
+  #startTicks: bigint | undefined;
   #startedAtMs = 0;
   #exit: ExitRecord | undefined;
   #removal: Promise<void> | undefined;
@@ -127,6 +130,16 @@ export class ContainerLife {
     return this.#phase === 'running' ? this.#pid : 0;
   }
 
+  /**
+   * Whether `pid` is its first process and nobody else: while the output of one that has ended is
+   * still read, its number may be another's.
+   */
+  isPid(pid: number): boolean {
+    if (pid === 0 || this.pid !== pid) return false;
+    const ticks = identify(pid)?.startTicks;
+    return ticks !== undefined && ticks === this.#startTicks;
+  }
+
   get startedAtMs(): number {
     return this.#startedAtMs;
   }
@@ -135,7 +148,7 @@ export class ContainerLife {
     return this.#exit;
   }
 
-  async start(): Promise<void> {
+  async start(env: readonly string[]): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
     await withDeadline(
       this.#context.clock,
@@ -152,7 +165,11 @@ export class ContainerLife {
     }
     const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
     try {
-      await this.#startWith(loans);
+      await this.#startWith(loans, env);
+    } catch (error) {
+      // What has not begun has no end with which it would go.
+      if (this.#phase === 'created') this.#context.sharedMemory.drop(this.config.id);
+      throw error;
     } finally {
       loans?.close();
     }
@@ -165,10 +182,11 @@ export class ContainerLife {
     });
   }
 
-  async #startWith(lent: Lent | undefined): Promise<void> {
+  async #startWith(lent: Lent | undefined, env: readonly string[]): Promise<void> {
     const { cgroups, log } = this.#context;
-    const known = lent === undefined ? this.#spec : undefined;
-    const spec = known ?? buildSpec(this.config, this.#paths, cgroups, lent);
+    const known = lent === undefined && env.length === 0 ? this.#spec : undefined;
+    const config = { ...this.config, env: [...env, ...this.config.env] };
+    const spec = known ?? buildSpec(config, this.#paths, cgroups, lent);
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';
@@ -255,6 +273,7 @@ export class ContainerLife {
     this.#isPaused = state.frozen;
     this.#phase = 'running';
     this.#pid = state.pid;
+    this.#startTicks = state.startTicks ?? identify(state.pid)?.startTicks;
     this.#startedAtMs = state.startedAtMs;
     this.changed.emit();
   }
@@ -351,7 +370,9 @@ export class ContainerLife {
       clearRun(this.#paths);
     } else if (found === 'absent') {
       await this.#destroyGroups();
-      this.#finish(lostRecord('host rebooted', 0, this.#context.clock.wallMs()));
+      // When it was started last went with the exec root: not before it was made, and mostly then.
+      const startedAtMs = madeMs(this.#paths.dataDir);
+      this.#finish(lostRecord('host rebooted', startedAtMs, this.#context.clock.wallMs()));
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();

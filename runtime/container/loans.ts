@@ -17,7 +17,11 @@ import { userMapsOf } from './userNamespace.ts';
 const KINDS = ['pid', 'ipc', 'uts'] as const;
 export type LentKind = (typeof KINDS)[number];
 
-type Joined = Pick<Container, 'pid' | 'config'>;
+/** A container whose namespaces are lent. */
+export interface Joined extends Pick<Container, 'pid' | 'config'> {
+  /** Whether `pid` is its first process, and not one that has the number now. */
+  isPid(pid: number): boolean;
+}
 
 export interface Lent {
   readonly namespaces: Readonly<Partial<Record<LentKind | 'user', string>>>;
@@ -126,7 +130,7 @@ function openNamespace(
     throw systemError(`cannot open the ${kind} namespace of container ${shortId(container)}`);
   }
   // Had it ended before, the pid could be another's.
-  if (other?.pid === pid) return fd;
+  if (other?.isPid(pid) === true) return fd;
   close(fd);
   throw refuse();
 }

@@ -3,7 +3,7 @@
  * root, bound into the container and into those that join it. It lives as long as the container's
  * run; whoever has it mounted keeps it until its own end.
  */
-import { existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { MS_NODEV, MS_NOEXEC, MS_NOSUID, mountRaw, systemError } from '../sys/libc.ts';
 import { unmount } from '../sys/mount.ts';
@@ -26,7 +26,10 @@ export class SharedMemory {
   make(containerId: string, sizeBytes = DEFAULT_BYTES): string {
     this.drop(containerId);
     const directory = this.path(containerId);
-    mkdirSync(directory, { recursive: true, mode: 0o711 });
+    // Whoever may write to a container's memory is inside of one.
+    mkdirSync(this.#root, { recursive: true, mode: 0o700 });
+    chmodSync(this.#root, 0o700);
+    mkdirSync(directory);
     const flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     if (mountRaw('shm', directory, 'tmpfs', flags, `mode=1777,size=${sizeBytes}`) === 0) {
       return directory;

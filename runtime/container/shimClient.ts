@@ -73,6 +73,8 @@ export interface ShimState {
   readonly pid: number;
   readonly startedAtMs: number;
   readonly frozen: boolean;
+  /** As `identify` gives it; undefined: a shim of an older version does not tell. */
+  readonly startTicks: bigint | undefined;
 }
 
 export interface ShimEvents {
@@ -318,11 +320,13 @@ export class ShimClient {
       this.#replies.get(request)?.(payload.readInt32LE(0));
     } else if (type === TYPE.state && payload.length >= 16) {
       const flags = payload.length >= 20 ? payload.readUInt32LE(16) : 0;
+      const ticks = payload.length >= 28 ? payload.readBigUInt64LE(20) : 0n;
       this.#events.state({
         phase: PHASES[payload.readUInt32LE(0)] ?? 'exited',
         pid: payload.readUInt32LE(4),
         startedAtMs: Number(payload.readBigUInt64LE(8) / NANOSECONDS_PER_MS),
         frozen: (flags & FLAG_FROZEN) !== 0,
+        startTicks: ticks === 0n ? undefined : ticks,
       });
     } else if (type === TYPE.exited) {
       this.#takeExit(payload);

@@ -6,11 +6,12 @@
 import { existsSync } from 'node:fs';
 import { join, normalize } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
-import type { CgroupPlan, Cgroups } from '../sys/cgroup.ts';
+import type { Cgroups } from '../sys/cgroup.ts';
 import type { Resources } from '../sys/resources.ts';
 import { type Capability, capabilityMask, effectiveCapabilities } from './capabilities.ts';
 import { containerDevices } from './devices.ts';
 import { SpecWriter, TAG } from './encode.ts';
+import { labelsInForce } from './labels.ts';
 import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
 import { newestLogNumber } from './logs.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
@@ -21,7 +22,7 @@ import { seccompProgram } from './seccomp.ts';
 import { profileProgram } from './seccompFile.ts';
 import { parseSignal } from './signals.ts';
 import { addBinds, addFileSystem, addLayers } from './specFiles.ts';
-import { addNamespace, addUserMaps, FLAG } from './specRecords.ts';
+import { addCgroups, addNamespace, addShimCgroups, addUserMaps, FLAG } from './specRecords.ts';
 import { IPC_SYSCTL, sysctlPath } from './sysctls.ts';
 import type { ContainerConfig, ContainerMount, ExecConfig, SecurityLabel } from './types.ts';
 import { checkUserNamespace, userMapsOf } from './userNamespace.ts';
@@ -34,7 +35,6 @@ export interface LaunchSpec {
   readonly notes: readonly string[];
 }
 
-const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const DEFAULT_LOG_BYTES = 20 * 1024 * 1024;
 export const DEFAULT_LOG_FILES = 5;
 const LOG_FORMATS = { local: 0, 'json-file': 1, none: 2 } as const;
@@ -72,7 +72,7 @@ export function buildSpec(
     logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
-  addCgroups(writer, plan);
+  addCgroups(writer, plan.groups);
   addNamespaces(writer, config, lent);
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
   addProcess(writer, config);
@@ -147,20 +147,6 @@ function checkMount(mount: ContainerMount): void {
   }
   if (mount.type === 'bind' && !(mount.source ?? '').startsWith('/')) {
     throw new SwarmError('invalid', `mount source "${mount.source}" is not an absolute path`);
-  }
-}
-
-function addCgroups(writer: SpecWriter, plan: CgroupPlan): void {
-  for (const group of plan.groups) {
-    const flags =
-      (group.version === 2 ? CGROUP.v2 : 0) |
-      (group.memory ? CGROUP.memory : 0) |
-      (group.freezer ? CGROUP.freezer : 0);
-    writer.add(TAG.cgroup, flags, group.dir);
-    for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
-    }
-    if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
 }
 
@@ -272,7 +258,7 @@ function addPrivileges(
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  for (const { kind, label } of config.securityLabels ?? []) {
+  for (const { kind, label } of labelsInForce(config)) {
     writer.add(TAG.label, LABEL[kind], label);
   }
   if (!isPrivileged) addSeccomp(writer, config.seccomp ?? 'default', own);
@@ -312,9 +298,7 @@ export function buildHoldSpec(
 /** For the process that makes shims: the groups it goes into, and they with it. */
 export function buildNurserySpec(cgroups: Cgroups): Uint8Array {
   const writer = new SpecWriter();
-  for (const { version, dir } of cgroups.shims) {
-    writer.add(TAG.shimCgroup, version === 2 ? CGROUP.v2 : 0, dir);
-  }
+  addShimCgroups(writer, cgroups.shims);
   return writer.finish();
 }
 

@@ -1,8 +1,9 @@
 /**
  * Records of the launch specification that take more than a number or a string, typed as whoever
- * makes one thinks of them: namespaces, maps of ids, mounts. For every kind of configuration; what
- * goes in is decided elsewhere.
+ * makes one thinks of them: control groups, namespaces, maps of ids, mounts. For every kind of
+ * configuration; what goes in is decided elsewhere.
  */
+import type { CgroupGroup } from '../sys/cgroup.ts';
 import { type SpecWriter, TAG } from './encode.ts';
 
 /** Of the flags record (TAG.flags). */
@@ -107,6 +108,31 @@ export interface MountRecord {
   readonly options?: readonly string[];
   /** With MOUNT.ownMap. */
   readonly maps?: IdMaps;
+}
+
+const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
+
+/** Groups that the launcher makes, with what is written to them; or, of an exec, joins. */
+export function addCgroups(writer: SpecWriter, groups: readonly CgroupGroup[]): void {
+  for (const group of groups) {
+    const flags =
+      (group.version === 2 ? CGROUP.v2 : 0) |
+      (group.memory ? CGROUP.memory : 0) |
+      (group.freezer ? CGROUP.freezer : 0);
+    writer.add(TAG.cgroup, flags, group.dir);
+    for (const { file, value } of group.writes) writer.add(TAG.cgroupWrite, 0, file, value);
+    if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
+  }
+}
+
+/** Where shims go: not the daemon's groups, with which they would end. */
+export function addShimCgroups(
+  writer: SpecWriter,
+  shims: readonly Pick<CgroupGroup, 'version' | 'dir'>[],
+): void {
+  for (const { version, dir } of shims) {
+    writer.add(TAG.shimCgroup, version === 2 ? CGROUP.v2 : 0, dir);
+  }
 }
 
 /** `path` = '' is a new one. */

@@ -10,6 +10,7 @@ import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
+import { loadDefaultProfile } from '../sys/apparmor.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
 import { check, close, O_CLOEXEC, open as openFd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
@@ -68,6 +69,7 @@ export async function openContainerTable(options: ContainerTableOptions): Promis
   for (const root of [options.dataRoot, options.execRoot]) {
     mkdirSync(join(root, CONTAINERS), { recursive: true, mode: 0o711 });
   }
+  await loadDefaultProfile(options.log);
   const shimFd = await loadShim(options.shimPath);
   const nullFd = check(openFd('/dev/null', O_RDWR | O_CLOEXEC, 0), 'cannot open /dev/null');
   const table = new Table(options, cgroups, shimFd, nullFd);

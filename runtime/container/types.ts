@@ -167,6 +167,8 @@ export interface ContainerConfig {
   readonly seccomp?: 'default' | 'unconfined' | { readonly profile: string };
   /** Of the kernel's security modules; refused where it has none such. */
   readonly securityLabels?: readonly SecurityLabel[];
+  /** Not even the host's default profile; so it is with `privileged`. */
+  readonly apparmorUnconfined?: boolean;
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
@@ -358,15 +360,18 @@ export interface Container {
   readonly state: ContainerState;
   /** Host pid of the container's first process; 0 unless running. */
   readonly pid: number;
-  /** Unix ms; 0 before start. */
+  /** Unix ms. */
+  readonly createdAtMs: number;
+  /** Unix ms; 0 before start. After a reboot cut it off: when it was made. */
   readonly startedAtMs: number;
   readonly exit: ExitRecord | undefined;
   /**
    * Resolves once the program has been executed; again after an end, too (same id, writable layer
    * and logs; `exit` is undefined while it runs). SwarmError 'invalid' with detail.exitCode '127'
-   * (not found) or '126' (not executable), else 'internal', when it could not.
+   * (not found) or '126' (not executable), else 'internal', when it could not. `env`: of this run
+   * alone; the configuration's own come after it.
    */
-  start(): Promise<void>;
+  start(env?: readonly string[]): Promise<void>;
   /** To the first process. */
   kill(signal: string): Promise<void>;
   /** Stop signal, then SIGKILL after `graceMs`; resolves with the record. A paused one goes on. */

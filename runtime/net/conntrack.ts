@@ -1,15 +1,16 @@
 /**
- * Connection tracking of one namespace, where it must forget: a UDP client that keeps its port goes
- * on being sent where it was sent first, however long that container is gone. TCP needs none of
- * this: its connections end with the container.
+ * Connection tracking of one namespace: which flows the kernel sends elsewhere than they were
+ * addressed, and forgetting some of them. What is asked for is sifted by the kernel where it can;
+ * an older one tells more, so callers look again. Decides nothing (flows.ts does).
  */
-import { SwarmError } from '../../base/errors.ts';
-import { ipText } from '../../base/ipAddress.ts';
+import { AF_INET6, familyOf, ipBytes, ipText } from '../../base/ipAddress.ts';
 import {
+  type Attribute,
   decodeAttributes,
   NETLINK_NETFILTER,
   type NetlinkMessage,
   NetlinkSocket,
+  u8,
 } from '../sys/netlink.ts';
 import type { NetworkNamespace } from '../sys/netns.ts';
 
@@ -19,6 +20,11 @@ const DELETE = (1 << 8) | 2;
 const NFGENMSG_BYTES = 4;
 const CTA_TUPLE_ORIG = 1;
 const CTA_TUPLE_REPLY = 2;
+const CTA_STATUS = 3;
+const CTA_PROTOINFO = 4;
+const CTA_TIMEOUT = 7;
+const CTA_FILTER = 25;
+const CTA_STATUS_MASK = 26;
 const CTA_TUPLE_IP = 1;
 const CTA_TUPLE_PROTO = 2;
 const CTA_IP_V4_SRC = 1;
@@ -27,17 +33,39 @@ const CTA_IP_V6_SRC = 3;
 const CTA_IP_V6_DST = 4;
 const CTA_PROTO_NUM = 1;
 const CTA_PROTO_DST_PORT = 3;
+const CTA_PROTOINFO_TCP = 1;
+const CTA_PROTOINFO_TCP_STATE = 1;
+const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
+const CTA_FILTER_ORIG_FLAGS = 1;
+const CTA_FILTER_REPLY_FLAGS = 2;
+/** In those flags: by source address, by protocol. */
+const BY_SOURCE = 1 << 0;
+const BY_PROTOCOL = 1 << 3;
+const IPS_SEEN_REPLY = 1 << 1;
+const IPS_DST_NAT = 1 << 5;
+const TCP_CONNTRACK_ESTABLISHED = 3;
+/** IP_CT_TCP_FLAG_DATA_UNACKNOWLEDGED */
+const DATA_UNACKNOWLEDGED = 0x10;
+const IPPROTO_TCP = 6;
 const IPPROTO_UDP = 17;
 const ENOENT = 2;
 const AF_UNSPEC = 0;
 const NLA_F_NESTED = 0x8000;
 
-export interface UdpFlow {
+/** A connection, or what UDP has of one, that is turned to another address. */
+export interface Flow {
+  readonly protocol: 'tcp' | 'udp';
   /** As the client sent it. */
   readonly destination: string;
   readonly port: number;
   /** Who answers. */
   readonly server: string;
+  /** TCP: the client has sent what the server has not confirmed. */
+  readonly unheard: boolean;
+  /** TCP, established: when it is forgotten unless anything comes. Else 0. */
+  readonly expiresSeconds: number;
+  /** Takes the entry away. */
+  readonly forget: NetlinkMessage;
 }
 
 interface Tuple {
@@ -45,6 +73,12 @@ interface Tuple {
   readonly destination: string;
   readonly protocol: number;
   readonly port: number;
+}
+
+function be32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
 }
 
 function tupleOf(bytes: Buffer): Tuple {
@@ -63,82 +97,106 @@ function tupleOf(bytes: Buffer): Tuple {
   };
 }
 
+function tcpOf(attributes: ReadonlyMap<number, Buffer>): { state: number; flags: number } {
+  const info = decodeAttributes(attributes.get(CTA_PROTOINFO) ?? Buffer.alloc(0), 0);
+  const tcp = decodeAttributes(info.get(CTA_PROTOINFO_TCP) ?? Buffer.alloc(0), 0);
+  return {
+    state: tcp.get(CTA_PROTOINFO_TCP_STATE)?.[0] ?? 0,
+    flags: tcp.get(CTA_PROTOINFO_TCP_FLAGS_ORIGINAL)?.[0] ?? 0,
+  };
+}
+
 function header(family: number): Buffer {
   const bytes = Buffer.alloc(NFGENMSG_BYTES);
   bytes[0] = family;
   return bytes;
 }
 
-/** Forgets the UDP flows that are `stale`; says how many. Throws SwarmError internal. */
-export function forgetUdp(namespace: NetworkNamespace, stale: (flow: UdpFlow) => boolean): number {
-  const socket = namespace.within(() => new NetlinkSocket(NETLINK_NETFILTER));
-  try {
-    const what = 'list connections';
-    const list = { type: GET, flags: 0, header: header(AF_UNSPEC), attributes: [], what };
-    const gone: NetlinkMessage[] = [];
-    for (const { payload } of socket.dump(list)) {
-      const attributes = decodeAttributes(payload, NFGENMSG_BYTES);
-      const original = attributes.get(CTA_TUPLE_ORIG);
-      const reply = attributes.get(CTA_TUPLE_REPLY);
-      if (original === undefined || reply === undefined) continue;
-      const { protocol, destination, port } = tupleOf(original);
-      if (protocol !== IPPROTO_UDP) continue;
-      if (!stale({ destination, port, server: tupleOf(reply).source })) continue;
-      gone.push(forget(payload[0], original));
-    }
-    socket.request(gone);
-    return gone.length;
-  } finally {
-    socket.close();
-  }
-}
-
-/** Keys that are new, gone, or have lost a server; one that only gained some is as before. */
-function changedKeys<K>(
-  before: ReadonlyMap<K, ReadonlySet<string>>,
-  after: ReadonlyMap<K, ReadonlySet<string>>,
-): Set<K> {
-  const changed = new Set<K>();
-  for (const [key, servers] of before) {
-    const left = after.get(key);
-    if (left === undefined || [...servers].some((one) => !left.has(one))) changed.add(key);
-  }
-  for (const key of after.keys()) if (!before.has(key)) changed.add(key);
-  return changed;
-}
-
-/**
- * Forgets UDP flows to what has changed and whose server is not one of it any more. `keyOf` says
- * what a flow is to; undefined = to nothing of ours. A kernel that cannot be asked keeps them until
- * they have been idle for half a minute.
- */
-export function forgetChanged<K>(
-  namespace: NetworkNamespace,
-  before: ReadonlyMap<K, ReadonlySet<string>>,
-  after: ReadonlyMap<K, ReadonlySet<string>>,
-  keyOf: (flow: UdpFlow) => K | undefined,
-): void {
-  const changed = changedKeys(before, after);
-  if (changed.size === 0) return;
-  try {
-    forgetUdp(namespace, (flow) => {
-      const key = keyOf(flow);
-      if (key === undefined || !changed.has(key)) return false;
-      return after.get(key)?.has(flow.server) !== true;
-    });
-  } catch (error) {
-    if (!(error instanceof SwarmError)) throw error; // no conntrack netlink in this kernel
-  }
-}
-
-function forget(family: number, original: Buffer): NetlinkMessage {
+function flowOf(payload: Buffer): (Flow & { readonly status: number }) | undefined {
+  const attributes = decodeAttributes(payload, NFGENMSG_BYTES);
+  const original = attributes.get(CTA_TUPLE_ORIG);
+  const reply = attributes.get(CTA_TUPLE_REPLY);
+  const status = attributes.get(CTA_STATUS)?.readUInt32BE(0) ?? 0;
+  if (original === undefined || reply === undefined || (status & IPS_DST_NAT) === 0) return;
+  const { protocol, destination, port } = tupleOf(original);
+  if (protocol !== IPPROTO_TCP && protocol !== IPPROTO_UDP) return undefined;
+  const { state, flags } = tcpOf(attributes);
+  const seconds = attributes.get(CTA_TIMEOUT)?.readUInt32BE(0) ?? 0;
   return {
-    type: DELETE,
-    flags: 0,
-    header: header(family),
-    // As it came, with the nested attributes inside.
-    attributes: [[CTA_TUPLE_ORIG | NLA_F_NESTED, original]],
-    what: 'forget a connection',
-    allow: [ENOENT],
+    protocol: protocol === IPPROTO_TCP ? 'tcp' : 'udp',
+    destination,
+    port,
+    server: tupleOf(reply).source,
+    unheard: (flags & DATA_UNACKNOWLEDGED) !== 0,
+    expiresSeconds: state === TCP_CONNTRACK_ESTABLISHED ? seconds : 0,
+    forget: {
+      type: DELETE,
+      flags: 0,
+      header: header(payload[0]),
+      // As it came, with the nested attributes inside.
+      attributes: [[CTA_TUPLE_ORIG | NLA_F_NESTED, original]],
+      what: 'forget a connection',
+      allow: [ENOENT],
+    },
+    status,
   };
+}
+
+function statusIs(value: number, mask: number): Attribute[] {
+  return [
+    [CTA_STATUS, be32(value)],
+    [CTA_STATUS_MASK, be32(mask)],
+  ];
+}
+
+export class Conntrack {
+  readonly #socket: NetlinkSocket;
+
+  constructor(namespace: NetworkNamespace) {
+    this.#socket = namespace.within(() => new NetlinkSocket(NETLINK_NETFILTER));
+  }
+
+  #list(family: number, attributes: readonly Attribute[]): (Flow & { status: number })[] {
+    const list = { type: GET, flags: 0, header: header(family), attributes };
+    const replies = this.#socket.dump({ ...list, what: 'list connections' });
+    return replies.map(({ payload }) => flowOf(payload)).filter((flow) => flow !== undefined);
+  }
+
+  /** Begun, and not answered by anybody. */
+  unanswered(): readonly Flow[] {
+    const filter = statusIs(IPS_DST_NAT, IPS_DST_NAT | IPS_SEEN_REPLY);
+    return this.#list(AF_UNSPEC, filter).filter(({ status }) => (status & IPS_SEEN_REPLY) === 0);
+  }
+
+  /** Of UDP, answered or not; `family` AF_INET or AF_INET6. */
+  datagrams(family: number): readonly Flow[] {
+    const flows = this.#list(family, [
+      ...statusIs(IPS_DST_NAT, IPS_DST_NAT),
+      [CTA_TUPLE_ORIG, [[CTA_TUPLE_PROTO, [[CTA_PROTO_NUM, u8(IPPROTO_UDP)]]]]],
+      [CTA_FILTER, [[CTA_FILTER_ORIG_FLAGS, BY_PROTOCOL]]],
+    ]);
+    return flows.filter(({ protocol }) => protocol === 'udp');
+  }
+
+  /** TCP connections to `server` that were answered. */
+  connections(server: string): readonly Flow[] {
+    const family = familyOf(server);
+    const type = family === AF_INET6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC;
+    const source: Attribute = [type, ipBytes(server)];
+    const answered = IPS_DST_NAT | IPS_SEEN_REPLY;
+    const flows = this.#list(family, [
+      ...statusIs(answered, answered),
+      [CTA_TUPLE_REPLY, [[CTA_TUPLE_IP, [source]]]],
+      [CTA_FILTER, [[CTA_FILTER_REPLY_FLAGS, BY_SOURCE]]],
+    ]);
+    return flows.filter((flow) => flow.protocol === 'tcp' && flow.server === server);
+  }
+
+  forget(flows: readonly Flow[]): void {
+    this.#socket.request(flows.map((flow) => flow.forget));
+  }
+
+  close(): void {
+    this.#socket.close();
+  }
 }

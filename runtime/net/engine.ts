@@ -66,6 +66,7 @@ function checkPeers(peers: readonly OverlayPeer[]): void {
 
 interface Mendable {
   disturbed(): boolean;
+  lookAfterFlows(nowMs: number): void;
 }
 
 /** Loopback and multicast. */
@@ -74,6 +75,7 @@ const RESERVED_RANGES = ['127.0.0.0/8', '224.0.0.0/4', '::1/128', 'ff00::/8'];
 export class NetworkEngine {
   readonly #options: HostNetworkOptions;
   readonly #log: Log;
+  readonly #clock: Clock;
   readonly #door = new NamespaceDoor();
   readonly #host: Space;
   readonly #gateway: Gateway;
@@ -93,6 +95,7 @@ export class NetworkEngine {
   constructor(options: HostNetworkOptions, environment: EngineEnvironment) {
     this.#options = options;
     this.#log = environment.log;
+    this.#clock = environment.clock;
     this.#self = options.self;
     this.#records = openRecords(options.execRoot);
     this.#host = new Space(this.#door.home(), {
@@ -398,6 +401,7 @@ export class NetworkEngine {
     ];
     for (const { part, mend } of parts) {
       try {
+        part.lookAfterFlows(this.#clock.nowMs());
         if (!wanted(part) && !this.#unmended.has(part)) continue;
         this.#unmended.delete(part);
         mended.push(...mend());

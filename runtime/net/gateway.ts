@@ -17,8 +17,8 @@ import {
 } from '../sys/netns.ts';
 import { addVeth, deleteLink, listAddresses, listLinks, setLink } from '../sys/rtnetlink.ts';
 import type { BridgeView } from './bridge.ts';
-import { forgetChanged } from './conntrack.ts';
-import { type Forward, hostTables, udpServers } from './hostTable.ts';
+import { Flows } from './flows.ts';
+import { type Forward, hostTables, portServers } from './hostTable.ts';
 import {
   type GatewayInput,
   type GatewayPort,
@@ -100,13 +100,17 @@ export class Gateway {
   #ingress: IngressState | undefined;
   #tunnel: Tunnel | undefined;
   #usesIpv6 = false;
-  #udpServers: Map<number, Set<string>> | undefined;
+  readonly #flows: Flows<string>;
+  #addresses: ReadonlySet<string> = new Set();
 
   constructor(options: GatewayOptions) {
     this.#options = options;
     const { space, made } = openRouter(options.door, options.path);
     this.#space = space;
     this.#tunnel = made ? undefined : options.tunnel;
+    this.#flows = new Flows(options.host.namespace, ({ protocol, destination, port }) =>
+      this.#addresses.has(destination) ? `${protocol}/${port}` : undefined,
+    );
     try {
       this.#ensureUplink(made);
     } catch (error) {
@@ -220,19 +224,17 @@ export class Gateway {
   #applyHostTables(input: GatewayInput): void {
     const { host } = this.#options;
     host.applyTables(hostTables(input));
-    const servers = udpServers(input);
-    const before = this.#udpServers;
-    this.#udpServers = servers;
-    // The first time nothing is known of before: what was there goes on as it is.
-    if (before === undefined) return;
-    const local = new Set(
+    this.#addresses = new Set(
       [AF_INET, AF_INET6].flatMap((family) =>
         listAddresses(host.netlink, family).map(({ address }) => address),
       ),
     );
-    forgetChanged(host.namespace, before, servers, ({ destination, port }) =>
-      local.has(destination) ? port : undefined,
-    );
+    this.#flows.serve(portServers(input));
+  }
+
+  /** To be called every second or so. */
+  lookAfterFlows(nowMs: number): void {
+    this.#flows.look(nowMs);
   }
 
   /** Somebody came to a bridge or left it. */

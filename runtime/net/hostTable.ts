@@ -166,21 +166,23 @@ function sourceOf(input: GatewayInput): string {
   return input.bridges[0]?.network.subnets[0].gateway ?? '';
 }
 
-/** UDP ports that are published, with the addresses that answer there. */
-export function udpServers(input: GatewayInput): Map<number, Set<string>> {
-  const servers = new Map<number, Set<string>>();
-  const add = (port: number, addresses: readonly string[]): void => {
-    servers.set(port, new Set([...(servers.get(port) ?? []), ...addresses]));
+/** Ports that are published ('tcp/8080'), with the addresses that answer there. */
+export function portServers(input: GatewayInput): Map<string, Set<string>> {
+  const servers = new Map<string, Set<string>>();
+  const add = (protocol: string, port: number, addresses: readonly string[]): void => {
+    const key = `${protocol}/${port}`;
+    servers.set(key, new Set([...(servers.get(key) ?? []), ...addresses]));
   };
   for (const port of input.self === undefined ? [] : (input.ingress?.ports ?? [])) {
-    if (port.protocol !== 'udp') continue;
-    add(
-      port.publishedPort,
-      ingressTargets(input, port).map((target) => target.split(' ')[0]),
-    );
+    const targets = ingressTargets(input, port).map((target) => target.split(' ')[0]);
+    add(port.protocol, port.publishedPort, targets);
   }
   for (const { protocol, hostPort, address, address6 } of input.forwards) {
-    if (protocol === 'udp') add(hostPort, [address, address6]);
+    add(
+      protocol,
+      hostPort,
+      [address, address6].filter((one) => one !== ''),
+    );
   }
   return servers;
 }

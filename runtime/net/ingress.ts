@@ -147,9 +147,23 @@ chain between {
 `;
 }
 
+/**
+ * A client may use one port for connections to two hosts, and both may be led to one container:
+ * to that it is one connection, unless they are told apart by who sent them (zones, in the
+ * direction of the client alone) and the second is given another port (`unique`: the kernel does
+ * it for whatever comes by a chain of this type, and only if it must).
+ */
 const GATEWAY_FIXED = `
 map senders { type ether_addr : mark; }
+map zones { typeof ether saddr : ct zone; }
 set inbound { type ifname; }
+chain apart {
+  type filter hook prerouting priority -300; policy accept;
+  iifname "${INGRESS_LINK}" ct original zone set ether saddr map @zones
+}
+chain unique {
+  type nat hook postrouting priority 100; policy accept;
+}
 chain remember {
   type filter hook prerouting priority -150; policy accept;
   iifname "${INGRESS_LINK}" ct state new ct mark set ether saddr map @senders
@@ -202,6 +216,7 @@ export function gatewayTables(input: GatewayInput): NftTable[] {
     fixed: betweenBridges('ip', 'ipv4_addr') + GATEWAY_FIXED,
     elements: new Map([
       ['senders', senders],
+      ['zones', senders],
       ['inbound', inbound],
       ...bridgeElements(input, false),
     ]),

@@ -6,7 +6,7 @@
 
 import { enableIpv6, type NamespaceDoor, removeNamespace, setNetSysctl } from '../sys/netns.ts';
 import { deleteLink } from '../sys/rtnetlink.ts';
-import { forgetChanged } from './conntrack.ts';
+import { Flows } from './flows.ts';
 import { type LocalEndpoint, overlayFabric, TUNNEL_LINK } from './overlay.ts';
 import { makeTunnel, openRouter, type Tunnel, tunnelMtu } from './routers.ts';
 import type { Space } from './space.ts';
@@ -38,6 +38,7 @@ export class OverlayNetwork {
   #self: OverlaySelf;
   #tunnel: Tunnel | undefined;
   #mtu = 0;
+  readonly #flows: Flows<string>;
 
   /** `tunnel`: what the existing device was made with, when the namespace is adopted. */
   constructor(
@@ -54,6 +55,8 @@ export class OverlayNetwork {
     const { space, made } = openRouter(context.door, path);
     this.#space = space;
     this.#tunnel = made ? undefined : tunnel;
+    this.#flows = new Flows(space.namespace, ({ destination }) => destination);
+    this.#flows.serve(backendsOf(state));
   }
 
   get state(): OverlayState {
@@ -80,7 +83,6 @@ export class OverlayNetwork {
   /** A version older than the one held is left aside: whole states may arrive out of order. */
   apply(state: OverlayState, self: OverlaySelf): void {
     if (state.version < this.#state.version) return;
-    const before = backendsOf(this.#state);
     this.#state = state;
     this.#self = self;
     this.#mtu = state.mtu > 0 ? state.mtu : tunnelMtu(this.#context.host, self);
@@ -88,8 +90,12 @@ export class OverlayNetwork {
     if (state.subnet6) this.#ensureIpv6();
     this.#applyFabric();
     this.#space.applyTables(overlayTables(state));
-    const { namespace } = this.#space;
-    forgetChanged(namespace, before, backendsOf(state), ({ destination }) => destination);
+    this.#flows.serve(backendsOf(state));
+  }
+
+  /** To be called every second or so. */
+  lookAfterFlows(nowMs: number): void {
+    this.#flows.look(nowMs);
   }
 
   #ensureTunnel(): void {

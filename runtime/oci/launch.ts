@@ -8,7 +8,7 @@ import { SwarmError } from '../../base/errors.ts';
 import { CAPABILITY_NAMES, type Capability, capabilityMask } from '../container/capabilities.ts';
 import { SpecWriter, TAG } from '../container/encode.ts';
 import { resourceLimitNumber } from '../container/resourceLimits.ts';
-import { addNamespace, addUserMaps, FLAG } from '../container/specRecords.ts';
+import { addCgroups, addNamespace, addUserMaps, FLAG } from '../container/specRecords.ts';
 import { IPC_SYSCTL, sysctlPath } from '../container/sysctls.ts';
 import type { CgroupGroup } from '../sys/cgroup.ts';
 import {
@@ -33,8 +33,8 @@ import {
 import type { HookState } from './hookState.ts';
 import { addRootfs, type CgroupPlace } from './launchRootfs.ts';
 import { addSeccomp } from './launchSeccomp.ts';
+import { checkNetDevices } from './netDevices.ts';
 
-const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
 const STAGES = { prestart: 0, createRuntime: 1, createContainer: 2, startContainer: 3 } as const;
 const LABEL = { apparmor: 1, selinux: 2 } as const;
 /** Where the shim finds the console socket, and what is preserved. */
@@ -77,7 +77,7 @@ export function buildLaunch(config: OciConfig, options: LaunchOptions): OciLaunc
       (options.noNewKeyring ? FLAG.keepKeyring : 0) |
       (options.noPivot ? FLAG.noPivot : 0),
   );
-  addGroups(writer, options.groups);
+  addCgroups(writer, options.groups);
   addNamespaces(writer, config);
   addRootfs(writer, config, options);
   addHooks(writer, config, options.hookState);
@@ -110,7 +110,7 @@ export function buildExecLaunch(
   writer.add(TAG.id, options.id);
   writer.add(TAG.flags, programFlags(process));
   writer.add(TAG.execTarget, options.pid, options.startTicks);
-  addGroups(writer, options.groups);
+  addCgroups(writer, options.groups);
   addProgram(writer, process, options, notes);
   addSeccomp(writer, config.linux.seccomp, options.hookState, options.pid);
   return { bytes: writer.finish(), notes };
@@ -158,6 +158,7 @@ function checkConfig(config: OciConfig): void {
   if (linux.timeOffsets.size > 0 && !has('time')) {
     throw new SwarmError('invalid', 'linux.timeOffsets: there is no new time namespace');
   }
+  checkNetDevices(config);
   for (const name of Object.keys(linux.sysctl)) checkSysctl(config, name);
 }
 
@@ -182,20 +183,6 @@ function checkSysctl(config: OciConfig, name: string): void {
     if (!isOwn('ipc')) refuse('is not allowed in the hosts ipc namespace');
   } else if (!key.startsWith('user.') || !config.linux.namespaces.has('user')) {
     refuse('is not in a separate kernel namespace');
-  }
-}
-
-function addGroups(writer: SpecWriter, groups: readonly CgroupGroup[]): void {
-  for (const group of groups) {
-    const flags =
-      (group.version === 2 ? CGROUP.v2 : 0) |
-      (group.memory ? CGROUP.memory : 0) |
-      (group.freezer ? CGROUP.freezer : 0);
-    writer.add(TAG.cgroup, flags, group.dir);
-    for (const write of group.writes) {
-      writer.add(TAG.cgroupWrite, 0, write.file, write.value);
-    }
-    if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
 }
 

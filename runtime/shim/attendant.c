@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -23,10 +24,11 @@
 #define ASK_LISTENER 'L'
 #define LISTENER_TICK_NS 200000L /* between two looks whether the filter is loaded */
 #define NUMBER_MAX 16
+#define SPINS_MAX (1ull << 36) /* a minute or so */
 
 enum { NOT_LOADED = 0, SENT = -1 };
 
-struct attendant {
+struct service {
 	const struct spec *spec;
 	int socket, status, pidfd;
 	pid_t pid;
@@ -34,6 +36,7 @@ struct attendant {
 
 /* Shared with the container's process: the listener's number there, or what became of it. */
 static int *shared;
+static int has_listener;
 
 static const char *listener_path(const struct spec *spec)
 {
@@ -66,7 +69,7 @@ static void answer(int socket, const struct failure *failure)
 	(void)send(socket, failure, sizeof *failure, MSG_NOSIGNAL); /* or it is gone */
 }
 
-static void run_hooks(const struct attendant *own)
+static void run_hooks(const struct service *own)
 {
 	struct failure failure = {0};
 	if (hooks_run(own->spec, HOOK_PRESTART, "creating", own->pid, own->pidfd, &failure) == 0)
@@ -93,7 +96,7 @@ static int connect_agent(const char *path, struct failure *failure)
 }
 
 /* The listener as a descriptor of this process, once the filter is loaded; -1 and errno. */
-static int take_listener(const struct attendant *own)
+static int take_listener(const struct service *own)
 {
 	const struct timespec tick = {0, LISTENER_TICK_NS};
 	struct pollfd life = {own->pidfd, POLLIN, 0};
@@ -109,7 +112,7 @@ static int take_listener(const struct attendant *own)
 }
 
 /* The strings after the path, with the pid between each two. */
-static int send_listener(const struct attendant *own, int agent, int listener)
+static int send_listener(const struct service *own, int agent, int listener)
 {
 	struct record record;
 	if (!spec_last(own->spec, TAG_LISTENER, &record))
@@ -127,7 +130,7 @@ static int send_listener(const struct attendant *own, int agent, int listener)
 	return result;
 }
 
-static void pass_listener(const struct attendant *own)
+static void pass_listener(const struct service *own)
 {
 	struct failure failure = {0};
 	const char *path = listener_path(own->spec);
@@ -147,7 +150,7 @@ static void pass_listener(const struct attendant *own)
 	close_fd(&agent);
 }
 
-static void __attribute__((noreturn)) serve(struct attendant *own)
+static void __attribute__((noreturn)) serve(struct service *own)
 {
 	char request;
 	int *kept[] = {&own->socket, &own->status, &own->pidfd};
@@ -163,15 +166,36 @@ static void __attribute__((noreturn)) serve(struct attendant *own)
 	_exit(0);
 }
 
-pid_t attendant_start(const struct spec *spec, int socket, int status, pid_t pid, int pidfd,
-		      struct failure *failure)
+int attendant_start(struct attendant *attendant, const struct spec *spec, int socket, int status,
+		    pid_t pid, int pidfd, struct failure *failure)
 {
-	struct attendant own = {spec, socket, status, pidfd, pid};
-	pid_t attendant = fork();
-	if (attendant == 0)
+	struct service own = {spec, socket, status, pidfd, pid};
+	struct k_clone_args args = {
+		.flags = K_CLONE_PIDFD,
+		.pidfd = (uint64_t)(uintptr_t)&attendant->pidfd,
+		.exit_signal = SIGCHLD,
+	};
+	has_listener = listener_path(spec) != NULL;
+	attendant->pid = k_clone3(&args);
+	if (attendant->pid == 0)
 		serve(&own);
-	return attendant < 0 ? fail(failure, errno, "cannot start a helper for the hooks")
-			     : attendant;
+	if (attendant->pid > 0)
+		return 0;
+	attendant->pid = 0;
+	return fail(failure, errno, "cannot start a helper for the hooks");
+}
+
+void attendant_reap(struct attendant *attendant)
+{
+	if (attendant->pid > 0)
+		(void)waitpid(attendant->pid, NULL, 0);
+	attendant->pid = 0;
+	close_fd(&attendant->pidfd);
+}
+
+int attendant_is_missed(void)
+{
+	return has_listener && shared != NULL && __atomic_load_n(shared, __ATOMIC_ACQUIRE) != SENT;
 }
 
 static int ask(int socket, char request, struct failure *failure)
@@ -199,6 +223,9 @@ int attendant_expect_listener(int socket, struct failure *failure)
 void attendant_give_listener(int listener)
 {
 	__atomic_store_n(shared, listener, __ATOMIC_RELEASE);
-	while (__atomic_load_n(shared, __ATOMIC_ACQUIRE) != SENT)
-		continue;
+	/* The bound is for one whose launcher was killed, too. */
+	for (uint64_t i = 0; i < SPINS_MAX; i++)
+		if (__atomic_load_n(shared, __ATOMIC_ACQUIRE) == SENT)
+			return;
+	(void)syscall(SYS_exit_group, EXIT_NOT_STARTED);
 }

@@ -13,12 +13,21 @@
 int attendant_wanted(const struct spec *spec);
 /* What both processes see; before the container's is cloned. */
 int attendant_prepare(struct failure *failure);
+struct attendant {
+	pid_t pid; /* 0: there is none */
+	int pidfd;
+};
+
 /*
- * Forks it off; it serves `socket` for `pid` and, having served, tells what failed to `status`. The
- * attendant's pid, or -1.
+ * Forks it off; it serves `socket` for `pid` and, having served, tells what failed to `status`.
+ * 0, or -1.
  */
-pid_t attendant_start(const struct spec *spec, int socket, int status, pid_t pid, int pidfd,
-		      struct failure *failure);
+int attendant_start(struct attendant *attendant, const struct spec *spec, int socket, int status,
+		    pid_t pid, int pidfd, struct failure *failure);
+/* Waits for its end, which has come or is just coming. */
+void attendant_reap(struct attendant *attendant);
+/* It has ended: whether the process it served waits for it in vain, and has to be killed. */
+int attendant_is_missed(void);
 
 /* By the container's process, over its end of the socket: done, or the failure. */
 int attendant_run_hooks(int socket, struct failure *failure);

@@ -335,5 +335,10 @@ void cgroups_remove(struct cgroups *groups)
 
 void cgroups_remove_made(struct cgroups *groups)
 {
+	int are_made = groups->count > 0;
+	for (size_t i = 0; i < groups->count; i++)
+		are_made &= groups->is_made[i];
+	if (are_made)
+		cgroups_kill(groups); /* nobody else is in there */
 	remove_groups(groups, 1);
 }

@@ -51,7 +51,7 @@ int cgroups_freeze(const struct cgroups *groups, int frozen);
 int cgroups_oom_killed(const struct cgroups *groups);
 /* Removes the directories; waits a bounded time for the last process to be gone. */
 void cgroups_remove(struct cgroups *groups);
-/* Leaves alone what was there before. */
+/* Leaves alone what was there before; else all that runs in them is killed. */
 void cgroups_remove_made(struct cgroups *groups);
 
 #endif

@@ -25,7 +25,10 @@ static struct cgroups groups;
 static void tell_state(enum phase phase, pid_t pid)
 {
 	uint8_t state[STATE_BYTES];
-	told_state(state, phase, pid, realtime_ns(), 0);
+	struct first_process process = {pid, 0};
+	/* It is the caller's child: its number stays its own until the caller has waited for it. */
+	(void)target_start_ticks(pid, &process.ticks);
+	told_state(state, phase, process, realtime_ns(), 0);
 	control_send(&caller, MESSAGE_STATE, 0, state, sizeof state);
 }
 
@@ -47,13 +50,21 @@ int detached_fail(const struct failure *failure)
 }
 
 /* Reads on until the program was executed, waits at its gate, or failed. */
-static enum report wait_made(const struct launch *launch, struct failure *failure)
+static enum report wait_made(struct launch *launch, struct failure *failure)
 {
 	for (;;) {
-		struct pollfd one = {launch->status, POLLIN, 0};
+		struct pollfd polls[] = {{launch->status, POLLIN, 0},
+					 {launch->attendant.pidfd, POLLIN, 0}};
 		int fd;
-		if (poll(&one, 1, -1) < 0)
+		if (poll(polls, 2, -1) < 0)
 			continue; /* interrupted */
+		if (polls[1].revents != 0) {
+			attendant_reap(&launch->attendant);
+			if (attendant_is_missed())
+				(void)k_pidfd_send_signal(launch->pidfd, SIGKILL); /* or it ended */
+		}
+		if (polls[0].revents == 0)
+			continue;
 		enum report report = status_read(launch->status, failure, &fd);
 		close_fd(&fd); /* a terminal without a console socket has nowhere to go */
 		if (report == REPORT_NOTE)
@@ -63,23 +74,15 @@ static enum report wait_made(const struct launch *launch, struct failure *failur
 	}
 }
 
-/* Killed before it could execute: the status socket ends then, too. */
-static int was_killed(const struct launch *launch)
-{
-	siginfo_t info = {0};
-	return waitid(P_PID, (id_t)launch->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-	       info.si_pid != 0 && info.si_code != CLD_EXITED && info.si_status == SIGKILL;
-}
-
 /* The program's process is made, or the failure told and all of it gone. */
 static enum report make(struct launch *launch, struct failure *failure)
 {
 	if (launch_start(launch, failure) < 0)
 		return REPORT_FAILURE;
 	enum report report = wait_made(launch, failure);
-	if (launch->attendant > 0)
-		(void)waitpid(launch->attendant, NULL, 0); /* its socket has ended */
-	if (report == REPORT_END && was_killed(launch)) {
+	attendant_reap(&launch->attendant); /* its socket has ended */
+	uint32_t flags = spec_u32(launch->spec, TAG_FLAGS, 0);
+	if (report == REPORT_END && !target_was_executed(launch->pid, flags)) {
 		fail(failure, 0, "killed before its program was executed");
 		report = REPORT_FAILURE;
 	}
@@ -110,7 +113,7 @@ int detached_run(const struct spec *spec)
 	if (check_streams(spec, &failure) == 0 && cgroups_create(&groups, spec, &failure) == 0)
 		report = make(&launch, &failure);
 	if (report == REPORT_FAILURE) {
-		cgroups_remove_made(&groups); /* its processes went with its first */
+		cgroups_remove_made(&groups);
 		return detached_fail(&failure);
 	}
 	if (report == REPORT_END && hooks_run(spec, HOOK_POSTSTART, "running", launch.pid,

@@ -9,7 +9,6 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "attendant.h"
 #include "child.h"
 #include "gate.h"
 #include "kernel.h"
@@ -138,7 +137,8 @@ int launch_start(struct launch *launch, struct failure *failure)
 	struct namespaces namespaces = {0};
 	int helper = -1, result = -1;
 	launch->pidfd = launch->status = launch->in = launch->out = launch->err = -1;
-	launch->pid = launch->attendant = 0;
+	launch->pid = 0;
+	launch->attendant = (struct attendant){0, -1};
 	if (open_namespaces(launch, &namespaces, &io, failure) == 0 &&
 	    make_pair(&launch->status, &io.status, failure) == 0 &&
 	    open_streams(launch, &io, failure) == 0 &&
@@ -147,11 +147,9 @@ int launch_start(struct launch *launch, struct failure *failure)
 	     (attendant_prepare(failure) == 0 &&
 	      make_pair(&helper, &io.attendant, failure) == 0)))
 		result = clone_child(launch, &io, failure);
-	if (result == 0 && helper >= 0) {
-		launch->attendant = attendant_start(launch->spec, helper, io.status, launch->pid,
-						    launch->pidfd, failure);
-		result = launch->attendant < 0 ? -1 : 0;
-	}
+	if (result == 0 && helper >= 0)
+		result = attendant_start(&launch->attendant, launch->spec, helper, io.status,
+					 launch->pid, launch->pidfd, failure);
 	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant, &helper};
 	for (size_t i = 0; i < sizeof theirs / sizeof *theirs; i++)
 		close_fd(theirs[i]);

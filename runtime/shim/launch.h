@@ -6,6 +6,7 @@
 #ifndef TSSWARM_LAUNCH_H
 #define TSSWARM_LAUNCH_H
 
+#include "attendant.h"
 #include "cgroup.h"
 #include "spec.h"
 
@@ -16,7 +17,7 @@ struct launch {
 	pid_t pid;
 	int pidfd, status;
 	int in, out, err; /* our ends of its streams; -1 with a terminal, or the launcher's own */
-	pid_t attendant;  /* 0: none */
+	struct attendant attendant;
 };
 
 /* Fills the rest of `launch`. On failure nothing is left. */

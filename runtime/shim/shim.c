@@ -38,13 +38,14 @@
 #include "spec.h"
 #include "status.h"
 #include "streams.h"
+#include "target.h"
 #include "told.h"
 
 #define DEFAULT_DRAIN_MS 2000u
 #define DEFAULT_LOG_BYTES (20u << 20)
 #define DEFAULT_LOG_FILES 5u
 #define SHIM_OOM_SCORE "-998"
-#define FIXED_POLLS 3 /* the child, its status, new connections */
+#define FIXED_POLLS 4 /* the child, its status, new connections, the attendant */
 
 
 struct shim {
@@ -53,10 +54,11 @@ struct shim {
 	struct control control;
 	struct failure failure;
 	enum phase phase;
-	pid_t pid, attendant;
+	pid_t pid;
+	struct attendant attendant;
 	int pidfd, status, exec_dir;
 	int exit_code, exit_signal, oom_killed, is_frozen, is_killed;
-	uint64_t started_ns, finished_ns, drain_until_ms;
+	uint64_t ticks, started_ns, finished_ns, drain_until_ms;
 	uint32_t flags, drain_ms; /* the specification's */
 };
 
@@ -81,10 +83,16 @@ static void write_exit_record(const uint8_t *record, size_t size)
 		(void)renameat(shim.exec_dir, "exit.tmp", shim.exec_dir, "exit");
 }
 
+static void put_state(uint8_t state[STATE_BYTES])
+{
+	const struct first_process process = {shim.pid, shim.ticks};
+	told_state(state, shim.phase, process, shim.started_ns, shim.is_frozen);
+}
+
 static void greet(struct client *client)
 {
 	uint8_t state[STATE_BYTES];
-	told_state(state, shim.phase, shim.pid, shim.started_ns, shim.is_frozen);
+	put_state(state);
 	if (client != NULL)
 		control_send(client, MESSAGE_STATE, 0, state, sizeof state);
 }
@@ -92,7 +100,7 @@ static void greet(struct client *client)
 static void tell_state(void)
 {
 	uint8_t state[STATE_BYTES];
-	told_state(state, shim.phase, shim.pid, shim.started_ns, shim.is_frozen);
+	put_state(state);
 	control_broadcast(&shim.control, MESSAGE_STATE, state, sizeof state);
 }
 
@@ -200,23 +208,12 @@ static void run_poststart(void)
 	_exit(0);
 }
 
-/* Its socket has ended with what it attended to, or that one was executed. */
-static void reap_attendant(void)
-{
-	if (shim.attendant > 0)
-		(void)waitpid(shim.attendant, NULL, 0);
-	shim.attendant = 0;
-}
-
 static void executed(void)
 {
 	close_fd(&shim.status);
-	reap_attendant();
-	/* A child killed before it could execute closes the socket too: then it is reapable. */
-	siginfo_t info = {0};
-	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
-	    info.si_pid != 0 && info.si_code != CLD_EXITED && info.si_status == SIGKILL)
-		return;
+	attendant_reap(&shim.attendant); /* its socket has ended */
+	if (!target_was_executed(shim.pid, shim.flags))
+		return; /* killed: then it is waited for at once */
 	shim.phase = RUNNING;
 	shim.started_ns = realtime_ns();
 	write_pid_file(); /* before anyone is told: whoever is told may look for it */
@@ -263,7 +260,7 @@ static void reap(void)
 	while (shim.status >= 0 && read_status() != REPORT_NOTHING)
 		continue;
 	close_fd(&shim.status);
-	reap_attendant();
+	attendant_reap(&shim.attendant);
 	shim.phase = EXITED;
 	if (info.si_code == CLD_EXITED) {
 		shim.exit_code = info.si_status;
@@ -279,6 +276,14 @@ static void reap(void)
 	shim.drain_until_ms = monotonic_ms() + shim.drain_ms;
 	close_fd(&shim.pidfd);
 	streams_widen(&streams);
+}
+
+/* With its work done, or not. */
+static void lose_attendant(void)
+{
+	attendant_reap(&shim.attendant);
+	if (shim.status >= 0 && attendant_is_missed())
+		(void)k_pidfd_send_signal(shim.pidfd, SIGKILL); /* or it has just ended */
 }
 
 /* How long nothing may happen: until a drain ends. -1: for ever. */
@@ -300,6 +305,7 @@ static void turn(void)
 	polls[count++] = (struct pollfd){shim.status, POLLIN, 0};
 	int listener = control_has_room(&shim.control) ? shim.control.listener : -1;
 	polls[count++] = (struct pollfd){listener, POLLIN, 0};
+	polls[count++] = (struct pollfd){shim.attendant.pidfd, POLLIN, 0};
 	size_t streams_at = count;
 	count += streams_poll(&streams, polls + count);
 	size_t execs_at = count;
@@ -322,6 +328,8 @@ static void turn(void)
 			control_read(&shim.control, &shim.control.clients[i], handle_message, NULL);
 	if (polls[2].revents != 0)
 		greet(control_accept(&shim.control));
+	if (polls[3].revents != 0)
+		lose_attendant();
 	if (polls[0].revents != 0)
 		reap();
 }
@@ -356,6 +364,8 @@ static void finish(void)
 	while ((late = control_accept(&shim.control)) != NULL)
 		greet(late);
 	control_broadcast(&shim.control, MESSAGE_EXITED, record, size);
+	if (shim.pid == 0)
+		cgroups_kill(&shim.groups); /* what a stage has left that was killed */
 	cgroups_remove(&shim.groups);
 }
 
@@ -377,6 +387,8 @@ static int run_child(struct failure *failure)
 	shim.pidfd = launch.pidfd;
 	shim.status = launch.status;
 	shim.attendant = launch.attendant;
+	/* While it works; what it starts as, it stays. Without it, whoever is told looks itself. */
+	(void)target_start_ticks(shim.pid, &shim.ticks);
 	if (shim.flags & SPEC_PASS_STREAMS)
 		release_own_streams();
 	else if (!(shim.flags & SPEC_TTY))
@@ -430,7 +442,7 @@ static void prepare_process(void)
 int main(int count, char **args)
 {
 	prepare_process();
-	shim.pidfd = shim.status = shim.exec_dir = -1;
+	shim.pidfd = shim.status = shim.exec_dir = shim.attendant.pidfd = -1;
 	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = shim.groups.entrance = -1;
 	container_log.fd = container_log.dir = container_log.writer = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)

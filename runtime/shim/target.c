@@ -4,14 +4,18 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "idmap.h"
 #include "kernel.h"
 #include "namespaces.h"
 
+#define FLAGS_FIELD 9
+#define FLAG_FORKED_ONLY 0x40u /* PF_FORKNOEXEC */
 #define START_TIME_FIELD 22
 #define GROUPS_TEXT_MAX 16384 /* a line for each hierarchy */
 #define NAMESPACES (sizeof namespaces / sizeof *namespaces)
@@ -25,19 +29,36 @@ static const struct {
 	{"time", K_CLONE_NEWTIME},
 };
 
-/* Field 22 of /proc/<pid>/stat; what is before it may hold spaces and brackets. */
-static int read_start_time(pid_t pid, uint64_t *ticks)
+/* A number of /proc/<pid>/stat; what is before the third field may hold spaces and brackets. */
+static int read_field(pid_t pid, int wanted, uint64_t *value)
 {
 	char path[32], text[1024];
 	format_text(path, sizeof path, "/proc/%d/stat", (int)pid);
 	if (read_file_at(AT_FDCWD, path, text, sizeof text) < 0)
 		return -1;
 	const char *at = strrchr(text, ')');
-	for (int field = 2; at != NULL && field < START_TIME_FIELD; field++) {
+	for (int field = 2; at != NULL && field < wanted; field++) {
 		at = strchr(at, ' ');
 		at = at == NULL ? NULL : at + 1;
 	}
-	return at != NULL && read_number(&at, ticks) ? 0 : -1;
+	return at != NULL && read_number(&at, value) ? 0 : -1;
+}
+
+int target_start_ticks(pid_t pid, uint64_t *ticks)
+{
+	return read_field(pid, START_TIME_FIELD, ticks);
+}
+
+int target_was_executed(pid_t pid, uint32_t spec_flags)
+{
+	siginfo_t info = {0};
+	uint64_t flags;
+	/* Not by how it ended, as it may be about to. */
+	if (!(spec_flags & SPEC_INIT))
+		return read_field(pid, FLAGS_FIELD, &flags) < 0 || !(flags & FLAG_FORKED_ONLY);
+	/* A reaper executes nothing itself. */
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+	       info.si_pid == 0 || info.si_code == CLD_EXITED || info.si_status != SIGKILL;
 }
 
 int target_open(const struct spec *spec, int *pidfd, struct failure *failure)
@@ -49,7 +70,7 @@ int target_open(const struct spec *spec, int *pidfd, struct failure *failure)
 	pid_t pid = (pid_t)record_u32(&record, 0);
 	*pidfd = (int)syscall(NR_pidfd_open, pid, 0);
 	/* Read after it was opened: if this is the right one, the descriptor is its. */
-	if (*pidfd >= 0 && read_start_time(pid, &ticks) == 0 && ticks == record_u64(&record, 4))
+	if (*pidfd >= 0 && target_start_ticks(pid, &ticks) == 0 && ticks == record_u64(&record, 4))
 		return 0;
 	close_fd(pidfd);
 	return fail(failure, 0, "the container's process %d has ended", (int)pid);

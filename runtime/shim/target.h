@@ -1,12 +1,20 @@
 /*
  * The running container that a further program enters: named by its first process's pid and the
- * moment that one started, so that a number used again names nobody.
+ * moment that one started, so that a number used again names nobody. And what else /proc tells of a
+ * program's process.
  */
 #ifndef TSSWARM_TARGET_H
 #define TSSWARM_TARGET_H
 
 #include "spec.h"
 
+/* When the process started: field 22 of /proc/<pid>/stat. -1 when there is none. */
+int target_start_ticks(pid_t pid, uint64_t *ticks);
+/*
+ * Whether a child, whose status socket has ended, executed its program: that socket ends, too, when
+ * it is killed before. It is not waited for yet. `spec_flags`: its specification's.
+ */
+int target_was_executed(pid_t pid, uint32_t spec_flags);
 /* *pidfd of the process in TAG_EXEC_TARGET. */
 int target_open(const struct spec *spec, int *pidfd, struct failure *failure);
 /* Who the target's root is out here; false when that is root, or nobody. */

@@ -10,13 +10,14 @@
 #define EXIT_FLAG_OOM 1u
 #define EXIT_FLAG_NOT_STARTED 2u
 
-void told_state(uint8_t state[STATE_BYTES], enum phase phase, pid_t pid, uint64_t started_ns,
-		int is_frozen)
+void told_state(uint8_t state[STATE_BYTES], enum phase phase, struct first_process process,
+		uint64_t started_ns, int is_frozen)
 {
 	put_u32(state, phase);
-	put_u32(state + 4, (uint32_t)(phase == EXITED ? 0 : pid));
+	put_u32(state + 4, (uint32_t)(phase == EXITED ? 0 : process.pid));
 	put_u64(state + 8, started_ns);
 	put_u32(state + 16, is_frozen ? STATE_FROZEN : 0);
+	put_u64(state + 20, process.ticks);
 }
 
 size_t told_exit(uint8_t *record, size_t room, const struct exit_record *exit)

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import { writeTar } from '../../runtime/image/tar.ts';
 import { hasDockerd, startDockerds } from '../support/dockerd.ts';
 import { collect } from '../support/images.ts';
+import { cpuTicksWithChildren } from '../support/processes.ts';
 import { buildProbe } from '../support/rootfs.ts';
 import { askSocket } from '../support/socketClient.ts';
 import { type Standalone, startStandalone } from '../support/standalone.ts';
@@ -34,11 +35,14 @@ export interface Sides {
 }
 
 /** Starts the daemons, gives both the image, and takes all away when `work` is done. */
-export async function withDaemons<T>(work: (sides: Sides) => Promise<T>): Promise<T> {
+export async function withDaemons<T>(
+  work: (sides: Sides) => Promise<T>,
+  withPeer = hasDockerd(),
+): Promise<T> {
   const tar = await probeTar();
   const ours = await startStandalone();
   try {
-    const peers = hasDockerd() ? await startDockerds(1) : undefined;
+    const peers = withPeer ? await startDockerds(1) : undefined;
     try {
       const theirs = peers?.hosts[0];
       const all = theirs === undefined ? [ours] : [ours, theirs];
@@ -118,4 +122,9 @@ export function daemonPid(daemon: BenchDaemon): number {
   const found = ownProcesses(daemon).find(({ args }) => /--data-root/.test(args));
   if (found === undefined) throw new Error('no daemon runs');
   return found.pid;
+}
+
+/** Processor time of all its processes and those that have ended, in the kernel's ticks. */
+export function ownTicks(daemon: BenchDaemon): number {
+  return ownProcesses(daemon).reduce((sum, { pid }) => sum + cpuTicksWithChildren(pid), 0);
 }

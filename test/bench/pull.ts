@@ -1,12 +1,12 @@
 /**
- * Pull of a 500 MB image until a container of it can be made, beside dockerd: Debian's
- * docker-registry serves the same storage on loopback in each daemon's network namespace, and the
- * two take turns. The longest time that tsswarm's main thread was held up is read from outside, by
+ * Pull of a 500 MB image of eight layers until a container of it can be made, beside dockerd and
+ * beside skopeo with umoci (until the bundle is there): Debian's docker-registry serves the same
+ * storage on loopback in each one's network namespace, and they take turns. The longest time that tsswarm's main thread was held up is read from outside, by
  * how late its API answers meanwhile.
  */
-import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -14,81 +14,118 @@ import { gzipSync } from 'node:zlib';
 import { SystemClock } from '../../base/clock.ts';
 import { SeededRandom } from '../../base/random.ts';
 import { writeTar } from '../../runtime/image/tar.ts';
-import { hasDockerd, startDockerds } from '../support/dockerd.ts';
 import { freePort } from '../support/freePort.ts';
 import { collect } from '../support/images.ts';
 import { killed } from '../support/processes.ts';
 import { registryCommand, runRegistry, untilListening } from '../support/registry.ts';
-import { startStandalone } from '../support/standalone.ts';
+import type { Standalone } from '../support/standalone.ts';
+import { type BenchDaemon, ownTicks, type Sides, withDaemons } from './daemons.ts';
 import { type Figure, figure } from './report.ts';
 
 const RUNS = 5;
+const MS_A_TICK = 10;
 const PORT = 5000;
 const NAME = `127.0.0.1:${PORT}/bench/app`;
 const MIB = 1024 * 1024;
 /** Together 500 MB, as a distribution, a runtime, libraries, an application and its data. */
-const LAYERS_MIB = [150, 120, 110, 70, 50];
+const LAYERS_MIB = [120, 100, 80, 70, 50, 40, 25, 15];
 /** A pace, so that asking takes nothing from what is measured. */
 const ASK_EVERY_MS = 20;
+const PEER = { text: 'the peer' };
+const UMOCI = '/usr/bin/umoci';
+const COPY_AND_UNPACK =
+  `skopeo copy -q --src-tls-verify=false docker://${NAME}:1 oci:layout:1 && ` +
+  'umoci unpack --image layout:1 bundle';
 const clock = new SystemClock();
+
+interface Taken {
+  readonly elapsedMs: number;
+  readonly processorMs: number;
+}
 
 export async function benchmark(): Promise<Figure[]> {
   const work = mkdtempSync(join(tmpdir(), 'bench-pull-'));
-  const registries: ChildProcess[] = [];
   try {
     await fillRegistry(work);
-    const ours = await startStandalone();
-    const theirs = hasDockerd() ? await startDockerds(1) : undefined;
-    try {
-      const command = registryCommand({ directory: work, port: PORT });
-      const pids = [ours.pid, ...(theirs?.hosts.map((host) => host.pid) ?? [])];
-      for (const pid of pids) {
-        registries.push(spawn('nsenter', ['-t', String(pid), '-n', ...command]));
-      }
-      for (const pid of pids) await untilListening(PORT, pid);
-      const sockets = [ours.socket, ...(theirs?.hosts.map((host) => host.socket) ?? [])];
-      const taken: number[][] = sockets.map(() => []);
-      const late: number[] = [];
-      for (let run = 0; run < RUNS; run += 1) {
-        for (const [at, socket] of sockets.entries()) {
-          const stop = watchLateness(socket, at === 0 ? late : []);
-          taken[at].push(await pullOnce(socket));
-          await stop();
-        }
-      }
-      return figures(taken, late);
-    } finally {
-      for (const child of registries) await killed(child);
-      await theirs?.stop();
-      await ours.stop();
-    }
+    return await withDaemons((sides) => measure(sides, work));
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
 }
 
-function figures(taken: readonly number[][], late: readonly number[]): Figure[] {
-  const [ours, theirs] = taken;
-  const peer = theirs === undefined ? undefined : figure('', 'ms', theirs, { text: '' }).median;
-  const words = peer === undefined ? 'dockerd is not here' : `<= dockerd (${Math.round(peer)} ms)`;
+async function measure({ ours, theirs, all }: Sides, work: string): Promise<Figure[]> {
+  const command = registryCommand({ directory: work, port: PORT });
+  const registries = all.map(({ pid }) =>
+    spawn('nsenter', ['-t', String(pid), '-n', ...command], { stdio: 'ignore' }),
+  );
+  try {
+    for (const { pid } of all) await untilListening(PORT, pid);
+    const our: Taken[] = [];
+    const their: Taken[] = [];
+    const tools: number[] = [];
+    const late: number[] = [];
+    for (let run = 0; run < RUNS; run += 1) {
+      const stop = watchLateness(ours.socket, late);
+      our.push(await pullOnce(ours));
+      await stop();
+      if (theirs !== undefined) their.push(await pullOnce(theirs));
+      if (existsSync(UMOCI)) tools.push(await copyOnce(ours, join(work, 'copied')));
+    }
+    return figures(our, their, tools, late);
+  } finally {
+    for (const child of registries) await killed(child);
+  }
+}
+
+function figures(
+  our: readonly Taken[],
+  their: readonly Taken[],
+  tools: readonly number[],
+  late: readonly number[],
+): Figure[] {
+  const elapsed = (taken: readonly Taken[]): number[] => taken.map((each) => each.elapsedMs);
+  const processor = (taken: readonly Taken[]): number[] => taken.map((each) => each.processorMs);
+  const peers = [
+    { name: 'dockerd', values: elapsed(their) },
+    { name: 'skopeo + umoci', values: tools },
+  ]
+    .filter(({ values }) => values.length > 0)
+    .map(({ name, values }) => ({ name, of: figure(`the same by ${name}`, 'ms', values, PEER) }));
+  const words = peers.map(({ name, of }) => `${name} (${Math.round(of.median)} ms)`);
   return [
-    figure('pull of 500 MB from loopback to runnable', 'ms', ours, {
-      text: words,
-      ...(peer === undefined ? {} : { median: peer }),
+    figure('pull of 500 MB, 8 layers, from loopback to runnable', 'ms', elapsed(our), {
+      text: peers.length === 0 ? 'no peer is here' : `<= ${words.join(', ')}`,
+      median: Math.min(...peers.map(({ of }) => of.median)),
     }),
-    ...(theirs === undefined
+    ...peers.map(({ of }) => of),
+    figure('processor time of a pull', 'ms', processor(our), { text: '' }),
+    ...(their.length === 0
       ? []
-      : [figure('the same by dockerd 20.10', 'ms', theirs, { text: 'the peer' })]),
+      : [figure('processor time of a pull: dockerd', 'ms', processor(their), { text: '' })]),
     figure('an API answer while pulling', 'ms', late, { text: 'small' }),
   ];
 }
 
+/** Copied and unpacked into a bundle, as those do who have no daemon. */
+async function copyOnce(ours: Standalone, directory: string): Promise<number> {
+  mkdirSync(directory);
+  const beganMs = clock.nowMs();
+  const { code, stderr } = await ours.inside('sh', '-c', `cd ${directory} && ${COPY_AND_UNPACK}`);
+  const elapsedMs = clock.nowMs() - beganMs;
+  if (code !== 0) throw new Error(`skopeo and umoci: ${stderr}`);
+  rmSync(directory, { recursive: true });
+  return elapsedMs;
+}
+
 /** Pull, and a container of it made and removed; then the image is removed. */
-async function pullOnce(socket: string): Promise<number> {
+async function pullOnce(daemon: BenchDaemon): Promise<Taken> {
+  const { socket } = daemon;
+  const ticks = ownTicks(daemon);
   const beganMs = clock.nowMs();
   const told = await call(socket, 'POST', `/v1.41/images/create?fromImage=${NAME}&tag=1`);
   const made = await call(socket, 'POST', '/v1.41/containers/create', { Image: `${NAME}:1` });
   const elapsedMs = clock.nowMs() - beganMs;
+  const processorMs = (ownTicks(daemon) - ticks) * MS_A_TICK;
   if (/"error"/.test(told.body)) throw new Error(`pull: ${told.body.slice(-300)}`);
   if (made.status === 201) {
     const { Id } = JSON.parse(made.body) as { Id: string };
@@ -98,7 +135,7 @@ async function pullOnce(socket: string): Promise<number> {
   }
   const gone = await call(socket, 'DELETE', `/v1.41/images/${NAME}:1?force=1`);
   if (gone.status !== 200) throw new Error(`remove: ${gone.body}`);
-  return elapsedMs;
+  return { elapsedMs, processorMs };
 }
 
 /** Asks for the smallest answer every few milliseconds; notes how long each took. */

@@ -4,7 +4,8 @@
  * write costs all members, and how long after kill -9 of the leader a write is acknowledged. Both
  * sides: mutual TLS, every write fdatasync'ed by a majority, the same client processes with one
  * connection each, in the leader's network namespace. tsswarm's members are the lab's daemons, a
- * write is a config's label through Control.UpdateData, which answers with the object.
+ * write is a config's label through Control.UpdateData, which answers with the object. For a quick
+ * look, STATE_CLIENTS=1 (or 1,32) measures those alone, without failovers, and STATE_ROUNDS=n.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';
@@ -13,12 +14,19 @@ import { hasEtcd } from '../support/etcd.ts';
 import { lab } from '../support/lab.ts';
 import { until } from '../support/until.ts';
 import { type Figure, figure } from './report.ts';
-import { type Client, type Cluster, raiseEtcd, raiseTsswarm } from './stateSides.ts';
+import {
+  type Client,
+  type Cluster,
+  type EtcdCluster,
+  raiseEtcd,
+  raiseTsswarm,
+} from './stateSides.ts';
 import { clock } from './swarmClient.ts';
 
 const MEMBERS = 3;
-const LOADS = [1, 32, 256] as const;
-const ROUNDS = 5;
+const LOADS = [1, 32, 256];
+const ONLY = process.env['STATE_CLIENTS']?.split(',').map(Number);
+const ROUNDS = Number(process.env['STATE_ROUNDS'] ?? 5);
 const WRITE_MS = 2000;
 const READ_MS = 1000;
 /** Daemons that just started have compiled nothing yet: with few clients passes, with many calls. */
@@ -52,11 +60,14 @@ export async function benchmark(): Promise<Figure[]> {
   if (!hasEtcd()) throw new Error('etcd is missing: apt-get install etcd-server');
   const sides: Cluster[] = [];
   try {
-    sides.push(await raiseTsswarm(MEMBERS));
-    sides.push(await raiseEtcd(MEMBERS));
-    const [ours, peer] = sides;
+    const ours = await raiseTsswarm(MEMBERS);
+    sides.push(ours);
+    const peer = await raiseEtcd(MEMBERS);
+    sides.push(peer);
     say(`load average ${loadavg().map(two).join(' ')}`);
-    const figures = [...(await throughput({ ours, peer })), ...(await failover({ ours, peer }))];
+    const figures = await throughput({ ours, peer });
+    figures.push(...(await floor(peer)));
+    if (ONLY === undefined) figures.push(...(await failover({ ours, peer })));
     say(`load average ${loadavg().map(two).join(' ')}`);
     return figures;
   } finally {
@@ -90,7 +101,7 @@ async function throughput(sides: Pair<Cluster>): Promise<Figure[]> {
         await round(sides[side], clients[side], load, 'read', WARM_MS / 2);
       }
     }
-    for (const load of LOADS) {
+    for (const load of ONLY ?? LOADS) {
       figures.push(...(await compare(sides, clients, load, 'write')));
       figures.push(...(await compare(sides, clients, load, 'read')));
     }
@@ -109,7 +120,7 @@ async function openClients(side: Cluster): Promise<Client[]> {
 async function compare(
   sides: Pair<Cluster>,
   clients: Pair<Client[]>,
-  load: (typeof LOADS)[number],
+  load: number,
   operation: 'write' | 'read',
 ): Promise<Figure[]> {
   const all: Pair<Measured> = { ours: empty(), peer: empty() };
@@ -170,6 +181,34 @@ function cpuMs(side: Cluster): number {
     ticks += Number(fields[11]) + Number(fields[12]);
   }
   return (ticks * 1000) / TICKS_PER_SECOND;
+}
+
+// ---- what grpc-js itself costs ------------------------------------------------------------------
+
+/** The same calls to a server that has its answers ready, beside etcd's: no ratio exceeds these. */
+async function floor(etcd: EtcdCluster): Promise<Figure[]> {
+  const bare = await etcd.floor();
+  const figures: Figure[] = [];
+  const clients: Pair<Client[]> = { ours: [], peer: [] };
+  try {
+    clients.ours.push(await bare.client('floor'));
+    clients.peer.push(await etcd.client('floor'));
+    await round(bare, clients.ours, 4, 'write', WARM_MS);
+    await round(bare, clients.ours, 4, 'read', WARM_MS);
+    for (const operation of ['write', 'read'] as const) {
+      const took: Pair<number[]> = { ours: [], peer: [] };
+      for (let index = 0; index < ROUNDS; index += 1) {
+        took.ours.push((await round(bare, clients.ours, 1, operation, READ_MS)).p50);
+        took.peer.push((await round(etcd, clients.peer, 1, operation, READ_MS)).p50);
+      }
+      const name = `grpc-js answering nothing, to ${operation}s, 1 client: p50`;
+      figures.push(...report(name, 'ms', took.ours, took.peer, { text: '' }, false));
+    }
+  } finally {
+    for (const client of [...clients.ours, ...clients.peer]) client.close();
+    await bare.stop();
+  }
+  return figures;
 }
 
 // ---- failover ----------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ import {
 import { docker, layoutOf, within } from '../support/labHosts.ts';
 
 const WAIT_MS = 20_000;
+const BUSYBOX = '/bin/busybox';
 const skip = await skipWithoutDocker();
 const state = mkdtempSync(join(tmpdir(), 'services-state-'));
 
@@ -102,6 +103,41 @@ async function post(path: string, body: object): Promise<void> {
   const { code, stdout } = await within('h1', 'node', '-e', request, path, JSON.stringify(body));
   assert.equal(code, 0, stdout);
 }
+
+test('a task runs under the seccomp profile of its service', { skip }, async () => {
+  const calls = [{ names: ['mkdir', 'mkdirat'], action: 'SCMP_ACT_ERRNO', errnoRet: 100 }];
+  const profile = JSON.stringify({ defaultAction: 'SCMP_ACT_ALLOW', syscalls: calls });
+  const script = 'busybox mkdir /made 2>/said; : >/done; exec busybox sleep 1000';
+  await post('/services/create', {
+    Name: 'judged',
+    TaskTemplate: {
+      ContainerSpec: {
+        Image: WEB_IMAGE,
+        Command: ['/bin/busybox', 'sh', '-c', script],
+        Mounts: [{ Type: 'bind', Source: BUSYBOX, Target: BUSYBOX, ReadOnly: true }],
+        Privileges: {
+          NoNewPrivileges: true,
+          Seccomp: { Mode: 'custom', Profile: Buffer.from(profile).toString('base64') },
+          AppArmor: { Mode: 'disabled' },
+        },
+      },
+    },
+  });
+  const [task] = await untilRunning('h1', 'judged', 1);
+  const pid = await containerPid('h1', task.id);
+  await until('it has tried', WAIT_MS, () =>
+    within(task.node, 'test', '-e', `/proc/${pid}/root/done`).then(
+      ({ code }) => code === 0 || undefined,
+    ),
+  );
+  assert.match(await read(task.node, `/proc/${pid}/root/said`), /Network is down/);
+  assert.match(await read(task.node, `/proc/${pid}/status`), /^NoNewPrivs:\s1$/m);
+  const shown = await docker('h1', 'service', 'inspect', 'judged', '--format', '{{json .}}');
+  const { Privileges } = JSON.parse(shown).Spec.TaskTemplate.ContainerSpec;
+  assert.equal(Buffer.from(Privileges.Seccomp.Profile, 'base64').toString(), profile);
+  assert.deepEqual(Privileges.AppArmor, { Mode: 'disabled' });
+  await docker('h1', 'service', 'rm', 'judged');
+});
 
 test('what a task is given is there on its host', { skip }, async () => {
   await create(

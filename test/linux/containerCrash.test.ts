@@ -34,6 +34,8 @@ import { until } from '../support/until.ts';
 
 const CHILD = fileURLToPath(new URL('../support/tableChild.js', import.meta.url));
 const host = makeTestHost('crash');
+/** How much earlier than the clock a file's time may be: the kernel stamps with its last tick. */
+const FILE_TIME_MS = 1000;
 const open = new Set<ContainerTable>();
 
 async function openTable(): Promise<ContainerTable> {
@@ -218,6 +220,7 @@ test('a shim killed while no daemon ran is noticed by the next one', async () =>
 });
 
 test('after a reboot of the host, containers that ran are exited and say so', async () => {
+  const beganMs = Date.now() - FILE_TIME_MS;
   const config = host.config(['/bin/probe', 'sleep', '60']);
   await startAndKillDaemon([config]);
   const ended = host.config(['/bin/probe', 'exit', '5']);
@@ -232,7 +235,11 @@ test('after a reboot of the host, containers that ran are exited and say so', as
   rmSync(host.options.execRoot, { recursive: true });
   mkdirSync(host.options.execRoot);
   const table = await openTable();
-  assert.equal(table.get(config.id)?.exit?.error, 'host rebooted');
+  const lost = table.get(config.id);
+  assert.equal(lost?.exit?.error, 'host rebooted');
+  for (const ms of [lost.createdAtMs, lost.startedAtMs, lost.exit.finishedAtMs]) {
+    assert.ok(ms >= beganMs && ms <= Date.now(), `${ms} is not of this test`);
+  }
   assert.equal(table.get(ended.id)?.exit?.exitCode, 5, 'a record known before is kept');
   assert.equal(table.get(ended.id)?.exit?.error, undefined);
   const created = table.get(waiting.config.id);

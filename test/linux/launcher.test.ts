@@ -3,33 +3,24 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, constants, openSync, readFileSync, readlinkSync, readSync } from 'node:fs';
 import { join, resolve } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
+import { FLAG } from '../../runtime/container/specRecords.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
 import { makePipe, makeSocketPair, receiveWithDescriptors } from '../../runtime/sys/libc.ts';
 import {
+  DETACHED,
   type Extra,
   ended,
-  FLAG,
-  Launcher,
-  MORE,
+  launcherHost,
+  numeric,
   PHASE,
   startTicks,
   statusOf,
   type Told,
 } from '../support/launcher.ts';
-import { makeTestHost } from '../support/rootfs.ts';
 
-const host = makeTestHost('launcher');
-const launcher = new Launcher(host);
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
-const numeric: Extra = [TAG.user, '0:0'];
-
-after(async () => {
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
+const { host, launcher } = launcherHost('launcher');
 
 /** Runs the probe in a container and gives back what it wrote, once it has ended. */
 async function output(
@@ -112,7 +103,7 @@ test('a made container waits at its gate until somebody reads there', async () =
   const gate = makeFifo('gate');
   const pipe = makePipe();
   const config = host.config(['/bin/probe', 'echo', 'started']);
-  const spec = launcher.spec(config, DETACHED, [numeric, [MORE.gate, gate]]);
+  const spec = launcher.spec(config, DETACHED, [numeric, [TAG.gate, gate]]);
   const told = await launcher.start(spec, [0, pipe.write, pipe.write]);
   closeSync(pipe.write);
   assert.deepEqual([told.phase, told.exitCode], [PHASE.created, 0]);
@@ -128,11 +119,11 @@ test('a made container waits at its gate until somebody reads there', async () =
 
 test('a program that is missing is told when the container is made, one that fails at the gate', async () => {
   const gate = makeFifo('failing');
-  const missing = launcher.spec(host.config(['absent']), DETACHED, [numeric, [MORE.gate, gate]]);
+  const missing = launcher.spec(host.config(['absent']), DETACHED, [numeric, [TAG.gate, gate]]);
   const told = await launcher.start(missing);
   assert.deepEqual([told.failure?.exitCode, told.pid], [127, 0]);
   const config = host.config(['/bin/garbage']);
-  const garbage = launcher.spec(config, DETACHED, [numeric, [MORE.gate, gate]]);
+  const garbage = launcher.spec(config, DETACHED, [numeric, [TAG.gate, gate]]);
   const made = await launcher.start(garbage);
   assert.equal(made.phase, PHASE.created);
   const said = readFileSync(gate);
@@ -146,7 +137,7 @@ test('a program that is missing is told when the container is made, one that fai
 test('a container at its gate can be killed', async () => {
   const gate = makeFifo('killed');
   const config = host.config(['/bin/probe', 'echo', 'never']);
-  const spec = launcher.spec(config, DETACHED, [numeric, [MORE.gate, gate]]);
+  const spec = launcher.spec(config, DETACHED, [numeric, [TAG.gate, gate]]);
   const told = await launcher.start(spec);
   process.kill(told.pid, 'SIGKILL');
   assert.equal(await launcher.end(told.pid), 137);
@@ -158,7 +149,7 @@ test("preserved descriptors are the program's from 3 on, and no others", async (
   const pipe = makePipe();
   const config = host.config(['/bin/probe', 'descriptors']);
   const gate = makeFifo('preserved');
-  const extra: Extra[] = [numeric, [MORE.preserved, 5], [MORE.gate, gate]];
+  const extra: Extra[] = [numeric, [TAG.preserved, 5], [TAG.gate, gate]];
   const spec = launcher.spec(config, DETACHED, extra);
   const told = await launcher.start(spec, [
     ...[0, pipe.write, pipe.write],
@@ -175,7 +166,7 @@ test('the terminal goes to the console socket, not to the launcher', async () =>
   const config = host.config(['/bin/probe', 'tty']);
   const spec = launcher.spec(config, DETACHED | FLAG.tty, [
     numeric,
-    [MORE.console, 5],
+    [TAG.console, 5],
     [TAG.terminal, 33, 77],
   ]);
   const told = await launcher.start(spec, [0, 1, 2, theirs]);
@@ -194,7 +185,7 @@ test('the terminal goes to the console socket, not to the launcher', async () =>
 
 test('a mask for new files, groups as numbers, and the session keyring are as they are told', async () => {
   const { text } = await output(['cat', '/proc/self/status', '/proc/keys'], 0, [
-    [MORE.umask, 0o77],
+    [TAG.umask, 0o77],
     [TAG.user, '1000:1234'],
     [TAG.group, '50'],
     [TAG.group, '4711'],
@@ -249,7 +240,7 @@ test('an exec has a terminal, descriptors and a user of its own', async () => {
     ['tty'],
     FLAG.noSupervisor | FLAG.tty | FLAG.numericUser,
     [
-      [MORE.console, 5],
+      [TAG.console, 5],
       [TAG.user, '1000:1000'],
     ],
   );
@@ -266,7 +257,7 @@ test('an exec has a terminal, descriptors and a user of its own', async () => {
   const flags = FLAG.noSupervisor | FLAG.numericUser;
   const open = await launcher.start(
     launcher.execSpec(config, pid, ['descriptors'], flags, [
-      [MORE.preserved, 2],
+      [TAG.preserved, 2],
       [TAG.user, '1000:1000'],
     ]),
     [0, pipe.write, pipe.write, 0, pipe.write, pipe.write],
@@ -293,7 +284,7 @@ test('without a supervisor nobody copies: pipes and terminals of its own are ref
 test('another process that has the pid now is not entered', async () => {
   const { pid, config } = await sleeping();
   const spec = launcher.execSpec(config, pid, ['exit', '0'], FLAG.noSupervisor, [
-    [MORE.execTarget, pid, startTicks(pid) - 1n],
+    [TAG.execTarget, pid, startTicks(pid) - 1n],
   ]);
   const told = await launcher.start(spec, [], ['exec']);
   assert.match(told.failure?.error ?? '', /has ended$/);

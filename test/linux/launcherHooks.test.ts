@@ -3,35 +3,25 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { TAG } from '../../runtime/container/encode.ts';
 import {
+  DETACHED,
   type Extra,
   ended,
-  FLAG,
   HOOK,
   hook,
   hookState,
-  Launcher,
-  MORE,
+  launcherHost,
+  numeric,
   PHASE,
   scriptHook,
   type Told,
 } from '../support/launcher.ts';
-import { makeTestHost } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
-const host = makeTestHost('hooks');
-const launcher = new Launcher(host);
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
-const numeric: Extra = [TAG.user, '0:0'];
-
-after(async () => {
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
+const { host, launcher } = launcherHost('hooks');
 
 let round = 0;
 
@@ -66,7 +56,7 @@ test('every hook runs at its moment, in its namespaces, with the state of that m
   const told = await start(
     ['sleep', '60'],
     [
-      [MORE.gate, gate],
+      [TAG.gate, gate],
       scriptHook(HOOK.createContainer, `${record('container')}; touch tmp/made`),
       scriptHook(HOOK.createRuntime, record('runtime')),
       scriptHook(HOOK.prestart, record('pre')),
@@ -204,7 +194,7 @@ test('what a killed launcher was making does not wait at its gate for ever', asy
   const script = `touch ${dir}/begun; while [ ! -e ${dir}/go ]; do sleep 0.05; done`;
   const extra = [numeric, hookState, scriptHook(HOOK.createContainer, script)];
   const { pid, told } = launcher.begin(
-    launcher.spec(config, DETACHED, [...extra, [MORE.gate, gate]]),
+    launcher.spec(config, DETACHED, [...extra, [TAG.gate, gate]]),
   );
   try {
     await until('the hook', 20_000, () => existsSync(join(dir, 'begun')));
@@ -223,7 +213,7 @@ test('a state of any size up to a mebibyte is read whole', async () => {
   const told = await start(
     ['exit', '0'],
     [
-      [MORE.hookState, '{"id":"large","status":"', tail],
+      [TAG.hookState, '{"id":"large","status":"', tail],
       scriptHook(HOOK.createRuntime, `cat > ${dir}/large`),
     ],
   );

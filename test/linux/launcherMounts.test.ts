@@ -29,26 +29,20 @@ import {
 import { layerMapsOf } from '../../runtime/container/userNamespace.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
 import { parseMountInfo } from '../../runtime/sys/mount.ts';
-import { type Extra, FLAG, Launcher } from '../support/launcher.ts';
-import { buildLayer, makeTestHost } from '../support/rootfs.ts';
+import { DETACHED, type Extra, launcherHost, numeric } from '../support/launcher.ts';
+import { buildLayer } from '../support/rootfs.ts';
 
-const host = makeTestHost('mounts');
-const launcher = new Launcher(host);
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
+const mounted: string[] = [];
+// Before its host's own.
+after(() => {
+  for (const path of mounted.toReversed()) execFileSync('umount', ['-l', path]);
+});
+const { host, launcher } = launcherHost('mounts');
 const ATTR = { readOnly: 1, noSuid: 2, noDev: 4, noExec: 8, noAtime: 0x10, strictAtime: 0x20 };
 const ATIME_MASK = 0x70;
 const NO_DIR_ATIME = 0x80;
 const NO_SYMLINKS = 0x200000;
 const MAPPED = 300_000;
-const numeric: Extra = [TAG.user, '0:0'];
-const mounted: string[] = [];
-
-after(async () => {
-  for (const path of mounted.reverse()) execFileSync('umount', ['-l', path]);
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
 
 const mount = (record: MountRecord): readonly Extra[] => {
   const writer = new SpecWriter();

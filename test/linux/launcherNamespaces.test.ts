@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { closeSync, mkdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import {
   readSpec,
   type SpecRecord,
@@ -15,21 +15,12 @@ import {
 } from '../../runtime/container/encode.ts';
 import { addMount, NAMESPACE, type NamespaceKind } from '../../runtime/container/specRecords.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
-import { type Extra, FLAG, Launcher, type Told } from '../support/launcher.ts';
-import { buildLayer, makeTestHost } from '../support/rootfs.ts';
+import { DETACHED, type Extra, launcherHost, numeric, type Told } from '../support/launcher.ts';
+import { buildLayer } from '../support/rootfs.ts';
 
-const host = makeTestHost('namespaces');
-const launcher = new Launcher(host);
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
+const { host, launcher } = launcherHost('namespaces');
 const OFFSET_S = 86_400;
 const FIRST_ID = 200_000;
-const numeric: Extra = [TAG.user, '0:0'];
-
-after(async () => {
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
 
 const namespace = (kind: NamespaceKind, path = ''): Extra => {
   return [TAG.namespace, NAMESPACE[kind], path];

@@ -4,10 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
+import { FLAG } from '../../runtime/container/specRecords.ts';
+import type { ContainerConfig, ExitRecord } from '../../runtime/container/types.ts';
 import {
   AF_UNIX,
   bind,
@@ -23,20 +25,18 @@ import {
   socket,
   unixAddress,
 } from '../../runtime/sys/libc.ts';
-import { type Extra, FLAG, Launcher, MORE, statusOf, type Told } from '../support/launcher.ts';
-import { makeTestHost } from '../support/rootfs.ts';
+import {
+  DETACHED,
+  type Extra,
+  launcherHost,
+  numeric,
+  statusOf,
+  type Told,
+} from '../support/launcher.ts';
+import { parentOf } from '../support/processes.ts';
 import { until } from '../support/until.ts';
 
-const host = makeTestHost('process');
-const launcher = new Launcher(host);
-const DETACHED = FLAG.passStreams | FLAG.noSupervisor | FLAG.numericUser;
-const numeric: Extra = [TAG.user, '0:0'];
-
-after(async () => {
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
+const { host, launcher } = launcherHost('process');
 
 async function start(
   args: readonly string[],
@@ -59,11 +59,11 @@ const shell = (file: string, ...args: string[]): string =>
 
 test("policy, I/O priority, memory nodes, processors and personality are the kernel's", async () => {
   const pid = await sleeping([
-    [MORE.scheduler, 3, 0n, 7, 0, 0n, 0n, 0n], // SCHED_BATCH, nice 7
-    [MORE.ioPriority, (2 << 13) | 5], // best effort, 5
-    [MORE.memoryPolicy, 2, 0, '0'], // bind
-    [MORE.cpuAffinity, 1, '0'],
-    [MORE.personality, 0x0008n], // PER_LINUX32
+    [TAG.scheduler, 3, 0n, 7, 0, 0n, 0n, 0n], // SCHED_BATCH, nice 7
+    [TAG.ioPriority, (2 << 13) | 5], // best effort, 5
+    [TAG.memoryPolicy, 2, 0, '0'], // bind
+    [TAG.cpuAffinity, 1, '0'],
+    [TAG.personality, 0x0008n], // PER_LINUX32
   ]);
   assert.match(shell('chrt', '-p', String(pid)), /SCHED_BATCH/);
   assert.equal(readFileSync(`/proc/${pid}/stat`, 'utf8').split(') ')[1].split(' ')[16], '7');
@@ -75,11 +75,11 @@ test("policy, I/O priority, memory nodes, processors and personality are the ker
 
 test('what the kernel does not have fails the start by name', async () => {
   for (const [extra, error] of [
-    [[MORE.scheduler, 99, 0n, 0, 0, 0n, 0n, 0n], /^cannot set the scheduling policy 99: /],
-    [[MORE.ioPriority, 7 << 13], /^cannot set the I\/O priority 57344: /],
-    [[MORE.memoryPolicy, 2, 0, '1023'], /^cannot set the memory policy 2 of nodes "1023": /],
-    [[MORE.cpuAffinity, 1, '8000'], /^cannot run on the processors 8000: /],
-    [[MORE.cpuAffinity, 1, '3-1'], /^a list of processors is malformed$/],
+    [[TAG.scheduler, 99, 0n, 0, 0, 0n, 0n, 0n], /^cannot set the scheduling policy 99: /],
+    [[TAG.ioPriority, 7 << 13], /^cannot set the I\/O priority 57344: /],
+    [[TAG.memoryPolicy, 2, 0, '1023'], /^cannot set the memory policy 2 of nodes "1023": /],
+    [[TAG.cpuAffinity, 1, '8000'], /^cannot run on the processors 8000: /],
+    [[TAG.cpuAffinity, 1, '3-1'], /^a list of processors is malformed$/],
   ] as [Extra, RegExp][]) {
     assert.match((await start(['exit', '0'], [extra])).failure?.error ?? 'none', error);
   }
@@ -93,7 +93,7 @@ test('an initial affinity is where an exec begins, a final one where its program
     first.pid,
     ['sleep', '60'],
     FLAG.noSupervisor | FLAG.numericUser,
-    [numeric, [MORE.cpuAffinity, 0, '0']],
+    [numeric, [TAG.cpuAffinity, 0, '0']],
   );
   const told = await launcher.start(spec, [], ['exec']);
   assert.equal(told.failure, undefined);
@@ -111,13 +111,13 @@ const hasAppArmor = (): boolean => {
 test('a label that this kernel has no module for is refused by name', {
   skip: hasAppArmor() && 'this kernel has AppArmor',
 }, async () => {
-  const profile = await start(['exit', '0'], [[MORE.label, 1, 'docker-default']]);
+  const profile = await start(['exit', '0'], [[TAG.label, 1, 'docker-default']]);
   assert.deepEqual(profile.failure, {
     exitCode: 128,
     error:
       'cannot apply the AppArmor profile "docker-default": this host\'s kernel has no AppArmor',
   });
-  const label = await start(['exit', '0'], [[MORE.label, 2, 'system_u:system_r:x:s0']]);
+  const label = await start(['exit', '0'], [[TAG.label, 2, 'system_u:system_r:x:s0']]);
   assert.match(label.failure?.error ?? '', /^cannot apply the SELinux label .* has no SELinux$/);
 });
 
@@ -280,7 +280,7 @@ for (const [what, flags] of [
     const server = agentAt(path);
     const pipe = makePipe();
     const listener: Extra = [
-      MORE.listener,
+      TAG.seccompListener,
       0,
       path,
       '{"fds":["seccompFd"],"pid":',
@@ -312,7 +312,7 @@ test('what the launcher itself calls may wait for the agent: it is handed over b
   // write, close, munmap, exit_group: whatever the process does next.
   const path = join(host.dir, 'agent-all.sock');
   const server = agentAt(path);
-  const listener: Extra = [MORE.listener, 0, path, '{"pid":', '}'];
+  const listener: Extra = [TAG.seccompListener, 0, path, '{"pid":', '}'];
   const NR_MUNMAP = process.arch === 'arm64' ? 215 : 11;
   const told = start(['exit', '5'], [[TAG.seccomp, notifyingProgram(NR_MUNMAP)], listener]);
   const connection = await until('the launcher to connect', 10_000, () => {
@@ -341,13 +341,55 @@ test('what the launcher itself calls may wait for the agent: it is handed over b
   for (const fd of [connection, server, fds[0]]) close(fd);
 });
 
+function isHelperOf(program: number, pid: string): boolean {
+  if (!/^\d+$/.test(pid) || !existsSync(`/proc/${pid}/status`)) return false;
+  const isHelper = statusOf(Number(pid), 'Name') === 'tsswarm-hooks';
+  return isHelper && parentOf(Number(pid)) === parentOf(program);
+}
+
+test('a start whose helper is killed ends, supervised or not, instead of waiting for it', async () => {
+  const path = join(host.dir, 'agent-slow.sock');
+  const server = agentAt(path);
+  // More than the agent's socket takes, of which it reads nothing.
+  const extra: Extra[] = [
+    numeric,
+    [TAG.seccomp, notifyingProgram(NR_GETUID)],
+    [TAG.seccompListener, 0, path, 'x'.repeat(4 << 20), ''],
+  ];
+  const killHelper = async ({ id }: ContainerConfig): Promise<void> => {
+    const program = await until('the program', 10_000, () => host.cgroups.pids(id)[0]);
+    await until('its filter', 10_000, () => statusOf(program, 'Seccomp') === '2');
+    const helper = readdirSync('/proc').find((pid) => isHelperOf(program, pid));
+    process.kill(Number(helper), 'SIGKILL');
+  };
+  const lost = 'killed before its program was executed';
+  const config = host.config(['/bin/probe', 'exit', '0']);
+  const told = launcher.start(launcher.spec(config, DETACHED, extra));
+  await killHelper(config);
+  assert.equal((await told).failure?.error, lost);
+  const supervised = host.config(['/bin/probe', 'exit', '0']);
+  let record: ExitRecord | undefined;
+  const events = {
+    state: () => {},
+    exited: (exit: ExitRecord) => {
+      record = exit;
+    },
+    closed: () => {},
+  };
+  launcher.supervise(supervised, 0, extra, events);
+  await killHelper(supervised);
+  await until('its end', 10_000, () => record !== undefined);
+  assert.equal(record?.error, lost);
+  close(server);
+});
+
 test('without an agent the start fails by its path, before any filter is loaded', async () => {
   const path = join(host.dir, 'nobody.sock');
   const told = await start(
     ['exit', '0'],
     [
       [TAG.seccomp, notifyingProgram(NR_GETUID)],
-      [MORE.listener, 0, path, '{"pid":', '}'],
+      [TAG.seccompListener, 0, path, '{"pid":', '}'],
     ],
   );
   assert.equal(

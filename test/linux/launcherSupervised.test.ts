@@ -3,32 +3,16 @@ import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { closeSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { after, test } from 'node:test';
+import { test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
 import type { ShimEvents, ShimState } from '../../runtime/container/shimClient.ts';
+import { FLAG } from '../../runtime/container/specRecords.ts';
 import type { ExitRecord } from '../../runtime/container/types.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
-import {
-  type Extra,
-  FLAG,
-  HOOK,
-  hookState,
-  Launcher,
-  MORE,
-  scriptHook,
-} from '../support/launcher.ts';
-import { makeTestHost } from '../support/rootfs.ts';
+import { HOOK, hookState, launcherHost, numeric, scriptHook } from '../support/launcher.ts';
 import { until } from '../support/until.ts';
 
-const host = makeTestHost('supervised');
-const launcher = new Launcher(host);
-const numeric: Extra = [TAG.user, '0:0'];
-
-after(async () => {
-  const table = await host.open();
-  await launcher.close();
-  await host.end(table);
-});
+const { host, launcher } = launcherHost('supervised');
 
 class Heard implements ShimEvents {
   readonly states: ShimState[] = [];
@@ -68,11 +52,11 @@ test('behind a gate it says so, can be paused, and runs its hooks once the gate 
   const pipe = makePipe();
   const { client } = launcher.supervise(
     host.config(['/bin/probe', 'echo', 'here']),
-    FLAG.passStreams | FLAG.numericUser,
+    FLAG.ownStreams | FLAG.numericUser,
     [
       numeric,
       hookState,
-      [MORE.gate, gate],
+      [TAG.gate, gate],
       scriptHook(HOOK.createRuntime, `cat > ${dir}/runtime`),
       scriptHook(HOOK.poststart, `cat > ${dir}/post.new; mv ${dir}/post.new ${dir}/post`),
     ],

@@ -169,6 +169,33 @@ export class SimDisk {
     return names.map(([name]) => name);
   }
 
+  /** One byte, or a sector, of a file that matches is another from now on; its path. */
+  damage(pattern: RegExp): string | undefined {
+    const dice = this.#dice;
+    const found: [string, Buffer, number[]][] = [];
+    for (const [directory, { names }] of this.#directories) {
+      for (const [name, { bytes }] of names) {
+        if (!pattern.test(name)) continue;
+        // What was never written to is none of anybody's.
+        const used = [...bytes.keys()].filter((at) => bytes[at] !== 0);
+        if (used.length > 0) found.push([path.join(directory, name), bytes, used]);
+      }
+    }
+    const [file, bytes, used] = dice.pick(found) ?? [undefined, Buffer.alloc(0), []];
+    const first = dice.pick(used) ?? 0;
+    const count = dice.chance(0.7) ? 1 : SECTOR_BYTES - (first % SECTOR_BYTES);
+    for (let at = first; at < Math.min(first + count, bytes.length); at += 1) {
+      // Never zero: a sector of those is what a write leaves that broke off.
+      bytes[at] = 1 + ((bytes[at] + dice.below(254)) % 255);
+    }
+    return file;
+  }
+
+  /** Nothing is left of directories that match, as nothing was ever there. */
+  empty(matches: (directory: string) => boolean): void {
+    for (const at of this.#directories.keys()) if (matches(at)) this.#directories.delete(at);
+  }
+
   /** The file system as one process has it. */
   filesFor(process: SimProcess): Files {
     return new SimFiles(this, process, this.#dice);

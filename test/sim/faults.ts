@@ -2,13 +2,14 @@
  * What goes wrong in a simulated run, kind by kind: each kind that is on strikes at random times,
  * for a random time. All of it ends with calm(). It breaks things and checks nothing.
  */
-import { hasCode, SwarmError } from '../../base/errors.ts';
-import { membersOf } from './configuration.ts';
-import type { Ledger } from './ledger.ts';
+import { hasCode } from '../../base/errors.ts';
+import type { Recovered } from '../../manager/raft/disk/disk.ts';
 import type { Machine, Site } from './machine.ts';
 import { NO_NETWORK_FAULTS } from './network.ts';
+import { Operator } from './operator.ts';
 import { PLOT_KINDS, Plots } from './plots.ts';
 import type { Dice, Schedule } from './schedule.ts';
+import type { World } from './world.ts';
 
 export const FAULT_KINDS = [
   'loss',
@@ -36,6 +37,9 @@ export const FAULT_KINDS = [
   'transfer',
   'move',
   'sealKey',
+  'rot',
+  'wipe',
+  'force',
   ...PLOT_KINDS,
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -67,11 +71,15 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   transfer: 8_000,
   move: 12_000,
   sealKey: 8_000,
+  rot: 10_000,
+  wipe: 12_000,
+  force: 15_000,
   strand: 5_000,
   usurp: 7_000,
   farewell: 7_000,
 };
-const MAX_MEMBERS = 7;
+/** How often in a run somebody goes on alone. */
+const MAX_FORCED = 2;
 const MAX_PAUSE_MS = 6_000;
 /** Each way to or from one machine; beyond an election's time, and short of it. */
 const LAG_MS = [150, 2_500] as const;
@@ -84,10 +92,13 @@ const CLOCK_RATES = [0.5, 0.8, 1, 1.25, 2] as const;
 export interface FaultHost {
   readonly site: Site;
   machines(): readonly Machine[];
+  machine(id: number): Machine;
   /** A machine that is to join; started. */
   addMachine(): Machine;
   restartLater(machine: Machine): void;
   start(machine: Machine): void;
+  /** The history that begins as this member goes on alone with what it holds. */
+  fork(survivor: Machine, found: Recovered): World;
   /** Users write so often there, all at once. */
   burst(machine: Machine, count: number): void;
 }
@@ -96,37 +107,37 @@ export class Faults {
   readonly #host: FaultHost;
   readonly #schedule: Schedule;
   readonly #dice: Dice;
-  readonly #ledger: Ledger;
   readonly #kinds: ReadonlySet<FaultKind>;
   /** How often it strikes in this run, against the usual. */
   readonly #pace: number;
   readonly #plots: Plots;
+  readonly operator: Operator;
   #isCalm = false;
+  #forced = 0;
   strikes = 0;
 
   constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
     this.#host = host;
     this.#schedule = host.site.schedule;
-    this.#ledger = host.site.ledger;
     this.#dice = dice;
     this.#kinds = kinds;
     this.#pace = dice.between(0.5, 3);
+    this.operator = new Operator(host, dice);
     this.#plots = new Plots({
       host,
       dice,
+      operator: this.operator,
       isCalm: () => this.#isCalm,
       slow: (machine, lowMs, highMs) => {
         machine.disk.faults.delayMs = () => dice.between(lowMs, highMs);
       },
       mendDisk: (machine) => this.#mendDisk(machine),
       crash: (machines) => this.#crash(machines),
-      transfer: () => this.#transfer(),
-      remove: (id) => this.#remove(id),
-      voters: () => [...this.#ledger.configuration.voters],
     });
   }
 
   start(): void {
+    this.operator.start();
     for (const kind of FAULT_KINDS) if (this.#kinds.has(kind)) this.#next(kind);
   }
 
@@ -161,7 +172,7 @@ export class Faults {
   #strike(kind: FaultKind, ms: number): void {
     const dice = this.#dice;
     const { network } = this.#host.site;
-    const machine = dice.pick(this.#host.machines().filter((one) => !one.isOut));
+    const machine = dice.pick(this.#host.machines().filter((one) => !one.isGone));
     const up = dice.pick(this.#host.machines().filter((one) => one.isUp));
     switch (kind) {
       case 'loss':
@@ -219,9 +230,7 @@ export class Faults {
         machine?.setRate(dice.pick(CLOCK_RATES) ?? 1);
         break;
       case 'move':
-        if (machine !== undefined && this.#allKnowAll()) {
-          machine.nextAddress = `10.0.${dice.whole(1, 250)}.${machine.id}:2377`;
-        }
+        if (machine !== undefined) this.operator.move(machine);
         break;
       case 'sealKey':
         try {
@@ -232,10 +241,17 @@ export class Faults {
         }
         break;
       case 'members':
-        this.#changeMembers();
+        this.operator.changeMembers();
         break;
       case 'transfer':
-        this.#transfer();
+        this.operator.transfer();
+        break;
+      case 'rot':
+      case 'wipe':
+        this.#lose(kind, up);
+        break;
+      case 'force':
+        this.#force();
         break;
       case 'strand':
       case 'usurp':
@@ -311,6 +327,35 @@ export class Faults {
     }
   }
 
+  /** While it is off its disk changes, or is emptied: it must not start from that. */
+  #lose(kind: 'rot' | 'wipe', machine: Machine | undefined): void {
+    if (machine?.isKnown !== true || !this.operator.canLose(machine)) return;
+    this.operator.suspect(machine);
+    machine.losePower();
+    if (kind === 'rot') machine.rot();
+    else machine.wipe(this.#dice.chance(0.5));
+    this.#host.restartLater(machine);
+  }
+
+  /** Most are lost, or seem to be: one of them goes on alone. They come back, or never went. */
+  #force(): void {
+    const dice = this.#dice;
+    const survivor = dice.pick(this.operator.survivors());
+    if (survivor === undefined || this.#forced === MAX_FORCED) return;
+    this.#forced += 1;
+    const others = this.#host.machines().filter((other) => other !== survivor && other.isUp);
+    if (dice.chance(0.6)) {
+      for (const other of others) {
+        other.losePower();
+        this.#schedule.after(dice.between(1_000, 8_000), undefined, () => this.#host.start(other));
+      }
+    }
+    if (dice.chance(0.5)) survivor.losePower();
+    else survivor.kill();
+    survivor.goAlone((found) => this.#host.fork(survivor, found));
+    this.#host.restartLater(survivor);
+  }
+
   /** Nobody starts before all do. */
   #goDark(): void {
     for (const machine of this.#host.machines()) if (machine.isUp) machine.losePower();
@@ -340,7 +385,7 @@ export class Faults {
     const inMs = dice.between(100, 2_000);
     if (!this.#kinds.has('transfer') || dice.chance(0.5)) return;
     this.#schedule.after(inMs, undefined, () => {
-      if (!this.#isCalm) this.#transfer();
+      if (!this.#isCalm) this.operator.transfer();
     });
   }
 
@@ -385,77 +430,5 @@ export class Faults {
         if (bothWays || side.has(from)) network.cut(from, to);
       }
     }
-  }
-
-  // ---- members ----
-
-  #transfer(): void {
-    const leader = this.#host.machines().find((machine) => machine.node?.isLeader)?.node;
-    if (leader === undefined) return;
-    const to = this.#dice.chance(0.5) ? this.#dice.pick(this.#members()) : undefined;
-    this.#try(leader.transferLeadership(to));
-  }
-
-  #members(): number[] {
-    return membersOf(this.#ledger.configuration);
-  }
-
-  /**
-   * One at a time, and when all know all: two that move at once, or one that missed the other's
-   * move, would not be found any more, as nobody could tell where they are.
-   */
-  #allKnowAll(): boolean {
-    const members = this.#members().map((id) => this.#host.machines()[id - 1]);
-    const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
-    return members.every((machine) => {
-      const known = machine.run?.machine.members ?? [];
-      const all = known.length === members.length && machine.address === machine.nextAddress;
-      return all && known.every(({ id, address }) => places.get(id) === address);
-    });
-  }
-
-  #changeMembers(): void {
-    const dice = this.#dice;
-    const leader = dice.pick(this.#host.machines().filter((machine) => machine.node?.isLeader));
-    const node = leader?.node;
-    if (node === undefined) return;
-    const members = this.#members();
-    const kind = dice.below(4);
-    const member = dice.pick(members);
-    if (kind <= 1 && members.length < MAX_MEMBERS) {
-      const { id, address } = this.#host.addMachine();
-      this.#try(node.addMember({ id, address, learner: dice.chance(0.8) }));
-    } else if (kind === 2) {
-      const learner = dice.pick([...this.#ledger.configuration.learners]);
-      if (learner !== undefined) this.#try(node.promoteMember(learner));
-    } else if (kind === 3 && member !== undefined && dice.chance(0.4)) {
-      const learner = dice.pick([...this.#ledger.configuration.learners]);
-      if (learner !== undefined) this.#try(node.replaceMember(learner, member));
-    } else if (member !== undefined && members.length > 1) {
-      this.#remove(member);
-    }
-  }
-
-  #remove(id: number): void {
-    const leader = this.#host.machines().find((machine) => machine.node?.isLeader)?.node;
-    if (leader === undefined) return;
-    this.#try(leader.removeMember(id).then(() => this.#knockLater(id)));
-  }
-
-  /** One that was removed wants to be a member again: it never is. */
-  #knockLater(id: number): void {
-    const { address } = this.#host.machines()[id - 1];
-    this.#schedule.after(this.#dice.between(1, 2_000), undefined, () => {
-      const leader = this.#host.machines().find((machine) => machine.node?.isLeader)?.node;
-      const learner = this.#dice.chance(0.5);
-      if (leader !== undefined) this.#try(leader.addMember({ id, address, learner }));
-    });
-  }
-
-  /** It may well fail: that is what the driver says when it cannot be done now. */
-  #try(work: Promise<unknown>): void {
-    work.catch((error: unknown) => {
-      if (!(error instanceof SwarmError) || hasCode(error, 'corrupt')) this.#host.site.fail(error);
-    });
   }
 }

@@ -1,11 +1,12 @@
 /**
  * Faults that meet: several things that go wrong together, at one place and in an order that chance
- * alone hardly ever brings about, and that bugs of long standing needed. A leader is heard by a few
- * whose disks stand still; a leader is deposed while old answers are still on their way to it; a
- * member is told to leave while its removal is not on the disk. They break things and check nothing.
+ * alone hardly ever brings about, and that bugs needed which survived the others. A leader is heard
+ * by a few whose disks stand still; a leader is deposed while old answers are on their way to it; a
+ * member is told to leave while its removal is not on the disk. They break and check nothing.
  */
 import type { FaultHost } from './faults.ts';
 import type { Machine } from './machine.ts';
+import type { Operator } from './operator.ts';
 import type { Dice, Schedule } from './schedule.ts';
 
 export const PLOT_KINDS = ['strand', 'usurp', 'farewell'] as const;
@@ -26,14 +27,11 @@ const FAREWELL_MS = 6_000;
 export interface PlotTools {
   readonly host: FaultHost;
   readonly dice: Dice;
+  readonly operator: Operator;
   isCalm(): boolean;
   slow(machine: Machine, lowMs: number, highMs: number): void;
   mendDisk(machine: Machine): void;
   crash(machines: readonly Machine[]): void;
-  transfer(): void;
-  /** Whoever is to be removed is a voter. */
-  remove(id: number): void;
-  voters(): number[];
 }
 
 export class Plots {
@@ -48,7 +46,7 @@ export class Plots {
   }
 
   strike(kind: PlotKind): void {
-    const leader = this.#tools.host.machines().find((machine) => machine.node?.isLeader);
+    const { leader } = this.#tools.operator;
     if (leader === undefined) return;
     if (kind === 'strand') this.#strand(leader);
     else if (kind === 'usurp') this.#usurp(leader);
@@ -68,7 +66,7 @@ export class Plots {
   #strand(leader: Machine): void {
     const { host, dice } = this.#tools;
     const { network } = host.site;
-    const voters = this.#tools.voters();
+    const voters = [...host.site.world.ledger.configuration.voters];
     const others = host.machines().filter((machine) => machine !== leader && machine.isUp);
     const few = new Set<Machine>();
     for (let wanted = dice.chance(0.7) ? 1 : 2; wanted > 0; wanted -= 1) {
@@ -117,14 +115,15 @@ export class Plots {
       });
     }
     const rampMs = USURP_STEPS * USURP_STEP_MS;
-    this.#later(rampMs + dice.between(0, 600), () => this.#tools.transfer());
+    this.#later(rampMs + dice.between(0, 600), () => this.#tools.operator.transfer());
     this.#later(rampMs + dice.between(1_500, 4_000), () => lags.clear());
   }
 
   /** One is removed while the disks of those who stay are slow. */
   #farewell(leader: Machine): void {
-    const { host, dice } = this.#tools;
-    const voters = this.#tools.voters();
+    const { host, dice, operator } = this.#tools;
+    if (!operator.isSettled) return;
+    const voters = [...host.site.world.ledger.configuration.voters];
     const id = dice.pick(voters.filter((voter) => voter !== leader.id));
     if (id === undefined) return;
     if (voters.length <= 3 || dice.chance(0.3)) {
@@ -136,7 +135,7 @@ export class Plots {
         for (const machine of staying) this.#tools.mendDisk(machine);
       });
     }
-    this.#tools.remove(id);
+    operator.remove(id);
   }
 
   /** A member was told that it is out, and has gone. */

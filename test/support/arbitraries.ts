@@ -194,7 +194,9 @@ const container: fc.Arbitrary<ContainerSpec> = fc.record({
   userns: fc.constantFrom('' as const, 'host' as const, 'own' as const),
   noNewPrivileges: fc.boolean(),
   selinuxDisabled: fc.boolean(),
-  seccomp: fc.constantFrom('default' as const, 'unconfined' as const),
+  seccomp: fc.constantFrom('default' as const, 'unconfined' as const, { profile: '{}' }),
+  apparmorDisabled: fc.boolean(),
+  selinux: fc.constantFrom<Record<string, string>>({}, { type: 'box_t', level: 's0:c1,c2' }),
   openStdin: fc.boolean(),
   registryAuth: text,
 });

@@ -57,6 +57,7 @@ export class FakeContainer implements Container {
   readonly #table: FakeContainers;
   state: ContainerState = 'created';
   pid = 0;
+  createdAtMs = 0;
   startedAtMs = 0;
   exit: ExitRecord | undefined;
   signals: string[] = [];

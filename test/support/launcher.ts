@@ -8,12 +8,14 @@ import assert from 'node:assert/strict';
 import { closeSync, mkdirSync, openSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { Socket } from 'node:net';
 import { join, resolve } from 'node:path';
+import { after } from 'node:test';
 import { type Field, readSpec, SpecWriter, TAG, type Tag } from '../../runtime/container/encode.ts';
 import { decodeExitRecord } from '../../runtime/container/exitRecord.ts';
 import { makeDirectories } from '../../runtime/container/files.ts';
 import { type ContainerPaths, containerPaths } from '../../runtime/container/paths.ts';
 import { listenForShim, ShimClient, type ShimEvents } from '../../runtime/container/shimClient.ts';
 import { buildExecSpec, buildSpec } from '../../runtime/container/spec.ts';
+import { FLAG } from '../../runtime/container/specRecords.ts';
 import type { ContainerConfig } from '../../runtime/container/types.ts';
 import {
   check,
@@ -24,37 +26,12 @@ import {
   sealMemfd,
   spawnProcess,
 } from '../../runtime/sys/libc.ts';
-import { exec, type TestHost } from './rootfs.ts';
+import { identify } from '../../runtime/sys/process.ts';
+import { exec, makeTestHost, type TestHost } from './rootfs.ts';
 import { until } from './until.ts';
 
-/** Beside those of encode.ts. */
-export const MORE = {
-  umask: 40,
-  personality: 41,
-  scheduler: 42,
-  ioPriority: 43,
-  hook: 44,
-  hookState: 45,
-  label: 46,
-  listener: 47,
-  preserved: 48,
-  console: 49,
-  gate: 50,
-  memoryPolicy: 51,
-  cpuAffinity: 52,
-  execTarget: 53,
-} as const;
-export const FLAG = {
-  readOnlyRoot: 1,
-  noNewPrivileges: 2,
-  tty: 4,
-  init: 64,
-  passStreams: 4096,
-  noSupervisor: 8192,
-  keepKeyring: 16384,
-  noPivot: 32768,
-  numericUser: 65536,
-} as const;
+/** Without a supervisor, with the caller's streams and a user given by numbers. */
+export const DETACHED = FLAG.ownStreams | FLAG.noSupervisor | FLAG.numericUser;
 export const PHASE = { starting: 0, running: 1, exited: 2, created: 3 } as const;
 export const HOOK = {
   prestart: 0,
@@ -65,9 +42,10 @@ export const HOOK = {
 } as const;
 
 export type Extra = readonly [tag: number, ...fields: Field[]];
+export const numeric: Extra = [TAG.user, '0:0'];
 const STATE_HEAD = '{"ociVersion":"1.0.2","id":"test","status":"';
 const STATE_TAIL = ',"bundle":"/nowhere"}';
-export const hookState: Extra = [MORE.hookState, STATE_HEAD, STATE_TAIL];
+export const hookState: Extra = [TAG.hookState, STATE_HEAD, STATE_TAIL];
 
 /** A hook's record. */
 export function hook(
@@ -76,7 +54,7 @@ export function hook(
   options: { readonly env?: readonly string[]; readonly timeoutS?: number } = {},
 ): Extra {
   const { env = [], timeoutS = 0 } = options;
-  return [MORE.hook, stage, timeoutS, args[0], args.length, ...args, ...env];
+  return [TAG.hook, stage, timeoutS, args[0], args.length, ...args, ...env];
 }
 
 /** A hook that runs a shell's script, in the launcher's mount namespace or before the pivot. */
@@ -108,10 +86,11 @@ export async function ended(pid: number): Promise<number> {
   return signal === 0 ? (status[0] >> 8) & 0xff : 128 + signal;
 }
 
-/** Field 22 of /proc/<pid>/stat. */
+/** When the process `pid` was started. */
 export function startTicks(pid: number): bigint {
-  const text = readFileSync(`/proc/${pid}/stat`, 'utf8');
-  return BigInt(text.slice(text.lastIndexOf(')') + 2).split(' ')[19]);
+  const found = identify(pid);
+  assert(found !== undefined, `there is no process ${pid}`);
+  return found.startTicks;
 }
 
 /** A line of /proc/<pid>/status. */
@@ -205,8 +184,8 @@ export class Launcher {
     extra: readonly Extra[] = [],
   ): Uint8Array {
     const groups = this.#host.cgroups.plan(config.id, {}).groups;
-    return extend(buildExecSpec(config, exec(args)), flags | FLAG.passStreams, [
-      [MORE.execTarget, pid, startTicks(pid)],
+    return extend(buildExecSpec(config, exec(args)), flags | FLAG.ownStreams, [
+      [TAG.execTarget, pid, startTicks(pid)],
       ...groups.map(({ version, dir }): Extra => [TAG.cgroup, version === 2 ? 1 : 0, dir]),
       ...extra,
     ]);
@@ -306,6 +285,21 @@ export class Launcher {
     closeSync(this.#shim);
     closeSync(this.#null);
   }
+}
+
+/** A host and its launcher for a file's tests; nothing of them is left after those. */
+export function launcherHost(name: string): {
+  readonly host: TestHost;
+  readonly launcher: Launcher;
+} {
+  const host = makeTestHost(name);
+  const launcher = new Launcher(host);
+  after(async () => {
+    const table = await host.open();
+    await launcher.close();
+    await host.end(table);
+  });
+  return { host, launcher };
 }
 
 function makeRoot(dir: string): void {

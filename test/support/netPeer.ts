@@ -2,8 +2,8 @@
  * A program run inside test namespaces: `serve NAME PORT` answers every TCP connection and every
  * UDP packet with one JSON line {name, client}; `get HOST PORT COUNT` opens COUNT connections,
  * until one fails, and prints what came back, `getudp` the same by UDP; `patient NAME PORT` says
- * its name, and the rest once the client says a word; `hold HOST PORT` is that client, with the
- * word from stdin; `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT`
+ * its name, and the rest once the client says a word; `hold HOST PORT [FROM]` is that client, with
+ * the word from stdin, `get` and it from port FROM if told one; `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT`
  * does and counts; `resolve NAME TYPE` asks 127.0.0.11; `nameserver PORT` is an upstream that
  * knows one name.
  */
@@ -38,9 +38,13 @@ function patient(name: string, port: number): void {
   server.listen(port, '0.0.0.0', () => console.log('listening'));
 }
 
-function hold(host: string, port: number): void {
-  const socket = createConnection({ host, port });
-  socket.on('data', (data) => process.stdout.write(data));
+function hold(host: string, port: number, localPort: number | undefined): void {
+  const socket = createConnection({ host, port, localPort });
+  const timer = setTimeout(() => console.log('timeout'), CONNECT_TIMEOUT_MS);
+  socket.on('data', (data) => {
+    clearTimeout(timer);
+    process.stdout.write(data);
+  });
   socket.on('error', (error) => console.log(error.message));
   socket.on('close', () => process.exit(0));
   process.stdin.on('data', (data) => socket.write(data));
@@ -86,9 +90,13 @@ function getDatagram(host: string, port: number): Promise<Record<string, unknown
   });
 }
 
-function getOnce(host: string, port: number): Promise<Record<string, unknown>> {
+function getOnce(
+  host: string,
+  port: number,
+  localPort: number | undefined,
+): Promise<Record<string, unknown>> {
   return new Promise((resolve) => {
-    const socket = createConnection({ host, port });
+    const socket = createConnection({ host, port, localPort });
     let text = '';
     socket.setTimeout(CONNECT_TIMEOUT_MS, () => socket.destroy(new Error('timeout')));
     socket.on('data', (chunk) => {
@@ -163,13 +171,17 @@ function endWithStarter(): void {
   process.stdin.on('end', () => process.exit(0)).resume();
 }
 
-const [mode, first, second, third] = process.argv.slice(2);
+const [mode, first, second, third, fourth] = process.argv.slice(2);
+const portOf = (text: string | undefined): number | undefined =>
+  text === undefined ? undefined : Number(text);
 if (/^(serve|patient|bulk|nameserver)$/.test(mode)) endWithStarter();
 if (mode === 'serve') serve(first, Number(second));
-else if (mode === 'get') await get(getOnce, first, Number(second), Number(third));
-else if (mode === 'getudp') await get(getDatagram, first, Number(second), Number(third));
+else if (mode === 'get') {
+  const once: Once = (host, port) => getOnce(host, port, portOf(fourth));
+  await get(once, first, Number(second), Number(third));
+} else if (mode === 'getudp') await get(getDatagram, first, Number(second), Number(third));
 else if (mode === 'patient') patient(first, Number(second));
-else if (mode === 'hold') hold(first, Number(second));
+else if (mode === 'hold') hold(first, Number(second), portOf(third));
 else if (mode === 'bulk') bulk(Number(first));
 else if (mode === 'exchange') exchange(first, Number(second));
 else if (mode === 'resolve') await resolveName(first, second);

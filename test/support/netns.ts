@@ -70,6 +70,12 @@ export class Place {
     return (await this.#peer('get', host, String(port), String(count))) as Answer[];
   }
 
+  /** One connection from a port of one's own choice. */
+  async getFrom(localPort: number, host: string, port: number): Promise<Answer> {
+    const words = ['get', host, String(port), '1', String(localPort)];
+    return ((await this.#peer(...words)) as Answer[])[0];
+  }
+
   /** COUNT questions by UDP, each from a port of its own. */
   async getUdp(host: string, port: number, count = 1): Promise<Answer[]> {
     return (await this.#peer('getudp', host, String(port), String(count))) as Answer[];
@@ -84,14 +90,12 @@ export class Place {
   }
 
   /** A connection that is open now, to a `patient` server. */
-  async hold(host: string, port: number): Promise<HeldConnection> {
-    const child = spawn(
-      'nsenter',
-      [...this.enter, process.execPath, PEER, 'hold', host, String(port)],
-      {
-        stdio: ['pipe', 'pipe', 'inherit'],
-      },
-    );
+  async hold(host: string, port: number, localPort?: number): Promise<HeldConnection> {
+    const words = ['hold', host, String(port)];
+    if (localPort !== undefined) words.push(String(localPort));
+    const child = spawn('nsenter', [...this.enter, process.execPath, PEER, ...words], {
+      stdio: ['pipe', 'pipe', 'inherit'],
+    });
     this.#started.push(child);
     const [name] = (await once(child.stdout as NodeJS.ReadableStream, 'data')) as [Buffer];
     return {

@@ -31,6 +31,12 @@ export function cpuTicks(pid: number): number {
   return Number(fields[11]) + Number(fields[12]);
 }
 
+/** The same with what its children took that have ended and been waited for. */
+export function cpuTicksWithChildren(pid: number): number {
+  const fields = statOf(pid);
+  return cpuTicks(pid) + Number(fields[13]) + Number(fields[14]);
+}
+
 /** When it was started, in ticks since the machine's boot: a pid and this name a process. */
 export function startedTicks(pid: number): number {
   return Number(statOf(pid)[19]);

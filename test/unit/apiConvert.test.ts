@@ -134,8 +134,12 @@ const UNBUILT: readonly (readonly [string, object])[] = [
     container({ Privileges: { Seccomp: { Mode: 'custom' } } }),
   ],
   [
-    'TaskTemplate.ContainerSpec.Privileges.AppArmor.Mode',
-    container({ Privileges: { AppArmor: { Mode: 'disabled' } } }),
+    'TaskTemplate.ContainerSpec.Privileges.Seccomp.Profile',
+    container({ Privileges: { Seccomp: { Mode: 'unconfined', Profile: 'e30=' } } }),
+  ],
+  [
+    'TaskTemplate.ContainerSpec.Privileges.SELinuxContext.Type',
+    container({ Privileges: { SELinuxContext: { Type: 'a b' } } }),
   ],
   [
     'TaskTemplate.ContainerSpec.Privileges.CredentialSpec',

@@ -38,6 +38,8 @@ let breaks = { method: '', times: 0 };
 let asked: string[] = [];
 /** What the leader has not heard of, and hears in a barrier. */
 let unheard: (() => void) | undefined;
+/** The managers whose wait for the news of their writes was ended, in order. */
+let told: string[] = [];
 
 before(async () => {
   leader.create('cluster', cluster({}, { joinSecretWorker: 'w', joinSecretManager: 'm' }));
@@ -62,9 +64,10 @@ before(async () => {
     return leader.store;
   };
   const state = () => assert.fail();
+  const tell = (nodeId: string): void => void told.push(nodeId);
   const { store } = leader;
-  const told = { read, store, state, heartbeatAges: () => new Map(), members: () => [] };
-  server.handle(Control, controlHandlers({ writes, isLeader: () => true, notLeader, ...told }));
+  const more = { read, store, state, heartbeatAges: () => new Map(), members: () => [], tell };
+  server.handle(Control, controlHandlers({ writes, isLeader: () => true, notLeader, ...more }));
   const tls = await authority.node('m1', 'manager', clock.wallMs());
   const { port } = await server.listen({ host: '127.0.0.1', port: 0, tls });
   const credentials = await authority.node('m2', 'manager', clock.wallMs());
@@ -101,6 +104,14 @@ function breakAfter(method: string, times = 1): void {
   asked = [];
   breaks = { method, times };
 }
+
+test('a follower that forwarded a write is told at once how far the log is committed', async () => {
+  told = [];
+  const { id } = await follower.createNetwork(network('told').spec);
+  assert.deepEqual(told, ['m2']);
+  await follower.removeNetwork(id);
+  assert.deepEqual(told, ['m2', 'm2']);
+});
 
 test('a write whose connection breaks is not repeated: its fate is said to be unknown', async () => {
   breakAfter('CreateService');

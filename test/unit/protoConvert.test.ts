@@ -182,7 +182,9 @@ const LATER_IN_CONTAINERS = [
   'userns',
   'noNewPrivileges',
   'seccomp',
+  'apparmorDisabled',
   'selinuxDisabled',
+  'selinux',
   'openStdin',
   'registryAuth',
 ] as const;

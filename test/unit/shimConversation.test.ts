@@ -103,6 +103,7 @@ test('a daemon manages a shim of format 1, from its greeting to its last word', 
       pid: 24066,
       startedAtMs: 1795290510542,
       frozen: false,
+      startTicks: undefined,
     });
     expect(exchange(2, 0));
     await client.freeze(true);

@@ -16,6 +16,7 @@ import {
 import type { Fields } from '../fields.ts';
 import { nanoseconds, readDurationMs } from './common.ts';
 import { referenceFromDocker, referenceToDocker } from './data.ts';
+import { privilegesFromDocker, privilegesToDocker } from './privileges.ts';
 
 export function containerToDocker(spec: ContainerSpec): object {
   const dns = spec.dnsServers.length + spec.dnsSearch.length + spec.dnsOptions.length > 0;
@@ -85,18 +86,6 @@ function healthToDocker(check: HealthCheck): object {
 
 function ulimitToDocker({ name, soft, hard }: Ulimit): object {
   return { Name: name, Hard: hard, Soft: soft };
-}
-
-function privilegesToDocker(spec: ContainerSpec): object {
-  const { noNewPrivileges, seccomp, selinuxDisabled } = spec;
-  if (!noNewPrivileges && seccomp === 'default' && !selinuxDisabled) return {};
-  return {
-    Privileges: {
-      ...(selinuxDisabled ? { SELinuxContext: { Disable: true } } : {}),
-      ...(seccomp === 'default' ? {} : { Seccomp: { Mode: seccomp } }),
-      NoNewPrivileges: noNewPrivileges,
-    },
-  };
 }
 
 function mountToDocker(mount: MountSpec): object {
@@ -200,24 +189,6 @@ function ulimitFromDocker(fields: Fields): Ulimit {
     name: fields.text('Name'),
     soft: fields.integer('Soft', 0),
     hard: fields.integer('Hard', 0),
-  };
-}
-
-function privilegesFromDocker(
-  fields: Fields,
-): Pick<ContainerSpec, 'noNewPrivileges' | 'seccomp' | 'selinuxDisabled'> {
-  fields.refuse('CredentialSpec');
-  const selinux = fields.objectOrEmpty('SELinuxContext');
-  selinux.refuse('User', 'Role', 'Type', 'Level');
-  const seccomp = fields.objectOrEmpty('Seccomp');
-  if (seccomp.text('Mode') === 'custom') seccomp.refused('Mode', 'use default or unconfined');
-  seccomp.refuse('Profile');
-  const appArmor = fields.objectOrEmpty('AppArmor');
-  if (!['', 'default'].includes(appArmor.text('Mode'))) appArmor.refused('Mode', 'use default');
-  return {
-    noNewPrivileges: fields.flag('NoNewPrivileges'),
-    selinuxDisabled: selinux.flag('Disable'),
-    seccomp: seccomp.choice('Mode', ['default', 'unconfined'], 'default'),
   };
 }
 

@@ -2,9 +2,11 @@
  * A container as Docker's JSON: GET /containers/{id}/json and the lines of GET /containers/json.
  */
 import { formatAge } from '../../../base/duration.ts';
-import type { ContainerConfig } from '../../../runtime/container/types.ts';
+import { labelsInForce } from '../../../runtime/container/labels.ts';
+import type { ContainerConfig, SecurityLabel } from '../../../runtime/container/types.ts';
 import { familiarReference } from '../../../runtime/image/reference.ts';
 import type { Image } from '../../../runtime/image/types.ts';
+import { hasAppArmor } from '../../../runtime/sys/apparmor.ts';
 import { exposedPorts } from '../../containers/plan.ts';
 import type { ContainerView, MountPoint } from '../../containers/types.ts';
 import { nanoseconds, STORAGE_DRIVER, timeOf } from './common.ts';
@@ -40,9 +42,10 @@ export function containerToDocker(
     RestartCount: view.restartCount,
     Driver: STORAGE_DRIVER,
     Platform: 'linux',
+    // Layers are mounted without a label of their own.
     MountLabel: '',
-    ProcessLabel: '',
-    AppArmorProfile: '',
+    ProcessLabel: labelOf(config, 'selinux'),
+    AppArmorProfile: labelOf(config, 'apparmor') || (hasAppArmor() ? 'unconfined' : ''),
     ExecIDs: view.execIds.length === 0 ? null : view.execIds,
     HostConfig: hostConfig,
     GraphDriver: {
@@ -54,6 +57,10 @@ export function containerToDocker(
     Config: configOf(view, image),
     NetworkSettings: networkSettingsToDocker(view, exposedPorts(view.record?.spec, image)),
   };
+}
+
+function labelOf(config: ContainerConfig, wanted: SecurityLabel['kind']): string {
+  return labelsInForce(config).find(({ kind }) => kind === wanted)?.label ?? '';
 }
 
 function stateOf(view: ContainerView): object {
@@ -102,6 +109,11 @@ function hostConfigOf(view: ContainerView): object {
   if (merged['CgroupnsMode'] === '') merged['CgroupnsMode'] = 'private';
   const { log, resources } = view.container.config;
   merged['LogConfig'] = { ...asObject(merged['LogConfig']), Type: log.driver ?? 'local' };
+  const links = view.record?.spec.links ?? [];
+  if (links.length > 0) {
+    const { name: own } = view.container.config;
+    merged['Links'] = links.map(({ name, alias }) => `/${name}:/${own}/${alias}`);
+  }
   const restart = view.record?.spec.restart;
   if (restart !== undefined) {
     const { name, maximumRetries } = restart;

@@ -34,6 +34,7 @@ type HostPart = Pick<
   | 'noNewPrivileges'
   | 'seccomp'
   | 'securityLabels'
+  | 'apparmorUnconfined'
   | 'maskPaths'
   | 'init'
   | 'pidNamespace'
@@ -103,9 +104,6 @@ function refuseOwnNetwork(host: Fields): void {
 }
 
 function refuseUnbuilt(host: Fields): void {
-  if (host.has('Links') && host.texts('Links').length > 0) {
-    host.refused('Links', 'put both containers on a user network: they find each other by name');
-  }
   if (host.objects('DeviceRequests').length > 0) {
     host.refused('DeviceRequests', 'there are no device drivers: name the devices with --device');
   }

@@ -1,5 +1,6 @@
 /** GET /info and /version: this host and its place in the swarm, as `docker info` reads them. */
 import type { Clock } from '../../../base/clock.ts';
+import { defaultAppArmorProfile } from '../../../runtime/sys/apparmor.ts';
 import type { DaemonNode, HostInfo } from '../../types.ts';
 import { controlIfManager } from '../find.ts';
 import { STORAGE_DRIVER, timeOf } from './common.ts';
@@ -98,6 +99,7 @@ function kernelFacts(info: HostInfo): object {
     Architecture: info.architecture,
     SecurityOptions: [
       ...['name=seccomp,profile=builtin', 'name=cgroupns'],
+      ...(defaultAppArmorProfile() === '' ? [] : ['name=apparmor']),
       ...(info.isRemapped ? ['name=userns'] : []),
     ],
     HttpProxy: '',

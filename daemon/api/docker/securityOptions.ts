@@ -4,6 +4,12 @@
  * kernel has of it is not asked here.
  */
 import { SwarmError } from '../../../base/errors.ts';
+import {
+  isSelinuxPart,
+  SELINUX_PARTS,
+  type SelinuxParts,
+  selinuxLabel,
+} from '../../../runtime/container/labels.ts';
 import { checkProfile } from '../../../runtime/container/seccompFile.ts';
 import type { SecurityLabel } from '../../../runtime/container/types.ts';
 import type { StandaloneSpec } from '../../containers/types.ts';
@@ -11,25 +17,21 @@ import type { Fields } from '../fields.ts';
 
 type SecurityPart = Pick<
   StandaloneSpec,
-  'noNewPrivileges' | 'seccomp' | 'maskPaths' | 'securityLabels'
+  'noNewPrivileges' | 'seccomp' | 'maskPaths' | 'securityLabels' | 'apparmorUnconfined'
 >;
-
-/** What container-selinux gives to containers. */
-const SELINUX_DEFAULT = { user: 'system_u', role: 'system_r', type: 'container_t', level: 's0' };
-type SelinuxPart = keyof typeof SELINUX_DEFAULT;
 
 /** SwarmError invalid or unsupported, naming the option. */
 export function securityFromDocker(host: Fields): SecurityPart {
   let noNewPrivileges = false;
   let seccomp: SecurityPart['seccomp'] = 'default';
   let apparmor = '';
-  let selinux: Partial<Record<SelinuxPart, string>> = {};
+  let selinux: SelinuxParts = {};
   for (const option of host.texts('SecurityOpt')) {
     const [name, value = ''] = option.split(/[=:](.*)/s);
     if (name === 'no-new-privileges') noNewPrivileges = value !== 'false';
     else if (name === 'seccomp') seccomp = seccompOf(value);
-    // Without one, nothing confines it: that is what 'unconfined' and 'disable' ask for.
-    else if (name === 'apparmor') apparmor = value === 'unconfined' ? '' : value;
+    else if (name === 'apparmor') apparmor = value;
+    // Without a label, nothing confines it: that is what 'disable' asks for.
     else if (option === 'label=disable') selinux = {};
     else if (name === 'label') selinux = { ...selinux, ...selinuxOf(host, value) };
     else host.refused('SecurityOpt', `"${option}": leave it out`);
@@ -38,7 +40,9 @@ export function securityFromDocker(host: Fields): SecurityPart {
     if (host.texts(name).length > 0) host.refused(name, 'leave it out, or use an empty list');
   }
   const labels: SecurityLabel[] = [
-    ...(apparmor === '' ? [] : [{ kind: 'apparmor', label: apparmor } as const]),
+    ...(['', 'unconfined'].includes(apparmor)
+      ? []
+      : [{ kind: 'apparmor', label: apparmor } as const]),
     ...(Object.keys(selinux).length === 0
       ? []
       : [{ kind: 'selinux', label: selinuxLabel(selinux) } as const]),
@@ -48,6 +52,7 @@ export function securityFromDocker(host: Fields): SecurityPart {
     seccomp,
     maskPaths: !host.has('MaskedPaths'),
     ...(labels.length === 0 ? {} : { securityLabels: labels }),
+    ...(apparmor === 'unconfined' ? { apparmorUnconfined: true } : {}),
   };
 }
 
@@ -60,16 +65,11 @@ function seccompOf(value: string): SecurityPart['seccomp'] {
 }
 
 /** 'type:svirt_apache_t' */
-function selinuxOf(host: Fields, value: string): Partial<Record<SelinuxPart, string>> {
+function selinuxOf(host: Fields, value: string): SelinuxParts {
   const [part, text = ''] = value.split(/:(.*)/s);
-  if (!Object.hasOwn(SELINUX_DEFAULT, part)) {
+  if (!(SELINUX_PARTS as readonly string[]).includes(part)) {
     host.refused('SecurityOpt', `"label=${value}": use user:, role:, type:, level: or disable`);
   }
-  if (/^[\w.:,-]+$/.test(text)) return { [part]: text };
+  if (isSelinuxPart(text)) return { [part]: text };
   throw new SwarmError('invalid', `SecurityOpt: "label=${value}" is no label`);
-}
-
-function selinuxLabel(given: Partial<Record<SelinuxPart, string>>): string {
-  const { user, role, type, level } = { ...SELINUX_DEFAULT, ...given };
-  return `${user}:${role}:${type}:${level}`;
 }

@@ -5,7 +5,6 @@
  * error inside an allocated segment; the owner must end the process) or closed. `full` is no
  * failure.
  */
-import { Worker } from 'node:worker_threads';
 import { assert } from '../../../base/assert.ts';
 import { MIB } from '../../../base/bytes.ts';
 import type { Clock, Timer } from '../../../base/clock.ts';
@@ -23,6 +22,7 @@ import { frameBytes } from './frame.ts';
 import { encodeHead, writeEntryRecord, writeHardState, writeSnapshotMark } from './records.ts';
 import type { WalState } from './recovery.ts';
 import { staleUntil, type WriterStart } from './segmentWriter.ts';
+import { startOnLine } from './threadLine.ts';
 import type { ThreadReply, ThreadRequest } from './walThread.ts';
 
 /** Bound of what goes in one batch, unless it is a single entry: half a frame. */
@@ -49,7 +49,7 @@ export interface WalAppend {
   readonly done: () => void;
 }
 
-/** The log's thread as this side holds it: a Worker. */
+/** The log's thread as this side holds it. */
 export interface WalThread {
   postMessage(request: ThreadRequest, transfer: ArrayBuffer[]): void;
   on(event: 'message', listener: (reply: ThreadReply) => void): unknown;
@@ -64,10 +64,7 @@ export type StartThread = (start: WriterStart) => WalThread;
 function startWorker(start: WriterStart): WalThread {
   // The file beside this one, whatever the build makes of its suffix.
   const file = import.meta.url.endsWith('.ts') ? './walThread.ts' : './walThread.js';
-  return new Worker(new URL(file, import.meta.url), {
-    workerData: start,
-    resourceLimits: THREAD_LIMITS,
-  });
+  return startOnLine(new URL(file, import.meta.url), start, { resourceLimits: THREAD_LIMITS });
 }
 
 export class Wal {

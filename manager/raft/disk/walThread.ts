@@ -10,6 +10,7 @@ import { messageOf } from '../../../base/errors.ts';
 import { type Random, SystemRandom } from '../../../base/random.ts';
 import { type Files, hostFiles } from './files.ts';
 import { SegmentWriter, type WriterBatch, type WriterStart } from './segmentWriter.ts';
+import { LineEnd, type LineStart } from './threadLine.ts';
 
 export type ThreadRequest =
   | { readonly kind: 'write'; readonly batch: WriterBatch }
@@ -30,6 +31,8 @@ export type ThreadReply =
 export interface ThreadPort {
   postMessage(reply: ThreadReply): void;
   on(event: 'message', listener: (request: ThreadRequest) => void): unknown;
+  /** What goes on between requests. */
+  until?(work: Promise<void>): void;
   /** The thread ends when it has nothing else to do. */
   close(): void;
 }
@@ -37,7 +40,8 @@ export interface ThreadPort {
 if (parentPort !== null) {
   const clock = new SystemClock();
   const nowMs = (): number => clock.nowMs();
-  serve(parentPort, workerData as WriterStart, hostFiles, new SystemRandom(), nowMs);
+  const { start, memory } = workerData as LineStart;
+  serve(new LineEnd(parentPort, memory), start, hostFiles, new SystemRandom(), nowMs);
 }
 
 /** `nowMs`: only to tell how long writes take. */
@@ -58,11 +62,12 @@ export function serve(
   };
   const wantSpare = (): void => {
     if (writer.spareReady) return;
-    writer.makeSpare().then((made) => {
+    const making = writer.makeSpare().then((made) => {
       if (failed) return;
       reply({ kind: 'space', full: !made, roomBytes: writer.roomBytes });
       if (made) attempt(writeWaiting);
     }, fail);
+    port.until?.(making);
   };
   const writeWaiting = (): void => {
     if (waiting === undefined || failed) return;
@@ -104,12 +109,14 @@ export function serve(
         writer.rekey(request.key);
         reply({ kind: 'rekeyed', staleUntil: writer.staleUntil });
         break;
-      case 'close':
-        writer.close().then(() => {
+      case 'close': {
+        const closing = writer.close().then(() => {
           reply({ kind: 'closed' });
           port.close();
         }, fail);
+        port.until?.(closing);
         break;
+      }
     }
   });
   wantSpare();

@@ -117,7 +117,10 @@ export function containerToWire(spec: ContainerSpec): MessageInitShape<typeof Co
     userns: spec.userns,
     noNewPrivileges: spec.noNewPrivileges,
     seccompUnconfined: spec.seccomp === 'unconfined',
+    seccompProfile: typeof spec.seccomp === 'object' ? spec.seccomp.profile : '',
+    apparmorDisabled: spec.apparmorDisabled,
     selinuxDisabled: spec.selinuxDisabled,
+    selinux: spec.selinux,
     openStdin: spec.openStdin,
     registryAuth: spec.registryAuth,
   };
@@ -158,11 +161,18 @@ export function containerFromWire(wire: WireContainerSpec): ContainerSpec {
     oomScoreAdj: wire.oomScoreAdj,
     userns: usernsFromWire(wire.userns),
     noNewPrivileges: wire.noNewPrivileges,
+    apparmorDisabled: wire.apparmorDisabled,
     selinuxDisabled: wire.selinuxDisabled,
-    seccomp: wire.seccompUnconfined ? 'unconfined' : 'default',
+    selinux: wire.selinux,
+    seccomp: seccompFromWire(wire),
     openStdin: wire.openStdin,
     registryAuth: wire.registryAuth,
   };
+}
+
+function seccompFromWire(wire: WireContainerSpec): ContainerSpec['seccomp'] {
+  if (wire.seccompProfile !== '') return { profile: wire.seccompProfile };
+  return wire.seccompUnconfined ? 'unconfined' : 'default';
 }
 
 function usernsFromWire(text: string): ContainerSpec['userns'] {

@@ -18,11 +18,12 @@ function append(to: number, commit: number, ...entries: Message['entries']): Mes
 
 const ENTRY = { term: 1, index: 5, type: 'normal', data: new Uint8Array(1) } as const;
 
-test('mere news goes a millisecond later, the latest of it, once to each member', async () => {
+test('mere news goes a moment later, the latest of it, once to each member', async () => {
   const { clock, sent, news } = scene();
   assert.ok(news.takes(append(2, 3)));
   assert.ok(news.takes(append(2, 4)));
   assert.ok(news.takes(append(3, 4)));
+  await clock.advance(4);
   assert.deepEqual(sent, []);
   await clock.advance(1);
   assert.deepEqual(sent, ['2:4', '3:4']);
@@ -35,8 +36,19 @@ test('entries overtake the news, for the member they go to only', async () => {
   news.takes(append(2, 4));
   news.takes(append(3, 4));
   assert.equal(news.takes(append(2, 4, ENTRY)), false);
-  await clock.advance(1);
+  await clock.advance(5);
   assert.deepEqual(sent, ['3:4']);
+});
+
+test('who waits for the news is told at once, and the others in their time', async () => {
+  const { clock, sent, news } = scene();
+  news.takes(append(2, 4));
+  news.takes(append(3, 4));
+  news.tell(2);
+  news.tell(2);
+  assert.deepEqual(sent, ['2:4']);
+  await clock.advance(5);
+  assert.deepEqual(sent, ['2:4', '3:4']);
 });
 
 test('everything else passes, and what is held when it stops is not sent', async () => {

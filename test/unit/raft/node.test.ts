@@ -184,8 +184,13 @@ test('a member taken out while it was away hears of it when it is back', async (
     cluster.network.isolate(cluster.addressOf(gone));
     await leader.node.removeMember(gone);
     cluster.network.heal();
+    const { node } = cluster.get(gone);
+    const asked = assert.rejects(node.readIndex(), /was taken out of the managers/);
     await cluster.until('it hears of it', () => cluster.toldRemoved.has(gone));
     assert.deepEqual([...cluster.toldRemoved], [gone]);
+    await cluster.stop(gone);
+    await asked;
+    await assert.rejects(node.propose(Buffer.from('x')), /was taken out of the managers/);
   } finally {
     await cluster.dispose();
   }

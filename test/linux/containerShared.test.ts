@@ -1,0 +1,90 @@
+/** What containers have in common with others: whose process a number names, memory they share. */
+import assert from 'node:assert/strict';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import {
+  closeSync,
+  existsSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import type { ContainerTable } from '../../runtime/container/types.ts';
+import { killed, parentOf } from '../support/processes.ts';
+import { makeTestHost, started } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
+
+const LAST_PID = '/proc/sys/kernel/ns_last_pid';
+const REUSE_TRIES = 200;
+const host = makeTestHost('shared');
+let table: ContainerTable;
+
+before(async () => {
+  table = await host.open();
+});
+
+after(() => host.end(table));
+
+/** A process of the host's with this number, which is free. */
+async function processNumbered(pid: number): Promise<ChildProcess> {
+  for (let tries = 0; tries < REUSE_TRIES; tries += 1) {
+    writeFileSync(LAST_PID, String(pid - 1));
+    const child = spawn('sleep', ['600'], { stdio: 'ignore' });
+    if (child.pid === pid) return child;
+    await killed(child);
+  }
+  assert.fail(`no process got the number ${pid}`);
+}
+
+test('a number that is another process’s by now leads to none of its files and namespaces', async (t) => {
+  if (!existsSync(LAST_PID)) return t.skip('this kernel does not let a pid be chosen');
+  writeFileSync(join(host.dir, 'marker'), 'of the host');
+  const container = await started(table, host.config(['/bin/probe', 'sleep', '600']));
+  const { pid } = container;
+  const shim = parentOf(pid);
+  // Somebody holds its output, so its end is awaited; the shim is stopped meanwhile.
+  const held = openSync(`/proc/${pid}/fd/1`, 'w');
+  await container.kill('KILL');
+  await until('its number to be free', 5000, () => !existsSync(`/proc/${pid}`));
+  process.kill(shim, 'SIGSTOP');
+  const other = await processNumbered(pid);
+  try {
+    assert.deepEqual([container.state, container.pid], ['running', pid]);
+    await assert.rejects(container.statPath(join(host.dir, 'marker')), /has just ended/);
+    for (const kind of ['pidNamespace', 'ipcNamespace', 'utsNamespace'] as const) {
+      const config = host.config(['/bin/probe', 'exit', '0'], {
+        [kind]: { container: container.config.id },
+      });
+      const joining = await table.create(config);
+      await assert.rejects(joining.start(), /namespace of a non running container/);
+    }
+    assert.deepEqual((await container.detailedStats()).networks, {});
+  } finally {
+    await killed(other);
+    closeSync(held);
+    process.kill(shim, 'SIGCONT');
+  }
+  assert.equal((await container.wait()).exitCode, 137);
+});
+
+test('memory that is shared is nobody’s on the host, and goes with a start that fails', async () => {
+  const device = join(host.dir, 'device');
+  execFileSync('mknod', [device, 'c', '1', '3']);
+  const shared = join(host.options.execRoot, 'shm');
+  const config = host.config(['/bin/probe', 'sleep', '600'], {
+    ipcNamespace: 'shareable',
+    devices: [{ hostPath: device, containerPath: '/dev/own', permissions: 'r' }],
+  });
+  const container = await table.create(config);
+  await container.start();
+  assert.equal(statSync(shared).mode & 0o777, 0o700);
+  assert.deepEqual(readdirSync(shared), [config.id]);
+  await container.stop(0);
+  assert.deepEqual(readdirSync(shared), []);
+  rmSync(device);
+  await assert.rejects(container.start(), /device/);
+  assert.deepEqual(readdirSync(shared), []);
+});
