@@ -48,6 +48,7 @@ export function planStandalone(
     noNewPrivileges: spec.noNewPrivileges,
     seccomp: spec.privileged ? 'unconfined' : spec.seccomp,
     ...(spec.securityLabels === undefined ? {} : { securityLabels: spec.securityLabels }),
+    ...(spec.cgroupParent === undefined ? {} : { cgroupParent: spec.cgroupParent }),
     ...(spec.apparmorUnconfined === true ? { apparmorUnconfined: true } : {}),
     maskPaths: spec.maskPaths && !spec.privileged,
     devices: spec.devices,
@@ -105,7 +106,7 @@ function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefin
   return effectiveCheck(mergeCheck(image.config.healthCheck, spec.healthCheck));
 }
 
-/** The lowest number first, and TCP before others: the first one is what a link calls "the port". */
+/** The lowest number first, and TCP before others: the first is what a link calls "the port". */
 export function portOrder(ports: readonly string[]): readonly string[] {
   return ports.toSorted(
     (left, right) =>

@@ -21,17 +21,17 @@ import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
 import {
   clearRun,
+  cutOffRecord,
   everRan,
   findRecord,
   inspectExecDir,
   keepRecord,
-  madeMs,
   readRecord,
   recordedStartMs,
   removeTree,
 } from './files.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
-import type { ContainerPaths } from './paths.ts';
+import { type ContainerPaths, groupPath } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
 import { buildSpec, type LaunchSpec } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
@@ -309,15 +309,15 @@ export class ContainerLife {
   async #destroyGroups(): Promise<void> {
     const { cgroups, clock } = this.#context;
     const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
-    while (!cgroups.remove(this.config.id)) {
+    while (!cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         throw new SwarmError(
           'internal',
-          `processes ${cgroups.pids(this.config.id).join(', ')} of container ` +
+          `processes ${cgroups.pids(groupPath(this.config)).join(', ')} of container ` +
             `${this.shortId} do not end`,
         );
       }
-      cgroups.kill(this.config.id);
+      cgroups.kill(groupPath(this.config));
       await clock.sleep(POLL_MS);
     }
   }
@@ -346,13 +346,12 @@ export class ContainerLife {
   }
 
   #notStarted(error: string): ExitRecord {
-    const nowMs = this.#context.clock.wallMs();
     return {
       exitCode: 128,
       signal: 0,
       oomKilled: false,
       startedAtMs: 0,
-      finishedAtMs: nowMs,
+      finishedAtMs: this.#context.clock.wallMs(),
       error,
     };
   }
@@ -370,9 +369,7 @@ export class ContainerLife {
       clearRun(this.#paths);
     } else if (found === 'absent') {
       await this.#destroyGroups();
-      // When it was started last went with the exec root: not before it was made, and mostly then.
-      const startedAtMs = madeMs(this.#paths.dataDir);
-      this.#finish(lostRecord('host rebooted', startedAtMs, this.#context.clock.wallMs()));
+      this.#finish(cutOffRecord(this.#paths.dataDir, this.#context.clock.wallMs()));
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();

@@ -78,10 +78,11 @@ export class Ledger {
     return this.configurations[this.configurations.length - 1].index;
   }
 
-  /** Whether `id` holds a change that is not committed, and may be yet. */
+  /** Whether `id` holds a change that is not committed; it may be yet, or be replaced. */
   hasOpenChange(id: number): boolean {
-    const { entries } = this.mirror(id).written;
-    return entries.some(({ index, type }) => index > this.lastCommitted && type === 'confChange');
+    return this.mirror(id).written.entries.some(
+      ({ index, term, type }) => type === 'confChange' && this.committed[index]?.term !== term,
+    );
   }
 
   /** As the entries up to `applied` have it. */

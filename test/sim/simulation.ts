@@ -278,17 +278,18 @@ class Simulation {
     }
     this.#clients.write(leader.run, (version) => {
       if (version === undefined) again();
-      else this.#await(version, untilMs);
+      else this.#await(version, leader.world, untilMs);
     });
   }
 
   /** Until all members have it, agree on everything, and answer reads. */
-  #await(version: number, untilMs: number): void {
-    const { ledger } = this.#site.world;
+  #await(version: number, world: World, untilMs: number): void {
+    const { ledger } = world;
     const members = membersOf(ledger.configuration).map((id) => this.#machine(id));
     const lacks = {
       'a single configuration': ledger.configuration.outgoing.size === 0,
       'the last write': members.every(({ node }) => (node?.status().applied ?? 0) >= version),
+      'an end of histories': this.#machines.every(({ isGoingAlone }) => !isGoingAlone),
       'members in the place of those that are lost': this.#faults.operator.isSettled,
       'word to those of before': this.#machines.every((machine) => this.#isTold(machine)),
       'one key each': members.every((machine) => machine.isSealSettled),
@@ -300,8 +301,9 @@ class Simulation {
       check(this.#schedule.nowMs < untilMs, 'liveness', () => `no ${what}: ${this.#describe()}`);
       this.#schedule.after(POLL_MS, undefined, () => {
         // Users go on writing: an older key goes once the log has passed what it sealed.
-        if (what === 'one key each') this.#tryLastWrite(untilMs);
-        else this.#await(version, untilMs);
+        const isNewer = world !== this.#site.world;
+        if (isNewer || what === 'one key each') this.#tryLastWrite(untilMs);
+        else this.#await(version, world, untilMs);
       });
       return;
     }
@@ -325,9 +327,10 @@ class Simulation {
     if (run?.node === undefined) return false;
     const { members } = run.machine;
     const self = members.find(({ id }) => id === run.process.id);
-    const isSought = members.some(({ id, address }) => {
-      const other = this.#machine(id);
-      return other.world !== world && other.address === address && !other.isGone;
+    const isSought = members.some(({ id, address, learner }) => {
+      const other = this.#machines.find((machine) => machine.id === id);
+      const isElsewhere = other?.world !== world && other?.isGone === false;
+      return isElsewhere && other.address === address && !learner;
     });
     return self === undefined || self.learner || !isSought;
   }

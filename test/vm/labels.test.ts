@@ -37,7 +37,11 @@ test('containers get AppArmor’s default profile, none, the one asked for, or n
     assert.deepEqual(found.usual, { profile: usual, mount: refused, write: '' });
     assert.deepEqual(found.open, { profile: 'unconfined', mount: allowed, write: '' });
     assert.deepEqual(found.privileged, { profile: 'unconfined', mount: allowed, write: '' });
-    assert.deepEqual(found.mine, { profile: 'mine (enforce)', mount: refused, write: '/tmp/file: Permission denied' });
+    assert.deepEqual(found.mine, {
+      profile: 'mine (enforce)',
+      mount: refused,
+      write: '/tmp/file: Permission denied',
+    });
     assert.equal(found.exec, usual);
     const refusal =
       'cannot apply the AppArmor profile "no-such-profile": No such file or directory';

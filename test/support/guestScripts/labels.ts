@@ -9,7 +9,8 @@ import { report } from '../guest.ts';
 import { type GuestHost, openGuestHost } from './guestHost.ts';
 
 const PARSER = '/sbin/apparmor_parser';
-const MINE = 'profile mine flags=(attach_disconnected) { file, capability, signal, deny /tmp/** w, }';
+const MINE =
+  'profile mine flags=(attach_disconnected) { file, capability, signal, deny /tmp/** w, }';
 
 async function main(): Promise<void> {
   process.chdir('/app');
