@@ -145,7 +145,7 @@ const REFUSED: readonly (readonly [string, object])[] = [
   ['invalid UTS mode: own', { UTSMode: 'own' }],
   ["invalid device cgroup rule format: 'c 7'", { DeviceCgroupRules: ['c 7'] }],
   ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
-  ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
+  ['HostConfig.StorageOpt.dm.basesize is not', { StorageOpt: { 'dm.basesize': '1g' } }],
   ['Range of blkio weight is from', { BlkioWeightDevice: [{ Path: '/dev/x', Weight: 5 }] }],
   ['invalid PID mode: container:', { PidMode: 'container:' }],
   ['invalid IPC mode: own', { IpcMode: 'own' }],
