@@ -24,7 +24,7 @@ import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
 import { parseLabels } from './labels.ts';
 import { lockDataRoot } from './lock.ts';
-import { keepMemoryLow } from './memory.ts';
+import { collectAlone, keepMemoryLow } from './memory.ts';
 import { Node } from './node.ts';
 import { notifySystemd } from './notify.ts';
 
@@ -82,6 +82,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   const host = await openHost(environment, options);
   const node = new Node(environment, options, host.runtime, host.rooms);
   await node.resume();
+  collectAlone();
   addHostGauges(meter, node);
   const api = createApi({ node, clock, log, random, meter });
   for (const address of addresses) {

@@ -42,7 +42,7 @@ const NO_IDS: readonly string[] = [];
 const NO_KEYS: readonly string[] = [];
 const NO_PLACES: ReadonlyMap<Place, string> = new Map();
 
-/** Listed until one is taken out: most nodes' tasks are added one by one, a set costs more. */
+/** Listed until one is taken out: most nodes only get more, and a set costs more to make. */
 type Ids = string[] | Set<string>;
 
 export class Contents {

@@ -14,7 +14,13 @@ import { hasEtcd } from '../support/etcd.ts';
 import { lab } from '../support/lab.ts';
 import { until } from '../support/until.ts';
 import { type Figure, figure } from './report.ts';
-import { type Client, type Cluster, raiseEtcd, raiseTsswarm } from './stateSides.ts';
+import {
+  type Client,
+  type Cluster,
+  type EtcdCluster,
+  raiseEtcd,
+  raiseTsswarm,
+} from './stateSides.ts';
 import { clock } from './swarmClient.ts';
 
 const MEMBERS = 3;
@@ -54,11 +60,13 @@ export async function benchmark(): Promise<Figure[]> {
   if (!hasEtcd()) throw new Error('etcd is missing: apt-get install etcd-server');
   const sides: Cluster[] = [];
   try {
-    sides.push(await raiseTsswarm(MEMBERS));
-    sides.push(await raiseEtcd(MEMBERS));
-    const [ours, peer] = sides;
+    const ours = await raiseTsswarm(MEMBERS);
+    sides.push(ours);
+    const peer = await raiseEtcd(MEMBERS);
+    sides.push(peer);
     say(`load average ${loadavg().map(two).join(' ')}`);
     const figures = await throughput({ ours, peer });
+    figures.push(...(await floor(peer)));
     if (ONLY === undefined) figures.push(...(await failover({ ours, peer })));
     say(`load average ${loadavg().map(two).join(' ')}`);
     return figures;
@@ -173,6 +181,34 @@ function cpuMs(side: Cluster): number {
     ticks += Number(fields[11]) + Number(fields[12]);
   }
   return (ticks * 1000) / TICKS_PER_SECOND;
+}
+
+// ---- what grpc-js itself costs ------------------------------------------------------------------
+
+/** The same calls to a server that has its answers ready, beside etcd's: no ratio exceeds these. */
+async function floor(etcd: EtcdCluster): Promise<Figure[]> {
+  const bare = await etcd.floor();
+  const figures: Figure[] = [];
+  const clients: Pair<Client[]> = { ours: [], peer: [] };
+  try {
+    clients.ours.push(await bare.client('floor'));
+    clients.peer.push(await etcd.client('floor'));
+    await round(bare, clients.ours, 4, 'write', WARM_MS);
+    await round(bare, clients.ours, 4, 'read', WARM_MS);
+    for (const operation of ['write', 'read'] as const) {
+      const took: Pair<number[]> = { ours: [], peer: [] };
+      for (let index = 0; index < ROUNDS; index += 1) {
+        took.ours.push((await round(bare, clients.ours, 1, operation, READ_MS)).p50);
+        took.peer.push((await round(etcd, clients.peer, 1, operation, READ_MS)).p50);
+      }
+      const name = `grpc-js answering nothing, to ${operation}s, 1 client: p50`;
+      figures.push(...report(name, 'ms', took.ours, took.peer, { text: '' }, false));
+    }
+  } finally {
+    for (const client of [...clients.ours, ...clients.peer]) client.close();
+    await bare.stop();
+  }
+  return figures;
 }
 
 // ---- failover ----------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import type { Order, Ran, Reply, Side } from './stateClient.ts';
 import { leaderOf } from './tools.ts';
 
 const PROGRAM = fileURLToPath(new URL('./stateClient.js', import.meta.url));
+const FLOOR_PROGRAM = fileURLToPath(new URL('./stateFloor.js', import.meta.url));
 const LEADER_LIMIT_MS = 30_000;
 
 export interface SideMember {
@@ -121,7 +122,12 @@ export async function raiseTsswarm(count: number): Promise<Cluster> {
   };
 }
 
-export async function raiseEtcd(count: number): Promise<Cluster> {
+export interface EtcdCluster extends Cluster {
+  /** What grpc-js itself costs (stateFloor), served beside the members. */
+  floor(): Promise<Cluster>;
+}
+
+export async function raiseEtcd(count: number): Promise<EtcdCluster> {
   const etcds: Etcds = await startEtcds(count);
   const { credentials, enter, stop } = etcds;
   const members = etcds.members.map(
@@ -138,9 +144,34 @@ export async function raiseEtcd(count: number): Promise<Cluster> {
     members,
     leader,
     client: (name) => open(enter, 'etcd', credentials, name),
+    floor: () => raiseFloor(enter, credentials),
     stop: async () => {
       scout.close();
       await stop();
+    },
+  };
+}
+
+async function raiseFloor(
+  enter: readonly string[],
+  credentials: NodeCredentials,
+): Promise<Cluster> {
+  const stdio = ['ignore', 'inherit', 'inherit', 'ipc'] as const;
+  const server = spawn('nsenter', [...enter, process.execPath, FLOOR_PROGRAM], {
+    stdio: [...stdio],
+  });
+  server.send(credentials);
+  const [port] = (await once(server, 'message')) as [number];
+  const never = (): Promise<void> => Promise.reject(new Error('it has no leader to lose'));
+  // nsenter becomes the program.
+  const pid = (): number => server.pid ?? 0;
+  return {
+    members: [{ address: `127.0.0.1:${port}`, pid, kill: never, start: never }],
+    leader: () => Promise.resolve(0),
+    client: (name) => open(enter, 'tsswarm', credentials, name),
+    stop: async () => {
+      server.disconnect();
+      if (server.exitCode === null) await once(server, 'exit');
     },
   };
 }

@@ -5,7 +5,7 @@
  */
 const VARINT = 0;
 const BYTES = 2;
-const VALUE_BYTES = 1024;
+export const VALUE_BYTES = 1024;
 /** At the head of each value, so that no two are alike. */
 const COUNTER_DIGITS = 12;
 const FILLING = Buffer.alloc(VALUE_BYTES - COUNTER_DIGITS, 'v');
