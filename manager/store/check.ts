@@ -177,10 +177,10 @@ function checkUnused(contents: Contents, networkId: string): Rejection | undefin
     }
   }
   if (users.length > 0) {
+    const by = users.join(', ');
     return {
       code: 'conflict',
-      message:
-        `network ${name} is in use by service ${users.join(', ')}: ` + 'remove or change it first',
+      message: `network ${name} is in use by service ${by}: remove or change it first`,
     };
   }
   // There may be a million tasks: looked through only to say which one.
