@@ -137,6 +137,7 @@ export interface StandaloneSpec {
   readonly seccomp: NonNullable<ContainerConfig['seccomp']>;
   readonly securityLabels?: ContainerConfig['securityLabels'];
   readonly apparmorUnconfined?: boolean;
+  readonly cgroupParent?: string;
   readonly maskPaths: boolean;
   readonly init: boolean;
   /** Of another container: by its name as it was asked for, by its id once this one is made. */

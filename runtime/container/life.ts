@@ -31,7 +31,7 @@ import {
   removeTree,
 } from './files.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
-import type { ContainerPaths } from './paths.ts';
+import { type ContainerPaths, groupPath } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
 import { buildSpec, type LaunchSpec } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
@@ -309,15 +309,15 @@ export class ContainerLife {
   async #destroyGroups(): Promise<void> {
     const { cgroups, clock } = this.#context;
     const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
-    while (!cgroups.remove(this.config.id)) {
+    while (!cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         throw new SwarmError(
           'internal',
-          `processes ${cgroups.pids(this.config.id).join(', ')} of container ` +
+          `processes ${cgroups.pids(groupPath(this.config)).join(', ')} of container ` +
             `${this.shortId} do not end`,
         );
       }
-      cgroups.kill(this.config.id);
+      cgroups.kill(groupPath(this.config));
       await clock.sleep(POLL_MS);
     }
   }

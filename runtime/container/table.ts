@@ -5,7 +5,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -213,14 +213,14 @@ class Table implements ContainerTable {
       await this.#killOrphan(name);
       await removeTree(join(execDir, name));
     }
-    for (const id of this.#cgroups.list()) {
-      if (!this.#containers.has(id)) await this.#killOrphan(id);
+    for (const path of this.#cgroups.list()) {
+      if (!this.#containers.has(basename(path))) await this.#killOrphan(path);
     }
   }
 
-  async #killOrphan(id: string): Promise<void> {
-    for (let tries = 0; tries < KILL_TRIES && !this.#cgroups.remove(id); tries += 1) {
-      this.#cgroups.kill(id);
+  async #killOrphan(path: string): Promise<void> {
+    for (let tries = 0; tries < KILL_TRIES && !this.#cgroups.remove(path); tries += 1) {
+      this.#cgroups.kill(path);
       await this.#options.clock.sleep(KILL_POLL_MS);
     }
   }

@@ -82,7 +82,7 @@ export function buildLaunch(config: OciConfig, options: LaunchOptions): OciLaunc
   addRootfs(writer, config, options);
   addHooks(writer, config, options.hookState);
   if (options.gate !== undefined) writer.add(TAG.gate, options.gate);
-  addProgram(writer, process, options, notes);
+  addProgram(writer, withCallersGroups(config, process), options, notes);
   addSeccomp(writer, config.linux.seccomp, options.hookState);
   addLinux(writer, config);
   return { bytes: writer.finish(), notes };
@@ -111,9 +111,18 @@ export function buildExecLaunch(
   writer.add(TAG.flags, programFlags(process));
   writer.add(TAG.execTarget, options.pid, options.startTicks);
   addCgroups(writer, options.groups);
-  addProgram(writer, process, options, notes);
+  addProgram(writer, withCallersGroups(config, process), options, notes);
   addSeccomp(writer, config.linux.seccomp, options.hookState, options.pid);
   return { bytes: writer.finish(), notes };
+}
+
+/** crun's, which Podman writes for `--group-add keep-groups`. */
+const KEEP_GROUPS = 'run.oci.keep_original_groups';
+
+function withCallersGroups({ annotations }: OciConfig, program: OciProcess): OciProcess {
+  if (!['1', 'true'].includes(annotations[KEEP_GROUPS] ?? '')) return program;
+  const groups = new Set([...program.user.additionalGids, ...(process.getgroups?.() ?? [])]);
+  return { ...program, user: { ...program.user, additionalGids: [...groups] } };
 }
 
 function programFlags(process: OciProcess): number {

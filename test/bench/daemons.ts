@@ -17,7 +17,7 @@ import { callAt } from './swarmClient.ts';
 
 export const API = '/v1.41';
 export const PROBE = '/bin/probe';
-const IMAGE = 'bench/probe';
+export const IMAGE = 'bench/probe';
 const ANSWER_LIMIT_MS = 120_000;
 
 export interface BenchDaemon {

@@ -225,6 +225,16 @@ test('hooks run at their moments with the state on their input', () => {
   ]);
 });
 
+test('the caller’s groups are kept where an annotation asks for that', () => {
+  const change = (config: Config): void => {
+    config.process.args = ['id', '-G'];
+    config.annotations = { 'run.oci.keep_original_groups': '1' };
+  };
+  const withGroups = 'set -- setpriv --groups=1234,5678 "$@"';
+  const kept = bundle.with(change, () => bundle.runIn(withGroups, 'run', 'once'));
+  assert.equal(kept.out, '0 1234 5678\n', kept.error);
+});
+
 test('interfaces are moved into the container with their addresses', () => {
   const look =
     'ip -o address show dev box0; cat /sys/class/net/box0/address /sys/class/net/box0/mtu';
