@@ -7,6 +7,7 @@
 import { readFileSync } from 'node:fs';
 import { messageOf, SwarmError } from '../base/errors.ts';
 
+export const DEFAULT_DATA_ROOT = '/var/lib/tsswarm';
 const DEFAULT_CONFIG_FILE = '/etc/tsswarm/daemon.json';
 
 type Kind = 'text' | 'list' | 'count' | 'flag';

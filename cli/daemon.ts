@@ -1,7 +1,7 @@
 /** daemon: runs the daemon in this process. Its code is loaded only here. */
 import { DEFAULT_HOST } from './client.ts';
 import { addCommand, type Command, collect, Option, truth, whole } from './command.ts';
-import { readConfigFile } from './configFile.ts';
+import { DEFAULT_DATA_ROOT, readConfigFile } from './configFile.ts';
 
 export interface DaemonFlags {
   readonly dataRoot: string;
@@ -35,7 +35,7 @@ function booleanOption(flags: string, description: string): Option {
 
 export function registerDaemon(program: Command): void {
   addCommand(program, 'daemon', 'run the daemon of this host')
-    .option('--data-root <directory>', 'where state is kept', '/var/lib/tsswarm')
+    .option('--data-root <directory>', 'where state is kept', DEFAULT_DATA_ROOT)
     .option('--exec-root <directory>', 'sockets and what ends with a boot', '/run/tsswarm')
     .addOption(
       new Option(

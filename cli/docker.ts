@@ -307,6 +307,8 @@ export interface InfoJson {
   readonly NCPU: number;
   readonly MemTotal: number;
   readonly DockerRootDir: string;
+  /** 'name=seccomp,profile=builtin', 'name=userns', ... */
+  readonly SecurityOptions: readonly string[];
   readonly Warnings: readonly string[] | null;
   readonly Swarm: {
     readonly NodeID: string;

@@ -3,11 +3,10 @@
  * next. Asks no daemon and, unless told to, changes nothing.
  */
 import { addCommand, type Command } from './command.ts';
+import { DEFAULT_DATA_ROOT, readConfigFile } from './configFile.ts';
 import type { Context, Run } from './context.ts';
 import { confirmForce, type ExaminedJson, forceText } from './forceNew.ts';
 import { type KeyFlags, unlockKeyOf, withKeyFlag } from './unlockKey.ts';
-
-const DATA_ROOT = '/var/lib/tsswarm';
 
 interface RecoverFlags extends KeyFlags {
   readonly json?: boolean;
@@ -22,7 +21,7 @@ interface ComparisonJson {
 }
 
 export function registerRecover(program: Command, run: Run): void {
-  const about = `what the state of a dead manager holds (DATA_ROOT, default ${DATA_ROOT})`;
+  const about = 'what the state of a dead manager holds (DATA_ROOT, default this host’s)';
   withKeyFlag(addCommand(program, 'recover [data-root...]', about))
     .option('--json', 'for programs')
     .option('--force-new-cluster', 'make this one state the swarm, with no daemon running')
@@ -37,7 +36,7 @@ async function recover(
   given: readonly string[],
   flags: RecoverFlags,
 ): Promise<void> {
-  const directories = given.length === 0 ? [DATA_ROOT] : given;
+  const directories = given.length === 0 ? [usualDataRoot()] : given;
   const { examineStates, forceOffline } = await import('../daemon/offline.ts');
   let unlockKey = await unlockKeyOf(context, flags);
   let { states, comparison } = await examineStates(directories, unlockKey);
@@ -60,6 +59,12 @@ async function recover(
   await confirmForce(context, states.length === 1 ? state : undefined, flags.force === true);
   await forceOffline(state.Directory, unlockKey);
   context.err.write('Done: start the daemon on this state.\n');
+}
+
+/** Where the daemon of this host keeps its state. */
+function usualDataRoot(): string {
+  const configured = readConfigFile(undefined, () => false)['dataRoot'] as string | undefined;
+  return process.env['TSSWARM_DATA_ROOT'] ?? configured ?? DEFAULT_DATA_ROOT;
 }
 
 function isLocked({ Problem }: ExaminedJson): boolean {

@@ -38,6 +38,12 @@ export function registerInfo(program: Command, run: Run): void {
     );
 }
 
+/** 'name=seccomp,profile=builtin' -> 'seccomp (builtin)'. */
+function securityText(option: string): string {
+  const [name, ...more] = option.split(',').map((word) => word.slice(word.indexOf('=') + 1));
+  return more.length === 0 ? name : `${name} (${more.join(', ')})`;
+}
+
 function infoText(info: InfoJson): string {
   const { Swarm } = info;
   const managers = (Swarm.RemoteManagers ?? []).map((item) => item.Addr).join(', ');
@@ -62,6 +68,7 @@ function infoText(info: InfoJson): string {
     ['CPUs', info.NCPU],
     ['Memory', formatBytes(info.MemTotal)],
     ['Data root', info.DockerRootDir],
+    ['Security', info.SecurityOptions.map(securityText).join(', ')],
   ]);
 }
 

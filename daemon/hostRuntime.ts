@@ -20,6 +20,8 @@ import { REMAP_DEFAULT, userRemap } from './userRemap.ts';
 export interface OpenHost {
   readonly runtime: HostRuntime;
   readonly rooms: HostRooms;
+  /** Writes into the host's account files what was chosen there; the daemon does start now. */
+  reserveIds(): void;
   /** Lets go of everything; containers and their networks stay. */
   close(): Promise<void>;
 }
@@ -45,7 +47,7 @@ export async function openHost(
   const { dataRoot, execRoot, cgroupParent, parallelDownloads, parallelUploads } = options;
   const { clock, ids, log, random } = environment;
   const { usernsRemap } = options;
-  const userNamespace = usernsRemap === '' ? undefined : userRemap(usernsRemap);
+  const remap = usernsRemap === '' ? undefined : userRemap(usernsRemap);
   const garbage = garbagePolicy(options.imageGcSize, options.imageGcAge);
   let opened: HostNetwork | undefined;
   let local: LocalContainers | undefined;
@@ -62,8 +64,12 @@ export async function openHost(
   const [containers, images, network] = await Promise.all([
     openContainerTable({
       ...{ dataRoot, execRoot, cgroupParent, clock, log, random, ...hooks },
-      ...(userNamespace === undefined ? {} : { userNamespace }),
-      findUserNamespace: () => userRemap(REMAP_DEFAULT),
+      ...(remap === undefined ? {} : { userNamespace: remap.maps }),
+      findUserNamespace: () => {
+        const asked = userRemap(REMAP_DEFAULT);
+        asked.reserve();
+        return asked.maps;
+      },
     }),
     openImageStore({
       dataRoot,
@@ -107,6 +113,7 @@ export async function openHost(
   return {
     runtime: { containers, images, network, volumes, memoryFiles: new TmpfsFiles(execRoot) },
     rooms: { containers: all, volumes },
+    reserveIds: () => remap?.reserve(),
     close: async () => {
       collector.close();
       all.close();

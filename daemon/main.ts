@@ -95,6 +95,7 @@ export async function runDaemon(options: DaemonOptions): Promise<void> {
   }
   if (metrics !== undefined) await api.listenMetrics(metrics.host, metrics.port);
   node.serveApi((connection) => api.accept(connection));
+  host.reserveIds();
   notifySystemd('READY=1');
   log.info('the daemon is ready', { version: VERSION, api: addresses.map(addressText) });
   void missingFeatures().then((lines) => {

@@ -1,7 +1,7 @@
 /**
  * --userns-remap: whose subordinate ids (subuid(5), subgid(5)) root in containers is on the host.
  * 'default' stands for the user dockremap, as with Docker, which gets ranges where it has none.
- * Reads the account files; writes only the ranges of 'default'.
+ * Reads the account files; writes only the ranges of 'default', and those only when told to.
  */
 import { appendFileSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -24,8 +24,14 @@ interface Owner {
   readonly id: string;
 }
 
-/** SwarmError invalid says what is missing. */
-export function userRemap(text: string, directory = '/etc'): IdMaps {
+export interface UserRemap {
+  readonly maps: IdMaps;
+  /** Writes ranges that were chosen now, so that nobody else is given them. */
+  readonly reserve: () => void;
+}
+
+/** Changes nothing yet. SwarmError invalid says what is missing. */
+export function userRemap(text: string, directory = '/etc'): UserRemap {
   const isDefault = text === REMAP_DEFAULT;
   const match = /^([\w.][\w.-]*)(?::([\w.][\w.-]*))?$/.exec(isDefault ? DEFAULT_USER : text);
   if (match === null) {
@@ -41,13 +47,18 @@ export function userRemap(text: string, directory = '/etc'): IdMaps {
   const groupOwner =
     isDefault || group === undefined ? { name: owner.name, id: '' } : files.owner('group', group);
   if (isDefault) {
-    for (const kind of ['uid', 'gid'] as const) files.give(kind, owner);
+    for (const kind of ['uid', 'gid'] as const) files.choose(kind, owner);
   }
-  return { uids: files.ranges('uid', owner), gids: files.ranges('gid', groupOwner) };
+  return {
+    maps: { uids: files.ranges('uid', owner), gids: files.ranges('gid', groupOwner) },
+    reserve: () => files.write(),
+  };
 }
 
 class Accounts {
   readonly #directory: string;
+  /** Lines that are to be added. */
+  readonly #chosen = new Map<Kind, string>();
 
   constructor(directory: string) {
     this.#directory = directory;
@@ -80,7 +91,8 @@ class Accounts {
   }
 
   #own(kind: Kind, { name, id }: Owner): readonly (readonly [first: number, count: number])[] {
-    return this.#lines(`sub${kind}`)
+    const chosen = this.#chosen.get(kind);
+    return [...this.#lines(`sub${kind}`), ...(chosen === undefined ? [] : [chosen.split(':')])]
       .filter(([owner]) => owner === name || (id !== '' && owner === id))
       .map(([, first, count]) => [Number(first), Number(count)] as const)
       .filter(([first, count]) => isRange(first, count));
@@ -103,7 +115,7 @@ class Accounts {
   }
 
   /** A range behind all others, unless it has one. */
-  give(kind: Kind, owner: Owner): void {
+  choose(kind: Kind, owner: Owner): void {
     if (this.#own(kind, owner).length > 0) return;
     const ends = this.#lines(`sub${kind}`)
       .map(([, first, count]) => [Number(first), Number(count)] as const)
@@ -113,8 +125,16 @@ class Accounts {
     if (!isRange(first, RANGE_COUNT)) {
       throw new SwarmError('exhausted', `no range of ${RANGE_COUNT} ids is left for ${owner.name}`);
     }
-    const line = `${owner.name}:${first}:${RANGE_COUNT}\n`;
-    appendFileSync(join(this.#directory, `sub${kind}`), line, { mode: 0o644 });
+    this.#chosen.set(kind, `${owner.name}:${first}:${RANGE_COUNT}`);
+  }
+
+  /** What was chosen, unless it has been written meanwhile. */
+  write(): void {
+    for (const [kind, line] of this.#chosen) {
+      if (this.#lines(`sub${kind}`).some((words) => words.join(':') === line)) continue;
+      appendFileSync(join(this.#directory, `sub${kind}`), `${line}\n`, { mode: 0o644 });
+    }
+    this.#chosen.clear();
   }
 }
 

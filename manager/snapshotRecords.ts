@@ -26,12 +26,17 @@ export class RecordWriter {
     return this.#bytes;
   }
 
-  /** The record is copied: its bytes may change afterwards. */
   add(record: Uint8Array): void {
-    const end = this.#bytes + LENGTH_BYTES + record.length;
+    this.addFrom(bufferOf(record), 0);
+  }
+
+  /** The bytes from `start` on are a record. It is copied: the bytes may change afterwards. */
+  addFrom(bytes: Buffer, start: number): void {
+    const length = bytes.length - start;
+    const end = this.#bytes + LENGTH_BYTES + length;
     if (end > this.#chunk.length) this.#grow(end);
-    this.#chunk.writeUInt32BE(record.length, this.#bytes);
-    this.#chunk.set(record, this.#bytes + LENGTH_BYTES);
+    this.#chunk.writeUInt32BE(length, this.#bytes);
+    bytes.copy(this.#chunk, this.#bytes + LENGTH_BYTES, start);
     this.#bytes = end;
   }
 

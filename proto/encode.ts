@@ -64,15 +64,17 @@ export function encodeBriefly<D extends DescMessage>(
 }
 
 /**
- * What `write` writes by hand, from its last field to its first, with the writers below. The bytes
- * are good until anything else is encoded.
+ * What `write` writes by hand, from its last field to its first, with the writers below: `take` is
+ * given a buffer that ends with the bytes, and where they begin. The next message changes it.
  */
-export function encodeByHand(write: () => void): Buffer {
+export function encodeByHand(write: () => void, take: TakeBytes): void {
   tidy();
   at = buffer.length;
   write();
-  return buffer.subarray(at);
+  take(buffer, at);
 }
+
+export type TakeBytes = (bytes: Buffer, start: number) => void;
 
 /** For encodeByHand: how much is written, by which the length of a part is known. */
 export function written(): number {

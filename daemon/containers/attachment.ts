@@ -16,6 +16,7 @@ import type {
   PublishedPort,
 } from '../../runtime/net/types.ts';
 import { hostFilePaths, removeHostFiles, writeHostFiles } from './hostFiles.ts';
+import { type LinkContext, linkedFor } from './links.ts';
 import type { LocalNetwork, NetworkBook } from './networks.ts';
 import {
   type AttachableNetworks,
@@ -146,25 +147,34 @@ export function namespaceOf(execRoot: string, containerId: string, networkMode: 
   };
 }
 
-/** Before a start. Resolves with the ports as published; undone whole when it fails. */
+const NOTHING: Attached = { ports: [], env: [] };
+
+/** What a start gets of its networks: the ports as published, and variables about who is linked. */
+export interface Attached {
+  readonly ports: readonly PublishedPort[];
+  readonly env: readonly string[];
+}
+
+/** Before a start; undone whole when it fails. */
 export async function attachContainer(
-  context: AttachmentContext,
+  context: AttachmentContext & LinkContext,
   record: ContainerRecord,
   hostname: string,
   exposed: readonly string[],
-): Promise<readonly PublishedPort[]> {
+): Promise<Attached> {
   const { network, networks, execRoot } = context;
   const { spec, id } = record;
   if (isShared(spec.networkMode)) {
     mustRun(context, spec.networkMode.slice(SHARED.length));
-    return [];
+    return NOTHING;
   }
   const extraHosts = spec.extraHosts.map((entry) => extraHost(entry, networks));
   if (!isOwn(spec.networkMode)) {
     const lines = extraHosts.map(({ name, address }) => `${address}\t${name}`);
     writeHostFiles(execRoot, record, hostname, lines);
-    return [];
+    return NOTHING;
   }
+  const linked = linkedFor(context, record);
   const bridges: EndpointRequest[] = [];
   let defaultBridge = false;
   const overlays: AttachRequest['overlays'][number][] = [];
@@ -182,10 +192,11 @@ export async function attachContainer(
     defaultBridge,
     bridges,
     name: record.name,
-    extraHosts,
+    extraHosts: [...extraHosts, ...linked.hosts],
     dns: { servers: spec.dnsServers, search: spec.dnsSearch, options: spec.dnsOptions },
   };
-  return attachWithPorts(network, request, wantedPorts(spec, exposed));
+  const ports = await attachWithPorts(network, request, wantedPorts(spec, exposed));
+  return { ports, env: linked.env };
 }
 
 function mustRun({ containers }: AttachmentContext, containerId: string): void {

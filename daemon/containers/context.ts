@@ -28,6 +28,8 @@ export interface HostContext {
   readonly execs: Execs;
   readonly records: RecordFiles<ContainerRecord>;
   readonly attachable: AttachableNetworks | undefined;
+  /** '80/tcp': ports that the image, or who made the container, told of. */
+  exposedOf(containerId: string): readonly string[];
   /** Its container is gone. */
   forget(container: { readonly id: string }): void;
 }

@@ -45,7 +45,7 @@ import type {
 
 export type ManagerOptions = Omit<
   HostContext,
-  'networks' | 'events' | 'execs' | 'records' | 'forget' | 'attachable'
+  'networks' | 'events' | 'execs' | 'records' | 'exposedOf' | 'forget' | 'attachable'
 > & { readonly dataRoot: string };
 
 export class LocalContainers {
@@ -75,6 +75,7 @@ export class LocalContainers {
       get attachable() {
         return swarm.networks;
       },
+      exposedOf: (id) => this.#exposedOf(id),
       forget: ({ id }) => this.#forget(id),
     };
     options.images.onEvent(({ action, id, name }) => {
@@ -190,6 +191,12 @@ export class LocalContainers {
         error: messageOf(error),
       });
     }
+  }
+
+  #exposedOf(id: string): readonly string[] {
+    const record = this.#standalone.get(id)?.record;
+    const image = this.#context.containers.get(id)?.config.image.id ?? '';
+    return exposedPorts(record?.spec, this.#context.images.find(image));
   }
 
   #forget(id: string): void {

@@ -48,6 +48,7 @@ export function planStandalone(
     noNewPrivileges: spec.noNewPrivileges,
     seccomp: spec.privileged ? 'unconfined' : spec.seccomp,
     ...(spec.securityLabels === undefined ? {} : { securityLabels: spec.securityLabels }),
+    ...(spec.cgroupParent === undefined ? {} : { cgroupParent: spec.cgroupParent }),
     ...(spec.apparmorUnconfined === true ? { apparmorUnconfined: true } : {}),
     maskPaths: spec.maskPaths && !spec.privileged,
     devices: spec.devices,
@@ -103,6 +104,14 @@ function plannedHostname(id: string, spec: StandaloneSpec, hostHostname: string)
 
 function plannedCheck(spec: StandaloneSpec, image: Image): HealthCheck | undefined {
   return effectiveCheck(mergeCheck(image.config.healthCheck, spec.healthCheck));
+}
+
+/** The lowest number first, and TCP before others: the first is what a link calls "the port". */
+export function portOrder(ports: readonly string[]): readonly string[] {
+  return ports.toSorted(
+    (left, right) =>
+      Number.parseInt(left, 10) - Number.parseInt(right, 10) || (left < right ? -1 : 1),
+  );
 }
 
 /** '80/tcp' of image and request together. */

@@ -6,6 +6,7 @@
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Container, ContainerConfig, SharedNamespace } from '../../runtime/container/types.ts';
 import { isShared, sharedWith } from './attachment.ts';
+import { checkLinks } from './links.ts';
 import type { StandaloneSpec } from './types.ts';
 
 export interface Shared {
@@ -35,6 +36,8 @@ export function shared(spec: StandaloneSpec, findAny: (key: string) => Container
   if (uts !== undefined && spec.hostname !== '') {
     throw new SwarmError('invalid', 'conflicting options: hostname and the UTS mode');
   }
+  checkLinks(spec);
+  const links = spec.links?.map((link) => ({ ...link, container: find(link.container).config.id }));
   const named = uts ?? network;
   return {
     network,
@@ -45,6 +48,7 @@ export function shared(spec: StandaloneSpec, findAny: (key: string) => Container
       ...(pid === undefined ? {} : { pidNamespace: { container: pid.config.id } }),
       ...(ipc === undefined ? {} : { ipcNamespace: { container: ipc.config.id } }),
       ...(uts === undefined ? {} : { utsNamespace: { container: uts.config.id } }),
+      ...(links === undefined ? {} : { links }),
     },
   };
 }
@@ -60,9 +64,10 @@ function mustShareIpc({ name, ipcNamespace }: ContainerConfig): void {
 
 /** Ids of those that have to run before it can. */
 export function dependsOn(spec: StandaloneSpec): readonly string[] {
-  const { networkMode, pidNamespace, ipcNamespace, utsNamespace } = spec;
+  const { networkMode, pidNamespace, ipcNamespace, utsNamespace, links = [] } = spec;
+  const linked = links.map(({ container }) => container);
   const ids = [pidNamespace, ipcNamespace, utsNamespace].map((wanted) =>
     typeof wanted === 'object' ? wanted.container : '',
   );
-  return [...new Set([sharedWith(networkMode), ...ids])].filter((id) => id !== '');
+  return [...new Set([sharedWith(networkMode), ...ids, ...linked])].filter((id) => id !== '');
 }

@@ -197,12 +197,12 @@ export class StandaloneContainer implements Managed {
         container.config.hostname,
         this.#exposed,
       );
-      const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached };
+      const start = { error: '', errorExitCode: 0, startedBefore: true, ports: attached.ports };
       const { health: _, ...record } = this.#record;
       this.#record = record;
       this.#save({ ...start, launchedAtMs: context.clock.wallMs(), ...changes });
       emitRun(context, this.#record, 'connect');
-      await container.start();
+      await container.start(attached.env);
     } catch (cause) {
       const error = startError(cause);
       await this.#startFailed(error);

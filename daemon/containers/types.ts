@@ -75,6 +75,14 @@ export interface EndpointSpec {
 
 export const NO_WISHES: EndpointSpec = { aliases: [], address: '', address6: '', macAddress: '' };
 
+/** Another container, by its name as it was asked for, by its id once this one is made. */
+export interface Link {
+  readonly container: string;
+  /** As it was asked for. */
+  readonly name: string;
+  readonly alias: string;
+}
+
 /** What a container is asked to be; everything that Docker's request says and tsswarm can do. */
 export interface StandaloneSpec {
   readonly image: string;
@@ -103,6 +111,7 @@ export interface StandaloneSpec {
   readonly volumesFrom: readonly string[];
   /** 'bridge', 'host', 'none', a network's name or id. */
   readonly networkMode: string;
+  readonly links?: readonly Link[];
   /** By network as it was named in the request. */
   readonly endpoints: Readonly<Record<string, EndpointSpec>>;
   readonly ports: readonly PortRequest[];
@@ -128,6 +137,7 @@ export interface StandaloneSpec {
   readonly seccomp: NonNullable<ContainerConfig['seccomp']>;
   readonly securityLabels?: ContainerConfig['securityLabels'];
   readonly apparmorUnconfined?: boolean;
+  readonly cgroupParent?: string;
   readonly maskPaths: boolean;
   readonly init: boolean;
   /** Of another container: by its name as it was asked for, by its id once this one is made. */

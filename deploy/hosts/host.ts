@@ -167,6 +167,7 @@ export function environment(host: HostLayout): NodeJS.ProcessEnv {
     PATH: `${BIN_DIR}:${process.env['PATH']}`,
     TSSWARM_HOST: `unix://${host.socket}`,
     DOCKER_HOST: `unix://${host.socket}`,
+    TSSWARM_DATA_ROOT: host.dataRoot,
   };
 }
 

@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -148,6 +149,7 @@ async function up(args: readonly string[]): Promise<void> {
   const wrapper = join(BIN_DIR, 'tsswarm');
   writeFileSync(wrapper, `#!/bin/sh\nexec node ${join(TOP, 'dist', 'cli', 'main.js')} "$@"\n`);
   chmodSync(wrapper, 0o755);
+  symlinkSync(join(TOP, 'dist', 'tsswarm-oci'), join(BIN_DIR, 'tsswarm-oci'));
   const started = clock.nowMs();
   say(`booting ${hosts} hosts`);
   raiseUnderlay();

@@ -47,6 +47,8 @@ export class RaftNode {
   readonly #presence: Presence;
   readonly #leadership: LeadershipWatch;
   readonly #whereabouts: Whereabouts;
+  /** Once it has ended. */
+  #over = new SwarmError('unavailable', 'this manager is stopping');
   #stopped = false;
   #stopping: Promise<void> | undefined = undefined;
 
@@ -144,7 +146,11 @@ export class RaftNode {
       follows: (id) => this.#vacancy.follows(id),
       onGone: (id) => this.#stopped || this.#vacancy.found(id),
       wasRemoved: (id) => this.#state.table.isGone(id),
-      onRemoved: (why) => this.#stopped || this.#options.onRemoved?.(why),
+      onRemoved: (why) => {
+        if (this.#stopped) return;
+        this.#over = why;
+        this.#options.onRemoved?.(why);
+      },
     });
     transport.setPeers(this.#peers());
     this.#state.disk.spaceChanged.listen((full) => this.#onSpace(full));
@@ -299,7 +305,7 @@ export class RaftNode {
   }
 
   #requireRunning(): void {
-    if (this.#stopped) throw new SwarmError('unavailable', 'this manager is stopping');
+    if (this.#stopped) throw this.#over;
   }
 
   #onSpace(full: boolean): void {
@@ -485,12 +491,9 @@ export class RaftNode {
     this.#engine.stop();
     this.#ticker.stop();
     this.#vacancy.stop();
-    const error = new SwarmError(
-      'unavailable',
-      'this manager is stopping; whether the change was made is not known',
-    );
-    this.#proposals.abandon(error);
-    this.#reads.failAll(new SwarmError('unavailable', 'this manager is stopping'));
+    const unknown = `${this.#over.message}; whether the change was made is not known`;
+    this.#proposals.abandon(new SwarmError('unavailable', unknown));
+    this.#reads.failAll(this.#over);
     const { term } = this.#leadership.now;
     this.#leadership.update({ isLeader: false, leaderId: undefined, term });
   }

@@ -181,6 +181,8 @@ function checkUnused(contents: Contents, networkId: string): Rejection | undefin
       message: `network is in use by service ${users.join(', ')}: remove or change it first`,
     };
   }
+  // There may be a million tasks: looked through only to say which one.
+  if (!contents.isNetworkUsed(networkId)) return undefined;
   for (const task of contents.table('task').values()) {
     if (isTerminal(task.status.state)) continue;
     if (!task.networks.some((network) => network.networkId === networkId)) continue;

@@ -6,8 +6,16 @@
 import { assert } from '../../base/assert.ts';
 import { SwarmError } from '../../base/errors.ts';
 import { SharedTexts } from '../../model/packedStatus.ts';
-import type { TaskState } from '../../model/taskState.ts';
-import type { AnyObject, Service, TableName, Tables, Task, TaskSpec } from '../../model/types.ts';
+import { isTerminal, type TaskState } from '../../model/taskState.ts';
+import type {
+  AnyObject,
+  Service,
+  TableName,
+  Tables,
+  Task,
+  TaskNetwork,
+  TaskSpec,
+} from '../../model/types.ts';
 import { type NamedTable, nameKey, type Place, placeOf, uniqueKeys } from './unique.ts';
 
 /** In the order in which records are saved and restored: what is referred to comes first. */
@@ -40,9 +48,10 @@ export type Owner = { readonly table: TableName; readonly id: string };
 
 const NO_IDS: readonly string[] = [];
 const NO_KEYS: readonly string[] = [];
+const NO_NETWORKS: readonly TaskNetwork[] = [];
 const NO_PLACES: ReadonlyMap<Place, string> = new Map();
 
-/** Listed until one is taken out: most nodes' tasks are added one by one, a set costs more. */
+/** Listed until one is taken out: most nodes only get more, and a set costs more to make. */
 type Ids = string[] | Set<string>;
 
 export class Contents {
@@ -50,6 +59,8 @@ export class Contents {
   /** Whom each place of a service belongs to: at most one task, which has one place. */
   readonly #tasksByService = new Map<string, Map<Place, string>>();
   readonly #tasksByNode = new Map<string, Ids>();
+  /** How many that have not ended are on each. */
+  readonly #tasksOnNetwork = new Map<string, number>();
   readonly #owners = new Map<string, Owner>();
   /** What records of tasks share; it holds nothing of its own. */
   readonly texts = new SharedTexts();
@@ -76,6 +87,11 @@ export class Contents {
 
   taskIdsOfNode(nodeId: string): Iterable<string> {
     return this.#tasksByNode.get(nodeId) ?? NO_IDS;
+  }
+
+  /** Whether a task that has not ended is on the network. */
+  isNetworkUsed(networkId: string): boolean {
+    return (this.#tasksOnNetwork.get(networkId) ?? 0) > 0;
   }
 
   /** How many tasks are in each state; a state that none is in may be missing. */
@@ -140,6 +156,7 @@ export class Contents {
   #indexTask(id: string, before: Task | undefined, after: Task | undefined): void {
     this.#movePlace(before, after);
     move(this.#tasksByNode, id, before?.nodeId, after?.nodeId);
+    this.#countNetworks(before, after);
     this.#countState(before?.status.state, -1);
     this.#countState(after?.status.state, 1);
   }
@@ -158,9 +175,27 @@ export class Contents {
     this.#tasksByService.set(after.serviceId, places.set(placeOf(after), after.id));
   }
 
+  #countNetworks(before: Task | undefined, after: Task | undefined): void {
+    const left = heldNetworks(before);
+    const taken = heldNetworks(after);
+    if (left === taken) return;
+    for (const { networkId } of left) this.#countNetwork(networkId, -1);
+    for (const { networkId } of taken) this.#countNetwork(networkId, 1);
+  }
+
+  #countNetwork(networkId: string, by: number): void {
+    const count = (this.#tasksOnNetwork.get(networkId) ?? 0) + by;
+    if (count === 0) this.#tasksOnNetwork.delete(networkId);
+    else this.#tasksOnNetwork.set(networkId, count);
+  }
+
   #countState(state: TaskState | undefined, by: number): void {
     if (state !== undefined) this.#taskStates.set(state, (this.#taskStates.get(state) ?? 0) + by);
   }
+}
+
+function heldNetworks(task: Task | undefined): readonly TaskNetwork[] {
+  return task === undefined || isTerminal(task.status.state) ? NO_NETWORKS : task.networks;
 }
 
 function samePlace(before: Task | undefined, after: Task | undefined): boolean {

@@ -6,15 +6,7 @@
  */
 import { NODE_LOCAL_NETWORKS } from '../../model/defaults.ts';
 import { sameValue } from '../../model/equal.ts';
-import type {
-  AnyObject,
-  Node,
-  ObjectBase,
-  Secret,
-  Service,
-  TableName,
-  Task,
-} from '../../model/types.ts';
+import type { AnyObject, Node, Secret, Service, TableName, Task } from '../../model/types.ts';
 import type { Contents } from './contents.ts';
 import { taskRecord } from './taskRecord.ts';
 
@@ -29,24 +21,40 @@ export function finish(
   table: TableName,
   before: AnyObject | undefined,
   after: AnyObject,
+  { version, atMs }: Stamp,
+): AnyObject {
+  const createdAtMs = before?.createdAtMs ?? atMs;
+  const updatedAtMs = atMs;
+  // Field by field: a second object spread into one costs as much as all the rest.
+  if (table === 'task') {
+    const base = { version, createdAtMs, updatedAtMs };
+    return taskRecord(contents, before as Task, after as Task, base);
+  }
+  return {
+    ...finishPart(table, before, after, { version, atMs }),
+    version,
+    createdAtMs,
+    updatedAtMs,
+  };
+}
+
+function finishPart(
+  table: Exclude<TableName, 'task'>,
+  before: AnyObject | undefined,
+  after: AnyObject,
   stamp: Stamp,
 ): AnyObject {
-  const base: Omit<ObjectBase, 'id'> = {
-    version: stamp.version,
-    createdAtMs: before?.createdAtMs ?? stamp.atMs,
-    updatedAtMs: stamp.atMs,
-  };
-  if (table === 'service') {
-    return { ...finishService(before as Service | undefined, after as Service, stamp), ...base };
+  switch (table) {
+    case 'service':
+      return finishService(before as Service | undefined, after as Service, stamp);
+    case 'node':
+      return finishNode(before as Node | undefined, after as Node, stamp);
+    case 'secret':
+    case 'config':
+      return finishData(before as Secret | undefined, after as Secret);
+    default:
+      return after;
   }
-  if (table === 'node') {
-    return { ...finishNode(before as Node | undefined, after as Node, stamp), ...base };
-  }
-  if (table === 'secret' || table === 'config') {
-    return { ...finishData(before as Secret | undefined, after as Secret), ...base };
-  }
-  if (table === 'task') return taskRecord(contents, before as Task, after as Task, base);
-  return { ...after, ...base };
 }
 
 /** For records that are restored as they were: shares references, changes nothing. */

@@ -8,6 +8,7 @@
 import { PackedStatus } from '../../model/packedStatus.ts';
 import type { AnyObject, TableName, Task, TaskStatus } from '../../model/types.ts';
 import { TABLES } from './contents.ts';
+import type { HashWords } from './hashHistory.ts';
 import type { View } from './types.ts';
 
 /** Changes with how digests are made; only digests of one scheme can be compared. */
@@ -30,6 +31,8 @@ const LOW_PRIME = 0x5bd1e995;
 /** Records share these by reference (a thousand tasks, one specification): worked out once each. */
 const SHARED = new Set(['spec', 'serviceLabels']);
 
+const MUCH_DATA_BYTES = 4096;
+
 const float = new Float64Array(1);
 const words = new Uint32Array(float.buffer);
 
@@ -46,9 +49,12 @@ class Digester {
   /** Of the fields so far, where they are taken one by one. */
   #sumHigh = 0;
   #sumLow = 0;
+  #remembers = true;
   readonly #shared = new WeakMap<object, Lanes>();
 
   record(table: TableName, object: AnyObject): void {
+    // A secret's or config's specification is another's with every change: nothing to remember.
+    this.#remembers = table !== 'secret' && table !== 'config';
     if (table !== 'task' || !this.#storedTask(object as Task)) {
       this.#fields(object as unknown as Record<string, unknown>);
     }
@@ -79,7 +85,7 @@ class Digester {
     else if (typeof value === 'boolean') this.#take(value ? TRUE : FALSE);
     else if (value === null || value === undefined) this.#take(NOTHING);
     else if (Array.isArray(value)) this.#list(value);
-    else if (value instanceof Uint8Array) this.#bytes(value);
+    else if (value instanceof Uint8Array) this.#data(value);
     else this.#fields(value as Record<string, unknown>);
   }
 
@@ -92,6 +98,12 @@ class Digester {
       low = Math.imul(((low << 5) | (low >>> 27)) ^ code, LOW_PRIME);
     }
     this.#set(high, low);
+  }
+
+  /** Much of it is what stays when something else of its record changes. */
+  #data(bytes: Uint8Array): void {
+    if (bytes.length < MUCH_DATA_BYTES) this.#bytes(bytes);
+    else this.#sharedValue(bytes);
   }
 
   #bytes(bytes: Uint8Array): void {
@@ -132,7 +144,8 @@ class Digester {
       if (packed !== undefined && name === 'containerId') continue;
       const value = packed !== undefined && name === 'phases' ? packed : fields[name];
       if (value === undefined) continue;
-      if (SHARED.has(name) && typeof value === 'object' && value !== null) this.#sharedValue(value);
+      const isShared = typeof value === 'object' && value !== null && SHARED.has(name);
+      if (isShared && this.#remembers) this.#sharedValue(value);
       else this.#value(value);
       const valueHigh = this.high;
       const valueLow = this.low;
@@ -220,7 +233,8 @@ class Digester {
   #sharedValue(value: object): void {
     const known = this.#shared.get(value);
     if (known === undefined) {
-      this.#value(value);
+      if (value instanceof Uint8Array) this.#bytes(value);
+      else this.#value(value);
       this.#shared.set(value, [this.high, this.low]);
     } else {
       this.#take(known);
@@ -291,10 +305,18 @@ export class RecordsHash {
     this.#low = (this.#low - digester.low) | 0;
   }
 
+  get words(): HashWords {
+    return { high: this.#high, low: this.#low };
+  }
+
   /** 16 hex digits. */
   get text(): string {
-    return hex(this.#high) + hex(this.#low);
+    return hashText(this.words);
   }
+}
+
+export function hashText({ high, low }: HashWords): string {
+  return hex(high) + hex(low);
 }
 
 function hex(lane: number): string {

@@ -13,7 +13,7 @@ import type { AnyObject, Service, TableName, Tables, Task } from '../../model/ty
 import { checkChange } from './check.ts';
 import { Contents, TABLES } from './contents.ts';
 import { finish, restored, type Stamp } from './finish.ts';
-import { RecordsHash } from './hash.ts';
+import { hashText, RecordsHash } from './hash.ts';
 import { HashHistory } from './hashHistory.ts';
 import { Ring } from './ring.ts';
 import type {
@@ -101,7 +101,7 @@ export class Store extends BaseView implements StoreState {
       if (before !== undefined) this.#hash.drop(table, before);
       if (after !== undefined) this.#hash.add(table, after);
     }
-    if (events.length > 0) this.#hashes.add(version, this.#hash.text);
+    if (events.length > 0) this.#hashes.add(version, this.#hash.words);
     this.#ring.push(events);
     return { version, rejected };
   }
@@ -206,7 +206,8 @@ export class Store extends BaseView implements StoreState {
    * that is too long ago.
    */
   hashAt(version: number): string | undefined {
-    return this.#hashes.at(version);
+    const words = this.#hashes.at(version);
+    return words === undefined ? undefined : hashText(words);
   }
 
   // ---- snapshots -------------------------------------------------------------------------------
@@ -258,7 +259,7 @@ export class Store extends BaseView implements StoreState {
     if (expected !== '' && hash.text !== expected) throw anotherHash(version, hash.text, expected);
     this.#contents = contents;
     this.#hash = hash;
-    this.#hashes.restart(version, hash.text);
+    this.#hashes.restart(version, hash.words);
     this.#pins.clear();
     this.#version = version;
     this.#atMs = Math.max(atMs, this.#atMs);

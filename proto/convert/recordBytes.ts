@@ -5,7 +5,15 @@
  */
 import { HEX_CHARACTERS, PackedStatus, Unpacker } from '../../model/packedStatus.ts';
 import type { TableName, Tables, Task, TaskNetwork, TaskSpec } from '../../model/types.ts';
-import { encodeByHand, encodeMessage, raw, text, varint, written } from '../encode.ts';
+import {
+  encodeByHand,
+  encodeMessage,
+  raw,
+  type TakeBytes,
+  text,
+  varint,
+  written,
+} from '../encode.ts';
 import { TaskSpecSchema } from '../gen/tsswarm/v1/objects_pb.js';
 import { encodeObject } from './objects.ts';
 import { taskSpecToWire } from './specs/service.ts';
@@ -25,15 +33,17 @@ const digits = new Uint8Array(HEX_CHARACTERS);
 export class RecordEncoder {
   readonly #specs = new Map<TaskSpec, Uint8Array>();
 
-  /** The bytes are good until anything else is encoded. */
-  encode<T extends TableName>(table: T, object: Tables[T]): Uint8Array {
+  /** `take` is given a buffer that ends with the bytes, and where they begin; it copies them. */
+  encode<T extends TableName>(table: T, object: Tables[T], take: TakeBytes): void {
     const task = table === 'task' ? (object as Task) : undefined;
     const status = task?.status;
     if (task === undefined || !(status instanceof PackedStatus) || !isUsual(task)) {
-      return encodeObject(table, object);
+      const { buffer, byteOffset, length } = encodeObject(table, object);
+      take(Buffer.from(buffer, byteOffset, length), 0);
+      return;
     }
     const spec = this.#spec(task.spec);
-    return encodeByHand(() => writeObject(task, status, spec));
+    encodeByHand(() => writeObject(task, status, spec), take);
   }
 
   #spec(spec: TaskSpec): Uint8Array {

@@ -17,7 +17,7 @@ import { ContainerLife } from './life.ts';
 import { FRAMES, JSON_LINES } from './logFormats.ts';
 import { LogPacker } from './logPacking.ts';
 import { readLogs } from './logs.ts';
-import { type ContainerPaths, LOG_DIR } from './paths.ts';
+import { type ContainerPaths, groupPath, LOG_DIR } from './paths.ts';
 import { RootAccess } from './rootAccess.ts';
 import { parseSignal } from './signals.ts';
 import { buildExecSpec, buildSpec, DEFAULT_LOG_FILES, type LaunchSpec } from './spec.ts';
@@ -108,8 +108,8 @@ export class ManagedContainer implements Container {
     return this.#life.exit;
   }
 
-  async start(): Promise<void> {
-    await this.#life.start();
+  async start(env: readonly string[] = []): Promise<void> {
+    await this.#life.start(env);
     this.#packLogs();
     this.#context.onStart(this);
   }
@@ -188,7 +188,7 @@ export class ManagedContainer implements Container {
     // The kernel stops one process after the other.
     const { cgroups, clock } = this.#context;
     const deadlineMs = clock.nowMs() + FREEZE_TIMEOUT_MS;
-    while (this.paused && !cgroups.isFrozen(this.config.id)) {
+    while (this.paused && !cgroups.isFrozen(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         await shim.freeze(false);
         throw new SwarmError('timeout', `container ${this.#life.shortId} cannot be paused now`);
@@ -241,7 +241,7 @@ export class ManagedContainer implements Container {
     const config = { ...this.config, resources: wanted };
     // Everything that can be wrong with it is found before anything is changed.
     const spec = buildSpec(config, this.#paths, cgroups);
-    if (this.#life.phase === 'running') cgroups.update(config.id, spec.resources);
+    if (this.#life.phase === 'running') cgroups.update(groupPath(config), spec.resources);
     for (const note of spec.notes) log.warn(note, { container: this.#life.shortId });
     this.#configure(config);
     return spec.notes;
@@ -286,7 +286,7 @@ export class ManagedContainer implements Container {
 
   async processes(): Promise<readonly number[]> {
     this.#life.running();
-    return this.#context.cgroups.pids(this.config.id);
+    return this.#context.cgroups.pids(groupPath(this.config));
   }
 
   logs(query: LogQuery): AsyncIterable<LogRecord> {
@@ -304,7 +304,7 @@ export class ManagedContainer implements Container {
 
   async stats(): Promise<ContainerStats> {
     this.#life.running();
-    return this.#context.cgroups.stats(this.config.id);
+    return this.#context.cgroups.stats(groupPath(this.config));
   }
 
   async detailedStats(): Promise<DetailedStats> {
@@ -313,7 +313,7 @@ export class ManagedContainer implements Container {
     const links = this.config.networkNamespace === 'host' ? {} : readLinks(pid);
     const networks = this.isPid(pid) ? links : {};
     return {
-      ...this.#context.cgroups.usage(this.config.id),
+      ...this.#context.cgroups.usage(groupPath(this.config)),
       ...readProcessors(),
       networks,
       readAtMs: this.#context.clock.wallMs(),

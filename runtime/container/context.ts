@@ -3,6 +3,7 @@ import type { Clock } from '../../base/clock.ts';
 import type { Log } from '../../base/log.ts';
 import type { Cgroups } from '../sys/cgroup.ts';
 import type { Joined } from './loans.ts';
+import type { Nursery } from './nursery.ts';
 import type { SharedMemory } from './sharedMemory.ts';
 import type { Container } from './types.ts';
 
@@ -13,6 +14,7 @@ export interface ContainerContext {
   /** The shim's sealed executable. */
   readonly shimFd: number;
   readonly nullFd: number;
+  readonly nursery: Nursery;
   readonly sharedMemory: SharedMemory;
   find(containerId: string): Joined | undefined;
   onStart(container: Container): void;

@@ -16,7 +16,7 @@ import {
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
-import { decodeExitRecord, encodeExitRecord } from './exitRecord.ts';
+import { decodeExitRecord, encodeExitRecord, lostRecord } from './exitRecord.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
 
@@ -44,6 +44,11 @@ export function madeMs(dataDir: string): number {
   const { mtimeMs } = statSync(join(dataDir, CONFIG_FILE));
   const { birthtimeMs } = statSync(dataDir);
   return Math.floor(birthtimeMs > 0 ? Math.min(mtimeMs, birthtimeMs) : mtimeMs);
+}
+
+/** Of what ran when its host went down: mostly, it was started as soon as it was made. */
+export function cutOffRecord(dataDir: string, nowMs: number): ExitRecord {
+  return lostRecord('host rebooted', madeMs(dataDir), nowMs);
 }
 
 /** A copy that outlives a reboot, which empties the exec root. */

@@ -11,28 +11,27 @@
  */
 import { renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Timer } from '../../base/clock.ts';
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
-import { close, createMemfd, reap, spawnProcess } from '../sys/libc.ts';
+import { close, createMemfd } from '../sys/libc.ts';
 import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
 import { lostRecord, SIGKILL } from './exitRecord.ts';
 import {
   clearRun,
+  cutOffRecord,
   everRan,
   findRecord,
   inspectExecDir,
   keepRecord,
-  madeMs,
   readRecord,
   recordedStartMs,
   removeTree,
 } from './files.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
-import type { ContainerPaths } from './paths.ts';
+import { type ContainerPaths, groupPath } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
 import { buildSpec, type LaunchSpec } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
@@ -49,8 +48,6 @@ const COPY_TIMEOUT_MS = 10_000;
 /** From a shim's last word to its end. */
 const SHIM_END_TIMEOUT_MS = 10_000;
 const POLL_MS = 5;
-const REAP_RETRY_MS = 20;
-const REAP_TRIES = 500;
 
 /** Directories on their way out; left-overs of a crash are found by it. */
 export const REMOVED_PREFIX = '.removed-';
@@ -83,8 +80,6 @@ export class ContainerLife {
   #removal: Promise<void> | undefined;
   #isClosed = false;
   #isPaused = false;
-  #launcher = 0;
-  #reapTimer: Timer | undefined;
 
   constructor(
     config: ContainerConfig,
@@ -153,7 +148,7 @@ export class ContainerLife {
     return this.#exit;
   }
 
-  async start(): Promise<void> {
+  async start(env: readonly string[]): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
     await withDeadline(
       this.#context.clock,
@@ -170,7 +165,7 @@ export class ContainerLife {
     }
     const loans = needsLoans(this.config) ? lend(this.config, this.#context) : undefined;
     try {
-      await this.#startWith(loans);
+      await this.#startWith(loans, env);
     } catch (error) {
       // What has not begun has no end with which it would go.
       if (this.#phase === 'created') this.#context.sharedMemory.drop(this.config.id);
@@ -187,16 +182,18 @@ export class ContainerLife {
     });
   }
 
-  async #startWith(lent: Lent | undefined): Promise<void> {
+  async #startWith(lent: Lent | undefined, env: readonly string[]): Promise<void> {
     const { cgroups, log } = this.#context;
-    const known = lent === undefined ? this.#spec : undefined;
-    const spec = known ?? buildSpec(this.config, this.#paths, cgroups, lent);
+    const known = lent === undefined && env.length === 0 ? this.#spec : undefined;
+    const config = { ...this.config, env: [...env, ...this.config.env] };
+    const spec = known ?? buildSpec(config, this.#paths, cgroups, lent);
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';
     try {
       this.#spawn(spec.bytes);
     } catch (error) {
+      this.#shim?.close();
       this.#attachments.drop();
       this.#finish(this.#notStarted(messageOf(error)));
       throw error;
@@ -206,6 +203,11 @@ export class ContainerLife {
       START_TIMEOUT_MS,
       `container ${this.shortId} to start`,
     ).catch(async (error: unknown) => {
+      this.#context.nursery.close(); // may be why; its shims run on
+      // One that is made late finds this waiting, and starts nothing any more.
+      this.#shim?.kill(SIGKILL, true).catch(() => {
+        // there is none yet, and maybe never will be
+      });
       await this.#loseSupervisor('it did not start in time');
       throw error;
     });
@@ -240,7 +242,7 @@ export class ContainerLife {
     }
   }
 
-  /** Spawns the shim and connects; blocks the loop for well under a millisecond. */
+  /** Has the shim made and connects; blocks the loop for well under a millisecond. */
   #spawn(spec: Uint8Array): void {
     const { execDir } = this.#paths;
     let listener = -1;
@@ -249,31 +251,12 @@ export class ContainerLife {
       writeFileSync(specFd, spec);
       listener = listenForShim(execDir);
       this.#attachments.sendEarly();
-      this.#launcher = spawnProcess({
-        path: `/proc/self/fd/${this.#context.shimFd}`,
-        args: ['tsswarm-shim', this.shortId],
-        env: [],
-        fds: [this.#context.nullFd, this.#context.nullFd, this.#context.nullFd, specFd, listener],
-      });
+      // First: where no shim can be made, whoever waits for one is told so.
       this.#connect();
+      this.#context.nursery.start(this.shortId, specFd, listener);
     } finally {
       close(specFd);
       if (listener >= 0) close(listener);
-    }
-  }
-
-  /**
-   * What was spawned forks the shim off and is gone before its first word; without cgroup v2 it is
-   * the shim itself and gone right after its last.
-   */
-  #reapLauncher(triesLeft: number): void {
-    if (this.#launcher === 0) return;
-    if (reap(this.#launcher)) {
-      this.#launcher = 0;
-    } else if (triesLeft > 0) {
-      this.#reapTimer = this.#context.clock.afterIdle(REAP_RETRY_MS, () =>
-        this.#reapLauncher(triesLeft - 1),
-      );
     }
   }
 
@@ -292,13 +275,11 @@ export class ContainerLife {
     this.#pid = state.pid;
     this.#startTicks = state.startTicks ?? identify(state.pid)?.startTicks;
     this.#startedAtMs = state.startedAtMs;
-    this.#reapLauncher(0);
     this.changed.emit();
   }
 
   #connectionClosed(): void {
     this.#shim = undefined;
-    this.#reapLauncher(this.#isClosed ? 0 : REAP_TRIES);
     if (this.#exit !== undefined || this.#isClosed) {
       this.changed.emit();
       return;
@@ -328,15 +309,15 @@ export class ContainerLife {
   async #destroyGroups(): Promise<void> {
     const { cgroups, clock } = this.#context;
     const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
-    while (!cgroups.remove(this.config.id)) {
+    while (!cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         throw new SwarmError(
           'internal',
-          `processes ${cgroups.pids(this.config.id).join(', ')} of container ` +
+          `processes ${cgroups.pids(groupPath(this.config)).join(', ')} of container ` +
             `${this.shortId} do not end`,
         );
       }
-      cgroups.kill(this.config.id);
+      cgroups.kill(groupPath(this.config));
       await clock.sleep(POLL_MS);
     }
   }
@@ -365,13 +346,12 @@ export class ContainerLife {
   }
 
   #notStarted(error: string): ExitRecord {
-    const nowMs = this.#context.clock.wallMs();
     return {
       exitCode: 128,
       signal: 0,
       oomKilled: false,
       startedAtMs: 0,
-      finishedAtMs: nowMs,
+      finishedAtMs: this.#context.clock.wallMs(),
       error,
     };
   }
@@ -389,9 +369,7 @@ export class ContainerLife {
       clearRun(this.#paths);
     } else if (found === 'absent') {
       await this.#destroyGroups();
-      // When it was started last went with the exec root: not before it was made, and mostly then.
-      const startedAtMs = madeMs(this.#paths.dataDir);
-      this.#finish(lostRecord('host rebooted', startedAtMs, this.#context.clock.wallMs()));
+      this.#finish(cutOffRecord(this.#paths.dataDir, this.#context.clock.wallMs()));
     } else if (found === 'started') {
       this.#phase = 'starting';
       this.#connect();
@@ -460,7 +438,6 @@ export class ContainerLife {
     this.#phase = 'removed';
     this.#attachments.drop();
     this.#shim?.close();
-    this.#reapTimer?.cancel();
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
@@ -474,7 +451,6 @@ export class ContainerLife {
   close(): void {
     this.#isClosed = true;
     this.#shim?.close();
-    this.#reapTimer?.cancel();
   }
 
   async #waitExit(timeoutMs: number): Promise<ExitRecord> {

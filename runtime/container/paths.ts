@@ -1,5 +1,7 @@
 /** Where a container's files are. Names only; makes nothing. */
 import { join } from 'node:path';
+import { NAMED_PARENTS } from '../sys/cgroup.ts';
+import type { ContainerConfig } from './types.ts';
 
 export interface ContainerPaths {
   /** Configuration, writable layer, logs. */
@@ -17,4 +19,9 @@ export function containerPaths(dataRoot: string, execRoot: string, id: string): 
     dataDir: join(dataRoot, 'containers', id),
     execDir: join(execRoot, 'containers', id),
   };
+}
+
+/** Of its control groups, relative to the daemon's. */
+export function groupPath({ id, cgroupParent }: ContainerConfig): string {
+  return cgroupParent === undefined ? id : join(NAMED_PARENTS, cgroupParent, id);
 }

@@ -14,7 +14,7 @@ import { SpecWriter, TAG } from './encode.ts';
 import { labelsInForce } from './labels.ts';
 import { type Lent, NOTHING_LENT, sharedOf } from './loans.ts';
 import { newestLogNumber } from './logs.ts';
-import { type ContainerPaths, LOG_DIR } from './paths.ts';
+import { type ContainerPaths, groupPath, LOG_DIR } from './paths.ts';
 import { DEFAULT_PATH, NETWORK_SYSCTLS } from './profile.ts';
 import { cutLimits, parseResourceLimit } from './resourceLimits.ts';
 import { toDeviceList, toResources } from './resources.ts';
@@ -57,7 +57,10 @@ export function buildSpec(
     ...toResources(config.resources, (text) => notes.push(text)),
     devices: toDeviceList(devices.rules),
   };
-  const plan = cgroups.plan(config.id, resources);
+  const path = groupPath(config);
+  // What a limit may be depends on the group above.
+  if (config.cgroupParent !== undefined) cgroups.makeAbove(path);
+  const plan = cgroups.plan(path, resources);
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));
@@ -72,7 +75,6 @@ export function buildSpec(
     logAttributes(config),
   );
   writer.add(TAG.drain, DRAIN_MS);
-  addShimCgroups(writer, plan.shims);
   addCgroups(writer, plan.groups);
   addNamespaces(writer, config, lent);
   addFileSystem(writer, config, paths, cgroups.hierarchies, devices.nodes, lent);
@@ -293,6 +295,13 @@ export function buildHoldSpec(
   writer.add(TAG.flags, FLAG.hold | (config.readOnlyRoot === true ? FLAG.readOnlyRoot : 0));
   addLayers(writer, config, paths);
   addBinds(writer, config.mounts, lent);
+  return writer.finish();
+}
+
+/** For the process that makes shims: the groups it goes into, and they with it. */
+export function buildNurserySpec(cgroups: Cgroups): Uint8Array {
+  const writer = new SpecWriter();
+  addShimCgroups(writer, cgroups.shims);
   return writer.finish();
 }
 

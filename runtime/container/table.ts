@@ -5,7 +5,7 @@
  */
 import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -18,6 +18,7 @@ import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
+import { Nursery } from './nursery.ts';
 import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { SharedMemory } from './sharedMemory.ts';
 import { loadShim } from './shimFile.ts';
@@ -98,6 +99,7 @@ class Table implements ContainerTable {
       cgroups,
       shimFd,
       nullFd,
+      nursery: new Nursery({ shimFd, nullFd, cgroups, clock: options.clock }),
       sharedMemory: new SharedMemory(options.execRoot),
       find: (id) => this.#containers.get(id),
       onStart: (container) => options.onStart?.(container),
@@ -162,6 +164,7 @@ class Table implements ContainerTable {
     if (this.#isClosed) return;
     this.#isClosed = true;
     for (const container of this.#containers.values()) container.close();
+    this.#context.nursery.close();
     close(this.#context.shimFd);
     close(this.#context.nullFd);
   }
@@ -210,14 +213,14 @@ class Table implements ContainerTable {
       await this.#killOrphan(name);
       await removeTree(join(execDir, name));
     }
-    for (const id of this.#cgroups.list()) {
-      if (!this.#containers.has(id)) await this.#killOrphan(id);
+    for (const path of this.#cgroups.list()) {
+      if (!this.#containers.has(basename(path))) await this.#killOrphan(path);
     }
   }
 
-  async #killOrphan(id: string): Promise<void> {
-    for (let tries = 0; tries < KILL_TRIES && !this.#cgroups.remove(id); tries += 1) {
-      this.#cgroups.kill(id);
+  async #killOrphan(path: string): Promise<void> {
+    for (let tries = 0; tries < KILL_TRIES && !this.#cgroups.remove(path); tries += 1) {
+      this.#cgroups.kill(path);
       await this.#options.clock.sleep(KILL_POLL_MS);
     }
   }

@@ -169,6 +169,8 @@ export interface ContainerConfig {
   readonly securityLabels?: readonly SecurityLabel[];
   /** Not even the host's default profile; so it is with `privileged`. */
   readonly apparmorUnconfined?: boolean;
+  /** Names, as in 'a/b', of the group that its own is in, below the daemon's. */
+  readonly cgroupParent?: string;
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */
   readonly maskPaths?: boolean;
   readonly devices?: readonly ContainerDevice[];
@@ -368,9 +370,10 @@ export interface Container {
   /**
    * Resolves once the program has been executed; again after an end, too (same id, writable layer
    * and logs; `exit` is undefined while it runs). SwarmError 'invalid' with detail.exitCode '127'
-   * (not found) or '126' (not executable), else 'internal', when it could not.
+   * (not found) or '126' (not executable), else 'internal', when it could not. `env`: of this run
+   * alone; the configuration's own come after it.
    */
-  start(): Promise<void>;
+  start(env?: readonly string[]): Promise<void>;
   /** To the first process. */
   kill(signal: string): Promise<void>;
   /** Stop signal, then SIGKILL after `graceMs`; resolves with the record. A paused one goes on. */

@@ -26,6 +26,7 @@ import { Bridges } from './bridges.ts';
 import type { KeptSockets } from './dnsServer.ts';
 import { Gateway } from './gateway.ts';
 import { HOST_LINK } from './ingress.ts';
+import { IngressRelays } from './ingressRelays.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
 import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from './paths.ts';
 import { Ports } from './ports.ts';
@@ -80,6 +81,7 @@ export class NetworkEngine {
   readonly #host: Space;
   readonly #gateway: Gateway;
   readonly #ports: Ports;
+  readonly #ingressRelays: IngressRelays;
   readonly #bridges: Bridges;
   readonly #records: NetworkRecords;
   readonly #overlays = new Map<string, OverlayNetwork>();
@@ -109,6 +111,7 @@ export class NetworkEngine {
       () => this.#ingress,
       (containerId) => this.#attacher.publishedAddress(containerId),
     );
+    this.#ingressRelays = new IngressRelays(environment.random);
     this.#gateway = new Gateway({
       door: this.#door,
       host: this.#host,
@@ -249,6 +252,7 @@ export class NetworkEngine {
 
   #applyGateway(): void {
     this.#gateway.apply(this.#self, this.#ingress);
+    this.#ingressRelays.apply(this.#gateway.carriedPorts());
     this.#records.host.save(HOST_RECORD, {
       format: 1,
       self: this.#self ?? null,
@@ -471,11 +475,13 @@ export class NetworkEngine {
     for (const networkId of [...this.#overlays.keys()]) this.removeOverlay(networkId);
     this.#gateway.remove();
     removeRecords(this.#options.execRoot, this.#options.dataRoot);
+    this.#ingressRelays.close();
     this.#attacher.close();
     this.#host.close();
   }
 
   close(): void {
+    this.#ingressRelays.close();
     this.#attacher.close();
     for (const network of this.#overlays.values()) network.close();
     this.#gateway.close();

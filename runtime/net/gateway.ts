@@ -18,7 +18,7 @@ import {
 import { addVeth, deleteLink, listAddresses, listLinks, setLink } from '../sys/rtnetlink.ts';
 import type { BridgeView } from './bridge.ts';
 import { Flows } from './flows.ts';
-import { type Forward, hostTables, portServers } from './hostTable.ts';
+import { carriedPorts, type Forward, hostTables, portServers } from './hostTable.ts';
 import {
   type GatewayInput,
   type GatewayPort,
@@ -34,6 +34,7 @@ import {
   UPLINK,
   UPLINK_MAC,
 } from './ingress.ts';
+import type { CarriedPort } from './ingressRelays.ts';
 import { VXLAN_OVERHEAD_BYTES } from './overlay.ts';
 import { DEFAULT_MTU, makeTunnel, openRouter, type Tunnel, underlayMtu } from './routers.ts';
 import type { Space } from './space.ts';
@@ -230,6 +231,11 @@ export class Gateway {
       ),
     );
     this.#flows.serve(portServers(input));
+  }
+
+  /** What is to be carried by IPv6. */
+  carriedPorts(): readonly CarriedPort[] {
+    return carriedPorts(this.#input());
   }
 
   /** To be called every second or so. */

@@ -8,6 +8,7 @@ import { isIPv4 } from 'node:net';
 import { addressToNumber, gatewayOf, gatewaySubnet, subnetContains } from './addresses.ts';
 import { bridgeOptions } from './bridge.ts';
 import { type GatewayInput, HOST_LINK, HOST_TABLE, peersOf } from './ingress.ts';
+import type { CarriedPort } from './ingressRelays.ts';
 import { balance, type NftTable } from './table.ts';
 import type { IngressPort } from './types.ts';
 
@@ -164,6 +165,21 @@ export function ingressTargets(input: GatewayInput, port: IngressPort): string[]
 function sourceOf(input: GatewayInput): string {
   if (input.self !== undefined) return gatewayOf(gatewaySubnet(input.self.hostIndex));
   return input.bridges[0]?.network.subnets[0].gateway ?? '';
+}
+
+/** Published TCP ports of services, as they are carried by IPv6. */
+export function carriedPorts(input: GatewayInput): CarriedPort[] {
+  const ports = input.self === undefined ? [] : (input.ingress?.ports ?? []);
+  return ports
+    .filter(({ protocol, hostAddress = '' }) => protocol === 'tcp' && !isIPv4(hostAddress))
+    .map((port) => ({
+      publishedPort: port.publishedPort,
+      hostAddress: port.hostAddress || '::',
+      targets: ingressTargets(input, port).map((target) => {
+        const [address, number] = target.split(' . ');
+        return { address, port: Number(number) };
+      }),
+    }));
 }
 
 /** Ports that are published ('tcp/8080'), with the addresses that answer there. */

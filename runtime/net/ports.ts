@@ -91,7 +91,7 @@ function stopListening(fd: number): void {
  * A socket that has the port, or undefined where somebody else has it. A TCP one that is not to
  * listen refuses connections; they come to it only while the rules are gone.
  */
-function holdPort(port: PublishedPort): number | undefined {
+export function holdPort(port: PublishedPort): number | undefined {
   const { protocol, hostAddress, hostPort } = port;
   // Without an address: IPv4; what comes by IPv6 is the relay's.
   const address = hostAddress === '' ? ANY_ADDRESS : hostAddress;

@@ -1,5 +1,5 @@
 /**
- * Carries TCP connections that come to a published port by IPv6 to a container that has IPv4 only:
+ * Carries TCP connections that come to a published port by IPv6 to who has IPv4 only:
  * [::1] too, which no rule can turn elsewhere. The container sees the host as the client. Runs in
  * the daemon: what is carried ends with it, and nothing new is until the next one runs.
  */
@@ -7,6 +7,8 @@ import { createConnection, createServer, type Server, type Socket } from 'node:n
 
 /** Connections carried at once for one port; further ones are closed at once. */
 const CONNECTIONS_MAX = 1024;
+/** Until a container's host has answered; longer means that it is gone. */
+const CONNECT_TIMEOUT_MS = 5000;
 
 export interface RelayTarget {
   readonly address: string;
@@ -30,7 +32,12 @@ export class Relay {
   }
 
   #carry(near: Socket, { address, port }: RelayTarget): void {
-    const far = createConnection({ host: address, port, allowHalfOpen: true });
+    const timeout = CONNECT_TIMEOUT_MS;
+    const far = createConnection({ host: address, port, timeout, allowHalfOpen: true });
+    far.on('timeout', () => {
+      if (far.connecting) near.resetAndDestroy();
+      if (far.connecting) far.destroy();
+    });
     for (const [socket, other] of [
       [near, far],
       [far, near],
@@ -41,6 +48,11 @@ export class Relay {
       socket.on('close', () => this.#open.delete(socket));
       socket.pipe(other);
     }
+  }
+
+  /** Takes no more; what is carried goes on. */
+  finish(): void {
+    this.#server.close();
   }
 
   close(): void {

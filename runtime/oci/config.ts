@@ -127,6 +127,8 @@ export interface OciLinux {
   readonly uidMappings: readonly IdMap[];
   readonly gidMappings: readonly IdMap[];
   readonly timeOffsets: ReadonlyMap<string, { readonly secs: number; readonly nanosecs: number }>;
+  /** Interfaces of the caller's, and what they are called in the container. */
+  readonly netDevices: ReadonlyMap<string, string>;
   readonly devices: readonly OciDevice[];
   readonly cgroupsPath: string;
   readonly resources: Resources;

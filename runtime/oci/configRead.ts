@@ -185,10 +185,11 @@ function readHook(fields: Fields): OciHook {
 
 /** Known and not built: refused rather than left out. */
 function refuseUnsupported(fields: Fields): void {
-  for (const name of ['intelRdt', 'netDevices']) {
-    if (fields.has(name)) {
-      throw new SwarmError('unsupported', `${fields.at(name)} is not supported`);
-    }
+  if (fields.has('intelRdt')) {
+    throw new SwarmError(
+      'unsupported',
+      `${fields.at('intelRdt')} is not supported: groups of resctrl are not made`,
+    );
   }
 }
 
@@ -207,6 +208,11 @@ function readLinux(fields: Fields): OciLinux {
         secs: offset.number('secs') ?? 0,
         nanosecs: offset.number('nanosecs', 0) ?? 0,
       })) ?? new Map(),
+    netDevices: new Map(
+      [...(fields.mapOf('netDevices', (device) => device.text('name') ?? '') ?? [])].map(
+        ([device, name]) => [device, name || device],
+      ),
+    ),
     devices: fields.objects('devices', readDevice) ?? [],
     cgroupsPath: fields.text('cgroupsPath') ?? '',
     resources: resources === undefined ? {} : readResources(resources),

@@ -14,6 +14,7 @@ import type { OciContext } from './context.ts';
 import { type HookState, hookState } from './hookState.ts';
 import { buildLaunch } from './launch.ts';
 import { type Launched, launch, preservedDescriptors } from './launcher.ts';
+import { moveNetDevices } from './netDevices.ts';
 import type { StoredContainer } from './store.ts';
 
 const FIFO = 0o010622;
@@ -106,6 +107,7 @@ export async function createContainer(
     store.write(kept);
     const result = await launchWithConsole(config, options, id, built.bytes, preserved);
     started = result.launched;
+    moveNetDevices(config, started.pid);
     for (const note of [...built.notes, ...started.notes]) context.log.warn(note);
     store.write({ ...kept, pid: started.pid, startTicks: String(started.startTicks) });
     if (options.pidFile !== undefined) writePidFile(options.pidFile, started.pid);

@@ -33,6 +33,7 @@ import {
 import type { HookState } from './hookState.ts';
 import { addRootfs, type CgroupPlace } from './launchRootfs.ts';
 import { addSeccomp } from './launchSeccomp.ts';
+import { checkNetDevices } from './netDevices.ts';
 
 const STAGES = { prestart: 0, createRuntime: 1, createContainer: 2, startContainer: 3 } as const;
 const LABEL = { apparmor: 1, selinux: 2 } as const;
@@ -81,7 +82,7 @@ export function buildLaunch(config: OciConfig, options: LaunchOptions): OciLaunc
   addRootfs(writer, config, options);
   addHooks(writer, config, options.hookState);
   if (options.gate !== undefined) writer.add(TAG.gate, options.gate);
-  addProgram(writer, process, options, notes);
+  addProgram(writer, withCallersGroups(config, process), options, notes);
   addSeccomp(writer, config.linux.seccomp, options.hookState);
   addLinux(writer, config);
   return { bytes: writer.finish(), notes };
@@ -110,9 +111,18 @@ export function buildExecLaunch(
   writer.add(TAG.flags, programFlags(process));
   writer.add(TAG.execTarget, options.pid, options.startTicks);
   addCgroups(writer, options.groups);
-  addProgram(writer, process, options, notes);
+  addProgram(writer, withCallersGroups(config, process), options, notes);
   addSeccomp(writer, config.linux.seccomp, options.hookState, options.pid);
   return { bytes: writer.finish(), notes };
+}
+
+/** crun's, which Podman writes for `--group-add keep-groups`. */
+const KEEP_GROUPS = 'run.oci.keep_original_groups';
+
+function withCallersGroups({ annotations }: OciConfig, program: OciProcess): OciProcess {
+  if (!['1', 'true'].includes(annotations[KEEP_GROUPS] ?? '')) return program;
+  const groups = new Set([...program.user.additionalGids, ...(process.getgroups?.() ?? [])]);
+  return { ...program, user: { ...program.user, additionalGids: [...groups] } };
 }
 
 function programFlags(process: OciProcess): number {
@@ -157,6 +167,7 @@ function checkConfig(config: OciConfig): void {
   if (linux.timeOffsets.size > 0 && !has('time')) {
     throw new SwarmError('invalid', 'linux.timeOffsets: there is no new time namespace');
   }
+  checkNetDevices(config);
   for (const name of Object.keys(linux.sysctl)) checkSysctl(config, name);
 }
 

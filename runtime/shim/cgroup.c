@@ -128,13 +128,31 @@ static int open_group(struct cgroups *groups, const struct record *record, int m
 	return 0;
 }
 
-static int write_limit(int dir, const struct record *record, struct failure *failure)
+/* What was written to last: a list, as of devices, takes a write for each of its lines. */
+struct limit_file {
+	int fd;
+	const char *name; /* in the specification; of the group at hand */
+};
+
+static int open_limit(struct limit_file *last, int dir, const char *name)
+{
+	if (last->fd >= 0 && strcmp(last->name, name) == 0)
+		return 0;
+	close_fd(&last->fd);
+	last->name = name;
+	last->fd = openat(dir, name, O_WRONLY | O_CLOEXEC);
+	return last->fd < 0 ? -1 : 0;
+}
+
+static int write_limit(struct limit_file *last, int dir, const struct record *record,
+		       struct failure *failure)
 {
 	const char *file = record_string(record, 4, 0);
 	const char *value = record_string(record, 4, 1);
 	if (file == NULL || value == NULL)
 		return fail(failure, 0, "a control group value is malformed");
-	if (write_file_at(dir, file, value) == 0 || (record_u32(record, 0) & WRITE_OPTIONAL))
+	if ((open_limit(last, dir, file) == 0 && write_all(last->fd, value, strlen(value)) == 0) ||
+	    (record_u32(record, 0) & WRITE_OPTIONAL))
 		return 0;
 	return fail(failure, errno, "cannot set %s to %s", file, value);
 }
@@ -144,27 +162,27 @@ static int take_groups(struct cgroups *groups, const struct spec *spec, int make
 {
 	memset(groups, 0, sizeof *groups);
 	groups->v2 = groups->memory = groups->freezer = groups->entrance = -1;
-	int dir = -1;
+	int dir = -1, result = 0;
+	struct limit_file last = {-1, NULL};
 	struct record record;
-	for (size_t at = 0; spec_next(spec, &at, 0, &record);) {
-		int result = 0;
+	for (size_t at = 0; result == 0 && spec_next(spec, &at, 0, &record);) {
 		if (record.tag == TAG_CGROUP) {
+			close_fd(&last.fd);
 			if (dir != groups->v2 && dir != groups->memory && dir != groups->freezer)
 				close_fd(&dir);
 			result = open_group(groups, &record, make, &dir, failure);
 		} else if (!make) {
 			continue;
 		} else if (record.tag == TAG_CGROUP_WRITE) {
-			result = write_limit(dir, &record, failure);
+			result = write_limit(&last, dir, &record, failure);
 		} else if (record.tag == TAG_DEVICE_PROGRAM) {
 			result = attach_device_program(groups->v2, &record, failure);
 		}
-		if (result < 0)
-			return -1;
 	}
+	close_fd(&last.fd);
 	if (dir != groups->v2 && dir != groups->memory && dir != groups->freezer)
 		close_fd(&dir);
-	return 0;
+	return result;
 }
 
 int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure)

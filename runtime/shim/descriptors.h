@@ -9,7 +9,8 @@
 
 #include "spec.h"
 
-/* The control socket, or the caller's: for the launcher alone. */
+/* The launch specification and the control socket, or the caller's: for the launcher alone. */
+#define SPEC_FD 3
 #define CONTROL_FD 4
 /* The launcher's own descriptors end here; preserved ones follow. */
 #define PRESERVED_FD 6u

@@ -33,6 +33,7 @@
 #include "kernel.h"
 #include "launch.h"
 #include "log.h"
+#include "nursery.h"
 #include "sealed.h"
 #include "spec.h"
 #include "status.h"
@@ -40,7 +41,6 @@
 #include "target.h"
 #include "told.h"
 
-#define SPEC_FD 3
 #define DEFAULT_DRAIN_MS 2000u
 #define DEFAULT_LOG_BYTES (20u << 20)
 #define DEFAULT_LOG_FILES 5u
@@ -447,6 +447,16 @@ int main(int count, char **args)
 	container_log.fd = container_log.dir = container_log.writer = -1;
 	if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 		return 2; /* without a specification there is nowhere to say why */
+	/* Its own, which what it forks has from it. Fails without CAP_SYS_RESOURCE; the host's own
+	 * score then stays. */
+	int is_nursery = nursery_wanted(count, args);
+	if (is_nursery) {
+		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
+		nursery_run(&shim.spec, args);
+		prepare_process();
+		if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
+			return 2;
+	}
 	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	shim.drain_ms = spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	int inherited = descriptors_inherit(&shim.spec, &shim.failure);
@@ -464,8 +474,8 @@ int main(int count, char **args)
 	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
 	const char *exec_dir = spec_string(&shim.spec, TAG_EXEC_DIR, "");
 	shim.exec_dir = open(exec_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	/* Fails without CAP_SYS_RESOURCE; the host's own score then stays. */
-	(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
+	if (!is_nursery)
+		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
 	control_open(&shim.control, CONTROL_FD);
 	streams_init(&streams, stream_clients, STREAM_CLIENTS_MAX, &container_log);
 	streams.close_input = (shim.flags & SPEC_STDIN_ONCE) != 0;

@@ -18,6 +18,7 @@ import {
   groupPids,
   listGroups,
   makeGroups,
+  passDown,
   removeGroup,
   removeOne,
 } from './cgroupTree.ts';
@@ -47,8 +48,6 @@ export interface CgroupGroup {
 
 export interface CgroupPlan {
   readonly groups: readonly CgroupGroup[];
-  /** The shims' group in each hierarchy, the v2 one first: it is joined by forking. */
-  readonly shims: readonly { readonly version: 1 | 2; readonly dir: string }[];
   /** Limits that were changed or left out, one readable line each. */
   readonly notes: readonly string[];
 }
@@ -76,6 +75,9 @@ const V2_USED = ['cpu', 'cpuset', 'memory', 'pids', 'io'];
 /** Passed on where that works. */
 const V2_MORE = ['hugetlb', 'rdma', 'misc'];
 const SHIMS = 'shims';
+/** Below it are groups that users name for several containers. */
+export const NAMED_PARENTS = 'parents';
+const CONTAINER_ID = /^[0-9a-f]{64}$/;
 
 /**
  * The hierarchies among `mounts` that containers are put in. `keepFreezer`: v1's also where there
@@ -126,10 +128,29 @@ export class Cgroups {
     return versions.has(2) ? 'v2' : 'v1';
   }
 
+  /** The shims' group in each hierarchy, the v2 one first: it is joined by forking. */
+  get shims(): readonly { readonly version: 1 | 2; readonly dir: string }[] {
+    return this.hierarchies.map(({ version, path }) => ({
+      version,
+      dir: join(path, this.#parent, SHIMS),
+    }));
+  }
+
   /** Makes `<parent>` and `<parent>/shims` everywhere and passes controllers down to them. */
   prepare(): void {
     for (const hierarchy of this.hierarchies) {
       makeGroups(hierarchy, [...this.#parent.split('/'), SHIMS], this.#passed({}));
+    }
+  }
+
+  /** Makes the groups above the one at `path`, which stay, and passes controllers down to it. */
+  makeAbove(path: string): void {
+    for (const { hierarchy, dir } of this.#dirs(path)) {
+      const parts = dir.slice(hierarchy.path.length).split('/').filter(Boolean);
+      makeGroups(hierarchy, parts.slice(0, -1), this.#passed({}));
+      if (hierarchy.version === 2) {
+        passDown(dirname(dir), this.#passed({}), hierarchy.controllers);
+      }
     }
   }
 
@@ -189,11 +210,7 @@ export class Cgroups {
         ? { ...base, writes }
         : { ...base, writes, deviceProgram: deviceProgram(devices) };
     });
-    const shims = this.hierarchies.map((hierarchy) => ({
-      version: hierarchy.version,
-      dir: join(hierarchy.path, this.#parent, SHIMS),
-    }));
-    return { groups, shims, notes };
+    return { groups, notes };
   }
 
   /** What can be told before looking at any group. */
@@ -361,21 +378,24 @@ export class Cgroups {
     for (const dir of [...made].reverse()) removeOne(dir);
   }
 
-  /** The ids of all containers that have a group. */
+  /** The paths of all containers that have a group: their ids, some below a named parent. */
   list(): readonly string[] {
-    const ids = new Set<string>();
+    const paths = new Set<string>();
     for (const hierarchy of this.hierarchies) {
-      for (const entry of listGroups(join(hierarchy.path, this.#parent))) {
-        if (entry !== SHIMS) ids.add(entry);
+      const parent = join(hierarchy.path, this.#parent);
+      for (const entry of listGroups(parent)) {
+        if (entry !== SHIMS && entry !== NAMED_PARENTS) paths.add(entry);
       }
+      for (const path of listNamed(parent, NAMED_PARENTS)) paths.add(path);
     }
-    return [...ids];
+    return [...paths];
   }
 
   /** Removes the whole subtree, for uninstalling and tests; false while something runs in it. */
   removeParent(): boolean {
     return this.hierarchies.every((hierarchy) => {
       const parent = join(hierarchy.path, this.#parent);
+      if (!removeGroup(join(parent, NAMED_PARENTS))) return false;
       if (!removeOne(join(parent, SHIMS)) || !removeOne(parent)) return false;
       // Above it, only what nobody else uses: 'tsswarm-lab' goes with the last of its hosts.
       for (let dir = dirname(parent); dir !== hierarchy.path; dir = dirname(dir)) {
@@ -384,6 +404,13 @@ export class Cgroups {
       return true;
     });
   }
+}
+
+function listNamed(parent: string, path: string): readonly string[] {
+  return listGroups(join(parent, path)).flatMap((entry) => {
+    const below = `${path}/${entry}`;
+    return CONTAINER_ID.test(entry) ? [below] : listNamed(parent, below);
+  });
 }
 
 function isGroupFrozen({ version }: CgroupHierarchy, dir: string): boolean {

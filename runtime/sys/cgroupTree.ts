@@ -40,7 +40,11 @@ export function makeGroups(
 }
 
 /** Passes `wanted` controllers from `dir` to its children. */
-function passDown(dir: string, wanted: readonly string[], available: readonly string[]): void {
+export function passDown(
+  dir: string,
+  wanted: readonly string[],
+  available: readonly string[],
+): void {
   const file = join(dir, 'cgroup.subtree_control');
   const enabled = readWords(file);
   for (const controller of wanted) {

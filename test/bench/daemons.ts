@@ -17,7 +17,7 @@ import { callAt } from './swarmClient.ts';
 
 export const API = '/v1.41';
 export const PROBE = '/bin/probe';
-const IMAGE = 'bench/probe';
+export const IMAGE = 'bench/probe';
 const ANSWER_LIMIT_MS = 120_000;
 
 export interface BenchDaemon {
@@ -71,19 +71,22 @@ async function probeTar(): Promise<Buffer> {
   }
 }
 
+/** Makes a container of the image, as Docker's API describes one; its id. */
+export async function createProbe({ socket }: BenchDaemon, wanted: object): Promise<string> {
+  const body = { Image: IMAGE, ...wanted };
+  const path = `${API}/containers/create`;
+  return (await callAt<{ Id: string }>(socket, 'POST', path, body)).Id;
+}
+
 /** Makes and starts a container of the probe; its id. */
 export async function startProbe(
-  { socket }: BenchDaemon,
+  daemon: BenchDaemon,
   args: readonly string[],
   host: object = { NetworkMode: 'none' },
 ): Promise<string> {
-  const { Id } = await callAt<{ Id: string }>(socket, 'POST', `${API}/containers/create`, {
-    Image: IMAGE,
-    Cmd: [PROBE, ...args],
-    HostConfig: host,
-  });
-  await callAt(socket, 'POST', `${API}/containers/${Id}/start`);
-  return Id;
+  const id = await createProbe(daemon, { Cmd: [PROBE, ...args], HostConfig: host });
+  await callAt(daemon.socket, 'POST', `${API}/containers/${id}/start`);
+  return id;
 }
 
 /** Waits for its end, which must be a good one. */
@@ -99,7 +102,7 @@ export async function endOf({ socket }: BenchDaemon, id: string): Promise<void> 
 }
 
 export async function removeProbe({ socket }: BenchDaemon, id: string): Promise<void> {
-  await callAt(socket, 'DELETE', `${API}/containers/${id}?force=1`, undefined, ANSWER_LIMIT_MS);
+  await callAt(socket, 'DELETE', `${API}/containers/${id}?force=1&v=1`, undefined, ANSWER_LIMIT_MS);
 }
 
 /** Its processes that are no program of a container, as pids of this machine with their arguments. */

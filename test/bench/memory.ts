@@ -30,7 +30,7 @@ async function sample(host: string): Promise<number[]> {
 function shims(root: number): number[] {
   return descendants(root).filter((pid) => {
     try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('tsswarm-shim');
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('tsswarm-shim\0');
     } catch {
       return false; // it ended while the list was read
     }

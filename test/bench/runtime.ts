@@ -2,8 +2,8 @@
  * Run, exit and clean-up of `/bin/true` with the same root, limits and rules: through the runtime's
  * own API in one process, as the agent uses it, by `tsswarm-oci run`, and by Debian's crun where it
  * is installed; taking turns, then four at a time. The same means:
- *   - a writable overlay on the same layer, made and removed by each run. The commands get it from
- *     engine.c, which does for them what an engine has to do and nothing else: no shell, no copy.
+ *   - a writable overlay on the same layer, made and removed with each run. The commands get it
+ *     from engine.c, which does for them what an engine has to do and nothing else.
  *   - memory and pids limited, and the default list of devices, in every cgroup v1 hierarchy;
  *     namespaces, mounts, masks, capabilities and sysctls of a default container (engine.ts).
  *   - the default seccomp profile. Ours is compiled once and kept; crun 1.8.1 as Debian builds it

@@ -214,7 +214,7 @@ function removal(suite: Suite): void {
       assert.ok(!existsSync(join(root, 'containers', id)));
     },
   );
-  suite.not('container rm', ['link'], 'refused: there are no links');
+  suite.not('container rm', ['link'], 'refused: a link goes with the container that was given it');
   suite.works(
     'container prune',
     ['force', 'filter'],

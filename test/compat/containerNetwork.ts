@@ -42,17 +42,66 @@ export function containerNetwork(suite: Suite): void {
   addresses(suite);
   names(suite);
   ports(suite);
-  suite.not(
+  suite.not(CREATE, ['link-local-ip'], 'refused; not built');
+  links(suite);
+}
+
+function links(suite: Suite): void {
+  suite.differs(
     CREATE,
     ['link'],
-    'refused: containers of a network of your own find each other by name',
+    'the other container’s names, address and ports are what they are when this one starts; on a ' +
+      'user network, too, the other has to run then',
   );
-  suite.not(CREATE, ['link-local-ip'], 'refused; not built');
-  suite.works('container create', [], 'links are refused, with what to do instead', async () => {
-    const create = (...flags: string[]): string[] => ['container', 'create', ...flags, BOX];
-    await refused('h1', create('--link', 'other'), /HostConfig\.Links .*put both .* network/);
-    await refused('h1', create('--link-local-ip', '169.254.9.9'), /LinkLocalIPs/);
-  });
+  suite.works(
+    'container create',
+    [],
+    'a link tells of the other container by hosts and variables',
+    async () => {
+      const create = (...flags: string[]): string[] => ['container', 'create', ...flags, BOX];
+      await refused('h1', create('--link-local-ip', '169.254.9.9'), /LinkLocalIPs/);
+      await refused('h1', create('--link', 'other'), /no such container: other/i);
+      await docker('h1', 'network', 'create', 'linked');
+      const offers = ['--expose', '80', '--expose', '53/udp', '-e', 'A=b', '--hostname', 'inner'];
+      await boxed('giver', offers, SLEEP, async (giver) => {
+        const address = (await within(giver, 'hostname', '-i')).trim();
+        const host = ['--network', 'host', '--link', 'giver'];
+        await refused('h1', create(...host), /host type networking can't be used with links/);
+        await boxed('taker', ['--link', 'giver:to-me'], SLEEP, async (pid) => {
+          const hosts = procFile(pid, 'root/etc/hosts');
+          for (const name of ['to-me', 'inner', 'giver']) {
+            assert.match(hosts, new RegExp(`^${address}\t${name}$`, 'm'));
+          }
+          const env = procFile(pid, 'environ').split('\0');
+          for (const variable of [
+            `TO_ME_PORT=udp://${address}:53`,
+            `TO_ME_PORT_53_UDP=udp://${address}:53`,
+            `TO_ME_PORT_80_TCP=tcp://${address}:80`,
+            `TO_ME_PORT_80_TCP_ADDR=${address}`,
+            'TO_ME_PORT_80_TCP_PORT=80',
+            'TO_ME_PORT_80_TCP_PROTO=tcp',
+            'TO_ME_NAME=/taker/to-me',
+            'TO_ME_ENV_A=b',
+          ]) {
+            assert.ok(env.includes(variable), variable);
+          }
+          assert.ok(!env.some((each) => each.startsWith('TO_ME_ENV_PATH')));
+          const shown = await docker('h1', 'inspect', '-f', '{{.HostConfig.Links}}', 'taker');
+          assert.equal(shown, '[/giver:/taker/to-me]');
+        });
+        await docker('h1', 'network', 'connect', 'linked', 'giver');
+        const flags = ['--network', 'linked', '--link', 'giver:friend'];
+        await boxed('mate', flags, SLEEP, async (pid) => {
+          assert.match(procFile(pid, 'root/etc/hosts'), /^\d+\.\d+\.\d+\.\d+\tfriend$/m);
+        });
+      });
+      await docker('h1', 'create', '--name', 'still', BOX);
+      const run = ['container', 'run', '--rm', '--link', 'still', BOX, 'true'];
+      await refused('h1', run, /cannot link to a non running container: \/still AS/i);
+      await docker('h1', 'rm', 'still');
+      await docker('h1', 'network', 'rm', 'linked');
+    },
+  );
 }
 
 function addresses(suite: Suite): void {

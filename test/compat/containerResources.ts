@@ -240,16 +240,33 @@ function refusals(suite: Suite): void {
     ['storage-opt'],
     'refused: sizes need a file system with quotas by directory (project quotas)',
   );
-  suite.not(
+  suite.differs(
     CREATE,
     ['cgroup-parent'],
-    'refused: all groups are below the daemon’s own, so that it can tell what is its',
+    'also an absolute path is below the daemon’s own group, in `parents`, so that it can tell ' +
+      'what is its',
   );
+  suite.works('container create', [], 'containers share the group that they name', async () => {
+    const parent = ['--cgroup-parent', '/shop.slice/till', '--memory', '32m'];
+    await boxed('within', parent, SLEEP, async (pid) => {
+      const [memory = ''] = procFile(pid, 'cgroup')
+        .split('\n')
+        .filter((line) => /^\d+:(memory)?:/.test(line));
+      assert.match(memory, /\/parents\/shop\.slice\/till\/[0-9a-f]{64}$/);
+      const shown = await docker('h1', 'inspect', '-f', '{{.HostConfig.CgroupParent}}', 'within');
+      assert.equal(shown, '/shop.slice/till');
+      await docker('h1', 'pause', 'within');
+      await docker('h1', 'unpause', 'within');
+      assert.equal(await docker('h1', 'exec', 'within', 'echo', 'in'), 'in');
+      assert.equal((await docker('h1', 'top', 'within', '-o', 'pid')).split('\n').length, 2);
+    });
+    const outside = ['container', 'create', '--cgroup-parent', '../x', 'box:1'];
+    await refused('h1', outside, /CgroupParent: "\.\.\/x" is no path of a group/);
+  });
   suite.works('container create', [], 'what is not there is refused by its path', async () => {
     const create = (...flags: string[]): string[] => ['container', 'create', ...flags, 'box:1'];
     await refused('h1', create('--gpus', 'all'), /HostConfig\.DeviceRequests/);
     await refused('h1', create('--storage-opt', 'size=1g'), /HostConfig\.StorageOpt/);
-    await refused('h1', create('--cgroup-parent', '/x'), /HostConfig\.CgroupParent/);
     await refused('h1', create('--cpu-count', '1'), /only supported on .* windows/);
   });
 }

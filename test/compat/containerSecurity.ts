@@ -39,7 +39,7 @@ export function containerSecurity(suite: Suite): void {
     ['security-opt'],
     'all work; AppArmor profiles and SELinux labels where the kernel has such, else they are ' +
       'refused by name, as is a seccomp profile that hands calls to a listener (SCMP_ACT_NOTIFY); ' +
-      'no AppArmor profile is in force by default',
+      'the default AppArmor profile is `tsswarm-default`, where apparmor_parser is installed',
   );
   suite.differs(CREATE, ['isolation'], 'only `default`: the others are of Windows');
   suite.differs(

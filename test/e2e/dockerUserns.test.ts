@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process';
 import {
   copyFileSync,
   mkdirSync,
+  readdirSync,
   readFileSync,
   statSync,
   symlinkSync,
@@ -19,12 +20,15 @@ import { type Standalone, startStandalone } from '../support/standalone.ts';
 import { TOP } from '../tidy/sources.ts';
 
 const BOX = 'box:1';
+const CLI = join(TOP, 'dist', 'cli', 'main.js');
 const BUSYBOX = '/bin/busybox';
 const SOON_MS = 20_000;
 const FIRST_ID = 100_000;
 
 let host: Standalone;
 let work = '';
+/** What a daemon that would not start has written into /etc. */
+let refusedLeft: readonly string[] = [];
 
 before(async () => {
   host = await startStandalone();
@@ -56,6 +60,9 @@ before(async () => {
     '/etc',
   ];
   execFileSync('nsenter', inside);
+  const taken = ['--metrics-addr', '203.0.113.9:9100']; // not an address of this host
+  await assert.rejects(host.restart('--userns-remap', 'default', ...taken));
+  refusedLeft = readdirSync(join(work, 'etc-upper'));
   await host.restart('--userns-remap', 'default');
 });
 
@@ -70,8 +77,14 @@ async function see(name: string, file: string): Promise<string> {
   return stdout;
 }
 
+test('a daemon that does not start has reserved no ids', () => {
+  assert.deepEqual(refusedLeft, []);
+});
+
 test('root in a container is nobody on the host, on a network, with its image’s files', async () => {
   assert.match(await host.docker('info', '-f', '{{.SecurityOptions}}'), /name=userns/);
+  const info = await outcome(process.execPath, [CLI, '-H', `unix://${host.socket}`, 'info']);
+  assert.match(info.stdout, /^Security: +seccomp \(builtin\), cgroupns, userns$/m);
   assert.match(readFileSync(join(work, 'etc-upper', 'subuid'), 'utf8'), /^dockremap:\d+:65536$/m);
   const volume = ['-v', 'kept:/data', '-v', `${work}:/bound`, '-p', '8080:80'];
   await host.docker('run', '-d', '--name', 'mapped', ...volume, BOX, 'sleep', '600');

@@ -3,8 +3,8 @@
  * maps and clock offsets. Looked at from the host and from inside.
  */
 import assert from 'node:assert/strict';
-import { closeSync, mkdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, existsSync, mkdirSync, readFileSync, readlinkSync, statSync } from 'node:fs';
+import { join, resolve } from 'node:path';
 import { test } from 'node:test';
 import {
   readSpec,
@@ -15,8 +15,16 @@ import {
 } from '../../runtime/container/encode.ts';
 import { addMount, NAMESPACE, type NamespaceKind } from '../../runtime/container/specRecords.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
-import { DETACHED, type Extra, launcherHost, numeric, type Told } from '../support/launcher.ts';
-import { buildLayer } from '../support/rootfs.ts';
+import {
+  DETACHED,
+  type Extra,
+  ended,
+  launcherHost,
+  numeric,
+  type Told,
+} from '../support/launcher.ts';
+import { buildLayer, buildProbe } from '../support/rootfs.ts';
+import { until } from '../support/until.ts';
 
 const { host, launcher } = launcherHost('namespaces');
 const OFFSET_S = 86_400;
@@ -248,4 +256,17 @@ test('what cannot be joined or made is said by its name', async () => {
     await failureOf([namespace('time'), [TAG.timeOffset, 3, 1n, 0]]),
     /cannot set the offset of clock 3/,
   );
+});
+
+test('what a process between them leaves when it is killed does not outlive the launcher', async () => {
+  const killer = join(host.dir, 'killer');
+  buildProbe(killer, 'stageKiller');
+  const config = host.config(['/bin/probe', 'sleep', '600']);
+  const spec = launcher.spec(config, DETACHED, [numeric, ...maps]);
+  const shim = resolve('dist/runtime/shim/tsswarm-shim');
+  const { pid, told } = launcher.begin(spec, [], [shim, 'test'], killer);
+  assert.equal((await told).failure?.error, 'killed before its namespaces were made');
+  assert.equal(await ended(pid), 1);
+  await until('its groups to be gone', 10_000, () => host.cgroups.pids(config.id).length === 0);
+  for (const { dir } of host.cgroups.plan(config.id, {}).groups) assert(!existsSync(dir), dir);
 });

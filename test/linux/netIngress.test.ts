@@ -77,6 +77,28 @@ test('a container reaches the published port of its own host and of another', as
   }
 });
 
+test('by IPv6 every host answers too, [::1] included, while somebody serves', async () => {
+  const six = (at: number): string => `fd99::${at}`;
+  await underlay.client.run('ip', '-6', 'addr', 'replace', 'fd99::100/64', 'dev', 'eth0', 'nodad');
+  for (const [at, host] of underlay.hosts.entries()) {
+    await host.run('ip', 'link', 'set', 'lo', 'up');
+    await host.run('ip', '-6', 'addr', 'replace', `${six(at + 1)}/64`, 'dev', 'eth0', 'nodad');
+    assertAllTasks(await underlay.client.get(six(at + 1), 8080, 40), undefined);
+    assertAllTasks(await host.get('::1', 8080, 40), undefined);
+    assert.deepEqual(await underlay.client.get(six(at + 1), 8081), [{ error: 'ECONNREFUSED' }]);
+  }
+  const [host] = underlay.hosts;
+  await tasks[1].place.patient('t1', 81);
+  const [port] = ingressState(0).ports;
+  const to81 = port.backends.slice(1, 2).map((backend) => ({ ...backend, targetPort: 81 }));
+  await host.applyIngress({ ...ingressState(1), ports: [{ ...port, backends: to81 }] });
+  const held = await underlay.client.hold(six(1), 8080);
+  await host.applyIngress(ingressState(1, []));
+  assert.deepEqual(await underlay.client.get(six(1), 8080), [{ error: 'ECONNREFUSED' }]);
+  assert.equal(await held.finish(), 'done', 'what was open goes on');
+  await host.applyIngress(ingressState(1));
+});
+
 test('a published port without tasks refuses at once, from outside and from the host', async () => {
   const [host] = underlay.hosts;
   assert.deepEqual(await underlay.client.get(host.address, 8081), [{ error: 'ECONNREFUSED' }]);

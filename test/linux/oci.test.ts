@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
-import { OciBundle } from '../support/ociBundle.ts';
+import { type Config, OciBundle } from '../support/ociBundle.ts';
 import { until } from '../support/until.ts';
 
 const bundle = new OciBundle('line');
@@ -223,6 +223,49 @@ test('hooks run at their moments with the state on their input', () => {
     ['poststart', 'running', true],
     ['poststop', 'stopped', false],
   ]);
+});
+
+test('the caller’s groups are kept where an annotation asks for that', () => {
+  const change = (config: Config): void => {
+    config.process.args = ['id', '-G'];
+    config.annotations = { 'run.oci.keep_original_groups': '1' };
+  };
+  const withGroups = 'set -- setpriv --groups=1234,5678 "$@"';
+  const kept = bundle.with(change, () => bundle.runIn(withGroups, 'run', 'once'));
+  assert.equal(kept.out, '0 1234 5678\n', kept.error);
+});
+
+test('interfaces are moved into the container with their addresses', () => {
+  const look =
+    'ip -o address show dev box0; cat /sys/class/net/box0/address /sys/class/net/box0/mtu';
+  const made =
+    'ip link add near type veth peer name far && ip link set far up && ' +
+    'ip link set near address 02:00:00:00:00:07 mtu 1400 && ip link set near up && ' +
+    'ip address add 192.0.2.7/24 dev near && ip -6 address add 2001:db8::7/64 dev near nodad';
+  const change = (config: Config): void => {
+    config.process.args = ['/bin/busybox', 'sh', '-c', `busybox ${look}`];
+    config.linux.netDevices = { near: { name: 'box0' } };
+  };
+  const { out, code, error } = bundle.with(change, () => bundle.runIn(made, 'run', 'once'));
+  assert.equal(code, 0, error);
+  assert.match(out, /box0 +inet 192\.0\.2\.7\/24 /);
+  assert.match(out, /box0 +inet6 2001:db8::7\/64 /);
+  assert.match(out, /^02:00:00:00:00:07\n1400\n/m);
+  const refusals = [
+    [{ none: {} }, /netDevices: there is no interface .{1,2}none/],
+    [{ near: { name: 'a/b' } }, /netDevices: .*a\/b.* names no interface/],
+    [{ near: { name: 'x' }, far: { name: 'x' } }, /netDevices: .*x.* is there twice/],
+    [{ near: { name: 'lo' } }, /has an interface .*lo.* already/],
+  ] as const;
+  for (const [netDevices, message] of refusals) {
+    const refused = (config: Config): void => {
+      config.linux.netDevices = netDevices;
+    };
+    const result = bundle.with(refused, () => bundle.runIn(made, 'run', 'once'));
+    assert.equal(result.code, 1);
+    assert.match(result.error, message);
+  }
+  assert.equal(bundle.must('list', '-q'), '');
 });
 
 test('a failing hook, a program that is not there and a wrong field leave nothing', () => {

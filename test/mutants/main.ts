@@ -1,8 +1,8 @@
 /**
- * `npm run mutants -- [--seeds N] [--ticks T] [--only NAME,...]`: plants one bug after another in a
- * copy of the product and looks whether the simulation, or the replays of etcd's conversations
- * (RAFT_CHECKOUT), notice. A seed that catches one must hold without it. Prints a table; exits with
- * 1 if any survives.
+ * `npm run mutants -- [--seeds N] [--ticks T] [--only NAME,...] [--jobs J]`: plants one bug after
+ * another in a copy of the product and looks whether the simulation, or the replays of etcd's
+ * conversations (RAFT_CHECKOUT), notice. A seed that catches one must hold without it. Prints a
+ * table; exits with 1 if any survives.
  */
 import { parseArgs } from 'node:util';
 import { SystemClock } from '../../base/clock.ts';
@@ -12,7 +12,8 @@ import { huntByReplays, huntBySimulation, type SimulatedFind } from './hunt.ts';
 import { type Mutant, planted } from './mutant.ts';
 import { ROOT, Workshop } from './workshop.ts';
 
-const USAGE = `usage: npm run mutants -- [--seeds N] [--ticks T] [--only NAME,...]
+const USAGE = `usage: npm run mutants -- [--seeds N] [--ticks T] [--only NAME,...] [--jobs J]
+  J: so many at a time
   RAFT_CHECKOUT=DIR: a checkout of etcd-io/raft, whose conversations are replayed too`;
 
 const { values } = parseArgs({
@@ -20,6 +21,7 @@ const { values } = parseArgs({
     seeds: { type: 'string', default: '150' },
     ticks: { type: 'string', default: '400' },
     only: { type: 'string', default: '' },
+    jobs: { type: 'string', default: '1' },
     help: { type: 'boolean', default: false },
   },
 });
@@ -104,10 +106,9 @@ async function main(): Promise<void> {
   const mutants = chosen();
   for (const mutant of mutants) planted(ROOT, mutant);
   const sound = new Workshop();
-  const workshop = new Workshop();
+  const workshops = Array.from({ length: Number(values.jobs) }, () => new Workshop());
   const remove = (): void => {
-    sound.remove();
-    workshop.remove();
+    for (const workshop of [sound, ...workshops]) workshop.remove();
   };
   for (const signal of ['SIGINT', 'SIGTERM'] as const) {
     process.once(signal, () => {
@@ -124,19 +125,27 @@ async function main(): Promise<void> {
       if (failed.length > 0) throw new Error(`they fail without any bug: ${failed.join(', ')}`);
     }
     print('| planted bug | what it does | where | caught by | took |\n|---|---|---|---|---|');
-    for (const mutant of mutants) {
-      const row = await tryOne(sound, workshop, mutant);
-      const { name, what, edits } = mutant;
-      const where = edits.map(({ file }) => file.replace('manager/', '')).join(', ');
-      const how = byWhat(row);
-      if (isCaught(row)) caught += 1;
-      print(`| ${name} | ${what} | ${where} | ${how} | ${Math.round(row.tookMs / 1000)} s |`);
-    }
+    const waiting = [...mutants];
+    const work = async (workshop: Workshop): Promise<void> => {
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        const row = await tryOne(sound, workshop, next);
+        if (isCaught(row)) caught += 1;
+        printRow(row);
+      }
+    };
+    await Promise.all(workshops.map(work));
   } finally {
     remove();
   }
   print(`${caught} of ${mutants.length} planted bugs were caught`);
   if (caught < mutants.length) process.exitCode = 1;
+}
+
+function printRow(row: Row): void {
+  const { name, what, edits } = row.mutant;
+  const where = edits.map(({ file }) => file.replace('manager/', '')).join(', ');
+  const tookS = Math.round(row.tookMs / 1000);
+  print(`| ${name} | ${what} | ${where} | ${byWhat(row)} | ${tookS} s |`);
 }
 
 main().catch((error: unknown) => {

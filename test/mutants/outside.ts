@@ -15,6 +15,8 @@ const FRAME = 'manager/raft/disk/frame.ts';
 const RECOVERY = 'manager/raft/disk/recovery.ts';
 const WRITER = 'manager/raft/disk/segmentWriter.ts';
 const SNAPSHOT_FILE = 'manager/raft/disk/snapshotFile.ts';
+const STARTUP = 'manager/raft/startup.ts';
+const OFFLINE = 'manager/raft/offline.ts';
 const REPLICA = 'manager/replica.ts';
 const STORE = 'manager/store/store.ts';
 const RING = 'manager/store/ring.ts';
@@ -167,6 +169,40 @@ export const DISK_MUTANTS: readonly Mutant[] = [
     SNAPSHOTS,
     'disk.release(snapshot, until, this.#old);',
     'disk.release(snapshot, memory.lastIndex(), this.#old);',
+  ),
+];
+
+export const LOSS_MUTANTS: readonly Mutant[] = [
+  mutant(
+    'emptied-disk-joins',
+    'a member whose files are gone begins anew under its old id',
+    STARTUP,
+    '} else if (first.join === true) {',
+    '} else if (first.join !== false) {',
+  ),
+  mutant(
+    'damage-taken-for-torn',
+    'a damaged last frame is cleared as if its write had broken off',
+    RECOVERY,
+    "if (!isTorn(bytes, offset, header)) throw damage(file, offset, 'a damaged frame');",
+    'if (header === undefined && !isTorn(bytes, offset, header)) {\n' +
+      "    throw damage(file, offset, 'a damaged frame');\n  }",
+  ),
+  mutant(
+    'survivor-drops-tail',
+    'who goes on alone drops what it does not know to be committed',
+    OFFLINE,
+    'const last = recovered.entries[recovered.entries.length - 1] ?? recovered.base;',
+    'const { commit } = recovered.hardState;\n' +
+      '    const known = recovered.entries.filter(({ index }) => index <= commit);\n' +
+      '    const last = known[known.length - 1] ?? recovered.base;',
+  ),
+  mutant(
+    'no-new-generation',
+    'who goes on alone takes out only those whom it knows',
+    OFFLINE,
+    "make(step('addLearner', generation));\n  make(step('remove', generation));",
+    "assert(generation > 0, 'raft: generation');",
   ),
 ];
 

@@ -71,11 +71,10 @@ export class Workshop {
     }
   }
 
-  /** As it was copied. */
+  /** As it was copied; compiled with the next bug. */
   mend(): void {
     for (const [file, bytes] of this.#sound) this.#write(file, bytes);
     this.#sound.clear();
-    this.#compile();
   }
 
   remove(): void {

@@ -8,11 +8,13 @@
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Store } from '../../manager/store/store.ts';
 import type { Change } from '../../manager/store/types.ts';
+import { encodeLogEntry } from '../../proto/convert.ts';
 import type { Machine, Run, Site } from './machine.ts';
-import { SERIAL } from './oracle.ts';
+import { type Oracle, SERIAL } from './oracle.ts';
 import { check } from './violation.ts';
 import { Watcher } from './watcher.ts';
 
+const EMPTY = new Uint8Array(0);
 const CLIENTS = 4;
 const WATCHERS = 2;
 /** How much longer users rest where there is little to do. */
@@ -41,6 +43,15 @@ export interface Counts {
   resyncs: number;
 }
 
+/** What a member writes that goes on alone. */
+export function forcedCommand(serial: string, oracle: Oracle): Uint8Array {
+  oracle.propose(serial);
+  const spec = { name: serial, labels: { [SERIAL]: serial }, data: EMPTY, templating: '' as const };
+  const object = { id: serial, version: 0, createdAtMs: 0, updatedAtMs: 0, spec };
+  const change: Change = { kind: 'create', table: 'config', object };
+  return encodeLogEntry({ atomic: true, changes: [change], atMs: 0 });
+}
+
 export class Clients {
   readonly counts: Counts = {
     acknowledged: 0,
@@ -54,8 +65,6 @@ export class Clients {
   readonly #machines: () => readonly Machine[];
   readonly #watchers: Watcher[] = [];
   #serial = 0;
-  /** Of the newest write acknowledged, and the newest state shown, to anybody. */
-  #floor = 0;
   #stopped = false;
 
   constructor(site: Site, machines: () => readonly Machine[]) {
@@ -127,7 +136,10 @@ export class Clients {
 
   /** Those that lead, or believe that they do, the newest first. */
   #rivals(): Run[] {
-    const leading = this.#machines().flatMap(({ run }) => (run?.node?.isLeader ? [run] : []));
+    const { world } = this.#site;
+    const leading = this.#machines().flatMap(({ run }) =>
+      run?.world === world && run.node?.isLeader ? [run] : [],
+    );
     const termOf = ({ seen }: Run): number => seen.status.term;
     return leading.sort((left, right) => termOf(right) - termOf(left));
   }
@@ -156,10 +168,12 @@ export class Clients {
 
   /** `done` is called once the outcome is known, or never will be; with the version if made. */
   write(run: Run, done: (version: number | undefined) => void): void {
-    const { dice, oracle } = this.#site;
+    const { dice } = this.#site;
+    const { world } = run;
+    const { oracle } = world;
     this.#serial += 1;
     const serial = `s${this.#serial}`;
-    const floor = this.#floor;
+    const { floor } = world;
     const changes = this.#changes(run.replica.store, serial);
     oracle.propose(serial);
     const proposed = run.replica.propose({ atomic: dice.chance(0.5), changes });
@@ -173,7 +187,7 @@ export class Clients {
         const indexes = JSON.stringify(rejected.map(({ index: at }) => at));
         const expected = JSON.stringify(oracle.rejected(version));
         check(indexes === expected, 'rejected', `${serial}: ${indexes}, not ${expected}`);
-        this.#floor = Math.max(this.#floor, version);
+        world.floor = Math.max(world.floor, version);
         this.counts.acknowledged += 1;
         done(version);
       },
@@ -189,13 +203,14 @@ export class Clients {
   }
 
   read(run: Run, done: (isRead: boolean) => void): void {
-    const { dice, oracle, planted, keeping } = this.#site;
-    const { node } = run;
+    const { dice, planted, keeping } = this.#site;
+    const { node, world } = run;
+    const { oracle } = world;
     if (node === undefined) {
       done(false);
       return;
     }
-    const floor = this.#floor;
+    const { floor } = world;
     const id = `k${dice.below(keeping.ids)}`;
     const index = planted === 'staleRead' ? node.status().commit : node.readIndex();
     this.#follow(
@@ -210,7 +225,7 @@ export class Clients {
         check(shown?.version === expected?.version, 'read', () =>
           [`${id} at ${at}: version ${shown?.version}, not ${expected?.version}`].join(' '),
         );
-        this.#floor = Math.max(this.#floor, at, store.version);
+        world.floor = Math.max(world.floor, at, store.version);
         this.counts.reads += 1;
         done(true);
       },

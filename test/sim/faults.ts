@@ -3,11 +3,13 @@
  * for a random time. All of it ends with calm(). It breaks things and checks nothing.
  */
 import { hasCode } from '../../base/errors.ts';
+import type { Recovered } from '../../manager/raft/disk/disk.ts';
 import type { Machine, Site } from './machine.ts';
 import { NO_NETWORK_FAULTS } from './network.ts';
 import { Operator } from './operator.ts';
 import { PLOT_KINDS, Plots } from './plots.ts';
 import type { Dice, Schedule } from './schedule.ts';
+import type { World } from './world.ts';
 
 export const FAULT_KINDS = [
   'loss',
@@ -37,6 +39,7 @@ export const FAULT_KINDS = [
   'sealKey',
   'rot',
   'wipe',
+  'force',
   ...PLOT_KINDS,
 ] as const;
 export type FaultKind = (typeof FAULT_KINDS)[number];
@@ -70,10 +73,13 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   sealKey: 8_000,
   rot: 10_000,
   wipe: 12_000,
+  force: 15_000,
   strand: 5_000,
   usurp: 7_000,
   farewell: 7_000,
 };
+/** How often in a run somebody goes on alone. */
+const MAX_FORCED = 2;
 const MAX_PAUSE_MS = 6_000;
 /** Each way to or from one machine; beyond an election's time, and short of it. */
 const LAG_MS = [150, 2_500] as const;
@@ -91,6 +97,8 @@ export interface FaultHost {
   addMachine(): Machine;
   restartLater(machine: Machine): void;
   start(machine: Machine): void;
+  /** The history that begins as this member goes on alone with what it holds. */
+  fork(survivor: Machine, found: Recovered): World;
   /** Users write so often there, all at once. */
   burst(machine: Machine, count: number): void;
 }
@@ -105,6 +113,7 @@ export class Faults {
   readonly #plots: Plots;
   readonly operator: Operator;
   #isCalm = false;
+  #forced = 0;
   strikes = 0;
 
   constructor(host: FaultHost, dice: Dice, kinds: ReadonlySet<FaultKind>) {
@@ -241,6 +250,9 @@ export class Faults {
       case 'wipe':
         this.#lose(kind, up);
         break;
+      case 'force':
+        this.#force();
+        break;
       case 'strand':
       case 'usurp':
       case 'farewell':
@@ -323,6 +335,25 @@ export class Faults {
     if (kind === 'rot') machine.rot();
     else machine.wipe(this.#dice.chance(0.5));
     this.#host.restartLater(machine);
+  }
+
+  /** Most are lost, or seem to be: one of them goes on alone. They come back, or never went. */
+  #force(): void {
+    const dice = this.#dice;
+    const survivor = dice.pick(this.operator.survivors());
+    if (survivor === undefined || this.#forced === MAX_FORCED) return;
+    this.#forced += 1;
+    const others = this.#host.machines().filter((other) => other !== survivor && other.isUp);
+    if (dice.chance(0.6)) {
+      for (const other of others) {
+        other.losePower();
+        this.#schedule.after(dice.between(1_000, 8_000), undefined, () => this.#host.start(other));
+      }
+    }
+    if (dice.chance(0.5)) survivor.losePower();
+    else survivor.kill();
+    survivor.goAlone((found) => this.#host.fork(survivor, found));
+    this.#host.restartLater(survivor);
   }
 
   /** Nobody starts before all do. */

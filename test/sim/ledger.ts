@@ -19,6 +19,8 @@ import {
 import { Mirror } from './mirror.ts';
 import { check } from './violation.ts';
 
+/** Ids of members are given out upwards; a group that goes on from one takes out such a one. */
+const GENERATION_IDS = 1_048_576;
 /** Terms stay far below it, so (index, term) is one number. */
 const TERMS = 1_048_576;
 
@@ -51,6 +53,10 @@ export class Ledger {
   /** By index: the term in which it was seen to be committed. */
   readonly #commitTerms: number[] = [0];
   readonly #onCommitted: (entry: Entry) => void;
+  /** Entries of later terms come from leaders of this group. */
+  #beganAfter = Number.POSITIVE_INFINITY;
+  /** Terms of what was written by members that were not open. */
+  readonly #alone = new Set<number>();
   elections = 0;
 
   /** `onCommitted` is told of each entry once, in order, before any member applies it. */
@@ -72,10 +78,11 @@ export class Ledger {
     return this.configurations[this.configurations.length - 1].index;
   }
 
-  /** Whether `id` holds a change that is not committed, and may be yet. */
+  /** Whether `id` holds a change that is not committed; it may be yet, or be replaced. */
   hasOpenChange(id: number): boolean {
-    const { entries } = this.mirror(id).written;
-    return entries.some(({ index, type }) => index > this.lastCommitted && type === 'confChange');
+    return this.mirror(id).written.entries.some(
+      ({ index, term, type }) => type === 'confChange' && this.committed[index]?.term !== term,
+    );
   }
 
   /** As the entries up to `applied` have it. */
@@ -84,8 +91,37 @@ export class Ledger {
     return inForce[inForce.length - 1];
   }
 
+  /** Also one of before that nobody here ever heard of. */
   wasRemoved(id: number): boolean {
-    return this.#removed.has(id);
+    return this.#removedAt(id) !== undefined;
+  }
+
+  /** Whose id lies below it, and who is no member, belongs to the group as it was. */
+  get generation(): number {
+    const begun = [...this.#removed.keys()].filter((id) => id % GENERATION_IDS === 0);
+    return Math.max(0, ...begun);
+  }
+
+  #removedAt(id: number): number | undefined {
+    const index = this.#removed.get(id);
+    const { generation } = this;
+    if (index !== undefined || id > generation) return index;
+    const isMember = membersOf(this.configuration).includes(id);
+    return isMember ? undefined : this.#removed.get(generation);
+  }
+
+  /** An entry of before, with which a group goes on. */
+  adopt(entry: Entry): void {
+    this.#known.set(keyOf(entry), { entry, previousTerm: this.committed.at(-1)?.term ?? 0 });
+    this.#append(entry, entry.term);
+  }
+
+  /** What member `id` has promised holds from now on here; there it stays as it is. */
+  takeOver(before: Ledger, id: number): void {
+    const mirror = before.mirror(id);
+    before.#mirrors.set(id, mirror.copy());
+    this.#mirrors.set(id, mirror);
+    this.#beganAfter = mirror.written.hardState.term;
   }
 
   mirror(id: number): Mirror {
@@ -118,7 +154,20 @@ export class Ledger {
       this.#oneChange(id, entries, status);
     }
     const { commit } = mirror.written.hardState;
+    // Who goes on alone adds to what it holds; it takes nothing back.
+    check(
+      status !== undefined || entries.length === 0 || entries[0].index === last + 1,
+      'kept',
+      () => [`member ${id} writes ${entries[0].index} after ${last} before it is open`].join(' '),
+    );
     mirror.handed(append);
+    for (const { term } of entries) {
+      // Who goes on alone has a term of its own for what makes it so.
+      if (status === undefined) this.#alone.add(term);
+      const isLed = this.#leaders.has(term) || (status?.role === 'leader' && status.term === term);
+      const isOwn = isLed || term <= this.#beganAfter || this.#alone.has(term);
+      check(isOwn, 'merged', () => `member ${id} takes an entry of term ${term} from elsewhere`);
+    }
     for (const entry of entries) this.#noteEntry(id, entry, mirror.written.term(entry.index - 1));
     // A commit is handed over together with what it covers, and before that is applied.
     if (mirror.written.hardState.commit > commit) this.#commit(id, commit, append, status);
@@ -208,7 +257,7 @@ export class Ledger {
 
   /** Member `from` tells `to` that it is out, who leaves then: that must not be forgotten. */
   saidRemoved(from: number, to: number): void {
-    const index = this.#removed.get(to);
+    const index = this.#removedAt(to);
     check(index !== undefined, 'removed', () => `member ${from} tells ${to} that it is out`);
     const { sureCommit } = this.mirror(from);
     check(sureCommit >= index, 'removal told too early', () =>

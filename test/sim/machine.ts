@@ -6,15 +6,9 @@
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import { type Log, silentLog } from '../../base/log.ts';
 import { SEAL_KEY_BYTES } from '../../base/seal.ts';
-import type { Entry, EntryId, SnapshotMeta } from '../../manager/raft/core/types.ts';
-import {
-  DiskStore,
-  type OpenSnapshot,
-  type RaftDisk,
-  type Recovered,
-} from '../../manager/raft/disk/disk.ts';
-import type { WalAppend } from '../../manager/raft/disk/wal.ts';
+import { DiskStore, type Recovered } from '../../manager/raft/disk/disk.ts';
 import { RaftNode } from '../../manager/raft/node.ts';
+import { becomeSole } from '../../manager/raft/offline.ts';
 import { StreamTransport } from '../../manager/raft/transport.ts';
 import type {
   MemberAddress,
@@ -25,17 +19,18 @@ import type {
 import { Replica } from '../../manager/replica.ts';
 import { Store } from '../../manager/store/store.ts';
 import { Beliefs } from './beliefs.ts';
-import type { Keeping } from './clients.ts';
+import { forcedCommand, type Keeping } from './clients.ts';
 import { SimDisk } from './disk.ts';
-import type { Ledger, Seen } from './ledger.ts';
+import type { Seen } from './ledger.ts';
 import type { SimNetwork } from './network.ts';
+import { ObservedDisk } from './observedDisk.ts';
 import { ObservedMachine } from './observedMachine.ts';
-import type { Oracle } from './oracle.ts';
 import { DeadProcess, SimProcess } from './process.ts';
 import type { Dice, Schedule } from './schedule.ts';
 import type { SimStreams } from './streams.ts';
 import { threadStarter } from './thread.ts';
 import { check } from './violation.ts';
+import type { World } from './world.ts';
 
 const SEGMENT = /\.wal$/;
 const STATE_FILE = /\.(wal|snap)$/;
@@ -54,10 +49,11 @@ export interface Site {
   readonly network: SimNetwork;
   /** Set: the production's transport on streams; else whole messages, each by itself. */
   readonly streams: SimStreams | undefined;
-  readonly ledger: Ledger;
-  readonly oracle: Oracle;
+  /** The newest history: users and those who run the swarm know of no other. */
+  world: World;
+  /** That history, and those that have begun since. */
+  worldsFrom(world: World): readonly World[];
   readonly planted: Planted | undefined;
-  readonly hashes: Map<number, string>;
   readonly keeping: Keeping;
   /** Its users do little: what a change of leaders left is not put right by the next write. */
   readonly isQuiet: boolean;
@@ -73,6 +69,7 @@ export interface Site {
 
 export interface Run {
   readonly process: SimProcess;
+  readonly world: World;
   readonly replica: Replica;
   readonly machine: ObservedMachine;
   readonly transport: RaftTransport;
@@ -101,6 +98,10 @@ export class Machine {
   isLost = false;
   /** Opened once: it has a state from then on, as its identity says. */
   #isKnown = false;
+  /** The history that it belongs to. */
+  world: World;
+  /** It is to go on alone; called with what it holds, as the history of that begins. */
+  #alone: ((found: Recovered) => World) | undefined = undefined;
   /** What its next start must name, where that cannot do without it. */
   #harm: Harm | undefined = undefined;
   /** Called when it has started from files that were harmed, or has refused to. */
@@ -119,6 +120,7 @@ export class Machine {
     this.address = `10.0.0.${id}:2377`;
     this.nextAddress = this.address;
     this.#site = site;
+    this.world = site.world;
     this.#voters = voters;
     this.#sealKeys = site.sealed ? [site.dice.bytes(SEAL_KEY_BYTES)] : [];
     this.disk = new SimDisk(site.dice);
@@ -162,8 +164,9 @@ export class Machine {
     const places = { commit: 0, applied: 0, lastIndex: 0 };
     const run: Run = {
       process,
+      world: this.world,
       replica,
-      machine: new ObservedMachine(this.#site, this.id, replica, () => this.observe()),
+      machine: new ObservedMachine(this.world, this.id, replica, () => this.observe()),
       transport: this.#connect(process, log),
       seen: { status: { ...status, ...places } as RaftStatus },
       beliefs: new Beliefs(process),
@@ -175,7 +178,8 @@ export class Machine {
       this.observe();
       this.#look();
     };
-    this.#open(run, log).catch((error: unknown) => {
+    const work = this.#alone === undefined ? this.#open(run, log) : this.#goOnAlone(run, log);
+    work.catch((error: unknown) => {
       if (!process.alive || error instanceof DeadProcess) return;
       if (this.#refuses(error)) return;
       const code = (error as { code?: string }).code;
@@ -213,7 +217,7 @@ export class Machine {
 
   /** Whom it tells that they are out is noted. */
   #watched(transport: RaftTransport): RaftTransport {
-    const { ledger } = this.#site;
+    const { ledger } = this.world;
     return {
       start: (handler) => {
         const wasRemoved = (id: number): boolean => {
@@ -231,13 +235,16 @@ export class Machine {
     };
   }
 
-  async #open(run: Run, log: Log): Promise<void> {
-    const { dice, ledger, segmentBytes } = this.#site;
+  get #directory(): string {
+    return `/m${this.id}`;
+  }
+
+  async #openDisk(run: Run, log: Log): Promise<ObservedDisk> {
+    const { dice, segmentBytes } = this.#site;
     const [sealKey, ...olderKeys] = this.#sealKeys;
-    const { process, replica, transport } = run;
-    const directory = `/m${this.id}`;
+    const { process } = run;
     const disk = await DiskStore.open({
-      directory,
+      directory: this.#directory,
       nodeId: this.id,
       clock: process.clock,
       log,
@@ -249,11 +256,46 @@ export class Machine {
     });
     this.#checkSynced('starts from');
     // What was emptied holds none of what it promised: it must say so, further down.
-    if (!this.#isEmptied) ledger.recovered(this.id, disk.recovered);
+    if (!this.#isEmptied) this.world.ledger.recovered(this.id, disk.recovered);
+    return new ObservedDisk(disk, this, this.#site, run, () => this.#checkSynced('trusts'));
+  }
+
+  /** As a manager's files are changed while it does not run: they have it the only member. */
+  async #goOnAlone(run: Run, log: Log): Promise<void> {
+    const { process } = run;
+    const disk = await this.#openDisk(run, log);
+    const { base, entries } = disk.recovered;
+    // Cut off halfway it is asked for again, in the history that it has begun.
+    if (this.world === run.world && this.#alone !== undefined) {
+      this.world = this.#alone(disk.recovered);
+      this.#alone = () => this.world;
+    }
+    const lastIndex = (entries[entries.length - 1] ?? base).index;
+    const command = forcedCommand(`f${this.id}-${lastIndex}`, this.world.oracle);
+    await becomeSole({
+      dir: this.#directory,
+      self: { id: this.id, address: this.address },
+      clock: process.clock,
+      random: this.#site.dice,
+      log,
+      machine: new Replica({ clock: process.clock }),
+      command: () => command,
+      disk,
+    });
+    process.requireAlive();
+    this.#alone = undefined;
+    this.kill();
+    this.start();
+  }
+
+  async #open(run: Run, log: Log): Promise<void> {
+    const { dice } = this.#site;
+    const { process, replica, transport } = run;
+    const disk = await this.#openDisk(run, log);
     const node = await RaftNode.open({
       id: this.id,
       address: this.address,
-      dir: directory,
+      dir: this.#directory,
       clock: process.clock,
       random: dice,
       log,
@@ -261,12 +303,12 @@ export class Machine {
       stateMachine: run.machine,
       ...this.#beginning(),
       onRemoved: () => this.#removed(run),
-      olderSealKeys: olderKeys,
+      olderSealKeys: this.#sealKeys.slice(1),
       onSealSettled: () => {
         if (process.alive) this.#sealKeys = this.#sealKeys.slice(0, 1);
       },
       onFatal: (error) => this.#site.fail(error),
-      disk: new ObservedDisk(disk, this.id, this.#site, run, () => this.#checkSynced('trusts')),
+      disk,
       snapshotEntries: this.#site.snapshotEntries,
     });
     check(!this.#isEmptied, 'emptied disk', `member ${this.id} starts from nothing`);
@@ -298,7 +340,7 @@ export class Machine {
   observe(): void {
     const { run } = this;
     if (run?.node === undefined) return;
-    this.#site.ledger.observe(this.id, run.seen, run.node.status());
+    this.world.ledger.observe(this.id, run.seen, run.node.status());
   }
 
   /** Between events only: all that was handed out is applied then. */
@@ -306,7 +348,7 @@ export class Machine {
     // One that stops ticks no more, and waits for its disk: what it shows is what it was.
     if (this.run?.node === undefined || this.run.isStopping) return;
     const { node, seen, beliefs, machine } = this.run;
-    const { ledger } = this.#site;
+    const { ledger } = this.world;
     const conf = ledger.configurationAt(seen.status.applied);
     beliefs.look(node, seen.status, conf, machine.members);
     beliefs.lookAtLog(seen.status, ledger.mirror(this.id).written.lastIndex);
@@ -322,7 +364,10 @@ export class Machine {
 
   #removed(run: Run): void {
     if (!run.process.alive || this.isOut) return;
-    check(this.#site.ledger.wasRemoved(this.id), 'removed', `${this.id} was told it is out`);
+    const isOut = this.#site
+      .worldsFrom(this.world)
+      .some(({ ledger }) => ledger.wasRemoved(this.id));
+    check(isOut, 'removed', `${this.id} was told it is out`);
     this.isOut = true;
     this.#ended();
   }
@@ -375,6 +420,17 @@ export class Machine {
 
   // ---- its files, while it is off ----
 
+  /** It makes itself the only member before it starts again, with all that it holds. */
+  goAlone(begin: (found: Recovered) => World): void {
+    this.nextAddress = this.address;
+    this.#alone = begin;
+  }
+
+  /** Nothing else is to be done to it meanwhile. */
+  get isGoingAlone(): boolean {
+    return this.#alone !== undefined;
+  }
+
   /** Something of what it has written is not what it was. */
   rot(): void {
     const file = this.disk.damage(STATE_FILE);
@@ -395,87 +451,5 @@ export class Machine {
     const { role, term, leaderId, commit, applied, lastIndex } = run.seen.status;
     const state = run.node === undefined ? 'opening' : role;
     return `${this.id}:${state} t${term} l${leaderId ?? 0} c${commit} a${applied} i${lastIndex}`;
-  }
-}
-
-/** Passes everything on, and tells the ledger. */
-class ObservedDisk implements RaftDisk {
-  readonly recovered: Recovered;
-  readonly #disk: DiskStore;
-  readonly #id: number;
-  readonly #site: Site;
-  readonly #run: Run;
-  readonly #checkSynced: () => void;
-
-  constructor(disk: DiskStore, id: number, site: Site, run: Run, checkSynced: () => void) {
-    this.recovered = disk.recovered;
-    this.#disk = disk;
-    this.#id = id;
-    this.#site = site;
-    this.#run = run;
-    this.#checkSynced = checkSynced;
-  }
-
-  get full(): boolean {
-    return this.#disk.full;
-  }
-
-  takes(entries: readonly Entry[]): boolean {
-    return this.#disk.takes(entries);
-  }
-
-  get spaceChanged(): RaftDisk['spaceChanged'] {
-    return this.#disk.spaceChanged;
-  }
-
-  append(append: WalAppend): void {
-    const { ledger, planted } = this.#site;
-    ledger.handed(this.#id, append, this.#run.node?.status());
-    const done = (): void => {
-      if (append.sync) this.#checkSynced();
-      ledger.acknowledged(this.#id, append);
-      append.done();
-    };
-    if (planted === 'ackBeforeSync') {
-      this.#disk.append({ ...append, done: () => {} });
-      this.#site.schedule.after(0, this.#run.process, done);
-    } else if (planted === 'forgetVote' && append.hardState !== undefined) {
-      this.#disk.append({ ...append, hardState: { ...append.hardState, vote: 0 }, done });
-    } else {
-      this.#disk.append({ ...append, done });
-    }
-  }
-
-  writeSnapshot(
-    meta: SnapshotMeta,
-    chunks: AsyncIterable<Uint8Array>,
-    own: boolean,
-  ): Promise<void> {
-    return this.#disk.writeSnapshot(meta, chunks, own);
-  }
-
-  openSnapshot(id: EntryId): Promise<OpenSnapshot> {
-    return this.#disk.openSnapshot(id);
-  }
-
-  release(keep: EntryId, index: number, old?: number): Promise<void> {
-    check(index <= keep.index, 'purged', `member ${this.#id} past its snapshot`);
-    return this.#disk.release(keep, index, old);
-  }
-
-  rekey(key: Uint8Array): void {
-    this.#disk.rekey(key);
-  }
-
-  get staleUntil(): number | undefined {
-    return this.#disk.staleUntil;
-  }
-
-  settled(keep: EntryId): boolean {
-    return this.#disk.settled(keep);
-  }
-
-  close(): Promise<void> {
-    return this.#disk.close();
   }
 }

@@ -80,7 +80,7 @@ class Sums {
     const of = (name: string): number => this.#sums.get(name) ?? 0;
     const names = ['acknowledged', 'unknown', 'refused', 'reads', 'watched', 'resyncs', 'events'];
     names.push('messages', 'snapshots', 'elections', 'strikes', 'restarts');
-    names.push('moves', 'losses');
+    names.push('moves', 'losses', 'forks');
     const counts = names.map((name) => `${name} ${of(name)}`).join(', ');
     const hours = of('simulatedMs') / HOUR_MS;
     return (

@@ -58,6 +58,15 @@ export class MirrorLog {
   }
 }
 
+function copyOf({ base, entries, hardState, snapshot }: MirrorLog): MirrorLog {
+  const log = new MirrorLog();
+  log.base = base;
+  log.entries = [...entries];
+  log.hardState = hardState;
+  log.snapshot = snapshot;
+  return log;
+}
+
 export class Mirror {
   readonly id: number;
   written = new MirrorLog();
@@ -71,6 +80,16 @@ export class Mirror {
 
   constructor(id: number) {
     this.id = id;
+  }
+
+  /** As it is now, whatever comes. */
+  copy(): Mirror {
+    const copy = new Mirror(this.id);
+    copy.written = copyOf(this.written);
+    copy.durable = copyOf(this.durable);
+    copy.#durableCommit = this.#durableCommit;
+    for (const [term, vote] of this.durableVotes) copy.durableVotes.set(term, vote);
+    return copy;
   }
 
   /** Up to here it knows what is committed whatever happens to it. */

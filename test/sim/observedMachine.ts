@@ -6,16 +6,16 @@
 import type { AppliedEntry, Member, StateMachine } from '../../manager/raft/types.ts';
 import type { Replica } from '../../manager/replica.ts';
 import type { StoreWatch } from '../../manager/store/types.ts';
-import type { Site } from './machine.ts';
 import { outcomeOf, sameOutcome } from './oracle.ts';
 import { check } from './violation.ts';
+import type { World } from './world.ts';
 
 /** Hashing reads everything, so only some versions are compared. */
 const HASH_EVERY = 32;
 const ALL = Number.MAX_SAFE_INTEGER;
 
 export class ObservedMachine implements StateMachine {
-  readonly #site: Site;
+  readonly #world: World;
   readonly #id: number;
   readonly #replica: Replica;
   readonly #beforeApply: () => void;
@@ -23,8 +23,8 @@ export class ObservedMachine implements StateMachine {
   #applied = 0;
   members: readonly Member[] = [];
 
-  constructor(site: Site, id: number, replica: Replica, beforeApply: () => void) {
-    this.#site = site;
+  constructor(world: World, id: number, replica: Replica, beforeApply: () => void) {
+    this.#world = world;
     this.#id = id;
     this.#replica = replica;
     this.#beforeApply = beforeApply;
@@ -32,7 +32,7 @@ export class ObservedMachine implements StateMachine {
   }
 
   apply(entries: readonly AppliedEntry[]): void {
-    const { ledger } = this.#site;
+    const { ledger } = this.#world;
     this.#beforeApply();
     for (const entry of entries) {
       const { index, term, data } = entry;
@@ -54,14 +54,14 @@ export class ObservedMachine implements StateMachine {
   /** Only what carries nothing for the store may be left out. */
   #checkSkipped(index: number): void {
     for (let at = this.#applied + 1; at < index; at += 1) {
-      const entry = this.#site.ledger.committed[at];
+      const entry = this.#world.ledger.committed[at];
       const carries = entry === undefined || (entry.type === 'normal' && entry.data.length > 0);
       check(!carries, 'left out', () => `member ${this.#id}: entry ${at} was not applied`);
     }
   }
 
   #checkEvents(index: number): void {
-    const expected = this.#site.oracle.eventsAt(index);
+    const expected = this.#world.oracle.eventsAt(index);
     const events = this.#watch.take(ALL).map(outcomeOf);
     const same =
       events.length === expected.length &&
@@ -72,7 +72,7 @@ export class ObservedMachine implements StateMachine {
   }
 
   checkHash(): void {
-    const { hashes } = this.#site;
+    const { hashes } = this.#world;
     const { store } = this.#replica;
     const hash = store.hash();
     const known = hashes.get(store.version);
@@ -97,7 +97,7 @@ export class ObservedMachine implements StateMachine {
   #checkContents(): void {
     const { store } = this.#replica;
     for (const { id, version } of store.all('config')) {
-      const expected = this.#site.oracle.at(id, store.version);
+      const expected = this.#world.oracle.at(id, store.version);
       check(expected?.version === version, 'restored', `member ${this.#id}: ${id} at ${version}`);
     }
   }

@@ -9,6 +9,7 @@ import { membersOf } from './configuration.ts';
 import type { FaultHost } from './faults.ts';
 import type { Machine } from './machine.ts';
 import type { Dice } from './schedule.ts';
+import type { World } from './world.ts';
 
 const MAX_MEMBERS = 7;
 /** How often it looks after what is lost or has moved. */
@@ -26,6 +27,8 @@ export class Operator {
   /** Did not start any more, with those that take their place, if anybody does yet. */
   readonly #lost = new Map<Machine, Machine | undefined>();
 
+  /** So many are to join yet. */
+  #wanted = 0;
   /** Hosts that were given another address, and such as had to be replaced. */
   moves = 0;
   losses = 0;
@@ -48,11 +51,14 @@ export class Operator {
   }
 
   get leader(): Machine | undefined {
-    return this.#host.machines().find((machine) => machine.node?.isLeader);
+    const { site } = this.#host;
+    const own = ({ node, world }: Machine): boolean =>
+      node?.isLeader === true && world === site.world;
+    return this.#host.machines().find(own);
   }
 
   members(): number[] {
-    return membersOf(this.#host.site.ledger.configuration);
+    return membersOf(this.#host.site.world.ledger.configuration);
   }
 
   #machinesIn(): Machine[] {
@@ -88,6 +94,7 @@ export class Operator {
     if (leader?.node === undefined) return;
     if (this.#underWay === 0) this.#follow(leader, leader.node);
     if (this.#underWay === 0) this.#replace(leader, leader.node);
+    if (this.#underWay === 0 && this.#wanted > 0) this.#grow(leader, leader.node);
   }
 
   /** As manager/roles does: where a member is now is written down. */
@@ -117,6 +124,14 @@ export class Operator {
     }
   }
 
+  #grow(leader: Machine, node: RaftNode): void {
+    this.#wanted -= 1;
+    const { id, address } = this.#host.addMachine();
+    this.#try(leader, node.addMember({ id, address, learner: true }), () =>
+      this.#try(leader, node.promoteMember(id)),
+    );
+  }
+
   // ---- what is asked of it ----
 
   transfer(): void {
@@ -134,7 +149,7 @@ export class Operator {
     const node = leader?.node;
     if (node === undefined || leader === undefined || !this.isSettled) return;
     const members = this.members();
-    const learner = dice.pick([...this.#host.site.ledger.configuration.learners]);
+    const learner = dice.pick([...this.#host.site.world.ledger.configuration.learners]);
     const kind = dice.below(4);
     const member = dice.pick(members);
     // Who is on the way to another address is not found by a leader that it does not know.
@@ -182,8 +197,9 @@ export class Operator {
    * speaks only when spoken to.
    */
   move(machine: Machine): void {
-    const { ledger } = this.#host.site;
-    if (!ledger.configuration.voters.has(machine.id) || !this.#allKnowAll()) return;
+    const { ledger } = this.#host.site.world;
+    const isFree = ledger.configuration.voters.has(machine.id) && !machine.isGoingAlone;
+    if (!isFree || !this.#allKnowAll()) return;
     this.moves += 1;
     machine.nextAddress = `10.0.${this.#dice.whole(1, 250)}.${machine.id}:2377`;
     if (!machine.isUp || this.#dice.chance(0.5)) return;
@@ -192,7 +208,7 @@ export class Operator {
   }
 
   #allKnowAll(): boolean {
-    const { ledger } = this.#host.site;
+    const { ledger } = this.#host.site.world;
     if (!this.#isQuiet()) return false;
     const members = this.#machinesIn();
     const places = new Map(members.map(({ id, nextAddress }) => [id, nextAddress]));
@@ -206,17 +222,47 @@ export class Operator {
 
   /** No change of members is under way, or could be made by what is in anybody's log. */
   #isQuiet(): boolean {
-    const { ledger } = this.#host.site;
+    const { ledger } = this.#host.site.world;
     if (this.#underWay > 0 || ledger.configuration.outgoing.size > 0) return false;
     return this.#host.machines().every(({ id }) => !ledger.hasOpenChange(id));
   }
 
   // ---- lost hosts ----
 
-  /** Whether the others can do without it for good. */
-  canLose({ id }: Machine): boolean {
-    const { voters } = this.#host.site.ledger.configuration;
-    return voters.has(id) && voters.size >= MIN_TO_LOSE_ONE && this.isSettled && this.#isQuiet();
+  /**
+   * Whether the others can do without it for good: enough of them, who all know for certain that
+   * they are members. Who forgets that it was the newest that agreed needs those of before again.
+   */
+  canLose({ id, isGoingAlone }: Machine): boolean {
+    const { ledger } = this.#host.site.world;
+    const { voters } = ledger.configuration;
+    if (isGoingAlone || !voters.has(id) || voters.size < MIN_TO_LOSE_ONE) return false;
+    const isSure = (voter: number): boolean => ledger.mirror(voter).sureCommit >= ledger.lastChange;
+    return [...voters].every(isSure) && this.isSettled && this.#isQuiet();
+  }
+
+  /** Those that could go on alone. */
+  survivors(): Machine[] {
+    const { world } = this.#host.site;
+    const { ledger } = world;
+    return this.#host.machines().filter((machine) => {
+      const { id } = machine;
+      const isSound = machine.isKnown && !machine.isGone && !this.#suspects.has(machine);
+      const knows = ledger.mirror(id).sureCommit > 0 && !ledger.hasOpenChange(id);
+      const isVoter = ledger.configuration.voters.has(id);
+      return machine.world === world && isSound && knows && isVoter && !machine.isGoingAlone;
+    });
+  }
+
+  /** One goes on alone: who was lost before is no longer missed, and none of them returns. */
+  forked(before: World): void {
+    this.#lost.clear();
+    this.#wanted = this.#dice.below(3);
+    const { world } = this.#host.site;
+    for (const { id, world: of } of this.#host.machines()) {
+      if (of === before && !membersOf(world.ledger.configuration).includes(id))
+        this.#knockLater(id);
+    }
   }
 
   /** Its files are not what they were: the next start says what comes of it. */
@@ -224,7 +270,7 @@ export class Operator {
     this.#suspects.add(machine);
     machine.onJudged = (isLost) => {
       this.#suspects.delete(machine);
-      if (!isLost) return;
+      if (!isLost || machine.world !== this.#host.site.world) return;
       this.losses += 1;
       this.#lost.set(machine, undefined);
     };

@@ -98,6 +98,12 @@ export class Oracle {
     return found?.kind === 'remove' ? undefined : found;
   }
 
+  /** An entry of before, which is to be committed: nobody here proposes it. */
+  adopt(entry: Entry): void {
+    if (entry.type !== 'normal' || entry.data.length === 0) return;
+    this.#proposed.add(serialOf(decodeLogEntry(entry.data).changes));
+  }
+
   committed(entry: Entry): void {
     if (entry.type !== 'normal' || entry.data.length === 0) return;
     const { index } = entry;

@@ -1,8 +1,8 @@
 /**
  * Faults that meet: several things that go wrong together, at one place and in an order that chance
- * alone hardly ever brings about, and that bugs of long standing needed. A leader is heard by a few
- * whose disks stand still; a leader is deposed while old answers are still on their way to it; a
- * member is told to leave while its removal is on no disk. They break things and check nothing.
+ * alone hardly ever brings about, and that bugs needed which survived the others. A leader is heard
+ * by a few whose disks stand still; a leader is deposed while old answers are on their way to it; a
+ * member is told to leave while its removal is not on the disk. They break and check nothing.
  */
 import type { FaultHost } from './faults.ts';
 import type { Machine } from './machine.ts';
@@ -66,7 +66,7 @@ export class Plots {
   #strand(leader: Machine): void {
     const { host, dice } = this.#tools;
     const { network } = host.site;
-    const voters = [...host.site.ledger.configuration.voters];
+    const voters = [...host.site.world.ledger.configuration.voters];
     const others = host.machines().filter((machine) => machine !== leader && machine.isUp);
     const few = new Set<Machine>();
     for (let wanted = dice.chance(0.7) ? 1 : 2; wanted > 0; wanted -= 1) {
@@ -123,7 +123,7 @@ export class Plots {
   #farewell(leader: Machine): void {
     const { host, dice, operator } = this.#tools;
     if (!operator.isSettled) return;
-    const voters = [...host.site.ledger.configuration.voters];
+    const voters = [...host.site.world.ledger.configuration.voters];
     const id = dice.pick(voters.filter((voter) => voter !== leader.id));
     if (id === undefined) return;
     if (voters.length <= 3 || dice.chance(0.3)) {

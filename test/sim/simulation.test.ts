@@ -12,7 +12,8 @@ import { DEFAULT_TICKS, simulate } from './simulation.ts';
 const SEEDS = 300;
 
 test(`${SEEDS} clusters keep what they promise under faults, and serve when these end`, async () => {
-  const sums = { acknowledged: 0, reads: 0, snapshots: 0, elections: 0, restarts: 0 };
+  const work = { acknowledged: 0, reads: 0, snapshots: 0, elections: 0, restarts: 0 };
+  const sums = { ...work, moves: 0, losses: 0, forks: 0 };
   for (let seed = 1; seed <= SEEDS; seed += 1) {
     const options = { seed, ticks: DEFAULT_TICKS };
     const outcome = await simulate(options);
@@ -29,6 +30,9 @@ test(`${SEEDS} clusters keep what they promise under faults, and serve when thes
   assert.ok(sums.elections > SEEDS * 2, JSON.stringify(sums));
   assert.ok(sums.restarts > SEEDS, JSON.stringify(sums));
   assert.ok(sums.snapshots > SEEDS / 10, JSON.stringify(sums));
+  assert.ok(sums.moves > SEEDS / 20, JSON.stringify(sums));
+  assert.ok(sums.losses > SEEDS / 10, JSON.stringify(sums));
+  assert.ok(sums.forks > SEEDS / 10, JSON.stringify(sums));
 });
 
 test('a seed replays the same run, event by event', async () => {

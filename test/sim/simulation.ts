@@ -4,20 +4,20 @@
  * bound the members must agree and serve. Checks run after every event. The same options give the
  * same run, event by event, which `hash` shows.
  */
-import { AssertionError } from '../../base/assert.ts';
+import { AssertionError, assert } from '../../base/assert.ts';
 import type { Log } from '../../base/log.ts';
+import type { Recovered } from '../../manager/raft/disk/disk.ts';
 import { TICK_MS } from '../../manager/raft/limits.ts';
 import { Clients, type Counts, LITTLE, MUCH } from './clients.ts';
 import { membersOf } from './configuration.ts';
 import { FAULT_KINDS, type FaultKind, Faults } from './faults.ts';
-import { Ledger } from './ledger.ts';
 import { Machine, type Planted, type Site } from './machine.ts';
 import { SimNetwork } from './network.ts';
-import { Oracle } from './oracle.ts';
 import { DeadProcess, SimProcess } from './process.ts';
 import { Dice, type Event, Schedule, settle } from './schedule.ts';
 import { SimStreams } from './streams.ts';
 import { check, Violation } from './violation.ts';
+import { World } from './world.ts';
 
 /** Half a minute in which things go wrong: a dozen elections, hundreds of writes. */
 export const DEFAULT_TICKS = 300;
@@ -53,6 +53,8 @@ export interface Outcome extends Counts {
   readonly strikes: number;
   readonly restarts: number;
   readonly moves: number;
+  /** How often one went on alone. */
+  readonly forks: number;
   /** Hosts that refused to start from what was left of their files, and were replaced. */
   readonly losses: number;
   readonly failure: Failure | undefined;
@@ -76,6 +78,7 @@ class Simulation {
   readonly #dice: Dice;
   readonly #site: Site;
   readonly #machines: Machine[] = [];
+  readonly #worlds = [new World()];
   readonly #clients: Clients;
   readonly #faults: Faults;
   #failure: Failure | undefined = undefined;
@@ -88,11 +91,9 @@ class Simulation {
     this.#options = options;
     const dice = new Dice(options.seed);
     this.#dice = dice;
-    const oracle = new Oracle();
-    const ledger = new Ledger((entry) => oracle.committed(entry));
     const distanceMs = dice.chance(0.25) ? dice.between(5, MAX_DISTANCE_MS) : 0;
     const network = new SimNetwork(this.#schedule, dice, distanceMs, (from, message) =>
-      this.#guard(() => ledger.said(from, message)),
+      this.#guard(() => this.#machine(from).world.ledger.said(from, message)),
     );
     const { log } = options;
     const keeping = dice.chance(0.15) ? MUCH : LITTLE;
@@ -101,10 +102,9 @@ class Simulation {
       dice,
       network,
       streams: dice.chance(0.35) ? new SimStreams(network, this.#schedule) : undefined,
-      ledger,
-      oracle,
+      world: this.#worlds[0],
+      worldsFrom: (world) => this.#worlds.slice(this.#worlds.indexOf(world)),
       planted: options.planted,
-      hashes: new Map(),
       keeping,
       isQuiet: dice.chance(0.25),
       segmentBytes: keeping === MUCH ? 65_536 : 16_384 << dice.below(3),
@@ -123,6 +123,7 @@ class Simulation {
         addMachine: () => this.#addMachine(undefined),
         restartLater: (machine) => this.#restartLater(machine),
         start: (machine) => this.#start(machine),
+        fork: (survivor, found) => this.#fork(survivor, found),
         burst: (machine, count) => this.#clients.burst(machine, count),
       },
       dice,
@@ -171,11 +172,24 @@ class Simulation {
   }
 
   #machine(id: number): Machine {
-    return this.#machines[id - 1];
+    const found = this.#machines.find((machine) => machine.id === id);
+    assert(found !== undefined, 'no such machine', { id });
+    return found;
+  }
+
+  #fork(survivor: Machine, found: Recovered): World {
+    const before = survivor.world;
+    const next = before.forkAt(survivor.id, found);
+    this.#worlds.push(next);
+    this.#site.world = next;
+    this.#faults.operator.forked(before);
+    return next;
   }
 
   #addMachine(voters: readonly { id: number; address: string }[] | undefined): Machine {
-    const machine = new Machine(this.#site, this.#machines.length + 1, voters);
+    const ids = this.#machines.map(({ id }) => id);
+    const id = Math.max(this.#site.world.ledger.generation, ...ids) + 1;
+    const machine = new Machine(this.#site, id, voters);
     machine.onEnded = () => {
       if (machine.isOut) this.#faults.left();
       else this.#restartLater(machine);
@@ -213,7 +227,7 @@ class Simulation {
 
   #note({ atMs, owner }: Event): void {
     const id = owner instanceof SimProcess ? owner.id : 0;
-    const seen = this.#machines[id - 1]?.run?.seen.status;
+    const seen = owner instanceof SimProcess ? this.#machine(id).run?.seen.status : undefined;
     this.#mix(Math.floor(atMs * 1000) | 0);
     this.#mix(id + 64 * (seen?.commit ?? 0));
     this.#mix((seen?.lastIndex ?? 0) + 8192 * (seen?.term ?? 0));
@@ -257,25 +271,27 @@ class Simulation {
     const again = (): void => {
       this.#schedule.after(POLL_MS, undefined, () => this.#tryLastWrite(untilMs));
     };
-    const leader = this.#machines.find((machine) => machine.node?.isLeader);
+    const { leader } = this.#faults.operator;
     if (leader?.run === undefined) {
       again();
       return;
     }
     this.#clients.write(leader.run, (version) => {
       if (version === undefined) again();
-      else this.#await(version, untilMs);
+      else this.#await(version, leader.world, untilMs);
     });
   }
 
   /** Until all members have it, agree on everything, and answer reads. */
-  #await(version: number, untilMs: number): void {
-    const { ledger } = this.#site;
+  #await(version: number, world: World, untilMs: number): void {
+    const { ledger } = world;
     const members = membersOf(ledger.configuration).map((id) => this.#machine(id));
     const lacks = {
       'a single configuration': ledger.configuration.outgoing.size === 0,
       'the last write': members.every(({ node }) => (node?.status().applied ?? 0) >= version),
+      'an end of histories': this.#machines.every(({ isGoingAlone }) => !isGoingAlone),
       'members in the place of those that are lost': this.#faults.operator.isSettled,
+      'word to those of before': this.#machines.every((machine) => this.#isTold(machine)),
       'one key each': members.every((machine) => machine.isSealSettled),
       'watchers that saw all': this.#clients.sawAll(this.#lastEvent()),
     };
@@ -285,8 +301,9 @@ class Simulation {
       check(this.#schedule.nowMs < untilMs, 'liveness', () => `no ${what}: ${this.#describe()}`);
       this.#schedule.after(POLL_MS, undefined, () => {
         // Users go on writing: an older key goes once the log has passed what it sealed.
-        if (what === 'one key each') this.#tryLastWrite(untilMs);
-        else this.#await(version, untilMs);
+        const isNewer = world !== this.#site.world;
+        if (isNewer || what === 'one key each') this.#tryLastWrite(untilMs);
+        else this.#await(version, world, untilMs);
       });
       return;
     }
@@ -304,19 +321,35 @@ class Simulation {
     }
   }
 
+  /** Of a history of before: a voter that looks for who went on alone hears that it is out. */
+  #isTold({ run, world, isGone }: Machine): boolean {
+    if (isGone || world === this.#site.world) return true;
+    if (run?.node === undefined) return false;
+    const { members } = run.machine;
+    const self = members.find(({ id }) => id === run.process.id);
+    const isSought = members.some(({ id, address, learner }) => {
+      const other = this.#machines.find((machine) => machine.id === id);
+      const isElsewhere = other?.world !== world && other?.isGone === false;
+      return isElsewhere && other.address === address && !learner;
+    });
+    return self === undefined || self.learner || !isSought;
+  }
+
   #lastEvent(): number {
-    const { events } = this.#site.oracle;
+    const { events } = this.#site.world.oracle;
     return events[events.length - 1]?.version ?? 0;
   }
 
   #describe(): string {
-    const members = membersOf(this.#site.ledger.configuration).join(',');
+    const members = membersOf(this.#site.world.ledger.configuration).join(',');
     return `members ${members}; ${this.#machines.map((one) => one.describe()).join(' ')}`;
   }
 
   #outcome(): Outcome {
-    const { network, ledger } = this.#site;
+    const { network } = this.#site;
     let restarts = 0;
+    let elections = 0;
+    for (const { ledger } of this.#worlds) elections += ledger.elections;
     for (const machine of this.#machines) restarts += Math.max(0, machine.restarts);
     return {
       ...this.#clients.counts,
@@ -326,10 +359,11 @@ class Simulation {
       simulatedMs: Math.round(this.#schedule.nowMs),
       messages: network.delivered,
       snapshots: network.snapshots,
-      elections: ledger.elections,
+      elections,
       strikes: this.#faults.strikes,
       restarts,
       moves: this.#faults.operator.moves,
+      forks: this.#worlds.length - 1,
       losses: this.#faults.operator.losses,
       failure: this.#failure,
     };

@@ -10,6 +10,7 @@ import { membersOf } from './configuration.ts';
 import type { Machine, Run, Site } from './machine.ts';
 import { outcomeOf, sameOutcome } from './oracle.ts';
 import { check } from './violation.ts';
+import type { World } from './world.ts';
 
 const TAKE = 16;
 
@@ -17,6 +18,7 @@ export class Watcher {
   readonly #site: Site;
   readonly #machines: () => readonly Machine[];
   readonly #counts: Counts;
+  #world: World | undefined = undefined;
   #version = 0;
   #run: Run | undefined = undefined;
   #watch: StoreWatch | undefined = undefined;
@@ -34,7 +36,7 @@ export class Watcher {
   }
 
   sawAll(version: number): boolean {
-    return this.#version >= version;
+    return this.#world === this.#site.world && this.#version >= version;
   }
 
   #later(delayMs: number): void {
@@ -42,10 +44,15 @@ export class Watcher {
   }
 
   #attach(): void {
-    const { dice, ledger } = this.#site;
+    const { dice, world } = this.#site;
+    if (world !== this.#world) this.#version = 0;
+    this.#world = world;
+    const { ledger } = world;
     const members = new Set(membersOf(ledger.configuration));
     // Others may never hear of anything any more.
-    const open = this.#machines().filter(({ id, node }) => node !== undefined && members.has(id));
+    const open = this.#machines().filter(
+      ({ id, run }) => run?.node !== undefined && run.world === world && members.has(id),
+    );
     const run = dice.pick(open)?.run;
     this.#attempt += 1;
     const attempt = this.#attempt;
@@ -99,7 +106,8 @@ export class Watcher {
   }
 
   #take(run: Run): void {
-    const { oracle, planted } = this.#site;
+    const { planted } = this.#site;
+    const { oracle } = run.world;
     if (this.#run !== run || this.#watch === undefined) return;
     let next = oracle.eventsUntil(this.#version);
     for (;;) {

@@ -110,10 +110,11 @@ function buildInitramfs(
   script: string,
   files: Readonly<Record<string, string>>,
   diskBytes: readonly number[],
+  programs: readonly string[],
 ): string {
   const root = join(work, 'root');
   mkdirSync(root);
-  for (const tool of [...TOOLS, '/bin/cat']) addProgram(root, tool);
+  for (const tool of [...TOOLS, '/bin/cat', ...programs]) addProgram(root, tool);
   addProgram(root, process.execPath, '/bin/node');
   cpSync(join(TOP, 'dist'), join(root, 'app', 'dist'), {
     recursive: true,
@@ -148,6 +149,8 @@ export interface GuestOptions {
   /** Empty disks, /dev/vda and so on. */
   readonly diskBytes?: readonly number[];
   readonly timeoutMs?: number;
+  /** Of this machine, at the same places in the guest. */
+  readonly programs?: readonly string[];
 }
 
 /**
@@ -157,12 +160,12 @@ export interface GuestOptions {
 export async function runInGuest<T>(
   script: string,
   files: Readonly<Record<string, string>>,
-  { diskBytes = [], timeoutMs = BOOT_TIMEOUT_MS }: GuestOptions = {},
+  { diskBytes = [], timeoutMs = BOOT_TIMEOUT_MS, programs = [] }: GuestOptions = {},
 ): Promise<T> {
   const kernel = execFileSync(join(TOP, 'deploy', 'test-kernel'), { encoding: 'utf8' }).trim();
   const work = mkdtempSync(join(tmpdir(), 'tsswarm-guest-'));
   try {
-    const initrd = buildInitramfs(work, kernel, script, files, diskBytes);
+    const initrd = buildInitramfs(work, kernel, script, files, diskBytes, programs);
     const drives = diskBytes.flatMap((bytes, at) => {
       const image = join(work, `disk${at}`);
       writeFileSync(image, '');

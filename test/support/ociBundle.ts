@@ -90,7 +90,22 @@ export class OciBundle {
 
   /** `input`: what it reads. */
   runWith(options: { readonly input?: string }, ...args: readonly string[]): Outcome {
-    const result = spawnSync(COMMAND, ['--root', this.stateRoot, ...args], {
+    return this.#spawn(options, COMMAND, '--root', this.stateRoot, ...args);
+  }
+
+  /** In a network namespace of its own, in which the shell has run `prepare`. */
+  runIn(prepare: string, ...args: readonly string[]): Outcome {
+    const script = `${prepare} && exec "$@"`;
+    const within = ['--net', 'sh', '-ec', script, 'sh', COMMAND, '--root', this.stateRoot];
+    return this.#spawn({}, 'unshare', ...within, ...args);
+  }
+
+  #spawn(
+    options: { readonly input?: string },
+    command: string,
+    ...args: readonly string[]
+  ): Outcome {
+    const result = spawnSync(command, args, {
       cwd: this.dir,
       encoding: 'utf8',
       input: options.input ?? '',

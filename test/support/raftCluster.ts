@@ -192,6 +192,19 @@ export class RaftCluster {
     return running;
   }
 
+  /** A read through `id`, once there is a leader to ask: on a busy machine that takes its time. */
+  async read(id: number): Promise<number> {
+    const ask = async (): Promise<{ index: number } | undefined> => {
+      try {
+        return { index: await this.get(id).node.readIndex() };
+      } catch (error) {
+        if (hasCode(error, 'no_quorum')) return undefined;
+        throw error;
+      }
+    };
+    return (await until(`a read through ${id}`, WAIT_MS, ask, LOOK_EVERY_MS)).index;
+  }
+
   /** Waits until `condition` holds. */
   async until(what: string, condition: () => boolean): Promise<void> {
     const states = (): string =>

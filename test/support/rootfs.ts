@@ -37,8 +37,11 @@ function compiler(): string {
   }
 }
 
-/** Compiles the static probe to `file`, or the hostile prober. */
-export function buildProbe(file: string, program: 'probe' | 'prober' = 'probe'): void {
+/** Compiles the static probe to `file`, or another program of test/support. */
+export function buildProbe(
+  file: string,
+  program: 'probe' | 'prober' | 'stageKiller' = 'probe',
+): void {
   const source = resolve(`test/support/${program}.c`);
   assert(existsSync(source), 'tests are run from the repository root');
   execFileSync(compiler(), ['-static', '-O1', '-w', '-o', file, source]);

@@ -177,6 +177,26 @@ test('controllers are passed down the whole way to the containers on v2', () => 
   });
 });
 
+test('groups below a parent that users name are made, listed and told from the parent', () => {
+  withRoot((root) => {
+    const host = v2(root);
+    const [inside, outside] = ['a'.repeat(64), 'b'.repeat(64)];
+    const path = `parents/shop.slice/till/${inside}`;
+    for (const dir of ['', 'lab', 'lab/h1']) {
+      mkdirSync(join(root, dir), { recursive: true });
+      writeFileSync(join(root, dir, 'cgroup.subtree_control'), 'cpuset cpu io memory pids');
+    }
+    host.makeAbove(path);
+    const till = join(root, 'lab/h1/parents/shop.slice/till');
+    assert(existsSync(join(till, 'cgroup.subtree_control')));
+    assert(!existsSync(join(till, inside)));
+    for (const dir of [join(till, inside, 'own'), join(root, 'lab/h1', outside)]) {
+      mkdirSync(dir, { recursive: true });
+    }
+    assert.deepEqual(host.list(), [outside, path]);
+  });
+});
+
 test('usage is read in the units of the contract', () => {
   withRoot((root) => {
     const host = v2(root);

@@ -5,7 +5,7 @@ import { Contents } from '../../manager/store/contents.ts';
 import { RecordsHash } from '../../manager/store/hash.ts';
 import { taskRecord } from '../../manager/store/taskRecord.ts';
 import { sameValue } from '../../model/equal.ts';
-import type { Task, TaskStatus } from '../../model/types.ts';
+import type { TableName, Tables, Task, TaskStatus } from '../../model/types.ts';
 import { decodeObject, encodeObject, RecordEncoder } from '../../proto/convert.ts';
 import * as arbitraries from '../support/arbitraries.ts';
 import { canonical } from '../support/canonical.ts';
@@ -81,23 +81,26 @@ test('a stored task is digested as any record of its fields', () => {
 
 test('a record for a snapshot has the bytes that any object has', () => {
   const encoder = new RecordEncoder();
+  const recordBytes = <T extends TableName>(table: T, object: Tables[T]): Buffer => {
+    const copies: Buffer[] = [];
+    encoder.encode(table, object, (all, start) => copies.push(Buffer.from(all.subarray(start))));
+    return Buffer.concat(copies);
+  };
   const [task] = fc.sample(arbitraries.task, { numRuns: 1, seed: 1 }).map(stored);
   fc.assert(
     fc.property(arbitraries.task, containerId, fc.boolean(), (plain, id, isUsual) => {
       const usual = { ports: [], genericResources: [] };
       const status = { ...plain.status, containerId: id, ...(isUsual ? { exitCode: 137 } : {}) };
       const record = stored({ ...plain, ...(isUsual ? usual : {}), status });
-      const bytes = Buffer.from(encoder.encode('task', record));
-      assert.deepEqual(bytes, Buffer.from(encodeObject('task', record)));
+      const bytes = Buffer.from(encodeObject('task', record));
+      assert.deepEqual(recordBytes('task', record), bytes);
       // Again, as the bytes of its specification are known now.
-      assert.ok(bytes.equals(encoder.encode('task', record)));
+      assert.deepEqual(recordBytes('task', record), bytes);
     }),
     { numRuns: 500, seed: 8 },
   );
-  assert.throws(() => encoder.encode('task', { ...task, generation: -1 }), /generation/);
+  assert.throws(() => recordBytes('task', { ...task, generation: -1 }), /generation/);
   const service = objects.service('web');
-  assert.deepEqual(
-    Buffer.from(encoder.encode('service', service)),
-    Buffer.from(encodeObject('service', service)),
-  );
+  const bytes = Buffer.from(encodeObject('service', service));
+  assert.deepEqual(recordBytes('service', service), bytes);
 });

@@ -1,16 +1,21 @@
 /** Whose subordinate ids containers have: the account files as users write them. */
 import assert from 'node:assert/strict';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type TestContext, test } from 'node:test';
-import { userRemap } from '../../daemon/userRemap.ts';
+import { userRemap as remapOf } from '../../daemon/userRemap.ts';
+import type { IdMaps } from '../../runtime/container/specRecords.ts';
 
 function files(t: TestContext, given: Readonly<Record<string, string>>): string {
   const directory = mkdtempSync(join(tmpdir(), 'remap-'));
   t.after(() => rmSync(directory, { recursive: true }));
   for (const [name, text] of Object.entries(given)) writeFileSync(join(directory, name), text);
   return directory;
+}
+
+function userRemap(text: string, directory: string): IdMaps {
+  return remapOf(text, directory).maps;
 }
 
 const ACCOUNTS = {
@@ -39,8 +44,14 @@ test('default gets ranges behind all others, once', (t) => {
   const directory = files(t, { ...ACCOUNTS, subuid: 'ann:100000:65536\nbob:200000:65536\n' });
   const uids = [{ inside: 0, outside: 265_536, count: 65_536 }];
   const gids = [{ inside: 0, outside: 100_000, count: 65_536 }];
-  assert.deepEqual(userRemap('default', directory), { uids, gids });
-  assert.deepEqual(userRemap('default', directory), { uids, gids });
+  const chosen = remapOf('default', directory);
+  assert.deepEqual(chosen.maps, { uids, gids });
+  assert.equal(existsSync(join(directory, 'subgid')), false, 'nothing is written before it counts');
+  for (const { maps, reserve } of [chosen, remapOf('default', directory)]) {
+    assert.deepEqual(maps, { uids, gids });
+    reserve();
+    reserve();
+  }
   const text = readFileSync(join(directory, 'subuid'), 'utf8');
   assert.equal(text, 'ann:100000:65536\nbob:200000:65536\ndockremap:265536:65536\n');
 });

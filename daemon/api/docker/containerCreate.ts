@@ -7,7 +7,12 @@ import type { HealthCheck } from '../../../runtime/container/types.ts';
 import type { CreateRequest, RestartPolicy, StandaloneSpec } from '../../containers/types.ts';
 import { type Fields, isRecord } from '../fields.ts';
 import { readDurationMs } from './common.ts';
-import { endpointsFromDocker, exposedFromDocker, portsFromDocker } from './containerNetwork.ts';
+import {
+  endpointsFromDocker,
+  exposedFromDocker,
+  linksFromDocker,
+  portsFromDocker,
+} from './containerNetwork.ts';
 import { hostFromDocker } from './hostConfig.ts';
 import { logFromDocker } from './logConfig.ts';
 import { mountsFromDocker } from './mounts.ts';
@@ -51,6 +56,7 @@ function specFromDocker(body: Fields, host: Fields): StandaloneSpec {
     mounts: mountsFromDocker(host),
     volumesFrom: host.texts('VolumesFrom'),
     endpoints: endpointsFromDocker(body),
+    ...linksFromDocker(body),
     ports: portsFromDocker(host),
     publishAll: host.flag('PublishAllPorts'),
     restart,

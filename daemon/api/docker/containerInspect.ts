@@ -109,6 +109,11 @@ function hostConfigOf(view: ContainerView): object {
   if (merged['CgroupnsMode'] === '') merged['CgroupnsMode'] = 'private';
   const { log, resources } = view.container.config;
   merged['LogConfig'] = { ...asObject(merged['LogConfig']), Type: log.driver ?? 'local' };
+  const links = view.record?.spec.links ?? [];
+  if (links.length > 0) {
+    const { name: own } = view.container.config;
+    merged['Links'] = links.map(({ name, alias }) => `/${name}:/${own}/${alias}`);
+  }
   const restart = view.record?.spec.restart;
   if (restart !== undefined) {
     const { name, maximumRetries } = restart;

@@ -5,24 +5,28 @@
 import { isIP } from 'node:net';
 import { SwarmError } from '../../../base/errors.ts';
 import type { PublishedPort } from '../../../runtime/net/types.ts';
+import { parseLink } from '../../containers/links.ts';
 import {
   type ContainerNetwork,
   type ContainerView,
   type EndpointSpec,
   NO_WISHES,
   type PortRequest,
+  type StandaloneSpec,
 } from '../../containers/types.ts';
 import { type Fields, isRecord } from '../fields.ts';
 
 const PORT_MAX = 65_535;
 
-export function endpointsFromDocker(body: Fields): Readonly<Record<string, EndpointSpec>> {
-  const out: Record<string, EndpointSpec> = {};
+function endpointFields(body: Fields): readonly (readonly [string, Fields])[] {
   const config = body.objectOrEmpty('NetworkingConfig').objectOrEmpty('EndpointsConfig');
   const raw = body.objectOrEmpty('NetworkingConfig').raw('EndpointsConfig');
-  for (const name of isRecord(raw) ? Object.keys(raw) : []) {
-    out[name] = endpointFromDocker(config.objectOrEmpty(name));
-  }
+  return isRecord(raw) ? Object.keys(raw).map((name) => [name, config.objectOrEmpty(name)]) : [];
+}
+
+export function endpointsFromDocker(body: Fields): Readonly<Record<string, EndpointSpec>> {
+  const out: Record<string, EndpointSpec> = {};
+  for (const [name, config] of endpointFields(body)) out[name] = endpointFromDocker(config, true);
   const macAddress = body.text('MacAddress');
   if (macAddress === '') return out;
   const mode = body.objectOrEmpty('HostConfig').text('NetworkMode');
@@ -31,9 +35,17 @@ export function endpointsFromDocker(body: Fields): Readonly<Record<string, Endpo
   return { ...out, [named]: { ...(out[named] ?? NO_WISHES), macAddress: mac(body, macAddress) } };
 }
 
+/** Clients say it twice where the network is a user's. */
+export function linksFromDocker(body: Fields): Pick<StandaloneSpec, 'links'> {
+  const ofEndpoints = endpointFields(body).flatMap(([, config]) => config.texts('Links'));
+  const given = [...body.objectOrEmpty('HostConfig').lines('Links'), ...ofEndpoints];
+  const links = [...new Set(given)].map(parseLink);
+  return links.length === 0 ? {} : { links };
+}
+
 /** Also the body of /networks/{id}/connect has one. */
-export function endpointFromDocker(fields: Fields): EndpointSpec {
-  if (fields.texts('Links').length > 0) fields.refused('Links', 'use network aliases');
+export function endpointFromDocker(fields: Fields, mayLink = false): EndpointSpec {
+  if (!mayLink && fields.texts('Links').length > 0) fields.refused('Links', 'use network aliases');
   fields.refuse('GwPriority');
   const driverOptions = fields.labels('DriverOpts');
   // What Docker's own drivers would act upon.

@@ -35,6 +35,7 @@ type HostPart = Pick<
   | 'seccomp'
   | 'securityLabels'
   | 'apparmorUnconfined'
+  | 'cgroupParent'
   | 'maskPaths'
   | 'init'
   | 'pidNamespace'
@@ -64,6 +65,7 @@ export function hostFromDocker(host: Fields): HostPart {
     dnsSearch: host.lines('DnsSearch'),
     dnsOptions: host.lines('DnsOptions'),
     extraHosts: extraHosts(host),
+    ...cgroupParentOf(host),
     readOnlyRoot: host.flag('ReadonlyRootfs'),
     privileged: host.flag('Privileged'),
     ...securityFromDocker(host),
@@ -104,9 +106,6 @@ function refuseOwnNetwork(host: Fields): void {
 }
 
 function refuseUnbuilt(host: Fields): void {
-  if (host.has('Links') && host.texts('Links').length > 0) {
-    host.refused('Links', 'put both containers on a user network: they find each other by name');
-  }
   if (host.objects('DeviceRequests').length > 0) {
     host.refused('DeviceRequests', 'there are no device drivers: name the devices with --device');
   }
@@ -114,7 +113,7 @@ function refuseUnbuilt(host: Fields): void {
     host.refused('StorageOpt', 'its file system keeps no quotas by directory: leave it out');
   }
   host.labels('Annotations'); // kept as they are, for inspection
-  host.refuse('Cgroup', 'CgroupParent', 'KernelMemory', 'KernelMemoryTCP');
+  host.refuse('Cgroup', 'KernelMemory', 'KernelMemoryTCP');
   accept(host, 'Isolation', ['', 'default']);
   accept(host, 'Runtime', ['', 'tsswarm', 'runc']);
   accept(host, 'VolumeDriver', ['', 'local']);
@@ -194,6 +193,23 @@ function extraHosts(host: Fields): readonly string[] {
     }
     throw new SwarmError('invalid', `bad format for add-host: "${entry}"`);
   });
+}
+
+/** Longer ones are no names that somebody gave. */
+const PARENT_MAX = 255;
+const PARENT_DEPTH = 8;
+
+/** Wherever it begins, it is below the daemon's own group. */
+function cgroupParentOf(host: Fields): Pick<StandaloneSpec, 'cgroupParent'> {
+  const text = host.line('CgroupParent');
+  if (text === '') return {};
+  const parts = text.split('/').filter((part) => part !== '');
+  const isFit = (part: string): boolean =>
+    /^[\w.@:+-]+$/.test(part) && !/^(\.{1,2}|[0-9a-f]{64})$/.test(part);
+  if (text.length <= PARENT_MAX && parts.length <= PARENT_DEPTH && parts.every(isFit)) {
+    return parts.length === 0 ? {} : { cgroupParent: parts.join('/') };
+  }
+  throw new SwarmError('invalid', `${host.at('CgroupParent')}: "${text}" is no path of a group`);
 }
 
 /** Also the body of /containers/{id}/update. SwarmError invalid with Docker's words. */

@@ -188,6 +188,7 @@ export const features: OciCommand = {
         apparmor: { enabled: existsSync('/sys/kernel/security/apparmor') },
         selinux: { enabled: existsSync('/sys/fs/selinux') },
         intelRdt: { enabled: false },
+        netDevices: { enabled: true },
         mountExtensions: { idmap: { enabled: true } },
       },
       potentiallyUnsafeConfigAnnotations: [],

@@ -1,65 +1,68 @@
 /**
- * Runs inside the guest, whose kernel has AppArmor: programs that are given a profile, by the
- * launcher itself. There is no policy in there, so the profiles are the one that always is there
- * and one that is not.
+ * Runs inside the guest, whose kernel has AppArmor: containers with the default profile, with none,
+ * with one of the user's and with one that is not there.
  */
-import { cpSync, mkdirSync, readFileSync } from 'node:fs';
-import { SystemClock } from '../../../base/clock.ts';
-import { TAG } from '../../../runtime/container/encode.ts';
+import { execFileSync } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import type { ContainerConfig } from '../../../runtime/container/types.ts';
-import { Cgroups, findHierarchies } from '../../../runtime/sys/cgroup.ts';
-import { readMounts } from '../../../runtime/sys/mount.ts';
 import { report } from '../guest.ts';
-import { DETACHED, Launcher, type Told } from '../launcher.ts';
+import { type GuestHost, openGuestHost } from './guestHost.ts';
 
-const APPARMOR = 1;
-
-function config(id: string): ContainerConfig {
-  return {
-    id,
-    name: 'guest',
-    labels: {},
-    image: { reference: 'guest:latest', id: 'sha256:guest' },
-    layers: ['/layer'],
-    args: ['/bin/probe', 'sleep', '60'],
-    env: [],
-    workingDir: '/',
-    user: '',
-    hostname: 'guest',
-    mounts: [],
-    networkNamespace: 'new',
-    resources: {},
-    log: {},
-  };
-}
+const PARSER = '/sbin/apparmor_parser';
+const MINE =
+  'profile mine flags=(attach_disconnected) { file, capability, signal, deny /tmp/** w, }';
 
 async function main(): Promise<void> {
   process.chdir('/app');
-  mkdirSync('/layer/bin', { recursive: true });
-  mkdirSync('/layer/tmp', { recursive: true });
-  cpSync('/app/files/probe', '/layer/bin/probe');
-  const launcher = new Launcher({
-    options: {
-      dataRoot: '/var/lib/tsswarm',
-      execRoot: '/run/tsswarm',
-      clock: new SystemClock(),
-    },
-    cgroups: new Cgroups(findHierarchies(readMounts()), 'tsswarm'),
-  });
-  const start = async (id: string, profile: string): Promise<Told> =>
-    await launcher.start(
-      launcher.spec(config(id.repeat(64)), DETACHED, [
-        [TAG.user, '0:0'],
-        [TAG.label, APPARMOR, profile],
-      ]),
-    );
-  const absent = await start('a', 'no-such-profile');
-  const there = await start('b', 'unconfined');
+  execFileSync('/bin/mount', ['-t', 'securityfs', 'none', '/sys/kernel/security']);
+  const host = await openGuestHost();
+  execFileSync(PARSER, ['--replace', '--skip-cache', '--quiet'], { input: MINE });
+  const mine = { securityLabels: [{ kind: 'apparmor', label: 'mine' }] } as const;
+  const absent = { securityLabels: [{ kind: 'apparmor', label: 'no-such-profile' }] } as const;
   report({
-    enabled: readFileSync('/sys/module/apparmor/parameters/enabled', 'utf8').trim(),
-    absent: absent.failure,
-    unconfined: there.failure ?? readFileSync(`/proc/${there.pid}/attr/current`, 'utf8').trim(),
+    usual: await judged(host, {}),
+    open: await judged(host, { apparmorUnconfined: true }),
+    privileged: await judged(host, { privileged: true }),
+    mine: await judged(host, mine),
+    exec: await inExec(host),
+    absent: await host.start(['exit', '0'], absent).then(
+      () => '',
+      (error: unknown) => String(error),
+    ),
   });
+}
+
+/** Its profile, and what it says of a mount and of a file it writes. */
+async function judged(host: GuestHost, extra: Partial<ContainerConfig>): Promise<object> {
+  const container = await host.start(['sleep', '1000'], extra);
+  const profile = readFileSync(`/proc/${container.pid}/attr/apparmor/current`, 'utf8').trim();
+  await container.kill('SIGKILL');
+  await container.wait();
+  const may: Partial<ContainerConfig> = { ...extra, capabilityAdd: ['SYS_ADMIN'] };
+  const said = async (...args: readonly string[]): Promise<string> =>
+    (await host.run(args, may)).output.trim();
+  return {
+    profile,
+    mount: await said('call', 'mount'),
+    write: await said('mark', '/tmp/file', 'exit', '0'),
+  };
+}
+
+async function inExec(host: GuestHost): Promise<string> {
+  const container = await host.start(['sleep', '1000']);
+  const running = await container.exec({
+    args: ['/bin/probe', 'sleep', '1000'],
+    env: [],
+    workingDir: '/',
+    user: '',
+    tty: false,
+    privileged: false,
+    stdin: false,
+  });
+  const text = readFileSync(`/proc/${running.pid}/attr/apparmor/current`, 'utf8').trim();
+  await container.kill('SIGKILL');
+  await container.wait();
+  return text;
 }
 
 main().catch((error: unknown) => report({ failed: String(error) }));

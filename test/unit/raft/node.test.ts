@@ -132,7 +132,7 @@ test('members join one by one, catch up by snapshot, and a removed one cannot re
     );
     await cluster.stop(2);
     await cluster.start(2);
-    await cluster.get(2).node.readIndex();
+    await cluster.read(2);
     assert.deepEqual(cluster.get(2).machine.commands, first.machine.commands);
   } finally {
     await cluster.dispose();
@@ -184,8 +184,13 @@ test('a member taken out while it was away hears of it when it is back', async (
     cluster.network.isolate(cluster.addressOf(gone));
     await leader.node.removeMember(gone);
     cluster.network.heal();
+    const { node } = cluster.get(gone);
     await cluster.until('it hears of it', () => cluster.toldRemoved.has(gone));
     assert.deepEqual([...cluster.toldRemoved], [gone]);
+    const asked = assert.rejects(node.readIndex(), /was taken out of the managers/);
+    await cluster.stop(gone);
+    await asked;
+    await assert.rejects(node.propose(Buffer.from('x')), /was taken out of the managers/);
   } finally {
     await cluster.dispose();
   }
@@ -274,7 +279,7 @@ test('all members restarted at once hold everything acknowledged', async () => {
     // On a busy machine an election takes longer than a read may.
     await cluster.leader();
     for (const id of [1, 2, 3]) {
-      await cluster.get(id).node.readIndex();
+      await cluster.read(id);
       assert.equal(cluster.get(id).machine.commands.length, 800);
     }
   } finally {
@@ -385,10 +390,10 @@ test('snapshots taken and installed again and again leave a state that opens', a
       }
       await Promise.all(work);
       cluster.network.heal();
-      await cluster.get(lagging).node.readIndex();
+      await cluster.read(lagging);
       await cluster.stop(lagging);
       await cluster.start(lagging);
-      await cluster.get(lagging).node.readIndex();
+      await cluster.read(lagging);
       assert.deepEqual(cluster.get(lagging).machine.commands, leader.machine.commands);
     }
   } finally {

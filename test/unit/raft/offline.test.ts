@@ -43,7 +43,7 @@ async function stopped(cluster: RaftCluster, count: number, ready = () => true):
   await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
   const leader = await cluster.leader();
   await Promise.all(Array.from({ length: count }, (_, at) => leader.node.propose(bytes(`c${at}`))));
-  for (const { node } of cluster.nodes.values()) await node.readIndex();
+  for (const id of cluster.nodes.keys()) await cluster.read(id);
   await cluster.until('ready to be stopped', ready);
   await Promise.all([1, 2, 3].map((id) => cluster.stop(id)));
 }
@@ -227,8 +227,8 @@ test('a manager that joined the others unheard of never leads the one that went 
   const cluster = new RaftCluster();
   try {
     await Promise.all([1, 2, 3].map((id) => cluster.start(id, { voters: [1, 2, 3] })));
-    await (await cluster.leader()).node.readIndex();
-    for (const { node } of cluster.nodes.values()) await node.readIndex();
+    await cluster.read((await cluster.leader()).id);
+    for (const id of cluster.nodes.keys()) await cluster.read(id);
     await cluster.stop(1);
     const old = await cluster.leader();
     const unheard = await cluster.start(4, { join: true });
