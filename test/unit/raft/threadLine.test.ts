@@ -14,6 +14,8 @@ import { silentLog } from '../../../base/log.ts';
 import { SeededRandom, SystemRandom } from '../../../base/random.ts';
 import type { Entry } from '../../../manager/raft/core/types.ts';
 import { DiskStore } from '../../../manager/raft/disk/disk.ts';
+import { startOnLine } from '../../../manager/raft/disk/threadLine.ts';
+import type { ThreadReply } from '../../../manager/raft/disk/walThread.ts';
 
 const clock = new SystemClock();
 const SEGMENT_BYTES = 1024 * 1024;
@@ -86,3 +88,29 @@ for (const [seed, where] of [tmpdir(), '/dev/shm', tmpdir(), '/dev/shm'].entries
     }
   });
 }
+
+test('a thread that sleeps is ended where it is', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'raft-line-'));
+  try {
+    const file = new URL('../../../manager/raft/disk/walThread.js', import.meta.url);
+    const start = { directory, segmentBytes: SEGMENT_BYTES, segments: [], endOffset: 0 };
+    const line = startOnLine(file, { ...start, nextSequence: 1, sealKey: undefined }, {});
+    const exited = new Promise<void>((resolve) => line.on('exit', resolve));
+    let heard = (_reply: ThreadReply): void => {};
+    line.on('message', (reply) => heard(reply));
+    const told = (kind: ThreadReply['kind']): Promise<void> =>
+      new Promise((resolve) => {
+        heard = (reply) => {
+          if (reply.kind === kind) resolve();
+        };
+      });
+    await told('space');
+    const purged = told('purged');
+    line.postMessage({ kind: 'purge', index: 0 }, []);
+    await purged;
+    await line.terminate();
+    await exited;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
