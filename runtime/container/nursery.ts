@@ -1,7 +1,7 @@
 /**
  * The process that makes this daemon's shims (runtime/shim/nursery.h): small and away from the
- * daemon's groups already, so that a shim costs a fork. Spawned with the first container that
- * starts, again should it be gone; ends with the daemon. Knows nothing of containers.
+ * daemon's groups already, so that a shim costs a fork. Spawned again should it be gone; ends with
+ * the daemon. Knows nothing of containers.
  */
 import { writeFileSync } from 'node:fs';
 import type { Clock } from '../../base/clock.ts';
@@ -41,6 +41,11 @@ export class Nursery {
 
   constructor(options: NurseryOptions) {
     this.#options = options;
+    try {
+      this.replace();
+    } catch {
+      // A start tries again, and says why not.
+    }
   }
 
   /**

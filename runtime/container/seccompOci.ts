@@ -3,7 +3,6 @@
  * filter and the flags it is loaded with. What is not in the specification is refused by its name;
  * calls an architecture has not are passed over, as libseccomp's users do.
  */
-import { createHash } from 'node:crypto';
 import { SwarmError } from '../../base/errors.ts';
 import {
   type ArgumentTest,
@@ -100,8 +99,8 @@ const ARGUMENTS = 6;
 /** The kernel's MAX_ERRNO, and the 16 bits of a tracer's message. */
 const ERRNO_MAX = 4095;
 const MESSAGE_MAX = 0xffff;
-/** Programs kept: few profiles are in use on a host. */
-const CACHE_MAX = 64;
+/** Programs kept, under their configurations: few profiles are in use on a host. */
+const CACHE_MAX = 16;
 
 const compiled = new Map<string, SeccompProgram>();
 
@@ -110,10 +109,7 @@ export function compileSeccomp(
   seccomp: OciSeccomp,
   host: HostArchitecture = hostArchitecture(),
 ): SeccompProgram {
-  const key = createHash('sha256')
-    .update(host)
-    .update(JSON.stringify(seccomp, asText))
-    .digest('hex');
+  const key = host + JSON.stringify(seccomp, asText);
   const known = compiled.get(key);
   if (known !== undefined) return known;
   const filter = toFilter(seccomp, host);

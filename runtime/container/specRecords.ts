@@ -125,7 +125,7 @@ export function addCgroups(writer: SpecWriter, groups: readonly CgroupGroup[]): 
   }
 }
 
-/** Where the shim itself goes: not the daemon's groups, with which it would end. */
+/** Where shims go: not the daemon's groups, with which they would end. */
 export function addShimCgroups(
   writer: SpecWriter,
   shims: readonly Pick<CgroupGroup, 'version' | 'dir'>[],

@@ -200,4 +200,5 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-process.exit(await main(process.argv.slice(2)));
+// Not awaited here: the bundle's modules (deploy/ociBundle.ts) are functions.
+void main(process.argv.slice(2)).then((code) => process.exit(code));

@@ -6,6 +6,8 @@
  * together run together. Works in a mount namespace of its own.
  *
  *   engine <directory> <lower directory> <config.json> <mount to take away, or -> <command...>
+ *
+ * The command `kernel` is none: kernelPart.c, with the words after it.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -19,6 +21,8 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "kernelPart.h"
 
 #define PATH_BYTES 1024
 #define ARGUMENTS_MAX 32
@@ -35,17 +39,26 @@ static int drop(const char *path, const struct stat *status, int type, struct FT
 	return remove(path);
 }
 
+static int is_kernel(void)
+{
+	return strcmp(command[0], "kernel") == 0;
+}
+
 static int make_bundle(const char *bundle, const char *root)
 {
 	char path[PATH_BYTES], options[4 * PATH_BYTES];
-	snprintf(path, sizeof path, "%s/config.json", bundle);
-	if (mkdir(bundle, 0711) < 0 || link(config, path) < 0 || mkdir(root, 0755) < 0)
+	if (mkdir(bundle, 0711) < 0)
 		return -1;
 	snprintf(path, sizeof path, "%s/upper", bundle);
 	if (mkdir(path, 0755) < 0)
 		return -1;
 	snprintf(path, sizeof path, "%s/work", bundle);
 	if (mkdir(path, 0755) < 0)
+		return -1;
+	if (is_kernel())
+		return 0;
+	snprintf(path, sizeof path, "%s/config.json", bundle);
+	if (link(config, path) < 0 || mkdir(root, 0755) < 0)
 		return -1;
 	snprintf(options, sizeof options, "lowerdir=%s,upperdir=%s/upper,workdir=%s/work,index=off",
 		 lower, bundle, bundle);
@@ -83,8 +96,9 @@ static int run_whole(const char *id)
 		perror("engine: cannot make a bundle");
 		return 128;
 	}
-	int code = run_command(bundle, id);
-	if (umount2(root, 0) < 0 || nftw(bundle, drop, WALK_DESCRIPTORS, FTW_DEPTH | FTW_PHYS) != 0) {
+	int code = is_kernel() ? kernel_part(bundle, lower, id, command + 1)
+			       : run_command(bundle, id);
+	if ((!is_kernel() && umount2(root, 0) < 0) || nftw(bundle, drop, WALK_DESCRIPTORS, FTW_DEPTH | FTW_PHYS) != 0) {
 		perror("engine: cannot remove a bundle");
 		return 128;
 	}

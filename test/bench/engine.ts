@@ -128,7 +128,8 @@ function defaultFilter(): object {
 
 /** Compiles engine.c to `file`. */
 export function buildEngine(file: string): void {
-  execFileSync('gcc', ['-O2', '-o', file, resolve('test/bench/engine.c')]);
+  const sources = ['engine.c', 'kernelPart.c'].map((name) => resolve('test/bench', name));
+  execFileSync('gcc', ['-O2', '-static', '-o', file, ...sources]);
 }
 
 export class Engine {

@@ -2,22 +2,24 @@
  * Run, exit and clean-up of `/bin/true` with the same root, limits and rules: through the runtime's
  * own API in one process, as the agent uses it, by `tsswarm-oci run`, and by Debian's crun where it
  * is installed; taking turns, then four at a time. The same means:
- *   - a writable overlay on the same layer, made and removed with each run. The commands get it
- *     from engine.c, which does for them what an engine has to do and nothing else.
+ *   - a writable overlay on the same layer, made and removed by each run. The commands get it from
+ *     engine.c, which does for them what an engine has to do and nothing else: no shell, no copy.
  *   - memory and pids limited, and the default list of devices, in every cgroup v1 hierarchy;
  *     namespaces, mounts, masks, capabilities and sysctls of a default container (engine.ts).
  *   - the default seccomp profile. Ours is compiled once and kept; crun 1.8.1 as Debian builds it
  *     compiles it with libseccomp for each container, so both are shown without one, too.
- *   - all state on one file system.
+ *   - what lasts on one disk, run-time state on one tmpfs, as /run is.
  * What remains different: the API also takes the program's output through pipes into a log, leaves
  * a durable exit record and stays with the container through a supervisor, so that it can be
  * attached to, paused and found again; of the command it is one `run`, where engines use `create`,
  * `start` and `delete`, and its output is /dev/null. crun does not see the v2 mount (it refuses
  * hosts with both kinds of groups) and so has v1's freezer instead.
- * Processor time is that of all processes of a run, the kernel's own threads not among them.
+ * Processor time is that of all processes of a run, the kernel's own threads not among them. What
+ * the kernel alone takes for such a container (kernelPart.c) is shown as the bound of all of them.
  */
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { join, resolve } from 'node:path';
+import { basename, join, resolve } from 'node:path';
 import { MIB } from '../../base/bytes.ts';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { OciBundle } from '../support/ociBundle.ts';
@@ -54,8 +56,11 @@ export async function benchmark(): Promise<Figure[]> {
   const root = join(bundle.dir, 'rootfs');
   // As images have them: else each run would make them in its writable layer.
   for (const name of ['dev', 'proc', 'sys']) mkdirSync(join(root, name));
+  const { execRoot } = host.options;
+  mkdirSync(execRoot);
+  execFileSync('mount', ['-t', 'tmpfs', 'run', execRoot]);
   const table = await host.open();
-  const sides = [byApi(host, table, root, true), ...commands(host.dir, root)];
+  const sides = [byApi(host, table, root, true), ...commands(host, root)];
   sides.push(byApi(host, table, root, false));
   try {
     const alone = await inTurns(sides);
@@ -64,6 +69,10 @@ export async function benchmark(): Promise<Figure[]> {
   } finally {
     await Promise.all(sides.map((side) => side.end()));
     bundle.end();
+    // Else it is in the way of the directory's removal; the table does not need it any more.
+    await Promise.all(table.list().map((container) => container.remove()));
+    await table.close();
+    execFileSync('umount', [execRoot]);
     await host.end(table);
   }
 }
@@ -109,7 +118,7 @@ function* figures(
 const NO_FILTER = ', no filter';
 
 /** Both ways of crun and ours, in directories of their own below `dir`. */
-function commands(dir: string, root: string): Side[] {
+function commands({ dir, options, cgroups, cgroupParent }: TestHost, root: string): Side[] {
   const program = join(dir, 'engine');
   buildEngine(program);
   const filtered = join(dir, 'filtered.json');
@@ -123,7 +132,8 @@ function commands(dir: string, root: string): Side[] {
     words: readonly string[],
   ): Side => {
     const own = join(dir, name.replaceAll(/\W+/g, '-'));
-    const command = [...words, '--root', join(own, 'state'), 'run'];
+    const state = ['--root', join(options.execRoot, basename(own)), 'run'];
+    const command = words[0] === 'kernel' ? words : [...words, ...state];
     const engine = new Engine(program, own, root, config, hidden, command);
     const end = async (): Promise<void> => {
       await engine.end();
@@ -131,12 +141,16 @@ function commands(dir: string, root: string): Side[] {
     };
     return { name, end, run: (id) => engine.run(id), usedMs: () => engine.usedMs() };
   };
+  const hierarchies = cgroups.hierarchies.map(
+    ({ version, controllers, path }) => `${version === 2 ? '' : controllers.join()}=${path}`,
+  );
   const crun = [CRUN, '--cgroup-manager=cgroupfs'];
   return [
     side('tsswarm-oci', filtered, undefined, [resolve('dist/tsswarm-oci')]),
     ...(existsSync(CRUN)
       ? [side('crun', filtered, UNIFIED, crun), side(`crun${NO_FILTER}`, free, UNIFIED, crun)]
       : []),
+    side('the kernel alone', free, undefined, ['kernel', cgroupParent, ...hierarchies]),
   ];
 }
 
