@@ -19,42 +19,40 @@ import { after, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
 const MAKER = fileURLToPath(new URL('../../deploy/ociBundle.js', import.meta.url));
-const top = mkdtempSync(join(tmpdir(), 'oci-bundle-'));
-const [made, dist] = [join(top, 'made'), join(top, 'dist')];
+const dist = mkdtempSync(join(tmpdir(), 'oci-bundle-'));
 const LOADER = join(dist, 'tsswarm-oci.cjs');
 const BUNDLE = join(dist, 'tsswarm-oci.bundle');
 
-after(() => rmSync(top, { recursive: true }));
+after(() => rmSync(dist, { recursive: true }));
 
 function put(file: string, text: string): void {
-  mkdirSync(dirname(file), { recursive: true });
-  writeFileSync(file, text);
+  mkdirSync(dirname(join(dist, file)), { recursive: true });
+  writeFileSync(join(dist, file), text);
 }
 
 function run(...args: readonly string[]): string {
   return execFileSync(process.execPath, [LOADER, ...args], { encoding: 'utf8' });
 }
 
+put('package.json', '{ "type": "module" }');
 put(
-  join(made, 'runtime/oci/main.js'),
+  'runtime/oci/main.js',
   `#!/usr/bin/env node
-const { join } = require("node:path");
-const { where, word } = require("../place.js");
-const later = Promise.resolve().then(() => require("./later.js"));
+import { join } from 'node:path';
+import { where, word } from '../place.js';
 const strange = "\u00e9\ud83d\ude00";
-later.then(({ count }) => console.log(process.argv[2], join(word, count()), where, strange));
+void import('./later.js').then(({ count }) => {
+  console.log(process.argv[2], join(word, count()), where, strange);
+});
 `,
 );
+put('runtime/oci/later.js', 'let calls = 0; export const count = () => String((calls += 1));\n');
 put(
-  join(made, 'runtime/oci/later.js'),
-  'let calls = 0; exports.count = () => String((calls += 1));\n',
+  'runtime/place.js',
+  'export const word = "a"; export const where = new URL("x", import.meta.url).href;\n',
 );
-put(
-  join(made, 'runtime/place.js'),
-  'exports.word = "a"; exports.where = new URL("x", import.meta.url).href;\n',
-);
-mkdirSync(dist);
-execFileSync(process.execPath, [MAKER, made, dist]);
+execFileSync(process.execPath, [MAKER, dist]);
+rmSync(join(dist, 'runtime'), { recursive: true });
 const EXPECTED = `said a/1 file://${dist}/runtime/x é😀\n`;
 
 test('its modules find each other, their place and what Node has', () => {
@@ -62,7 +60,7 @@ test('its modules find each other, their place and what Node has', () => {
 });
 
 test('modules that were compiled after it are run instead', () => {
-  put(join(dist, 'runtime/oci/main.js'), 'console.log("newer");\n');
+  put('runtime/oci/main.js', 'console.log("newer");\n');
   const file = join(dist, '.tsbuildinfo');
   writeFileSync(file, '');
   const { mtimeMs } = statSync(BUNDLE);
