@@ -12,6 +12,8 @@ import { readText, readWords } from './cgroupFiles.ts';
 const OPTIONAL = new Set(['hugetlb', 'rdma', 'misc']);
 /** Below a container's group; the kernel's own bound is the host's cgroup.max.depth. */
 const DEPTH_MAX = 64;
+/** Others would have to remove the same parent as often between two steps. */
+const MAKE_TRIES = 100;
 
 /**
  * Makes `parts`, one group in the other, below the hierarchy's mount; those that were not there,
@@ -22,21 +24,53 @@ export function makeGroups(
   parts: readonly string[],
   controllers: readonly string[],
 ): readonly string[] {
-  const made: string[] = [];
+  const made = new Set<string>();
+  for (let tries = 1; ; tries += 1) {
+    try {
+      makeOnce(hierarchy, parts, controllers, made);
+      return [...made];
+    } catch (error) {
+      // Who used a group above last has just removed it: all of it is made again.
+      if (!isGone(error) || tries === MAKE_TRIES) throw error;
+    }
+  }
+}
+
+/** The second is what an open file of a removed group says. */
+function isGone(error: unknown): boolean {
+  const { code, cause } = error as NodeJS.ErrnoException;
+  const first = cause === undefined ? code : (cause as NodeJS.ErrnoException).code;
+  return first === 'ENOENT' || first === 'ENODEV';
+}
+
+function makeOnce(
+  hierarchy: CgroupHierarchy,
+  parts: readonly string[],
+  controllers: readonly string[],
+  made: Set<string>,
+): void {
   let dir = hierarchy.path;
   for (const part of parts) {
     if (hierarchy.version === 2) passDown(dir, controllers, hierarchy.controllers);
     const parent = dir;
     dir = join(dir, part);
     if (!existsSync(dir)) {
-      mkdirSync(dir, { recursive: true, mode: 0o755 });
-      made.push(dir);
+      // One that is made with its parents would have groups above it that nothing was given to.
+      mkdirUnlessThere(dir);
+      made.add(dir);
     }
     if (hierarchy.controllers.includes('cpuset') && hierarchy.version === 1) {
       copyCpuset(parent, dir);
     }
   }
-  return made;
+}
+
+function mkdirUnlessThere(dir: string): void {
+  try {
+    mkdirSync(dir, { mode: 0o755 });
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error;
+  }
 }
 
 /** Passes `wanted` controllers from `dir` to its children. */

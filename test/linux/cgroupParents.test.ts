@@ -1,0 +1,46 @@
+/**
+ * Groups that several make and remove below one parent at the same time: whoever is last takes the
+ * parent away, and who comes meanwhile makes it again with all that it needs.
+ */
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { Worker } from 'node:worker_threads';
+import { findHierarchies } from '../../runtime/sys/cgroup.ts';
+import { makeGroups, removeGroup } from '../../runtime/sys/cgroupTree.ts';
+import { readMounts } from '../../runtime/sys/mount.ts';
+
+const ROUNDS = 500;
+const cpuset = findHierarchies(readMounts()).find(
+  ({ version, controllers }) => version === 1 && controllers.includes('cpuset'),
+);
+/** Removes the parent whenever nothing is in it. */
+const REMOVER = `
+const { workerData: [flag, directory] } = require('node:worker_threads');
+const { rmdirSync } = require('node:fs');
+while (Atomics.load(flag, 0) === 0) {
+  try { rmdirSync(directory); } catch { /* in use, or not there */ }
+}`;
+
+test('a group made while its parent is taken away can be used', {
+  skip: cpuset === undefined && 'this host has no cpuset hierarchy of cgroup v1',
+}, async () => {
+  assert(cpuset !== undefined);
+  const parent = `parents-${process.pid}`;
+  const directory = join(cpuset.path, parent);
+  const flag = new Int32Array(new SharedArrayBuffer(4));
+  const remover = new Worker(REMOVER, { eval: true, workerData: [flag, directory] });
+  const ended = new Promise((resolve) => remover.once('exit', resolve));
+  try {
+    for (let round = 0; round < ROUNDS; round += 1) {
+      makeGroups(cpuset, [parent, 'one'], []);
+      assert.notEqual(readFileSync(join(directory, 'one/cpuset.cpus'), 'utf8'), '\n');
+      assert(removeGroup(join(directory, 'one')));
+    }
+  } finally {
+    Atomics.store(flag, 0, 1);
+    await ended;
+    removeGroup(directory);
+  }
+});
