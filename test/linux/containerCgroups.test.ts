@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { ShimClient } from '../../runtime/container/shimClient.ts';
-import { type CgroupHierarchy, findHierarchies } from '../../runtime/sys/cgroup.ts';
+import { type CgroupHierarchy, Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
 import { exec, logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
@@ -26,8 +26,11 @@ async function withHost(
 ): Promise<void> {
   const host = makeTestHost(name);
   await body(host);
+  const cgroups = new Cgroups(hierarchies, host.cgroupParent);
   const table = await host.open({ hierarchies });
-  // With the table ends the process that forks its shims: it is in a group of them.
+  await Promise.all(table.list().map((container) => container.remove()));
+  await table.close(); // with which the process ends that its shims are forked from
+  await until('the groups to be gone', 5000, () => cgroups.removeParent());
   await host.end(table);
 }
 
