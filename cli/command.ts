@@ -23,12 +23,26 @@ function oneLine(text: string): string {
     .replace(/\s*\n\s*/g, ' ');
 }
 
+/** What is looked for at the top and is a part of something. */
+const ELSEWHERE: Readonly<Record<string, string>> = {
+  ca: 'swarm ca',
+  df: 'system df',
+  prune: 'system prune',
+  scale: 'service scale',
+  unlock: 'swarm unlock',
+  'unlock-key': 'swarm unlock-key',
+};
+
 /** The parser's own lines say what is wrong; where none says what would be right, this does. */
 function withRemedy(command: Command, line: string): string {
   // A list is given as a whole on create; on update items are added to it or removed.
   const option = /^unknown option '(--[\w-]+)/.exec(line)?.[1];
   if (command.options.some(({ long }) => long === `${option}-add`)) {
     return `unknown option '${option}' (did you mean ${option}-add?)`;
+  }
+  const word = /^unknown command '([\w-]+)'/.exec(line)?.[1] ?? '';
+  if (command.parent === null && Object.hasOwn(ELSEWHERE, word)) {
+    return `unknown command '${word}' (did you mean ${ELSEWHERE[word]}?)`;
   }
   if (line.includes('(did you mean')) return line;
   const names = [command.name()];
@@ -87,6 +101,12 @@ export function collect(value: string, previous: readonly string[] | undefined):
 export function whole(value: string): number {
   if (!/^\d+$/.test(value)) throw new InvalidArgumentError('It must be a whole number.');
   return Number(value);
+}
+
+/** For --tail. */
+export function lineCount(value: string): string {
+  if (value !== 'all') whole(value);
+  return value;
 }
 
 /** For options like '--tls=false'. */

@@ -4,6 +4,7 @@ import { formatSize } from '../base/bytes.ts';
 import { messageOf, SwarmError } from '../base/errors.ts';
 import { addCommand, type Command } from './command.ts';
 import type { Context, Run } from './context.ts';
+import { unreadable } from './input.ts';
 import { type KeyFlags, unlockKeyOf, withKeyFlag } from './unlockKey.ts';
 import { checkFileName, writeWhole } from './wholeFile.ts';
 
@@ -41,7 +42,7 @@ async function look(file: string, unlockKey: string) {
     return await inspectFile(file, unlockKey);
   } catch (error) {
     if (error instanceof SwarmError) throw error;
-    throw new SwarmError('invalid', `cannot read the backup: ${messageOf(error)}`);
+    throw unreadable(file, error);
   }
 }
 

@@ -11,6 +11,10 @@ import { SwarmError } from '../base/errors.ts';
 
 /** SwarmError invalid where a file cannot take that name; nothing is changed. */
 export function checkFileName(file: string): void {
+  const directory = dirname(resolve(file));
+  if (statSync(directory, { throwIfNoEntry: false })?.isDirectory() !== true) {
+    throw new SwarmError('invalid', `${file}: there is no directory ${directory}`);
+  }
   const found = statSync(file, { throwIfNoEntry: false });
   if (found !== undefined && !found.isFile()) {
     const what = found.isDirectory() ? 'a directory' : 'not a regular file';

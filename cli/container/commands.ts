@@ -6,7 +6,7 @@ import { createWriteStream } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { SwarmError } from '../../base/errors.ts';
 import { filtersText } from '../client.ts';
-import { addCommand, type Command, collect, refused } from '../command.ts';
+import { addCommand, type Command, collect, lineCount, refused } from '../command.ts';
 import { type Context, forEachName, parseFilters, type Run } from '../context.ts';
 import type { InspectFlags } from '../output/list.ts';
 import { confirmPrune, printReclaimed } from '../prune.ts';
@@ -101,7 +101,7 @@ const registerLogs: Registrar = (parent, run) => {
   addCommand(parent, 'logs <target>', 'what a container (or a task on any host) wrote')
     .option('--details', 'with what the log driver adds')
     .option('-f, --follow', 'and what it writes from now on')
-    .option('-n, --tail <lines>', 'only so many last lines', 'all')
+    .option('-n, --tail <lines>', 'only so many last lines', lineCount, 'all')
     .option('--since <time>', 'RFC 3339, Unix seconds, or 10m ago as "10m"')
     .option('-t, --timestamps', 'with the time of each line')
     .option('--until <time>', 'up to this time')

@@ -1,6 +1,6 @@
 /** service: create, ls, ps, inspect, scale, update, rollback, rm, logs. */
 import { filtersText } from '../client.ts';
-import { addCommand, type Command, collect } from '../command.ts';
+import { addCommand, type Command, collect, lineCount } from '../command.ts';
 import { forEachName, parseFilters, type Run } from '../context.ts';
 import type { TaskJson } from '../docker.ts';
 import type { InspectFlags, ListOptions } from '../output/list.ts';
@@ -116,7 +116,7 @@ function registerReads(service: Command, run: Run): void {
     );
   addCommand(service, 'logs <service>', 'what its tasks (or one task) wrote')
     .option('-f, --follow', 'and what they write from now on')
-    .option('-n, --tail <lines>', 'only so many last lines of each task', 'all')
+    .option('-n, --tail <lines>', 'only so many last lines of each task', lineCount, 'all')
     .option('--since <time>', 'RFC 3339, Unix seconds, or 10m ago as "10m"')
     .option('-t, --timestamps', 'with the time of each line')
     .option('--raw', 'the lines alone')

@@ -76,6 +76,8 @@ function nextChunk(socket: Duplex): Promise<Buffer> {
       else resolve(chunk);
     };
     const ended = (): void => done(undefined);
+    // One that is over says nothing any more.
+    if (socket.destroyed || socket.readableEnded) return ended();
     socket.on('data', done);
     socket.on('end', ended);
     socket.on('close', ended);

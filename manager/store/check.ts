@@ -169,6 +169,7 @@ function checkData(contents: Contents, table: DataTable, id: string): Rejection 
 }
 
 function checkUnused(contents: Contents, networkId: string): Rejection | undefined {
+  const name = contents.get('network', networkId)?.spec.name ?? networkId;
   const users: string[] = [];
   for (const service of contents.table('service').values()) {
     if (service.spec.task.networks.some(({ target }) => target === networkId)) {
@@ -176,9 +177,10 @@ function checkUnused(contents: Contents, networkId: string): Rejection | undefin
     }
   }
   if (users.length > 0) {
+    const by = users.join(', ');
     return {
       code: 'conflict',
-      message: `network is in use by service ${users.join(', ')}: remove or change it first`,
+      message: `network ${name} is in use by service ${by}: remove or change it first`,
     };
   }
   // There may be a million tasks: looked through only to say which one.
@@ -188,7 +190,7 @@ function checkUnused(contents: Contents, networkId: string): Rejection | undefin
     if (!task.networks.some((network) => network.networkId === networkId)) continue;
     return {
       code: 'conflict',
-      message: `network is in use by ${holder(contents, task)}`,
+      message: `network ${name} is in use by ${holder(contents, task)}`,
     };
   }
   return undefined;

@@ -72,11 +72,12 @@ export class RootAccess {
 
   async #hold(spec: Uint8Array, over: () => void): Promise<OpenRoot> {
     const { shimFd, nullFd } = this.#context;
-    const specFd = createMemfd('spec');
     const [ours, theirs] = makeSocketPair();
     const socket = new Socket({ fd: ours });
+    let specFd = -1;
     let pid = 0;
     try {
+      specFd = createMemfd('spec');
       writeFileSync(specFd, spec);
       pid = spawnProcess({
         path: `/proc/self/fd/${shimFd}`,
@@ -85,7 +86,7 @@ export class RootAccess {
         fds: [nullFd, nullFd, nullFd, specFd, theirs],
       });
     } finally {
-      close(specFd);
+      if (specFd >= 0) close(specFd);
       close(theirs);
       if (pid === 0) socket.destroy();
     }

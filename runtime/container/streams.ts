@@ -4,7 +4,7 @@
  * that does not read has CAPACITY_BYTES; then the program waits, as Docker has it.
  */
 import { Socket } from 'node:net';
-import { Readable, type Writable } from 'node:stream';
+import { Readable } from 'node:stream';
 import { close, makePipe } from '../sys/libc.ts';
 import type { Streams } from './types.ts';
 
@@ -17,6 +17,8 @@ const CAPACITY_BYTES = 512 * 1024;
 const STDIN = 1;
 const STDOUT = 2;
 const STDERR = 4;
+
+type Pipe = ReturnType<typeof makePipe>;
 
 export interface StreamPipes {
   readonly streams: Streams;
@@ -37,21 +39,26 @@ export interface StreamOptions {
   readonly gate?: Promise<unknown>;
 }
 
+/** SwarmError, and nothing is open, when this process has no descriptors left. */
 export function openStreams(options: StreamOptions): StreamPipes {
-  const fds: number[] = [];
-  const reader = (): Readable => {
-    const { read, write } = makePipe(CAPACITY_BYTES);
-    fds.push(write);
-    return new PipeReader(read, options.gate);
-  };
-  let stdin: Writable | undefined;
-  if (options.stdin) {
-    const { read, write } = makePipe();
-    fds.push(read);
-    stdin = quiet(new Socket({ fd: write, readable: false, writable: true }));
+  const input = options.stdin ? [makePipe()] : [];
+  const outputs: Pipe[] = [];
+  try {
+    while (outputs.length < (options.tty ? 1 : 2)) outputs.push(makePipe(CAPACITY_BYTES));
+  } catch (error) {
+    for (const { read, write } of [...input, ...outputs]) {
+      close(read);
+      close(write);
+    }
+    throw error;
   }
-  const stdout = reader();
-  const stderr = options.tty ? Readable.from([]) : reader();
+  const fds = [...input.map(({ read }) => read), ...outputs.map(({ write }) => write)];
+  const [stdin] = input.map(({ write }) =>
+    quiet(new Socket({ fd: write, readable: false, writable: true })),
+  );
+  const [stdout, stderr = Readable.from([])] = outputs.map(
+    ({ read }) => new PipeReader(read, options.gate),
+  ) as Readable[];
   let isHandedOver = false;
   let isClosed = false;
   const handOver = (): void => {

@@ -141,7 +141,8 @@ test('a place that nobody takes back is asked about one at a time, however often
 });
 
 test('a network that a container is on cannot go, and both are named', async () => {
-  const message = /network is in use by container c\d on \w+: remove it there, or disconnect it/;
+  const message =
+    /network \w+ is in use by container c\d on \w+: remove it there, or disconnect it/;
   await assert.rejects(m1.control.removeNetwork(netId), { message });
 });
 

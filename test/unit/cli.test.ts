@@ -186,6 +186,12 @@ test('every wrong input gets one line and status 1, and changes nothing', async 
   const create = ['service', 'create'];
   const cases: readonly (readonly [readonly string[], RegExp])[] = [
     [['nod', 'ls'], /^tsswarm: unknown command 'nod' \(did you mean node\?\)$/],
+    [['unlock'], /^tsswarm: unknown command 'unlock' \(did you mean swarm unlock\?\)$/],
+    [['ca', '--rotate'], /^tsswarm: unknown command 'ca' \(did you mean swarm ca\?\)$/],
+    [['logs', '--tail', 'x', 'web'], /^tsswarm: option '-n, --tail <lines>' argument 'x' is inv/],
+    [['service', 'logs', '--tail', '-1', 'web'], /^tsswarm: option .* whole number$/],
+    [['snapshot', 'save', '/nope/x'], /^tsswarm: \/nope\/x: there is no directory \/nope$/],
+    [['snapshot', 'restore', '/nope'], /^tsswarm: \/nope: there is no such file$/],
     [['node', 'sl'], /^tsswarm: unknown command 'sl' \(did you mean ls\?\)$/],
     [['nod', '--help'], /^tsswarm: unknown command 'nod' \(did you mean node\?\)$/],
     [['help', 'foo'], /^tsswarm: unknown command 'foo': see "tsswarm --help"$/],
