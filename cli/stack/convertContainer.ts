@@ -110,11 +110,30 @@ export function convertContainer(
 
 function privileges(options: readonly string[] = []): { Privileges?: object } {
   const noNew = options.findLast((item) => item.startsWith('no-new-privileges'));
+  const seccomp = options.findLast((item) => item.startsWith(SECCOMP))?.slice(SECCOMP.length);
+  const context = Object.assign({}, ...options.map(labelOf));
   const found = {
     ...(noNew === undefined ? {} : { NoNewPrivileges: !noNew.endsWith('false') }),
-    ...(options.includes('seccomp:unconfined') ? { Seccomp: { Mode: 'unconfined' } } : {}),
+    ...(seccomp === undefined ? {} : { Seccomp: seccompOf(seccomp) }),
+    ...(options.includes('apparmor:unconfined') ? { AppArmor: { Mode: 'disabled' } } : {}),
+    ...(Object.keys(context).length === 0 ? {} : { SELinuxContext: context }),
   };
   return Object.keys(found).length === 0 ? {} : { Privileges: found };
+}
+
+const SECCOMP = 'seccomp:';
+
+/** A file's text stands where its name was: load.ts has read it. */
+function seccompOf(text: string): object {
+  if (text === 'unconfined') return { Mode: text };
+  return { Mode: 'custom', Profile: Buffer.from(text).toString('base64') };
+}
+
+/** 'label:type:box_t' */
+function labelOf(option: string): Readonly<Record<string, string | boolean>> {
+  if (option === 'label:disable') return { Disable: true };
+  const [, part = '', text = ''] = /^label:(\w+):(.*)$/.exec(option) ?? [];
+  return part === '' ? {} : { [`${part.charAt(0).toUpperCase()}${part.slice(1)}`]: text };
 }
 
 function copy<T>(list: readonly T[] | undefined): T[] | undefined {

@@ -64,7 +64,8 @@ export async function loadStack(options: LoadOptions): Promise<LoadedStack> {
   const merged = mergeStackFiles(found);
   const services: [string, StackService][] = [];
   for (const [name, service] of Object.entries(enabled(merged, options.environment))) {
-    services.push([name, await withEnvFiles(name, service, directory, variables)]);
+    const withProfile = await withProfiles(name, service, directory);
+    services.push([name, await withEnvFiles(name, withProfile, directory, variables)]);
   }
   return {
     file: { ...merged, services: Object.fromEntries(services) },
@@ -136,6 +137,26 @@ export function parseEnvFile(text: string): [string, string | null][] {
       const equals = line.indexOf('=');
       return equals < 0 ? [line.trim(), null] : [line.slice(0, equals), line.slice(equals + 1)];
     });
+}
+
+/** `stack config` writes a profile itself in the place of its file. */
+const SECCOMP_FILE = /^seccomp:(?!unconfined$|\{)(.+)$/;
+
+/** Security options with the seccomp profile's text in the place of its file. */
+async function withProfiles(
+  name: string,
+  service: StackService,
+  directory: string,
+): Promise<StackService> {
+  if (service.security_opt === undefined) return service;
+  const options: string[] = [];
+  for (const [at, option] of service.security_opt.entries()) {
+    const [, file] = SECCOMP_FILE.exec(option) ?? [];
+    const where = `services.${name}.security_opt[${at}]: ${file}`;
+    const text = file === undefined ? '' : await readText(resolve(directory, file), where);
+    options.push(file === undefined ? option : `seccomp:${text}`);
+  }
+  return { ...service, security_opt: options };
 }
 
 /** The environment with env files beneath it, and with variables taken from the caller's. */

@@ -103,8 +103,13 @@ const restart: Reader<string> = (value, path, notes) => {
 
 const securityOption: Reader<string> = (value, path, notes) => {
   const text = read.text(value, path, notes).replace('=', ':');
-  if (/^(no-new-privileges(:true|:false)?|seccomp:unconfined)$/.test(text)) return text;
-  throw read.wrong(path, `"${text}" is neither no-new-privileges nor seccomp:unconfined`);
+  if (/^no-new-privileges(:true|:false)?$|^seccomp:.|^apparmor:unconfined$/.test(text)) return text;
+  if (/^label:(disable|(user|role|type|level):.+)$/.test(text)) return text;
+  throw read.wrong(
+    path,
+    `"${text}" is none of no-new-privileges, seccomp:FILE, seccomp:unconfined, ` +
+      'apparmor:unconfined, label:disable, label:type:TYPE (user, role, level)',
+  );
 };
 
 /** The sections of deploy.resources that replace Compose's older keys. */

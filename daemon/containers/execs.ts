@@ -1,6 +1,6 @@
 /**
  * Programs run in containers beside the first one (docker exec): made, started once, asked about
- * afterwards. One is kept until its container ends, or a bound of finished ones pushes it out.
+ * afterwards. One is kept until its container is removed, or a bound of finished ones pushes it out.
  */
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
@@ -128,6 +128,13 @@ export class Execs {
     return all
       .filter(({ container, state }) => container.config.id === containerId && state !== 'ended')
       .map(({ id }) => id);
+  }
+
+  /** Its container is gone: nobody can ask for it, and what has ended must not keep it in memory. */
+  forgetRemoved(containerId: string): void {
+    for (const { id, container, state } of [...this.#records.values()]) {
+      if (container.config.id === containerId && state !== 'running') this.#records.delete(id);
+    }
   }
 
   /** Its container has ended: what was not started never will be. */

@@ -48,6 +48,7 @@ export function planStandalone(
     noNewPrivileges: spec.noNewPrivileges,
     seccomp: spec.privileged ? 'unconfined' : spec.seccomp,
     ...(spec.securityLabels === undefined ? {} : { securityLabels: spec.securityLabels }),
+    ...(spec.writableBytes === undefined ? {} : { writableBytes: spec.writableBytes }),
     ...(spec.cgroupParent === undefined ? {} : { cgroupParent: spec.cgroupParent }),
     ...(spec.apparmorUnconfined === true ? { apparmorUnconfined: true } : {}),
     maskPaths: spec.maskPaths && !spec.privileged,

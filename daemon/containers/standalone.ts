@@ -467,7 +467,7 @@ export class StandaloneContainer implements Managed {
       await detachContainer(this.#context, this.#record);
       forgetFiles(this.#context, this.#record);
       this.#context.records.remove(this.id);
-      this.#context.execs.forget(this.id);
+      this.#context.execs.forgetRemoved(this.id);
     });
     this.#context.forget(this);
     await releaseVolumes(this.#context, this.id, this.#record.mounts, withVolumes);

@@ -138,6 +138,8 @@ export interface StandaloneSpec {
   readonly securityLabels?: ContainerConfig['securityLabels'];
   readonly apparmorUnconfined?: boolean;
   readonly cgroupParent?: string;
+  /** Of the writable layer. */
+  readonly writableBytes?: number;
   readonly maskPaths: boolean;
   readonly init: boolean;
   /** Of another container: by its name as it was asked for, by its id once this one is made. */

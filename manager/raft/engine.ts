@@ -267,6 +267,8 @@ export class Engine {
     const change = table.admissible(decodeConfChange(entry.data));
     try {
       const confState = this.raw.applyConfChange(change);
+      // Until they hear of it, the others would ask those for votes who may be gone by then.
+      this.#news.tellAll();
       const gone = table.applied(change, confState);
       if (gone.length > 0) {
         // The commit index alone is not made durable; this one has to be before they are let go.

@@ -29,7 +29,7 @@ export class CommitNews {
     // A later append is of no lower term and commit index.
     if (isNewsOnly) this.#held.set(message.to, message);
     else this.#held.delete(message.to);
-    if (isNewsOnly) this.#timer ??= this.#clock.afterIdle(HOLD_MS, () => this.#tellAll());
+    if (isNewsOnly) this.#timer ??= this.#clock.afterIdle(HOLD_MS, () => this.tellAll());
     else if (this.#held.size === 0) this.stop();
     return isNewsOnly;
   }
@@ -43,7 +43,9 @@ export class CommitNews {
     this.#send(message);
   }
 
-  #tellAll(): void {
+  /** Everything that is held goes now. */
+  tellAll(): void {
+    this.#timer?.cancel();
     this.#timer = undefined;
     const all = [...this.#held.values()];
     this.#held.clear();

@@ -3,7 +3,7 @@
  * containers are adopted as they run, ended ones get their record, left-overs are removed. Closing
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
@@ -14,6 +14,7 @@ import { loadDefaultProfile } from '../sys/apparmor.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../sys/cgroup.ts';
 import { check, close, O_CLOEXEC, open as openFd } from '../sys/libc.ts';
 import { readMounts } from '../sys/mount.ts';
+import { checkProjects, limitDirectories } from '../sys/projectQuota.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
@@ -126,8 +127,18 @@ class Table implements ContainerTable {
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, config.id);
     // Everything that can be wrong with it is found now, not when it is started.
     const spec = buildSpec(config, paths, this.#cgroups);
+    const dir = join(this.#options.dataRoot, CONTAINERS);
+    if (config.writableBytes !== undefined) checkProjects(dir);
     try {
       makeDirectories(paths, [UPPER_DIR, WORK_DIR, LOG_DIR]);
+      if (config.writableBytes !== undefined) {
+        const others = readdirSync(dir).map((name) => join(dir, name, UPPER_DIR));
+        limitDirectories(
+          [UPPER_DIR, WORK_DIR].map((name) => join(paths.dataDir, name)),
+          config.writableBytes,
+          others.filter((other) => existsSync(other)),
+        );
+      }
       // Renamed into place last: a directory without a configuration was never a container.
       writeConfig(paths.dataDir, config);
     } catch (error) {

@@ -169,6 +169,8 @@ export interface ContainerConfig {
   readonly securityLabels?: readonly SecurityLabel[];
   /** Not even the host's default profile; so it is with `privileged`. */
   readonly apparmorUnconfined?: boolean;
+  /** Of what it writes; refused where the data root's file system keeps no project quotas. */
+  readonly writableBytes?: number;
   /** Names, as in 'a/b', of the group that its own is in, below the daemon's. */
   readonly cgroupParent?: string;
   /** Default true: /proc and /sys paths masked and read-only as Docker has them. */

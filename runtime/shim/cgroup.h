@@ -24,7 +24,7 @@ struct cgroups {
 	int joins[CGROUPS_MAX];   /* v1 `tasks` files */
 };
 
-/* The shim leaves the daemon's groups. v2 groups are joined by forking into them. */
+/* The nursery leaves the daemon's groups. v2 groups are joined by forking into them. */
 int cgroup_leave_daemon(const struct spec *spec, struct failure *failure);
 /* Makes the directories and writes the limits. */
 int cgroups_create(struct cgroups *groups, const struct spec *spec, struct failure *failure);

@@ -89,7 +89,9 @@ static int leave(const struct spec *spec, struct failure *failure)
 	if (fork() != 0)
 		_exit(0); /* also where there is none: the daemon finds its socket closed */
 	prctl(PR_SET_NAME, NURSERY_NAME, 0, 0, 0);
-	return sealed_check(failure) < 0 ? -1 : cgroup_leave_daemon(spec, failure);
+	if (descriptors_inherit(spec, failure) < 0 || sealed_check(failure) < 0)
+		return -1;
+	return cgroup_leave_daemon(spec, failure);
 }
 
 void nursery_run(struct spec *spec, char **args)

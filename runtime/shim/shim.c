@@ -470,8 +470,6 @@ int main(int count, char **args)
 	}
 	if (shim.flags & SPEC_HOLD)
 		return hold_run(&shim.spec, CONTROL_FD);
-	/* May fork; the parent is then gone. */
-	int left = cgroup_leave_daemon(&shim.spec, &shim.failure);
 	const char *exec_dir = spec_string(&shim.spec, TAG_EXEC_DIR, "");
 	shim.exec_dir = open(exec_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (!is_nursery)
@@ -483,7 +481,7 @@ int main(int count, char **args)
 	if (shim.is_killed)
 		fail(&shim.failure, 0, "killed before its program was executed");
 	shim.exit_code = EXIT_NOT_STARTED;
-	if (left == 0 && inherited == 0 && !shim.is_killed &&
+	if (inherited == 0 && !shim.is_killed &&
 	    cgroups_create(&shim.groups, &shim.spec, &shim.failure) == 0 &&
 	    open_container_log(&shim.failure) == 0 && run_child(&shim.failure) == 0) {
 		close_fd((int[]){SPEC_FD});

@@ -1,6 +1,7 @@
 /**
  * The same through the swarm: a service on an overlay network with a published port goes to twenty
- * tasks and back to none, over and over; what the daemon, manager and agent in one, has left then.
+ * tasks and back to none, again and again; what the daemon, manager and agent in one, has left
+ * then.
  */
 import { askSocket } from '../support/socketClient.ts';
 import type { Standalone } from '../support/standalone.ts';

@@ -29,6 +29,7 @@ async function withHost(
   const cgroups = new Cgroups(hierarchies, host.cgroupParent);
   const table = await host.open({ hierarchies });
   await Promise.all(table.list().map((container) => container.remove()));
+  await table.close(); // with which the process ends that its shims are forked from
   await until('the groups to be gone', 5000, () => cgroups.removeParent());
   await host.end(table);
 }

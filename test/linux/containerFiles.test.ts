@@ -277,7 +277,7 @@ test('the whole root is exported without what is mounted in it', async () => {
 });
 
 test('many files are copied without holding up anything else', async () => {
-  const container = await table.create(config(['sleep', '60']));
+  const container = await table.create(config(['sleep', '600']));
   await container.start();
   async function* many(): AsyncGenerator<TarInput> {
     for (let index = 0; index < 3000; index += 1) {

@@ -3,7 +3,7 @@
  * daemon is; containers depend on it only while they are started.
  */
 import assert from 'node:assert/strict';
-import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
@@ -49,6 +49,7 @@ test('shims have one parent, which is in their groups and ends with its daemon',
   const [nursery, other] = containers.map(nurseryOf);
   assert.equal(nursery, other);
   assert.equal(readFileSync(`/proc/${nursery}/cmdline`, 'utf8'), 'tsswarm-shims\0of-a-daemon\0');
+  assert.deepEqual(readdirSync(`/proc/${nursery}/fd`), ['0', '1', '2', '3', '4']);
   for (const { dir } of host.cgroups.shims) {
     const pids = readFileSync(join(dir, 'cgroup.procs'), 'utf8').split('\n').map(Number);
     assert(pids.includes(nursery), dir);

@@ -54,7 +54,12 @@ const TOOLS = [
   '/bin/cp',
   '/bin/mkdir',
 ];
-const MODULES = ['fs/overlayfs/overlay', 'drivers/block/loop'];
+const MODULES = [
+  'fs/overlayfs/overlay',
+  'drivers/block/loop',
+  'fs/quota/quota_tree',
+  'fs/quota/quota_v2',
+];
 /** In the order they need each other; with bfq, a scheduler that knows weights. */
 const DISK_MODULES = [
   'drivers/virtio/virtio_ring',

@@ -223,6 +223,25 @@ static int move_blocks(const char *path, int kilobytes, int is_write)
 	return 0;
 }
 
+/* Makes a file of so many MiB, as far as it gets. */
+static int spend(const char *path, int mebibytes)
+{
+	static char block[1 << 20];
+	memset(block, 'x', sizeof block);
+	int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY, 0644);
+	long wanted = (long)mebibytes << 20, done = 0;
+	while (fd >= 0 && done < wanted) {
+		size_t left = sizeof block - (size_t)done % sizeof block;
+		ssize_t written = write(fd, block, left);
+		if (written < 0)
+			break;
+		done += written;
+	}
+	const char *error = done < wanted ? strerror(errno) : NULL;
+	printf("%ld MiB%s%s\n", done >> 20, error ? ", then " : "", error ? error : "");
+	return error != NULL;
+}
+
 /* Of 2 MiB each. */
 static int huge_pages(int count)
 {
@@ -422,6 +441,8 @@ int main(int argc, char **argv)
 		return huge_pages(number);
 	if ((strcmp(command, "read") == 0 || strcmp(command, "fill") == 0) && argc > 3)
 		return move_blocks(argv[2], atoi(argv[3]), command[0] == 'f');
+	if (strcmp(command, "spend") == 0 && argc > 3)
+		return spend(argv[2], atoi(argv[3]));
 	if (strcmp(command, "tty") == 0) {
 		printf("%s %s\n", isatty(0) && isatty(1) && isatty(2) ? "terminal" : "none",
 		       ttyname(1) != NULL ? ttyname(1) : "-");

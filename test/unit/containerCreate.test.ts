@@ -122,9 +122,21 @@ test('extra hosts may have IPv6 addresses, and health checks have their duration
   assert.deepEqual([healthCheck?.intervalMs, healthCheck?.retries], [2000, 4]);
 });
 
+test('links and the parent of the group are read in Docker’s forms', () => {
+  const spec = host({
+    Links: ['/db', 'cache:near', '/db:/web/store'],
+    CgroupParent: '/a.slice/b/',
+  });
+  assert.deepEqual(
+    spec.links?.map(({ container, alias }) => `${container} ${alias}`),
+    ['db db', 'cache near', 'db store'],
+  );
+  assert.equal(spec.cgroupParent, 'a.slice/b');
+});
+
 const REFUSED: readonly (readonly [string, object])[] = [
-  ['HostConfig.Links is not supported', { Links: ['a:b'] }],
-  ['HostConfig.CgroupParent is not supported', { CgroupParent: '/x' }],
+  ['bad format for links: a:b:c', { Links: ['a:b:c'] }],
+  ['HostConfig.CgroupParent: "../x" is no path of a group', { CgroupParent: '../x' }],
   ['HostConfig.DeviceRequests is not supported', { DeviceRequests: [{ Count: -1 }] }],
   [
     'conflicting options: dns and the network mode',
@@ -133,7 +145,7 @@ const REFUSED: readonly (readonly [string, object])[] = [
   ['invalid UTS mode: own', { UTSMode: 'own' }],
   ["invalid device cgroup rule format: 'c 7'", { DeviceCgroupRules: ['c 7'] }],
   ['HostConfig.Runtime is not supported', { Runtime: 'kata' }],
-  ['HostConfig.StorageOpt is not supported', { StorageOpt: { size: '1g' } }],
+  ['HostConfig.StorageOpt.dm.basesize is not', { StorageOpt: { 'dm.basesize': '1g' } }],
   ['Range of blkio weight is from', { BlkioWeightDevice: [{ Path: '/dev/x', Weight: 5 }] }],
   ['invalid PID mode: container:', { PidMode: 'container:' }],
   ['invalid IPC mode: own', { IpcMode: 'own' }],

@@ -338,6 +338,31 @@ test('files, .env, env files and the environment come together', async () => {
   ]);
 });
 
+test('security options name a profile’s file, AppArmor and SELinux', async () => {
+  const profile = '{"defaultAction":"SCMP_ACT_ALLOW"}';
+  writeFileSync(join(directory, 'calls.json'), profile);
+  const file = join(directory, 'safe.yml');
+  const options =
+    '"seccomp:calls.json", "apparmor=unconfined", "label:type:a_t", "label:level:s0:c1"';
+  const load = async (text: string) => {
+    writeFileSync(file, `services: {w: {image: i, security_opt: [${text}]}}\n`);
+    return (await loadStack({ files: [file], lax: false, environment: {}, stdin: async () => '' }))
+      .file;
+  };
+  const privileges = (stack: Awaited<ReturnType<typeof load>>): object | undefined =>
+    convertServices('st', stack).get('w')?.TaskTemplate.ContainerSpec.Privileges;
+  assert.deepEqual(privileges(await load(options)), {
+    Seccomp: { Mode: 'custom', Profile: Buffer.from(profile).toString('base64') },
+    AppArmor: { Mode: 'disabled' },
+    SELinuxContext: { Type: 'a_t', Level: 's0:c1' },
+  });
+  assert.deepEqual(privileges(await load('"label:disable"')), {
+    SELinuxContext: { Disable: true },
+  });
+  await assert.rejects(load('"seccomp:none.json"'), /security_opt\[0\]: none\.json/);
+  await assert.rejects(load('"apparmor:mine"'), /"apparmor:mine" is none of/);
+});
+
 test('anchors and merge keys are written out by config', () => {
   const text = `x-base: &base {image: i, init: true, user: "a$b"}
 services:

@@ -4,6 +4,7 @@
  * refused by their path.
  */
 import { isIP } from 'node:net';
+import { parseBytes } from '../../../base/bytes.ts';
 import { SwarmError } from '../../../base/errors.ts';
 import type { ContainerResources, SharedNamespace } from '../../../runtime/container/types.ts';
 import { ANY as ANY_DEVICE, type DeviceRule } from '../../../runtime/sys/deviceRules.ts';
@@ -36,6 +37,7 @@ type HostPart = Pick<
   | 'securityLabels'
   | 'apparmorUnconfined'
   | 'cgroupParent'
+  | 'writableBytes'
   | 'maskPaths'
   | 'init'
   | 'pidNamespace'
@@ -66,6 +68,7 @@ export function hostFromDocker(host: Fields): HostPart {
     dnsOptions: host.lines('DnsOptions'),
     extraHosts: extraHosts(host),
     ...cgroupParentOf(host),
+    ...writableOf(host),
     readOnlyRoot: host.flag('ReadonlyRootfs'),
     privileged: host.flag('Privileged'),
     ...securityFromDocker(host),
@@ -108,9 +111,6 @@ function refuseOwnNetwork(host: Fields): void {
 function refuseUnbuilt(host: Fields): void {
   if (host.objects('DeviceRequests').length > 0) {
     host.refused('DeviceRequests', 'there are no device drivers: name the devices with --device');
-  }
-  if (!host.isEmpty('StorageOpt')) {
-    host.refused('StorageOpt', 'its file system keeps no quotas by directory: leave it out');
   }
   host.labels('Annotations'); // kept as they are, for inspection
   host.refuse('Cgroup', 'KernelMemory', 'KernelMemoryTCP');
@@ -193,6 +193,14 @@ function extraHosts(host: Fields): readonly string[] {
     }
     throw new SwarmError('invalid', `bad format for add-host: "${entry}"`);
   });
+}
+
+/** Of Docker's storage options, that of its overlays. */
+function writableOf(host: Fields): Pick<StandaloneSpec, 'writableBytes'> {
+  const { size, ...others } = host.labels('StorageOpt');
+  const [unknown] = Object.keys(others);
+  if (unknown !== undefined) host.refused(`StorageOpt.${unknown}`, 'only size is known');
+  return size === undefined ? {} : { writableBytes: parseBytes(size) };
 }
 
 /** Longer ones are no names that somebody gave. */

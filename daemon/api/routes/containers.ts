@@ -152,7 +152,7 @@ async function remove(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   if (request.flag('link')) {
     throw new SwarmError(
       'unsupported',
-      'links are not supported by tsswarm: there is none to remove',
+      'a link cannot be removed alone: it goes with the container that was given it',
     );
   }
   const container = found(parts, request);

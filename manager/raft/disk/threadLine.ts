@@ -1,12 +1,14 @@
 /**
  * The line between the log and its thread, both ends. A thread that has nothing to do sleeps on
  * shared memory instead of in its event loop: a batch is laid there and a wake-up is all it costs,
- * a third of what a message between threads does. What is large, or asked of a thread that is
- * about something else, goes as a message. Order is kept. It knows nothing of what it carries but
- * the form of a batch.
+ * a third of what a message between threads does. Who can wait a moment for the answer gets it the
+ * same way. What is large, or asked of a thread that is about something else, goes as a message.
+ * Order is kept. It knows nothing of what it carries but the form of a batch.
  *
  * STATE is looping -> asleep (park, in the thread) -> looping (a message was posted) or called (a
  * batch was laid down) -> asleep or looping (the batch is done). Only the thread falls asleep.
+ * ANSWER is none -> awaited (ask) -> given (the thread's answer is in the memory) or none (it goes,
+ * or went, as a message).
  */
 import { type MessagePort, Worker, type WorkerOptions } from 'node:worker_threads';
 import { KIB } from '../../../base/bytes.ts';
@@ -16,31 +18,41 @@ import type { ThreadPort, ThreadReply, ThreadRequest } from './walThread.ts';
 
 /** Larger batches are rare, and a message carries those without a copy. */
 const MEMORY_BYTES = 64 * KIB;
-/** Words of the memory's head: the state, messages posted and taken, the batch's parts. */
+/** Words of the memory's head: the states, messages posted and taken, the batch's parts. */
 const STATE = 0;
 const POSTED = 1;
 const TAKEN = 2;
 const HEAD_BYTES = 3;
 const BODY_BYTES = 4;
+const ANSWER = 5;
 const WORDS = 6;
-/** After the words, as it may exceed one. */
-const MAX_INDEX_AT = WORDS * 4;
-const CONTENT_AT = MAX_INDEX_AT + 8;
+/** After the words what exceeds one: of a batch, and of an answer. */
+const MAX_INDEX = 0;
+const TOOK_MS = 1;
+const ROOM_BYTES = 2;
+const FLOATS = 3;
+const CONTENT_AT = WORDS * 4 + FLOATS * 8;
 
 const LOOPING = 0;
 const ASLEEP = 1;
 const CALLED = 2;
 
+const NONE = 0;
+const AWAITED = 1;
+const GIVEN = 2;
+
+type Written = ThreadReply & { readonly kind: 'written' };
+
 class LineMemory {
   readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array;
-  readonly #maxIndex: Float64Array;
+  readonly #floats: Float64Array;
   readonly #content: Uint8Array;
 
   constructor(buffer: SharedArrayBuffer) {
     this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, WORDS);
-    this.#maxIndex = new Float64Array(buffer, MAX_INDEX_AT, 1);
+    this.#floats = new Float64Array(buffer, WORDS * 4, FLOATS);
     this.#content = new Uint8Array(buffer, CONTENT_AT);
   }
 
@@ -51,7 +63,7 @@ class LineMemory {
     this.#content.set(body, head.length);
     this.words[HEAD_BYTES] = head.length;
     this.words[BODY_BYTES] = body.length;
-    this.#maxIndex[0] = maxIndex;
+    this.#floats[MAX_INDEX] = maxIndex;
     return true;
   }
 
@@ -60,7 +72,24 @@ class LineMemory {
     const bodyAt = this.words[HEAD_BYTES];
     const end = bodyAt + this.words[BODY_BYTES];
     const head = this.#content.slice(0, bodyAt);
-    return { head, body: this.#content.slice(bodyAt, end), maxIndex: this.#maxIndex[0] };
+    return { head, body: this.#content.slice(bodyAt, end), maxIndex: this.#floats[MAX_INDEX] };
+  }
+
+  /** In the thread: whether the answer was still awaited. */
+  give({ tookMs, roomBytes }: Written): boolean {
+    this.#floats[TOOK_MS] = tookMs;
+    this.#floats[ROOM_BYTES] = roomBytes;
+    if (Atomics.compareExchange(this.words, ANSWER, AWAITED, GIVEN) !== AWAITED) return false;
+    Atomics.notify(this.words, ANSWER);
+    return true;
+  }
+
+  /** Outside: the answer where it comes in time; otherwise it comes as a message. */
+  awaited(patienceMs: number): Written | undefined {
+    Atomics.wait(this.words, ANSWER, AWAITED, patienceMs);
+    if (Atomics.exchange(this.words, ANSWER, NONE) !== GIVEN) return undefined;
+    const [tookMs, roomBytes] = [this.#floats[TOOK_MS], this.#floats[ROOM_BYTES]];
+    return { kind: 'written', tookMs, roomBytes };
   }
 }
 
@@ -85,13 +114,26 @@ export function startOnLine(file: URL, start: WriterStart, options: WorkerOption
     Atomics.notify(words, STATE);
     return true;
   };
+  const call = (request: ThreadRequest, answer: number): boolean => {
+    if (request.kind !== 'write' || !isAsleep() || !line.lay(request.batch)) return false;
+    Atomics.store(words, ANSWER, answer);
+    return wake(CALLED);
+  };
+  const post = (request: ThreadRequest, transfer: ArrayBuffer[]): void => {
+    // Counted first: a thread that falls asleep just now looks at the count before it does.
+    Atomics.add(words, POSTED, 1);
+    worker.postMessage(request, transfer);
+    wake(LOOPING);
+  };
   return {
     postMessage: (request: ThreadRequest, transfer: ArrayBuffer[]) => {
-      if (request.kind === 'write' && isAsleep() && line.lay(request.batch) && wake(CALLED)) return;
-      // Counted first: a thread that falls asleep just now looks at the count before it does.
-      Atomics.add(words, POSTED, 1);
-      worker.postMessage(request, transfer);
-      wake(LOOPING);
+      if (!call(request, NONE)) post(request, transfer);
+    },
+    ask: (request: ThreadRequest, transfer: ArrayBuffer[], patienceMs: number) => {
+      if (call(request, AWAITED)) return line.awaited(patienceMs);
+      Atomics.store(words, ANSWER, NONE);
+      post(request, transfer);
+      return undefined;
     },
     on: (event: string, listener: (value: never) => void) =>
       worker.on(event, listener as () => void),
@@ -162,8 +204,16 @@ export class LineEnd implements ThreadPort {
   }
 
   #answer(): void {
-    const replies = this.#held ?? [];
+    const replies = this.#held;
+    if (replies === undefined) return;
     this.#held = undefined;
+    const [first] = replies;
+    if (replies.length === 1 && first.kind === 'written' && this.#line.give(first)) return;
+    // Who waits for more than this, or for another answer, need not wait on.
+    const { words } = this.#line;
+    if (Atomics.compareExchange(words, ANSWER, AWAITED, NONE) === AWAITED) {
+      Atomics.notify(words, ANSWER);
+    }
     for (const reply of replies) this.#port.postMessage(reply);
   }
 }

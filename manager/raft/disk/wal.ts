@@ -34,6 +34,12 @@ const RESERVED_PART = 1 / 8;
 /** Most that a record's form adds to an entry, and a frame's to its batch. */
 const RECORD_BYTES = 32;
 const BATCH_BYTES = 256;
+/**
+ * A single entry is waited for so long where the last batch took no longer: a fast disk has it in
+ * less than the turn of the loop costs that brings a message. No bound of what may hold up the main
+ * thread comes near it.
+ */
+const PATIENCE_MS = 0.3;
 /** How often room for a spare segment is looked for while the disk is full. */
 const RETRY_SPACE_MS = 1000;
 
@@ -52,6 +58,12 @@ export interface WalAppend {
 /** The log's thread as this side holds it. */
 export interface WalThread {
   postMessage(request: ThreadRequest, transfer: ArrayBuffer[]): void;
+  /** The same; the answer where it comes within `patienceMs`, in which the caller does nothing. */
+  ask?(
+    request: ThreadRequest,
+    transfer: ArrayBuffer[],
+    patienceMs: number,
+  ): ThreadReply | undefined;
   on(event: 'message', listener: (reply: ThreadReply) => void): unknown;
   on(event: 'error', listener: (error: Error) => void): unknown;
   on(event: 'exit', listener: () => void): unknown;
@@ -80,6 +92,7 @@ export class Wal {
   #pending: WalAppend[] = [];
   #writing: WalAppend[] | undefined = undefined;
   #writingBytes = 0;
+  #lastTookMs = Number.POSITIVE_INFINITY;
   #hardState: HardState;
   #writtenHardState: HardState;
   #snapshot: EntryId;
@@ -240,7 +253,15 @@ export class Wal {
     this.#writing = batch;
     const body = out.take();
     this.#writingBytes = body.length;
-    this.#post({ kind: 'write', batch: { head, body, maxIndex } }, [body.buffer as ArrayBuffer]);
+    const request = { kind: 'write', batch: { head, body, maxIndex } } as const;
+    const transfer = [body.buffer as ArrayBuffer];
+    const isSingle = batch.length === 1 && batch[0].entries.length === 1;
+    if (isSingle && this.#lastTookMs <= PATIENCE_MS && this.#thread.ask !== undefined) {
+      const reply = this.#thread.ask(request, transfer, PATIENCE_MS);
+      if (reply !== undefined) this.#onReply(reply);
+    } else {
+      this.#post(request, transfer);
+    }
   }
 
   #post(request: ThreadRequest, transfer: ArrayBuffer[] = []): void {
@@ -254,6 +275,7 @@ export class Wal {
       assert(batch !== undefined, 'wal: a reply without a batch');
       this.#writing = undefined;
       this.#roomBytes = reply.roomBytes;
+      this.#lastTookMs = reply.tookMs;
       this.#onSynced(reply.tookMs, this.#writingBytes);
       for (const append of batch) append.done();
       this.#pump();

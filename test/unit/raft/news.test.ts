@@ -51,6 +51,19 @@ test('who waits for the news is told at once, and the others in their time', asy
   assert.deepEqual(sent, ['2:4', '3:4']);
 });
 
+test('all that is held can be told at once, and the timer tells nothing again', async () => {
+  const { clock, sent, news } = scene();
+  news.takes(append(2, 4));
+  news.takes(append(3, 4));
+  news.tellAll();
+  assert.deepEqual(sent, ['2:4', '3:4']);
+  news.takes(append(2, 5));
+  await clock.advance(4);
+  assert.equal(sent.length, 2);
+  await clock.advance(1);
+  assert.deepEqual(sent.slice(2), ['2:5']);
+});
+
 test('everything else passes, and what is held when it stops is not sent', async () => {
   const { clock, sent, news } = scene();
   assert.equal(news.takes(makeMessage('heartbeat', 2, { commit: 4 })), false);

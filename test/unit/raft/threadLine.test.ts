@@ -1,7 +1,8 @@
 /**
  * The log on its real thread: whatever is asked of it in whatever order and rhythm (a thread that
  * sleeps, one that works, batches that fit the shared memory and ones that do not, spares made and
- * other requests meanwhile) is answered, in order, and read back.
+ * other requests meanwhile) is answered, in order, and read back. On files in memory the answers
+ * come while they are waited for.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -13,6 +14,8 @@ import { silentLog } from '../../../base/log.ts';
 import { SeededRandom, SystemRandom } from '../../../base/random.ts';
 import type { Entry } from '../../../manager/raft/core/types.ts';
 import { DiskStore } from '../../../manager/raft/disk/disk.ts';
+import { startOnLine } from '../../../manager/raft/disk/threadLine.ts';
+import type { ThreadReply } from '../../../manager/raft/disk/walThread.ts';
 
 const clock = new SystemClock();
 const SEGMENT_BYTES = 1024 * 1024;
@@ -26,9 +29,9 @@ function open(directory: string, key: Uint8Array, olderKeys: Uint8Array[] = []) 
   });
 }
 
-for (const seed of [1, 2, 3]) {
-  test(`requests of any kind, size and rhythm are done in order, seed ${seed}`, async () => {
-    const directory = mkdtempSync(join(tmpdir(), 'raft-line-'));
+for (const [seed, where] of [tmpdir(), '/dev/shm', tmpdir(), '/dev/shm'].entries()) {
+  test(`requests of any kind, size and rhythm are done in order in ${where}, ${seed}`, async () => {
+    const directory = mkdtempSync(join(where, 'raft-line-'));
     try {
       const random = new SeededRandom(seed);
       const isOne = (share: number): boolean => random.float() < share;
@@ -85,3 +88,29 @@ for (const seed of [1, 2, 3]) {
     }
   });
 }
+
+test('a thread that sleeps is ended where it is', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'raft-line-'));
+  try {
+    const file = new URL('../../../manager/raft/disk/walThread.js', import.meta.url);
+    const start = { directory, segmentBytes: SEGMENT_BYTES, segments: [], endOffset: 0 };
+    const line = startOnLine(file, { ...start, nextSequence: 1, sealKey: undefined }, {});
+    const exited = new Promise<void>((resolve) => line.on('exit', resolve));
+    let heard = (_reply: ThreadReply): void => {};
+    line.on('message', (reply) => heard(reply));
+    const told = (kind: ThreadReply['kind']): Promise<void> =>
+      new Promise((resolve) => {
+        heard = (reply) => {
+          if (reply.kind === kind) resolve();
+        };
+      });
+    await told('space');
+    const purged = told('purged');
+    line.postMessage({ kind: 'purge', index: 0 }, []);
+    await purged;
+    await line.terminate();
+    await exited;
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});

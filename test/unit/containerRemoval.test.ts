@@ -1,0 +1,52 @@
+/**
+ * A container's directory is removed: a small one at once, what the kernel takes time to free
+ * elsewhere than in the thread that everything waits for.
+ */
+import assert from 'node:assert/strict';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, test } from 'node:test';
+import { removeTree } from '../../runtime/container/files.ts';
+
+const MIB = 1024 * 1024;
+let work: string;
+let doomed: string;
+
+beforeEach(() => {
+  work = mkdtempSync(join(tmpdir(), 'container-removal-'));
+  doomed = join(work, 'doomed');
+  mkdirSync(join(doomed, 'logs'), { recursive: true });
+  writeFileSync(join(doomed, 'config.json'), '{}');
+});
+
+afterEach(() => {
+  rmSync(work, { recursive: true, force: true });
+});
+
+test('what a container left that wrote little is removed at once', async () => {
+  const removed = removeTree(doomed);
+  assert(!existsSync(doomed));
+  await removed;
+});
+
+test('large files are not freed in this thread', async () => {
+  writeFileSync(join(doomed, 'logs', '1'), Buffer.alloc(4 * MIB, 'x'));
+  const removed = removeTree(doomed);
+  assert(existsSync(join(doomed, 'logs', '1')));
+  await removed;
+  assert(!existsSync(doomed));
+});
+
+test('many files are not removed in this thread', async () => {
+  for (let at = 0; at < 100; at += 1) writeFileSync(join(doomed, 'logs', String(at)), '');
+  const removed = removeTree(doomed);
+  assert(existsSync(doomed));
+  await removed;
+  assert(!existsSync(doomed));
+});
+
+test('a directory that is gone already is as good', async () => {
+  rmSync(doomed, { recursive: true });
+  await removeTree(doomed);
+});
