@@ -32,10 +32,16 @@ const KEPT_SOCKETS = `shim=$(awk '{ print $4 }' /proc/$1/stat)
 const DEAD_MS = 500;
 /** One question, repeated by nobody: it is answered or lost. */
 const RESOLVE = `
-const { Resolver } = require('dns').promises;
-const resolver = new Resolver({ timeout: 60000, tries: 1 });
-resolver.setServers(['127.0.0.11']);
-resolver.resolve4('db').then((all) => console.log(all[0]), (error) => console.log(error.code));
+// Not Node's resolver, which gives up after 5 s whatever it is told: one question, asked once.
+const socket = require('dgram').createSocket('udp4');
+const question = Buffer.from('123401000001000000000000' + '02646200' + '00010001', 'hex');
+socket.on('message', (answer) => {
+  const isFound = answer.readUInt16BE(6) > 0;
+  console.log(isFound ? answer.subarray(-4).join('.') : 'ENOTFOUND');
+  process.exit(0);
+});
+socket.send(question, 53, '127.0.0.11');
+setTimeout(() => { console.log('ETIMEOUT'); process.exit(0); }, 60000);
 `;
 const HOSTS = { h1: '10.99.0.11', h2: '10.99.0.12' } as const;
 

@@ -116,15 +116,15 @@ test('a client may use one port for two hosts that lead to the same task', async
 test('a connection begun to a lost host goes on to another when the loss is known', async () => {
   await serveFrom([tasks[1]]);
   await lost(1, async () => {
-    const outside = underlay.client.get(underlay.hosts[0].address, 8080);
+    const outside = underlay.client.getPatiently(underlay.hosts[0].address, 8080);
     await begun(underlay.client);
-    const own = underlay.hosts[0].get('127.0.0.1', 8080);
+    const own = underlay.hosts[0].getPatiently('127.0.0.1', 8080);
     await begun(underlay.hosts[0]);
-    const inside = tasks[0].place.get(SERVICE, 80);
+    const inside = tasks[0].place.getPatiently(SERVICE, 80);
     await begun(tasks[0].place);
     await serveFrom([tasks[2]], [underlay.hosts[0], underlay.hosts[2]]);
     assert.deepEqual(
-      (await Promise.all([outside, own, inside])).map(([answer]) => answer.name ?? answer.error),
+      (await Promise.all([outside, own, inside])).map((answer) => answer.name ?? answer.error),
       ['t2', 't2', 't2'],
     );
   });

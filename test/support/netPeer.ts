@@ -3,7 +3,8 @@
  * UDP packet with one JSON line {name, client}; `get HOST PORT COUNT` opens COUNT connections,
  * until one fails, and prints what came back, `getudp` the same by UDP; `patient NAME PORT` says
  * its name, and the rest once the client says a word; `hold HOST PORT [FROM]` is that client, with
- * the word from stdin, `get` and it from port FROM if told one; `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT`
+ * the word from stdin, `get` and it from port FROM if told one, `get` with a PATIENCE in ms after
+ * that; `bulk PORT` sends BULK_BYTES to whoever sends as many, `exchange HOST PORT`
  * does and counts; `resolve NAME TYPE` asks 127.0.0.11; `nameserver PORT` is an upstream that
  * knows one name.
  */
@@ -13,6 +14,8 @@ import { Resolver } from 'node:dns/promises';
 import { createConnection, createServer } from 'node:net';
 
 const CONNECT_TIMEOUT_MS = 6000;
+/** For who is said to answer. */
+const HELD_TIMEOUT_MS = 60_000;
 const BULK_BYTES = 4 * 1024 * 1024;
 
 function serve(name: string, port: number): void {
@@ -40,7 +43,7 @@ function patient(name: string, port: number): void {
 
 function hold(host: string, port: number, localPort: number | undefined): void {
   const socket = createConnection({ host, port, localPort });
-  const timer = setTimeout(() => console.log('timeout'), CONNECT_TIMEOUT_MS);
+  const timer = setTimeout(() => console.log('timeout'), HELD_TIMEOUT_MS);
   socket.on('data', (data) => {
     clearTimeout(timer);
     process.stdout.write(data);
@@ -94,11 +97,12 @@ function getOnce(
   host: string,
   port: number,
   localPort: number | undefined,
+  patienceMs = CONNECT_TIMEOUT_MS,
 ): Promise<Record<string, unknown>> {
   return new Promise((resolve) => {
     const socket = createConnection({ host, port, localPort });
     let text = '';
-    socket.setTimeout(CONNECT_TIMEOUT_MS, () => socket.destroy(new Error('timeout')));
+    socket.setTimeout(patienceMs, () => socket.destroy(new Error('timeout')));
     socket.on('data', (chunk) => {
       text += chunk.toString();
     });
@@ -171,17 +175,16 @@ function endWithStarter(): void {
   process.stdin.on('end', () => process.exit(0)).resume();
 }
 
-const [mode, first, second, third, fourth] = process.argv.slice(2);
-const portOf = (text: string | undefined): number | undefined =>
-  text === undefined ? undefined : Number(text);
+const [mode, first, second, third, fourth, fifth] = process.argv.slice(2);
+const numberOf = (text = ''): number | undefined => (text === '' ? undefined : Number(text));
 if (/^(serve|patient|bulk|nameserver)$/.test(mode)) endWithStarter();
 if (mode === 'serve') serve(first, Number(second));
 else if (mode === 'get') {
-  const once: Once = (host, port) => getOnce(host, port, portOf(fourth));
+  const once: Once = (host, port) => getOnce(host, port, numberOf(fourth), numberOf(fifth));
   await get(once, first, Number(second), Number(third));
 } else if (mode === 'getudp') await get(getDatagram, first, Number(second), Number(third));
 else if (mode === 'patient') patient(first, Number(second));
-else if (mode === 'hold') hold(first, Number(second), portOf(third));
+else if (mode === 'hold') hold(first, Number(second), numberOf(third));
 else if (mode === 'bulk') bulk(Number(first));
 else if (mode === 'exchange') exchange(first, Number(second));
 else if (mode === 'resolve') await resolveName(first, second);

@@ -23,6 +23,7 @@ import type { DriverCall } from './netDriver.ts';
 const DRIVER = fileURLToPath(new URL('./netDriver.js', import.meta.url));
 const PEER = fileURLToPath(new URL('./netPeer.js', import.meta.url));
 const COMMAND_TIMEOUT_MS = 120_000;
+const PATIENCE_MS = 90_000;
 export const VXLAN_PORT = 4789;
 
 function command(file: string, args: readonly string[]): Promise<string> {
@@ -72,7 +73,13 @@ export class Place {
 
   /** One connection from a port of one's own choice. */
   async getFrom(localPort: number, host: string, port: number): Promise<Answer> {
-    const words = ['get', host, String(port), '1', String(localPort)];
+    const words = ['get', host, String(port), '1', String(localPort), String(PATIENCE_MS)];
+    return ((await this.#peer(...words)) as Answer[])[0];
+  }
+
+  /** One connection that is waited for as long as it takes. */
+  async getPatiently(host: string, port: number): Promise<Answer> {
+    const words = ['get', host, String(port), '1', '', String(PATIENCE_MS)];
     return ((await this.#peer(...words)) as Answer[])[0];
   }
 
