@@ -1,6 +1,7 @@
 /**
  * Programs run in containers beside the first one (docker exec): made, started once, asked about
- * afterwards. One is kept until its container is removed, or a bound of finished ones pushes it out.
+ * afterwards. One is kept until its container is removed, or a bound of finished ones pushes it
+ * out.
  */
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
@@ -130,7 +131,7 @@ export class Execs {
       .map(({ id }) => id);
   }
 
-  /** Its container is gone: nobody can ask for it, and what has ended must not keep it in memory. */
+  /** Its container is gone: nobody can ask for it, and what has ended must not stay in memory. */
   forgetRemoved(containerId: string): void {
     for (const { id, container, state } of [...this.#records.values()]) {
       if (container.config.id === containerId && state !== 'running') this.#records.delete(id);
