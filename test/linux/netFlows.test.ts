@@ -163,6 +163,7 @@ test('an open connection to a task that leaves the balance goes on, however quie
 test('one look over thousands of former servers lists the connections once', (context) => {
   const dump = context.mock.method(NetlinkSocket.prototype, 'dump', () => []);
   const door = new NamespaceDoor();
+  context.after(() => door.close());
   const flows = new Flows(door.home(), ({ destination }) => destination);
   const former = Array.from({ length: 4096 }, (_, at) => `10.21.${at >> 8}.${at & 255}`);
   flows.serve(new Map([[SERVICE, new Set(former)]]));
