@@ -94,7 +94,7 @@ export class IngressRelays {
     if (this.#told.has(key)) return;
     this.#told.add(key);
     const fields = { address: hostAddress, port: publishedPort, reason };
-    this.#log.warn('published port does not take connections by IPv6; tried again', fields);
+    this.#log.warn('published port does not take every connection by IPv6', fields);
   }
 
   #choose(key: string): RelayTarget | undefined {

@@ -328,7 +328,7 @@ export class Ports {
     let told = false;
     const onError = (error: Error): void => {
       const fields = { port, container: shortId(containerId), reason: messageOf(error) };
-      if (!told) this.#log.warn('published port lost a connection by IPv6', fields);
+      if (!told) this.#log.warn('published port does not take every connection by IPv6', fields);
       told = true;
     };
     const target = (): RelayTarget | undefined => {

@@ -4,6 +4,7 @@
  * the daemon: what is carried ends with it, and nothing new is until the next one runs.
  */
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { SwarmError } from '../../base/errors.ts';
 
 /** Connections carried at once for one port; further ones are closed at once. */
 const CONNECTIONS_MAX = 1024;
@@ -12,6 +13,9 @@ const TOGETHER_MAX = 8192;
 const CLIENT_MAX = 512;
 /** A client or a host that has been silent so long is asked whether it is there still. */
 const KEEP_ALIVE_MS = 30_000;
+const FULL =
+  `more connections than ${CONNECTIONS_MAX} for a port, ${TOGETHER_MAX} for all ports ` +
+  `or ${CLIENT_MAX} of one client; connections by IPv4 have no such bound`;
 /** Until a container's host has answered; longer means that it is gone. */
 const CONNECT_TIMEOUT_MS = 5000;
 
@@ -75,12 +79,15 @@ export class Relay {
   /** `fd`: a listening socket, the relay's from now on. `target`: at the moment of a connection. */
   constructor(fd: number, target: () => RelayTarget | undefined, options: RelayOptions) {
     this.#limits = options.limits;
+    const refused = (): void => options.onError(new SwarmError('exhausted', FULL), true);
     const server = createServer({ ...BOTH_SOCKETS, pauseOnConnect: true }, (socket) => {
       const to = target();
-      if (to === undefined || !this.#limits.take(clientOf(socket))) socket.destroy();
-      else this.#carry(socket, to);
+      if (to !== undefined && this.#limits.take(clientOf(socket))) return this.#carry(socket, to);
+      socket.destroy();
+      if (to !== undefined) refused();
     });
     server.maxConnections = CONNECTIONS_MAX;
+    server.on('drop', refused);
     server.on('error', (error) => options.onError(error, server.listening));
     server.listen({ fd });
     this.#server = server;

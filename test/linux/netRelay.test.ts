@@ -78,11 +78,13 @@ async function ground(context: TestContext, limits: RelayLimits): Promise<Ground
 }
 
 test('one client has so many connections and no more, until one of them ends', async (context) => {
-  const { apply, connect } = await ground(context, new RelayLimits(10, 2));
+  const { apply, connect, warnings } = await ground(context, new RelayLimits(10, 2));
   apply();
   const [first] = [await connect(), await connect()];
   assert.equal(first.word, 'hello');
   assert.equal((await connect()).word, '');
+  assert.equal((await connect()).word, '');
+  assert.match(warnings.join('\n'), /^more connections than .* of one client.*$/, 'told once');
   first.socket.resetAndDestroy();
   await until('there is room again', WAIT_MS, async () => (await connect()).word === 'hello');
 });
