@@ -26,6 +26,7 @@ import {
   findRecord,
   inspectExecDir,
   keepRecord,
+  keepRunEnv,
   readRecord,
   recordedStartMs,
   removeTree,
@@ -33,7 +34,7 @@ import {
 import { type Lent, lend, needsLoans } from './loans.ts';
 import { type ContainerPaths, groupPath } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
-import { buildSpec, type LaunchSpec } from './spec.ts';
+import { buildSpec, type LaunchSpec, mergeEnv } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
 
 /** Far beyond any start that will still succeed. */
@@ -185,8 +186,11 @@ export class ContainerLife {
   async #startWith(lent: Lent | undefined, env: readonly string[]): Promise<void> {
     const { cgroups, log } = this.#context;
     const known = lent === undefined && env.length === 0 ? this.#spec : undefined;
-    const config = { ...this.config, env: [...env, ...this.config.env] };
+    // What a link tells does not win over what the container itself was given.
+    const config =
+      env.length === 0 ? this.config : { ...this.config, env: mergeEnv(env, this.config.env) };
     const spec = known ?? buildSpec(config, this.#paths, cgroups, lent);
+    keepRunEnv(this.#paths.execDir, env);
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';

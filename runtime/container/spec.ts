@@ -333,7 +333,7 @@ export function buildExecSpec(config: ContainerConfig, exec: ExecConfig): Uint8A
 }
 
 /** The later value of a name counts; a name without a value takes it out. */
-function mergeEnv(own: readonly string[], more: readonly string[]): readonly string[] {
+export function mergeEnv(own: readonly string[], more: readonly string[]): readonly string[] {
   const merged = new Map<string, string>();
   for (const variable of [...own, ...more]) {
     const name = variable.split('=', 1)[0];
