@@ -224,7 +224,7 @@ export class ManagedContainer implements Container {
   async exec(config: ExecConfig): Promise<Exec> {
     const { execDir } = this.#paths;
     const env = mergeEnv(runEnv(execDir), this.config.env);
-    const spec = buildExecSpec({ ...this.config, env }, config);
+    const spec = buildExecSpec({ ...this.config, env }, config, this.pid);
     this.#life.running();
     if (this.paused) throw isPaused(this.#life.shortId);
     const { clock } = this.#context;

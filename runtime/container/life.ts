@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
+import { restoreDefaultProfile } from '../sys/apparmor.ts';
 import { close, createMemfd } from '../sys/libc.ts';
 import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
@@ -31,6 +32,7 @@ import {
   recordedStartMs,
   removeTree,
 } from './files.ts';
+import { usesDefaultProfile } from './labels.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
 import { type ContainerPaths, groupPath } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
@@ -151,6 +153,7 @@ export class ContainerLife {
 
   async start(env: readonly string[]): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
+    if (usesDefaultProfile(this.#config)) await restoreDefaultProfile();
     await withDeadline(
       this.#context.clock,
       COPY_TIMEOUT_MS,
