@@ -12,7 +12,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Container, ContainerTable } from '../../runtime/container/types.ts';
+import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { identify } from '../../runtime/sys/process.ts';
 import { killed, parentOf } from '../support/processes.ts';
 import { makeTestHost, started } from '../support/rootfs.ts';
@@ -115,4 +115,24 @@ test('memory that is shared is nobody’s on the host, and goes with a start tha
   rmSync(device);
   await assert.rejects(container.start(), /device/);
   assert.deepEqual(readdirSync(shared), []);
+});
+
+test('groups that containers name are there for as long as one names them', async () => {
+  const cgroupParent = '/shop.slice/till';
+  const [{ path = '' } = {}] = host.cgroups.hierarchies;
+  const till = join(path, host.cgroupParent, 'parents/shop.slice/till');
+  const create = (extra: Partial<ContainerConfig> = {}): Promise<Container> =>
+    table.create(host.config(['/bin/probe', 'sleep', '600'], { cgroupParent, ...extra }));
+  await assert.rejects(
+    create({ resourceLimits: [{ name: 'absent', soft: 1, hard: 1 }] }),
+    /absent/,
+  );
+  assert(!existsSync(join(till, '..')));
+  const [first, second] = [await create(), await create()];
+  await first.start();
+  await first.remove();
+  await second.start();
+  assert(existsSync(join(till, second.config.id)));
+  await second.remove();
+  assert(!existsSync(join(till, '..')));
 });
