@@ -1,6 +1,6 @@
 /**
- * A further program as tests run it in their containers: the probe (probe.c) with the usual settings.
- * On its own, as guests' scripts need it without the roots that tests build.
+ * A further program as tests run it in their containers: the probe (probe.c) with the usual
+ * settings. On its own, as guests' scripts need it without the roots that tests build.
  */
 import type { ExecConfig } from '../../runtime/container/types.ts';
 
