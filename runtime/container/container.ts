@@ -11,7 +11,7 @@ import { ContainerFiles } from './containerFiles.ts';
 import type { ContainerContext } from './context.ts';
 import { isPaused, startExec } from './exec.ts';
 import { SIGKILL } from './exitRecord.ts';
-import { madeMs, writeConfig } from './files.ts';
+import { madeMs, runEnv, writeConfig } from './files.ts';
 import { readLinks, readProcessors } from './hostCounters.ts';
 import { ContainerLife } from './life.ts';
 import { FRAMES, JSON_LINES } from './logFormats.ts';
@@ -20,7 +20,7 @@ import { readLogs } from './logs.ts';
 import { type ContainerPaths, groupPath, LOG_DIR } from './paths.ts';
 import { RootAccess } from './rootAccess.ts';
 import { parseSignal } from './signals.ts';
-import { buildExecSpec, buildSpec, DEFAULT_LOG_FILES, type LaunchSpec } from './spec.ts';
+import { buildExecSpec, buildSpec, DEFAULT_LOG_FILES, type LaunchSpec, mergeEnv } from './spec.ts';
 import type {
   Container,
   ContainerConfig,
@@ -222,10 +222,11 @@ export class ManagedContainer implements Container {
   }
 
   async exec(config: ExecConfig): Promise<Exec> {
-    const spec = buildExecSpec(this.config, config);
+    const { execDir } = this.#paths;
+    const env = mergeEnv(runEnv(execDir), this.config.env);
+    const spec = buildExecSpec({ ...this.config, env }, config, this.pid);
     this.#life.running();
     if (this.paused) throw isPaused(this.#life.shortId);
-    const { execDir } = this.#paths;
     const { clock } = this.#context;
     return await startExec({ execDir, clock, shortId: this.#life.shortId }, spec, config);
   }

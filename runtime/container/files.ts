@@ -3,6 +3,7 @@
  * for the container's life is decided in container.ts.
  */
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -23,6 +24,8 @@ import type { ContainerConfig, ExitRecord } from './types.ts';
 
 const EXIT_FILE = 'exit';
 const PID_FILE = 'pid';
+/** What the run was given besides the configuration's variables. */
+const RUN_ENV_FILE = 'env';
 export const CONFIG_FILE = 'config.json';
 /** Takes well under a millisecond, and a container that wrote nothing has less. */
 const AT_ONCE_MAX = 32;
@@ -52,6 +55,17 @@ export function madeMs(dataDir: string): number {
 /** Of what ran when its host went down: mostly, it was started as soon as it was made. */
 export function cutOffRecord(dataDir: string, nowMs: number): ExitRecord {
   return lostRecord('host rebooted', madeMs(dataDir), nowMs);
+}
+
+/** For programs that are run beside, also by a later daemon; goes with the run. */
+export function keepRunEnv(execDir: string, env: readonly string[]): void {
+  if (env.length === 0) return;
+  writeFileSync(join(execDir, RUN_ENV_FILE), JSON.stringify(env), { mode: 0o600 });
+}
+
+export function runEnv(execDir: string): readonly string[] {
+  const file = join(execDir, RUN_ENV_FILE);
+  return existsSync(file) ? (JSON.parse(readFileSync(file, 'utf8')) as string[]) : [];
 }
 
 /** A copy that outlives a reboot, which empties the exec root. */

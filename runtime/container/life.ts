@@ -14,6 +14,7 @@ import { dirname, join } from 'node:path';
 import { hasCode, messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { Signal, withDeadline } from '../../base/queue.ts';
+import { restoreDefaultProfile } from '../sys/apparmor.ts';
 import { close, createMemfd } from '../sys/libc.ts';
 import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
@@ -26,14 +27,16 @@ import {
   findRecord,
   inspectExecDir,
   keepRecord,
+  keepRunEnv,
   readRecord,
   recordedStartMs,
   removeTree,
 } from './files.ts';
+import { usesDefaultProfile } from './labels.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
 import { type ContainerPaths, groupPath } from './paths.ts';
 import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
-import { buildSpec, type LaunchSpec } from './spec.ts';
+import { buildSpec, type LaunchSpec, mergeEnv } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
 
 /** Far beyond any start that will still succeed. */
@@ -150,6 +153,7 @@ export class ContainerLife {
 
   async start(env: readonly string[]): Promise<void> {
     if (this.#phase === 'exited') await this.#forgetRun();
+    if (usesDefaultProfile(this.#config)) await restoreDefaultProfile();
     await withDeadline(
       this.#context.clock,
       COPY_TIMEOUT_MS,
@@ -185,8 +189,11 @@ export class ContainerLife {
   async #startWith(lent: Lent | undefined, env: readonly string[]): Promise<void> {
     const { cgroups, log } = this.#context;
     const known = lent === undefined && env.length === 0 ? this.#spec : undefined;
-    const config = { ...this.config, env: [...env, ...this.config.env] };
+    // What a link tells does not win over what the container itself was given.
+    const config =
+      env.length === 0 ? this.config : { ...this.config, env: mergeEnv(env, this.config.env) };
     const spec = known ?? buildSpec(config, this.#paths, cgroups, lent);
+    keepRunEnv(this.#paths.execDir, env);
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';

@@ -245,6 +245,7 @@ function addPrivileges(
   writer: SpecWriter,
   config: ContainerConfig,
   allCapabilities: boolean,
+  firstPid = 0,
 ): void {
   for (const group of config.additionalGroups ?? []) writer.add(TAG.group, group);
   // The shim protects itself from the OOM killer; its container starts from nothing again.
@@ -261,7 +262,7 @@ function addPrivileges(
   const mask = capabilityMask(allCapabilities ? effectiveCapabilities(['ALL'], []) : own);
   const [bounding, effective, permitted, inheritable, ambient] = [mask, mask, mask, 0n, 0n];
   writer.add(TAG.capabilities, bounding, effective, permitted, inheritable, ambient);
-  for (const { kind, label } of labelsInForce(config)) {
+  for (const { kind, label } of labelsInForce(config, firstPid)) {
     writer.add(TAG.label, LABEL[kind], label);
   }
   if (!isPrivileged) addSeccomp(writer, config.seccomp ?? 'default', own);
@@ -305,8 +306,11 @@ export function buildNurserySpec(cgroups: Cgroups): Uint8Array {
   return writer.finish();
 }
 
-/** For a further program in the running container. SwarmError invalid as for buildSpec. */
-export function buildExecSpec(config: ContainerConfig, exec: ExecConfig): Uint8Array {
+/**
+ * For a further program in the running container, whose first process is `firstPid`. SwarmError
+ * invalid as for buildSpec.
+ */
+export function buildExecSpec(config: ContainerConfig, exec: ExecConfig, firstPid = 0): Uint8Array {
   if (exec.args.length === 0 || exec.args[0] === '') {
     throw new SwarmError('invalid', 'no exec command specified: give one');
   }
@@ -328,12 +332,12 @@ export function buildExecSpec(config: ContainerConfig, exec: ExecConfig): Uint8A
   addProgram(writer, { ...config, env: mergeEnv(config.env, exec.env) }, exec);
   writer.add(TAG.cwd, workingDir);
   writer.add(TAG.user, exec.user === '' ? config.user : exec.user);
-  addPrivileges(writer, config, exec.privileged);
+  addPrivileges(writer, config, exec.privileged, firstPid);
   return writer.finish();
 }
 
 /** The later value of a name counts; a name without a value takes it out. */
-function mergeEnv(own: readonly string[], more: readonly string[]): readonly string[] {
+export function mergeEnv(own: readonly string[], more: readonly string[]): readonly string[] {
   const merged = new Map<string, string>();
   for (const variable of [...own, ...more]) {
     const name = variable.split('=', 1)[0];

@@ -20,7 +20,7 @@ import type { ContainerContext } from './context.ts';
 import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { Nursery } from './nursery.ts';
-import { containerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
+import { containerPaths, groupPath, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import { SharedMemory } from './sharedMemory.ts';
 import { loadShim } from './shimFile.ts';
 import { buildSpec } from './spec.ts';
@@ -109,6 +109,7 @@ class Table implements ContainerTable {
       },
       onRemoved: (container) => {
         this.#containers.delete(container.config.id);
+        this.#removeNamedGroups(groupPath(container.config));
         options.onRemove?.(container);
       },
     };
@@ -124,6 +125,15 @@ class Table implements ContainerTable {
     if (this.#containers.has(config.id)) {
       throw new SwarmError('conflict', `container ${config.id} exists already`);
     }
+    try {
+      return this.#make(config);
+    } catch (error) {
+      this.#removeNamedGroups(groupPath(config));
+      throw error;
+    }
+  }
+
+  #make(config: ContainerConfig): Container {
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, config.id);
     // Everything that can be wrong with it is found now, not when it is started.
     const spec = buildSpec(config, paths, this.#cgroups);
@@ -152,6 +162,18 @@ class Table implements ContainerTable {
     this.#containers.set(config.id, container);
     this.#options.onCreate?.(container);
     return container;
+  }
+
+  /** Those above the one at `path` that no container names any more. */
+  #removeNamedGroups(path: string): void {
+    if (!path.includes('/')) return; // right below the daemon's
+    try {
+      const used = [...this.#containers.values()].map(({ config }) => groupPath(config));
+      this.#cgroups.removeAbove(path, used);
+    } catch (error) {
+      // They hold nothing; what made or removed the container counts.
+      this.#options.log.warn('cannot remove a control group', { path, error: messageOf(error) });
+    }
   }
 
   #userNamespaceOf({ userNamespace }: ContainerConfig): 'host' | IdMaps {
@@ -234,6 +256,7 @@ class Table implements ContainerTable {
       this.#cgroups.kill(path);
       await this.#options.clock.sleep(KILL_POLL_MS);
     }
+    this.#removeNamedGroups(path);
   }
 }
 

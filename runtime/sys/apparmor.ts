@@ -5,13 +5,18 @@
  */
 import { spawn } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
-import { messageOf } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 
 const ENABLED = '/sys/module/apparmor/parameters/enabled';
 const PARSERS = ['/sbin/apparmor_parser', '/usr/sbin/apparmor_parser'];
+const PARSER_ARGS = ['--replace', '--skip-cache', '--quiet'];
 const NAME = 'tsswarm-default';
 const STDERR_MAX_BYTES = 4096;
+/** It takes well under a second. */
+const PARSER_TIMEOUT_MS = 30_000;
+/** One line each, "name (mode)"; not there where nobody has mounted securityfs. */
+const PROFILES = '/sys/kernel/security/apparmor/profiles';
 
 /** As apparmor.d(5) has it, without the files it might include. Later rules do not undo a deny. */
 const PROFILE = `
@@ -54,6 +59,53 @@ export function defaultAppArmorProfile(): string {
   return loaded;
 }
 
+/** The profile that process `pid` has; undefined when that cannot be told. */
+export function profileOf(pid: number): string | undefined {
+  if (!hasAppArmor()) return undefined;
+  // Where modules are stacked, each has its own file since Linux 5.8.
+  for (const name of ['apparmor/current', 'current']) {
+    try {
+      const text = readFileSync(`/proc/${pid}/attr/${name}`, 'utf8');
+      return text
+        .replace(/\0$/, '')
+        .trim()
+        .replace(/ \([a-z]+\)$/, '');
+    } catch {
+      // an older kernel, or it has ended meanwhile
+    }
+  }
+  return undefined;
+}
+
+/**
+ * Loads the profile again if somebody has unloaded it since. SwarmError unavailable when that
+ * fails: what was to be confined does not run without.
+ */
+export async function restoreDefaultProfile(): Promise<void> {
+  if (loaded === '' || !isUnloaded()) return;
+  const parser = PARSERS.find((path) => existsSync(path));
+  try {
+    if (parser === undefined) throw new Error('apparmor_parser is missing (apt: apparmor)');
+    await feed(parser, PARSER_ARGS);
+  } catch (error) {
+    throw new SwarmError(
+      'unavailable',
+      `the AppArmor profile ${NAME} was unloaded and cannot be loaded again: ${messageOf(error)}`,
+      { cause: error },
+    );
+  }
+}
+
+function isUnloaded(): boolean {
+  let text: string;
+  try {
+    text = readFileSync(PROFILES, 'utf8');
+  } catch {
+    return false; // cannot be told: a start will
+  }
+  return !text.split('\n').some((line) => line.startsWith(`${NAME} (`));
+}
+
 /** Has the kernel take the profile, in the place of an older one of that name. */
 export async function loadDefaultProfile(log: Log): Promise<void> {
   if (!hasAppArmor()) return;
@@ -63,16 +115,25 @@ export async function loadDefaultProfile(log: Log): Promise<void> {
     return;
   }
   try {
-    await feed(parser, ['--replace', '--skip-cache', '--quiet']);
+    await feed(parser, PARSER_ARGS);
     loaded = NAME;
   } catch (error) {
     log.warn('containers get no AppArmor profile', { error: messageOf(error) });
   }
 }
 
-function feed(parser: string, args: readonly string[]): Promise<void> {
+/** Gives the profile to `parser`, which is killed when it takes too long. */
+export function feed(
+  parser: string,
+  args: readonly string[],
+  timeoutMs = PARSER_TIMEOUT_MS,
+): Promise<void> {
   return new Promise((resolve, reject) => {
-    const child = spawn(parser, args, { stdio: ['pipe', 'ignore', 'pipe'] });
+    const child = spawn(parser, args, {
+      stdio: ['pipe', 'ignore', 'pipe'],
+      timeout: timeoutMs,
+      killSignal: 'SIGKILL',
+    });
     let said = '';
     child.stderr.on('data', (chunk: Buffer) => {
       said = `${said}${chunk.toString()}`.slice(0, STDERR_MAX_BYTES);
@@ -80,8 +141,12 @@ function feed(parser: string, args: readonly string[]): Promise<void> {
     // It may end without reading: its exit tells.
     child.stdin.on('error', () => undefined);
     child.on('error', reject);
-    child.on('close', (code) => {
+    // Workers that it leaves behind may hold its output.
+    child.on('exit', () => child.killed && child.stderr.destroy());
+    child.on('close', (code, signal) => {
       if (code === 0) resolve();
+      else if (child.killed) reject(new Error(`${parser} did not end within ${timeoutMs} ms`));
+      else if (signal !== null) reject(new Error(`${parser} was ended by ${signal}`));
       else reject(new Error(`${parser} ended with ${code}: ${said.trim()}`));
     });
     child.stdin.end(PROFILE);

@@ -143,7 +143,7 @@ export class Cgroups {
     }
   }
 
-  /** Makes the groups above the one at `path`, which stay, and passes controllers down to it. */
+  /** Makes the groups above the one at `path` and passes controllers down to it. */
   makeAbove(path: string): void {
     for (const { hierarchy, dir } of this.#dirs(path)) {
       const parts = dir.slice(hierarchy.path.length).split('/').filter(Boolean);
@@ -371,6 +371,16 @@ export class Cgroups {
   /** Removes the container's groups; false while a process is still in one. */
   remove(path: string): boolean {
     return this.#dirs(path).every(({ dir }) => removeGroup(dir));
+  }
+
+  /** Removes the groups above the one at `path` that users named, unless one of `used` is below. */
+  removeAbove(path: string, used: readonly string[]): void {
+    let above = dirname(path);
+    while (above.startsWith(`${NAMED_PARENTS}/`)) {
+      const isUsed = used.some((other) => other.startsWith(`${above}/`));
+      if (isUsed || !this.#dirs(above).every(({ dir }) => removeOne(dir))) return;
+      above = dirname(above);
+    }
   }
 
   /** Removes what `make` made, as far as nobody else uses it. */

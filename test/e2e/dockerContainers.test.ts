@@ -397,10 +397,10 @@ test('a client of before API 1.42 that prunes volumes means those with names too
 
 test('what is not there is refused by its path, with what to do instead', async () => {
   const cases: readonly (readonly [RegExp, ...string[]])[] = [
-    [/HostConfig\.Links is not supported/, '--link', 'other', PROBE],
+    [/No such container: other/, '--link', 'other', PROBE],
     [/HostConfig\.DeviceRequests/, '--gpus', 'all', PROBE],
     [/HostConfig\.LogConfig\.Type/, '--log-driver', 'syslog', PROBE],
-    [/HostConfig\.CgroupParent/, '--cgroup-parent', '/x', PROBE],
+    [/HostConfig\.CgroupParent: .* is no path of a group/, '--cgroup-parent', '../x', PROBE],
     [/Conflict\. The container name "\/twin" is already in use/, '--name', 'twin', PROBE],
   ];
   await host.docker('create', '--name', 'twin', PROBE);

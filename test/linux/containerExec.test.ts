@@ -48,6 +48,22 @@ async function output(
   return out.trimEnd();
 }
 
+test('what a start adds to the variables does not win over its own, and execs get it too', async () => {
+  const own = host.config(['/bin/probe', 'sleep', '60'], { env: ['PORT=own', 'A=1'] });
+  const container = await table.create(own);
+  await container.start(['PORT=linked', 'NAME=/shop/db']);
+  const expected = ['A=1', 'NAME=/shop/db', 'PORT=own'];
+  const named = (text: string): string[] =>
+    text.split(/[\0\n]/).filter((line) => /^(A|NAME|PORT)=/.test(line));
+  assert.deepEqual(named(readFileSync(`/proc/${container.pid}/environ`, 'utf8')).sort(), expected);
+  assert.deepEqual(named(await output(container, ['env'])).sort(), expected);
+  await container.kill('KILL');
+  await container.wait();
+  await container.start();
+  assert.deepEqual(named(await output(container, ['env'])), ['PORT=own', 'A=1']);
+  await container.remove();
+});
+
 test("an exec runs in the container's namespaces, groups and root, and tells its end", async () => {
   const container = await run(['sleep', '60'], { env: ['A=1', 'B=2'] });
   const one = await container.exec(exec(['copy', '7'], { stdin: true }));

@@ -12,7 +12,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { ContainerTable } from '../../runtime/container/types.ts';
+import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
+import { identify } from '../../runtime/sys/process.ts';
 import { killed, parentOf } from '../support/processes.ts';
 import { makeTestHost, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
@@ -28,29 +29,57 @@ before(async () => {
 
 after(() => host.end(table));
 
-/** A process of the host's with this number, which is free. */
-async function processNumbered(pid: number): Promise<ChildProcess> {
-  for (let tries = 0; tries < REUSE_TRIES; tries += 1) {
+/** A process of the host's with this number, unless others keep taking it. */
+async function processNumbered(pid: number): Promise<ChildProcess | undefined> {
+  for (let tries = 0; tries < REUSE_TRIES && !existsSync(`/proc/${pid}`); tries += 1) {
     writeFileSync(LAST_PID, String(pid - 1));
     const child = spawn('sleep', ['600'], { stdio: 'ignore' });
     if (child.pid === pid) return child;
     await killed(child);
   }
-  assert.fail(`no process got the number ${pid}`);
+  return undefined;
+}
+
+interface Reused {
+  readonly container: Container;
+  readonly pid: number;
+  /** Has the container's number. */
+  readonly other: ChildProcess;
+  /** Lets the container's end be known. */
+  finish(): void;
+}
+
+/**
+ * A container that has ended and does not know it yet, and a process that has its number by now.
+ * The whole machine forks beside: somebody else may be given the number first.
+ */
+async function reused(): Promise<Reused | undefined> {
+  const container = await started(table, host.config(['/bin/probe', 'sleep', '600']));
+  const { pid } = container;
+  const shim = parentOf(pid);
+  const startTicks = identify(pid)?.startTicks;
+  // Somebody holds its output, so its end is awaited; the shim is stopped meanwhile.
+  const held = openSync(`/proc/${pid}/fd/1`, 'w');
+  await container.kill('KILL');
+  await until('its end', 5000, () => identify(pid)?.startTicks !== startTicks);
+  process.kill(shim, 'SIGSTOP');
+  const finish = (): void => {
+    closeSync(held);
+    process.kill(shim, 'SIGCONT');
+  };
+  const other = await processNumbered(pid);
+  if (other !== undefined) return { container, pid, other, finish };
+  finish();
+  await container.wait();
+  await container.remove();
+  return undefined;
 }
 
 test('a number that is another process’s by now leads to none of its files and namespaces', async (t) => {
   if (!existsSync(LAST_PID)) return t.skip('this kernel does not let a pid be chosen');
   writeFileSync(join(host.dir, 'marker'), 'of the host');
-  const container = await started(table, host.config(['/bin/probe', 'sleep', '600']));
-  const { pid } = container;
-  const shim = parentOf(pid);
-  // Somebody holds its output, so its end is awaited; the shim is stopped meanwhile.
-  const held = openSync(`/proc/${pid}/fd/1`, 'w');
-  await container.kill('KILL');
-  await until('its number to be free', 5000, () => !existsSync(`/proc/${pid}`));
-  process.kill(shim, 'SIGSTOP');
-  const other = await processNumbered(pid);
+  const found = await until('a process with the number of a container', 60_000, reused);
+  const { container, pid, other, finish } = found;
   try {
     assert.deepEqual([container.state, container.pid], ['running', pid]);
     await assert.rejects(container.statPath(join(host.dir, 'marker')), /has just ended/);
@@ -64,8 +93,7 @@ test('a number that is another process’s by now leads to none of its files and
     assert.deepEqual((await container.detailedStats()).networks, {});
   } finally {
     await killed(other);
-    closeSync(held);
-    process.kill(shim, 'SIGCONT');
+    finish();
   }
   assert.equal((await container.wait()).exitCode, 137);
 });
@@ -87,4 +115,24 @@ test('memory that is shared is nobody’s on the host, and goes with a start tha
   rmSync(device);
   await assert.rejects(container.start(), /device/);
   assert.deepEqual(readdirSync(shared), []);
+});
+
+test('groups that containers name are there for as long as one names them', async () => {
+  const cgroupParent = '/shop.slice/till';
+  const [{ path = '' } = {}] = host.cgroups.hierarchies;
+  const till = join(path, host.cgroupParent, 'parents/shop.slice/till');
+  const create = (extra: Partial<ContainerConfig> = {}): Promise<Container> =>
+    table.create(host.config(['/bin/probe', 'sleep', '600'], { cgroupParent, ...extra }));
+  await assert.rejects(
+    create({ resourceLimits: [{ name: 'absent', soft: 1, hard: 1 }] }),
+    /absent/,
+  );
+  assert(!existsSync(join(till, '..')));
+  const [first, second] = [await create(), await create()];
+  await first.start();
+  await first.remove();
+  await second.start();
+  assert(existsSync(join(till, second.config.id)));
+  await second.remove();
+  assert(!existsSync(join(till, '..')));
 });

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { closeSync, existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
@@ -342,9 +342,13 @@ test('what the launcher itself calls may wait for the agent: it is handed over b
 });
 
 function isHelperOf(program: number, pid: string): boolean {
-  if (!/^\d+$/.test(pid) || !existsSync(`/proc/${pid}/status`)) return false;
-  const isHelper = statusOf(Number(pid), 'Name') === 'tsswarm-hooks';
-  return isHelper && parentOf(Number(pid)) === parentOf(program);
+  if (!/^\d+$/.test(pid)) return false;
+  try {
+    const isHelper = statusOf(Number(pid), 'Name') === 'tsswarm-hooks';
+    return isHelper && parentOf(Number(pid)) === parentOf(program);
+  } catch {
+    return false; // it has ended meanwhile
+  }
 }
 
 test('a start whose helper is killed ends, supervised or not, instead of waiting for it', async () => {
@@ -359,7 +363,9 @@ test('a start whose helper is killed ends, supervised or not, instead of waiting
   const killHelper = async ({ id }: ContainerConfig): Promise<void> => {
     const program = await until('the program', 10_000, () => host.cgroups.pids(id)[0]);
     await until('its filter', 10_000, () => statusOf(program, 'Seccomp') === '2');
-    const helper = readdirSync('/proc').find((pid) => isHelperOf(program, pid));
+    const helper = await until('its helper', 10_000, () =>
+      readdirSync('/proc').find((pid) => isHelperOf(program, pid)),
+    );
     process.kill(Number(helper), 'SIGKILL');
   };
   const lost = 'killed before its program was executed';

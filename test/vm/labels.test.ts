@@ -20,6 +20,7 @@ interface Report {
   readonly privileged: Judged;
   readonly mine: Judged;
   readonly exec: string;
+  readonly unloaded: readonly string[];
   readonly absent: string;
 }
 
@@ -43,6 +44,7 @@ test('containers get AppArmor’s default profile, none, the one asked for, or n
       write: '/tmp/file: Permission denied',
     });
     assert.equal(found.exec, usual);
+    assert.deepEqual(found.unloaded, ['unconfined', 'unconfined', usual]);
     const refusal =
       'cannot apply the AppArmor profile "no-such-profile": No such file or directory';
     assert.ok(found.absent.includes(refusal), found.absent);

@@ -3,7 +3,11 @@
  */
 import { formatAge } from '../../../base/duration.ts';
 import { labelsInForce } from '../../../runtime/container/labels.ts';
-import type { ContainerConfig, SecurityLabel } from '../../../runtime/container/types.ts';
+import type {
+  Container,
+  ContainerConfig,
+  SecurityLabel,
+} from '../../../runtime/container/types.ts';
 import { familiarReference } from '../../../runtime/image/reference.ts';
 import type { Image } from '../../../runtime/image/types.ts';
 import { hasAppArmor } from '../../../runtime/sys/apparmor.ts';
@@ -44,8 +48,8 @@ export function containerToDocker(
     Platform: 'linux',
     // Layers are mounted without a label of their own.
     MountLabel: '',
-    ProcessLabel: labelOf(config, 'selinux'),
-    AppArmorProfile: labelOf(config, 'apparmor') || (hasAppArmor() ? 'unconfined' : ''),
+    ProcessLabel: labelOf(view.container, 'selinux'),
+    AppArmorProfile: labelOf(view.container, 'apparmor') || (hasAppArmor() ? 'unconfined' : ''),
     ExecIDs: view.execIds.length === 0 ? null : view.execIds,
     HostConfig: hostConfig,
     GraphDriver: {
@@ -59,8 +63,8 @@ export function containerToDocker(
   };
 }
 
-function labelOf(config: ContainerConfig, wanted: SecurityLabel['kind']): string {
-  return labelsInForce(config).find(({ kind }) => kind === wanted)?.label ?? '';
+function labelOf({ config, pid }: Container, wanted: SecurityLabel['kind']): string {
+  return labelsInForce(config, pid).find(({ kind }) => kind === wanted)?.label ?? '';
 }
 
 function stateOf(view: ContainerView): object {

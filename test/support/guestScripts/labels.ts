@@ -4,13 +4,22 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { ContainerConfig } from '../../../runtime/container/types.ts';
+import type { ContainerConfig, ExecConfig } from '../../../runtime/container/types.ts';
 import { report } from '../guest.ts';
 import { type GuestHost, openGuestHost } from './guestHost.ts';
 
 const PARSER = '/sbin/apparmor_parser';
 const MINE =
   'profile mine flags=(attach_disconnected) { file, capability, signal, deny /tmp/** w, }';
+const SLEEP: ExecConfig = {
+  args: ['/bin/probe', 'sleep', '1000'],
+  env: [],
+  workingDir: '/',
+  user: '',
+  tty: false,
+  privileged: false,
+  stdin: false,
+};
 
 async function main(): Promise<void> {
   process.chdir('/app');
@@ -25,6 +34,7 @@ async function main(): Promise<void> {
     privileged: await judged(host, { privileged: true }),
     mine: await judged(host, mine),
     exec: await inExec(host),
+    unloaded: await afterUnloading(host),
     absent: await host.start(['exit', '0'], absent).then(
       () => '',
       (error: unknown) => String(error),
@@ -50,19 +60,28 @@ async function judged(host: GuestHost, extra: Partial<ContainerConfig>): Promise
 
 async function inExec(host: GuestHost): Promise<string> {
   const container = await host.start(['sleep', '1000']);
-  const running = await container.exec({
-    args: ['/bin/probe', 'sleep', '1000'],
-    env: [],
-    workingDir: '/',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-  });
+  const running = await container.exec(SLEEP);
   const text = readFileSync(`/proc/${running.pid}/attr/apparmor/current`, 'utf8').trim();
   await container.kill('SIGKILL');
   await container.wait();
   return text;
+}
+
+/** Of the first process and an exec of one that ran meanwhile, and of the next that is started. */
+async function afterUnloading(host: GuestHost): Promise<readonly string[]> {
+  const profile = (pid: number): string =>
+    readFileSync(`/proc/${pid}/attr/apparmor/current`, 'utf8').trim();
+  const container = await host.start(['sleep', '1000']);
+  execFileSync(PARSER, ['--remove'], { input: 'profile tsswarm-default { file, }' });
+  const before = [profile(container.pid)];
+  const next = await host.start(['sleep', '1000']);
+  const running = await container.exec(SLEEP);
+  const found = [...before, profile(running.pid), profile(next.pid)];
+  for (const one of [container, next]) {
+    await one.kill('SIGKILL');
+    await one.wait();
+  }
+  return found;
 }
 
 main().catch((error: unknown) => report({ failed: String(error) }));
