@@ -63,8 +63,9 @@ async function recover(
 
 /** Where the daemon of this host keeps its state. */
 function usualDataRoot(): string {
-  const configured = readConfigFile(undefined, () => false)['dataRoot'] as string | undefined;
-  return process.env['TSSWARM_DATA_ROOT'] ?? configured ?? DEFAULT_DATA_ROOT;
+  const named = process.env['TSSWARM_DATA_ROOT'];
+  if (named !== undefined) return named;
+  return (readConfigFile(undefined, () => false)['dataRoot'] as string) ?? DEFAULT_DATA_ROOT;
 }
 
 function isLocked({ Problem }: ExaminedJson): boolean {

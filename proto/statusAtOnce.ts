@@ -8,7 +8,7 @@
 /** What is used of grpc-js's call; the last two are its own, and looked for before they are. */
 interface UnaryCall {
   sendMessage(message: unknown, sent: () => void): void;
-  readonly stream?: { _final(done: () => void): void };
+  readonly stream?: { _final?(done: () => void): void };
   /** The status is given, and goes when the stream asks for its trailers. */
   readonly wantTrailers?: boolean;
 }
@@ -24,7 +24,7 @@ export function statusAtOnce<Call extends UnaryCall>(
     sendMessage(message, () => {});
     sent();
     // What the stream does itself later; the second time does nothing.
-    if (call.wantTrailers === true) call.stream?._final(() => {});
+    if (call.wantTrailers === true) call.stream?._final?.(() => {});
   };
   return call;
 }

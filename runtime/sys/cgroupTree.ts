@@ -31,7 +31,9 @@ export function makeGroups(
       return [...made];
     } catch (error) {
       // Who used a group above last has just removed it: all of it is made again.
-      if (!isGone(error) || tries === MAKE_TRIES) throw error;
+      if (isGone(error) && tries < MAKE_TRIES) continue;
+      for (const dir of [...made].toReversed()) removeOne(dir);
+      throw error;
     }
   }
 }
@@ -49,19 +51,17 @@ function makeOnce(
   controllers: readonly string[],
   made: Set<string>,
 ): void {
-  let dir = hierarchy.path;
-  for (const part of parts) {
-    if (hierarchy.version === 2) passDown(dir, controllers, hierarchy.controllers);
-    const parent = dir;
-    dir = join(dir, part);
-    if (!existsSync(dir)) {
-      // One that is made with its parents would have groups above it that nothing was given to.
-      mkdirUnlessThere(dir);
-      made.add(dir);
-    }
-    if (hierarchy.controllers.includes('cpuset') && hierarchy.version === 1) {
-      copyCpuset(parent, dir);
-    }
+  const dirs = parts.map((_, at) => join(hierarchy.path, ...parts.slice(0, at + 1)));
+  // All of them first: nobody takes a group away that has one in it.
+  for (const dir of dirs) {
+    if (existsSync(dir)) continue;
+    mkdirUnlessThere(dir);
+    made.add(dir);
+  }
+  for (const [at, dir] of dirs.entries()) {
+    const parent = at === 0 ? hierarchy.path : dirs[at - 1];
+    if (hierarchy.version === 2) passDown(parent, controllers, hierarchy.controllers);
+    else if (hierarchy.controllers.includes('cpuset')) copyCpuset(parent, dir);
   }
 }
 

@@ -16,7 +16,8 @@ export interface Figure {
   readonly p99?: number;
   /** As the issue that set it words it. */
   readonly target: string;
-  readonly met: boolean;
+  /** Absent where the target is no number. */
+  readonly met?: boolean;
 }
 
 export interface Target {
@@ -56,6 +57,13 @@ export function figure(
     max,
     ...(sorted.length >= MIN_RUNS_FOR_P99 ? { p99: at(sorted, 0.99) } : {}),
     target: target.text,
+    ...verdict(median, max, target),
+  };
+}
+
+function verdict(median: number, max: number, target: Target): Pick<Figure, 'met'> {
+  if ([target.median, target.max, target.least].every((bound) => bound === undefined)) return {};
+  return {
     met:
       median <= (target.median ?? Infinity) &&
       max <= (target.max ?? Infinity) &&
@@ -87,8 +95,8 @@ function round(value: number): string {
 export function table(figures: readonly Figure[]): string {
   const rows = figures.map((each) => {
     const values = [each.median, each.min, each.max].map(round).join(' | ');
-    const verdict = each.target === '' ? '' : each.met ? 'met' : 'missed';
-    const cells = [each.name, each.unit, each.runs, values, each.target, verdict];
+    const judged = each.met === undefined ? '' : each.met ? 'met' : 'missed';
+    const cells = [each.name, each.unit, each.runs, values, each.target, judged];
     return `| ${cells.join(' | ')} |`;
   });
   return [

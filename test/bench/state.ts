@@ -295,9 +295,9 @@ function line(
   peer: string,
   ratio: string,
   target: string,
-  met: boolean,
+  met: boolean | undefined,
 ): string {
-  const verdict = target === '' ? '' : met ? 'met' : 'MISSED';
+  const verdict = met === undefined ? '' : met ? 'met' : 'MISSED';
   const cells = [ours, peer, ratio, target].map((cell) => cell.padStart(8));
   return `${name.padEnd(52)}${cells.join(' ')}  ${verdict}`;
 }

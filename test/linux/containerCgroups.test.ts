@@ -11,7 +11,8 @@ import { SystemClock } from '../../base/clock.ts';
 import { ShimClient } from '../../runtime/container/shimClient.ts';
 import { type CgroupHierarchy, Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
 import { readMounts } from '../../runtime/sys/mount.ts';
-import { exec, logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
+import { exec } from '../support/probeExec.ts';
+import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const mounts = readMounts();

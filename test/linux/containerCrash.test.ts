@@ -27,7 +27,7 @@ import {
 } from '../../runtime/container/heldDescriptors.ts';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { processesNaming } from '../support/leftovers.ts';
-import { isAlive, parentOf } from '../support/processes.ts';
+import { isAlive, isCaught, parentOf } from '../support/processes.ts';
 import { logText, makeTestHost, runToEnd } from '../support/rootfs.ts';
 import type { TableChildRequest } from '../support/tableChild.ts';
 import { until } from '../support/until.ts';
@@ -142,7 +142,10 @@ test('kill -9 of the daemon leaves its containers alone, and the next manages th
     ticks.map((_, index) => `tick ${index}`),
     'no line was lost',
   );
-  assert.equal((await table.get(quiet.id)?.stop(5000))?.exitCode, 42);
+  const other = table.get(quiet.id);
+  assert(other !== undefined);
+  await until('the handler', 5000, () => isCaught(other.pid, 15));
+  assert.equal((await other.stop(5000)).exitCode, 42);
   await container.kill('KILL');
   assert.equal((await container.wait()).exitCode, 137);
 });
@@ -164,6 +167,7 @@ test('a container that ended while no daemon ran has its record and its log', as
   await startAndKillDaemon([config]);
   const file = join(host.options.execRoot, 'containers', config.id, 'pid');
   const pid = Number(readFileSync(file, 'utf8').split(' ')[0]);
+  await until('the handler', 5000, () => isCaught(pid, 15));
   process.kill(pid, 'SIGTERM');
   await until('the container to end', 5000, () => !isAlive(pid));
   const table = await openTable();

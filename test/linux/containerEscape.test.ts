@@ -14,7 +14,8 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { ContainerTable } from '../../runtime/container/types.ts';
 import { readTar, writeTar } from '../../runtime/image/tar.ts';
-import { buildProbe, exec, logText, makeTestHost } from '../support/rootfs.ts';
+import { exec } from '../support/probeExec.ts';
+import { buildProbe, logText, makeTestHost } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const host = makeTestHost('escape');

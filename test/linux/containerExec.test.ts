@@ -10,8 +10,9 @@ import type {
   ContainerTable,
   ExecConfig,
 } from '../../runtime/container/types.ts';
+import { exec } from '../support/probeExec.ts';
 import { cpuTicks, parentOf, untilWritesNoMore, writtenBytes } from '../support/processes.ts';
-import { exec, logText, makeTestHost, started } from '../support/rootfs.ts';
+import { logText, makeTestHost, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 /** Of `probe lines N 60`. */

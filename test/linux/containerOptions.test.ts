@@ -13,7 +13,8 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { cutLimits } from '../../runtime/container/resourceLimits.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
-import { exec, logText, makeTestHost, outputOf, runToEnd, started } from '../support/rootfs.ts';
+import { exec } from '../support/probeExec.ts';
+import { logText, makeTestHost, outputOf, runToEnd, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const host = makeTestHost('options');

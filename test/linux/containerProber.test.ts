@@ -10,8 +10,9 @@ import { after, before, test } from 'node:test';
 import { KILLED_EXIT_CODE } from '../../runtime/container/exitRecord.ts';
 import { maskedPaths, READ_ONLY_PATHS } from '../../runtime/container/profile.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
+import { exec } from '../support/probeExec.ts';
 import { parentOf } from '../support/processes.ts';
-import { buildProbe, exec, logText, makeTestHost, outputOf, started } from '../support/rootfs.ts';
+import { buildProbe, logText, makeTestHost, outputOf, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const SOON_MS = 10_000;

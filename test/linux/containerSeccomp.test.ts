@@ -3,7 +3,8 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { DEFAULT_PROFILE } from '../../runtime/container/seccompProfile.ts';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
-import { exec, makeTestHost, outputOf, runToEnd, started } from '../support/rootfs.ts';
+import { exec } from '../support/probeExec.ts';
+import { makeTestHost, outputOf, runToEnd, started } from '../support/rootfs.ts';
 
 const host = makeTestHost('seccomp');
 let table: ContainerTable;

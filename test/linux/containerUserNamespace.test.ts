@@ -10,7 +10,8 @@ import { Readable } from 'node:stream';
 import { after, before, test } from 'node:test';
 import type { ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { readTar, writeTar } from '../../runtime/image/tar.ts';
-import { exec, logText, makeTestHost, outputOf, started } from '../support/rootfs.ts';
+import { exec } from '../support/probeExec.ts';
+import { logText, makeTestHost, outputOf, started } from '../support/rootfs.ts';
 import { until } from '../support/until.ts';
 
 const FIRST_ID = 100_000;

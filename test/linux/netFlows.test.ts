@@ -5,7 +5,13 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { IngressState, OverlayState } from '../../runtime/net/types.ts';
-import { attachRequest, type HeldConnection, type Place, Underlay } from '../support/netns.ts';
+import {
+  attachRequest,
+  type HeldConnection,
+  overlayOf,
+  type Place,
+  Underlay,
+} from '../support/netns.ts';
 import { until } from '../support/until.ts';
 
 const WAIT_MS = 60_000;
@@ -29,30 +35,9 @@ function ingressTo(backends: typeof tasks): IngressState {
 }
 
 function overlayTo(backends: typeof tasks): OverlayState {
-  return {
-    networkId: NETWORK,
-    name: 'appnet',
-    vni: 4097,
-    subnet: '10.20.0.0/24',
-    gateway: '10.20.0.1',
-    internal: false,
-    mtu: 0,
-    version,
-    peers: underlay.peers,
-    endpoints: underlay.hosts.map(({ self: { hostIndex } }, at) => ({
-      id: `ep${at}`,
-      address: `10.20.0.${11 + at}`,
-      hostIndex,
-    })),
-    services: [
-      {
-        serviceId: 'svc',
-        virtualAddress: SERVICE,
-        backends: backends.map(({ address }) => address),
-      },
-    ],
-    names: [],
-  };
+  const addresses = backends.map(({ address }) => address);
+  const service = { serviceId: 'svc', virtualAddress: SERVICE, backends: addresses };
+  return overlayOf(underlay, { version, services: [service] });
 }
 
 /** What the managers say then. Hosts that are cut off do not hear it. */

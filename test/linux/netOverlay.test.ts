@@ -5,38 +5,21 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { OverlayState } from '../../runtime/net/types.ts';
-import { attachRequest, type Place, Underlay } from '../support/netns.ts';
+import { attachRequest, overlayOf, type Place, Underlay } from '../support/netns.ts';
 
 let underlay: Underlay;
 const places: Place[] = [];
 
 function overlayState(changes: Partial<OverlayState> = {}): OverlayState {
-  return {
-    networkId: 'net1',
-    name: 'appnet',
-    vni: 4097,
-    subnet: '10.20.0.0/24',
-    gateway: '10.20.0.1',
-    internal: false,
-    mtu: 0,
-    version: 1,
-    peers: underlay.peers,
-    endpoints: underlay.hosts.map((host, at) => ({
-      id: `ep${at}`,
-      address: `10.20.0.${11 + at}`,
-      hostIndex: host.self.hostIndex,
-    })),
-    services: [
-      {
-        serviceId: 'svc1',
-        virtualAddress: '10.20.0.100',
-        backends: ['10.20.0.11', '10.20.0.12', '10.20.0.13'],
-      },
-      { serviceId: 'svc2', virtualAddress: '10.20.0.101', backends: [] },
-    ],
-    names: [],
-    ...changes,
-  };
+  const services = [
+    {
+      serviceId: 'svc1',
+      virtualAddress: '10.20.0.100',
+      backends: ['10.20.0.11', '10.20.0.12', '10.20.0.13'],
+    },
+    { serviceId: 'svc2', virtualAddress: '10.20.0.101', backends: [] },
+  ];
+  return overlayOf(underlay, { services, ...changes });
 }
 
 before(async () => {

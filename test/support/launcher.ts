@@ -27,7 +27,8 @@ import {
   spawnProcess,
 } from '../../runtime/sys/libc.ts';
 import { identify } from '../../runtime/sys/process.ts';
-import { exec, makeTestHost, type TestHost } from './rootfs.ts';
+import { exec } from './probeExec.ts';
+import { makeTestHost, type TestHost } from './rootfs.ts';
 import { until } from './until.ts';
 
 /** Without a supervisor, with the caller's streams and a user given by numbers. */

@@ -324,6 +324,29 @@ export function endpointRequest(changes: Partial<EndpointRequest> = {}): Endpoin
   return { networkId: 'bridge', endpointId: `e${counter}`, ...none, ...changes };
 }
 
+/** An overlay with an endpoint on each of the underlay's hosts: 10.20.0.11 and on. */
+export function overlayOf(underlay: Underlay, changes: Partial<OverlayState>): OverlayState {
+  return {
+    networkId: 'net1',
+    name: 'appnet',
+    vni: 4097,
+    subnet: '10.20.0.0/24',
+    gateway: '10.20.0.1',
+    internal: false,
+    mtu: 0,
+    version: 1,
+    peers: underlay.peers,
+    endpoints: underlay.hosts.map(({ self: { hostIndex } }, at) => ({
+      id: `ep${at}`,
+      address: `10.20.0.${11 + at}`,
+      hostIndex,
+    })),
+    services: [],
+    names: [],
+    ...changes,
+  };
+}
+
 export function bridgeNetwork(name: string, changes: Partial<BridgeNetwork> = {}): BridgeNetwork {
   counter += 1;
   const networkId = counter.toString(16).padStart(64, 'b');

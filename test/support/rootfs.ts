@@ -17,7 +17,6 @@ import type {
   Container,
   ContainerConfig,
   ContainerTable,
-  ExecConfig,
   LogQuery,
 } from '../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../runtime/sys/cgroup.ts';
@@ -130,20 +129,6 @@ export async function logText(container: Container, query: LogQuery = {}): Promi
     text += Buffer.from(record.data).toString() + (record.partial ? '' : '\n');
   }
   return text;
-}
-
-/** An exec of the probe with these arguments, as nobody wishes anything else. */
-export function exec(args: readonly string[], extra: Partial<ExecConfig> = {}): ExecConfig {
-  return {
-    args: ['/bin/probe', ...args],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-    ...extra,
-  };
 }
 
 /** A new container, started. */

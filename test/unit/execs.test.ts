@@ -8,17 +8,10 @@ import { LocalEvents } from '../../daemon/containers/events.ts';
 import { Execs } from '../../daemon/containers/execs.ts';
 import type { Container, Exec } from '../../runtime/container/types.ts';
 import { ManualClock } from '../support/manualClock.ts';
+import { exec } from '../support/probeExec.ts';
 
 const REQUEST = {
-  config: {
-    args: ['true'],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-  },
+  config: exec([]),
   detachKeys: '',
   openStdout: false,
   openStderr: false,

@@ -3,7 +3,8 @@
  * shared memory instead of in its event loop: a batch is laid there and a wake-up is all it costs,
  * a third of what a message between threads does. Who can wait a moment for the answer gets it the
  * same way. What is large, or asked of a thread that is about something else, goes as a message.
- * Order is kept. It knows nothing of what it carries but the form of a batch.
+ * Requests keep their order; of answers, one in the memory may pass one that is a message. It knows
+ * nothing of what it carries but the form of a batch.
  *
  * STATE is looping -> asleep (park, in the thread) -> looping (a message was posted) or called (a
  * batch was laid down) -> asleep or looping (the batch is done). Only the thread falls asleep.
@@ -44,13 +45,11 @@ const GIVEN = 2;
 type Written = ThreadReply & { readonly kind: 'written' };
 
 class LineMemory {
-  readonly buffer: SharedArrayBuffer;
   readonly words: Int32Array;
   readonly #floats: Float64Array;
   readonly #content: Uint8Array;
 
   constructor(buffer: SharedArrayBuffer) {
-    this.buffer = buffer;
     this.words = new Int32Array(buffer, 0, WORDS);
     this.#floats = new Float64Array(buffer, WORDS * 4, FLOATS);
     this.#content = new Uint8Array(buffer, CONTENT_AT);
@@ -98,11 +97,20 @@ export interface LineStart {
   readonly memory: SharedArrayBuffer;
 }
 
+export function makeLineMemory(): SharedArrayBuffer {
+  return new SharedArrayBuffer(CONTENT_AT + MEMORY_BYTES);
+}
+
 /** The log's end: a Worker that runs `file`, whose workerData is a LineStart. */
-export function startOnLine(file: URL, start: WriterStart, options: WorkerOptions): WalThread {
-  const line = new LineMemory(new SharedArrayBuffer(CONTENT_AT + MEMORY_BYTES));
+export function startOnLine(
+  file: URL,
+  start: WriterStart,
+  options: WorkerOptions,
+  memory = makeLineMemory(),
+): WalThread {
+  const line = new LineMemory(memory);
   const { words } = line;
-  const workerData: LineStart = { start, memory: line.buffer };
+  const workerData: LineStart = { start, memory };
   const worker = new Worker(file, { ...options, workerData });
   /** Whether it sleeps, with no message under way that goes first. */
   const isAsleep = (): boolean =>
@@ -190,7 +198,8 @@ export class LineEnd implements ThreadPort {
       Atomics.store(words, STATE, ASLEEP);
       this.#answer();
       if (Atomics.load(words, POSTED) === Atomics.load(words, TAKEN)) {
-        Atomics.wait(words, STATE, ASLEEP);
+        // A wake-up may come late: that of a batch which was seen and done before it.
+        while (Atomics.load(words, STATE) === ASLEEP) Atomics.wait(words, STATE, ASLEEP);
       } else {
         // Unless it was called just now: that came first.
         Atomics.compareExchange(words, STATE, ASLEEP, LOOPING);

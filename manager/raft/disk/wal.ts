@@ -40,6 +40,12 @@ const BATCH_BYTES = 256;
  * thread comes near it.
  */
 const PATIENCE_MS = 0.3;
+/**
+ * Where it did not come in time the processors are busy, whatever the disk took: so many batches
+ * are not waited for then, twice as many each time that it happens again.
+ */
+const PASS_OVER_FIRST = 2;
+const PASS_OVER_MOST = 256;
 /** How often room for a spare segment is looked for while the disk is full. */
 const RETRY_SPACE_MS = 1000;
 
@@ -93,6 +99,8 @@ export class Wal {
   #writing: WalAppend[] | undefined = undefined;
   #writingBytes = 0;
   #lastTookMs = Number.POSITIVE_INFINITY;
+  #passOver = 0;
+  #nextPassOver = PASS_OVER_FIRST;
   #hardState: HardState;
   #writtenHardState: HardState;
   #snapshot: EntryId;
@@ -255,13 +263,27 @@ export class Wal {
     this.#writingBytes = body.length;
     const request = { kind: 'write', batch: { head, body, maxIndex } } as const;
     const transfer = [body.buffer as ArrayBuffer];
-    const isSingle = batch.length === 1 && batch[0].entries.length === 1;
-    if (isSingle && this.#lastTookMs <= PATIENCE_MS && this.#thread.ask !== undefined) {
-      const reply = this.#thread.ask(request, transfer, PATIENCE_MS);
-      if (reply !== undefined) this.#onReply(reply);
-    } else {
-      this.#post(request, transfer);
+    if (this.#isWorthWaiting(batch)) this.#ask(request, transfer);
+    else this.#post(request, transfer);
+  }
+
+  #isWorthWaiting(batch: readonly WalAppend[]): boolean {
+    if (this.#thread.ask === undefined || this.#lastTookMs > PATIENCE_MS) return false;
+    if (batch.length !== 1 || batch[0].entries.length !== 1) return false;
+    if (this.#passOver === 0) return true;
+    this.#passOver -= 1;
+    return false;
+  }
+
+  #ask(request: ThreadRequest, transfer: ArrayBuffer[]): void {
+    const reply = this.#thread.ask?.(request, transfer, PATIENCE_MS);
+    if (reply === undefined) {
+      this.#passOver = this.#nextPassOver;
+      this.#nextPassOver = Math.min(2 * this.#nextPassOver, PASS_OVER_MOST);
+      return;
     }
+    this.#nextPassOver = PASS_OVER_FIRST;
+    this.#onReply(reply);
   }
 
   #post(request: ThreadRequest, transfer: ArrayBuffer[] = []): void {

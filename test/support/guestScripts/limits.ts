@@ -7,6 +7,7 @@ import { Readable } from 'node:stream';
 import type { Container } from '../../../runtime/container/types.ts';
 import { writeTar } from '../../../runtime/image/tar.ts';
 import { report } from '../guest.ts';
+import { exec } from '../probeExec.ts';
 import { MIB, openGuestHost } from './guestHost.ts';
 
 async function main(): Promise<void> {
@@ -24,20 +25,12 @@ async function main(): Promise<void> {
   const group = `/sys/fs/cgroup${own}`;
   const cpuMax = readFileSync(`${group}/cpu.max`, 'utf8').trim();
   const cpuWeight = readFileSync(`${group}/cpu.weight`, 'utf8').trim();
-  const exec = await limited.exec({
-    args: ['/bin/probe', 'copy', '7'],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: true,
-  });
-  const execGroup = readFileSync(`/proc/${exec.pid}/cgroup`, 'utf8').trim().replace(/^0::/, '');
-  exec.streams.stdin?.end('through');
+  const copying = await limited.exec(exec(['copy', '7'], { stdin: true }));
+  const execGroup = readFileSync(`/proc/${copying.pid}/cgroup`, 'utf8').trim().replace(/^0::/, '');
+  copying.streams.stdin?.end('through');
   let execOutput = '';
-  for await (const chunk of exec.streams.stdout) execOutput += String(chunk);
-  const execCode = await exec.wait();
+  for await (const chunk of copying.streams.stdout) execOutput += String(chunk);
+  const execCode = await copying.wait();
   const inGroups = await execAmongGroups(limited, group);
   await limited.update({ nanoCpus: 250_000_000, memoryBytes: 32 * MIB });
   const updatedCpuMax = readFileSync(`${group}/cpu.max`, 'utf8').trim();
@@ -82,18 +75,10 @@ async function execAmongGroups(container: Container, group: string): Promise<str
   mkdirSync(`${group}/init`);
   writeFileSync(`${group}/init/cgroup.procs`, String(container.pid));
   writeFileSync(`${group}/cgroup.subtree_control`, '+memory +pids');
-  const exec = await container.exec({
-    args: ['/bin/probe', 'cat', '/proc/self/cgroup'],
-    env: [],
-    workingDir: '',
-    user: '',
-    tty: false,
-    privileged: false,
-    stdin: false,
-  });
+  const reading = await container.exec(exec(['cat', '/proc/self/cgroup']));
   let output = '';
-  for await (const chunk of exec.streams.stdout) output += String(chunk);
-  await exec.wait();
+  for await (const chunk of reading.streams.stdout) output += String(chunk);
+  await reading.wait();
   // One without groups again.
   writeFileSync(`${group}/cgroup.subtree_control`, '-memory -pids');
   writeFileSync(`${group}/cgroup.procs`, String(container.pid));

@@ -11,6 +11,7 @@ import { SystemRandom } from '../../../base/random.ts';
 import { openContainerTable } from '../../../runtime/container/table.ts';
 import type { ContainerConfig } from '../../../runtime/container/types.ts';
 import { report } from '../guest.ts';
+import { exec } from '../probeExec.ts';
 
 const random = new SystemRandom();
 const ids = new Ids(random);
@@ -70,23 +71,15 @@ async function main(): Promise<void> {
   const container = await table.create(config);
   await container.start();
   const run = async (...args: string[]): Promise<string> => {
-    const exec = await container.exec({
-      args: ['/bin/probe', ...args],
-      env: [],
-      workingDir: '',
-      user: '',
-      tty: false,
-      privileged: false,
-      stdin: false,
-    });
+    const program = await container.exec(exec(args));
     let all = '';
-    exec.streams.stdout.on('data', (data) => {
+    program.streams.stdout.on('data', (data) => {
       all += String(data);
     });
-    exec.streams.stderr.on('data', (data) => {
+    program.streams.stderr.on('data', (data) => {
       all += String(data);
     });
-    await exec.wait();
+    await program.wait();
     return all.trimEnd();
   };
   const found = {

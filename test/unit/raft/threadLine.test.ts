@@ -1,8 +1,8 @@
 /**
  * The log on its real thread: whatever is asked of it in whatever order and rhythm (a thread that
  * sleeps, one that works, batches that fit the shared memory and ones that do not, spares made and
- * other requests meanwhile) is answered, in order, and read back. On files in memory the answers
- * come while they are waited for.
+ * other requests meanwhile) is answered, in order, and read back. And the line alone: wake-ups for
+ * nothing, answers that are waited for, an end in its sleep.
  */
 import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
@@ -14,8 +14,9 @@ import { silentLog } from '../../../base/log.ts';
 import { SeededRandom, SystemRandom } from '../../../base/random.ts';
 import type { Entry } from '../../../manager/raft/core/types.ts';
 import { DiskStore } from '../../../manager/raft/disk/disk.ts';
-import { startOnLine } from '../../../manager/raft/disk/threadLine.ts';
-import type { ThreadReply } from '../../../manager/raft/disk/walThread.ts';
+import { makeLineMemory, startOnLine } from '../../../manager/raft/disk/threadLine.ts';
+import type { ThreadReply, ThreadRequest } from '../../../manager/raft/disk/walThread.ts';
+import { until } from '../../support/until.ts';
 
 const clock = new SystemClock();
 const SEGMENT_BYTES = 1024 * 1024;
@@ -89,25 +90,60 @@ for (const [seed, where] of [tmpdir(), '/dev/shm', tmpdir(), '/dev/shm'].entries
   });
 }
 
+/** As threadLine.ts has it: the state is the memory's first word. */
+const STATE = 0;
+const WAIT_MS = 60_000;
+
+/** The thread alone, asleep, with what tests ask of it. */
+async function sleepingThread(directory: string) {
+  const file = new URL('../../../manager/raft/disk/walThread.js', import.meta.url);
+  const segment = { directory, segmentBytes: SEGMENT_BYTES, segments: [], endOffset: 0 };
+  const memory = makeLineMemory();
+  const start = { ...segment, nextSequence: 1, sealKey: undefined };
+  const line = startOnLine(file, start, {}, memory);
+  const told = new Set<ThreadReply['kind']>();
+  line.on('message', ({ kind }) => told.add(kind));
+  const hear = (kind: ThreadReply['kind']): Promise<unknown> =>
+    until(`it to tell ${kind}`, WAIT_MS, () => told.delete(kind));
+  await hear('space');
+  const words = new Int32Array(memory);
+  /** Whether it slept: the kernel knows. */
+  const wakeForNothing = (): Promise<unknown> =>
+    until('it to sleep', WAIT_MS, () => Atomics.notify(words, STATE) === 1);
+  await wakeForNothing();
+  const head = new Uint8Array(64);
+  const request = (): ThreadRequest => {
+    return { kind: 'write', batch: { head, body: new Uint8Array(100), maxIndex: 1 } };
+  };
+  return { line, hear, wakeForNothing, request };
+}
+
+test('a wake-up that comes late, after what it was for, takes nothing from the next', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'raft-line-'));
+  try {
+    const { line, hear, wakeForNothing, request } = await sleepingThread(directory);
+    for (let times = 0; times < 20; times += 1) {
+      await wakeForNothing();
+      line.postMessage(request(), []);
+      await hear('written');
+      // Twice: it has gone back to sleep.
+      await wakeForNothing();
+    }
+    line.postMessage({ kind: 'purge', index: 0 }, []);
+    await hear('purged');
+    await wakeForNothing();
+    assert.equal(line.ask?.(request(), [], WAIT_MS)?.kind, 'written');
+    await line.terminate();
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+});
+
 test('a thread that sleeps is ended where it is', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'raft-line-'));
   try {
-    const file = new URL('../../../manager/raft/disk/walThread.js', import.meta.url);
-    const start = { directory, segmentBytes: SEGMENT_BYTES, segments: [], endOffset: 0 };
-    const line = startOnLine(file, { ...start, nextSequence: 1, sealKey: undefined }, {});
+    const { line } = await sleepingThread(directory);
     const exited = new Promise<void>((resolve) => line.on('exit', resolve));
-    let heard = (_reply: ThreadReply): void => {};
-    line.on('message', (reply) => heard(reply));
-    const told = (kind: ThreadReply['kind']): Promise<void> =>
-      new Promise((resolve) => {
-        heard = (reply) => {
-          if (reply.kind === kind) resolve();
-        };
-      });
-    await told('space');
-    const purged = told('purged');
-    line.postMessage({ kind: 'purge', index: 0 }, []);
-    await purged;
     await line.terminate();
     await exited;
   } finally {
