@@ -48,7 +48,7 @@ export class ManagedContainer implements Container {
   readonly #attachments: Attachments;
   readonly #files: ContainerFiles;
   readonly notes: readonly string[];
-  #createdAtMs = 0;
+  readonly createdAtMs: number;
   #packer: LogPacker | undefined;
 
   constructor(
@@ -60,6 +60,7 @@ export class ManagedContainer implements Container {
     this.#paths = paths;
     this.#context = context;
     this.notes = spec?.notes ?? [];
+    this.createdAtMs = madeMs(paths.dataDir); // which is renamed while this is still asked for
     this.#attachments = new Attachments(paths.execDir, context.clock, shortId(config.id));
     const access = new RootAccess(context);
     const hooks = {
@@ -93,11 +94,6 @@ export class ManagedContainer implements Container {
   /** Whether `pid` is its first process, and not one that has the number now. */
   isPid(pid: number): boolean {
     return this.#life.isPid(pid);
-  }
-
-  get createdAtMs(): number {
-    this.#createdAtMs ||= madeMs(this.#paths.dataDir);
-    return this.#createdAtMs;
   }
 
   get startedAtMs(): number {

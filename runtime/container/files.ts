@@ -3,10 +3,11 @@
  * for the container's life is decided in container.ts.
  */
 import {
+  type Dirent,
   existsSync,
   lstatSync,
   mkdirSync,
-  readdirSync,
+  opendirSync,
   readFileSync,
   renameSync,
   rmdirSync,
@@ -31,6 +32,8 @@ export const CONFIG_FILE = 'config.json';
 const AT_ONCE_MAX = 32;
 /** Freeing what a file has on the disk takes the kernel up to half a second a gigabyte. */
 const AT_ONCE_BYTES = 1024 * 1024;
+/** What stat counts in, whatever the file system's own blocks are. */
+const STAT_BLOCK_BYTES = 512;
 const RETRIES = 10;
 const RETRY_MS = 5;
 const NANOSECONDS_PER_MS = 1_000_000n;
@@ -138,16 +141,18 @@ export async function removeTree(dir: string): Promise<void> {
 /** False when something is left: more than may be removed at once, or what failed. */
 function removeSmall(dir: string, budget: { left: number; leftBytes: number }): boolean {
   try {
-    const entries = readdirSync(dir, { withFileTypes: true });
+    const entries = readFew(dir, budget.left);
+    if (entries === undefined) return false;
     budget.left -= entries.length;
-    if (budget.left < 0) return false;
     for (const entry of entries) {
       const path = join(dir, entry.name);
       if (entry.isDirectory()) {
         if (!removeSmall(path, budget)) return false;
         continue;
       }
-      budget.leftBytes -= lstatSync(path).size;
+      const { size, blocks } = lstatSync(path);
+      // Some have more than they say.
+      budget.leftBytes -= Math.max(size, blocks * STAT_BLOCK_BYTES);
       if (budget.leftBytes < 0) return false;
       unlinkSync(path);
     }
@@ -155,6 +160,21 @@ function removeSmall(dir: string, budget: { left: number; leftBytes: number }): 
     return true;
   } catch {
     return false; // is tried again, and says then why
+  }
+}
+
+/** Undefined when it has more than `most`, of which no more are read: it may have a million. */
+function readFew(dir: string, most: number): Dirent[] | undefined {
+  const entries: Dirent[] = [];
+  const handle = opendirSync(dir, { bufferSize: AT_ONCE_MAX });
+  try {
+    for (let entry = handle.readSync(); entry !== null; entry = handle.readSync()) {
+      if (entries.length === most) return undefined;
+      entries.push(entry);
+    }
+    return entries;
+  } finally {
+    handle.closeSync();
   }
 }
 

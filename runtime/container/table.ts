@@ -3,7 +3,7 @@
  * containers are adopted as they run, ended ones get their record, left-overs are removed. Closing
  * it stops nothing. What is left of a container whose configuration is lost is killed and removed.
  */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import type { Clock } from '../../base/clock.ts';
@@ -142,11 +142,9 @@ class Table implements ContainerTable {
     try {
       makeDirectories(paths, [UPPER_DIR, WORK_DIR, LOG_DIR]);
       if (config.writableBytes !== undefined) {
-        const others = readdirSync(dir).map((name) => join(dir, name, UPPER_DIR));
         limitDirectories(
           [UPPER_DIR, WORK_DIR].map((name) => join(paths.dataDir, name)),
           config.writableBytes,
-          others.filter((other) => existsSync(other)),
         );
       }
       // Renamed into place last: a directory without a configuration was never a container.

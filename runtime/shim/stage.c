@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -34,6 +35,7 @@ struct stage {
 	int group;   /* an exec: the v2 group it is cloned into; -1: none, or this process's */
 	struct child_io *io;
 	int tell;    /* the shim's */
+	pid_t *born; /* shared with it: who was cloned, though nobody lives to tell; 0: nobody */
 	int user;    /* the user namespace; -1: the host's */
 	int offsets; /* where the time namespace's offsets are written; -1: nowhere */
 };
@@ -190,6 +192,7 @@ static int prepare_exec(struct stage *stage, struct failure *failure)
 static void __attribute__((noreturn)) become(struct stage *stage)
 {
 	close_fd(&stage->tell);
+	(void)munmap(stage->born, sizeof *stage->born);
 	if (stage->io->init >= 0)
 		child_exec(stage->spec, stage->groups, stage->io);
 	child_run(stage->spec, stage->groups, stage->io);
@@ -204,8 +207,9 @@ static void __attribute__((noreturn)) run(struct stage *stage)
 	if ((is_exec ? prepare_exec(stage, &failure) : prepare(stage, &failure)) == 0) {
 		struct k_clone_args args = {
 			/* The shim's child, with the signal this process has. */
-			.flags = CLONE_PARENT | K_CLONE_PIDFD,
+			.flags = CLONE_PARENT | CLONE_PARENT_SETTID | K_CLONE_PIDFD,
 			.pidfd = (uint64_t)(uintptr_t)&pidfd,
+			.parent_tid = (uint64_t)(uintptr_t)stage->born,
 		};
 		if (!is_exec)
 			args.flags |= stage->io->namespaces->created & ~separate;
@@ -213,15 +217,18 @@ static void __attribute__((noreturn)) run(struct stage *stage)
 			args.flags |= K_CLONE_INTO_CGROUP;
 			args.cgroup = (uint64_t)stage->group;
 		}
+		*stage->born = 0; /* the page is there when the kernel writes to it */
 		pid_t pid = k_clone3(&args);
 		if (pid == 0)
 			become(stage);
 		if (pid > 0) {
 			if (send_descriptor(stage->tell, pidfd, &pid, sizeof pid) == 0)
 				_exit(0);
-			kill(pid, SIGKILL);
+			int error = errno;
+			kill(pid, SIGKILL); /* the shim may be gone */
+			errno = error;
 		}
-		if (is_exec && errno == EBUSY) {
+		if (pid < 0 && is_exec && errno == EBUSY) {
 			(void)send(stage->tell, &(pid_t){-EBUSY}, sizeof pid, MSG_NOSIGNAL);
 			_exit(1);
 		}
@@ -249,13 +256,27 @@ static pid_t hear(int socket, int *pidfd, struct failure *failure)
 		*pidfd = fds[0];
 		return message.pid;
 	}
+	if (got == (ssize_t)sizeof message.pid && message.pid == -EBUSY) {
+		fail(failure, EBUSY, "cannot enter the container");
+		return -EBUSY;
+	}
 	if (got == (ssize_t)sizeof message.failure)
 		*failure = message.failure;
-	else if (got == (ssize_t)sizeof message.pid && message.pid == -EBUSY)
-		fail(failure, EBUSY, "cannot enter the container");
+	else if (got == (ssize_t)sizeof message.pid)
+		fail(failure, 0, "no descriptor is left for the program's process");
 	else
 		fail(failure, 0, "killed before its namespaces were made");
-	return got == (ssize_t)sizeof message.pid ? -EBUSY : -1;
+	return -1;
+}
+
+/* A process that the shim was not told of, or has no descriptor for, has nobody. */
+static void drop(pid_t born)
+{
+	if (born <= 0)
+		return;
+	kill(born, SIGKILL);
+	while (waitpid(born, NULL, 0) < 0 && errno == EINTR)
+		continue;
 }
 
 pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io *io,
@@ -264,10 +285,18 @@ pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io
 	int ends[2], *pidfd = (int *)(uintptr_t)args->pidfd, is_exec = io->init >= 0;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return fail(failure, errno, "cannot make a socket");
+	pid_t *born = mmap(NULL, sizeof *born, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+			   -1, 0);
+	if (born == MAP_FAILED) {
+		fail(failure, errno, "cannot share memory with the container's process");
+		close_fd(&ends[0]);
+		close_fd(&ends[1]);
+		return -1;
+	}
 	io->is_staged = 1;
 	int has_group = (args->flags & K_CLONE_INTO_CGROUP) != 0;
 	struct stage stage = {spec, groups, is_exec && has_group ? (int)args->cgroup : -1, io,
-			      ends[1], -1, -1};
+			      ends[1], born, -1, -1};
 	struct k_clone_args own = *args;
 	own.flags &= ~K_CLONE_PIDFD;
 	/* What enters a container is not counted there, nor stopped with it. */
@@ -284,5 +313,8 @@ pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io
 	close_fd(&ends[0]);
 	while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
 		continue;
+	if (pid < 0)
+		drop(*born);
+	(void)munmap(born, sizeof *born);
 	return pid;
 }

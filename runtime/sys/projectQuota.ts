@@ -1,7 +1,9 @@
 /**
  * Bounds what a directory may hold on file systems that count by project (ext4 and XFS mounted with
  * prjquota): the directories get a project of their own, which what is made in them inherits, and
- * the project a limit. Knows nothing of containers.
+ * the project a limit. Knows nothing of containers. It stops who writes too much, not who wants
+ * out: the host's root, which is that of a container without a user namespace, too, can give its
+ * files another project, as `chattr -p` does.
  */
 import { closeSync, openSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
@@ -24,11 +26,15 @@ const FS_XFLAG_PROJINHERIT = 0x200;
 const SYS_QUOTACTL_FD = 443;
 const PROJECTS = 2;
 const Q_GETFMT = 0x800004;
+const Q_GETQUOTA = 0x800007;
 const Q_SETQUOTA = 0x800008;
 const DQBLK_BYTES = 72;
+const SPACE_AT = 16;
+const INODES_AT = 40;
 const VALID_AT = 64;
 const QIF_BLIMITS = 1;
 const QUOTA_BLOCK_BYTES = 1024;
+const ENOENT = 2;
 /** Lower ones may be an administrator's own. */
 const FIRST_PROJECT = 0x100000;
 
@@ -39,13 +45,6 @@ function within<T>(directory: string, work: (fd: number) => T): T {
   } finally {
     closeSync(fd);
   }
-}
-
-/** 0: of no project, or its file system knows none. */
-export function projectOf(directory: string): number {
-  const data = Buffer.alloc(FSXATTR_BYTES);
-  const isKnown = within(directory, (fd) => ioctl(fd, FS_IOC_FSGETXATTR, data)) === 0;
-  return isKnown ? data.readUInt32LE(PROJECT_AT) : 0;
 }
 
 function quotactl(fd: number, command: number, id: number, data: Uint8Array): number {
@@ -63,15 +62,31 @@ export function checkProjects(directory: string): void {
   );
 }
 
-/** `directories` may hold `bytes` together; of a project that none of `others` is of. */
-export function limitDirectories(
-  directories: readonly string[],
-  bytes: number,
-  others: readonly string[],
-): void {
-  const taken = new Set(others.map(projectOf));
-  let project = FIRST_PROJECT;
-  while (taken.has(project)) project += 1;
+/**
+ * Whether anything on the file system of `fd` is of the project, whoever made it. The limit that is
+ * left of one which is gone says nothing.
+ */
+function isUsed(fd: number, project: number): boolean {
+  const usage = Buffer.alloc(DQBLK_BYTES);
+  if (quotactl(fd, Q_GETQUOTA, project, usage) !== 0) {
+    if (errno() === ENOENT) return false;
+    check(-1, `cannot read what project ${project} holds`);
+  }
+  return usage.readBigUInt64LE(SPACE_AT) > 0n || usage.readBigUInt64LE(INODES_AT) > 0n;
+}
+
+/** A project nothing is of; the directory that gets it makes it a used one. */
+function freeProject(directory: string): number {
+  return within(directory, (fd) => {
+    let project = FIRST_PROJECT;
+    while (isUsed(fd, project)) project += 1;
+    return project;
+  });
+}
+
+/** `directories`, of one file system, may hold `bytes` together. */
+export function limitDirectories(directories: readonly string[], bytes: number): void {
+  const project = freeProject(directories[0]);
   const limit = Buffer.alloc(DQBLK_BYTES);
   limit.writeBigUInt64LE(BigInt(Math.ceil(bytes / QUOTA_BLOCK_BYTES)), 0);
   limit.writeUInt32LE(QIF_BLIMITS, VALID_AT);

@@ -238,7 +238,9 @@ function refusals(suite: Suite): void {
   suite.differs(
     CREATE,
     ['storage-opt'],
-    'only `size`, where the data root is on ext4 or XFS that is mounted with prjquota; refused else',
+    'only `size`, where the data root is on ext4 or XFS that is mounted with prjquota, refused ' +
+      'else; root in a container without a user namespace of its own can leave the limit ' +
+      '(`chattr -p`)',
   );
   suite.differs(
     CREATE,

@@ -55,6 +55,12 @@ test('a container runs its program with its arguments and leaves a record', asyn
   assert.equal(table.get(container.config.id), undefined);
 });
 
+test('when it was made is known of one that is being removed, too', async () => {
+  const container = await table.create(host.config(['/bin/probe', 'exit', '0']));
+  await container.remove();
+  assert(container.createdAtMs > 0);
+});
+
 test("the exit code is the program's", async () => {
   const run = await runToEnd(table, host.config(['/bin/probe', 'exit', '77']));
   assert.equal(run.exitCode, 77);

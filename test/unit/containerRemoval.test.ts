@@ -3,6 +3,7 @@
  * elsewhere than in the thread that everything waits for.
  */
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -34,6 +35,16 @@ test('large files are not freed in this thread', async () => {
   writeFileSync(join(doomed, 'logs', '1'), Buffer.alloc(4 * MIB, 'x'));
   const removed = removeTree(doomed);
   assert(existsSync(join(doomed, 'logs', '1')));
+  await removed;
+  assert(!existsSync(doomed));
+});
+
+test('nor are files that have more than they say', async () => {
+  const file = join(doomed, 'logs', '1');
+  writeFileSync(file, '');
+  execFileSync('fallocate', ['--keep-size', '--length', String(4 * MIB), file]);
+  const removed = removeTree(doomed);
+  assert(existsSync(file));
   await removed;
   assert(!existsSync(doomed));
 });

@@ -3,7 +3,8 @@
  * mounted with project quotas, and the refusal where there are none.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
+import { limitDirectories } from '../../../runtime/sys/projectQuota.ts';
 import { report } from '../guest.ts';
 import { MIB, openGuestHost } from './guestHost.ts';
 
@@ -19,6 +20,11 @@ async function main(): Promise<void> {
   );
   await plain.table.close();
   execFileSync('/bin/mount', ['-t', 'ext4', '-o', 'loop,prjquota', '/app/files/disk', ROOT]);
+  // As another data root has on the same file system.
+  const foreign = `${ROOT}/foreign`;
+  mkdirSync(foreign);
+  limitDirectories([foreign], 2 * MIB);
+  writeFileSync(`${foreign}/file`, Buffer.alloc(2 * MIB - 64 * 1024));
   const host = await openGuestHost();
   const said = async (mebibytes: number, ...args: readonly string[]): Promise<string> =>
     (await host.run(args, size(mebibytes))).output.trim();
