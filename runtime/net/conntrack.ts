@@ -3,7 +3,7 @@
  * addressed, and forgetting some of them. What is asked for is sifted by the kernel where it can;
  * an older one tells more, so callers look again. Decides nothing (flows.ts does).
  */
-import { AF_INET6, familyOf, ipBytes, ipText } from '../../base/ipAddress.ts';
+import { ipBytes, ipText } from '../../base/ipAddress.ts';
 import {
   type Attribute,
   decodeAttributes,
@@ -37,9 +37,7 @@ const CTA_PROTOINFO_TCP = 1;
 const CTA_PROTOINFO_TCP_STATE = 1;
 const CTA_PROTOINFO_TCP_FLAGS_ORIGINAL = 4;
 const CTA_FILTER_ORIG_FLAGS = 1;
-const CTA_FILTER_REPLY_FLAGS = 2;
-/** In those flags: by source address, by protocol. */
-const BY_SOURCE = 1 << 0;
+/** In those flags. */
 const BY_PROTOCOL = 1 << 3;
 const IPS_SEEN_REPLY = 1 << 1;
 const IPS_DST_NAT = 1 << 5;
@@ -97,6 +95,12 @@ function tupleOf(bytes: Buffer): Tuple {
   };
 }
 
+function sourceOf(tuple: Buffer): Buffer {
+  const none = Buffer.alloc(0);
+  const ip = decodeAttributes(decodeAttributes(tuple, 0).get(CTA_TUPLE_IP) ?? none, 0);
+  return ip.get(CTA_IP_V4_SRC) ?? ip.get(CTA_IP_V6_SRC) ?? none;
+}
+
 function tcpOf(attributes: ReadonlyMap<number, Buffer>): { state: number; flags: number } {
   const info = decodeAttributes(attributes.get(CTA_PROTOINFO) ?? Buffer.alloc(0), 0);
   const tcp = decodeAttributes(info.get(CTA_PROTOINFO_TCP) ?? Buffer.alloc(0), 0);
@@ -112,12 +116,22 @@ function header(family: number): Buffer {
   return bytes;
 }
 
-function flowOf(payload: Buffer): (Flow & { readonly status: number }) | undefined {
+/** Of an address as it goes over the wire; cheaper than its text. */
+function addressKey(bytes: Uint8Array): string {
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
+}
+
+/** `isServer` is asked first: most of a large table is then passed over cheaply. */
+function flowOf(
+  payload: Buffer,
+  isServer: (address: Buffer) => boolean,
+): (Flow & { readonly status: number }) | undefined {
   const attributes = decodeAttributes(payload, NFGENMSG_BYTES);
   const original = attributes.get(CTA_TUPLE_ORIG);
   const reply = attributes.get(CTA_TUPLE_REPLY);
   const status = attributes.get(CTA_STATUS)?.readUInt32BE(0) ?? 0;
   if (original === undefined || reply === undefined || (status & IPS_DST_NAT) === 0) return;
+  if (!isServer(sourceOf(reply))) return undefined;
   const { protocol, destination, port } = tupleOf(original);
   if (protocol !== IPPROTO_TCP && protocol !== IPPROTO_UDP) return undefined;
   const { state, flags } = tcpOf(attributes);
@@ -156,10 +170,16 @@ export class Conntrack {
     this.#socket = namespace.within(() => new NetlinkSocket(NETLINK_NETFILTER));
   }
 
-  #list(family: number, attributes: readonly Attribute[]): (Flow & { status: number })[] {
+  #list(
+    family: number,
+    attributes: readonly Attribute[],
+    isServer: (address: Buffer) => boolean = () => true,
+  ): (Flow & { status: number })[] {
     const list = { type: GET, flags: 0, header: header(family), attributes };
     const replies = this.#socket.dump({ ...list, what: 'list connections' });
-    return replies.map(({ payload }) => flowOf(payload)).filter((flow) => flow !== undefined);
+    return replies
+      .map(({ payload }) => flowOf(payload, isServer))
+      .filter((flow) => flow !== undefined);
   }
 
   /** Begun, and not answered by anybody. */
@@ -178,18 +198,19 @@ export class Conntrack {
     return flows.filter(({ protocol }) => protocol === 'udp');
   }
 
-  /** TCP connections to `server` that were answered. */
-  connections(server: string): readonly Flow[] {
-    const family = familyOf(server);
-    const type = family === AF_INET6 ? CTA_IP_V6_SRC : CTA_IP_V4_SRC;
-    const source: Attribute = [type, ipBytes(server)];
+  /** TCP connections to any of `servers` that were answered, by who answers: one dump for all. */
+  connections(servers: Iterable<string>): Map<string, Flow[]> {
+    const wanted = new Set([...servers].map((server) => addressKey(ipBytes(server))));
     const answered = IPS_DST_NAT | IPS_SEEN_REPLY;
-    const flows = this.#list(family, [
-      ...statusIs(answered, answered),
-      [CTA_TUPLE_REPLY, [[CTA_TUPLE_IP, [source]]]],
-      [CTA_FILTER, [[CTA_FILTER_REPLY_FLAGS, BY_SOURCE]]],
-    ]);
-    return flows.filter((flow) => flow.protocol === 'tcp' && flow.server === server);
+    const found = new Map<string, Flow[]>();
+    const filter = statusIs(answered, answered);
+    for (const flow of this.#list(AF_UNSPEC, filter, (source) => wanted.has(addressKey(source)))) {
+      if (flow.protocol !== 'tcp' || (flow.status & IPS_SEEN_REPLY) === 0) continue;
+      const flows = found.get(flow.server);
+      if (flows === undefined) found.set(flow.server, [flow]);
+      else flows.push(flow);
+    }
+    return found;
   }
 
   forget(flows: readonly Flow[]): void {

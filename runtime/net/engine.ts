@@ -30,6 +30,7 @@ import { IngressRelays } from './ingressRelays.ts';
 import { OverlayNetwork } from './overlayNetwork.ts';
 import { attachmentPaths, CONTAINER_PREFIX, filesRoot, namespaceDirectory } from './paths.ts';
 import { Ports } from './ports.ts';
+import { RelayLimits } from './relay.ts';
 import { Space } from './space.ts';
 import { type NetworkRecords, openBridgeRecords, openRecords, removeRecords } from './state.ts';
 import type {
@@ -106,12 +107,13 @@ export class NetworkEngine {
     });
     const record = this.#records.host.load(this.#log).get(HOST_RECORD);
     this.#self ??= record?.self ?? undefined;
+    const limits = new RelayLimits();
     this.#ports = new Ports(
-      environment.random,
+      { ...environment, limits },
       () => this.#ingress,
       (containerId) => this.#attacher.publishedAddress(containerId),
     );
-    this.#ingressRelays = new IngressRelays(environment.random);
+    this.#ingressRelays = new IngressRelays(environment.random, this.#log, limits);
     this.#gateway = new Gateway({
       door: this.#door,
       host: this.#host,
@@ -399,6 +401,7 @@ export class NetworkEngine {
   /** One part that cannot be mended does not keep the others from it. */
   #mend(wanted: (part: Mendable) => boolean): string[] {
     const mended: string[] = [];
+    this.#ingressRelays.retry(this.#clock.nowMs());
     const parts = [
       { part: this.#gateway, mend: () => this.#mendGateway() },
       ...[...this.#overlays.values()].map((part) => ({ part, mend: () => part.mend() })),

@@ -115,19 +115,23 @@ export class Flows<K> {
     if (this.#former.size === 0 || nowMs < this.#nextLookMs) return;
     this.#lookMs = Math.min(2 * this.#lookMs, LAST_LOOK_MS);
     this.#forget((conntrack) => {
+      const unheard = this.#open(conntrack).filter((flow) => flow.unheard);
+      if (unheard.length === 0) return [];
+      this.#lookMs = FIRST_LOOK_MS;
       const quietSeconds = this.#namespace.within(patienceSeconds) - QUIET_SECONDS;
-      const unheard = [...this.#former].flatMap((server) => this.#unheard(conntrack, server));
-      if (unheard.length > 0) this.#lookMs = FIRST_LOOK_MS;
       return unheard.filter(({ expiresSeconds }) => expiresSeconds < quietSeconds);
     });
     this.#nextLookMs = nowMs + this.#lookMs;
   }
 
-  /** Whose client has said something since it was last answered. */
-  #unheard(conntrack: Conntrack, server: string): readonly Flow[] {
-    const flows = conntrack.connections(server).filter((flow) => this.#keyOf(flow) !== undefined);
-    if (flows.length === 0) this.#former.delete(server);
-    return flows.filter(({ unheard }) => unheard);
+  /** Connections to servers of before; one that has none left is looked after no more. */
+  #open(conntrack: Conntrack): readonly Flow[] {
+    const byServer = conntrack.connections(this.#former);
+    return [...this.#former].flatMap((server) => {
+      const flows = byServer.get(server)?.filter((flow) => this.#keyOf(flow) !== undefined) ?? [];
+      if (flows.length === 0) this.#former.delete(server);
+      return flows;
+    });
   }
 
   #forget(which: (conntrack: Conntrack) => readonly Flow[]): void {

@@ -5,9 +5,10 @@
  * The rules themselves are in hostTable.ts.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { SwarmError } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import { shortId } from '../../base/id.ts';
 import { AF_INET6, familyOf } from '../../base/ipAddress.ts';
+import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import {
   bind,
@@ -28,7 +29,7 @@ import {
   socketAddress,
   systemError,
 } from '../sys/libc.ts';
-import { Relay } from './relay.ts';
+import { Relay, type RelayLimits, type RelayTarget } from './relay.ts';
 import type { IngressState, PublishedPort } from './types.ts';
 
 const SHUT_RD = 0;
@@ -176,19 +177,29 @@ function letGo({ sockets, relays }: Claim): void {
   for (const relay of relays) relay.close();
 }
 
+export interface PortsEnvironment {
+  readonly random: Random;
+  readonly log: Log;
+  readonly limits: RelayLimits;
+}
+
 export class Ports {
   readonly #random: Random;
+  readonly #log: Log;
+  readonly #limits: RelayLimits;
   readonly #ingress: () => IngressState | undefined;
   readonly #addressOf: (containerId: string) => string;
   readonly #claims = new Map<string, Claim>();
 
   /** `addressOf`: where published ports of a container lead to, '' = nowhere now. */
   constructor(
-    random: Random,
+    environment: PortsEnvironment,
     ingress: () => IngressState | undefined,
     addressOf: (containerId: string) => string,
   ) {
-    this.#random = random;
+    this.#random = environment.random;
+    this.#log = environment.log;
+    this.#limits = environment.limits;
     this.#addressOf = addressOf;
     this.#ingress = ingress;
   }
@@ -309,11 +320,22 @@ export class Ports {
     this.#claims.set(owner.containerId, { owner, ports, sockets: held, relays });
   }
 
-  #relay({ containerId }: Owner, { containerPort }: PublishedPort, fd: number): Relay {
-    return new Relay(fd, () => {
+  #relay(
+    { containerId }: Owner,
+    { containerPort, hostPort: port }: PublishedPort,
+    fd: number,
+  ): Relay {
+    let told = false;
+    const onError = (error: Error): void => {
+      const fields = { port, container: shortId(containerId), reason: messageOf(error) };
+      if (!told) this.#log.warn('published port does not take every connection by IPv6', fields);
+      told = true;
+    };
+    const target = (): RelayTarget | undefined => {
       const address = this.#addressOf(containerId);
       return address === '' ? undefined : { address, port: containerPort };
-    });
+    };
+    return new Relay(fd, target, { limits: this.#limits, onError });
   }
 
   rename(containerId: string, name: string): void {

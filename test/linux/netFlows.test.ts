@@ -4,7 +4,10 @@
  */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
+import { Flows } from '../../runtime/net/flows.ts';
 import type { IngressState, OverlayState } from '../../runtime/net/types.ts';
+import { NetlinkSocket } from '../../runtime/sys/netlink.ts';
+import { NamespaceDoor } from '../../runtime/sys/netns.ts';
 import {
   attachRequest,
   type HeldConnection,
@@ -140,4 +143,21 @@ test('an open connection to a task that leaves the balance goes on, however quie
     assert.equal(name, 't1');
     assert.equal(await finish(), 'done');
   }
+});
+
+test('one look over thousands of former servers lists the connections once', (context) => {
+  const dump = context.mock.method(NetlinkSocket.prototype, 'dump', () => []);
+  const door = new NamespaceDoor();
+  context.after(() => door.close());
+  const flows = new Flows(door.home(), ({ destination }) => destination);
+  const former = Array.from({ length: 4096 }, (_, at) => `10.21.${at >> 8}.${at & 255}`);
+  flows.serve(new Map([[SERVICE, new Set(former)]]));
+  flows.look(0);
+  assert.equal(dump.mock.callCount(), 0, 'nothing is former yet');
+  flows.serve(new Map([[SERVICE, new Set(['10.20.0.11'])]]));
+  dump.mock.resetCalls();
+  flows.look(1000);
+  assert.equal(dump.mock.callCount(), 1);
+  flows.look(1_000_000);
+  assert.equal(dump.mock.callCount(), 1, 'none of them has connections');
 });

@@ -6,6 +6,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import type { IngressState } from '../../runtime/net/types.ts';
 import { type Answer, attachRequest, type Place, Underlay } from '../support/netns.ts';
+import { until } from '../support/until.ts';
+
+const WAIT_MS = 60_000;
 
 let underlay: Underlay;
 const tasks: { place: Place; gatewayAddress: string; hostIndex: number }[] = [];
@@ -96,6 +99,21 @@ test('by IPv6 every host answers too, [::1] included, while somebody serves', as
   await host.applyIngress(ingressState(1, []));
   assert.deepEqual(await underlay.client.get(six(1), 8080), [{ error: 'ECONNREFUSED' }]);
   assert.equal(await held.finish(), 'done', 'what was open goes on');
+  await host.applyIngress(ingressState(1));
+});
+
+test('a port that a program of the host had is carried by IPv6 once it is free', async () => {
+  const host = underlay.hosts[1];
+  await host.serve('program', 8090);
+  const { ports, ...state } = ingressState(1);
+  const more = { ...ports[0], publishedPort: 8090, serviceId: 'svc3' };
+  await host.applyIngress({ ...state, ports: [...ports, more] });
+  assert.equal((await host.get('::1', 8090))[0].name, 'program');
+  host.stop();
+  await until('a task answers', WAIT_MS, async () => {
+    await host.call('reconcile');
+    return (await host.get('::1', 8090))[0].name?.startsWith('t');
+  });
   await host.applyIngress(ingressState(1));
 });
 
