@@ -4,23 +4,14 @@
  */
 import { execFileSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import type { ContainerConfig, ExecConfig } from '../../../runtime/container/types.ts';
+import type { ContainerConfig } from '../../../runtime/container/types.ts';
 import { report } from '../guest.ts';
+import { exec } from '../probeExec.ts';
 import { type GuestHost, openGuestHost } from './guestHost.ts';
 
 const PARSER = '/sbin/apparmor_parser';
 const MINE =
   'profile mine flags=(attach_disconnected) { file, capability, signal, deny /tmp/** w, }';
-const SLEEP: ExecConfig = {
-  args: ['/bin/probe', 'sleep', '1000'],
-  env: [],
-  workingDir: '/',
-  user: '',
-  tty: false,
-  privileged: false,
-  stdin: false,
-};
-
 async function main(): Promise<void> {
   process.chdir('/app');
   execFileSync('/bin/mount', ['-t', 'securityfs', 'none', '/sys/kernel/security']);
@@ -60,7 +51,7 @@ async function judged(host: GuestHost, extra: Partial<ContainerConfig>): Promise
 
 async function inExec(host: GuestHost): Promise<string> {
   const container = await host.start(['sleep', '1000']);
-  const running = await container.exec(SLEEP);
+  const running = await container.exec(exec(['sleep', '1000']));
   const text = readFileSync(`/proc/${running.pid}/attr/apparmor/current`, 'utf8').trim();
   await container.kill('SIGKILL');
   await container.wait();
@@ -75,7 +66,7 @@ async function afterUnloading(host: GuestHost): Promise<readonly string[]> {
   execFileSync(PARSER, ['--remove'], { input: 'profile tsswarm-default { file, }' });
   const before = [profile(container.pid)];
   const next = await host.start(['sleep', '1000']);
-  const running = await container.exec(SLEEP);
+  const running = await container.exec(exec(['sleep', '1000']));
   const found = [...before, profile(running.pid), profile(next.pid)];
   for (const one of [container, next]) {
     await one.kill('SIGKILL');
