@@ -24,7 +24,7 @@ interface Owner {
   readonly id: string;
 }
 
-export interface UserRemap {
+interface UserRemap {
   readonly maps: IdMaps;
   /** Writes ranges that were chosen now, so that nobody else is given them. */
   readonly reserve: () => void;

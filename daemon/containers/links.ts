@@ -12,7 +12,7 @@ import type { ContainerRecord, Link, StandaloneSpec } from './types.ts';
 
 export type LinkContext = Pick<HostContext, 'containers' | 'network' | 'networks' | 'exposedOf'>;
 
-export interface Linked {
+interface Linked {
   readonly env: readonly string[];
   readonly hosts: readonly { readonly name: string; readonly address: string }[];
 }

@@ -26,7 +26,7 @@ const REAP_TRIES = 500;
 /** As the shim's sources have them: shims take this name's place, so its length counts. */
 const ARGUMENTS = ['tsswarm-shims', 'of-a-daemon'];
 
-export interface NurseryOptions {
+interface NurseryOptions {
   /** The shim's sealed executable. */
   readonly shimFd: number;
   readonly nullFd: number;

@@ -31,7 +31,7 @@ const SETTINGS = '/proc/sys/net/netfilter';
 const PATIENCE = ['established', 'unacknowledged', 'max_retrans'];
 
 /** By what is addressed: who answers there. */
-export type Servers<K> = ReadonlyMap<K, ReadonlySet<string>>;
+type Servers<K> = ReadonlyMap<K, ReadonlySet<string>>;
 
 /** Keys that are new, gone, or have lost a server; one that only gained some is as before. */
 function changedKeys<K>(before: Servers<K>, after: Servers<K>): Set<K> {

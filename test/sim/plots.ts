@@ -10,7 +10,7 @@ import type { Operator } from './operator.ts';
 import type { Dice, Schedule } from './schedule.ts';
 
 export const PLOT_KINDS = ['strand', 'usurp', 'farewell'] as const;
-export type PlotKind = (typeof PLOT_KINDS)[number];
+type PlotKind = (typeof PLOT_KINDS)[number];
 
 /** A disk that stands still for longer than it takes to find another leader. */
 const STRAND_DISK_MS = [2_500, 7_000] as const;
@@ -24,7 +24,7 @@ const FAREWELL_DISK_MS = [100, 1_500] as const;
 const FAREWELL_MS = 6_000;
 
 /** What the faults do already. */
-export interface PlotTools {
+interface PlotTools {
   readonly host: FaultHost;
   readonly dice: Dice;
   readonly operator: Operator;
