@@ -48,6 +48,8 @@ export interface EngineHost {
   /** These entries are applied, or (`refusal`) skipped on every member. */
   onSettled(settled: readonly Settled[]): void;
   onMembersChanged(): void;
+  /** Members that were taken out before are not needed again: they may be told. */
+  onLetGo(): void;
   sendSnapshot(message: Message): void;
   /** A snapshot from the leader is in place. */
   onInstalled(): void;
@@ -273,7 +275,10 @@ export class Engine {
       if (gone.length > 0) {
         // The commit index alone is not made durable; this one has to be before they are let go.
         const nothing = { entries: [], hardState: undefined, snapshot: undefined };
-        const done = (): void => table.settled(gone);
+        const done = (): void => {
+          table.settled(gone);
+          this.#host.onLetGo();
+        };
         disk.append({ ...nothing, installs: false, sync: true, done });
       }
     } catch (error) {

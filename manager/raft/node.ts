@@ -1,7 +1,7 @@
 /**
  * One manager's Raft member, as the rest of the manager knows it: proposals, linearizable reads,
- * members, leadership. Gives the engine ticks (one a wake-up, however late) and messages, and
- * answers callers from what it reports. Decides nothing about consensus and does no I/O itself.
+ * members, leadership. Gives the engine ticks (one a wake-up, however late) and messages; answers
+ * callers from what it reports. Decides nothing about consensus, does no I/O.
  */
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
@@ -93,6 +93,7 @@ export class RaftNode {
       onReadState: (context, index) => this.#reads.answered(context, index),
       onSettled: (settled) => this.#onSettled(settled),
       onMembersChanged: () => this.#onMembersChanged(),
+      onLetGo: () => this.#options.transport.setPeers(this.#peers()),
       sendSnapshot: (message) => this.#snapshots.send(message),
       onInstalled: () => this.#snapshots.cut(),
       onFatal: (error) => this.#fatal(error),
@@ -368,9 +369,8 @@ export class RaftNode {
    */
   async readIndex(): Promise<number> {
     this.#requireRunning();
-    const result = this.#reads.add(this.#ticker.activeMs() + limits.READ_TIMEOUT_MS);
     this.#engine.schedule();
-    return result;
+    return this.#reads.add(this.#ticker.activeMs() + limits.READ_TIMEOUT_MS);
   }
 
   /** At the leader: this member waits to apply what is committed by now, so it is told at once. */

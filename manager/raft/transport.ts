@@ -134,6 +134,12 @@ export class StreamTransport implements RaftTransport {
       peer.close();
       this.#peers.delete(id);
     }
+    // Who has applied its own removal has nothing more to say for which it could be told.
+    for (const [stream, from] of this.#accepted) {
+      if (from === 0 || this.#handler?.wasRemoved(from) !== true) continue;
+      this.#accepted.delete(stream);
+      stream.close(removed(from));
+    }
   }
 
   /** The server side: a stream another manager opened. */

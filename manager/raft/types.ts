@@ -113,7 +113,7 @@ export interface RaftTransport {
     message: Uint8Array,
     chunks: SnapshotChunks,
   ): Promise<void>;
-  /** These are the members; connections to others end. */
+  /** These are the members; connections to others end, and who was removed for good is told so. */
   setPeers(peers: readonly MemberAddress[]): void;
   stop(): Promise<void>;
 }

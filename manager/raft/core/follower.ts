@@ -66,6 +66,8 @@ export function stepCandidate(raft: Raft, message: Message): StepError | undefin
 }
 
 function countVote(raft: Raft, message: Message): void {
+  // Told by who was taken out; see answerVote.
+  if (message.reject) raft.log.maybeCommit({ index: message.commit, term: message.logTerm });
   raft.tracker.recordVote(message.from, !message.reject);
   const result = raft.tracker.tallyVotes();
   if (result === 'lost') {

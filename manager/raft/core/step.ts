@@ -98,8 +98,21 @@ function answerVote(raft: Raft, message: Message): void {
       raft.vote = message.from;
     }
   } else {
-    raft.send(makeMessage(response, message.from, { term: raft.term, reject: true }));
+    const refusal = { term: raft.term, reject: true, ...committedBy(raft) };
+    raft.send(makeMessage(response, message.from, refusal));
   }
+}
+
+/**
+ * What who is no voter any more tells with a refusal: up to where the log is committed. It may hold
+ * entries beyond its removal that nobody else has, so that it refuses for good, while the others
+ * have lost with their power that its removal was committed, and ask for its vote for good.
+ * raft-rs tells it with every refusal (maybe_commit_by_vote).
+ */
+function committedBy(raft: Raft): Partial<Message> {
+  if (raft.promotable()) return {};
+  const term = raft.log.term(raft.log.committed);
+  return typeof term === 'number' ? { commit: raft.log.committed, logTerm: term } : {};
 }
 
 export function hup(raft: Raft, kind: CampaignKind): void {
