@@ -25,6 +25,7 @@ const PEER = fileURLToPath(new URL('./netPeer.js', import.meta.url));
 const COMMAND_TIMEOUT_MS = 120_000;
 const PATIENCE_MS = 90_000;
 export const VXLAN_PORT = 4789;
+const PING_LIMIT_S = '15';
 
 function command(file: string, args: readonly string[]): Promise<string> {
   return new Promise((resolve, reject) => {
@@ -120,8 +121,9 @@ export class Place {
   }
 
   /** Packets lost is an error. */
+  /** Until so many are answered: what has just been made may miss the first ones. */
   async ping(address: string, count = 2): Promise<void> {
-    await this.run('ping', '-c', String(count), '-i', '0.05', '-W', '2', address);
+    await this.run('ping', '-c', String(count), '-i', '0.05', '-w', PING_LIMIT_S, address);
   }
 
   async #background(...words: string[]): Promise<void> {
