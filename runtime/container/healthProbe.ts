@@ -4,6 +4,7 @@
  */
 import type { Readable } from 'node:stream';
 import { OUTPUT_MAX_BYTES, probeArgs } from './health.ts';
+import { plainExec } from './plainExec.ts';
 import type { Container, HealthCheck } from './types.ts';
 
 /** For HealthMonitorOptions.exec. */
@@ -13,15 +14,7 @@ export function probeIn(
   shell?: readonly string[],
 ): (signal: AbortSignal) => Promise<{ exitCode: number; output: string }> {
   return async (signal) => {
-    const exec = await container.exec({
-      args: probeArgs(check, shell),
-      env: [],
-      workingDir: '',
-      user: '',
-      tty: false,
-      privileged: false,
-      stdin: false,
-    });
+    const exec = await container.exec(plainExec(probeArgs(check, shell)));
     const kill = (): void => {
       exec.kill('SIGKILL').catch(() => {}); // it has ended, or its supervisor has: wait() tells
     };
