@@ -16,9 +16,10 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
+import { removeTree } from '../sys/removeTree.ts';
 import { decodeExitRecord, encodeExitRecord, lostRecord } from './exitRecord.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
@@ -34,8 +35,6 @@ const AT_ONCE_MAX = 32;
 const AT_ONCE_BYTES = 1024 * 1024;
 /** What stat counts in, whatever the file system's own blocks are. */
 const STAT_BLOCK_BYTES = 512;
-const RETRIES = 10;
-const RETRY_MS = 5;
 const NANOSECONDS_PER_MS = 1_000_000n;
 
 /** Renamed into place: it is there whole or not at all. */
@@ -133,9 +132,9 @@ export async function everRan(dataDir: string): Promise<boolean> {
  * Removes a directory with all that is in it, though a shim that is just ending may still write
  * into it: at once while that is little, else without blocking.
  */
-export async function removeTree(dir: string): Promise<void> {
+export async function removeWhole(dir: string): Promise<void> {
   if (removeSmall(dir, { left: AT_ONCE_MAX, leftBytes: AT_ONCE_BYTES })) return;
-  await rm(dir, { recursive: true, force: true, maxRetries: RETRIES, retryDelay: RETRY_MS });
+  await removeTree(dir);
 }
 
 /** False when something is left: more than may be removed at once, or what failed. */
