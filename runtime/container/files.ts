@@ -18,7 +18,8 @@ import {
 } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '../../base/errors.ts';
+import { hasCode, messageOf } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import { removeTree } from '../sys/removeTree.ts';
 import { decodeExitRecord, encodeExitRecord, lostRecord } from './exitRecord.ts';
 import { type ContainerPaths, LOG_DIR } from './paths.ts';
@@ -135,6 +136,15 @@ export async function everRan(dataDir: string): Promise<boolean> {
 export async function removeWhole(dir: string): Promise<void> {
   if (removeSmall(dir, { left: AT_ONCE_MAX, leftBytes: AT_ONCE_BYTES })) return;
   await removeTree(dir);
+}
+
+/** The same of a container that is gone by now: where it fails, the next daemon tries again. */
+export async function removeLeft(dir: string, log: Log): Promise<void> {
+  try {
+    await removeWhole(dir);
+  } catch (error) {
+    log.error('cannot remove what is left of a container', { dir, error: messageOf(error) });
+  }
 }
 
 /** False when something is left: more than may be removed at once, or what failed. */

@@ -30,7 +30,7 @@ import {
   keepRunEnv,
   readRecord,
   recordedStartMs,
-  removeWhole,
+  removeLeft,
 } from './files.ts';
 import { usesDefaultProfile } from './labels.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
@@ -450,10 +450,10 @@ export class ContainerLife {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    await removeWhole(this.#paths.execDir);
+    await removeLeft(this.#paths.execDir, this.#context.log);
     this.#hooks.onRemoved();
     this.changed.emit();
-    await removeWhole(doomed);
+    await removeLeft(doomed, this.#context.log);
   }
 
   /** Lets go of the shim, which runs on. */

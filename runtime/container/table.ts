@@ -17,7 +17,7 @@ import { readMounts } from '../sys/mount.ts';
 import { checkProjects, limitDirectories } from '../sys/projectQuota.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
-import { CONFIG_FILE, makeDirectories, removeWhole, writeConfig } from './files.ts';
+import { CONFIG_FILE, makeDirectories, removeLeft, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { Nursery } from './nursery.ts';
 import { containerPaths, groupPath, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
@@ -223,7 +223,7 @@ class Table implements ContainerTable {
       ? undefined
       : readConfig(join(dir, name), existsSync(execDir), this.#options.log);
     if (config === undefined) {
-      await this.#removeLeft(join(dir, name));
+      await removeLeft(join(dir, name), this.#options.log);
       return;
     }
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, name);
@@ -249,23 +249,13 @@ class Table implements ContainerTable {
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;
       await this.#killOrphan(name);
-      await this.#removeLeft(join(execDir, name));
+      await removeLeft(join(execDir, name), this.#options.log);
     }
     for (const path of this.#cgroups.list()) {
       if (!this.#containers.has(basename(path))) await this.#killOrphan(path);
     }
     // Of containers that were being made or removed when a daemon was killed.
     this.#tryGroups(() => this.#cgroups.removeUnused(this.#groupPaths()));
-  }
-
-  /** Containers run whether or not this succeeds; the next daemon tries again. */
-  async #removeLeft(dir: string): Promise<void> {
-    try {
-      await removeWhole(dir);
-    } catch (error) {
-      const fields = { dir, error: messageOf(error) };
-      this.#options.log.error('cannot remove what is left of a container', fields);
-    }
   }
 
   async #killOrphan(path: string): Promise<void> {

@@ -25,7 +25,10 @@ export async function removeTree(dir: string): Promise<void> {
   }
 }
 
-/** Moves directories up until every path in `dir` is short. */
+/**
+ * Moves directories up until every path in `dir` is short. What failed may still be under way and
+ * remove some meanwhile.
+ */
 async function flatten(dir: string): Promise<void> {
   const waiting = await directoriesIn(Buffer.from(dir));
   const shelf = await mkdtemp(join(dir, 'flat-'));
@@ -35,15 +38,25 @@ async function flatten(dir: string): Promise<void> {
     if (here.length > PATH_BYTES_MAX) {
       here = Buffer.from(join(shelf, String(count)));
       count += 1;
-      await rename(next, here);
+      if ((await unlessGone(rename(next, here).then(() => true))) === undefined) continue;
     }
     for (const below of await directoriesIn(here)) waiting.push(below);
   }
 }
 
 async function directoriesIn(path: Buffer): Promise<Buffer[]> {
-  const entries = await readdir(path, { withFileTypes: true, encoding: 'buffer' });
+  const listed = readdir(path, { withFileTypes: true, encoding: 'buffer' });
+  const entries = (await unlessGone(listed)) ?? [];
   return entries
     .filter((entry) => entry.isDirectory())
     .map(({ name }) => Buffer.concat([path, SLASH, name]));
+}
+
+async function unlessGone<T>(work: Promise<T>): Promise<T | undefined> {
+  try {
+    return await work;
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+    return undefined;
+  }
 }

@@ -9,6 +9,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { removeWhole } from '../../runtime/container/files.ts';
+import { treeBytes } from '../../runtime/container/layerDiff.ts';
 
 const MIB = 1024 * 1024;
 let work: string;
@@ -65,6 +66,7 @@ test('a directory that is gone already is as good', async () => {
 test('what lies deeper than any path is long is removed, with names that are no text', async () => {
   const script = `
     const { mkdirSync, writeFileSync } = require('node:fs');
+    for (const name of ['one', 'two', 'three']) mkdirSync(name + '/x'.repeat(900), { recursive: true });
     for (let depth = 0; depth < 1600; depth += 1) {
       mkdirSync('deep');
       if (depth % 100 === 0) writeFileSync(Buffer.from([0x61, 0xff]), '');
@@ -72,6 +74,8 @@ test('what lies deeper than any path is long is removed, with names that are no 
       process.chdir('deep');
     }`;
   execFileSync(process.execPath, ['-e', script], { cwd: doomed });
+  // Counted as far as it can be named; at the least without an error.
+  assert((await treeBytes(doomed)) >= 2);
   await removeWhole(doomed);
   assert.deepEqual(readdirSync(work), []);
 });
