@@ -381,8 +381,10 @@ static void release_own_streams(void)
 static int run_child(struct failure *failure)
 {
 	struct launch launch = {.spec = &shim.spec, .groups = &shim.groups, .target = -1};
-	if (launch_start(&launch, failure) < 0)
+	if (launch_start(&launch, failure) < 0) {
+		shim.exit_code = failure->exit_code;
 		return -1;
+	}
 	shim.pid = launch.pid;
 	shim.pidfd = launch.pidfd;
 	shim.status = launch.status;
