@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -22,6 +21,7 @@
 #include "limits.h"
 #include "mounts.h"
 #include "newfs.h"
+#include "ready.h"
 #include "rootfs.h"
 #include "status.h"
 #include "target.h"
@@ -292,7 +292,7 @@ static pid_t hear(int socket, int stage, int *pidfd, struct failure *failure)
 	size_t fd_count = 0;
 	/* Who is born has the socket, too. */
 	struct pollfd ready[] = {{socket, POLLIN, 0}, {stage, POLLIN, 0}};
-	while (poll(ready, 2, -1) < 0 && errno == EINTR)
+	while (ready_wait(ready, 2, -1) < 0 && errno == EINTR)
 		continue;
 	ssize_t got = receive_with_fds(socket, &message, sizeof message, fds, &fd_count);
 	if (got == (ssize_t)sizeof message.pid && fd_count == 1) {
