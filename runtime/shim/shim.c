@@ -47,7 +47,6 @@
 #define SHIM_OOM_SCORE "-998"
 #define FIXED_POLLS 4 /* the child, its status, new connections, the attendant */
 
-
 struct shim {
 	struct spec spec;
 	struct cgroups groups;
@@ -334,13 +333,15 @@ static void turn(void)
 		reap();
 }
 
-/* What the daemon asked for before this process was there: clients attached from the first byte. */
+/*
+ * What the daemon asked for before this process was there: clients attached from the first byte.
+ * They are told once there is something to tell.
+ */
 static void serve_early(void)
 {
 	struct client *client;
 	while ((client = control_accept(&shim.control)) != NULL) {
 		struct pollfd more = {client->fd, POLLIN, 0};
-		greet(client);
 		while (control_is_open(client) && poll(&more, 1, 0) == 1)
 			control_read(&shim.control, client, handle_message, NULL);
 	}
@@ -366,7 +367,8 @@ static void finish(void)
 	control_broadcast(&shim.control, MESSAGE_EXITED, record, size);
 	if (shim.pid == 0)
 		cgroups_kill(&shim.groups); /* what a stage has left that was killed */
-	cgroups_remove(&shim.groups);
+	if (cgroups_remove(&shim.groups))
+		control_broadcast(&shim.control, MESSAGE_CLEARED, record, 0);
 }
 
 /* The container's streams end with the container, not with this process. */
