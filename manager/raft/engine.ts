@@ -27,7 +27,7 @@ import {
 import type { RaftDisk } from './disk/disk.ts';
 import { Holdback } from './holdback.ts';
 import * as limits from './limits.ts';
-import type { MemberTable } from './memberTable.ts';
+import { isSettlement, type MemberTable, SETTLEMENT } from './memberTable.ts';
 import { restoreMachine } from './startup.ts';
 import type { AppliedEntry, RaftTransport, StateMachine } from './types.ts';
 
@@ -48,7 +48,7 @@ export interface EngineHost {
   /** These entries are applied, or (`refusal`) skipped on every member. */
   onSettled(settled: readonly Settled[]): void;
   onMembersChanged(): void;
-  /** Members that were taken out before are not needed again: they may be told. */
+  /** Members that the last change took out are not needed again: they may be told. */
   onLetGo(): void;
   sendSnapshot(message: Message): void;
   /** A snapshot from the leader is in place. */
@@ -75,6 +75,8 @@ export class Engine {
   /** Writes that are durable and not taken in yet, in order. */
   #durable: (() => void | Promise<void>)[] = [];
   #installing = false;
+  /** Changes of members that are applied and not settled: nobody is answered yet. */
+  #unsettled: Settled[] = [];
 
   constructor(host: EngineHost) {
     this.#host = host;
@@ -134,7 +136,23 @@ export class Engine {
   pump(): void {
     if (this.#stopped) return;
     this.#host.beforePump();
-    while (!this.#stopped && this.raw.hasReady()) this.#handle(this.raw.ready());
+    this.#settle();
+    while (!this.#stopped && this.raw.hasReady()) {
+      this.#handle(this.raw.ready());
+      this.#settle();
+    }
+  }
+
+  /**
+   * A leader lets each change of members be followed by a settlement, also those of leaders before
+   * it. Where it is refused (the lead is handed over, too much is under way) it is tried again.
+   */
+  #settle(): void {
+    const { table, disk } = this.#host;
+    if (table.isSettled || this.raft.role !== 'leader' || disk.full) return;
+    const { log, tracker, pendingConfIndex } = this.raft;
+    if (pendingConfIndex > log.applied || tracker.config.voters[1].size > 0) return;
+    this.raw.proposeConfChange(SETTLEMENT);
   }
 
   #handle(ready: Ready): void {
@@ -238,6 +256,7 @@ export class Engine {
       return;
     }
     this.appliedTerm = snapshot.term;
+    this.#unsettled = [];
     log.info('raft: snapshot installed', { index: snapshot.index });
     this.#host.onMembersChanged();
     this.#host.onInstalled();
@@ -256,45 +275,47 @@ export class Engine {
     for (const entry of message.entries) {
       const { index, term } = entry;
       this.appliedTerm = term;
-      let refusal: SwarmError | undefined;
       if (entry.type === 'confChange') {
         flush();
-        refusal = this.#applyConfChange(entry);
-      } else if (entry.data.length > 0) {
-        batch.push({ index, term, data: entry.data });
+        settled.push(...this.#applyConfChange(entry));
+        continue;
       }
-      settled.push({ index, term, refusal });
+      if (entry.data.length > 0) batch.push({ index, term, data: entry.data });
+      settled.push({ index, term, refusal: undefined });
     }
     flush();
     this.#respond(message.responses);
     this.#host.onSettled(settled);
   }
 
-  /** Every member decides the same about a change that cannot be made: it is skipped. */
-  #applyConfChange(entry: Entry): SwarmError | undefined {
-    const { table, log, disk } = this.#host;
+  /**
+   * Every member decides the same about a change that cannot be made: it is skipped. Returns what
+   * can be answered now: a change that is made can be once it is settled.
+   */
+  #applyConfChange(entry: Entry): readonly Settled[] {
+    const { table, log } = this.#host;
+    const { index, term } = entry;
     const change = table.admissible(decodeConfChange(entry.data));
     try {
       const confState = this.raw.applyConfChange(change);
       // Until they hear of it, the others would ask those for votes who may be gone by then.
       this.#holdback.tellAll();
-      const gone = table.applied(change, confState);
-      if (gone.length > 0) {
-        // The commit index alone is not made durable; this one has to be before they are let go.
-        const nothing = { entries: [], hardState: undefined, snapshot: undefined };
-        const done = (): void => {
-          table.settled(gone);
-          this.#host.onLetGo();
-        };
-        disk.append({ ...nothing, installs: false, sync: true, done });
-      }
+      table.applied(change, confState);
     } catch (error) {
       if (!(error instanceof ConfChangeError)) throw error;
       log.warn('raft: change of members skipped', { why: error.message });
-      return new SwarmError('conflict', `the managers could not be changed: ${error.message}`);
+      const why = `the managers could not be changed: ${error.message}`;
+      return [{ index, term, refusal: new SwarmError('conflict', why) }];
     }
-    this.#host.onMembersChanged();
-    return undefined;
+    if (!isSettlement(change)) {
+      this.#unsettled.push({ index, term, refusal: undefined });
+      this.#host.onMembersChanged();
+      return [];
+    }
+    const settled = this.#unsettled;
+    this.#unsettled = [];
+    this.#host.onLetGo();
+    return settled;
   }
 
   /** While members change every answer counts; who needs more than the next entries is no help. */
@@ -313,6 +334,8 @@ export class Engine {
   /** Of another member. */
   receive(message: Message): void {
     this.#holdback.heard(message.from);
+    // Who has a committed change of members to apply yet does not stand, and is not asked again.
+    if (message.type === 'timeoutNow') this.pump();
     this.raw.step(message);
   }
 
