@@ -150,8 +150,8 @@ async function isBare(upper: string, path: string, stat: Stats): Promise<boolean
 }
 
 /**
- * Bytes of all files in a directory, each file once however many names it has. What lies deeper than
- * a path is long is left out: one container's files do not keep the others from being listed.
+ * Bytes of all files in a directory, each file once however many names it has. What lies deeper
+ * than a path is long is left out: one container's files keep no other from being listed.
  */
 export async function treeBytes(directory: string): Promise<number> {
   const seen = new Set<number>();

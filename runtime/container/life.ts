@@ -30,7 +30,9 @@ import {
   keepRunEnv,
   readRecord,
   recordedStartMs,
+  removeData,
   removeLeft,
+  removeRun,
 } from './files.ts';
 import { usesDefaultProfile } from './labels.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
@@ -83,6 +85,8 @@ export class ContainerLife {
   #removal: Promise<void> | undefined;
   #isClosed = false;
   #isPaused = false;
+  /** False only where it is known that there are none. */
+  #mayHaveGroups: boolean;
 
   constructor(
     config: ContainerConfig,
@@ -98,6 +102,7 @@ export class ContainerLife {
     this.#attachments = attachments;
     this.#hooks = hooks;
     this.#spec = spec;
+    this.#mayHaveGroups = spec === undefined; // else it is new
   }
 
   get config(): ContainerConfig {
@@ -197,6 +202,7 @@ export class ContainerLife {
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';
+    this.#mayHaveGroups = true;
     try {
       this.#spawn(spec.bytes);
     } catch (error) {
@@ -271,6 +277,9 @@ export class ContainerLife {
     this.#shim = ShimClient.connect(this.#paths.execDir, this.#context.clock, {
       state: (state) => this.#takeState(state),
       exited: (record) => this.#finish(record),
+      cleared: () => {
+        this.#mayHaveGroups = false;
+      },
       closed: () => this.#connectionClosed(),
     });
   }
@@ -316,7 +325,7 @@ export class ContainerLife {
   async #destroyGroups(): Promise<void> {
     const { cgroups, clock } = this.#context;
     const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
-    while (!cgroups.remove(groupPath(this.config))) {
+    while (this.#mayHaveGroups && !cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         const pids = cgroups.pids(groupPath(this.config)).join(', ');
         throw new SwarmError(
@@ -450,10 +459,11 @@ export class ContainerLife {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    await removeLeft(this.#paths.execDir, this.#context.log);
+    const { log } = this.#context;
+    await removeLeft(this.#paths.execDir, log, removeRun);
     this.#hooks.onRemoved();
     this.changed.emit();
-    await removeLeft(doomed, this.#context.log);
+    await removeLeft(doomed, log, removeData);
   }
 
   /** Lets go of the shim, which runs on. */

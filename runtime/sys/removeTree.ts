@@ -1,7 +1,7 @@
 /**
- * Removes a directory whose contents a container wrote: with names that are no text, and deeper than
- * any path is long, which renaming within it makes. Follows no link. Whoever calls it knows that
- * nobody uses the directory any more.
+ * Removes a directory whose contents a container wrote: with names that are no text, and deeper
+ * than any path is long, which renaming within it makes. Follows no link. Whoever calls it knows
+ * that nobody uses the directory any more.
  */
 import { mkdtemp, readdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { removeWhole } from '../../runtime/container/files.ts';
+import { removeData, removeRun, removeWhole } from '../../runtime/container/files.ts';
 import { treeBytes } from '../../runtime/container/layerDiff.ts';
 
 const MIB = 1024 * 1024;
@@ -66,7 +66,8 @@ test('a directory that is gone already is as good', async () => {
 test('what lies deeper than any path is long is removed, with names that are no text', async () => {
   const script = `
     const { mkdirSync, writeFileSync } = require('node:fs');
-    for (const name of ['one', 'two', 'three']) mkdirSync(name + '/x'.repeat(900), { recursive: true });
+    for (const name of ['one', 'two', 'three'])
+      mkdirSync(name + '/x'.repeat(900), { recursive: true });
     for (let depth = 0; depth < 1600; depth += 1) {
       mkdirSync('deep');
       if (depth % 100 === 0) writeFileSync(Buffer.from([0x61, 0xff]), '');
@@ -78,4 +79,42 @@ test('what lies deeper than any path is long is removed, with names that are no 
   assert((await treeBytes(doomed)) >= 2);
   await removeWhole(doomed);
   assert.deepEqual(readdirSync(work), []);
+});
+
+/** What a container has after a run. */
+function makeData(log: string): void {
+  for (const name of ['upper', 'work/work', 'logs']) {
+    mkdirSync(join(doomed, name), { recursive: true });
+  }
+  writeFileSync(join(doomed, 'logs', '00000001.log'), log);
+  writeFileSync(join(doomed, 'exit'), '');
+}
+
+test('the directories of what ran once are removed at once', async () => {
+  makeData('a line\n');
+  const removed = removeData(doomed);
+  assert(!existsSync(doomed));
+  await removed;
+  const run = join(work, 'run');
+  mkdirSync(run);
+  for (const name of ['control.sock', 'pid', 'exit']) writeFileSync(join(run, name), '');
+  const ended = removeRun(run);
+  assert(!existsSync(run));
+  await ended;
+});
+
+test('whatever else is in them goes too', async () => {
+  for (const name of ['upper/file', 'work/work/more', 'logs/00000002.log', 'unknown']) {
+    makeData('');
+    writeFileSync(join(doomed, name), '');
+    await removeData(doomed);
+    assert(!existsSync(doomed), name);
+  }
+  makeData('x'.repeat(4 * MIB));
+  const removed = removeData(doomed);
+  assert(existsSync(join(doomed, 'logs', '00000001.log')), 'not in this thread');
+  await removed;
+  assert(!existsSync(doomed));
+  await removeData(doomed);
+  await removeRun(doomed);
 });
