@@ -331,10 +331,12 @@ export class ContainerLife {
     const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
     while (this.#mayHaveGroups && !cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
+        const pids = cgroups.pids(groupPath(this.config)).join(', ');
         throw new SwarmError(
           'internal',
-          `processes ${cgroups.pids(groupPath(this.config)).join(', ')} of container ` +
-            `${this.shortId} do not end`,
+          pids === ''
+            ? `the control groups of container ${this.shortId} cannot be removed`
+            : `processes ${pids} of container ${this.shortId} do not end`,
         );
       }
       cgroups.kill(groupPath(this.config));

@@ -61,6 +61,7 @@ struct held {
 
 struct control {
 	int listener;
+	uint64_t deaf_until_ms;
 	struct client clients[CONTROL_CLIENTS_MAX];
 	struct held held[HELD_MAX];
 };
@@ -68,7 +69,9 @@ struct control {
 /* `control` is all zeros. */
 void control_open(struct control *control, int listener);
 /* While there is none, connections wait. */
-int control_has_room(const struct control *control);
+int control_listens(const struct control *control);
+/* For how long accepting one is no use: there were no descriptors. 0: it is. */
+int control_deaf_ms(const struct control *control);
 /* Accepts one connection; NULL when there was none to take. */
 struct client *control_accept(struct control *control);
 /* Reads what has come and calls `handle` (returning errno or 0) for each message, then replies. */

@@ -246,7 +246,6 @@ static int needs_host(const struct spec *spec, const struct mount *mount, uint32
 		{"tmpfs", 0},
 		{"ramfs", 0},
 		{"devpts", 0},
-		{"proc", 0},
 		{"sysfs", CLONE_NEWNET},
 		{"mqueue", CLONE_NEWIPC},
 		{"cgroup", K_CLONE_NEWCGROUP},
@@ -255,6 +254,8 @@ static int needs_host(const struct spec *spec, const struct mount *mount, uint32
 	(void)spec;
 	if (mount->flags & (MOUNT_BIND | MOUNT_OWN_MAP | MOUNT_USER_MAP))
 		return 1;
+	if (strcmp(mount->type, "proc") == 0)
+		return newfs_has_foreign_pids();
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
 		if (strcmp(types[i].type, mount->type) == 0)
 			return types[i].kind != 0 && !(created & types[i].kind);

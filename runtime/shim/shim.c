@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h> /* renameat */
@@ -34,6 +33,7 @@
 #include "launch.h"
 #include "log.h"
 #include "nursery.h"
+#include "ready.h"
 #include "sealed.h"
 #include "spec.h"
 #include "status.h"
@@ -69,6 +69,15 @@ static struct stream_client stream_clients[STREAM_CLIENTS_MAX];
 static struct execs execs;
 static struct pollfd polls[FIXED_POLLS + STREAM_POLLS(STREAM_CLIENTS_MAX) + CONTROL_CLIENTS_MAX +
 			   EXECS_MAX * EXEC_POLLS];
+
+/*
+ * The end is not to fail for want of a descriptor: one that is /dev/null here and nobody's from now
+ * on. Not 0, which is no client's (control.h).
+ */
+static void release_number(int fd)
+{
+	close(fd);
+}
 
 /* Written whole or not at all. Without a record the daemon says "supervisor lost". */
 static void write_exit_record(const uint8_t *record, size_t size)
@@ -255,6 +264,7 @@ static void reap(void)
 	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
 	shim.finished_ns = realtime_ns();
+	release_number(1);
 	/* What it said last: a note may come before a failure. */
 	while (shim.status >= 0 && read_status() != REPORT_NOTHING)
 		continue;
@@ -288,7 +298,9 @@ static void lose_attendant(void)
 /* How long nothing may happen: until a drain ends. -1: for ever. */
 static int timeout_ms(void)
 {
-	int timeout = execs_timeout_ms(&execs);
+	int timeout = execs_timeout_ms(&execs), deaf = control_deaf_ms(&shim.control);
+	if (deaf > 0 && (timeout < 0 || deaf < timeout))
+		timeout = deaf;
 	if (shim.phase != EXITED)
 		return timeout;
 	uint64_t now = monotonic_ms();
@@ -302,7 +314,7 @@ static void turn(void)
 	size_t count = 0;
 	polls[count++] = (struct pollfd){shim.pidfd, POLLIN, 0};
 	polls[count++] = (struct pollfd){shim.status, POLLIN, 0};
-	int listener = control_has_room(&shim.control) ? shim.control.listener : -1;
+	int listener = control_listens(&shim.control) ? shim.control.listener : -1;
 	polls[count++] = (struct pollfd){listener, POLLIN, 0};
 	polls[count++] = (struct pollfd){shim.attendant.pidfd, POLLIN, 0};
 	size_t streams_at = count;
@@ -315,7 +327,7 @@ static void turn(void)
 		int fd = control_is_open(client) ? client->fd : -1;
 		polls[count++] = (struct pollfd){fd, POLLIN, 0};
 	}
-	if (poll(polls, count, timeout_ms()) < 0)
+	if (ready_wait(polls, count, timeout_ms()) < 0)
 		return; /* interrupted */
 	struct exec_host host = exec_host();
 	streams_turn(&streams, polls + streams_at);
@@ -352,6 +364,7 @@ static void finish(void)
 {
 	uint8_t record[CONTROL_PAYLOAD_MAX];
 	struct client *late;
+	release_number(2);
 	execs_finish(&execs);
 	streams_close(&streams);
 	log_close(&container_log);
@@ -383,8 +396,10 @@ static void release_own_streams(void)
 static int run_child(struct failure *failure)
 {
 	struct launch launch = {.spec = &shim.spec, .groups = &shim.groups, .target = -1};
-	if (launch_start(&launch, failure) < 0)
+	if (launch_start(&launch, failure) < 0) {
+		shim.exit_code = failure->exit_code;
 		return -1;
+	}
 	shim.pid = launch.pid;
 	shim.pidfd = launch.pidfd;
 	shim.status = launch.status;

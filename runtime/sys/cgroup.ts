@@ -389,6 +389,13 @@ export class Cgroups {
     }
   }
 
+  /** Removes all groups that users named and that none of `used` is below. */
+  removeUnused(used: readonly string[]): void {
+    for (const hierarchy of this.hierarchies) {
+      removeNamed(join(hierarchy.path, this.#parent), NAMED_PARENTS, used);
+    }
+  }
+
   /** Removes what `make` made, as far as nobody else uses it. */
   removeMade(made: readonly string[]): void {
     for (const dir of [...made].reverse()) removeOne(dir);
@@ -427,6 +434,15 @@ function listNamed(parent: string, path: string): readonly string[] {
     const below = `${path}/${entry}`;
     return CONTAINER_ID.test(entry) ? [below] : listNamed(parent, below);
   });
+}
+
+function removeNamed(parent: string, path: string, used: readonly string[]): void {
+  for (const entry of listGroups(join(parent, path))) {
+    const below = `${path}/${entry}`;
+    if (CONTAINER_ID.test(entry)) continue;
+    removeNamed(parent, below, used);
+    if (!used.some((other) => other.startsWith(`${below}/`))) removeOne(join(parent, below));
+  }
 }
 
 function isGroupFrozen({ version }: CgroupHierarchy, dir: string): boolean {
