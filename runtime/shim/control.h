@@ -29,7 +29,8 @@ enum message_type {
 	MESSAGE_EXITED = 130, /* the exit record */
 	MESSAGE_EXEC_STARTED = 131, /* u32 pid */
 	MESSAGE_EXEC_EXITED = 132,  /* i32 exit code, text of a failure */
-	MESSAGE_NOTE = 133          /* text: what was clamped or left out */
+	MESSAGE_NOTE = 133,         /* text: what was clamped or left out */
+	MESSAGE_CLEARED = 134       /* after EXITED: the container's groups are gone */
 };
 
 #define STREAM_INPUT 1

@@ -280,6 +280,7 @@ static int remount(int root, const struct mount *mount, const struct record *rec
 	int to = k_openat2(root, mount->target, O_PATH | O_CLOEXEC, 0, IN_ROOT);
 	int fs = -1, result = 0;
 	const char *option;
+	beneath_forget();
 	if (to < 0)
 		return fail(failure, errno, "cannot open the mount point %s", mount->target);
 	struct mount as_bind = *mount;
@@ -363,8 +364,14 @@ static int attach(int root, int from, const struct mount *mount, struct failure 
 	int as_file = (mount->flags & MOUNT_FILE) != 0, result = 0;
 	if ((mount->flags & MOUNT_BIND) && fstat(from, &status) == 0)
 		as_file = !S_ISDIR(status.st_mode);
-	int to = beneath_target(root, mount->target, as_file,
-				mount->flags & MOUNT_TRUSTED ? IN_ROOT_PLAIN : IN_ROOT);
+	int to;
+	if ((mount->flags & MOUNT_TRUSTED) && !as_file) {
+		to = beneath_mount_point(root, mount->target);
+	} else {
+		beneath_forget();
+		to = beneath_target(root, mount->target, as_file,
+				    mount->flags & MOUNT_TRUSTED ? IN_ROOT_PLAIN : IN_ROOT);
+	}
 	if (to < 0)
 		result = fail(failure, errno, "cannot open the mount point %s", mount->target);
 	else if (!(mount->flags & MOUNT_TRUSTED) && fstatfs(to, &where) == 0 &&

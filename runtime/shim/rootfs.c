@@ -174,6 +174,7 @@ int rootfs_build(const struct spec *spec, struct failure *failure)
 		result = attach_root(root, layers_place(spec), failure);
 	for (size_t at = 0; result == 0 && spec_next(spec, &at, 0, &record);)
 		result = make_one(root, null, &empty, spec, at, &record, failure);
+	beneath_forget();
 	close_fd(&empty);
 	close_fd(&null);
 	if (result < 0)

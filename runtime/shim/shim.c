@@ -47,7 +47,6 @@
 #define SHIM_OOM_SCORE "-998"
 #define FIXED_POLLS 4 /* the child, its status, new connections, the attendant */
 
-
 struct shim {
 	struct spec spec;
 	struct cgroups groups;
@@ -346,13 +345,15 @@ static void turn(void)
 		reap();
 }
 
-/* What the daemon asked for before this process was there: clients attached from the first byte. */
+/*
+ * What the daemon asked for before this process was there: clients attached from the first byte.
+ * They are told once there is something to tell.
+ */
 static void serve_early(void)
 {
 	struct client *client;
 	while ((client = control_accept(&shim.control)) != NULL) {
 		struct pollfd more = {client->fd, POLLIN, 0};
-		greet(client);
 		while (control_is_open(client) && poll(&more, 1, 0) == 1)
 			control_read(&shim.control, client, handle_message, NULL);
 	}
@@ -379,7 +380,8 @@ static void finish(void)
 	control_broadcast(&shim.control, MESSAGE_EXITED, record, size);
 	if (shim.pid == 0)
 		cgroups_kill(&shim.groups); /* what a stage has left that was killed */
-	cgroups_remove(&shim.groups);
+	if (cgroups_remove(&shim.groups))
+		control_broadcast(&shim.control, MESSAGE_CLEARED, record, 0);
 }
 
 /* The container's streams end with the container, not with this process. */
@@ -440,7 +442,7 @@ static int open_container_log(struct failure *failure)
 }
 
 /* Signals are blocked, not ignored: an ignored one would stay ignored in the container. */
-static void prepare_process(void)
+static void prepare_process(int is_forked)
 {
 	sigset_t all;
 	sigfillset(&all);
@@ -451,12 +453,13 @@ static void prepare_process(void)
 	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(CONTROL_FD, F_SETFL, O_NONBLOCK);
-	setsid();
+	if (!is_forked)
+		setsid(); /* the nursery's session has no terminal and nobody who signals it */
 }
 
 int main(int count, char **args)
 {
-	prepare_process();
+	prepare_process(0);
 	shim.pidfd = shim.status = shim.exec_dir = shim.attendant.pidfd = -1;
 	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = shim.groups.entrance = -1;
 	container_log.fd = container_log.dir = container_log.writer = -1;
@@ -468,14 +471,14 @@ int main(int count, char **args)
 	if (is_nursery) {
 		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
 		nursery_run(&shim.spec, args);
-		prepare_process();
+		prepare_process(1);
 		if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 			return 2;
 	}
 	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	shim.drain_ms = spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	int inherited = descriptors_inherit(&shim.spec, &shim.failure);
-	if (inherited == 0)
+	if (inherited == 0 && !is_nursery) /* which has looked itself */
 		inherited = sealed_check(&shim.failure);
 	int is_exec = count > 1 && strcmp(args[1], "exec") == 0;
 	if (is_exec || (shim.flags & SPEC_NO_SUPERVISOR)) {
