@@ -1,7 +1,7 @@
 /**
  * The loop around the pure core: takes its ready() and writes, sends and applies, in the order the
  * core relies on. A message that promises durability leaves only once the write it follows is
- * synced; others leave at once, but for mere news of what is committed (news.ts). A snapshot being
+ * synced; others leave at once, but for those that may wait (holdback.ts). A snapshot being
  * installed holds up the writes reported after it. Knows no time and answers no callers: node.ts
  * does.
  */
@@ -25,9 +25,9 @@ import {
   type SoftState,
 } from './core/types.ts';
 import type { RaftDisk } from './disk/disk.ts';
+import { Holdback } from './holdback.ts';
 import * as limits from './limits.ts';
-import type { MemberTable } from './memberTable.ts';
-import { CommitNews } from './news.ts';
+import { isSettlement, type MemberTable, SETTLEMENT } from './memberTable.ts';
 import { restoreMachine } from './startup.ts';
 import type { AppliedEntry, RaftTransport, StateMachine } from './types.ts';
 
@@ -48,7 +48,7 @@ export interface EngineHost {
   /** These entries are applied, or (`refusal`) skipped on every member. */
   onSettled(settled: readonly Settled[]): void;
   onMembersChanged(): void;
-  /** Members that were taken out before are not needed again: they may be told. */
+  /** Members that the last change took out are not needed again: they may be told. */
   onLetGo(): void;
   sendSnapshot(message: Message): void;
   /** A snapshot from the leader is in place. */
@@ -67,7 +67,7 @@ export interface Settled {
 export class Engine {
   readonly raw: RawNode;
   readonly #host: EngineHost;
-  readonly #news: CommitNews;
+  readonly #holdback: Holdback;
   /** Term of the last entry applied. */
   appliedTerm: number;
   #queued = false;
@@ -75,10 +75,16 @@ export class Engine {
   /** Writes that are durable and not taken in yet, in order. */
   #durable: (() => void | Promise<void>)[] = [];
   #installing = false;
+  /** Changes of members that are applied and not settled: nobody is answered yet. */
+  #unsettled: Settled[] = [];
 
   constructor(host: EngineHost) {
     this.#host = host;
-    this.#news = new CommitNews(host.clock, (message) => this.#sendNow(message));
+    this.#holdback = new Holdback({
+      clock: host.clock,
+      send: (message) => this.#sendNow(message),
+      quorum: () => this.#quorum(),
+    });
     const snapshot = host.memory.snapshot();
     this.appliedTerm = snapshot?.term ?? 0;
     this.raw = new RawNode({
@@ -111,7 +117,7 @@ export class Engine {
 
   stop(): void {
     this.#stopped = true;
-    this.#news.stop();
+    this.#holdback.stop();
   }
 
   /**
@@ -130,11 +136,30 @@ export class Engine {
   pump(): void {
     if (this.#stopped) return;
     this.#host.beforePump();
-    while (!this.#stopped && this.raw.hasReady()) this.#handle(this.raw.ready());
+    this.#settle();
+    while (!this.#stopped && this.raw.hasReady()) {
+      this.#handle(this.raw.ready());
+      this.#settle();
+    }
+  }
+
+  /**
+   * A leader lets each change of members be followed by a settlement, also those of leaders before
+   * it. Where it is refused (the lead is handed over, too much is under way) it is tried again.
+   */
+  #settle(): void {
+    const { table, disk } = this.#host;
+    if (table.isSettled || this.raft.role !== 'leader' || disk.full) return;
+    const { log, tracker, pendingConfIndex } = this.raft;
+    if (pendingConfIndex > log.applied || tracker.config.voters[1].size > 0) return;
+    this.raw.proposeConfChange(SETTLEMENT);
   }
 
   #handle(ready: Ready): void {
-    if (ready.softState !== undefined) this.#host.onSoftState(ready.softState);
+    if (ready.softState !== undefined) {
+      if (ready.softState.role !== 'leader') this.#holdback.stop();
+      this.#host.onSoftState(ready.softState);
+    }
     for (const message of ready.messages) {
       if (message.to !== APPEND_THREAD && message.to !== APPLY_THREAD) this.#send(message);
     }
@@ -155,7 +180,7 @@ export class Engine {
       this.#host.sendSnapshot(message);
       return;
     }
-    if (!this.#news.takes(message)) this.#sendNow(message);
+    if (!this.#holdback.takes(message)) this.#sendNow(message);
   }
 
   #sendNow(message: Message): void {
@@ -231,6 +256,7 @@ export class Engine {
       return;
     }
     this.appliedTerm = snapshot.term;
+    this.#unsettled = [];
     log.info('raft: snapshot installed', { index: snapshot.index });
     this.#host.onMembersChanged();
     this.#host.onInstalled();
@@ -249,50 +275,73 @@ export class Engine {
     for (const entry of message.entries) {
       const { index, term } = entry;
       this.appliedTerm = term;
-      let refusal: SwarmError | undefined;
       if (entry.type === 'confChange') {
         flush();
-        refusal = this.#applyConfChange(entry);
-      } else if (entry.data.length > 0) {
-        batch.push({ index, term, data: entry.data });
+        settled.push(...this.#applyConfChange(entry));
+        continue;
       }
-      settled.push({ index, term, refusal });
+      if (entry.data.length > 0) batch.push({ index, term, data: entry.data });
+      settled.push({ index, term, refusal: undefined });
     }
     flush();
     this.#respond(message.responses);
     this.#host.onSettled(settled);
   }
 
-  /** Every member decides the same about a change that cannot be made: it is skipped. */
-  #applyConfChange(entry: Entry): SwarmError | undefined {
-    const { table, log, disk } = this.#host;
+  /**
+   * Every member decides the same about a change that cannot be made: it is skipped. Returns what
+   * can be answered now: a change that is made can be once it is settled.
+   */
+  #applyConfChange(entry: Entry): readonly Settled[] {
+    const { table, log } = this.#host;
+    const { index, term } = entry;
     const change = table.admissible(decodeConfChange(entry.data));
     try {
       const confState = this.raw.applyConfChange(change);
       // Until they hear of it, the others would ask those for votes who may be gone by then.
-      this.#news.tellAll();
-      const gone = table.applied(change, confState);
-      if (gone.length > 0) {
-        // The commit index alone is not made durable; this one has to be before they are let go.
-        const nothing = { entries: [], hardState: undefined, snapshot: undefined };
-        const done = (): void => {
-          table.settled(gone);
-          this.#host.onLetGo();
-        };
-        disk.append({ ...nothing, installs: false, sync: true, done });
-      }
+      this.#holdback.tellAll();
+      table.applied(change, confState);
     } catch (error) {
       if (!(error instanceof ConfChangeError)) throw error;
       log.warn('raft: change of members skipped', { why: error.message });
-      return new SwarmError('conflict', `the managers could not be changed: ${error.message}`);
+      const why = `the managers could not be changed: ${error.message}`;
+      return [{ index, term, refusal: new SwarmError('conflict', why) }];
     }
-    this.#host.onMembersChanged();
-    return undefined;
+    if (!isSettlement(change)) {
+      this.#unsettled.push({ index, term, refusal: undefined });
+      this.#host.onMembersChanged();
+      return [];
+    }
+    const settled = this.#unsettled;
+    this.#unsettled = [];
+    this.#host.onLetGo();
+    return settled;
+  }
+
+  /** While members change every answer counts; who needs more than the next entries is no help. */
+  #quorum(): { able: readonly number[]; needed: number } {
+    const { config, progress } = this.raft.tracker;
+    const [voters, outgoing] = config.voters;
+    if (outgoing.size > 0) return { able: [], needed: 0 };
+    const able: number[] = [];
+    for (const id of voters) {
+      if (id !== this.#host.id && progress.get(id)?.state === 'replicate') able.push(id);
+    }
+    const others = Math.floor(voters.size / 2);
+    return { able, needed: voters.has(this.#host.id) ? others : others + 1 };
+  }
+
+  /** Of another member. */
+  receive(message: Message): void {
+    this.#holdback.heard(message.from);
+    // Who has a committed change of members to apply yet does not stand, and is not asked again.
+    if (message.type === 'timeoutNow') this.pump();
+    this.raw.step(message);
   }
 
   /** This member waits to hear how far the log is committed. */
   tell(id: number): void {
-    this.#news.tell(id);
+    this.#holdback.tell(id);
   }
 
   /** What a snapshot taken now is of. */

@@ -4,7 +4,13 @@
  * committed changes, so it is the same everywhere at the same index.
  */
 import { SwarmError } from '../../base/errors.ts';
-import { type ConfChange, type ConfState, EMPTY_BYTES, EMPTY_CONF_STATE } from './core/types.ts';
+import {
+  type ConfChange,
+  type ConfState,
+  EMPTY_BYTES,
+  EMPTY_CONF_STATE,
+  NONE,
+} from './core/types.ts';
 import type { Member, MemberAddress } from './types.ts';
 
 /** Removed ids remembered; ids are random, so a forgotten one does not come back by chance. */
@@ -23,9 +29,28 @@ export function generationAbove(ids: Iterable<number>): number {
   return (Math.floor(highest / GENERATION_IDS) + 1) * GENERATION_IDS;
 }
 
+/**
+ * What follows each change of members, and changes nothing: who proposes it has applied the change,
+ * so whoever has it in its log knows for good that the change is committed (its commit index came
+ * with it, in the same write). Once it is committed a quorum of the members as they are now knows,
+ * and the change is settled: whichever minority is lost, and whatever the others forget, who holds
+ * the most of them is one that knows.
+ */
+export const SETTLEMENT: ConfChange = {
+  transition: 'auto',
+  changes: [{ type: 'update', id: NONE }],
+  context: EMPTY_BYTES,
+};
+
+export function isSettlement({ changes }: ConfChange): boolean {
+  return changes.length === 1 && changes[0].type === 'update' && changes[0].id === NONE;
+}
+
 interface SavedTable {
   members: MemberAddress[];
   removed: number[];
+  /** Those that the last change took out, if that is not settled. */
+  unsettled?: number[];
 }
 
 const encoder = new TextEncoder();
@@ -40,10 +65,12 @@ export function encodeAddresses(members: readonly MemberAddress[]): Uint8Array {
 export function encodeTable(
   members: readonly MemberAddress[],
   removed: readonly number[],
+  unsettled?: readonly number[],
 ): Uint8Array {
   const saved: SavedTable = {
     members: members.map(({ id, address }) => ({ id, address })),
     removed: [...removed],
+    ...(unsettled === undefined ? {} : { unsettled: [...unsettled] }),
   };
   return encoder.encode(JSON.stringify(saved));
 }
@@ -56,8 +83,9 @@ function decodeAddresses(context: Uint8Array): MemberAddress[] {
 export class MemberTable {
   #addresses = new Map<number, string>();
   readonly #removed = new Set<number>();
-  /** Of these: those whose removal could be forgotten yet, should this member's host crash. */
+  /** Of these: those whose removal the members could forget yet, and need them again. */
   readonly #unsettled = new Set<number>();
+  #isSettled = true;
   /** The highest of the removed that began a generation; 0 = there was but one. */
   #generation = 0;
   #confState: ConfState = EMPTY_CONF_STATE;
@@ -78,7 +106,12 @@ export class MemberTable {
     return id < this.#generation && !idsOf(this.#confState).has(id);
   }
 
-  /** Removed, and this member will not forget it: the removed one may be told, and leave. */
+  /** False: the members could forget the last change yet, should their hosts crash. */
+  get isSettled(): boolean {
+    return this.#isSettled;
+  }
+
+  /** Removed, and the members will not forget it: the removed one may be told, and leave. */
   isGone(id: number): boolean {
     if (this.#unsettled.has(id)) return false;
     if (this.#removed.has(id)) return true;
@@ -111,14 +144,16 @@ export class MemberTable {
   }
 
   /**
-   * Notes an applied change and the configuration that came of it. Returns those that are in it no
-   * more, to be settled once that is durable here: until then this member may need them again. In a
-   * joint configuration who is to leave still counts.
+   * Notes an applied change and the configuration that came of it. In a joint configuration who is
+   * to leave still counts. A change is proposed by one who has applied those before it: they are
+   * settled by it as by a settlement.
    */
-  applied(change: ConfChange, confState: ConfState): readonly number[] {
+  applied(change: ConfChange, confState: ConfState): void {
     for (const { id, address } of decodeAddresses(change.context)) {
       if (!this.#removed.has(id)) this.#addresses.set(id, address);
     }
+    this.#isSettled = isSettlement(change);
+    this.#unsettled.clear();
     const now = idsOf(confState);
     const gone = [...idsOf(this.#confState)].filter((id) => !now.has(id));
     for (const id of gone) {
@@ -130,16 +165,11 @@ export class MemberTable {
       this.#removed.delete(id);
     }
     this.#setConfState(confState);
-    return gone;
   }
 
   #remove(id: number): void {
     this.#removed.add(id);
     if (id % GENERATION_IDS === 0) this.#generation = Math.max(this.#generation, id);
-  }
-
-  settled(gone: readonly number[]): void {
-    for (const id of gone) this.#unsettled.delete(id);
   }
 
   #setConfState(confState: ConfState): void {
@@ -151,7 +181,8 @@ export class MemberTable {
   /** For a snapshot's metadata. */
   encode(): Uint8Array {
     const members = [...this.#addresses].map(([id, address]) => ({ id, address }));
-    return encodeTable(members, [...this.#removed]);
+    const unsettled = this.#isSettled ? undefined : [...this.#unsettled];
+    return encodeTable(members, [...this.#removed], unsettled);
   }
 
   /** Takes the place of the table; SwarmError corrupt when the bytes are none. */
@@ -164,6 +195,8 @@ export class MemberTable {
       this.#generation = 0;
       for (const id of saved.removed) this.#remove(id);
       this.#unsettled.clear();
+      for (const id of saved.unsettled ?? []) this.#unsettled.add(id);
+      this.#isSettled = saved.unsettled === undefined;
     } catch (cause) {
       throw new SwarmError('corrupt', 'the snapshot holds no list of members', { cause });
     }

@@ -1,7 +1,8 @@
 /**
  * Changes of members at the leader, one at a time: each is checked against what the members in
  * force can bear (a removal or addition that would leave no quorum is refused, with the reason),
- * proposed, and done when applied. Knows the driver through MembershipHost only.
+ * proposed, and done when settled: no crash makes the members forget it. Knows the driver through
+ * MembershipHost only.
  */
 import { SwarmError } from '../../base/errors.ts';
 import { Serial } from '../../base/queue.ts';
@@ -11,6 +12,7 @@ import {
   ELECTION_MS,
   MAX_MEMBERSHIP_QUEUE,
   PROMOTE_LAG_ENTRIES,
+  PROPOSAL_TIMEOUT_MS,
   TICK_MS,
 } from './limits.ts';
 import { encodeAddresses, type MemberTable } from './memberTable.ts';
@@ -157,8 +159,21 @@ export class Membership {
   #run(work: () => Promise<void>): Promise<void> {
     return this.#serial.run(async () => {
       this.#host.requireLeader();
+      await this.#settled();
       await work();
     });
+  }
+
+  /** A change of before, by another leader perhaps, may look done and be forgotten yet. */
+  async #settled(): Promise<void> {
+    const deadlineMs = this.#host.activeMs() + PROPOSAL_TIMEOUT_MS;
+    while (!this.#host.table.isSettled) {
+      if (this.#host.activeMs() >= deadlineMs) {
+        throw new SwarmError('unavailable', 'another change of managers is under way; try again');
+      }
+      await this.#host.sleep(TICK_MS);
+      this.#host.requireLeader();
+    }
   }
 
   #voters(): MemberStatus[] {

@@ -5,6 +5,7 @@
  */
 import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { announce } from './announcement.ts';
 import { decodeMessage } from './codec.ts';
 import { type ConfChange, type Message, NONE, type SoftState } from './core/types.ts';
 import { diskFull } from './disk/files.ts';
@@ -139,6 +140,7 @@ export class RaftNode {
     transport.start({
       onMessage: (from, bytes) => this.#onMessage(from, bytes),
       onSnapshot: (from, bytes, chunks) => this.#onSnapshot(from, bytes, chunks),
+      onHello: (from) => this.#whereabouts.heard(from),
       onUnreachable: (id) => {
         if (this.#stopped) return;
         this.#engine.raw.reportUnreachable(id);
@@ -169,14 +171,11 @@ export class RaftNode {
       this.#log.warn('raft: this process paused', { pausedMs: Math.round(pausedMs) });
     }
     this.#engine.raw.tick();
-    const nowMs = this.#ticker.activeMs();
-    const limitMs = limits.PROPOSAL_TIMEOUT_MS;
-    this.#proposals.expire(() =>
-      this.#presence.noQuorum(
-        `did not agree within ${limitMs} ms, and whether the change is made is not known yet`,
-      ),
-    );
-    this.#reads.expire(nowMs, () => {
+    announce(this.#engine.raft, this.#options.transport, this.#state.table, this.#whereabouts);
+    const within = `did not agree within ${limits.PROPOSAL_TIMEOUT_MS} ms`;
+    const notKnown = `${within}, and whether the change is made is not known yet`;
+    this.#proposals.expire(() => this.#presence.noQuorum(notKnown));
+    this.#reads.expire(this.#ticker.activeMs(), () => {
       if (!this.#state.disk.full) return this.#presence.noQuorum('have no quorum');
       return diskFull(this.#options.dir, 'it cannot follow the others; or ask another manager');
     });
@@ -201,13 +200,12 @@ export class RaftNode {
 
   #deliver(from: MemberAddress, message: Message): void {
     if (message.from !== from.id || message.to !== this.id) return;
-    if (this.#state.table.wasRemoved(from.id)) return;
     if (!this.#whereabouts.heard(from)) return;
     this.#presence.heard(from.id);
     // Votes and heartbeats go on when the disk takes no more entries: the leader stays known.
     if (message.type === 'append' && !this.#state.disk.takes(message.entries)) return;
     try {
-      this.#engine.raw.step(message);
+      this.#engine.receive(message);
     } catch (error) {
       // A broken invariant must not be lost in whatever carried the message.
       this.#fatal(error instanceof Error ? error : new Error(messageOf(error)));

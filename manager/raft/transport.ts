@@ -87,14 +87,34 @@ export class StreamTransport implements RaftTransport {
         if (!this.#stopped) this.#handler?.onUnreachable(id);
       });
     };
-    const onRefused = (error: SwarmError): void => {
-      const isOut = error.detail[REMOVED] === String(this.#options.self.id);
-      if (!isOut && error.detail[REMOVED_NODE] === undefined) return;
-      queueMicrotask(() => {
-        if (!this.#stopped) this.#handler?.onRemoved(error);
-      });
-    };
+    const onRefused = (error: SwarmError): void => this.#refused(error);
     return { ...this.#options, onUnreachable, onRefused };
+  }
+
+  #refused(error: SwarmError): void {
+    const isOut = error.detail[REMOVED] === String(this.#options.self.id);
+    if (!isOut && error.detail[REMOVED_NODE] === undefined) return;
+    queueMicrotask(() => {
+      if (!this.#stopped) this.#handler?.onRemoved(error);
+    });
+  }
+
+  announce(to: number, address: string): void {
+    this.#greet({ id: to, address }, (error) => this.#refused(error));
+  }
+
+  /** A stream of its own, that ends with the first word of the other; `refused` says why not. */
+  #greet({ id, address }: MemberAddress, refused: (error: SwarmError) => void): void {
+    if (this.#stopped) return;
+    const { clock, dialer, self } = this.#options;
+    const stream = dialer.openStream(address, 'messages');
+    const given = clock.afterIdle(LOOK_LIMIT_MS, () => stream.close());
+    stream.onData(() => stream.close());
+    stream.onClose((error) => {
+      given.cancel();
+      if (error instanceof SwarmError) refused(error);
+    });
+    stream.write(encodeHello({ from: self, to: id }));
   }
 
   async sendSnapshot(
@@ -162,10 +182,11 @@ export class StreamTransport implements RaftTransport {
     stream.onData((bytes) => {
       try {
         if (hello === undefined) {
-          hello = this.#greet(bytes);
+          hello = this.#readHello(bytes);
           if (handler.wasRemoved(hello.from.id)) throw removed(hello.from.id);
           this.#admit(stream, hello.from.id);
           if (kind === 'messages') stream.write(ACK);
+          handler.onHello(hello.from);
         } else if (kind === 'snapshot') {
           if (transfer === undefined) {
             transfer = this.#transferOf(handler, hello.from, readSnapshotHead(bytes));
@@ -195,20 +216,13 @@ export class StreamTransport implements RaftTransport {
   }
 
   /** A process that ended has let go of its port; one that is busy, or far, has not. */
-  #lookFor({ id, address }: MemberAddress): void {
-    const { clock, dialer, self } = this.#options;
-    clock.afterIdle(LOOK_AFTER_MS, () => {
-      if (this.#stopped) return;
-      const stream = dialer.openStream(address, 'messages');
-      const given = clock.afterIdle(LOOK_LIMIT_MS, () => stream.close());
-      stream.onData(() => stream.close());
-      stream.onClose((error) => {
-        given.cancel();
-        const refused = error instanceof SwarmError && error.detail['reason'] === 'refused';
-        if (refused && !this.#stopped) this.#handler?.onGone(id);
-      });
-      stream.write(encodeHello({ from: self, to: id }));
-    });
+  #lookFor(member: MemberAddress): void {
+    this.#options.clock.afterIdle(LOOK_AFTER_MS, () =>
+      this.#greet(member, (error) => {
+        const isGone = error.detail['reason'] === 'refused' && !this.#stopped;
+        if (isGone) this.#handler?.onGone(member.id);
+      }),
+    );
   }
 
   /** The transfer that this head goes on with, or a new one. */
@@ -240,7 +254,7 @@ export class StreamTransport implements RaftTransport {
     }
   }
 
-  #greet(bytes: Uint8Array): Hello {
+  #readHello(bytes: Uint8Array): Hello {
     const hello = decodeHello(bytes);
     if (hello.to !== this.#options.self.id) {
       throw new SwarmError(

@@ -83,6 +83,8 @@ export interface TransportHandler {
     message: Uint8Array,
     chunks: AsyncIterable<Uint8Array>,
   ): Promise<void>;
+  /** Who says so listens there. */
+  onHello(from: MemberAddress): void;
   /** Messages to `id` were lost, or the connection to it broke. */
   onUnreachable(id: number): void;
   /** Whether that member leads: it is looked for when it hangs up. */
@@ -106,6 +108,8 @@ export interface RaftTransport {
   send(to: number, address: string, message: Uint8Array): void;
   /** What was given to send() goes out now; otherwise it does at the end of the turn. */
   flush(): void;
+  /** Says to `to` who this member is and where it listens; it may say then that this one is out. */
+  announce(to: number, address: string): void;
   /** Resolves when the receiver has stored it. A cut is gone on with where it was. */
   sendSnapshot(
     to: number,

@@ -32,8 +32,12 @@ export class Whereabouts {
     if (id !== undefined && address !== undefined) this.heard({ id, address });
   }
 
-  /** False: not to be listened to, as the member itself was heard from another address lately. */
+  /**
+   * False: not to be listened to, as it was taken out, or the member itself was heard from another
+   * address lately.
+   */
   heard({ id, address }: MemberAddress): boolean {
+    if (this.#table.wasRemoved(id)) return false;
     const atMs = this.#activeMs();
     const before = this.#heard.get(id);
     const isElsewhere = before !== undefined && before.address !== address;

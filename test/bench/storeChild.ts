@@ -51,7 +51,9 @@ const WRITE_EVERY_MS = 5;
 
 interface Pause {
   readonly ms: number;
-  /** Processor time of all threads meanwhile: an upper bound that a busy machine does not stretch. */
+  /**
+   * Processor time of all threads meanwhile: an upper bound that a busy machine does not stretch.
+   */
   readonly cpuMs: number;
 }
 
@@ -157,6 +159,7 @@ async function save(directory: string): Promise<object> {
 
 const NOBODY: RaftTransport = {
   flush: () => {},
+  announce: () => {},
   start: () => {},
   send: () => {},
   sendSnapshot: () => Promise.resolve(),

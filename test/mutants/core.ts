@@ -221,6 +221,20 @@ export const READ_MUTANTS: readonly Mutant[] = [
 
 export const CONFIGURATION_MUTANTS: readonly Mutant[] = [
   mutant(
+    'removed-refuses-mutely',
+    'who was taken out and refuses its vote does not tell what is committed',
+    STEP,
+    'if (raft.promotable()) return {};',
+    'if (raft.promotable() || raft.log.committed > 0) return {};',
+  ),
+  mutant(
+    'deaf-candidate',
+    'a candidate does not hear from a refusal what is committed',
+    FOLLOWER,
+    'if (message.reject) raft.log.maybeCommit({ index: message.commit, term: message.logTerm });',
+    'if (message.reject) raft.log.maybeCommit({ index: 0, term: message.logTerm });',
+  ),
+  mutant(
     'learner-counts',
     'what learners hold counts for commits',
     TRACKER,

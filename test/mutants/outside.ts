@@ -5,6 +5,8 @@
 import { type Mutant, mutant } from './mutant.ts';
 
 const ENGINE = 'manager/raft/engine.ts';
+const LEADER = 'manager/raft/core/leader.ts';
+const ANNOUNCEMENT = 'manager/raft/announcement.ts';
 const NODE = 'manager/raft/node.ts';
 const READS = 'manager/raft/reads.ts';
 const PROPOSALS = 'manager/raft/proposals.ts';
@@ -51,9 +53,81 @@ export const DRIVER_MUTANTS: readonly Mutant[] = [
   mutant(
     'removal-told-too-early',
     'a removed member is let go while its removal could still be forgotten',
+    TABLE,
+    'if (this.#unsettled.has(id)) return false;\n    if (this.#removed',
+    'if (this.#removed',
+  ),
+  mutant(
+    'restored-as-settled',
+    'who starts from a snapshot takes the last change in it for settled',
+    TABLE,
+    'const unsettled = this.#isSettled ? undefined : [...this.#unsettled];',
+    'const unsettled = this.#generation < 0 ? [] : undefined;',
+  ),
+  mutant(
+    'changed-too-early',
+    'a change of members is called made while it could still be forgotten',
     ENGINE,
-    'disk.append({ ...nothing, installs: false, sync: true, done });',
-    'disk.append({ ...nothing, installs: false, sync: true, done });\n        done();',
+    'this.#host.onMembersChanged();\n      return [];',
+    'this.#host.onMembersChanged();\n      return this.#unsettled.splice(0);',
+  ),
+  {
+    name: 'settled-by-being-applied',
+    what: 'a change of members counts as settled as soon as it is applied',
+    edits: [
+      {
+        file: TABLE,
+        from: 'this.#isSettled = isSettlement(change);',
+        to: 'this.#isSettled = change.changes.length >= 0;',
+      },
+      {
+        file: ENGINE,
+        from: 'this.#host.onMembersChanged();\n      return [];',
+        to: 'this.#host.onMembersChanged();\n      return this.#unsettled.splice(0);',
+      },
+      {
+        file: TABLE,
+        from: 'this.#remove(id);\n      this.#unsettled.add(id);',
+        to: 'this.#remove(id);',
+      },
+    ],
+  },
+  mutant(
+    'only-own-changes-settled',
+    'a leader does not settle what the one before it changed',
+    ENGINE,
+    'if (table.isSettled || this.raft.role',
+    'if (table.isSettled || this.#unsettled.at(-1)?.term !== this.raft.term || this.raft.role',
+  ),
+  {
+    name: 'two-changes-at-once',
+    what: 'a change of members is proposed before the one before it is applied',
+    edits: [
+      {
+        file: LEADER,
+        from: 'return raft.pendingConfIndex <= raft.log.applied && joint === wantsLeave;',
+        to: 'return joint === wantsLeave;',
+      },
+      {
+        file: ENGINE,
+        from: 'if (pendingConfIndex > log.applied ||',
+        to: 'if (pendingConfIndex > log.lastIndex() ||',
+      },
+    ],
+  },
+  mutant(
+    'moved-learner-silent',
+    'a learner does not say that it has moved',
+    ANNOUNCEMENT,
+    "raft.role === 'leader' || raft.promotable()",
+    "raft.role === 'leader' || raft.promotable() || raft.isLearner",
+  ),
+  mutant(
+    'removed-does-not-ask',
+    'who has applied its own removal waits to be told',
+    ANNOUNCEMENT,
+    "raft.role === 'leader' || raft.promotable()",
+    "raft.role === 'leader' || !raft.tracker.progress.has(raft.id) || raft.promotable()",
   ),
   mutant(
     'installed-before-restored',

@@ -4,7 +4,7 @@
  */
 import { hasCode } from '../../base/errors.ts';
 import type { Recovered } from '../../manager/raft/disk/disk.ts';
-import type { Machine, Site } from './machine.ts';
+import type { Machine, Run, Site } from './machine.ts';
 import { NO_NETWORK_FAULTS } from './network.ts';
 import { Operator } from './operator.ts';
 import { PLOT_KINDS, Plots } from './plots.ts';
@@ -77,6 +77,7 @@ const EVERY_MS: Readonly<Record<FaultKind, number>> = {
   strand: 5_000,
   usurp: 7_000,
   farewell: 7_000,
+  bereave: 7_000,
 };
 /** How often in a run somebody goes on alone. */
 const MAX_FORCED = 2;
@@ -99,6 +100,8 @@ export interface FaultHost {
   start(machine: Machine): void;
   /** The history that begins as this member goes on alone with what it holds. */
   fork(survivor: Machine, found: Recovered): World;
+  /** Who was asked for a change of members there says that it is made. */
+  changed(asked: Run): void;
   /** Users write so often there, all at once. */
   burst(machine: Machine, count: number): void;
 }
@@ -133,6 +136,7 @@ export class Faults {
       },
       mendDisk: (machine) => this.#mendDisk(machine),
       crash: (machines) => this.#crash(machines),
+      lose: (machine) => this.#lose(dice.chance(0.3) ? 'rot' : 'wipe', machine),
     });
   }
 
@@ -151,6 +155,10 @@ export class Faults {
     for (const machine of this.#host.machines()) this.#mendDisk(machine);
     // All faults end with the power's return, to all at once: nothing but chance tells them apart.
     if (this.#kinds.has('blackout')) this.#goDark();
+    // Who runs on has no other start at which to move.
+    for (const machine of this.#host.machines()) {
+      if (machine.isUp) machine.nextAddress = machine.address;
+    }
   }
 
   #next(kind: FaultKind): void {
@@ -256,6 +264,7 @@ export class Faults {
       case 'strand':
       case 'usurp':
       case 'farewell':
+      case 'bereave':
         this.#plots.strike(kind);
         break;
       default:
@@ -317,6 +326,11 @@ export class Faults {
     if (this.#isCalm || !this.#kinds.has('power') || dice.chance(0.5)) return;
     const inMs = dice.chance(0.5) ? 0 : dice.between(0, 20);
     this.#schedule.after(inMs, undefined, () => this.#crash(this.#host.machines()));
+  }
+
+  /** A change of members was made, and who asked for it was told. */
+  changed(): void {
+    this.#plots.changed();
   }
 
   #crash(machines: readonly Machine[]): void {

@@ -5,7 +5,7 @@
  * that never changes, and nothing said to others before the disk has said it.
  */
 import { decodeConfChange } from '../../manager/raft/core/confCodec.ts';
-import type { Entry, Message } from '../../manager/raft/core/types.ts';
+import type { ConfChange, Entry, Message } from '../../manager/raft/core/types.ts';
 import type { Recovered } from '../../manager/raft/disk/disk.ts';
 import type { WalAppend } from '../../manager/raft/disk/wal.ts';
 import type { RaftStatus } from '../../manager/raft/types.ts';
@@ -33,6 +33,8 @@ interface InForce {
   /** From the application of the entry at this index on. */
   readonly index: number;
   readonly conf: Configuration;
+  /** It changes nothing: with it the change before it is known to a quorum for good. */
+  readonly settles: boolean;
 }
 
 /** The status last seen of one process. */
@@ -43,7 +45,7 @@ export interface Seen {
 export class Ledger {
   /** By index; 0 holds none. */
   readonly committed: (Entry | undefined)[] = [undefined];
-  readonly configurations: InForce[] = [{ index: 0, conf: NO_CONFIGURATION }];
+  readonly configurations: InForce[] = [{ index: 0, conf: NO_CONFIGURATION, settles: true }];
   readonly #known = new Map<number, Known>();
   readonly #mirrors = new Map<number, Mirror>();
   readonly #leaders = new Map<number, number>();
@@ -78,10 +80,19 @@ export class Ledger {
     return this.configurations[this.configurations.length - 1].index;
   }
 
+  /** Whether the newest change, of those up to `index`, is settled: no crash can undo it. */
+  isSettled(index = this.lastCommitted): boolean {
+    const before = this.configurations.filter((change) => change.index <= index);
+    return before[before.length - 1].settles;
+  }
+
   /** Whether `id` holds a change that is not committed; it may be yet, or be replaced. */
   hasOpenChange(id: number): boolean {
     return this.mirror(id).written.entries.some(
-      ({ index, term, type }) => type === 'confChange' && this.committed[index]?.term !== term,
+      (entry) =>
+        entry.type === 'confChange' &&
+        this.committed[entry.index]?.term !== entry.term &&
+        !settles(decodeConfChange(entry.data)),
     );
   }
 
@@ -259,9 +270,21 @@ export class Ledger {
   saidRemoved(from: number, to: number): void {
     const index = this.#removedAt(to);
     check(index !== undefined, 'removed', () => `member ${from} tells ${to} that it is out`);
-    const { sureCommit } = this.mirror(from);
-    check(sureCommit >= index, 'removal told too early', () =>
-      [`member ${from} tells ${to} of ${index}, its disk knows ${sureCommit}`].join(' '),
+    check(this.#isKnownForGood(index), 'removal told too early', () =>
+      [`member ${from} tells ${to} of ${index}, which could be forgotten yet`].join(' '),
+    );
+  }
+
+  /** Whether enough disks know that the change at `index` is committed, by that or a later one. */
+  #isKnownForGood(index: number): boolean {
+    const isSure = (voter: number): boolean => this.mirror(voter).sureCommit >= index;
+    return this.#inForce(index).some((conf) => hasQuorum(conf, isSure));
+  }
+
+  /** Whoever asked member `id` for a change is told that it is made. */
+  saidChanged(id: number, { applied }: RaftStatus): void {
+    check(this.isSettled(applied), 'changed too early', () =>
+      [`member ${id} calls a change made, with ${applied} applied`].join(' '),
     );
   }
 
@@ -306,7 +329,14 @@ export class Ledger {
       const known = this.committed[index];
       if (known === undefined) {
         check(index === this.committed.length, 'commit', () => `${index} leaves a gap`);
+        const { lastChange } = this;
         this.#append(entry, term);
+        const isKnown = this.lastChange === lastChange || this.#settlesWell(lastChange);
+        check(
+          isKnown,
+          'settled too early',
+          () => `${index} settles ${lastChange} on too few disks`,
+        );
       } else {
         check(known.term === entry.term, 'committed entry changed', () =>
           [`member ${id} at ${index}: term ${entry.term}, was ${known.term}`].join(' '),
@@ -331,6 +361,11 @@ export class Ledger {
     );
   }
 
+  /** What was committed just now settles the change at `index`, if it says so. */
+  #settlesWell(index: number): boolean {
+    return !this.isSettled() || this.#isKnownForGood(index);
+  }
+
   #append(entry: Entry, term: number): void {
     this.committed.push(entry);
     this.#commitTerms.push(term);
@@ -343,7 +378,7 @@ export class Ledger {
     for (const id of membersOf(this.configuration)) {
       if (!members.has(id)) this.#removed.set(id, entry.index);
     }
-    this.configurations.push({ index: entry.index, conf });
+    this.configurations.push({ index: entry.index, conf, settles: settles(change) });
   }
 
   /** The configuration at `applied` and those after it. */
@@ -367,6 +402,10 @@ export class Ledger {
       );
     }
   }
+}
+
+function settles({ changes }: ConfChange): boolean {
+  return changes.length === 1 && changes[0].type === 'update' && changes[0].id === 0;
 }
 
 function keyOf(entry: Entry): number {

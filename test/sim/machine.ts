@@ -229,6 +229,7 @@ export class Machine {
       },
       send: (...message) => transport.send(...message),
       flush: () => transport.flush(),
+      announce: (...member) => transport.announce(...member),
       sendSnapshot: (...snapshot) => transport.sendSnapshot(...snapshot),
       setPeers: (peers) => transport.setPeers(peers),
       stop: () => transport.stop(),

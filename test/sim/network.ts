@@ -144,6 +144,18 @@ export class SimNetwork {
     });
   }
 
+  announce(from: SimTransport, address: string): void {
+    const { self } = from;
+    if (this.isCut(self.address, address) || this.#dice.chance(this.faults.lossRate)) return;
+    this.#schedule.at(this.arrival(self.address, address), undefined, () => {
+      const station = this.station(address);
+      if (station === undefined || this.isCut(self.address, address)) return;
+      this.#schedule.after(0, station.process, () => {
+        if (this.admits(from, station)) station.handler?.onHello(self);
+      });
+    });
+  }
+
   /** A removed member is not listened to, and hears why. */
   admits(from: SimTransport, station: SimTransport): boolean {
     if (station.handler?.wasRemoved(from.self.id) !== true) return true;
@@ -374,6 +386,10 @@ export class SimTransport implements RaftTransport {
   }
 
   flush(): void {}
+
+  announce(_to: number, address: string): void {
+    if (this.process.alive) this.#network.announce(this, address);
+  }
 
   setPeers(): void {}
 

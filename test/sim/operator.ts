@@ -67,17 +67,20 @@ export class Operator {
 
   /** It may well fail: that is what the driver says when it cannot be done now. */
   #try(asked: Machine, work: Promise<unknown>, then: () => void = () => {}): void {
+    const { run } = asked;
     let isOver = false;
     this.#underWay += 1;
     const over = (): void => {
       if (!isOver) this.#underWay -= 1;
       isOver = true;
     };
-    asked.run?.process.onDeath(over);
+    run?.process.onDeath(over);
     work.then(
       () => {
         over();
-        then();
+        if (asked.run === run && run !== undefined) this.#host.changed(run);
+        // Its host may have lost power just now.
+        if (asked.run === run) then();
       },
       (error: unknown) => {
         over();
@@ -115,6 +118,7 @@ export class Operator {
       this.#lost.set(lost, heir);
       const { id, address } = heir;
       if (members.has(id)) {
+        if (this.#isSomeoneMoving(node)) return;
         this.#lost.delete(lost);
         this.#try(leader, node.promoteMember(id));
       } else {
@@ -125,7 +129,7 @@ export class Operator {
   }
 
   #grow(leader: Machine, node: RaftNode): void {
-    this.#wanted -= 1;
+    this.#wanted = Math.max(0, this.#wanted - 1);
     const { id, address } = this.#host.addMachine();
     this.#try(leader, node.addMember({ id, address, learner: true }), () =>
       this.#try(leader, node.promoteMember(id)),
@@ -152,8 +156,7 @@ export class Operator {
     const learner = dice.pick([...this.#host.site.world.ledger.configuration.learners]);
     const kind = dice.below(4);
     const member = dice.pick(members);
-    // Who is on the way to another address is not found by a leader that it does not know.
-    const isMoving = this.#machinesIn().some((machine) => !this.#isFoundBy(machine, node));
+    const isMoving = this.#isSomeoneMoving(node);
     if (kind <= 1 && members.length < MAX_MEMBERS) {
       const { id, address } = this.#host.addMachine();
       this.#try(leader, node.addMember({ id, address, learner: isMoving || dice.chance(0.8) }));
@@ -165,6 +168,16 @@ export class Operator {
     } else if (member !== undefined && members.length > 1) {
       this.remove(member, leader);
     }
+  }
+
+  /** One more voter: a learner, or one that comes now. */
+  growOrGrowUp(): void {
+    const { leader } = this;
+    if (leader?.node === undefined || !this.isSettled) return;
+    if (this.#isSomeoneMoving(leader.node)) return;
+    const learner = this.#dice.pick([...this.#host.site.world.ledger.configuration.learners]);
+    if (learner !== undefined) this.#try(leader, leader.node.promoteMember(learner));
+    else if (this.members().length < MAX_MEMBERS) this.#grow(leader, leader.node);
   }
 
   /** For good. */
@@ -186,19 +199,22 @@ export class Operator {
 
   // ---- other addresses ----
 
+  /** Who is on the way to another address is not found by a leader that it does not know. */
+  #isSomeoneMoving(node: RaftNode): boolean {
+    return this.#machinesIn().some((machine) => !machine.isGone && !this.#isFoundBy(machine, node));
+  }
+
   #isFoundBy({ id, address, nextAddress }: Machine, node: RaftNode): boolean {
     const known = node.members().find((member) => member.id === id)?.address;
     return address === nextAddress && (known === undefined || known === address);
   }
 
   /**
-   * One at a time, a voter, and when all know all: two that move at once, or one that missed
-   * another's move or coming, would not be found, as nobody could tell where they are; and a learner
-   * speaks only when spoken to.
+   * One at a time, and when all know all: two that move at once, or one that missed another's move
+   * or coming, would not be found, as nobody could tell where they are.
    */
   move(machine: Machine): void {
-    const { ledger } = this.#host.site.world;
-    const isFree = ledger.configuration.voters.has(machine.id) && !machine.isGoingAlone;
+    const isFree = this.members().includes(machine.id) && !machine.isGoingAlone;
     if (!isFree || !this.#allKnowAll()) return;
     this.moves += 1;
     machine.nextAddress = `10.0.${this.#dice.whole(1, 250)}.${machine.id}:2377`;
@@ -224,21 +240,17 @@ export class Operator {
   #isQuiet(): boolean {
     const { ledger } = this.#host.site.world;
     if (this.#underWay > 0 || ledger.configuration.outgoing.size > 0) return false;
-    return this.#host.machines().every(({ id }) => !ledger.hasOpenChange(id));
+    return this.#host.machines().every(({ id, isGone }) => isGone || !ledger.hasOpenChange(id));
   }
 
   // ---- lost hosts ----
 
-  /**
-   * Whether the others can do without it for good: enough of them, who all know for certain that
-   * they are members. Who forgets that it was the newest that agreed needs those of before again.
-   */
+  /** Whether the others can do without it for good: enough of them, and no change is under way. */
   canLose({ id, isGoingAlone }: Machine): boolean {
     const { ledger } = this.#host.site.world;
     const { voters } = ledger.configuration;
     if (isGoingAlone || !voters.has(id) || voters.size < MIN_TO_LOSE_ONE) return false;
-    const isSure = (voter: number): boolean => ledger.mirror(voter).sureCommit >= ledger.lastChange;
-    return [...voters].every(isSure) && this.isSettled && this.#isQuiet();
+    return ledger.isSettled() && this.isSettled && this.#isQuiet();
   }
 
   /** Those that could go on alone. */

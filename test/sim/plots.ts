@@ -2,14 +2,15 @@
  * Faults that meet: several things that go wrong together, at one place and in an order that chance
  * alone hardly ever brings about, and that bugs needed which survived the others. A leader is heard
  * by a few whose disks stand still; a leader is deposed while old answers are on their way to it; a
- * member is told to leave while its removal is not on the disk. They break and check nothing.
+ * member is told to leave while its removal is not on the disk; members have just been changed when
+ * all lose power and one its disk. They break and check nothing.
  */
 import type { FaultHost } from './faults.ts';
 import type { Machine } from './machine.ts';
 import type { Operator } from './operator.ts';
 import type { Dice, Schedule } from './schedule.ts';
 
-export const PLOT_KINDS = ['strand', 'usurp', 'farewell'] as const;
+export const PLOT_KINDS = ['strand', 'usurp', 'farewell', 'bereave'] as const;
 type PlotKind = (typeof PLOT_KINDS)[number];
 
 /** A disk that stands still for longer than it takes to find another leader. */
@@ -22,6 +23,8 @@ const USURP_STEPS = 3;
 const USURP_STEP_MS = 400;
 const FAREWELL_DISK_MS = [100, 1_500] as const;
 const FAREWELL_MS = 6_000;
+const BEREAVED_DISK_MS = [5, 300] as const;
+const BEREAVED_MS = 8_000;
 
 /** What the faults do already. */
 interface PlotTools {
@@ -32,6 +35,8 @@ interface PlotTools {
   slow(machine: Machine, lowMs: number, highMs: number): void;
   mendDisk(machine: Machine): void;
   crash(machines: readonly Machine[]): void;
+  /** For good, if the others can bear it. */
+  lose(machine: Machine): void;
 }
 
 export class Plots {
@@ -39,6 +44,8 @@ export class Plots {
   readonly #schedule: Schedule;
   /** Hosts lose power as soon as somebody has left. */
   #isFarewell = false;
+  /** And as soon as a change of members is made; one of them does not come back. */
+  #isBereft = false;
 
   constructor(tools: PlotTools) {
     this.#tools = tools;
@@ -50,7 +57,8 @@ export class Plots {
     if (leader === undefined) return;
     if (kind === 'strand') this.#strand(leader);
     else if (kind === 'usurp') this.#usurp(leader);
-    else this.#farewell(leader);
+    else if (kind === 'farewell') this.#farewell(leader);
+    else this.#bereave();
   }
 
   #later(ms: number, run: () => void): void {
@@ -136,6 +144,31 @@ export class Plots {
       });
     }
     operator.remove(id);
+  }
+
+  /** Members change while disks are slow to take in anything that need not be there. */
+  #bereave(): void {
+    const { host, dice, operator } = this.#tools;
+    this.#isBereft = true;
+    const machines = host.machines().filter((machine) => machine.isUp && dice.chance(0.5));
+    for (const machine of machines) this.#tools.slow(machine, ...BEREAVED_DISK_MS);
+    this.#later(BEREAVED_MS, () => {
+      this.#isBereft = false;
+      for (const machine of machines) this.#tools.mendDisk(machine);
+    });
+    operator.growOrGrowUp();
+  }
+
+  /** Who asked for a change of members was told that it is made. */
+  changed(): void {
+    if (!this.#isBereft || this.#tools.isCalm()) return;
+    const { host, dice, operator } = this.#tools;
+    const voters = [...host.site.world.ledger.configuration.voters];
+    const id = dice.pick(voters);
+    if (id === undefined || !operator.canLose(host.machine(id))) return;
+    this.#isBereft = false;
+    this.#tools.lose(host.machine(id));
+    this.#tools.crash(host.machines().filter(() => dice.chance(0.8)));
   }
 
   /** A member was told that it is out, and has gone. */

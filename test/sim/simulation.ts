@@ -124,6 +124,10 @@ class Simulation {
         restartLater: (machine) => this.#restartLater(machine),
         start: (machine) => this.#start(machine),
         fork: (survivor, found) => this.#fork(survivor, found),
+        changed: ({ world, process: { id }, node }) => {
+          if (node !== undefined) world.ledger.saidChanged(id, node.status());
+          this.#faults.changed();
+        },
         burst: (machine, count) => this.#clients.burst(machine, count),
       },
       dice,
@@ -291,7 +295,7 @@ class Simulation {
       'the last write': members.every(({ node }) => (node?.status().applied ?? 0) >= version),
       'an end of histories': this.#machines.every(({ isGoingAlone }) => !isGoingAlone),
       'members in the place of those that are lost': this.#faults.operator.isSettled,
-      'word to those of before': this.#machines.every((machine) => this.#isTold(machine)),
+      'word to those that are out': this.#machines.every((machine) => this.#isTold(machine)),
       'one key each': members.every((machine) => machine.isSealSettled),
       'watchers that saw all': this.#clients.sawAll(this.#lastEvent()),
     };
@@ -321,18 +325,25 @@ class Simulation {
     }
   }
 
-  /** Of a history of before: a voter that looks for who went on alone hears that it is out. */
-  #isTold({ run, world, isGone }: Machine): boolean {
-    if (isGone || world === this.#site.world) return true;
+  /** Who was taken out, or is of a history of before, hears so from whom it can still reach. */
+  #isTold({ id: own, run, isGone }: Machine): boolean {
+    if (isGone) return true;
+    const teachers = this.#machines.filter((other) => {
+      const { ledger } = other.world;
+      const isMember = membersOf(ledger.configuration).includes(other.id);
+      return isMember && !other.isGone && ledger.wasRemoved(own);
+    });
+    if (teachers.length === 0) return true;
     if (run?.node === undefined) return false;
     const { members } = run.machine;
-    const self = members.find(({ id }) => id === run.process.id);
-    const isSought = members.some(({ id, address, learner }) => {
-      const other = this.#machines.find((machine) => machine.id === id);
-      const isElsewhere = other?.world !== world && other?.isGone === false;
-      return isElsewhere && other.address === address && !learner;
-    });
-    return self === undefined || self.learner || !isSought;
+    // Voters look for voters, and who may not vote for everybody.
+    const isVoter = members.some(({ id, learner }) => id === own && !learner);
+    const canReach = members.some(
+      ({ id, address, learner }) =>
+        !(isVoter && learner) &&
+        teachers.some((teacher) => teacher.id === id && teacher.address === address),
+    );
+    return !canReach;
   }
 
   #lastEvent(): number {

@@ -247,6 +247,27 @@ export class RaftCluster {
     return done;
   }
 
+  /**
+   * As atLeader, for what may be done twice: on a busy machine a leader may lose the lead over it.
+   */
+  async insist<T>(action: (leader: Running) => Promise<T>): Promise<T> {
+    const { done } = await until(
+      'the action, in the end',
+      WAIT_MS,
+      async () => {
+        try {
+          return { done: await this.atLeader(action) };
+        } catch (error) {
+          const { code } = error as { code?: string };
+          if (code !== 'unavailable' && code !== 'no_quorum' && code !== 'timeout') throw error;
+          return undefined;
+        }
+      },
+      LOOK_EVERY_MS,
+    );
+    return done;
+  }
+
   async dispose(): Promise<void> {
     this.network.heal();
     await Promise.all([...this.nodes.keys()].map((id) => this.stop(id)));

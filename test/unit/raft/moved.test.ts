@@ -52,6 +52,15 @@ test('a copy is not heard while the member speaks from where it is known to be',
   assert.equal(whereabouts.heard({ id: 2, address: AWAY }), true, 'it fell silent: it has moved');
 });
 
+test('who was taken out is not heard, wherever it speaks from', () => {
+  const { table, whereabouts } = scene();
+  const remove = { type: 'remove', id: 2 } as const;
+  const change = { transition: 'auto', changes: [remove], context: Buffer.alloc(0) } as const;
+  table.applied(change, { ...table.confState, voters: [1] });
+  assert.equal(whereabouts.heard({ id: 2, address: AWAY }), false);
+  assert.equal(whereabouts.address(2), undefined);
+});
+
 test('a member knows that it has moved itself', () => {
   const { whereabouts } = scene({ id: 2, address: AWAY });
   assert.equal(whereabouts.movedTo(2), AWAY);
@@ -78,12 +87,34 @@ test('a member that comes back at another address takes part, before anybody was
     await cluster.until('both take part', () => agreed() !== undefined);
     const now = agreed();
     assert.ok(now !== undefined);
-    await now.node.propose(bytes('after'));
     const seen = now.node.members().find(({ id }) => id === moved);
     assert.equal(seen?.movedTo, address);
-    await now.node.updateAddress(moved, address);
-    const told = now.node.members().find(({ id }) => id === moved);
+    await cluster.insist(({ node }) => node.propose(bytes('after')));
+    const told = await cluster.insist(async ({ node }) => {
+      await node.updateAddress(moved, address);
+      return node.members().find(({ id }) => id === moved);
+    });
     assert.deepEqual([told?.address, told?.movedTo], [address, undefined]);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
+test('a learner that comes back at another address says so, and is found', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await Promise.all([1, 2].map((id) => cluster.start(id, { voters: [1, 2] })));
+    await cluster.start(3, { join: true });
+    const learner = { id: 3, address: cluster.addressOf(3), learner: true };
+    await cluster.insist(({ node }) => node.addMember(learner));
+    const thirds = () => [1, 2].map((id) => cluster.get(id).node.members().at(2));
+    await cluster.until('it has all', () => thirds().some((third) => third?.lag === 0));
+    await cluster.stop(3);
+    await cluster.insist(({ node }) => node.propose(bytes('meanwhile')));
+    const address = '10.0.9.3:2377';
+    const { machine } = await cluster.start(3, { address });
+    await cluster.until('it has what it missed', () => machine.commands.includes('meanwhile'));
+    assert.ok(thirds().some((third) => third?.movedTo === address));
   } finally {
     await cluster.dispose();
   }

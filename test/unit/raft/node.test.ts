@@ -356,6 +356,21 @@ test('a leader asked to remove itself hands over, and the new leader removes it'
   }
 });
 
+test('a manager that was added a moment ago can be given the lead', async () => {
+  const cluster = new RaftCluster();
+  try {
+    await cluster.start(1, { voters: [1] });
+    await cluster.start(2, { join: true });
+    const leader = await cluster.leader();
+    await leader.node.addMember({ id: 2, address: cluster.addressOf(2), learner: true });
+    await leader.node.promoteMember(2);
+    await leader.node.transferLeadership(2);
+    assert.equal((await cluster.leader(1)).id, 2);
+  } finally {
+    await cluster.dispose();
+  }
+});
+
 test('a new address of a member is told to all and used', async () => {
   const cluster = new RaftCluster();
   try {

@@ -28,6 +28,7 @@ interface End {
   readonly transport: StreamTransport;
   readonly received: string[];
   readonly unreachable: number[];
+  readonly hellos: string[];
   readonly gone: number[];
   onSnapshot: TransportHandler['onSnapshot'];
   toldRemoved: boolean;
@@ -40,6 +41,7 @@ function end(network: RaftNetwork, id: number): End {
   const transport = new StreamTransport({ self, dialer, clock, random, log: silentLog });
   const received: string[] = [];
   const unreachable: number[] = [];
+  const hellos: string[] = [];
   const gone: number[] = [];
   const onSnapshot = (): Promise<void> => Promise.reject(new Error('not expected'));
   const made: End = {
@@ -47,6 +49,7 @@ function end(network: RaftNetwork, id: number): End {
     transport,
     received,
     unreachable,
+    hellos,
     gone,
     onSnapshot,
     toldRemoved: false,
@@ -54,6 +57,7 @@ function end(network: RaftNetwork, id: number): End {
   transport.start({
     onMessage: (from, bytes) => received.push(`${from.id}:${text(bytes)}`),
     onSnapshot: (from, bytes, chunks) => made.onSnapshot(from, bytes, chunks),
+    onHello: (from) => hellos.push(`${from.id}@${from.address}`),
     onUnreachable: (lost) => unreachable.push(lost),
     follows: (leader) => leader === LEADER,
     onGone: (leader) => gone.push(leader),
@@ -132,6 +136,18 @@ test('a member that was taken out is told so, and nothing of it is taken', async
   await until(() => gone.toldRemoved);
   assert.deepEqual(one.received, []);
   await Promise.all([one.transport.stop(), gone.transport.stop()]);
+});
+
+test('a member that says where it is needs no message for it, and hears that it is out', async () => {
+  const network = new RaftNetwork();
+  const [one, three, gone] = [end(network, 1), end(network, 3), end(network, REMOVED)];
+  three.transport.announce(1, one.self.address);
+  await until(() => one.hellos.length === 1);
+  gone.transport.announce(1, one.self.address);
+  await until(() => gone.toldRemoved);
+  assert.deepEqual([one.hellos, one.received], [[`3@${three.self.address}`], []]);
+  assert.equal(three.toldRemoved, false);
+  await Promise.all([one, three, gone].map(({ transport }) => transport.stop()));
 });
 
 function parts(count: number, bytes: number): SnapshotChunks {
@@ -335,7 +351,9 @@ test('a snapshot that does not come back makes way for another one', async () =>
   await Promise.all([stop(), third.transport.stop()]);
 });
 
-/** Begins a snapshot, loses its sender in a way of the test's own, and tells why it was given up. */
+/**
+ * Begins a snapshot, loses its sender in a way of the test's own, and tells why it was given up.
+ */
 async function givenUp(lose: (network: RaftNetwork, sender: End) => void): Promise<string> {
   const network = new RaftNetwork();
   const { one, two, found, send, stop } = resumable(network);
