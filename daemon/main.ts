@@ -24,9 +24,10 @@ import { openHost } from './hostRuntime.ts';
 import { missingFeatures } from './kernel.ts';
 import { parseLabels } from './labels.ts';
 import { lockDataRoot } from './lock.ts';
-import { collectAlone, keepMemoryLow } from './memory.ts';
+import { keepMemoryLow } from './memory.ts';
 import { Node } from './node.ts';
 import { notifySystemd } from './notify.ts';
+import { collectAlone, compileSoon } from './v8.ts';
 
 /** A stop that takes longer ends the process anyway. */
 const STOP_TIMEOUT_MS = 8000;
@@ -54,6 +55,7 @@ function addHostGauges(meter: Meter, node: Node): void {
 
 /** Runs until a signal stops it; rejects when it cannot start, with what a person should read. */
 export async function runDaemon(options: DaemonOptions): Promise<void> {
+  compileSoon();
   const log = createLog(levelOf(options.logLevel));
   parseLabels(options.labels);
   parseGenericResources(options.genericResources);

@@ -4,7 +4,6 @@
  * thread freed), and gives freed memory back to the kernel once in a while, when it has been quiet.
  * It never collects garbage: V8 does that by itself.
  */
-import { setFlagsFromString } from 'node:v8';
 import type { Clock } from '../base/clock.ts';
 import { limitArenas, trimMemory } from '../runtime/sys/memory.ts';
 
@@ -16,16 +15,6 @@ const WORTH_BYTES = 4 * 1024 * 1024;
 /** Of one processor, by all of this process's threads. */
 const QUIET_SHARE = 0.25;
 const MICROSECONDS_PER_MS = 1000;
-
-/**
- * From now on young garbage is collected by the main thread alone. What lives on is little, once
- * what was stored is loaded, and helpers are threads that a busy machine has to wake first, one by
- * one, while everything waits: with two processors shared among many a collection took 0.85 ms
- * (one in ten 4.8), alone 0.65 (1.0).
- */
-export function collectAlone(): void {
-  setFlagsFromString('--no-parallel-scavenge');
-}
 
 export function keepMemoryLow(clock: Clock): void {
   limitArenas(ARENAS);

@@ -1,7 +1,7 @@
 /**
  * The loop around the pure core: takes its ready() and writes, sends and applies, in the order the
  * core relies on. A message that promises durability leaves only once the write it follows is
- * synced; others leave at once, but for mere news of what is committed (news.ts). A snapshot being
+ * synced; others leave at once, but for those that may wait (holdback.ts). A snapshot being
  * installed holds up the writes reported after it. Knows no time and answers no callers: node.ts
  * does.
  */
@@ -25,9 +25,9 @@ import {
   type SoftState,
 } from './core/types.ts';
 import type { RaftDisk } from './disk/disk.ts';
+import { Holdback } from './holdback.ts';
 import * as limits from './limits.ts';
 import { isSettlement, type MemberTable, SETTLEMENT } from './memberTable.ts';
-import { CommitNews } from './news.ts';
 import { restoreMachine } from './startup.ts';
 import type { AppliedEntry, RaftTransport, StateMachine } from './types.ts';
 
@@ -67,7 +67,7 @@ export interface Settled {
 export class Engine {
   readonly raw: RawNode;
   readonly #host: EngineHost;
-  readonly #news: CommitNews;
+  readonly #holdback: Holdback;
   /** Term of the last entry applied. */
   appliedTerm: number;
   #queued = false;
@@ -80,7 +80,11 @@ export class Engine {
 
   constructor(host: EngineHost) {
     this.#host = host;
-    this.#news = new CommitNews(host.clock, (message) => this.#sendNow(message));
+    this.#holdback = new Holdback({
+      clock: host.clock,
+      send: (message) => this.#sendNow(message),
+      quorum: () => this.#quorum(),
+    });
     const snapshot = host.memory.snapshot();
     this.appliedTerm = snapshot?.term ?? 0;
     this.raw = new RawNode({
@@ -113,7 +117,7 @@ export class Engine {
 
   stop(): void {
     this.#stopped = true;
-    this.#news.stop();
+    this.#holdback.stop();
   }
 
   /**
@@ -152,7 +156,10 @@ export class Engine {
   }
 
   #handle(ready: Ready): void {
-    if (ready.softState !== undefined) this.#host.onSoftState(ready.softState);
+    if (ready.softState !== undefined) {
+      if (ready.softState.role !== 'leader') this.#holdback.stop();
+      this.#host.onSoftState(ready.softState);
+    }
     for (const message of ready.messages) {
       if (message.to !== APPEND_THREAD && message.to !== APPLY_THREAD) this.#send(message);
     }
@@ -173,7 +180,7 @@ export class Engine {
       this.#host.sendSnapshot(message);
       return;
     }
-    if (!this.#news.takes(message)) this.#sendNow(message);
+    if (!this.#holdback.takes(message)) this.#sendNow(message);
   }
 
   #sendNow(message: Message): void {
@@ -292,7 +299,7 @@ export class Engine {
     try {
       const confState = this.raw.applyConfChange(change);
       // Until they hear of it, the others would ask those for votes who may be gone by then.
-      this.#news.tellAll();
+      this.#holdback.tellAll();
       table.applied(change, confState);
     } catch (error) {
       if (!(error instanceof ConfChangeError)) throw error;
@@ -311,9 +318,30 @@ export class Engine {
     return settled;
   }
 
+  /** While members change every answer counts; who needs more than the next entries is no help. */
+  #quorum(): { able: readonly number[]; needed: number } {
+    const { config, progress } = this.raft.tracker;
+    const [voters, outgoing] = config.voters;
+    if (outgoing.size > 0) return { able: [], needed: 0 };
+    const able: number[] = [];
+    for (const id of voters) {
+      if (id !== this.#host.id && progress.get(id)?.state === 'replicate') able.push(id);
+    }
+    const others = Math.floor(voters.size / 2);
+    return { able, needed: voters.has(this.#host.id) ? others : others + 1 };
+  }
+
+  /** Of another member. */
+  receive(message: Message): void {
+    this.#holdback.heard(message.from);
+    // Who has a committed change of members to apply yet does not stand, and is not asked again.
+    if (message.type === 'timeoutNow') this.pump();
+    this.raw.step(message);
+  }
+
   /** This member waits to hear how far the log is committed. */
   tell(id: number): void {
-    this.#news.tell(id);
+    this.#holdback.tell(id);
   }
 
   /** What a snapshot taken now is of. */

@@ -205,9 +205,7 @@ export class RaftNode {
     // Votes and heartbeats go on when the disk takes no more entries: the leader stays known.
     if (message.type === 'append' && !this.#state.disk.takes(message.entries)) return;
     try {
-      // Who has a committed change of members to apply yet does not stand, and is not asked again.
-      if (message.type === 'timeoutNow') this.#engine.pump();
-      this.#engine.raw.step(message);
+      this.#engine.receive(message);
     } catch (error) {
       // A broken invariant must not be lost in whatever carried the message.
       this.#fatal(error instanceof Error ? error : new Error(messageOf(error)));

@@ -37,7 +37,12 @@ export class RecordEncoder {
   encode<T extends TableName>(table: T, object: Tables[T], take: TakeBytes): void {
     const task = table === 'task' ? (object as Task) : undefined;
     const status = task?.status;
-    if (task === undefined || !(status instanceof PackedStatus) || !isUsual(task)) {
+    if (
+      task === undefined ||
+      !(status instanceof PackedStatus) ||
+      !isUsual(task) ||
+      !unpackPhases(status)
+    ) {
       const { buffer, byteOffset, length } = encodeObject(table, object);
       take(Buffer.from(buffer, byteOffset, length), 0);
       return;
@@ -76,6 +81,15 @@ function isUsual(task: Task): boolean {
     isWord(status.exitCode) &&
     status.exitCode <= INT32_MAX
   );
+}
+
+/** For writeStatus; false where a time is none that the wire has. */
+function unpackPhases(status: PackedStatus): boolean {
+  unpacker.phases(PackedStatus.packed(status));
+  for (let at = 0; at < unpacker.count; at += 1) {
+    if (!isWhole(unpacker.timesMs[at])) return false;
+  }
+  return true;
 }
 
 function isWhole(value: number): boolean {
@@ -164,9 +178,8 @@ function writeLabels(labels: Readonly<Record<string, string>>): void {
   }
 }
 
+/** Its phases are those unpacked last. */
 function writeStatus(status: PackedStatus): void {
-  const packed = PackedStatus.packed(status);
-  unpacker.phases(packed);
   for (let at = unpacker.count - 1; at >= 0; at -= 1) {
     const before = written();
     varint(unpacker.timesMs[at]);
@@ -179,7 +192,7 @@ function writeStatus(status: PackedStatus): void {
   number(8, status.oomKilled ? 1 : 0);
   number(7, status.exitCode);
   number(6, status.pid);
-  if (unpacker.containerId(packed, digits)) {
+  if (unpacker.containerId(PackedStatus.packed(status), digits)) {
     raw(digits);
     varint(HEX_CHARACTERS);
     varint(5 * 8 + LENGTH);

@@ -19,8 +19,9 @@ import {
 import { readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { hasCode } from '../../base/errors.ts';
+import { rmdir, unlink } from '../sys/libc.ts';
 import { decodeExitRecord, encodeExitRecord, lostRecord } from './exitRecord.ts';
-import { type ContainerPaths, LOG_DIR } from './paths.ts';
+import { type ContainerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
 
 const EXIT_FILE = 'exit';
@@ -117,7 +118,7 @@ export async function readRecord(dir: string): Promise<ExitRecord | undefined> {
 export async function inspectExecDir(execDir: string): Promise<'absent' | 'created' | 'started'> {
   try {
     const names = await readdir(execDir);
-    return names.includes('control.sock') ? 'started' : 'created';
+    return names.includes(SOCKET_FILE) ? 'started' : 'created';
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return 'absent';
     throw error;
@@ -127,6 +128,37 @@ export async function inspectExecDir(execDir: string): Promise<'absent' | 'creat
 /** Whether a shim ever opened its log; only a container without one leaves no trace in it. */
 export async function everRan(dataDir: string): Promise<boolean> {
   return (await readdir(join(dataDir, LOG_DIR))).length > 0;
+}
+
+const SOCKET_FILE = 'control.sock';
+/** overlayfs makes it in what it is given to work in. */
+const WORK_IN_WORK = join(WORK_DIR, 'work');
+const FIRST_LOG = join(LOG_DIR, '00000001.log');
+
+/** A container's run-time directory, as `removeTree` but for what is usual in it. */
+export async function removeRun(execDir: string): Promise<void> {
+  for (const name of [SOCKET_FILE, EXIT_FILE, PID_FILE]) unlink(`${execDir}/${name}`);
+  if (rmdir(execDir) !== 0) await removeTree(execDir);
+}
+
+/**
+ * Its directory of data likewise: what ran once, changed no file and wrote little has a known few.
+ */
+export async function removeData(dataDir: string): Promise<void> {
+  const log = `${dataDir}/${FIRST_LOG}`;
+  const isUsual = rmdir(`${dataDir}/${UPPER_DIR}`) === 0 && bytesOf(log) <= AT_ONCE_BYTES;
+  if (isUsual) {
+    unlink(log);
+    for (const name of [WORK_IN_WORK, WORK_DIR, LOG_DIR]) rmdir(`${dataDir}/${name}`);
+    for (const name of [EXIT_FILE, CONFIG_FILE]) unlink(`${dataDir}/${name}`);
+  }
+  if (!isUsual || rmdir(dataDir) !== 0) await removeTree(dataDir);
+}
+
+/** What removing it frees. Some have more than they say. */
+function bytesOf(file: string): number {
+  const status = lstatSync(file, { throwIfNoEntry: false });
+  return status === undefined ? 0 : Math.max(status.size, status.blocks * STAT_BLOCK_BYTES);
 }
 
 /**
@@ -150,9 +182,7 @@ function removeSmall(dir: string, budget: { left: number; leftBytes: number }): 
         if (!removeSmall(path, budget)) return false;
         continue;
       }
-      const { size, blocks } = lstatSync(path);
-      // Some have more than they say.
-      budget.leftBytes -= Math.max(size, blocks * STAT_BLOCK_BYTES);
+      budget.leftBytes -= bytesOf(path);
       if (budget.leftBytes < 0) return false;
       unlinkSync(path);
     }

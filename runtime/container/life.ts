@@ -30,7 +30,8 @@ import {
   keepRunEnv,
   readRecord,
   recordedStartMs,
-  removeTree,
+  removeData,
+  removeRun,
 } from './files.ts';
 import { usesDefaultProfile } from './labels.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
@@ -83,6 +84,8 @@ export class ContainerLife {
   #removal: Promise<void> | undefined;
   #isClosed = false;
   #isPaused = false;
+  /** False only where it is known that there are none. */
+  #mayHaveGroups: boolean;
 
   constructor(
     config: ContainerConfig,
@@ -98,6 +101,7 @@ export class ContainerLife {
     this.#attachments = attachments;
     this.#hooks = hooks;
     this.#spec = spec;
+    this.#mayHaveGroups = spec === undefined; // else it is new
   }
 
   get config(): ContainerConfig {
@@ -197,6 +201,7 @@ export class ContainerLife {
     this.#spec = undefined;
     for (const note of spec.notes) log.warn(note, { container: this.shortId });
     this.#phase = 'starting';
+    this.#mayHaveGroups = true;
     try {
       this.#spawn(spec.bytes);
     } catch (error) {
@@ -271,6 +276,9 @@ export class ContainerLife {
     this.#shim = ShimClient.connect(this.#paths.execDir, this.#context.clock, {
       state: (state) => this.#takeState(state),
       exited: (record) => this.#finish(record),
+      cleared: () => {
+        this.#mayHaveGroups = false;
+      },
       closed: () => this.#connectionClosed(),
     });
   }
@@ -316,12 +324,14 @@ export class ContainerLife {
   async #destroyGroups(): Promise<void> {
     const { cgroups, clock } = this.#context;
     const deadlineMs = clock.nowMs() + REMOVE_GROUPS_TIMEOUT_MS;
-    while (!cgroups.remove(groupPath(this.config))) {
+    while (this.#mayHaveGroups && !cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
+        const pids = cgroups.pids(groupPath(this.config)).join(', ');
         throw new SwarmError(
           'internal',
-          `processes ${cgroups.pids(groupPath(this.config)).join(', ')} of container ` +
-            `${this.shortId} do not end`,
+          pids === ''
+            ? `the control groups of container ${this.shortId} cannot be removed`
+            : `processes ${pids} of container ${this.shortId} do not end`,
         );
       }
       cgroups.kill(groupPath(this.config));
@@ -448,10 +458,10 @@ export class ContainerLife {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    await removeTree(this.#paths.execDir);
+    await removeRun(this.#paths.execDir);
     this.#hooks.onRemoved();
     this.changed.emit();
-    await removeTree(doomed);
+    await removeData(doomed);
   }
 
   /** Lets go of the shim, which runs on. */

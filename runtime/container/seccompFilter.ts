@@ -5,6 +5,13 @@
  */
 import { SwarmError } from '../../base/errors.ts';
 import {
+  type Instruction,
+  JUMP,
+  JUMP_REACH,
+  RETURN_VALUE,
+  shareReturns,
+} from './seccompReturns.ts';
+import {
   type Architecture,
   AUDIT_ARCH,
   callNumbers,
@@ -72,25 +79,15 @@ const PRIVATE_FROM = 0xf0000;
 // linux/bpf_common.h
 const LOAD = 0x20;
 const AND = 0x54;
-const JUMP = 0x05;
 const JUMP_EQUAL = 0x15;
 const JUMP_AT_LEAST = 0x35;
 const JUMP_ABOVE = 0x25;
-const RETURN_VALUE = 0x06;
-const JUMP_REACH = 255;
 const INSTRUCTION_BYTES = 8;
 /** BPF_MAXINSNS. */
 export const PROGRAM_MAX = 4096;
 
 /** Where a jump within a test leads: on to what follows the test, or past the alternative. */
 type Target = number | 'holds' | 'fails';
-
-interface Instruction<T = number> {
-  readonly code: number;
-  readonly ifTrue: T;
-  readonly ifFalse: T;
-  readonly value: number;
-}
 
 interface Alternative {
   readonly tests: readonly ArgumentTest[];
@@ -127,14 +124,15 @@ export function compileFilter(filter: Filter, host: HostArchitecture): Uint8Arra
     if (has('arm')) add('arm', tree('arm'));
   }
   program.push(result(RETURN.killProcess));
-  if (program.length > PROGRAM_MAX) {
+  const shorter = shareReturns(program);
+  if (shorter.length > PROGRAM_MAX) {
     throw new SwarmError(
       'invalid',
-      `the seccomp profile takes ${program.length} instructions, the kernel takes ` +
+      `the seccomp profile takes ${shorter.length} instructions, the kernel takes ` +
         `${PROGRAM_MAX}: name fewer architectures, or fewer arguments`,
     );
   }
-  return encode(program);
+  return encode(shorter);
 }
 
 /** Call number -> outcome for all calls the rules say something about. */

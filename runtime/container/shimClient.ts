@@ -63,6 +63,7 @@ export const TYPE = {
   exited: 130,
   execStarted: 131,
   execExited: 132,
+  cleared: 134,
 } as const;
 
 const PHASES = ['starting', 'running', 'exited', 'created'] as const;
@@ -80,6 +81,8 @@ export interface ShimState {
 export interface ShimEvents {
   state(state: ShimState): void;
   exited(record: ExitRecord): void;
+  /** After `exited`: none of its groups is left. */
+  cleared?(): void;
   /** The connection is over; nothing else comes. */
   closed(): void;
   /** Only on the connection that asked for it. */
@@ -330,6 +333,8 @@ export class ShimClient {
       });
     } else if (type === TYPE.exited) {
       this.#takeExit(payload);
+    } else if (type === TYPE.cleared) {
+      this.#events.cleared?.();
     } else if (type === TYPE.execStarted && payload.length >= 4) {
       this.#events.execStarted?.(payload.readUInt32LE(0));
     } else if (type === TYPE.execExited && payload.length >= 4) {

@@ -60,7 +60,7 @@ export function buildSpec(
   const path = groupPath(config);
   // What a limit may be depends on the group above.
   if (config.cgroupParent !== undefined) cgroups.makeAbove(path);
-  const plan = cgroups.plan(path, resources);
+  const plan = cgroups.plan(path, resources, { isNew: true });
   writer.add(TAG.id, config.id);
   writer.add(TAG.execDir, paths.execDir);
   writer.add(TAG.logDir, join(paths.dataDir, LOG_DIR));

@@ -111,6 +111,7 @@ export interface MountRecord {
 }
 
 const CGROUP = { v2: 1, memory: 2, freezer: 4 } as const;
+const INHERITED = 2;
 
 /** Groups that the launcher makes, with what is written to them; or, of an exec, joins. */
 export function addCgroups(writer: SpecWriter, groups: readonly CgroupGroup[]): void {
@@ -120,7 +121,9 @@ export function addCgroups(writer: SpecWriter, groups: readonly CgroupGroup[]): 
       (group.memory ? CGROUP.memory : 0) |
       (group.freezer ? CGROUP.freezer : 0);
     writer.add(TAG.cgroup, flags, group.dir);
-    for (const { file, value } of group.writes) writer.add(TAG.cgroupWrite, 0, file, value);
+    for (const { file, value, isInherited } of group.writes) {
+      writer.add(TAG.cgroupWrite, isInherited === true ? INHERITED : 0, file, value);
+    }
     if (group.deviceProgram !== undefined) writer.add(TAG.deviceProgram, group.deviceProgram);
   }
 }

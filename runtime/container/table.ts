@@ -165,13 +165,20 @@ class Table implements ContainerTable {
   /** Those above the one at `path` that no container names any more. */
   #removeNamedGroups(path: string): void {
     if (!path.includes('/')) return; // right below the daemon's
+    this.#tryGroups(() => this.#cgroups.removeAbove(path, this.#groupPaths()));
+  }
+
+  /** They hold nothing: whatever else is being done counts. */
+  #tryGroups(remove: () => void): void {
     try {
-      const used = [...this.#containers.values()].map(({ config }) => groupPath(config));
-      this.#cgroups.removeAbove(path, used);
+      remove();
     } catch (error) {
-      // They hold nothing; what made or removed the container counts.
-      this.#options.log.warn('cannot remove a control group', { path, error: messageOf(error) });
+      this.#options.log.warn('cannot remove a control group', { error: messageOf(error) });
     }
+  }
+
+  #groupPaths(): readonly string[] {
+    return [...this.#containers.values()].map(({ config }) => groupPath(config));
   }
 
   #userNamespaceOf({ userNamespace }: ContainerConfig): 'host' | IdMaps {
@@ -247,6 +254,8 @@ class Table implements ContainerTable {
     for (const path of this.#cgroups.list()) {
       if (!this.#containers.has(basename(path))) await this.#killOrphan(path);
     }
+    // Of containers that were being made or removed when a daemon was killed.
+    this.#tryGroups(() => this.#cgroups.removeUnused(this.#groupPaths()));
   }
 
   async #killOrphan(path: string): Promise<void> {

@@ -8,7 +8,7 @@ import { messageOf } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
 import type { Random } from '../../base/random.ts';
 import { holdPort } from './ports.ts';
-import { Relay, type RelayLimits, type RelayTarget } from './relay.ts';
+import { NOT_EVERY, Relay, type RelayLimits, type RelayTarget } from './relay.ts';
 
 /** A published TCP port and where it leads now. */
 export interface CarriedPort {
@@ -94,7 +94,7 @@ export class IngressRelays {
     if (this.#told.has(key)) return;
     this.#told.add(key);
     const fields = { address: hostAddress, port: publishedPort, reason };
-    this.#log.warn('published port does not take every connection by IPv6', fields);
+    this.#log.warn(NOT_EVERY, fields);
   }
 
   #choose(key: string): RelayTarget | undefined {

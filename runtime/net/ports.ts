@@ -29,7 +29,7 @@ import {
   socketAddress,
   systemError,
 } from '../sys/libc.ts';
-import { Relay, type RelayLimits, type RelayTarget } from './relay.ts';
+import { NOT_EVERY, Relay, type RelayLimits, type RelayTarget } from './relay.ts';
 import type { IngressState, PublishedPort } from './types.ts';
 
 const SHUT_RD = 0;
@@ -328,7 +328,7 @@ export class Ports {
     let told = false;
     const onError = (error: Error): void => {
       const fields = { port, container: shortId(containerId), reason: messageOf(error) };
-      if (!told) this.#log.warn('published port does not take every connection by IPv6', fields);
+      if (!told) this.#log.warn(NOT_EVERY, fields);
       told = true;
     };
     const target = (): RelayTarget | undefined => {

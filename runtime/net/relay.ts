@@ -19,6 +19,9 @@ const FULL =
 /** Until a container's host has answered; longer means that it is gone. */
 const CONNECT_TIMEOUT_MS = 5000;
 
+/** For the log of who holds a relay's port. */
+export const NOT_EVERY = 'published port does not take every connection by IPv6';
+
 /** Each direction ends by itself; who vanishes is noticed. */
 const BOTH_SOCKETS = {
   allowHalfOpen: true,

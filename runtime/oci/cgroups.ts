@@ -76,7 +76,7 @@ export class OciCgroups {
   }
 
   plan(resources: Resources): CgroupPlan {
-    return this.#all.plan(this.path, withDefaults(resources), true);
+    return this.#all.plan(this.path, withDefaults(resources), { isStrict: true });
   }
 
   update(resources: Resources): readonly string[] {

@@ -65,7 +65,7 @@ function moveOne(
     throw new SwarmError('conflict', `${FIELD}: the container has an interface "${name}" already`);
   }
   const addresses = keptAddresses(here, link.index);
-  here.request(moveLink(link.index, name, target.fd));
+  here.request([moveLink(link.index, name, target.fd)]);
   const moved = named(there, name);
   if (moved === undefined) throw new SwarmError('internal', `${FIELD}: "${name}" is lost`);
   // Down, an interface takes no IPv6 address for good.

@@ -93,13 +93,6 @@ int beneath_directory(int root, const char *path, uint64_t resolve)
 	return make_directory(&walk, path);
 }
 
-int beneath_parent(int root, const char *path, uint64_t resolve, const char **name)
-{
-	char parent[PATH_MAX];
-	*name = split(path, parent);
-	return *name == NULL ? -1 : beneath_directory(root, parent, resolve);
-}
-
 static int make_file(struct walk *walk, const char *path)
 {
 	char parent_path[PATH_MAX], target[PATH_MAX];
@@ -122,6 +115,47 @@ static int make_file(struct walk *walk, const char *path)
 	if (fd < 0 && errno == ENOENT)
 		errno = error;
 	return fd;
+}
+
+static struct {
+	int fd;
+	char path[PATH_MAX];
+} last_place = {-1, ""};
+
+void beneath_forget(void)
+{
+	close_fd(&last_place.fd);
+}
+
+int beneath_place(int root, const char *path, const char **name)
+{
+	char parent[PATH_MAX];
+	*name = split(path, parent);
+	if (*name == NULL)
+		return -1;
+	if (last_place.fd >= 0 && strcmp(last_place.path, parent) == 0)
+		return last_place.fd;
+	beneath_forget();
+	last_place.fd = beneath_directory(root, parent, IN_ROOT_PLAIN);
+	strcpy(last_place.path, parent);
+	return last_place.fd;
+}
+
+int beneath_mount_point(int root, const char *path)
+{
+	const char *name;
+	int place = beneath_place(root, path, &name);
+	if (place < 0)
+		return -1;
+	/* What is mounted there covers the place itself, or what that is in. */
+	if (*name == 0 || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+		beneath_forget();
+		return beneath_directory(root, path, IN_ROOT_PLAIN);
+	}
+	if (mkdirat(place, name, 0755) < 0 && errno != EEXIST)
+		return -1;
+	return k_openat2(place, name, O_PATH | O_DIRECTORY | O_CLOEXEC, 0,
+			 K_RESOLVE_BENEATH | K_RESOLVE_NO_SYMLINKS);
 }
 
 int beneath_target(int root, const char *path, int as_file, uint64_t resolve)

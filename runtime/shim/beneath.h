@@ -16,9 +16,17 @@
 
 /* Opens `path` as a directory, making what is missing. -1 and errno, as all of these. */
 int beneath_directory(int root, const char *path, uint64_t resolve);
-/* Opens the directory that holds `path`, making it if missing; *name is the last component. */
-int beneath_parent(int root, const char *path, uint64_t resolve, const char **name);
 /* Opens what is to be mounted on, a directory or (as_file) a file, making it if missing. */
 int beneath_target(int root, const char *path, int as_file, uint64_t resolve);
+
+/*
+ * For what is ours, one after the other in the same directory, without links on the way: the
+ * directory that holds `path`, which stays open for the next one and is not the caller's to close.
+ * Whatever mounts elsewhere than in it has it forgotten, since it might cover it.
+ */
+int beneath_place(int root, const char *path, const char **name);
+/* A directory in it, made if missing, to mount on; the caller's. */
+int beneath_mount_point(int root, const char *path);
+void beneath_forget(void);
 
 #endif

@@ -15,11 +15,13 @@
 #include "kernel.h"
 
 #define WRITE_OPTIONAL 1
+#define WRITE_INHERITED 2
 #define REMOVE_TRIES 100
 #define REMOVE_PAUSE_NS 2000000L
 #define KILL_ROUNDS 50
 #define FREEZE_TRIES 50
 #define FREEZE_PAUSE_NS 200000L
+#define INHERITED_MAX 4096
 #define BPF_PROG_LOAD 5
 #define BPF_PROG_ATTACH 8
 #define BPF_PROG_TYPE_CGROUP_DEVICE 15
@@ -144,13 +146,30 @@ static int open_limit(struct limit_file *last, int dir, const char *name)
 	return last->fd < 0 ? -1 : 0;
 }
 
+/* What the group above has in it now; 0 when that cannot be told. */
+static int read_above(int dir, const char *file, char value[INHERITED_MAX])
+{
+	char path[64];
+	format_text(path, sizeof path, "../%s", file);
+	ssize_t length = read_file_at(dir, path, value, INHERITED_MAX);
+	if (length > 0 && value[length - 1] == '\n')
+		value[length - 1] = 0;
+	return length >= 0 && length < INHERITED_MAX - 1;
+}
+
 static int write_limit(struct limit_file *last, int dir, const struct record *record,
 		       struct failure *failure)
 {
 	const char *file = record_string(record, 4, 0);
 	const char *value = record_string(record, 4, 1);
+	char above[INHERITED_MAX];
 	if (file == NULL || value == NULL)
 		return fail(failure, 0, "a control group value is malformed");
+	if (record_u32(record, 0) & WRITE_INHERITED) {
+		if (!read_above(dir, file, above))
+			return fail(failure, errno, "cannot read %s of the group above", file);
+		value = above;
+	}
 	if ((open_limit(last, dir, file) == 0 && write_all(last->fd, value, strlen(value)) == 0) ||
 	    (record_u32(record, 0) & WRITE_OPTIONAL))
 		return 0;
@@ -336,19 +355,28 @@ int cgroups_oom_killed(const struct cgroups *groups)
 	return read_number(&count, &kills) && kills > 0;
 }
 
-static void remove_groups(struct cgroups *groups, int only_made)
+/* Whether none of them is there any more. */
+static int remove_groups(struct cgroups *groups, int only_made)
 {
+	int are_gone = 1;
 	for (size_t i = 0; i < groups->count; i++) {
-		int tries = only_made && !groups->is_made[i] ? 0 : REMOVE_TRIES;
-		while (tries-- > 0 && rmdir(groups->dirs[i]) < 0 && errno == EBUSY)
-			pause_ns(REMOVE_PAUSE_NS);
+		int tries = only_made && !groups->is_made[i] ? 0 : REMOVE_TRIES, is_gone = 0;
+		while (tries-- > 0 && !is_gone) {
+			is_gone = rmdir(groups->dirs[i]) == 0 || errno == ENOENT;
+			if (!is_gone && errno != EBUSY)
+				break;
+			if (!is_gone)
+				pause_ns(REMOVE_PAUSE_NS);
+		}
+		are_gone &= is_gone;
 	}
 	groups->count = 0; /* what could not be removed, the daemon removes with the container */
+	return are_gone;
 }
 
-void cgroups_remove(struct cgroups *groups)
+int cgroups_remove(struct cgroups *groups)
 {
-	remove_groups(groups, 0);
+	return remove_groups(groups, 0);
 }
 
 void cgroups_remove_made(struct cgroups *groups)
@@ -358,5 +386,5 @@ void cgroups_remove_made(struct cgroups *groups)
 		are_made &= groups->is_made[i];
 	if (are_made)
 		cgroups_kill(groups); /* nobody else is in there */
-	remove_groups(groups, 1);
+	(void)remove_groups(groups, 1); /* what others use stays */
 }

@@ -49,8 +49,11 @@ void cgroups_let_die(const struct cgroups *groups);
 int cgroups_freeze(const struct cgroups *groups, int frozen);
 /* Whether the kernel killed a process of the container for want of memory. */
 int cgroups_oom_killed(const struct cgroups *groups);
-/* Removes the directories; waits a bounded time for the last process to be gone. */
-void cgroups_remove(struct cgroups *groups);
+/*
+ * Removes the directories; waits a bounded time for the last process to be gone. False when
+ * something is left.
+ */
+int cgroups_remove(struct cgroups *groups);
 /* Leaves alone what was there before; else all that runs in them is killed. */
 void cgroups_remove_made(struct cgroups *groups);
 

@@ -94,6 +94,11 @@ static int take_stdio(const struct spec *spec, const struct child_io *io, int te
 		if (hand_over(i, user) < 0 && !may_fail)
 			return fail(failure, errno, "cannot hand over standard output");
 	}
+	return 0;
+}
+
+static int take_terminal(int terminal, struct failure *failure)
+{
 	if (terminal >= 0 && ioctl(0, TIOCSCTTY, 0) < 0)
 		return fail(failure, errno, "cannot take the terminal");
 	return 0;
@@ -131,17 +136,34 @@ static int check_directory(const char *path, struct failure *failure)
 	return 0;
 }
 
+/* A listener is handed on while there is an attendant. */
+static int leave_attendant(const struct spec *spec, struct child_io *io, struct failure *failure)
+{
+	if (io->attendant >= 0 && spec_count(spec, TAG_LISTENER) > 0) {
+		io->is_filtered = 1;
+		if (privilege_finish(spec, io->attendant, failure) < 0)
+			return -1;
+	}
+	close_fd(&io->attendant);
+	return 0;
+}
+
+/* With all that the host's rights were needed for done; goes on in the program's process. */
+static int be_born(const struct spec *spec, struct child_io *io, struct failure *failure)
+{
+	if (leave_attendant(spec, io, failure) < 0 || birth_give(io->birth, failure) < 0)
+		return -1;
+	io->birth = NULL;
+	setsid();
+	return 0;
+}
+
 /* Made: who starts the container is waited for, and the hooks inside it are run. */
 static int pass_gate(const struct spec *spec, struct child_io *io, struct failure *failure)
 {
-	/* A listener is handed on while there is an attendant. */
-	int is_heard = io->attendant >= 0 && spec_count(spec, TAG_LISTENER) > 0;
-	if (is_heard && privilege_finish(spec, io->attendant, failure) < 0)
-		return -1;
-	close_fd(&io->attendant);
-	if (io->gate >= 0 && gate_wait(io->gate, io->status, failure) < 0)
-		return -1;
-	if (!is_heard && privilege_finish(spec, -1, failure) < 0)
+	if (leave_attendant(spec, io, failure) < 0 ||
+	    (io->gate >= 0 && gate_wait(io->gate, io->status, failure) < 0) ||
+	    (!io->is_filtered && privilege_finish(spec, -1, failure) < 0))
 		return -1;
 	return hooks_run(spec, HOOK_START_CONTAINER, "created", getpid(), -1, failure);
 }
@@ -155,12 +177,14 @@ static int become(const struct spec *spec, struct child_io *io, int terminal,
 	const char *directory = spec_string(spec, TAG_CWD, "/");
 	char home[USER_HOME_MAX + sizeof "HOME="];
 	char **args = program_list(spec, TAG_ARG), **env = program_list(spec, TAG_ENV);
-	int *kept[] = {&io->status, &io->gate, &io->attendant};
+	int nothing = -1, *tell = io->birth != NULL ? &io->birth->tell : &nothing;
+	int *kept[] = {&io->status, &io->gate, &io->attendant, tell};
 	if (args == NULL || env == NULL || args[0] == NULL)
 		return fail(failure, 0, "the container has no program to run");
 	umask((mode_t)spec_u32(spec, TAG_UMASK, DEFAULT_UMASK));
 	if (user_resolve(&user, spec, failure) < 0 ||
-	    take_stdio(spec, io, terminal, &user, failure) < 0)
+	    take_stdio(spec, io, terminal, &user, failure) < 0 ||
+	    (io->birth == NULL && take_terminal(terminal, failure) < 0))
 		return -1;
 	if (program_variable(env, "HOME") == NULL) {
 		format_text(home, sizeof home, "HOME=%s", user.home[0] != 0 ? user.home : "/");
@@ -169,11 +193,15 @@ static int become(const struct spec *spec, struct child_io *io, int terminal,
 	/* Fails only where the kernel has no keys; then there is nothing to keep apart. */
 	if (!(flags & SPEC_KEEP_KEYRING))
 		(void)syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, NULL, 0, 0, 0);
-	if (descriptors_settle(spec, kept, 3, failure) < 0 ||
+	if (descriptors_settle(spec, kept, 4, failure) < 0 ||
 	    scheduling_set(spec, failure) < 0 || limits_set(spec, io->status, failure) < 0)
 		return -1;
 	if (privilege_drop(spec, &user, io->attendant, failure) < 0 ||
 	    check_directory(directory, failure) < 0)
+		return -1;
+	/* A terminal is its session's. */
+	if (io->birth != NULL &&
+	    (be_born(spec, io, failure) < 0 || take_terminal(terminal, failure) < 0))
 		return -1;
 	if (io->gate >= 0 && program_check(args, env, failure) < 0)
 		return -1;
@@ -230,6 +258,8 @@ static int run(const struct spec *spec, const struct cgroups *groups, struct chi
 		return -1;
 	if ((flags & SPEC_READONLY_ROOT) && rootfs_protect(root, failure) < 0)
 		return -1;
+	if (io->birth != NULL && birth_choose(io->birth, failure) < 0)
+		return -1;
 	return become(spec, io, terminal, failure);
 }
 
@@ -261,7 +291,11 @@ static int run_exec(const struct spec *spec, const struct cgroups *groups, struc
 static void __attribute__((noreturn)) tell_failure(const struct child_io *io,
 						   const struct failure *failure)
 {
-	(void)status_tell(io->status, REPORT_FAILURE, failure); /* nobody is left to tell, else */
+	/* Nobody is left to tell, else. */
+	if (io->birth != NULL)
+		(void)send(io->birth->tell, failure, sizeof *failure, MSG_NOSIGNAL);
+	else
+		(void)status_tell(io->status, REPORT_FAILURE, failure);
 	if (io->gate >= 0)
 		gate_tell_failure(io->gate, failure);
 	_exit(failure->exit_code);

@@ -5,6 +5,7 @@
 #ifndef TSSWARM_CHILD_H
 #define TSSWARM_CHILD_H
 
+#include "birth.h"
 #include "cgroup.h"
 #include "namespaces.h"
 #include "spec.h"
@@ -18,6 +19,8 @@ struct child_io {
 	int late;          /* and which of them it still has to */
 	int gate;          /* the fifo it waits at before it executes; -1: it does not wait */
 	int attendant;     /* who runs hooks outside for it; -1: there are none */
+	struct birth *birth; /* the program's process is still to be born; NULL: it is this one */
+	int is_filtered;   /* what privilege_finish does was done early */
 };
 
 /* Never returns. */

@@ -8,6 +8,7 @@
 
 #define VERSION 1
 #define LENGTH_BYTES 4u
+#define DEAF_MS 100 /* who connects waits meanwhile */
 #define HEADER_BYTES 8u /* length, version, type, request */
 
 struct credentials {
@@ -60,8 +61,16 @@ int control_take_streams(const struct message *message, size_t first, int stream
 	return 0;
 }
 
-int control_has_room(const struct control *control)
+int control_deaf_ms(const struct control *control)
 {
+	uint64_t now = control->deaf_until_ms == 0 ? 0 : monotonic_ms();
+	return now < control->deaf_until_ms ? (int)(control->deaf_until_ms - now) : 0;
+}
+
+int control_listens(const struct control *control)
+{
+	if (control_deaf_ms(control) > 0)
+		return 0;
 	for (int i = 0; i < CONTROL_CLIENTS_MAX; i++)
 		if (!control_is_open(&control->clients[i]))
 			return 1;
@@ -71,8 +80,11 @@ int control_has_room(const struct control *control)
 struct client *control_accept(struct control *control)
 {
 	int fd = accept4(control->listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-	if (fd < 0)
+	if (fd < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			control->deaf_until_ms = monotonic_ms() + DEAF_MS;
 		return NULL;
+	}
 	struct credentials peer;
 	socklen_t size = sizeof peer;
 	int is_root = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;

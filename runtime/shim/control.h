@@ -29,7 +29,8 @@ enum message_type {
 	MESSAGE_EXITED = 130, /* the exit record */
 	MESSAGE_EXEC_STARTED = 131, /* u32 pid */
 	MESSAGE_EXEC_EXITED = 132,  /* i32 exit code, text of a failure */
-	MESSAGE_NOTE = 133          /* text: what was clamped or left out */
+	MESSAGE_NOTE = 133,         /* text: what was clamped or left out */
+	MESSAGE_CLEARED = 134       /* after EXITED: the container's groups are gone */
 };
 
 #define STREAM_INPUT 1
@@ -60,6 +61,7 @@ struct held {
 
 struct control {
 	int listener;
+	uint64_t deaf_until_ms;
 	struct client clients[CONTROL_CLIENTS_MAX];
 	struct held held[HELD_MAX];
 };
@@ -67,7 +69,9 @@ struct control {
 /* `control` is all zeros. */
 void control_open(struct control *control, int listener);
 /* While there is none, connections wait. */
-int control_has_room(const struct control *control);
+int control_listens(const struct control *control);
+/* For how long accepting one is no use: there were no descriptors. 0: it is. */
+int control_deaf_ms(const struct control *control);
 /* Accepts one connection; NULL when there was none to take. */
 struct client *control_accept(struct control *control);
 /* Reads what has come and calls `handle` (returning errno or 0) for each message, then replies. */

@@ -2,7 +2,6 @@
 #include "detached.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -14,6 +13,7 @@
 #include "hooks.h"
 #include "kernel.h"
 #include "launch.h"
+#include "ready.h"
 #include "scheduling.h"
 #include "status.h"
 #include "target.h"
@@ -56,7 +56,7 @@ static enum report wait_made(struct launch *launch, struct failure *failure)
 		struct pollfd polls[] = {{launch->status, POLLIN, 0},
 					 {launch->attendant.pidfd, POLLIN, 0}};
 		int fd;
-		if (poll(polls, 2, -1) < 0)
+		if (ready_wait(polls, 2, -1) < 0)
 			continue; /* interrupted */
 		if (polls[1].revents != 0) {
 			attendant_reap(&launch->attendant);

@@ -98,27 +98,31 @@ static int bind_device(int parent, const char *name, int device)
 	return result;
 }
 
+/* `device` is bound there; without one it is made there. */
+static int make_at(int place, const char *name, int device, const struct record *record)
+{
+	if (device >= 0)
+		return bind_device(place, name, device);
+	if (mknodat(place, name, mode_of(record), number_of(record)) < 0)
+		return -1;
+	return fchownat(place, name, record_u32(record, 12), record_u32(record, 16),
+			AT_SYMLINK_NOFOLLOW);
+}
+
 int devices_make(int root, const struct record *record, struct failure *failure)
 {
 	const char *path = record_string(record, PATH_AT, 0), *name;
-	int device = ready_used < ready_count ? ready[ready_used++] : -1, result = 0;
+	int device = ready_used < ready_count ? ready[ready_used++] : -1;
 	if (path == NULL)
 		return fail(failure, 0, "a device is malformed");
-	int parent = beneath_parent(root, path, IN_ROOT_PLAIN, &name);
-	if (parent < 0)
-		return fail(failure, errno, "cannot make the device %s", path);
+	int place = beneath_place(root, path, &name);
+	int result = place < 0 ? -1 : make_at(place, name, device, record);
 	/* One outside of /dev is still there from an earlier run. */
-	(void)unlinkat(parent, name, 0);
-	if (device >= 0)
-		result = bind_device(parent, name, device);
-	else if (mknodat(parent, name, mode_of(record), number_of(record)) < 0 ||
-		 fchownat(parent, name, record_u32(record, 12), record_u32(record, 16),
-			  AT_SYMLINK_NOFOLLOW) < 0)
-		result = -1;
+	if (place >= 0 && result < 0 && errno == EEXIST && unlinkat(place, name, 0) == 0)
+		result = make_at(place, name, device, record);
 	if (result < 0)
 		fail(failure, errno, "cannot make the device %s", path);
 	close_fd(&device);
-	close_fd(&parent);
 	return result;
 }
 
@@ -128,12 +132,8 @@ int devices_link(int root, const struct record *record, struct failure *failure)
 	const char *name;
 	if (target == NULL || path == NULL)
 		return fail(failure, 0, "a link is malformed");
-	int parent = beneath_parent(root, path, IN_ROOT_PLAIN, &name);
-	if (parent < 0)
+	int place = beneath_place(root, path, &name);
+	if (place < 0 || (symlinkat(target, place, name) < 0 && errno != EEXIST))
 		return fail(failure, errno, "cannot make the link %s", path);
-	int result = 0;
-	if (symlinkat(target, parent, name) < 0 && errno != EEXIST)
-		result = fail(failure, errno, "cannot make the link %s", path);
-	close_fd(&parent);
-	return result;
+	return 0;
 }

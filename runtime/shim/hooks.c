@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -11,6 +10,7 @@
 
 #include "kernel.h"
 #include "program.h"
+#include "ready.h"
 
 #define OUTPUT_MAX 200     /* of what a failed hook wrote */
 #define TICK_MS 10         /* where a hook's end cannot be polled for */
@@ -170,7 +170,7 @@ static int wait_for(struct hook *hook, int watched, int *status, struct failure 
 		struct pollfd polls[] = {{hook->pidfd, POLLIN, 0},
 					 {hook->output, POLLIN, 0},
 					 {watched, POLLIN, 0}};
-		(void)poll(polls, 3, pause); /* failing, it is tried again */
+		(void)ready_wait(polls, 3, pause); /* failing, it is tried again */
 		read_output(hook);
 		if (polls[2].revents != 0)
 			return fail(failure, 0, "the container ended while hook %s ran",

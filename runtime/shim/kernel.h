@@ -57,6 +57,7 @@
 #define K_CLONE_NEWCGROUP 0x02000000
 #define K_CLONE_NEWTIME 0x80
 
+#define K_NS_GET_USERNS 0xb701
 #define K_NS_GET_NSTYPE 0xb703
 
 struct k_open_how {

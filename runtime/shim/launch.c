@@ -64,22 +64,24 @@ static pid_t clone_container(struct launch *launch, struct child_io *io,
  * the top: a further one goes where its first is.
  */
 static pid_t enter_container(struct launch *launch, struct child_io *io, struct k_clone_args *args,
-			     struct failure *failure)
+			     const struct beside *beside, struct failure *failure)
 {
-	pid_t pid = stage_run(launch->spec, launch->groups, io, args, failure);
+	pid_t pid = stage_run(launch->spec, launch->groups, io, args, beside, failure);
 	if (pid != -EBUSY)
 		return pid;
 	int group = target_group(launch->target, (int)args->cgroup, launch->groups->v2_dir);
 	if (group < 0)
 		return -1;
 	args->cgroup = (uint64_t)group;
-	pid = stage_run(launch->spec, launch->groups, io, args, failure);
+	pid = stage_run(launch->spec, launch->groups, io, args, beside, failure);
 	close_fd(&group);
 	return pid;
 }
 
-static int clone_child(struct launch *launch, struct child_io *io, struct failure *failure)
+static int clone_child(struct launch *launch, struct child_io *io, int helper,
+		       struct failure *failure)
 {
+	const struct beside beside = {&launch->attendant, helper};
 	struct k_clone_args args = {
 		.flags = K_CLONE_PIDFD,
 		.pidfd = (uint64_t)(uintptr_t)&launch->pidfd,
@@ -94,11 +96,12 @@ static int clone_child(struct launch *launch, struct child_io *io, struct failur
 		args.cgroup = (uint64_t)group;
 	}
 	if (is_exec) {
-		launch->pid = enter_container(launch, io, &args, failure);
+		launch->pid = enter_container(launch, io, &args, &beside, failure);
 		return launch->pid < 0 ? -1 : 0;
 	}
 	if (namespaces_staged(io->namespaces)) {
-		launch->pid = stage_run(launch->spec, launch->groups, io, &args, failure);
+		launch->pid =
+			stage_run(launch->spec, launch->groups, io, &args, &beside, failure);
 		return launch->pid < 0 ? -1 : 0;
 	}
 	launch->pid = clone_container(launch, io, &args);
@@ -123,6 +126,7 @@ static void abandon(struct launch *launch)
 		kill(launch->pid, SIGKILL);
 		(void)waitpid(launch->pid, NULL, 0);
 	}
+	attendant_reap(&launch->attendant); /* its socket has ended */
 	close_fd(&launch->pidfd);
 	close_fd(&launch->status);
 	close_fd(&launch->in);
@@ -146,8 +150,8 @@ int launch_start(struct launch *launch, struct failure *failure)
 	    (!attendant_wanted(launch->spec) ||
 	     (attendant_prepare(failure) == 0 &&
 	      make_pair(&helper, &io.attendant, failure) == 0)))
-		result = clone_child(launch, &io, failure);
-	if (result == 0 && helper >= 0)
+		result = clone_child(launch, &io, helper, failure);
+	if (result == 0 && helper >= 0 && launch->attendant.pid == 0)
 		result = attendant_start(&launch->attendant, launch->spec, helper, io.status,
 					 launch->pid, launch->pidfd, failure);
 	int *theirs[] = {&io.status, &io.in, &io.out, &io.err, &io.gate, &io.attendant, &helper};

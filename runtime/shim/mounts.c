@@ -246,7 +246,6 @@ static int needs_host(const struct spec *spec, const struct mount *mount, uint32
 		{"tmpfs", 0},
 		{"ramfs", 0},
 		{"devpts", 0},
-		{"proc", 0},
 		{"sysfs", CLONE_NEWNET},
 		{"mqueue", CLONE_NEWIPC},
 		{"cgroup", K_CLONE_NEWCGROUP},
@@ -255,6 +254,8 @@ static int needs_host(const struct spec *spec, const struct mount *mount, uint32
 	(void)spec;
 	if (mount->flags & (MOUNT_BIND | MOUNT_OWN_MAP | MOUNT_USER_MAP))
 		return 1;
+	if (strcmp(mount->type, "proc") == 0)
+		return newfs_has_foreign_pids();
 	for (size_t i = 0; i < sizeof types / sizeof *types; i++)
 		if (strcmp(types[i].type, mount->type) == 0)
 			return types[i].kind != 0 && !(created & types[i].kind);
@@ -279,6 +280,7 @@ static int remount(int root, const struct mount *mount, const struct record *rec
 	int to = k_openat2(root, mount->target, O_PATH | O_CLOEXEC, 0, IN_ROOT);
 	int fs = -1, result = 0;
 	const char *option;
+	beneath_forget();
 	if (to < 0)
 		return fail(failure, errno, "cannot open the mount point %s", mount->target);
 	struct mount as_bind = *mount;
@@ -362,8 +364,14 @@ static int attach(int root, int from, const struct mount *mount, struct failure 
 	int as_file = (mount->flags & MOUNT_FILE) != 0, result = 0;
 	if ((mount->flags & MOUNT_BIND) && fstat(from, &status) == 0)
 		as_file = !S_ISDIR(status.st_mode);
-	int to = beneath_target(root, mount->target, as_file,
-				mount->flags & MOUNT_TRUSTED ? IN_ROOT_PLAIN : IN_ROOT);
+	int to;
+	if ((mount->flags & MOUNT_TRUSTED) && !as_file) {
+		to = beneath_mount_point(root, mount->target);
+	} else {
+		beneath_forget();
+		to = beneath_target(root, mount->target, as_file,
+				    mount->flags & MOUNT_TRUSTED ? IN_ROOT_PLAIN : IN_ROOT);
+	}
 	if (to < 0)
 		result = fail(failure, errno, "cannot open the mount point %s", mount->target);
 	else if (!(mount->flags & MOUNT_TRUSTED) && fstatfs(to, &where) == 0 &&

@@ -34,12 +34,26 @@ static size_t index_of(uint32_t kind)
 	return i;
 }
 
+static int is_same(const struct stat *one, const struct stat *other)
+{
+	return one->st_dev == other->st_dev && one->st_ino == other->st_ino;
+}
+
 /* The shim's own is left alone: to enter one's own user namespace again is forbidden. */
 static int is_own(int fd, const char *own)
 {
 	struct stat theirs, ours;
-	return fstat(fd, &theirs) == 0 && stat(own, &ours) == 0 &&
-	       theirs.st_dev == ours.st_dev && theirs.st_ino == ours.st_ino;
+	return fstat(fd, &theirs) == 0 && stat(own, &ours) == 0 && is_same(&theirs, &ours);
+}
+
+int namespaces_is_owner(int user, int fd)
+{
+	struct stat wanted, found;
+	int owner = ioctl(fd, K_NS_GET_USERNS);
+	int result = owner >= 0 && fstat(owner, &found) == 0 && fstat(user, &wanted) == 0 &&
+		     is_same(&found, &wanted);
+	close_fd(&owner);
+	return result;
 }
 
 static int open_one(struct namespaces *namespaces, size_t index, const char *path,

@@ -30,6 +30,8 @@ static inline int namespaces_have(const struct namespaces *namespaces, uint32_t 
 int namespaces_staged(const struct namespaces *namespaces);
 /* The descriptor of the one of `kind` to be joined, -1 for none. */
 int namespaces_joined(const struct namespaces *namespaces, uint32_t kind);
+/* Whether the namespace behind `fd` belongs to the user namespace behind `user`. */
+int namespaces_is_owner(int user, int fd);
 /* Joins those of `kinds` that are to be joined. */
 int namespaces_join(const struct namespaces *namespaces, uint32_t kinds, struct failure *failure);
 /* After a user namespace was entered: its root, with nothing of the host's groups left. */

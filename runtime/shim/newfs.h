@@ -26,8 +26,15 @@ const char *mount_option(const struct record *record, unsigned index);
 int newfs_open(const struct newfs *asked, const struct record *record, const char *place);
 /* One option, `key=value` or `flag`, of what is made or changed. -1 and errno. */
 int newfs_option(int fs, const char *option);
-/* A procfs. */
+/* A procfs of this process's: of the pid namespace it is in, or was in when one was kept. */
 int newfs_proc(struct failure *failure);
+/* Keeps one for later, when this process may make none any more. */
+int newfs_keep_proc(struct failure *failure);
+/* Those that are mounted from now on are of the pid namespace `pids`, somebody else's. */
+void newfs_use_pids(int pids);
+int newfs_has_foreign_pids(void);
+/* Makes `root`, attached in a mount namespace of ours, the root, and lets go of the old one. */
+int newfs_enter(int root, struct failure *failure);
 /* An empty tmpfs with one option; -1 and errno. */
 int newfs_tmpfs(const char *key, const char *value, unsigned attributes);
 

@@ -12,6 +12,7 @@
 #include "cgroup.h"
 #include "control.h"
 #include "descriptors.h"
+#include "ready.h"
 #include "sealed.h"
 #include "told.h"
 
@@ -71,7 +72,7 @@ static int take_request(char *id, int *fds)
 {
 	struct pollfd wait = {CONTROL_FD, POLLIN, 0};
 	size_t count = 0;
-	if (poll(&wait, 1, -1) < 0)
+	if (ready_wait(&wait, 1, -1) < 0)
 		return 0;
 	ssize_t got = receive_with_fds(CONTROL_FD, id, ID_BYTES, fds, &count);
 	if (got == 0)

@@ -174,6 +174,7 @@ int rootfs_build(const struct spec *spec, struct failure *failure)
 		result = attach_root(root, layers_place(spec), failure);
 	for (size_t at = 0; result == 0 && spec_next(spec, &at, 0, &record);)
 		result = make_one(root, null, &empty, spec, at, &record, failure);
+	beneath_forget();
 	close_fd(&empty);
 	close_fd(&null);
 	if (result < 0)
@@ -241,16 +242,7 @@ int rootfs_enter(const struct spec *spec, int root, struct failure *failure)
 		return moveroot_enter(root, layers_place(spec), failure) < 0
 			       ? -1
 			       : set_propagation(spec, failure);
-	int old = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
-	if (old < 0)
-		return fail(failure, errno, "cannot open the host's root");
-	int result = 0;
-	/* This stacks the old root on the new one; it is then detached by descriptor. */
-	if (fchdir(root) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || fchdir(old) < 0 ||
-	    umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
-		result = fail(failure, errno, "cannot change to the container's root");
-	close_fd(&old);
-	return result < 0 ? -1 : set_propagation(spec, failure);
+	return newfs_enter(root, failure) < 0 ? -1 : set_propagation(spec, failure);
 }
 
 int rootfs_directory(const char *path, int make)

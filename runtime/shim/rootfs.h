@@ -13,8 +13,8 @@ enum sysctls { SYSCTLS_ALL, SYSCTLS_NET, SYSCTLS_BUT_NET };
 
 /*
  * Opens all that needs the host's rights, for rootfs_build to find, in a mount namespace made for
- * it: the calling process is about to enter the user namespace `user` (-1: none) or to join a mount
- * namespace. `created`: the kinds of namespaces that are to belong to it.
+ * it: the calling process is about to enter the user namespace `user` (-1: none), or to join a
+ * mount or pid namespace. `created`: the kinds of namespaces that are to belong to it.
  */
 int rootfs_open_as_host(const struct spec *spec, int user, uint32_t created,
 			struct failure *failure);

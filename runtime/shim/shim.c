@@ -13,7 +13,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h> /* renameat */
@@ -34,6 +33,7 @@
 #include "launch.h"
 #include "log.h"
 #include "nursery.h"
+#include "ready.h"
 #include "sealed.h"
 #include "spec.h"
 #include "status.h"
@@ -46,7 +46,6 @@
 #define DEFAULT_LOG_FILES 5u
 #define SHIM_OOM_SCORE "-998"
 #define FIXED_POLLS 4 /* the child, its status, new connections, the attendant */
-
 
 struct shim {
 	struct spec spec;
@@ -70,6 +69,15 @@ static struct stream_client stream_clients[STREAM_CLIENTS_MAX];
 static struct execs execs;
 static struct pollfd polls[FIXED_POLLS + STREAM_POLLS(STREAM_CLIENTS_MAX) + CONTROL_CLIENTS_MAX +
 			   EXECS_MAX * EXEC_POLLS];
+
+/*
+ * The end is not to fail for want of a descriptor: one that is /dev/null here and nobody's from now
+ * on. Not 0, which is no client's (control.h).
+ */
+static void release_number(int fd)
+{
+	close(fd);
+}
 
 /* Written whole or not at all. Without a record the daemon says "supervisor lost". */
 static void write_exit_record(const uint8_t *record, size_t size)
@@ -256,6 +264,7 @@ static void reap(void)
 	if (waitid(P_PID, (id_t)shim.pid, &info, WEXITED | WNOHANG) < 0 || info.si_pid == 0)
 		return;
 	shim.finished_ns = realtime_ns();
+	release_number(1);
 	/* What it said last: a note may come before a failure. */
 	while (shim.status >= 0 && read_status() != REPORT_NOTHING)
 		continue;
@@ -289,7 +298,9 @@ static void lose_attendant(void)
 /* How long nothing may happen: until a drain ends. -1: for ever. */
 static int timeout_ms(void)
 {
-	int timeout = execs_timeout_ms(&execs);
+	int timeout = execs_timeout_ms(&execs), deaf = control_deaf_ms(&shim.control);
+	if (deaf > 0 && (timeout < 0 || deaf < timeout))
+		timeout = deaf;
 	if (shim.phase != EXITED)
 		return timeout;
 	uint64_t now = monotonic_ms();
@@ -303,7 +314,7 @@ static void turn(void)
 	size_t count = 0;
 	polls[count++] = (struct pollfd){shim.pidfd, POLLIN, 0};
 	polls[count++] = (struct pollfd){shim.status, POLLIN, 0};
-	int listener = control_has_room(&shim.control) ? shim.control.listener : -1;
+	int listener = control_listens(&shim.control) ? shim.control.listener : -1;
 	polls[count++] = (struct pollfd){listener, POLLIN, 0};
 	polls[count++] = (struct pollfd){shim.attendant.pidfd, POLLIN, 0};
 	size_t streams_at = count;
@@ -316,7 +327,7 @@ static void turn(void)
 		int fd = control_is_open(client) ? client->fd : -1;
 		polls[count++] = (struct pollfd){fd, POLLIN, 0};
 	}
-	if (poll(polls, count, timeout_ms()) < 0)
+	if (ready_wait(polls, count, timeout_ms()) < 0)
 		return; /* interrupted */
 	struct exec_host host = exec_host();
 	streams_turn(&streams, polls + streams_at);
@@ -334,13 +345,15 @@ static void turn(void)
 		reap();
 }
 
-/* What the daemon asked for before this process was there: clients attached from the first byte. */
+/*
+ * What the daemon asked for before this process was there: clients attached from the first byte.
+ * They are told once there is something to tell.
+ */
 static void serve_early(void)
 {
 	struct client *client;
 	while ((client = control_accept(&shim.control)) != NULL) {
 		struct pollfd more = {client->fd, POLLIN, 0};
-		greet(client);
 		while (control_is_open(client) && poll(&more, 1, 0) == 1)
 			control_read(&shim.control, client, handle_message, NULL);
 	}
@@ -351,6 +364,7 @@ static void finish(void)
 {
 	uint8_t record[CONTROL_PAYLOAD_MAX];
 	struct client *late;
+	release_number(2);
 	execs_finish(&execs);
 	streams_close(&streams);
 	log_close(&container_log);
@@ -366,7 +380,8 @@ static void finish(void)
 	control_broadcast(&shim.control, MESSAGE_EXITED, record, size);
 	if (shim.pid == 0)
 		cgroups_kill(&shim.groups); /* what a stage has left that was killed */
-	cgroups_remove(&shim.groups);
+	if (cgroups_remove(&shim.groups))
+		control_broadcast(&shim.control, MESSAGE_CLEARED, record, 0);
 }
 
 /* The container's streams end with the container, not with this process. */
@@ -381,8 +396,10 @@ static void release_own_streams(void)
 static int run_child(struct failure *failure)
 {
 	struct launch launch = {.spec = &shim.spec, .groups = &shim.groups, .target = -1};
-	if (launch_start(&launch, failure) < 0)
+	if (launch_start(&launch, failure) < 0) {
+		shim.exit_code = failure->exit_code;
 		return -1;
+	}
 	shim.pid = launch.pid;
 	shim.pidfd = launch.pidfd;
 	shim.status = launch.status;
@@ -425,7 +442,7 @@ static int open_container_log(struct failure *failure)
 }
 
 /* Signals are blocked, not ignored: an ignored one would stay ignored in the container. */
-static void prepare_process(void)
+static void prepare_process(int is_forked)
 {
 	sigset_t all;
 	sigfillset(&all);
@@ -436,12 +453,13 @@ static void prepare_process(void)
 	fcntl(SPEC_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(CONTROL_FD, F_SETFD, FD_CLOEXEC);
 	fcntl(CONTROL_FD, F_SETFL, O_NONBLOCK);
-	setsid();
+	if (!is_forked)
+		setsid(); /* the nursery's session has no terminal and nobody who signals it */
 }
 
 int main(int count, char **args)
 {
-	prepare_process();
+	prepare_process(0);
 	shim.pidfd = shim.status = shim.exec_dir = shim.attendant.pidfd = -1;
 	shim.groups.v2 = shim.groups.memory = shim.groups.freezer = shim.groups.entrance = -1;
 	container_log.fd = container_log.dir = container_log.writer = -1;
@@ -453,14 +471,14 @@ int main(int count, char **args)
 	if (is_nursery) {
 		(void)write_file_at(AT_FDCWD, "/proc/self/oom_score_adj", SHIM_OOM_SCORE);
 		nursery_run(&shim.spec, args);
-		prepare_process();
+		prepare_process(1);
 		if (spec_open(&shim.spec, SPEC_FD, &shim.failure) < 0)
 			return 2;
 	}
 	shim.flags = spec_u32(&shim.spec, TAG_FLAGS, 0);
 	shim.drain_ms = spec_u32(&shim.spec, TAG_DRAIN, DEFAULT_DRAIN_MS);
 	int inherited = descriptors_inherit(&shim.spec, &shim.failure);
-	if (inherited == 0)
+	if (inherited == 0 && !is_nursery) /* which has looked itself */
 		inherited = sealed_check(&shim.failure);
 	int is_exec = count > 1 && strcmp(args[1], "exec") == 0;
 	if (is_exec || (shim.flags & SPEC_NO_SUPERVISOR)) {

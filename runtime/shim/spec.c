@@ -18,7 +18,7 @@ static int has_record(const struct spec *spec, size_t at)
 	       get_u32(spec->data + at + 4) <= spec->size - at - RECORD_HEADER_BYTES;
 }
 
-static int check(const struct spec *spec, struct failure *failure)
+static int check(struct spec *spec, struct failure *failure)
 {
 	const uint8_t *data = spec->data;
 	if (get_u32(data) != SPEC_MAGIC || get_u32(data + 4) != SPEC_VERSION ||
@@ -31,7 +31,10 @@ static int check(const struct spec *spec, struct failure *failure)
 		uint32_t tag = get_u32(data + at);
 		if (tag == 0 || tag > TAG_LAST)
 			return fail(failure, 0, "the launch specification has a record %u", tag);
+		if (spec->first[tag] == 0)
+			spec->first[tag] = (uint32_t)at;
 		at += RECORD_HEADER_BYTES + get_u32(data + at + 4);
+		spec->end[tag] = (uint32_t)at;
 	}
 	return 0;
 }
@@ -47,8 +50,7 @@ int spec_open(struct spec *spec, int fd, struct failure *failure)
 	const uint8_t *data = mmap(NULL, size, PROT_READ, MAP_PRIVATE, fd, 0);
 	if (data == MAP_FAILED)
 		return fail(failure, errno, "cannot map the launch specification");
-	spec->data = data;
-	spec->size = size;
+	*spec = (struct spec){.data = data, .size = size};
 	if (check(spec, failure) == 0)
 		return 0;
 	spec_close(spec); /* the shim lives on after an exec's that it refused */
@@ -59,13 +61,15 @@ void spec_close(struct spec *spec)
 {
 	if (spec->data != NULL)
 		munmap((void *)(uintptr_t)spec->data, spec->size);
-	*spec = (struct spec){NULL, 0};
+	*spec = (struct spec){.data = NULL};
 }
 
 int spec_next(const struct spec *spec, size_t *at, unsigned tag, struct record *record)
 {
-	size_t where = *at == 0 ? HEADER_BYTES : *at;
-	while (where < spec->size) {
+	size_t where = *at, end = tag == 0 ? spec->size : tag <= TAG_LAST ? spec->end[tag] : 0;
+	if (where == 0)
+		where = tag == 0 ? HEADER_BYTES : tag <= TAG_LAST ? spec->first[tag] : 0;
+	while (where < end) {
 		record->tag = get_u32(spec->data + where);
 		record->size = get_u32(spec->data + where + 4);
 		record->data = spec->data + where + RECORD_HEADER_BYTES;

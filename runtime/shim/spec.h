@@ -105,6 +105,8 @@ enum mount_flag {
 struct spec {
 	const uint8_t *data;
 	size_t size;
+	/* Where the first record of each tag begins, 0 = there is none, and where the last one ends. */
+	uint32_t first[TAG_LAST + 1], end[TAG_LAST + 1];
 };
 
 struct record {

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <signal.h>
 #include <string.h>
@@ -15,12 +14,14 @@
 
 #include "control.h"
 #include "descriptors.h"
+#include "hooks.h"
 #include "idmap.h"
 #include "kernel.h"
 #include "label.h"
 #include "limits.h"
 #include "mounts.h"
 #include "newfs.h"
+#include "ready.h"
 #include "rootfs.h"
 #include "status.h"
 #include "target.h"
@@ -28,6 +29,7 @@
 #define OFFSETS_MAX 128
 #define KEPT 9 /* descriptors of an exec's, without those of its groups */
 #define DELEGATED_MAX 4096 /* a page of names */
+#define NO_DESCRIPTOR "no descriptor is left for the program's process"
 
 struct stage {
 	const struct spec *spec;
@@ -38,7 +40,10 @@ struct stage {
 	pid_t *born; /* shared with it: who was cloned, though nobody lives to tell; 0: nobody */
 	int user;    /* the user namespace; -1: the host's */
 	int offsets; /* where the time namespace's offsets are written; -1: nowhere */
+	struct birth birth; /* its namespace -1: the program's process is cloned, and does the rest */
 };
+
+#define SEPARATE ((uint32_t)(CLONE_NEWUSER | K_CLONE_NEWTIME | K_CLONE_NEWCGROUP))
 
 /* Whether the container sees its v2 group as a root it may write to. */
 static int has_own_group(const struct stage *stage)
@@ -133,16 +138,36 @@ static int enter_user(const struct stage *stage, struct failure *failure)
 	return namespaces_become_root(failure);
 }
 
+/*
+ * What of another's pid namespace the root of a user namespace cannot have: a procfs to work with,
+ * as this process is not in it, and, where it belongs to others, itself.
+ */
+static int choose_pids(struct stage *stage, struct failure *failure)
+{
+	if (stage->birth.pids < 0 || stage->user < 0)
+		return 0;
+	if (newfs_keep_proc(failure) < 0)
+		return -1;
+	if (namespaces_is_owner(stage->user, stage->birth.pids))
+		return 0;
+	/* They would be run in it, and in the host's root. */
+	if (hooks_has(stage->spec, HOOK_CREATE_CONTAINER))
+		return fail(failure, 0, "createContainer hooks cannot be run for a container that has "
+					"a user namespace and the pid namespace of another");
+	return birth_choose(&stage->birth, failure);
+}
+
 /* What the host's root has to do, and the way into the namespaces. */
 static int prepare(struct stage *stage, struct failure *failure)
 {
 	const struct namespaces *namespaces = stage->io->namespaces;
-	const uint32_t late = CLONE_NEWUSER | CLONE_NEWNS;
+	const uint32_t late = CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID;
 	limits_raise(stage->spec, stage->io->status);
 	if (cgroups_join(stage->groups, failure) < 0 || open_user(stage, failure) < 0 ||
 	    open_offsets(stage, failure) < 0 || namespaces_join(namespaces, ~late, failure) < 0)
 		return -1;
-	if ((stage->user >= 0 || (namespaces->joined & CLONE_NEWNS)) &&
+	newfs_use_pids(stage->birth.pids);
+	if ((stage->user >= 0 || (namespaces->joined & (CLONE_NEWNS | CLONE_NEWPID))) &&
 	    rootfs_open_as_host(stage->spec, stage->user, namespaces->created, failure) < 0)
 		return -1;
 	/* The settings of a network that is another's are not for the container's root to change. */
@@ -150,7 +175,7 @@ static int prepare(struct stage *stage, struct failure *failure)
 	    rootfs_sysctls(stage->spec, SYSCTLS_NET, failure) < 0)
 		return -1;
 	if (namespaces_join(namespaces, CLONE_NEWNS, failure) < 0 ||
-	    enter_user(stage, failure) < 0)
+	    choose_pids(stage, failure) < 0 || enter_user(stage, failure) < 0)
 		return -1;
 	if ((namespaces->created & K_CLONE_NEWTIME) && unshare(K_CLONE_NEWTIME) < 0)
 		return fail(failure, errno, "cannot make a time namespace");
@@ -198,13 +223,30 @@ static void __attribute__((noreturn)) become(struct stage *stage)
 	child_run(stage->spec, stage->groups, stage->io);
 }
 
+/* This process becomes all that the program's is to be, and gives birth to it in the end. */
+static void carry(struct stage *stage, struct failure *failure)
+{
+	uint32_t created = stage->io->namespaces->created & ~SEPARATE;
+	stage->birth.tell = stage->tell;
+	stage->birth.born = stage->born;
+	stage->io->birth = &stage->birth;
+	*stage->born = 0; /* the page is there when the kernel writes to it */
+	if (created != 0 && unshare((int)created) < 0)
+		fail(failure, errno, "cannot create the container's namespaces");
+	else
+		child_run(stage->spec, stage->groups, stage->io);
+}
+
 static void __attribute__((noreturn)) run(struct stage *stage)
 {
 	struct failure failure = {0};
-	const uint32_t separate = CLONE_NEWUSER | K_CLONE_NEWTIME | K_CLONE_NEWCGROUP;
 	int is_exec = stage->io->init >= 0, pidfd = -1;
+	int is_carried = stage->birth.pids >= 0;
 	umask(0);
-	if ((is_exec ? prepare_exec(stage, &failure) : prepare(stage, &failure)) == 0) {
+	int result = is_exec ? prepare_exec(stage, &failure) : prepare(stage, &failure);
+	if (result == 0 && is_carried) {
+		carry(stage, &failure);
+	} else if (result == 0) {
 		struct k_clone_args args = {
 			/* The shim's child, with the signal this process has. */
 			.flags = CLONE_PARENT | CLONE_PARENT_SETTID | K_CLONE_PIDFD,
@@ -212,7 +254,7 @@ static void __attribute__((noreturn)) run(struct stage *stage)
 			.parent_tid = (uint64_t)(uintptr_t)stage->born,
 		};
 		if (!is_exec)
-			args.flags |= stage->io->namespaces->created & ~separate;
+			args.flags |= stage->io->namespaces->created & ~SEPARATE;
 		if (stage->group >= 0) {
 			args.flags |= K_CLONE_INTO_CGROUP;
 			args.cgroup = (uint64_t)stage->group;
@@ -239,8 +281,8 @@ static void __attribute__((noreturn)) run(struct stage *stage)
 	_exit(1);
 }
 
-/* Waits for the stage's one message. */
-static pid_t hear(int socket, int *pidfd, struct failure *failure)
+/* Waits for the stage's one message; 0: it has ended without. */
+static pid_t hear(int socket, int stage, int *pidfd, struct failure *failure)
 {
 	union {
 		struct failure failure;
@@ -248,8 +290,9 @@ static pid_t hear(int socket, int *pidfd, struct failure *failure)
 	} message = {.pid = 0};
 	int fds[CONTROL_FDS_MAX];
 	size_t fd_count = 0;
-	struct pollfd ready = {socket, POLLIN, 0};
-	while (poll(&ready, 1, -1) < 0 && errno == EINTR)
+	/* Who is born has the socket, too. */
+	struct pollfd ready[] = {{socket, POLLIN, 0}, {stage, POLLIN, 0}};
+	while (ready_wait(ready, 2, -1) < 0 && errno == EINTR)
 		continue;
 	ssize_t got = receive_with_fds(socket, &message, sizeof message, fds, &fd_count);
 	if (got == (ssize_t)sizeof message.pid && fd_count == 1) {
@@ -263,10 +306,19 @@ static pid_t hear(int socket, int *pidfd, struct failure *failure)
 	if (got == (ssize_t)sizeof message.failure)
 		*failure = message.failure;
 	else if (got == (ssize_t)sizeof message.pid)
-		fail(failure, 0, "no descriptor is left for the program's process");
+		fail(failure, 0, NO_DESCRIPTOR);
 	else
-		fail(failure, 0, "killed before its namespaces were made");
+		return 0;
 	return -1;
+}
+
+/* It is this process's child and not waited for, so the number is its own. */
+static pid_t take_newborn(pid_t born, int *pidfd, struct failure *failure)
+{
+	if (born <= 0)
+		return fail(failure, 0, "killed before its namespaces were made");
+	*pidfd = (int)syscall(NR_pidfd_open, born, 0);
+	return *pidfd < 0 ? fail(failure, 0, NO_DESCRIPTOR) : born;
 }
 
 /* A process that the shim was not told of, or has no descriptor for, has nobody. */
@@ -280,9 +332,11 @@ static void drop(pid_t born)
 }
 
 pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io *io,
-		const struct k_clone_args *args, struct failure *failure)
+		const struct k_clone_args *args, const struct beside *beside,
+		struct failure *failure)
 {
 	int ends[2], *pidfd = (int *)(uintptr_t)args->pidfd, is_exec = io->init >= 0;
+	int own_pidfd = -1, pids = is_exec ? -1 : namespaces_joined(io->namespaces, CLONE_NEWPID);
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) < 0)
 		return fail(failure, errno, "cannot make a socket");
 	pid_t *born = mmap(NULL, sizeof *born, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
@@ -296,9 +350,9 @@ pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io
 	io->is_staged = 1;
 	int has_group = (args->flags & K_CLONE_INTO_CGROUP) != 0;
 	struct stage stage = {spec, groups, is_exec && has_group ? (int)args->cgroup : -1, io,
-			      ends[1], born, -1, -1};
+			      ends[1], born, -1, -1, {pids, -1, NULL}};
 	struct k_clone_args own = *args;
-	own.flags &= ~K_CLONE_PIDFD;
+	own.pidfd = (uint64_t)(uintptr_t)&own_pidfd;
 	/* What enters a container is not counted there, nor stopped with it. */
 	if (is_exec)
 		own.flags &= ~K_CLONE_INTO_CGROUP;
@@ -308,11 +362,21 @@ pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io
 		run(&stage);
 	}
 	close_fd(&ends[1]);
-	pid_t pid = between < 0 ? fail(failure, errno, "cannot start the container's process")
-				: hear(ends[0], pidfd, failure);
+	pid_t pid = -1;
+	if (between < 0)
+		fail(failure, errno, "cannot start the container's process");
+	else if (pids < 0 || beside->socket < 0 ||
+		 attendant_start(beside->attendant, spec, beside->socket, io->status, between,
+				 own_pidfd, failure) == 0)
+		pid = hear(ends[0], own_pidfd, pidfd, failure);
+	else
+		(void)kill(between, SIGKILL); /* waited for below */
 	close_fd(&ends[0]);
 	while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
 		continue;
+	close_fd(&own_pidfd);
+	if (pid == 0)
+		pid = take_newborn(pids < 0 ? 0 : *born, pidfd, failure);
 	if (pid < 0)
 		drop(*born);
 	(void)munmap(born, sizeof *born);

@@ -194,16 +194,3 @@ void put_u64(uint8_t *at, uint64_t value)
 	for (int i = 0; i < 8; i++)
 		at[i] = (uint8_t)(value >> (8 * i));
 }
-
-uint32_t get_u32(const uint8_t *at)
-{
-	uint32_t value = 0;
-	for (int i = 0; i < 4; i++)
-		value |= (uint32_t)at[i] << (8 * i);
-	return value;
-}
-
-uint64_t get_u64(const uint8_t *at)
-{
-	return get_u32(at) | (uint64_t)get_u32(at + 4) << 32;
-}

@@ -191,14 +191,20 @@ export class Cgroups {
   /**
    * What the launcher makes and writes for the container at `path`. What this host cannot limit is
    * noted, or, `isStrict`, SwarmError unsupported. Devices: what the list does not allow is denied.
+   * `isNew`: no such group is there by then, so that none is looked for.
    */
-  plan(path: string, resources: Resources, isStrict = false): CgroupPlan {
+  plan(
+    path: string,
+    resources: Resources,
+    { isStrict = false, isNew = false }: { isStrict?: boolean; isNew?: boolean } = {},
+  ): CgroupPlan {
     const { task, notes } = this.#check(resources, isStrict);
     const { devices = [] } = resources;
     const devicesByV1 = this.#has('devices');
     const groups = this.#dirs(path).map(({ hierarchy, dir }): CgroupGroup => {
       const has = (controller: string): boolean => hierarchy.controllers.includes(controller);
-      const writes = resourceWrites(hierarchy, task.resources, viewGroup(dir), task);
+      const view = isNew ? viewGroup(dir, false) : viewGroup(dir);
+      const writes = resourceWrites(hierarchy, task.resources, view, task);
       const base = {
         version: hierarchy.version,
         dir,
@@ -244,10 +250,10 @@ export class Cgroups {
     if (parts.length === 0 || parts.some((part) => part === '.' || part === '..')) {
       throw new SwarmError('invalid', `"${path}" is no path of a control group`);
     }
-    const start = path.startsWith('/') ? '' : this.#parent;
+    const below = join(path.startsWith('/') ? '' : this.#parent, ...parts);
     return this.hierarchies.map((hierarchy) => ({
       hierarchy,
-      dir: join(hierarchy.path, start, ...parts),
+      dir: `${hierarchy.path}/${below}`,
     }));
   }
 
@@ -383,6 +389,13 @@ export class Cgroups {
     }
   }
 
+  /** Removes all groups that users named and that none of `used` is below. */
+  removeUnused(used: readonly string[]): void {
+    for (const hierarchy of this.hierarchies) {
+      removeNamed(join(hierarchy.path, this.#parent), NAMED_PARENTS, used);
+    }
+  }
+
   /** Removes what `make` made, as far as nobody else uses it. */
   removeMade(made: readonly string[]): void {
     for (const dir of [...made].reverse()) removeOne(dir);
@@ -421,6 +434,15 @@ function listNamed(parent: string, path: string): readonly string[] {
     const below = `${path}/${entry}`;
     return CONTAINER_ID.test(entry) ? [below] : listNamed(parent, below);
   });
+}
+
+function removeNamed(parent: string, path: string, used: readonly string[]): void {
+  for (const entry of listGroups(join(parent, path))) {
+    const below = `${path}/${entry}`;
+    if (CONTAINER_ID.test(entry)) continue;
+    removeNamed(parent, below, used);
+    if (!used.some((other) => other.startsWith(`${below}/`))) removeOne(join(parent, below));
+  }
 }
 
 function isGroupFrozen({ version }: CgroupHierarchy, dir: string): boolean {

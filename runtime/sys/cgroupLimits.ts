@@ -25,6 +25,8 @@ export interface Task {
   readonly view: GroupView;
   readonly has: (controller: string) => boolean;
   readonly write: (file: string, value: string | number | undefined) => void;
+  /** Of a new group: the value that the group above has by then. */
+  readonly inherit: (file: string) => void;
   readonly refuse: Refuse;
   readonly note: (text: string) => void;
 }

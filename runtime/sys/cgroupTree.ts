@@ -2,7 +2,18 @@
  * Directories of control groups: making the groups above a container's so that it gets what it
  * needs of them, and removing what was made. Moves no process.
  */
-import { chownSync, existsSync, mkdirSync, readdirSync, rmdirSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  closeSync,
+  constants,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { SwarmError } from '../../base/errors.ts';
 import type { CgroupHierarchy } from './cgroup.ts';
@@ -10,8 +21,10 @@ import { readText, readWords } from './cgroupFiles.ts';
 
 /** Few limits need these. */
 const OPTIONAL = new Set(['hugetlb', 'rdma', 'misc']);
-/** Below a container's group; the kernel's own bound is the host's cgroup.max.depth. */
-const DEPTH_MAX = 64;
+/** A container may have made any number; one takes up to 0.1 ms, and the main thread waits. */
+const REMOVED_TOGETHER = 256;
+/** Likewise; reading one takes a few hundredths. */
+const LISTED_TOGETHER = 1024;
 /** Others would have to remove the same parent as often between two steps. */
 const MAKE_TRIES = 100;
 
@@ -54,7 +67,11 @@ function makeOnce(
   const dirs = parts.map((_, at) => join(hierarchy.path, ...parts.slice(0, at + 1)));
   // All of them first: nobody takes a group away that has one in it.
   for (const dir of dirs) {
-    if (existsSync(dir)) continue;
+    const there = statSync(dir, { throwIfNoEntry: false });
+    if (there?.isDirectory() === false) {
+      throw new SwarmError('invalid', `the kernel has a file ${dir}: give the group another name`);
+    }
+    if (there !== undefined) continue;
     mkdirUnlessThere(dir);
     made.add(dir);
   }
@@ -105,14 +122,66 @@ function copyCpuset(from: string, to: string): void {
   }
 }
 
-/** Removes the group and those in it; false while a process is in one. */
-export function removeGroup(dir: string, depth = 0): boolean {
+/** Removes the group and those in it; false while a process is in one, or more are left. */
+export function removeGroup(dir: string): boolean {
   if (removeOne(dir)) return true;
-  if (depth === DEPTH_MAX) return false;
-  const children = listGroups(dir);
-  if (children.length === 0) return false;
-  if (!children.every((name) => removeGroup(join(dir, name), depth + 1))) return false;
-  return removeOne(dir);
+  let left = REMOVED_TOGETHER;
+  const isEmpty = visitBelow(dir, (below) => {
+    left -= 1;
+    return left >= 0 && removeOne(below);
+  });
+  return isEmpty && removeOne(dir);
+}
+
+/**
+ * Visits the groups below `dir`, the innermost first, until `visit` says false; whether it never
+ * did. A container that may divide its group may go deeper than a path is long: each is visited by
+ * a short one, which holds during the visit.
+ */
+function visitBelow(dir: string, visit: (path: string) => boolean): boolean {
+  let here = openGroup(dir);
+  if (here === undefined) return true;
+  const go = (name: string): boolean => {
+    const next = openGroup(`${pathOf(here)}/${name}`);
+    if (next === undefined) return false;
+    closeSync(here as number);
+    here = next;
+    return true;
+  };
+  /** The way from `dir` to here, and of each group on it those that are yet to be visited. */
+  const way: string[] = [];
+  const waiting = [listGroups(pathOf(here))];
+  try {
+    for (;;) {
+      const name = waiting.at(-1)?.pop();
+      if (name !== undefined) {
+        if (!go(name)) continue; // gone meanwhile
+        way.push(name);
+        waiting.push(listGroups(pathOf(here)));
+      } else {
+        waiting.pop();
+        const visited = way.pop();
+        if (visited === undefined || !go('..')) return true;
+        if (!visit(`${pathOf(here)}/${visited}`)) return false;
+      }
+    }
+  } finally {
+    closeSync(here);
+  }
+}
+
+function pathOf(fd: number | undefined): string {
+  return `/proc/self/fd/${fd}`;
+}
+
+/** Undefined when it is gone. */
+function openGroup(dir: string): number | undefined {
+  try {
+    return openSync(dir, constants.O_RDONLY | constants.O_DIRECTORY);
+  } catch (error) {
+    if (isGone(error)) return undefined;
+    throw error;
+  }
 }
 
 /** Only the group itself; false while anything is in it. */
@@ -124,14 +193,15 @@ export function removeOne(dir: string): boolean {
     return true;
   } catch (error) {
     const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT') return true;
+    // The last: a file of the kernel's has the name, so there is no such group.
+    if (code === 'ENOENT' || code === 'ENOTDIR') return true;
     if (code === 'EBUSY' || code === 'ENOTEMPTY') return false;
     throw error;
   }
 }
 
 /** The names of the groups in `dir`. */
-export function listGroups(dir: string): readonly string[] {
+export function listGroups(dir: string): string[] {
   try {
     const entries = readdirSync(dir, { withFileTypes: true });
     return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
@@ -140,11 +210,20 @@ export function listGroups(dir: string): readonly string[] {
   }
 }
 
-/** The processes in the group and in those below it. */
-export function groupPids(dir: string, depth = 0): readonly number[] {
-  const own = readWords(join(dir, 'cgroup.procs')).map(Number);
-  if (depth === DEPTH_MAX) return own;
-  return [...own, ...listGroups(dir).flatMap((name) => groupPids(join(dir, name), depth + 1))];
+/** The processes in the group and in those below it, of which more may be left when it has many. */
+export function groupPids(dir: string): readonly number[] {
+  const pids = readPids(dir);
+  let left = LISTED_TOGETHER;
+  visitBelow(dir, (below) => {
+    pids.push(...readPids(below));
+    left -= 1;
+    return left > 0;
+  });
+  return pids;
+}
+
+function readPids(dir: string): number[] {
+  return readWords(join(dir, 'cgroup.procs')).map(Number);
 }
 
 const DELEGATED = ['cgroup.procs', 'cgroup.subtree_control', 'cgroup.threads'];

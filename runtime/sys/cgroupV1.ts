@@ -77,8 +77,9 @@ function cpuWrites(task: Task): void {
   const isBurstFirst =
     cpu.burst !== undefined && cpu.burst <= unlimitedAs(view.read('cpu.cfs_quota_us'));
   const addBurst = (): void => {
+    if (cpu.burst === undefined) return;
     if (view.has('cpu.cfs_burst_us')) write('cpu.cfs_burst_us', cpu.burst);
-    else if ((cpu.burst ?? 0) > 0) refuse('the cpu burst', 'its kernel is older than Linux 5.14');
+    else if (cpu.burst > 0) refuse('the cpu burst', 'its kernel is older than Linux 5.14');
   };
   if (isBurstFirst && quota !== undefined) addBurst();
   pairWrites(task, {
@@ -116,22 +117,26 @@ function pairWrites(
   for (const [file, value] of ordered) write(file, value);
 }
 
-function cpusetWrites({ resources, view, write }: Task): void {
+function cpusetWrites({ resources, view, write, inherit }: Task): void {
   const { cpus = '', mems = '' } = resources.cpu ?? {};
   for (const [file, value] of [
     ['cpuset.cpus', cpus],
     ['cpuset.mems', mems],
   ]) {
     // A group without takes no process.
+    const now = view.read(file);
     if (value !== '') write(file, value);
-    else if ((view.read(file) ?? '') === '') write(file, view.inherited(file));
+    else if (now === undefined) inherit(file);
+    else if (now === '') write(file, view.inherited(file));
   }
 }
 
 function blockWrites({ resources, view, write, refuse }: Task): void {
   const { weight, leafWeight, weightDevice = [], throttles = {} } = resources.blockIO ?? {};
   const scheduler = 'no block device here has a scheduler with weights (bfq)';
-  const weights = ['blkio.weight', 'blkio.bfq.weight'].find((file) => view.has(file));
+  const isWeighed = given(weight) !== undefined || weightDevice.length > 0;
+  const files = isWeighed ? ['blkio.weight', 'blkio.bfq.weight'] : [];
+  const weights = files.find((file) => view.has(file));
   if (given(weight) !== undefined) {
     if (weights === undefined) refuse('the block I/O weight', scheduler);
     else write(weights, weight);

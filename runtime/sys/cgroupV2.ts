@@ -104,8 +104,9 @@ function cpuWrites({ resources, view, write, refuse }: Task): void {
     .filter(Boolean);
   const isBurstFirst = cpu.burst !== undefined && !(cpu.burst > Number(quotaNow));
   const addBurst = (): void => {
+    if (cpu.burst === undefined) return;
     if (view.has('cpu.max.burst')) write('cpu.max.burst', cpu.burst);
-    else if ((cpu.burst ?? 0) > 0) refuse('the cpu burst', 'its kernel is older than Linux 5.14');
+    else if (cpu.burst > 0) refuse('the cpu burst', 'its kernel is older than Linux 5.14');
   };
   if (isBurstFirst) addBurst();
   if (quota !== undefined || period !== undefined) {
@@ -120,7 +121,9 @@ function cpuWrites({ resources, view, write, refuse }: Task): void {
 
 function blockWrites({ resources, view, write, refuse }: Task): void {
   const { weight, leafWeight, weightDevice = [], throttles = {} } = resources.blockIO ?? {};
-  const file = ['io.bfq.weight', 'io.weight'].find((name) => view.has(name));
+  const isWeighed = given(weight) !== undefined || weightDevice.length > 0;
+  const files = isWeighed ? ['io.bfq.weight', 'io.weight'] : [];
+  const file = files.find((name) => view.has(name));
   const convert = file === 'io.bfq.weight' ? (value: number) => value : blockWeight;
   const none = 'no block device here has a scheduler with weights (bfq), nor a cost model';
   if (given(weight) !== undefined) {

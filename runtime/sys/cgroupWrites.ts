@@ -15,7 +15,9 @@ import type { Resources } from './resources.ts';
 
 export interface CgroupWrite {
   readonly file: string;
+  /** '' with `isInherited`: what the same file says in the group above when it is written. */
   readonly value: string;
+  readonly isInherited?: true;
 }
 
 export function resourceWrites(
@@ -33,6 +35,7 @@ export function resourceWrites(
       if (value === undefined) return;
       writes.push({ file, value: typeof value === 'number' ? wholeText(value) : value });
     },
+    inherit: (file) => writes.push({ file, value: '', isInherited: true }),
     refuse,
     note,
   };
@@ -42,8 +45,7 @@ export function resourceWrites(
 }
 
 /** Of the group at `dir`, or, while it is not made, as far as the group above it can tell. */
-export function viewGroup(dir: string): GroupView {
-  const isThere = existsSync(dir);
+export function viewGroup(dir: string, isThere = existsSync(dir)): GroupView {
   const above = dirname(dir);
   return {
     has: (file) => existsSync(join(isThere ? dir : above, file)),

@@ -84,6 +84,9 @@ export const open = define<(path: string, flags: number, mode: number) => number
   'int open(const char *path, int flags, int mode)',
 );
 export const close = define<(fd: number) => number>('', 'int close(int fd)');
+/** Of what may well not be there: a failure costs nothing. */
+export const unlink = define<(path: string) => number>('', 'int unlink(const char *path)');
+export const rmdir = define<(path: string) => number>('', 'int rmdir(const char *path)');
 
 const fcntlInt = define<(fd: number, command: number, value: number) => number>(
   '',

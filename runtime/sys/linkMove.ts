@@ -76,21 +76,17 @@ function linkMessage(
   return { type: RTM_NEWLINK, flags: 0, header, attributes, what };
 }
 
-/** Down first: one that is up may not be renamed on older kernels. */
-export function moveLink(index: number, name: string, namespaceFd: number): NetlinkMessage[] {
-  const what = `move an interface to the container as "${name}"`;
-  return [
-    linkMessage(index, false, [], what),
-    linkMessage(
-      index,
-      false,
-      [
-        [IFLA_IFNAME, name],
-        [IFLA_NET_NS_FD, namespaceFd],
-      ],
-      what,
-    ),
-  ];
+/** The kernel takes it down once it is sure to move: one that may not is left as it was. */
+export function moveLink(index: number, name: string, namespaceFd: number): NetlinkMessage {
+  return linkMessage(
+    index,
+    false,
+    [
+      [IFLA_IFNAME, name],
+      [IFLA_NET_NS_FD, namespaceFd],
+    ],
+    `move an interface to the container as "${name}"`,
+  );
 }
 
 export function bringUp(index: number): NetlinkMessage {

@@ -7,7 +7,7 @@
  */
 import { closeSync, openSync } from 'node:fs';
 import { SwarmError } from '../../base/errors.ts';
-import { check, define, errno } from './libc.ts';
+import { check, define, errno, errnoText } from './libc.ts';
 
 const ioctl = define<(fd: number, request: number, data: Uint8Array) => number>(
   '',
@@ -54,11 +54,12 @@ function quotactl(fd: number, command: number, id: number, data: Uint8Array): nu
 /** SwarmError unsupported where the file system of `directory` limits no projects. */
 export function checkProjects(directory: string): void {
   const format = Buffer.alloc(DQBLK_BYTES);
-  if (within(directory, (fd) => quotactl(fd, Q_GETFMT, 0, format)) === 0) return;
+  const code = within(directory, (fd) => (quotactl(fd, Q_GETFMT, 0, format) === 0 ? 0 : errno()));
+  if (code === 0) return;
   throw new SwarmError(
     'unsupported',
     `a size needs quotas by directory, which the file system of ${directory} does not keep ` +
-      `(error ${errno()}): mount ext4 or XFS with prjquota there, or leave it out`,
+      `(${errnoText(code)}): mount ext4 or XFS with prjquota there, or leave it out`,
   );
 }
 

@@ -2,10 +2,12 @@
  * The replicated state beside Debian's etcd, three members each, in turns: committed writes of 1 KB
  * and linearizable reads a second at 1, 32 and 256 clients with p50 and p99, the processor time a
  * write costs all members, and how long after kill -9 of the leader a write is acknowledged. Both
- * sides: mutual TLS, every write fdatasync'ed by a majority, the same client processes with one
- * connection each, in the leader's network namespace. tsswarm's members are the lab's daemons, a
- * write is a config's label through Control.UpdateData, which answers with the object. For a quick
- * look, STATE_CLIENTS=1 (or 1,32) measures those alone, without failovers, and STATE_ROUNDS=n.
+ * sides: mutual TLS, every write fdatasync'ed by a majority, members in the network namespaces of
+ * the lab's three hosts, the same client processes with one connection each, in the leader's. (Two
+ * tsswarm daemons refuse to share a host's network, so a loopback is no place for three of them.)
+ * tsswarm's members are the lab's daemons, a write is a config's label through Control.UpdateData,
+ * which answers with the object. For a quick look, STATE_CLIENTS=1 (or 1,32) measures those alone,
+ * without failovers, and STATE_ROUNDS=n.
  */
 import { readFileSync } from 'node:fs';
 import { loadavg } from 'node:os';

@@ -127,9 +127,13 @@ export interface EtcdCluster extends Cluster {
   floor(): Promise<Cluster>;
 }
 
+/** On the hosts that raiseTsswarm has raised. */
 export async function raiseEtcd(count: number): Promise<EtcdCluster> {
-  const etcds: Etcds = await startEtcds(count);
-  const { credentials, enter, stop } = etcds;
+  const layouts = Array.from({ length: count }, (_, at) => hostLayout(at + 1));
+  const places = layouts.map((layout) => ({ address: layout.address, pid: pidOf(layout) ?? 0 }));
+  const etcds: Etcds = await startEtcds(places);
+  const { credentials, stop } = etcds;
+  const [{ enter }] = etcds.members;
   const members = etcds.members.map(
     (member): SideMember => ({ ...member, start: () => Promise.resolve(member.start()) }),
   );
@@ -143,7 +147,10 @@ export async function raiseEtcd(count: number): Promise<EtcdCluster> {
   return {
     members,
     leader,
-    client: (name) => open(enter, 'etcd', credentials, name),
+    client: async (name) => {
+      const beside = etcds.members[await leader()];
+      return open(beside.enter, 'etcd', credentials, name);
+    },
     floor: () => raiseFloor(enter, credentials),
     stop: async () => {
       scout.close();

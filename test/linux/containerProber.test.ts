@@ -136,25 +136,23 @@ test('devices of the host can be made, and not one of them opened', async () => 
   }
 });
 
+/** Puts a program in beside the hunter; whether that was still there. */
+type Bait = (hunter: Container, count: number) => Promise<boolean>;
+
 /** What a hunter in a container reaches of the programs that are put in beside it. */
 async function hunted(
-  program: string,
   ways: readonly string[],
+  bait: Bait,
   more: Partial<ContainerConfig> = {},
 ): Promise<string> {
   const hunt = ['/bin/prober', 'hunt', String(HUNT_MS), ...ways];
   const container = await started(table, host.config(hunt, more));
   await until('the hunt', SOON_MS, async () => (await logText(container)).includes('ready'));
   for (let count = 0, isThere = true; isThere; count += 1) {
-    // Each of these is the shim for a moment, in the container's pid namespace.
-    const more = { user: count % 2 === 0 ? '' : '1000', workingDir: '/tmp' };
-    isThere = await container.exec({ ...exec([]), args: [program, 'where'], ...more }).then(
-      async (ran) => (await ran.wait()) !== KILLED_EXIT_CODE,
-      (error: unknown) => {
-        assert.ok(count > 0, String(error));
-        return false; // the hunter has ended
-      },
-    );
+    isThere = await bait(container, count).catch((error: unknown) => {
+      assert.ok(count > 0, String(error));
+      return false; // the hunter has ended
+    });
   }
   await container.wait();
   const output = await logText(container);
@@ -162,27 +160,76 @@ async function hunted(
   return output;
 }
 
+/** Each of these is the shim for a moment, in the container's pid namespace. */
+const execOf =
+  (program: string): Bait =>
+  async (hunter, count) => {
+    const more = { user: count % 2 === 0 ? '' : '1000', workingDir: '/tmp' };
+    const ran = await hunter.exec({ ...exec([]), args: [program, 'where'], ...more });
+    return (await ran.wait()) !== KILLED_EXIT_CODE;
+  };
+
+/** A container of its own, whose first process is born there. */
+const birthOf =
+  (more: Partial<ContainerConfig>): Bait =>
+  async (hunter, count) => {
+    const beside = await table.create(
+      host.config(['/bin/prober', 'where'], {
+        pidNamespace: { container: hunter.config.id },
+        user: count % 2 === 0 ? '' : '1000',
+        ...more,
+      }),
+    );
+    try {
+      await beside.start();
+      return (await beside.wait()).exitCode !== KILLED_EXIT_CODE;
+    } finally {
+      await beside.remove();
+    }
+  };
+
 test('programs put into a container show it neither their executable nor their files', async () => {
   const ways = ['exe', 'mem', 'root', 'cwd', 'fd/3', 'fd/4', 'fd/5', 'ns/mnt', 'environ'];
-  const output = await hunted('/bin/prober', ways);
+  const output = await hunted(ways, execOf('/bin/prober'));
   assert.doesNotMatch(output, /reached/);
   assert.doesNotMatch(output, /^0 foreign/m, 'the hunter saw none');
   // A script of itself is the shim's program once more, as the container's own: it may be looked
   // at, and not written.
-  assert.doesNotMatch(await hunted('/bin/self', ['+exe']), /reached/);
+  assert.doesNotMatch(await hunted(['+exe'], execOf('/bin/self')), /reached/);
 });
 
-test('no program in a container is a way to the host, for who may trace it either', async () => {
+/** Ways to the host's root through what a process has open. */
+function waysToHost(): string[] {
   const marker = join(host.dir, 'marker');
   writeFileSync(marker, 'of the host');
   const up = '/..'.repeat(20);
   // Up from a directory of the host's, also from one of its control groups, is its root.
   const fds = Array.from({ length: 20 }, (_, at) => `!fd/${at + 3}${up}${marker}`);
-  const ways = [`!root${marker}`, `!cwd${up}${marker}`, ...fds];
-  const output = await hunted('/bin/prober', ways, { capabilityAdd: ['SYS_PTRACE'] });
+  return [`!root${marker}`, `!cwd${up}${marker}`, ...fds];
+}
+
+test('no program in a container is a way to the host, for who may trace it either', async () => {
+  const bait = execOf('/bin/prober');
+  const output = await hunted(waysToHost(), bait, { capabilityAdd: ['SYS_PTRACE'] });
   assert.doesNotMatch(output, /reached/);
   assert.doesNotMatch(output, /^0 foreign/m, 'the hunter saw none');
 });
+
+const WAYS_TO_BE_BORN: readonly (readonly [string, Partial<ContainerConfig>])[] = [
+  ['as it is', {}],
+  ['with no_new_privs and a reaper', { noNewPrivileges: true, init: true }],
+  ['with a terminal and another root', { tty: true, readOnlyRoot: true, workingDir: '/tmp' }],
+];
+
+for (const [how, more] of WAYS_TO_BE_BORN) {
+  test(`a container born ${how} into another's pid namespace gives who may trace it nothing`, async () => {
+    const output = await hunted(['caps', ...waysToHost()], birthOf(more), {
+      capabilityAdd: ['SYS_PTRACE'],
+    });
+    assert.doesNotMatch(output, /reached/);
+    assert.doesNotMatch(output, /^0 foreign/m, 'the hunter saw none');
+  });
+}
 
 test("the shim's executable is sealed: who reaches it changes nothing", async () => {
   const container = await started(table, host.config(['/bin/probe', 'stubborn']));

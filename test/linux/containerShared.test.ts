@@ -4,6 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import {
   closeSync,
   existsSync,
+  mkdirSync,
   openSync,
   readdirSync,
   rmSync,
@@ -12,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
+import { hasCode } from '../../base/errors.ts';
 import type { Container, ContainerConfig, ContainerTable } from '../../runtime/container/types.ts';
 import { identify } from '../../runtime/sys/process.ts';
 import { killed, parentOf } from '../support/processes.ts';
@@ -135,4 +137,31 @@ test('groups that containers name are there for as long as one names them', asyn
   assert(existsSync(join(till, second.config.id)));
   await second.remove();
   assert(!existsSync(join(till, '..')));
+});
+
+test('groups named for a container that a killed daemon was making or removing go with the next', async () => {
+  const [{ path = '' } = {}] = host.cgroups.hierarchies;
+  const parents = join(path, host.cgroupParent, 'parents');
+  const config = host.config(['/bin/probe', 'sleep', '600'], { cgroupParent: 'kept/here' });
+  const kept = await table.create(config);
+  mkdirSync(join(parents, 'left/over'), { recursive: true });
+  mkdirSync(join(parents, 'kept/not'));
+  const next = await host.open();
+  assert.deepEqual(readdirSync(join(parents, 'kept')).includes('not'), false);
+  assert(existsSync(join(parents, 'kept/here')));
+  assert(!existsSync(join(parents, 'left')));
+  await next.close();
+  await kept.remove();
+});
+
+test('a group that would have the name of a file of the kernel is refused, and nothing is left', async () => {
+  const above = 'named';
+  const parents = host.cgroups.hierarchies.map((each) =>
+    join(each.path, host.cgroupParent, 'parents', above),
+  );
+  await assert.rejects(
+    table.create(host.config(['/bin/probe'], { cgroupParent: `${above}/cpuset.cpus` })),
+    (error) => hasCode(error, 'invalid') && /the kernel has a file/.test(error.message),
+  );
+  assert.deepEqual(parents.filter(existsSync), []);
 });

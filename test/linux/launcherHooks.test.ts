@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { SystemClock } from '../../base/clock.ts';
 import { TAG } from '../../runtime/container/encode.ts';
+import { NAMESPACE } from '../../runtime/container/specRecords.ts';
 import {
   DETACHED,
   type Extra,
@@ -34,7 +35,8 @@ function place(): string {
 }
 
 async function start(args: readonly string[], extra: readonly Extra[]): Promise<Told> {
-  const config = host.config(['/bin/probe', ...args]);
+  const joins = extra.some(([tag, kind]) => tag === TAG.namespace && kind === NAMESPACE.pid);
+  const config = host.config(['/bin/probe', ...args], { pidNamespace: joins ? 'host' : 'new' });
   return await launcher.start(launcher.spec(config, DETACHED, [numeric, hookState, ...extra]));
 }
 
@@ -88,6 +90,38 @@ test('every hook runs at its moment, in its namespaces, with the state of that m
   assert.equal(readFileSync(`/proc/${told.pid}/root/tmp/inside`, 'utf8'), 'here');
   // With a gate, poststart is for who opens it.
   assert.equal(readFileSync(join(dir, 'order'), 'utf8'), 'pre\nruntime\ncontainer\n');
+});
+
+test("hooks of a container in another's pid namespace are told of who makes its process", async () => {
+  const first = await start(['sleep', '60'], []);
+  const dir = place();
+  const record = (name: string): string =>
+    `cat > ${dir}/${name}.json; pid=$(sed 's/.*"pid":\\([0-9]*\\).*/\\1/' ${dir}/${name}.json); ` +
+    `readlink /proc/$pid/ns/net > ${dir}/${name}.net; readlink /proc/self/ns/pid > ${dir}/${name}.pid`;
+  const told = await start(
+    ['sleep', '60'],
+    [
+      [TAG.namespace, NAMESPACE.pid, `/proc/${first.pid}/ns/pid`],
+      scriptHook(HOOK.prestart, record('pre')),
+      scriptHook(HOOK.createContainer, record('container')),
+      hook(HOOK.startContainer, ['/bin/probe', 'write', '/tmp/inside', 'here'], { env: [] }),
+      scriptHook(HOOK.poststart, record('post')),
+    ],
+  );
+  assert.equal(told.failure, undefined);
+  const its = (kind: string): string => readlinkSync(`/proc/${told.pid}/ns/${kind}`);
+  const seen = (name: string): string => readFileSync(join(dir, name), 'utf8').trim();
+  for (const name of ['pre', 'container', 'post']) {
+    assert.equal(seen(`${name}.net`), its('net'), name);
+    assert.equal(seen(`${name}.pid`), readlinkSync('/proc/self/ns/pid'), name);
+  }
+  assert.equal(its('pid'), readlinkSync(`/proc/${first.pid}/ns/pid`));
+  assert.equal(state(join(dir, 'post.json')).pid, told.pid);
+  assert.equal(readFileSync(`/proc/${told.pid}/root/tmp/inside`, 'utf8'), 'here');
+  for (const { pid } of [told, first]) {
+    process.kill(pid, 'SIGKILL');
+    await launcher.end(pid);
+  }
 });
 
 test('without a gate the launcher runs poststart once the program is executed', async () => {

@@ -19,8 +19,11 @@ import {
   DETACHED,
   type Extra,
   ended,
+  HOOK,
+  hookState,
   launcherHost,
   numeric,
+  scriptHook,
   type Told,
 } from '../support/launcher.ts';
 import { buildLayer, buildProbe } from '../support/rootfs.ts';
@@ -155,7 +158,8 @@ test('namespaces are joined by path, several at once', async () => {
     assert.notEqual(linkOf(second.pid, name), linkOf('self', name), name);
   }
   assert.notEqual(linkOf(second.pid, 'mnt'), linkOf(first.pid, 'mnt'));
-  assert.match(readFileSync(`/proc/${second.pid}/status`, 'utf8'), /^NSpid:\t\d+\t2$/m);
+  // The second process there asked for its procfs, the third is its first.
+  assert.match(readFileSync(`/proc/${second.pid}/status`, 'utf8'), /^NSpid:\t\d+\t3$/m);
   await second.end();
   await first.end();
 });
@@ -179,6 +183,22 @@ test('a user namespace is joined with its siblings, new ones beside them belong 
   assert.notEqual(linkOf(second.pid, 'ipc'), linkOf(first.pid, 'ipc'));
   assert.match(readFileSync(`/proc/${second.pid}/status`, 'utf8'), /^Uid:\t200000\t/m);
   await second.end();
+  await first.end();
+});
+
+test("a user namespace of one's own goes with the pid namespace of another", async () => {
+  const first = await sleeper();
+  const join = [...maps, namespace('pid', pathOf(first.pid, 'pid'))];
+  const { told, read } = await begin(['cat', '/proc/1/status'], join, ['pid']);
+  assert.equal(told.failure, undefined);
+  assert.match(read(), /^Name:\tprobe\n(.*\n)*NSpid:\t1\n/);
+  assert.equal(await launcher.end(told.pid), 0);
+  const second = await sleeper(join, ['pid']);
+  assert.equal(linkOf(second.pid, 'pid'), linkOf(first.pid, 'pid'));
+  assert.match(readFileSync(`/proc/${second.pid}/status`, 'utf8'), /^Uid:\t200000\t/m);
+  await second.end();
+  const hooks = [...join, hookState, scriptHook(HOOK.createContainer, 'true')];
+  assert.match(await failureOf(hooks, ['pid']), /^createContainer hooks cannot be run for a con/);
   await first.end();
 });
 

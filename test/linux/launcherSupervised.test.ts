@@ -5,11 +5,14 @@ import { closeSync, existsSync, mkdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
-import type { ShimEvents, ShimState } from '../../runtime/container/shimClient.ts';
+import { decodeExitRecord } from '../../runtime/container/exitRecord.ts';
+import { containerPaths } from '../../runtime/container/paths.ts';
+import { ShimClient, type ShimEvents, type ShimState } from '../../runtime/container/shimClient.ts';
 import { FLAG } from '../../runtime/container/specRecords.ts';
 import type { ExitRecord } from '../../runtime/container/types.ts';
 import { makePipe } from '../../runtime/sys/libc.ts';
 import { HOOK, hookState, launcherHost, numeric, scriptHook } from '../support/launcher.ts';
+import { untilRests } from '../support/processes.ts';
 import { until } from '../support/until.ts';
 
 const { host, launcher } = launcherHost('supervised');
@@ -126,4 +129,30 @@ test('poststart hooks of a running container are run beside its supervisor', asy
   assert.deepEqual([status, pid], ['running', heard.states.at(-1)?.pid]);
   await client.kill(9, true);
   assert.equal((await heard.over()).exitCode, 137);
+});
+
+test('a supervisor that holds more descriptors than it may have by now waits, hears and tells', async () => {
+  const heard = new Heard();
+  const config = host.config(['/bin/probe', 'sleep', '60']);
+  const { pid, client } = launcher.supervise(config, 0, [], heard);
+  await until('its program', 20_000, () => heard.states.at(-1)?.phase === 'running');
+  const { execDir } = containerPaths(host.options.dataRoot, host.options.execRoot, config.id);
+  const limit = (least: number): void => {
+    execFileSync('prlimit', ['--pid', String(pid), `--nofile=${least}:1024`]);
+  };
+  limit(3);
+  await client.kill(0, false);
+  // Accepting it takes a descriptor that there is not: it waits, and the supervisor does not turn.
+  const late = new Heard();
+  const other = ShimClient.connect(execDir, host.options.clock, late);
+  await untilRests(pid);
+  assert.deepEqual(late.states, []);
+  limit(1024);
+  await until('the one who waited', 20_000, () => late.states.at(-1)?.phase === 'running');
+  limit(3);
+  await client.kill(9, false);
+  assert.equal((await heard.over()).exitCode, 137);
+  assert.equal((await late.over()).exitCode, 137);
+  assert.equal(decodeExitRecord(readFileSync(join(execDir, 'exit'))).exitCode, 137);
+  other.close();
 });

@@ -265,6 +265,16 @@ test('interfaces are moved into the container with their addresses', () => {
     assert.equal(result.code, 1);
     assert.match(result.error, message);
   }
+  const looked = 'set -- sh -c \'"$@"; ip -o address show dev lo up; exit 3\' sh "$@"';
+  const unmoved = bundle.with(
+    (config) => {
+      config.linux.netDevices = { lo: { name: 'box0' } };
+    },
+    () => bundle.runIn(`ip link set lo up && ${looked}`, 'run', 'once'),
+  );
+  assert.match(unmoved.error, /move an interface to the container/);
+  assert.match(unmoved.out, /lo +inet 127\.0\.0\.1\/8 /);
+  assert.match(unmoved.out, /lo +inet6 ::1\/128 /);
   assert.equal(bundle.must('list', '-q'), '');
 });
 

@@ -1,7 +1,8 @@
 /**
- * Debian's etcd as the peer that `bench state` compares with: members on the loopback of a network
- * namespace of their own, clients by mutual TLS with certificates as tsswarm's own nodes have,
- * members by TLS among themselves. What it stores lies beside the lab's state, on the same disk.
+ * Debian's etcd as the peer that `bench state` compares with: a member in the network namespace of
+ * each of the lab's hosts, as tsswarm's members are, so that what they say to each other takes the
+ * same way; clients by mutual TLS with certificates as tsswarm's own nodes have, members by TLS
+ * among themselves. What it stores lies beside the lab's state, on the same disk.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -22,15 +23,19 @@ import { TestAuthority } from './certificates.ts';
 import { clock } from './lab.ts';
 
 const ETCD = '/usr/bin/etcd';
-const FIRST_PORT = 23_790;
+const CLIENT_PORT = 23_790;
+const PEER_PORT = 23_791;
+const SCRIPT = 'echo up; exec cat';
 
 export function hasEtcd(): boolean {
   return existsSync(ETCD);
 }
 
 export interface EtcdMember {
-  /** For clients; on the namespace's loopback. */
+  /** For clients. */
   readonly address: string;
+  /** Arguments of nsenter that lead to its network namespace. */
+  readonly enter: readonly string[];
   pid(): number;
   /** kill -9. */
   kill(): Promise<void>;
@@ -41,36 +46,37 @@ export interface Etcds {
   readonly members: readonly EtcdMember[];
   /** A client's, of the same authority. */
   readonly credentials: NodeCredentials;
-  /** Arguments of nsenter that lead to the members' namespace. */
-  readonly enter: readonly string[];
   /** Kills all of it and removes what it stored. */
   stop(): Promise<void>;
 }
 
-export async function startEtcds(count: number): Promise<Etcds> {
+/** Where a member runs. */
+export interface EtcdPlace {
+  readonly address: string;
+  /** A process in the network namespace of that address. */
+  readonly pid: number;
+}
+
+export async function startEtcds(places: readonly EtcdPlace[]): Promise<Etcds> {
   mkdirSync(dirname(STATE_ROOT), { recursive: true });
   const base = mkdtempSync(join(dirname(STATE_ROOT), 'peer-etcd-'));
   // Process 1 of a pid namespace ends with our end of its pipe, and all members with it.
-  const script = 'ip link set lo up; echo up; exec cat';
-  const namespaces = ['--net', '--pid', '--fork', '--kill-child=KILL'];
-  const holder = spawn('unshare', [...namespaces, 'sh', '-c', script], {
+  const holder = spawn('unshare', ['--pid', '--fork', '--kill-child=KILL', 'sh', '-c', SCRIPT], {
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   await once(holder.stdout, 'data');
-  const enter = ['-t', String(onlyChild(holder)), '-n'];
+  const inside = onlyChild(holder);
   const authority = await TestAuthority.make(clock.wallMs());
   const credentials = await authority.node('client', 'manager', clock.wallMs());
-  const urls = Array.from({ length: count }, (_, at) => `https://127.0.0.1:${peerPort(at)}`);
-  const cluster = urls.map((url, at) => `e${at}=${url}`).join(',');
+  const cluster = places.map(({ address }, at) => `e${at}=${peerUrl(address)}`).join(',');
   const members: EtcdMember[] = [];
-  for (let at = 0; at < count; at += 1) {
+  for (const [at, place] of places.entries()) {
     const own = await authority.node(`e${at}`, 'manager', clock.wallMs());
-    members.push(member(join(base, `e${at}`), at, own, enter, cluster));
+    members.push(member(join(base, `e${at}`), at, own, place, inside, cluster));
   }
   return {
     members,
     credentials,
-    enter,
     stop: async () => {
       for (const each of members) await each.kill();
       await killed(holder);
@@ -79,15 +85,17 @@ export async function startEtcds(count: number): Promise<Etcds> {
   };
 }
 
-function peerPort(at: number): number {
-  return FIRST_PORT + 2 * at + 1;
+function peerUrl(address: string): string {
+  return `https://${address}:${PEER_PORT}`;
 }
 
+/** `holder`: a process in the pid namespace that all members end with. */
 function member(
   directory: string,
   at: number,
   own: NodeCredentials,
-  enter: readonly string[],
+  place: EtcdPlace,
+  holder: number,
   cluster: string,
 ): EtcdMember {
   mkdirSync(directory, { mode: 0o700 });
@@ -95,13 +103,14 @@ function member(
     writeFileSync(join(directory, name), text, { mode: 0o600 });
     return join(directory, name);
   };
-  const address = `127.0.0.1:${FIRST_PORT + 2 * at}`;
-  const peerUrl = `https://127.0.0.1:${peerPort(at)}`;
+  const address = `${place.address}:${CLIENT_PORT}`;
+  const peer = peerUrl(place.address);
+  const enter = ['-t', String(place.pid), '-n'];
   const flags = [
     ...['--name', `e${at}`, '--data-dir', join(directory, 'data')],
     ...['--listen-client-urls', `https://${address}`],
     ...['--advertise-client-urls', `https://${address}`],
-    ...['--listen-peer-urls', peerUrl, '--initial-advertise-peer-urls', peerUrl],
+    ...['--listen-peer-urls', peer, '--initial-advertise-peer-urls', peer],
     ...['--initial-cluster', cluster, '--initial-cluster-state', 'new'],
     ...['--cert-file', file('node.crt', own.certificate)],
     ...['--key-file', file('node.key', own.privateKey)],
@@ -113,13 +122,15 @@ function member(
   const start = (): void => {
     const log = openSync(join(directory, 'log'), 'a');
     // A session each, as the lab's daemons have: the kernel shares time out among sessions.
-    const command = ['nsenter', ...enter, '-p', ETCD, ...flags];
+    const net = `--net=/proc/${place.pid}/ns/net`;
+    const command = ['nsenter', '-t', String(holder), '-p', net, ETCD, ...flags];
     child = spawn('setsid', command, { stdio: ['ignore', log, log] });
     closeSync(log);
   };
   start();
   return {
     address,
+    enter,
     start,
     pid: () => (child === undefined ? 0 : onlyChild(child)),
     kill: async () => {

@@ -214,10 +214,35 @@ static int is_reached(int pid, int fd, const char *way)
 	       (root.st_dev != own.st_dev || root.st_ino != own.st_ino);
 }
 
+static unsigned long long effective(int pid)
+{
+	char path[64], line[128];
+	unsigned long long set = 0;
+	snprintf(path, sizeof path, "/proc/%d/status", pid);
+	FILE *file = fopen(path, "r");
+	while (file != NULL && fgets(line, sizeof line, file) != NULL)
+		sscanf(line, "CapEff: %llx", &set);
+	if (file != NULL)
+		fclose(file);
+	return set;
+}
+
+/* Whether it may do, in this user namespace, what this program may not. */
+static int has_more(int pid)
+{
+	char path[64], own[64], other[64];
+	snprintf(path, sizeof path, "/proc/%d/ns/user", pid);
+	ssize_t length = readlink("/proc/self/ns/user", own, sizeof own);
+	unsigned long long more = effective(pid) & ~effective(getpid());
+	return more != 0 && length > 0 && readlink(path, other, sizeof other) == length &&
+	       memcmp(own, other, (size_t)length) == 0;
+}
+
 /*
  * Looks at every process that turns up in this pid namespace while the host puts programs into it.
  * Says which of `ways` below /proc/<pid> it could open of one that is not of its own kind; "+exe"
- * for writing only, "!root/path" for what is nowhere but on the host.
+ * for writing only, "!root/path" for what is nowhere but on the host; "caps" is reached of one that
+ * may do more than this program, as who may trace it then does.
  */
 static int hunt(long milliseconds, int count, char **ways)
 {
@@ -238,6 +263,11 @@ static int hunt(long milliseconds, int count, char **ways)
 				continue;
 			others++;
 			for (int i = 0; i < count; i++) {
+				if (strcmp(ways[i], "caps") == 0) {
+					if (has_more(pid))
+						printf("reached caps of %s\n", target);
+					continue;
+				}
 				int writes = ways[i][0] == '+';
 				int skip = writes || ways[i][0] == '!';
 				snprintf(path, sizeof path, "/proc/%d/%s", pid, ways[i] + skip);

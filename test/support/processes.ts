@@ -80,6 +80,15 @@ export async function untilWritesNoMore(pid: number): Promise<void> {
   });
 }
 
+/** Waits until a process sleeps whenever it is looked at: what turns in a circle never does. */
+export async function untilRests(pid: number): Promise<void> {
+  let still = 0;
+  await until(`process ${pid} to rest`, STILL_LIMIT_MS, () => {
+    still = statOf(pid)[0] === 'S' ? still + 1 : 0;
+    return still >= STILL_LOOKS;
+  });
+}
+
 /** Nanoseconds that this process's main thread was ready to run and another had the processor. */
 function waitedNs(): number {
   return Number(readFileSync(`/proc/self/task/${process.pid}/schedstat`, 'utf8').split(' ')[1]);

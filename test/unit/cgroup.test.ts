@@ -118,17 +118,13 @@ test("Docker's limits on v2", () => {
 
 test("Docker's limits on v1 are written so that memory+swap is never below memory", () => {
   withRoot((root) => {
-    const cpuset = join(root, 'cpuset');
-    mkdirSync(join(cpuset, 'p'), { recursive: true });
-    writeFileSync(join(cpuset, 'p/cpuset.cpus'), '0-3\n');
-    writeFileSync(join(cpuset, 'p/cpuset.mems'), '0\n');
     mkdirSync(join(root, 'memory/p'), { recursive: true });
     writeFileSync(join(root, 'memory/p/memory.memsw.limit_in_bytes'), '');
     const host = new Cgroups(
       [
         { version: 1, path: join(root, 'memory'), controllers: ['memory'] },
         { version: 1, path: join(root, 'cpu'), controllers: ['cpu', 'cpuacct'] },
-        { version: 1, path: cpuset, controllers: ['cpuset'] },
+        { version: 1, path: join(root, 'cpuset'), controllers: ['cpuset'] },
         { version: 1, path: join(root, 'devices'), controllers: ['devices'] },
       ],
       'p',
@@ -136,15 +132,17 @@ test("Docker's limits on v1 are written so that memory+swap is never below memor
     const limits = { memoryBytes: MIB, nanoCpus: 250_000_000, cpuShares: 7, pids: 5 };
     const plan = planOf(host, limits);
     assert.deepEqual(
-      plan.groups.flatMap((group) => group.writes.map(({ file, value }) => `${file} ${value}`)),
+      plan.groups.flatMap(({ writes }) =>
+        writes.map(({ file, value, isInherited }) => `${file} ${isInherited ? 'as above' : value}`),
+      ),
       [
         `memory.limit_in_bytes ${MIB}`,
         `memory.memsw.limit_in_bytes ${2 * MIB}`,
         'cpu.shares 7',
         'cpu.cfs_period_us 100000',
         'cpu.cfs_quota_us 25000',
-        'cpuset.cpus 0-3',
-        'cpuset.mems 0',
+        'cpuset.cpus as above',
+        'cpuset.mems as above',
         'devices.deny a',
         'devices.allow c 1:* rwm',
       ],

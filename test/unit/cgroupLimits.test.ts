@@ -190,7 +190,7 @@ test('what only one version has, the other refuses by its name', () => {
   });
   const host = new Cgroups([{ version: 2, path: '/none', controllers: V2 }], 'p');
   assert.throws(
-    () => host.plan('id', { network: { classID: 7 } }, true),
+    () => host.plan('id', { network: { classID: 7 } }, { isStrict: true }),
     /cannot set the network class: this host has no net_cls cgroup controller/,
   );
   const old = new Cgroups([{ version: 1, path: '/none', controllers: ['pids'] }], 'p');

@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { removeTree } from '../../runtime/container/files.ts';
+import { removeData, removeRun, removeTree } from '../../runtime/container/files.ts';
 
 const MIB = 1024 * 1024;
 let work: string;
@@ -60,4 +60,42 @@ test('many files are not removed in this thread', async () => {
 test('a directory that is gone already is as good', async () => {
   rmSync(doomed, { recursive: true });
   await removeTree(doomed);
+});
+
+/** What a container has after a run. */
+function makeData(log: string): void {
+  for (const name of ['upper', 'work/work', 'logs']) {
+    mkdirSync(join(doomed, name), { recursive: true });
+  }
+  writeFileSync(join(doomed, 'logs', '00000001.log'), log);
+  writeFileSync(join(doomed, 'exit'), '');
+}
+
+test('the directories of what ran once are removed at once', async () => {
+  makeData('a line\n');
+  const removed = removeData(doomed);
+  assert(!existsSync(doomed));
+  await removed;
+  const run = join(work, 'run');
+  mkdirSync(run);
+  for (const name of ['control.sock', 'pid', 'exit']) writeFileSync(join(run, name), '');
+  const ended = removeRun(run);
+  assert(!existsSync(run));
+  await ended;
+});
+
+test('whatever else is in them goes too', async () => {
+  for (const name of ['upper/file', 'work/work/more', 'logs/00000002.log', 'unknown']) {
+    makeData('');
+    writeFileSync(join(doomed, name), '');
+    await removeData(doomed);
+    assert(!existsSync(doomed), name);
+  }
+  makeData('x'.repeat(4 * MIB));
+  const removed = removeData(doomed);
+  assert(existsSync(join(doomed, 'logs', '00000001.log')), 'not in this thread');
+  await removed;
+  assert(!existsSync(doomed));
+  await removeData(doomed);
+  await removeRun(doomed);
 });

@@ -137,7 +137,7 @@ test('a foreign architecture is killed, and numbers out of range are refused', (
 });
 
 test('the filter stays small enough to load quickly', () => {
-  assert(x86.length / 8 < 800, `${x86.length / 8} instructions`);
+  assert(x86.length / 8 < 400, `${x86.length / 8} instructions`);
 });
 
 test('call numbers agree with libseccomp', () => {

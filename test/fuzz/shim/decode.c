@@ -26,7 +26,7 @@ int main(void)
 	MUST(fd >= 0);
 	while (fread(head, 1, sizeof head, stdin) == sizeof head) {
 		size_t size = get_u32(head);
-		struct spec spec = {NULL, 0};
+		struct spec spec = {.data = NULL};
 		struct failure failure = {0};
 		struct record record;
 		MUST(size <= SIZE_MAX_BYTES);

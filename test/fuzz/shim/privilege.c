@@ -80,7 +80,7 @@ void attendant_give_listener(int listener)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int fd = -1;
-	struct spec spec = {NULL, 0};
+	struct spec spec = {.data = NULL};
 	struct failure failure = {0};
 	struct user user = {.uid = 1, .gid = 1, .group_count = 1, .groups = {1}};
 	if (fd < 0)

@@ -56,7 +56,7 @@ static void look_at(const struct record *record)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static int fd = -1;
-	struct spec spec = {NULL, 0};
+	struct spec spec = {.data = NULL};
 	struct failure failure = {0};
 	if (fd < 0)
 		fd = memfd_create("fuzz-spec", MFD_CLOEXEC);

@@ -71,7 +71,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	put_u32(bytes + 8, (uint32_t)used);
 	int fd = memfd_create("fuzz-spec", MFD_CLOEXEC);
 	MUST(fd >= 0 && write(fd, bytes, used) == (ssize_t)used);
-	struct spec spec = {NULL, 0};
+	struct spec spec = {.data = NULL};
 	struct failure failure = {0};
 	MUST(spec_open(&spec, fd, &failure) == 0);
 	close(fd);

@@ -216,7 +216,7 @@ static void give_up_rights(void)
 
 static void run_one(const uint8_t *data, size_t size)
 {
-	struct spec spec = {NULL, 0};
+	struct spec spec = {.data = NULL};
 	struct failure failure = {0};
 	int fd = memfd_create("fuzz-spec", MFD_CLOEXEC);
 	MUST(fd >= 0 && write(fd, data, size) == (ssize_t)size);
