@@ -23,6 +23,7 @@ const USURP_STEPS = 3;
 const USURP_STEP_MS = 400;
 const FAREWELL_DISK_MS = [100, 1_500] as const;
 const FAREWELL_MS = 6_000;
+const FORGETS_MS = [100, 2_500] as const;
 const BEREAVED_DISK_MS = [5, 300] as const;
 const BEREAVED_MS = 8_000;
 
@@ -138,12 +139,17 @@ export class Plots {
       this.#isFarewell = true;
       const staying = host.machines().filter((machine) => machine.id !== id && machine.isUp);
       for (const machine of staying) this.#tools.slow(machine, ...FAREWELL_DISK_MS);
+      // Who is to go may hold more than the leader, which may forget that it let it go.
+      if (dice.chance(0.6)) {
+        this.#later(dice.between(...FORGETS_MS), () => this.#tools.crash([leader]));
+      }
       this.#later(FAREWELL_MS, () => {
         this.#isFarewell = false;
         for (const machine of staying) this.#tools.mendDisk(machine);
       });
     }
     operator.remove(id);
+    if (this.#isFarewell) host.burst(leader, dice.below(4));
   }
 
   /** Members change while disks are slow to take in anything that need not be there. */
