@@ -221,8 +221,10 @@ export class Pass {
     this.#spaces.set(network.id, space);
     if (this.#known.has(network.id)) return space;
     this.#known.add(network.id);
-    for (const [at, task] of [...this.#view.tasksOfNetwork(network.id)].entries()) {
-      if (at % ITEMS_PER_STEP === ITEMS_PER_STEP - 1) yield;
+    let looked = 0;
+    for (const task of this.#view.tasksOfNetwork(network.id)) {
+      looked += 1;
+      if (looked % ITEMS_PER_STEP === 0) yield;
       for (const { networkId, address } of task.networks) {
         if (address === '' || networkId !== network.id) continue;
         if (!isTerminal(task.status.state)) space.hold(address);

@@ -440,10 +440,7 @@ export class Dispatcher {
     } else if (event.table === 'cluster') this.announce();
   }
 
-  /**
-   * Decides anew what the sessions that may be concerned must hold; all from one moment, that at
-   * which the parts they share have been made anew.
-   */
+  /** Decides anew what sessions must hold, all from the moment at which a refresh ends. */
   #flush(): void {
     this.#flushTimer?.cancel();
     this.#flushTimer = undefined;
@@ -468,13 +465,17 @@ export class Dispatcher {
     const { store } = this.#options;
     const next = new Map<Session, AssignmentSet>();
     const told = new Map<string, number>();
+    let fresh = 0;
     for (const session of this.#sessions.values()) {
-      const { nodeId, wanted } = session;
+      const { nodeId, wanted, streams } = session;
+      // After an election all of them come at once, with all tasks: one at a time.
+      if (wanted === NOTHING && streams.size > 0) fresh += 1;
+      if (wanted === NOTHING && (streams.size === 0 || fresh > 1)) continue;
       const isOwn = wanted === NOTHING || this.#dirtyNodes.has(nodeId) || joined.has(nodeId);
       if (!isOwn && !ingress && !nodes.has(nodeId)) continue;
       const items = isOwn ? this.#shared.itemsOf(store, nodeId) : this.#shared.renewed(wanted);
       next.set(session, items);
-      if (session.streams.size === 0 || sameNetworks(wanted, items)) continue;
+      if (streams.size === 0 || sameNetworks(wanted, items)) continue;
       this.#networksAt += 1;
       session.networksAt = this.#networksAt;
       told.set(nodeId, session.networksAt);
@@ -492,5 +493,6 @@ export class Dispatcher {
       session.pokeStreams();
     }
     this.#dirtyNodes.clear();
+    if (fresh > 1) this.#flushTimer ??= this.#options.clock.after(0, () => this.#flush());
   }
 }

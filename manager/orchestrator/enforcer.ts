@@ -3,7 +3,7 @@
  * stopped here, and so replaced elsewhere by their orchestrator. Global services look after their
  * own. Never touches a task that has no node yet.
  */
-import type { Steps } from '../../base/slices.ts';
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { fitsPlacement } from '../../model/constraint.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Node, TableName } from '../../model/types.ts';
@@ -18,15 +18,17 @@ export class ConstraintEnforcer implements Loop {
     const changes: Change[] = [];
     for (const node of view.all('node')) {
       if (!dirty.everything && !dirty.ids.node.has(node.id)) continue;
-      enforce(view, node, changes);
-      yield;
+      yield* enforce(view, node, changes);
     }
     return { changes };
   }
 }
 
-function enforce(view: View, node: Node, changes: Change[]): void {
+function* enforce(view: View, node: Node, changes: Change[]): Steps<void> {
+  let looked = 0;
   for (const task of view.tasksOfNode(node.id)) {
+    looked += 1;
+    if (looked % ITEMS_PER_STEP === 0) yield;
     const { state } = task.status;
     if (!isWanted(task) || isTerminal(state) || state < TaskState.ASSIGNED || task.slot === 0) {
       continue;

@@ -5,7 +5,7 @@
  * made anew.
  */
 import { MINUTE_MS } from '../../base/duration.ts';
-import type { Steps } from '../../base/slices.ts';
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { GenericResource, Node, PortConfig, Task } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
@@ -148,9 +148,12 @@ function failureKey(task: Task): string {
   return `${task.serviceId}/${task.specVersion}`;
 }
 
-export function nodeInfo(view: View, node: Node, nowMs: number): NodeInfo {
+export function* nodeInfo(view: View, node: Node, nowMs: number): Steps<NodeInfo> {
   const info = new NodeInfo(node);
+  let looked = 0;
   for (const task of view.tasksOfNode(node.id)) {
+    looked += 1;
+    if (looked % ITEMS_PER_STEP === 0) yield;
     if (task.status.state >= TaskState.ASSIGNED) info.add(task, nowMs);
   }
   return info;
@@ -159,8 +162,7 @@ export function nodeInfo(view: View, node: Node, nowMs: number): NodeInfo {
 export function* nodeInfos(view: View, nowMs: number): Steps<Map<string, NodeInfo>> {
   const infos = new Map<string, NodeInfo>();
   for (const node of view.all('node')) {
-    infos.set(node.id, nodeInfo(view, node, nowMs));
-    yield;
+    infos.set(node.id, yield* nodeInfo(view, node, nowMs));
   }
   return infos;
 }

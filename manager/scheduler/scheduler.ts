@@ -83,8 +83,7 @@ export class Scheduler implements Loop {
       this.#stale.delete(id);
       const node = view.get('node', id);
       if (node === undefined) this.#nodes.delete(id);
-      else this.#nodes.set(id, nodeInfo(view, node, nowMs));
-      yield;
+      else this.#nodes.set(id, yield* nodeInfo(view, node, nowMs));
     }
   }
 

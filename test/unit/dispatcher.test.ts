@@ -7,6 +7,7 @@ import { SwarmError } from '../../base/errors.ts';
 import { Ids } from '../../base/id.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom } from '../../base/random.ts';
+import { SLICE_MS } from '../../base/slices.ts';
 import { authorize, authorizeAtWorker } from '../../manager/authorize.ts';
 import { Dispatcher } from '../../manager/dispatcher/dispatcher.ts';
 import { mergeStatus, StatusBatcher } from '../../manager/dispatcher/statuses.ts';
@@ -63,8 +64,18 @@ function context(nodeId: string, remoteAddress = '10.0.0.1') {
   return { abort, call };
 }
 
-function scene() {
-  const clock = new ManualClock();
+/** On which a look at the time takes some, when it is told so. */
+class SlowClock extends ManualClock {
+  lookMs = 0;
+  #lookedMs = 0;
+
+  override nowMs(): number {
+    this.#lookedMs += this.lookMs;
+    return super.nowMs() + this.#lookedMs;
+  }
+}
+
+function scene(clock = new ManualClock()) {
   const direct = new DirectStore(clock);
   direct.create('cluster', cluster());
   direct.create('service', service('web'));
@@ -196,6 +207,23 @@ test('assignments come complete first, then as changes that build on each other'
   direct.remove('task', 't2');
   await clock.advance(5);
   assert.deepEqual(received[2].remove, ['task/t2']);
+});
+
+test('while a leader makes its first picture nobody is told that there is nothing', async () => {
+  const clock = new SlowClock();
+  const { open, follow } = scene(clock);
+  const { messages, call } = open();
+  await settle();
+  clock.lookMs = 2 * SLICE_MS;
+  const { received } = follow(messages[0].sessionId, call);
+  await settle();
+  assert.equal(received.length, 0);
+  clock.lookMs = 0;
+  await clock.advance(1000);
+  assert.deepEqual(
+    received.map(({ type, update }) => [type, update.map(({ kind }) => kind)]),
+    [['complete', ['ingress', 'task']]],
+  );
 });
 
 test('a second host with the same identity is turned away, by machine and by address', async () => {
