@@ -333,12 +333,8 @@ export class ContainerLife {
     while (this.#mayHaveGroups && !cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         const pids = cgroups.pids(groupPath(this.config)).join(', ');
-        throw new SwarmError(
-          'internal',
-          pids === ''
-            ? `the control groups of container ${this.shortId} cannot be removed`
-            : `processes ${pids} of container ${this.shortId} do not end`,
-        );
+        const left = pids === '' ? 'control groups' : `processes ${pids}`;
+        throw new SwarmError('internal', `${left} of container ${this.shortId} do not go away`);
       }
       cgroups.kill(groupPath(this.config));
       await clock.sleep(POLL_MS);
