@@ -62,3 +62,8 @@ export function lostRecord(error: string, startedAtMs: number, finishedAtMs: num
     error,
   };
 }
+
+/** For a container whose program was never executed, by no fault of the program's. */
+export function notStartedRecord(error: string, finishedAtMs: number): ExitRecord {
+  return { exitCode: 128, signal: 0, oomKilled: false, startedAtMs: 0, finishedAtMs, error };
+}

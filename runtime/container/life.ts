@@ -19,7 +19,7 @@ import { close, createMemfd } from '../sys/libc.ts';
 import { identify } from '../sys/process.ts';
 import type { Attachments } from './attachments.ts';
 import type { ContainerContext } from './context.ts';
-import { lostRecord, SIGKILL } from './exitRecord.ts';
+import { lostRecord, notStartedRecord, SIGKILL } from './exitRecord.ts';
 import {
   clearRun,
   cutOffRecord,
@@ -365,14 +365,7 @@ export class ContainerLife {
   }
 
   #notStarted(error: string): ExitRecord {
-    return {
-      exitCode: 128,
-      signal: 0,
-      oomKilled: false,
-      startedAtMs: 0,
-      finishedAtMs: this.#context.clock.wallMs(),
-      error,
-    };
+    return notStartedRecord(error, this.#context.clock.wallMs());
   }
 
   /** After a restart of the daemon or the host: finds out what became of it. */

@@ -15,7 +15,6 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h> /* renameat */
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -40,6 +39,7 @@
 #include "streams.h"
 #include "target.h"
 #include "told.h"
+#include "traces.h"
 
 #define DEFAULT_DRAIN_MS 2000u
 #define DEFAULT_LOG_BYTES (20u << 20)
@@ -77,18 +77,6 @@ static struct pollfd polls[FIXED_POLLS + STREAM_POLLS(STREAM_CLIENTS_MAX) + CONT
 static void release_number(int fd)
 {
 	close(fd);
-}
-
-/* Written whole or not at all. Without a record the daemon says "supervisor lost". */
-static void write_exit_record(const uint8_t *record, size_t size)
-{
-	int fd = openat(shim.exec_dir, "exit.tmp", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return;
-	int written = write_all(fd, record, size) == 0 && fdatasync(fd) == 0;
-	close(fd);
-	if (written)
-		(void)renameat(shim.exec_dir, "exit.tmp", shim.exec_dir, "exit");
 }
 
 static void put_state(uint8_t state[STATE_BYTES])
@@ -188,18 +176,6 @@ static int handle_message(void *context, const struct message *message)
 	return EOPNOTSUPP;
 }
 
-static void write_pid_file(void)
-{
-	char text[64];
-	int fd = openat(shim.exec_dir, "pid", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	size_t length = format_text(text, sizeof text, "%d %llu\n", (int)shim.pid,
-			      (unsigned long long)shim.started_ns);
-	/* For people, and for the time of start should this shim be killed. */
-	if (fd >= 0)
-		(void)write_all(fd, text, length);
-	close_fd(&fd);
-}
-
 static void run_poststart(void)
 {
 	/* Of a helper's own, twice removed, so that nobody waits for it: failing only warns. */
@@ -224,7 +200,7 @@ static void executed(void)
 		return; /* killed: then it is waited for at once */
 	shim.phase = RUNNING;
 	shim.started_ns = realtime_ns();
-	write_pid_file(); /* before anyone is told: whoever is told may look for it */
+	trace_start(shim.exec_dir, shim.pid, shim.started_ns); /* before anyone is told: whoever is told may look for it */
 	tell_state();
 	run_poststart();
 }
@@ -374,7 +350,7 @@ static void finish(void)
 	size_t size = told_exit(record, sizeof record, &(struct exit_record){
 		shim.exit_code, shim.exit_signal, shim.oom_killed, shim.started_ns,
 		shim.finished_ns, shim.failure.text});
-	write_exit_record(record, size);
+	trace_exit(shim.exec_dir, record, size);
 	while ((late = control_accept(&shim.control)) != NULL)
 		greet(late);
 	control_broadcast(&shim.control, MESSAGE_EXITED, record, size);
