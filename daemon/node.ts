@@ -65,7 +65,7 @@ const LEAVE_GRACE_MS = 10_000;
 const ADDRESS_RETRY_MS = 2000;
 
 export class Node implements DaemonNode {
-  readonly version: string;
+  readonly version: string = VERSION;
   readonly taskHosts: NodeTaskHosts;
   readonly host: HostRooms;
   readonly #environment: Environment;
@@ -90,7 +90,6 @@ export class Node implements DaemonNode {
     runtime: HostRuntime,
     host: HostRooms,
   ) {
-    this.version = VERSION;
     this.#environment = environment;
     this.#options = options;
     this.#description = new OwnDescription(environment.clock, options);
@@ -116,6 +115,7 @@ export class Node implements DaemonNode {
       ownNodeId: () => this.#swarm?.membership.nodeId ?? '',
       view: () => this.#swarm?.manager?.control.store,
       channelTo: (address) => this.#connection(address),
+      clock: environment.clock,
     });
   }
 

@@ -4,7 +4,9 @@
  */
 import type { Duplex } from 'node:stream';
 import { TASK_ID_LABEL } from '../agent/containerPlan.ts';
+import type { Clock } from '../base/clock.ts';
 import { SwarmError } from '../base/errors.ts';
+import { ITEMS_PER_STEP, Slices, type Steps } from '../base/slices.ts';
 import type { View } from '../manager/store/types.ts';
 import { hostPort } from '../model/address.ts';
 import { taskPlace } from '../model/taskName.ts';
@@ -24,19 +26,22 @@ export interface TaskHostsOptions {
   /** undefined on a worker. */
   readonly view: () => View | undefined;
   readonly channelTo: (address: string) => RpcChannel;
+  readonly clock: Clock;
 }
 
 export class NodeTaskHosts implements TaskHosts {
   readonly #options: TaskHostsOptions;
+  readonly #slices: Slices;
 
   constructor(options: TaskHostsOptions) {
     this.#options = options;
+    this.#slices = new Slices(options.clock);
   }
 
-  find(key: string): TaskHost {
+  async find(key: string): Promise<TaskHost> {
     const view = this.#options.view();
     if (view === undefined) return this.#ownByKey(key);
-    const task = findTask(view, key, this.#options.ownNodeId());
+    const task = await this.#slices.run(findTask(view, key, this.#options.ownNodeId()));
     const found = hostOf(view, task);
     if (found.containerId !== '') return found;
     throw new SwarmError(
@@ -45,21 +50,13 @@ export class NodeTaskHosts implements TaskHosts {
     );
   }
 
-  elsewhere(containerKey: string): TaskHost | undefined {
+  async elsewhere(containerKey: string): Promise<TaskHost | undefined> {
     const view = this.#options.view();
     if (view === undefined || this.#own(containerKey) !== undefined) return undefined;
     const named = view.byName('task', containerKey);
     if (named !== undefined) return this.#ifElsewhere(view, named);
     if (containerKey.length < PREFIX_MIN || !/^[0-9a-f]+$/.test(containerKey)) return undefined;
-    let found: Task | undefined;
-    for (const task of view.all('task')) {
-      const { containerId } = task.status;
-      // Attachments name containers that are no task's.
-      if (task.serviceId === '' || !containerId.startsWith(containerKey)) continue;
-      if (containerId === containerKey) return this.#ifElsewhere(view, task);
-      if (found !== undefined) return undefined;
-      found = task;
-    }
+    const found = await this.#slices.run(taskOfContainer(view, containerKey));
     return found === undefined ? undefined : this.#ifElsewhere(view, found);
   }
 
@@ -109,6 +106,22 @@ export class NodeTaskHosts implements TaskHosts {
   }
 }
 
+function* taskOfContainer(view: View, key: string): Steps<Task | undefined> {
+  let found: Task | undefined;
+  let looked = 0;
+  for (const task of view.all('task')) {
+    looked += 1;
+    if (looked % ITEMS_PER_STEP === 0) yield;
+    const { containerId } = task.status;
+    // Attachments name containers that are no task's.
+    if (task.serviceId === '' || !containerId.startsWith(key)) continue;
+    if (containerId === key) return task;
+    if (found !== undefined) return undefined;
+    found = task;
+  }
+  return found;
+}
+
 function hostOf(view: View, task: Task): TaskHost {
   const node = view.get('node', task.nodeId);
   return {
@@ -128,7 +141,7 @@ function nameOf(task: Task): string {
  * Exact ids and names first; then a service (any of its running tasks, this host's first), a slot
  * of one, and a prefix of an id that fits no other.
  */
-export function findTask(view: View, key: string, ownNodeId: string): Task {
+export function* findTask(view: View, key: string, ownNodeId: string): Steps<Task> {
   const exact = view.get('task', key) ?? view.byName('task', key);
   if (exact !== undefined) return exact;
   const service = view.get('service', key) ?? view.serviceByName(key);
@@ -139,12 +152,26 @@ export function findTask(view: View, key: string, ownNodeId: string): Task {
     const isIn = (task: Task): boolean => slot[2] === taskPlace(task);
     return runningOf(view, of, ownNodeId, isIn);
   }
-  const fitting = [...view.all('task')].filter((task) => key !== '' && task.id.startsWith(key));
+  const fitting = yield* tasksById(view, key);
   if (fitting.length === 1) return fitting[0];
   if (fitting.length > 1) {
     throw new SwarmError('invalid', `task ${key} is ambiguous: give more of the id`);
   }
   throw new SwarmError('not_found', `task ${key} not found: name a task, or a service`);
+}
+
+/** The first two tasks whose ids begin with `prefix`; none for ''. */
+export function* tasksById(view: View, prefix: string): Steps<Task[]> {
+  const found: Task[] = [];
+  if (prefix === '') return found;
+  let looked = 0;
+  for (const task of view.all('task')) {
+    if (task.id.startsWith(prefix)) found.push(task);
+    if (found.length > 1) break;
+    looked += 1;
+    if (looked % ITEMS_PER_STEP === 0) yield;
+  }
+  return found;
 }
 
 function runningOf(

@@ -107,9 +107,9 @@ export interface TaskHosts {
    * By task id (or a prefix), name ('web.1.<id>'), 'web.1', or a service whose running tasks are as
    * good as each other. SwarmError not_found; conflict when it has no container (yet).
    */
-  find(key: string): TaskHost;
+  find(key: string): Promise<TaskHost>;
   /** Of a task on another host, by the container's id, a prefix of it, or its name. */
-  elsewhere(containerKey: string): TaskHost | undefined;
+  elsewhere(containerKey: string): Promise<TaskHost | undefined>;
   isOwn(host: TaskHost): boolean;
   /** Whether it is the container of a task of this host. */
   isTask(containerKey: string): boolean;

@@ -2,18 +2,22 @@
  * The one driver of all loops. On leadership every loop gets a first pass over everything; then
  * passes over what changed, soon after a change but not more often than the debounce allows, and
  * when a loop asked to be woken. One plan and one proposal at a time per loop; what is refused as
- * stale is dirty again. On loss of leadership everything stops and nothing is remembered.
+ * stale is dirty again. A plan over very many objects is made in slices, in turns with the other
+ * loops: it may read objects that have changed since it began, as it may when it is applied. On
+ * loss of leadership everything stops and nothing is remembered.
  *
  * | state of a loop | what is true | left by |
  * |---|---|---|
  * | idle | nothing dirty; perhaps a wake-up timer | #dirtied (event), #wake (timer) |
  * | due | dirty; a timer is set for the pass | #pass |
+ * | planning | a plan is being made; events only mark dirty | #planned, #failed |
  * | proposing | a plan's chunks are on their way; events only mark dirty | #finish |
  */
 import { AssertionError } from '../base/assert.ts';
 import type { Clock, Timer } from '../base/clock.ts';
 import { hasCode, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import { Slices, type Spent, type Steps } from '../base/slices.ts';
 import type { AnyObject, TableName, Task } from '../model/types.ts';
 import { byTable } from './store/contents.ts';
 import type {
@@ -33,8 +37,8 @@ const DEBOUNCE_MS = 2;
 const REST_PER_PLAN = 4;
 /** ...but never longer than this. */
 const DEBOUNCE_MAX_MS = 40;
-/** A plan that holds the event loop for longer than this is logged. */
-const SLOW_PLAN_MS = 50;
+/** A slice of a plan that holds the event loop for longer than this is logged. */
+const SLOW_SLICE_MS = 50;
 /** After a proposal that failed or was refused whole: wait this long, doubled up to the second. */
 const RETRY_MS = 20;
 const RETRY_MAX_MS = 1_000;
@@ -73,7 +77,8 @@ export class LoopDriver {
   /** The leader has applied an entry of its own term. Idempotent. */
   start(): void {
     if (this.running) return;
-    this.#runners = this.#options.loops.map((loop) => new Runner(loop, this.#options));
+    const slices = new Slices(this.#options.clock);
+    this.#runners = this.#options.loops.map((loop) => new Runner(loop, slices, this.#options));
     for (const runner of this.#runners) runner.start();
   }
 
@@ -87,11 +92,14 @@ export class LoopDriver {
 
 class Runner {
   readonly #loop: Loop;
+  readonly #slices: Slices;
   readonly #options: LoopDriverOptions;
   readonly #log: Log;
   #watch: StoreWatch;
   #dirty = new Dirty();
   #stopped = false;
+  #planning = false;
+  #giveUp: () => void = () => {};
   #proposing = false;
   #passTimer: Timer | undefined;
   #wakeTimer: Timer | undefined;
@@ -99,8 +107,9 @@ class Runner {
   #retryMs = 0;
   #nowMs = 0;
 
-  constructor(loop: Loop, options: LoopDriverOptions) {
+  constructor(loop: Loop, slices: Slices, options: LoopDriverOptions) {
     this.#loop = loop;
+    this.#slices = slices;
     this.#options = options;
     this.#log = options.log.with({ loop: loop.name });
     this.#watch = options.store.watch();
@@ -114,6 +123,7 @@ class Runner {
 
   stop(): void {
     this.#stopped = true;
+    this.#giveUp();
     this.#watch.close();
     this.#passTimer?.cancel();
     this.#wakeTimer?.cancel();
@@ -140,7 +150,7 @@ class Runner {
   }
 
   #schedule(): void {
-    if (this.#stopped || this.#proposing || this.#dirty.empty) return;
+    if (this.#stopped || this.#planning || this.#proposing || this.#dirty.empty) return;
     if (this.#passTimer !== undefined) return;
     const delayMs = Math.max(0, this.#nextPassMs - this.#options.clock.nowMs());
     this.#passTimer = this.#options.clock.after(delayMs, () => {
@@ -163,25 +173,31 @@ class Runner {
 
   #pass(): void {
     if (this.#stopped) return;
+    this.#planning = true;
+    this.#giveUp = this.#slices.start(
+      this.#plan(),
+      (plan, spent) => this.#planned(plan, spent),
+      (error) => this.#failed(error),
+    );
+  }
+
+  /** Of what is dirty when its turn comes. */
+  *#plan(): Steps<PlanResult> {
     const { clock, store } = this.#options;
     const dirty = this.#dirty;
     this.#dirty = new Dirty();
     this.#nowMs = Math.max(this.#nowMs, Math.floor(clock.wallMs()));
-    const startedMs = clock.nowMs();
-    let plan: PlanResult;
-    try {
-      plan = this.#loop.plan(store, dirty, this.#nowMs);
-    } catch (error) {
-      this.#failed(error);
-      return;
-    }
-    const planMs = clock.nowMs() - startedMs;
-    if (planMs > SLOW_PLAN_MS) {
+    return yield* this.#loop.plan(store, dirty, this.#nowMs);
+  }
+
+  #planned(plan: PlanResult, { totalMs, longestMs }: Spent): void {
+    this.#planning = false;
+    if (longestMs > SLOW_SLICE_MS) {
       const changes = plan.changes.length;
-      this.#log.warn('a plan took long', { planMs: Math.round(planMs), changes });
+      this.#log.warn('a plan took long', { planMs: Math.round(longestMs), changes });
     }
-    const pauseMs = Math.min(DEBOUNCE_MAX_MS, Math.max(DEBOUNCE_MS, REST_PER_PLAN * planMs));
-    this.#nextPassMs = clock.nowMs() + pauseMs;
+    const pauseMs = Math.min(DEBOUNCE_MAX_MS, Math.max(DEBOUNCE_MS, REST_PER_PLAN * totalMs));
+    this.#nextPassMs = this.#options.clock.nowMs() + pauseMs;
     this.#wake(plan.wakeAtMs);
     if (plan.changes.length > 0) void this.#propose(plan.changes);
     else this.#schedule();
@@ -191,6 +207,7 @@ class Runner {
    * A broken invariant ends the process; any other exception is a bug that is shown and retried.
    */
   #failed(error: unknown): void {
+    this.#planning = false;
     if (error instanceof AssertionError) {
       this.stop();
       this.#options.onFatal(error);
@@ -258,6 +275,7 @@ class Dirty implements DirtySet {
   woken = false;
   readonly ids = byTable(() => new Set<string>());
   readonly taskServices = new Set<string>();
+  readonly taskNodes = new Set<string>();
 
   get empty(): boolean {
     if (this.everything || this.woken) return false;
@@ -277,6 +295,8 @@ class Dirty implements DirtySet {
   #note(table: TableName, id: string, object: AnyObject | undefined): void {
     this.ids[table].add(id);
     if (table !== 'task' || object === undefined) return;
-    this.taskServices.add((object as Task).serviceId);
+    const { serviceId, nodeId } = object as Task;
+    this.taskServices.add(serviceId);
+    this.taskNodes.add(nodeId);
   }
 }

@@ -61,9 +61,12 @@ export type LiveMessage =
       readonly type: 'state';
       readonly atMs: number;
       readonly cluster: LiveCluster;
-      /** Those that run or are on their way. */
+      /** Of those that run or are on their way. */
       readonly tasks: readonly LiveTask[];
+      /** How many there are in all: the rest follows in messages of type 'tasks'. */
+      readonly taskCount: number;
     }
+  | { readonly type: 'tasks'; readonly atMs: number; readonly tasks: readonly LiveTask[] }
   | { readonly type: 'cluster'; readonly atMs: number; readonly cluster: LiveCluster }
   | {
       readonly type: 'task';

@@ -63,14 +63,15 @@ export function* lineOf(message: LiveMessage): Generator<string> {
   const time = clockText(message.atMs);
   switch (message.type) {
     case 'state': {
-      const { cluster, tasks } = message;
+      const { cluster, taskCount } = message;
       const ready = cluster.nodes.filter((node) => node.state === 'ready').length;
       const leader = leaderOf(cluster) ?? 'none';
       yield `${time} swarm: ${ready} of ${cluster.nodes.length} nodes ready, leader ${leader}, ` +
-        `term ${cluster.term}, ${tasks.length} tasks`;
+        `term ${cluster.term}, ${taskCount} tasks`;
       return;
     }
     case 'cluster':
+    case 'tasks':
       return;
     case 'task':
       if (message.change === 'remove') yield `${time} task ${message.task.name}: forgotten`;

@@ -37,6 +37,9 @@ export class Picture {
         this.#tasks.clear();
         for (const task of message.tasks) this.#tasks.set(task.id, task);
         return;
+      case 'tasks':
+        for (const task of message.tasks) this.#tasks.set(task.id, task);
+        return;
       case 'cluster':
         this.#cluster = message.cluster;
         return;

@@ -3,9 +3,11 @@
  * fits no other. Also the way to the cluster, for those that need it and those that can do without.
  */
 import { hasCode, SwarmError } from '../../base/errors.ts';
+import type { Steps } from '../../base/slices.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { View } from '../../manager/store/types.ts';
-import type { TableName, Tables } from '../../model/types.ts';
+import type { TableName, Tables, Task } from '../../model/types.ts';
+import { tasksById } from '../taskHosts.ts';
 import type { DaemonNode } from '../types.ts';
 
 /** SwarmError not_manager, in the node's own words, unless it is a manager. */
@@ -26,15 +28,18 @@ export function controlIfManager(node: DaemonNode): Control | undefined {
   }
 }
 
+/** Of tasks there may be too many to look at in one go: findTask(). */
+type Few = Exclude<TableName, 'task'>;
+
 /** Exact id, then exact name, then a unique prefix of the id. SwarmError not_found otherwise. */
-export function find<T extends TableName>(view: View, table: T, key: string): Tables[T] {
+export function find<T extends Few>(view: View, table: T, key: string): Tables[T] {
   const found = findOptional(view, table, key);
   if (found === undefined) throw new SwarmError('not_found', `${table} ${key} not found`);
   return found;
 }
 
 /** As find, but undefined when nothing fits; still SwarmError invalid when several do. */
-export function findOptional<T extends TableName>(
+export function findOptional<T extends Few>(
   view: View,
   table: T,
   key: string,
@@ -51,6 +56,16 @@ export function findOptional<T extends TableName>(
     found = object;
   }
   return found;
+}
+
+/** As find. */
+export function* findTask(view: View, key: string): Steps<Task> {
+  const exact = view.get('task', key) ?? view.byName('task', key);
+  if (exact !== undefined) return exact;
+  const [found, another] = yield* tasksById(view, key);
+  if (found === undefined) throw new SwarmError('not_found', `task ${key} not found`);
+  if (another === undefined) return found;
+  throw new SwarmError('invalid', `task ${key} is ambiguous: give more of the id`);
 }
 
 /** A host that left and joined again is there twice until the old node is removed. */

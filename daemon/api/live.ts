@@ -4,6 +4,7 @@
  */
 import type { Clock } from '../../base/clock.ts';
 import { hasCode } from '../../base/errors.ts';
+import { ITEMS_PER_STEP, type Slices, type Steps } from '../../base/slices.ts';
 import type { Control } from '../../manager/control/types.ts';
 import type { StoreEvent, View } from '../../manager/store/types.ts';
 import type { LiveCluster, LiveMessage, LiveNode, LiveTask } from '../../model/live.ts';
@@ -17,24 +18,33 @@ import { changed } from './follow.ts';
 /** Heartbeat ages and lag change by themselves: the picture is renewed this often. */
 const CLUSTER_PERIOD_MS = 1000;
 const BATCH_EVENTS = 256;
+/** Tasks in one message: about two milliseconds' work. */
+const BATCH_TASKS = 256;
 
 export async function* liveMessages(
   node: DaemonNode,
   control: Control,
   clock: Clock,
+  slices: Slices,
   signal: AbortSignal,
 ): AsyncGenerator<LiveMessage> {
   while (!signal.aborted) {
     const watch = control.store.watch();
+    const pin = control.store.pin();
     try {
-      yield stateMessage(node, control, clock);
+      const { sums, current } = await slices.run(lookAt(pin));
+      pin.release();
+      const picture = (): LiveCluster => clusterPicture(node, control, sums);
+      yield* stateMessages(control.store, clock, picture(), current);
       let dueMs = clock.nowMs() + CLUSTER_PERIOD_MS;
       while (!signal.aborted) {
         const events = watch.take(BATCH_EVENTS);
-        for (const event of events) yield* messagesOf(event, control.store);
+        for (const event of events) {
+          sums.note(event);
+          yield* messagesOf(event, control.store);
+        }
         if (clock.nowMs() >= dueMs) {
-          const cluster = clusterPicture(node, control);
-          yield { type: 'cluster', atMs: clock.wallMs(), cluster };
+          yield { type: 'cluster', atMs: clock.wallMs(), cluster: picture() };
           dueMs = clock.nowMs() + CLUSTER_PERIOD_MS;
         }
         if (events.length > 0) continue;
@@ -44,18 +54,40 @@ export async function* liveMessages(
       // Fell out of the ring: the next turn starts from a complete picture.
       if (!hasCode(error, 'exhausted')) throw error;
     } finally {
+      pin.release();
       watch.close();
     }
   }
 }
 
-function stateMessage(node: DaemonNode, control: Control, clock: Clock): LiveMessage {
-  const { store } = control;
-  const tasks: LiveTask[] = [];
-  for (const task of store.all('task')) {
-    if (isCurrent(task)) tasks.push(liveTask(task, store));
+/** What a picture begins with, of the moment of the view. */
+function* lookAt(view: View): Steps<{ sums: NodeSums; current: readonly Task[] }> {
+  const sums = new NodeSums();
+  const current: Task[] = [];
+  let looked = 0;
+  for (const task of view.all('task')) {
+    sums.add(task, 1);
+    if (isCurrent(task)) current.push(task);
+    looked += 1;
+    if (looked % ITEMS_PER_STEP === 0) yield;
   }
-  return { type: 'state', atMs: clock.wallMs(), cluster: clusterPicture(node, control), tasks };
+  return { sums, current };
+}
+
+async function* stateMessages(
+  store: View,
+  clock: Clock,
+  cluster: LiveCluster,
+  current: readonly Task[],
+): AsyncGenerator<LiveMessage> {
+  const batch = (at: number): readonly LiveTask[] =>
+    current.slice(at, at + BATCH_TASKS).map((task) => liveTask(task, store));
+  const taskCount = current.length;
+  yield { type: 'state', atMs: clock.wallMs(), cluster, tasks: batch(0), taskCount };
+  for (let at = BATCH_TASKS; at < taskCount; at += BATCH_TASKS) {
+    await new Promise<void>((resolve) => clock.defer(resolve));
+    yield { type: 'tasks', atMs: clock.wallMs(), tasks: batch(at) };
+  }
 }
 
 function isCurrent(task: Task): boolean {
@@ -66,35 +98,43 @@ function isCurrent(task: Task): boolean {
   );
 }
 
-interface NodeSums {
+interface Sum {
   runningTasks: number;
   reservedNanoCpus: number;
   reservedMemoryBytes: number;
 }
 
-/** Tasks and reservations per node, in one pass over the tasks. */
-function sumsByNode(store: View): Map<string, NodeSums> {
-  const sums = new Map<string, NodeSums>();
-  for (const task of store.all('task')) {
-    if (task.serviceId === '' || task.nodeId === '' || task.status.state > TaskState.RUNNING)
-      continue;
-    let sum = sums.get(task.nodeId);
+/** Tasks and reservations per node, kept by the changes of tasks. */
+class NodeSums {
+  readonly #sums = new Map<string, Sum>();
+
+  get(nodeId: string): Sum | undefined {
+    return this.#sums.get(nodeId);
+  }
+
+  note({ table, before, after }: StoreEvent): void {
+    if (table !== 'task') return;
+    if (before !== undefined) this.add(before as Task, -1);
+    if (after !== undefined) this.add(after as Task, 1);
+  }
+
+  add({ serviceId, nodeId, status, spec }: Task, sign: 1 | -1): void {
+    if (serviceId === '' || nodeId === '' || status.state > TaskState.RUNNING) return;
+    let sum = this.#sums.get(nodeId);
     if (sum === undefined) {
       sum = { runningTasks: 0, reservedNanoCpus: 0, reservedMemoryBytes: 0 };
-      sums.set(task.nodeId, sum);
+      this.#sums.set(nodeId, sum);
     }
-    if (task.status.state === TaskState.RUNNING) sum.runningTasks += 1;
-    sum.reservedNanoCpus += task.spec.reservations.nanoCpus;
-    sum.reservedMemoryBytes += task.spec.reservations.memoryBytes;
+    if (status.state === TaskState.RUNNING) sum.runningTasks += sign;
+    sum.reservedNanoCpus += sign * spec.reservations.nanoCpus;
+    sum.reservedMemoryBytes += sign * spec.reservations.memoryBytes;
   }
-  return sums;
 }
 
-export function clusterPicture(node: DaemonNode, control: Control): LiveCluster {
+function clusterPicture(node: DaemonNode, control: Control, sums: NodeSums): LiveCluster {
   const { store } = control;
   const raft = control.raftStatus();
   const ages = node.heartbeatAges();
-  const sums = sumsByNode(store);
   const nodes: LiveNode[] = [];
   for (const item of store.all('node')) {
     nodes.push(liveNode(item, ages.get(item.id), sums.get(item.id)));
@@ -115,7 +155,7 @@ export function clusterPicture(node: DaemonNode, control: Control): LiveCluster 
   };
 }
 
-function liveNode(node: Node, ageMs: number | undefined, sums: NodeSums | undefined): LiveNode {
+function liveNode(node: Node, ageMs: number | undefined, sums: Sum | undefined): LiveNode {
   return {
     id: node.id,
     hostname: node.description.hostname,

@@ -36,41 +36,43 @@ export class RemoteTasks {
   }
 
   /** True: it is taken care of. False: it is for this host, perhaps by another path now. */
-  take(incoming: IncomingMessage, response: ServerResponse): boolean {
-    const target = this.#target(incoming);
+  async take(incoming: IncomingMessage, response: ServerResponse): Promise<boolean> {
+    const target = await this.#target(incoming);
     if (target === undefined) return false;
+    if (response.closed) return true; // the caller has gone meanwhile
     if (target instanceof SwarmError) sendError(response, target);
     else this.#carry(target, incoming, response);
     return true;
   }
 
   /** As take(), of a request to take the connection over. */
-  takeUpgrade(incoming: IncomingMessage, socket: Duplex, head: Buffer): boolean {
-    const target = this.#target(incoming);
+  async takeUpgrade(incoming: IncomingMessage, socket: Duplex, head: Buffer): Promise<boolean> {
+    const target = await this.#target(incoming);
     if (target === undefined) return false;
+    if (socket.destroyed) return true;
     if (target instanceof SwarmError) refuse(socket, target);
     else this.#join(target, incoming, socket, head);
     return true;
   }
 
   /** The host that has what the request is about; undefined: this one. */
-  #target(incoming: IncomingMessage): TaskHost | SwarmError | undefined {
+  async #target(incoming: IncomingMessage): Promise<TaskHost | SwarmError | undefined> {
     const [path, query] = splitUrl(incoming.url ?? '/');
     const { taskHosts } = this.#node;
     try {
       const task = TASK.exec(path);
       if (task !== null) {
-        const host = taskHosts.find(decodeURIComponent(task[2]));
+        const host = await taskHosts.find(decodeURIComponent(task[2]));
         incoming.url = `${task[1] ?? ''}/containers/${host.containerId}/${task[3]}${query}`;
         return taskHosts.isOwn(host) ? undefined : host;
       }
       const exec = EXEC.exec(path);
       if (exec !== null) return this.#execs.get(exec[1]);
       const changed = CHANGED.exec(path);
-      if (changed !== null) return this.#notHere(decodeURIComponent(changed[1]));
+      if (changed !== null) return await this.#notHere(decodeURIComponent(changed[1]));
       const container = CONTAINER.exec(path);
       if (container === null) return undefined;
-      const host = taskHosts.elsewhere(decodeURIComponent(container[2]));
+      const host = await taskHosts.elsewhere(decodeURIComponent(container[2]));
       if (host === undefined) return undefined;
       incoming.url = `${container[1] ?? ''}/containers/${host.containerId}/${container[3]}${query}`;
       return host;
@@ -80,8 +82,8 @@ export class RemoteTasks {
   }
 
   /** It is a task's on another host: said so, rather than that there is none. */
-  #notHere(key: string): SwarmError | undefined {
-    const host = this.#node.taskHosts.elsewhere(key);
+  async #notHere(key: string): Promise<SwarmError | undefined> {
+    const host = await this.#node.taskHosts.elsewhere(key);
     if (host === undefined) return undefined;
     return new SwarmError(
       'conflict',

@@ -9,6 +9,7 @@ import type { Duplex } from 'node:stream';
 import { MIB } from '../../base/bytes.ts';
 import { httpStatus, messageOf, SwarmError } from '../../base/errors.ts';
 import type { Log } from '../../base/log.ts';
+import { Slices } from '../../base/slices.ts';
 import type { ApiAddress } from '../apiAddresses.ts';
 import { API_VERSION, MIN_API_VERSION } from './docker/info.ts';
 import { controlOf } from './find.ts';
@@ -65,9 +66,10 @@ export interface Api {
 }
 
 export function createApi(options: ApiParts): Api {
-  const router = routerOf(options);
+  const slices = new Slices(options.clock);
+  const router = routerOf(options, slices);
   const servers: Server[] = [];
-  const watchers = new WatchSockets(options);
+  const watchers = new WatchSockets(options, slices);
   const turns = new Turns();
   const remote = new RemoteTasks(options.node);
   const here = (incoming: IncomingMessage, response: ServerResponse): void => {
@@ -75,8 +77,21 @@ export function createApi(options: ApiParts): Api {
   };
   const listener = (incoming: IncomingMessage, response: ServerResponse): void => {
     turns.take(incoming, response, () => {
-      if (!remote.take(incoming, response)) here(incoming, response);
+      void remote.take(incoming, response).then((isTaken) => {
+        if (!isTaken) here(incoming, response);
+      });
     });
+  };
+  const takeOver = async (
+    incoming: IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+  ): Promise<void> => {
+    // Whoever takes it listens too; meanwhile a client may go away.
+    socket.on('error', () => socket.destroy());
+    if (await remote.takeUpgrade(incoming, socket, head)) return;
+    if (watchers.take(incoming, socket, head)) return;
+    await serveUpgrade(router, options.log, incoming, socket, head);
   };
   const connections = new Set<Socket>();
   const prepare = (server: Server): void => {
@@ -87,9 +102,7 @@ export function createApi(options: ApiParts): Api {
       connection.once('close', () => connections.delete(connection));
     });
     server.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
-      if (remote.takeUpgrade(incoming, socket, head)) return;
-      if (watchers.take(incoming, socket, head)) return;
-      void serveUpgrade(router, options.log, incoming, socket, head);
+      void takeOver(incoming, socket, head);
     });
   };
   const managers = createServer({ requestTimeout: 0 }, (incoming, response) => {
@@ -141,15 +154,15 @@ function notForManagers(): SwarmError {
   return new SwarmError('not_found', 'no such container of a task on this host');
 }
 
-function routerOf(parts: ApiParts): Router {
+function routerOf(parts: ApiParts, slices: Slices): Router {
   const router = new Router();
   addSystemRoutes(router, parts);
   addSwarmRoutes(router, parts);
   addNodeRoutes(router, parts);
   addRecoveryRoutes(router, parts);
-  addServiceRoutes(router, parts);
-  addTaskRoutes(router, parts);
-  addClusterRoutes(router, parts);
+  addServiceRoutes(router, parts, slices);
+  addTaskRoutes(router, parts, slices);
+  addClusterRoutes(router, parts, slices);
   addManagerRoutes(router, parts);
   addMetricsRoutes(router, parts);
   addContainerRoutes(router, parts);
@@ -166,7 +179,7 @@ function routerOf(parts: ApiParts): Router {
   router.get('/tsswarm/watch', async (request) => {
     const control = controlOf(parts.node);
     const out = request.stream('application/x-ndjson');
-    const messages = liveMessages(parts.node, control, parts.clock, request.signal);
+    const messages = liveMessages(parts.node, control, parts.clock, slices, request.signal);
     for await (const message of messages) await out.line(message);
     out.end();
     return STREAMED;

@@ -7,6 +7,7 @@ import type { Duplex } from 'node:stream';
 import { WebSocket, WebSocketServer } from 'ws';
 import { KIB } from '../../base/bytes.ts';
 import { messageOf, SwarmError } from '../../base/errors.ts';
+import type { Slices } from '../../base/slices.ts';
 import { controlOf } from './find.ts';
 import { liveMessages } from './live.ts';
 import type { ApiParts } from './parts.ts';
@@ -20,10 +21,12 @@ const INTERNAL_ERROR = 1011;
 
 export class WatchSockets {
   readonly #parts: ApiParts;
+  readonly #slices: Slices;
   readonly #sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_INCOMING_BYTES });
 
-  constructor(parts: ApiParts) {
+  constructor(parts: ApiParts, slices: Slices) {
     this.#parts = parts;
+    this.#slices = slices;
   }
 
   /** False when the request is for something else. */
@@ -53,7 +56,13 @@ export class WatchSockets {
       const gone = new AbortController();
       client.on('close', () => gone.abort());
       client.on('error', () => client.terminate());
-      const messages = liveMessages(this.#parts.node, control, this.#parts.clock, gone.signal);
+      const messages = liveMessages(
+        this.#parts.node,
+        control,
+        this.#parts.clock,
+        this.#slices,
+        gone.signal,
+      );
       void pump(client, messages, gone.signal);
     });
   }

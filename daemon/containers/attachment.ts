@@ -16,7 +16,7 @@ import type {
   PublishedPort,
 } from '../../runtime/net/types.ts';
 import { hostFilePaths, removeHostFiles, writeHostFiles } from './hostFiles.ts';
-import { type LinkContext, linkedFor } from './links.ts';
+import { type LinkContext, linkedFor, tellLinked } from './links.ts';
 import type { LocalNetwork, NetworkBook } from './networks.ts';
 import {
   type AttachableNetworks,
@@ -196,6 +196,7 @@ export async function attachContainer(
     dns: { servers: spec.dnsServers, search: spec.dnsSearch, options: spec.dnsOptions },
   };
   const ports = await attachWithPorts(network, request, wantedPorts(spec, exposed));
+  await tellLinked(context, record);
   return { ports, env: linked.env };
 }
 

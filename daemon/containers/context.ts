@@ -30,6 +30,8 @@ export interface HostContext {
   readonly attachable: AttachableNetworks | undefined;
   /** '80/tcp': ports that the image, or who made the container, told of. */
   exposedOf(containerId: string): readonly string[];
+  /** Containers that have a link to it. */
+  linkedTo(containerId: string): readonly ContainerRecord[];
   /** Its container is gone. */
   forget(container: { readonly id: string }): void;
 }

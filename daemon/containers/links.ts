@@ -2,15 +2,18 @@
  * Docker's links: a container that is told of another one by an alias. On the default bridge, whose
  * containers do not find each other by name, with variables that say where the other's ports are;
  * on any network as lines of /etc/hosts. The other has to run when the one that is linked to it
- * starts, and its address is what it has then.
+ * starts; when it starts again elsewhere, those lines follow it, the variables do not.
  */
-import { SwarmError } from '../../base/errors.ts';
+import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Container } from '../../runtime/container/types.ts';
 import type { HostContext } from './context.ts';
 import { portOrder } from './plan.ts';
 import type { ContainerRecord, Link, StandaloneSpec } from './types.ts';
 
-export type LinkContext = Pick<HostContext, 'containers' | 'network' | 'networks' | 'exposedOf'>;
+export type LinkContext = Pick<
+  HostContext,
+  'containers' | 'network' | 'networks' | 'exposedOf' | 'linkedTo' | 'log'
+>;
 
 interface Linked {
   readonly env: readonly string[];
@@ -52,11 +55,36 @@ export function linkedFor(context: LinkContext, record: ContainerRecord): Linked
       );
     }
     const { address, isDefault } = reached(context, record, other);
-    const names = [...new Set([alias, other.config.hostname, other.config.name])];
-    for (const name of names) hosts.push({ name, address });
+    for (const name of namesOf(other, alias)) hosts.push({ name, address });
     if (isDefault) env.push(...variables(context, record.name, alias, other, address));
   }
   return { env, hosts };
+}
+
+function namesOf({ config }: Container, alias: string): readonly string[] {
+  return [...new Set([alias, config.hostname, config.name])];
+}
+
+/** Containers with a link to this one, which was just attached, find it where it is now. */
+export async function tellLinked(context: LinkContext, record: ContainerRecord): Promise<void> {
+  const own = context.containers.get(record.id);
+  if (own === undefined) return;
+  for (const linking of context.linkedTo(record.id)) {
+    if (context.containers.get(linking.id)?.state !== 'running') continue;
+    const aliases = (linking.spec.links ?? []).filter(({ container }) => container === record.id);
+    try {
+      const { address } = reached(context, linking, own);
+      const names = aliases.flatMap(({ alias }) => namesOf(own, alias));
+      await context.network.follow(
+        linking.id,
+        names.map((name) => ({ name, address })),
+      );
+    } catch (error) {
+      // It has left their network, or the other is ending: nothing that this start depends on.
+      const failure = { container: linking.id, error: messageOf(error) };
+      context.log.warn('a link does not lead to its container any more', failure);
+    }
+  }
 }
 
 /** Where the other is on a network of both. */

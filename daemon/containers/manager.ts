@@ -45,7 +45,7 @@ import type {
 
 export type ManagerOptions = Omit<
   HostContext,
-  'networks' | 'events' | 'execs' | 'records' | 'exposedOf' | 'forget' | 'attachable'
+  'networks' | 'events' | 'execs' | 'records' | 'exposedOf' | 'linkedTo' | 'forget' | 'attachable'
 > & { readonly dataRoot: string };
 
 export class LocalContainers {
@@ -76,6 +76,7 @@ export class LocalContainers {
         return swarm.networks;
       },
       exposedOf: (id) => this.#exposedOf(id),
+      linkedTo: (id) => this.#linkedTo(id),
       forget: ({ id }) => this.#forget(id),
     };
     options.images.onEvent(({ action, id, name }) => {
@@ -197,6 +198,12 @@ export class LocalContainers {
     const record = this.#standalone.get(id)?.record;
     const image = this.#context.containers.get(id)?.config.image.id ?? '';
     return exposedPorts(record?.spec, this.#context.images.find(image));
+  }
+
+  #linkedTo(id: string): readonly ContainerRecord[] {
+    return [...this.#standalone.values()]
+      .map(({ record }) => record)
+      .filter(({ spec }) => spec.links?.some(({ container }) => container === id));
   }
 
   #forget(id: string): void {

@@ -3,6 +3,7 @@
  * keeps count of what it has given, so that nothing is given twice within the pass. What is in use
  * is read from the view when first asked for; nothing outlives the pass.
  */
+import { atOnce, ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import {
   DYNAMIC_PORT_FIRST,
   DYNAMIC_PORT_LAST,
@@ -32,6 +33,8 @@ export class Pass {
   readonly #services = new Map<string, Outcome<Service>>();
   #networkAllocator: NetworkAllocator | undefined;
   #spaces: Map<string, AddressSpace> | undefined;
+  /** Networks whose tasks have been looked at. */
+  readonly #known = new Set<string>();
   #ports: Set<string> | undefined;
   readonly #nextPort = new Map<string, number>();
 
@@ -120,6 +123,14 @@ export class Pass {
     return this.#ports;
   }
 
+  /** Looks at what is held on the task's networks, so that task() needs no pause. */
+  *prepare({ networks }: Task): Steps<void> {
+    for (const { networkId } of networks) {
+      const network = this.#networks.get(networkId) ?? this.#view.get('network', networkId);
+      if (network !== undefined && network.vni !== 0) yield* this.#know(network);
+    }
+  }
+
   /** undefined = its service is not there any more, or not looked at yet: nothing to do. */
   task(task: Task): Outcome<Task> | undefined {
     if (task.serviceId === '') return this.#attachment(task);
@@ -201,16 +212,27 @@ export class Pass {
   }
 
   #space(network: Network): AddressSpace {
-    this.#spaces ??= this.#heldAddresses();
-    let space = this.#spaces.get(network.id);
-    if (space === undefined) {
-      space = new AddressSpace(network);
-      this.#spaces.set(network.id, space);
+    return atOnce(this.#know(network));
+  }
+
+  *#know(network: Network): Steps<AddressSpace> {
+    this.#spaces ??= this.#servicesAddresses();
+    const space = this.#spaces.get(network.id) ?? new AddressSpace(network);
+    this.#spaces.set(network.id, space);
+    if (this.#known.has(network.id)) return space;
+    this.#known.add(network.id);
+    for (const [at, task] of [...this.#view.tasksOfNetwork(network.id)].entries()) {
+      if (at % ITEMS_PER_STEP === ITEMS_PER_STEP - 1) yield;
+      for (const { networkId, address } of task.networks) {
+        if (address === '' || networkId !== network.id) continue;
+        if (!isTerminal(task.status.state)) space.hold(address);
+        space.given(address, task.createdAtMs);
+      }
     }
     return space;
   }
 
-  #heldAddresses(): Map<string, AddressSpace> {
+  #servicesAddresses(): Map<string, AddressSpace> {
     const spaces = new Map<string, AddressSpace>();
     for (const before of this.#view.all('network')) {
       const network = this.#networks.get(before.id) ?? before;
@@ -223,13 +245,6 @@ export class Pass {
       }
       for (const { target, addresses } of service.spec.task.networks) {
         for (const address of addresses) spaces.get(target)?.reserve(address);
-      }
-    }
-    for (const task of this.#view.all('task')) {
-      for (const { networkId, address } of task.networks) {
-        if (address === '') continue;
-        if (!isTerminal(task.status.state)) spaces.get(networkId)?.hold(address);
-        spaces.get(networkId)?.given(address, task.createdAtMs);
       }
     }
     return spaces;

@@ -8,6 +8,7 @@
  * | none | one root | the user asks for another: control sets Cluster.rootRotation |
  * | under way | both are trusted, the new one signs | every node has changed -> none, new root |
  */
+import type { Steps } from '../../base/slices.ts';
 import type { Node } from '../../model/types.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 import { wantedTls } from './trust.ts';
@@ -19,13 +20,14 @@ export class RootRotationLoop implements Loop {
   readonly name = 'root rotation';
   readonly tables = ['cluster', 'node'] as const;
 
-  plan(view: View, _dirty: DirtySet, _nowMs: number): PlanResult {
+  *plan(view: View, _dirty: DirtySet, _nowMs: number): Steps<PlanResult> {
     const cluster = view.cluster();
     const rotation = cluster?.rootRotation;
     if (cluster === undefined || rotation === undefined) return { changes: [] };
     const wanted = wantedTls(cluster);
     const has = ({ tls }: Node): boolean => tls.issuer === wanted.issuer;
     const nodes = [...view.all('node')];
+    yield;
     if (nodes.every((node) => has(node) && node.tls.trust === wanted.trust)) {
       const object = {
         ...cluster,

@@ -30,7 +30,6 @@ import type {
   ServiceSpec,
   TableName,
   Tables,
-  Task,
 } from '../../model/types.ts';
 import {
   validateClusterSpec,
@@ -253,10 +252,10 @@ export class Writes {
       service.spec.task.networks.some(({ target }) => target === networkId);
     if ([...store.all('service')].some(uses)) return;
     const untilMs = clock.nowMs() + RELEASE_WAIT_MS;
-    const holds = (task: Task): boolean =>
-      !isTerminal(task.status.state) && task.networks.some((each) => each.networkId === networkId);
     while (clock.nowMs() < untilMs) {
-      const holders = [...store.all('task')].filter(holds);
+      const holders = [...store.tasksOfNetwork(networkId)].filter(
+        ({ status }) => !isTerminal(status.state),
+      );
       // A task of a removed service is as good as told: its orchestrator is just behind.
       const stopping = holders.filter(
         (task) =>

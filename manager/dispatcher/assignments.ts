@@ -25,59 +25,49 @@ import { sameValue } from '../../model/equal.ts';
 import { subnet6Of } from '../../model/subnet6.ts';
 import { taskName } from '../../model/taskName.ts';
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
-import type { DataTable, Network, Node, Service, Task } from '../../model/types.ts';
-import type { StoreEvent, View } from '../store/types.ts';
+import type { Network, Node, Service, Task } from '../../model/types.ts';
+import type { View } from '../store/types.ts';
 
 /** Docker's name for it; absent = derived from the underlay (0). */
 const MTU_OPTION = 'com.docker.network.driver.mtu';
 
-export type AssignmentSet = ReadonlyMap<string, AssignmentItem>;
+type Items = ReadonlyMap<string, AssignmentItem>;
 
-/** Whether a change can alter what some node is told beyond the one task's own item. */
-export function changesShared(event: StoreEvent): boolean {
-  if (['cluster', 'secret', 'config'].includes(event.table)) return false;
-  if (event.table === 'network') return true;
-  if (event.table === 'service') {
-    return [event.before, event.after].some(
-      (service) => service !== undefined && isReachable(service as Service),
-    );
-  }
-  if (event.before === undefined || event.after === undefined) {
-    const object = event.before ?? event.after;
-    return event.table !== 'task' || (object as Task).nodeId !== '';
-  }
-  if (event.table === 'node') {
-    const [before, after] = [event.before as Node, event.after as Node];
-    return (
-      before.address !== after.address ||
-      before.hostIndex !== after.hostIndex ||
-      (before.state === 'down') !== (after.state === 'down')
-    );
-  }
-  const [before, after] = [event.before as Task, event.after as Task];
-  return (
-    serves(before) !== serves(after) ||
-    isTerminal(before.status.state) !== isTerminal(after.status.state) ||
-    before.nodeId !== after.nodeId ||
-    before.status.gatewayAddress !== after.status.gatewayAddress ||
-    !sameValue(before.networks, after.networks)
-  );
-}
+/**
+ * Keyed as in model/assignment. In two parts, as there are many tasks and few else: a set made from
+ * another one shares with it the part that is the same.
+ */
+export class AssignmentSet {
+  /** Data, networks, ingress. */
+  readonly shared: Items;
+  readonly tasks: Items;
 
-/** It has a port, or stands on a network. */
-function isReachable({ ports, virtualAddresses, spec }: Service): boolean {
-  const given = ports.length + virtualAddresses.length;
-  return given + spec.ports.length + spec.task.networks.length > 0;
+  constructor(shared: Items, tasks: Items) {
+    this.shared = shared;
+    this.tasks = tasks;
+  }
+
+  get(key: string): AssignmentItem | undefined {
+    return this.shared.get(key) ?? this.tasks.get(key);
+  }
+
+  has(key: string): boolean {
+    return this.get(key) !== undefined;
+  }
+
+  keys(): readonly string[] {
+    return [...this.shared.keys(), ...this.tasks.keys()];
+  }
 }
 
 /** A running task with an error has turned unhealthy and is being stopped. */
-function serves(task: Task): boolean {
+export function serves(task: Task): boolean {
   const { state, error } = task.status;
   return state === TaskState.RUNNING && error === '' && isWantedState(task.desiredState);
 }
 
 /** Sent to its node at all: placed, and once there also after it ended (its logs and history). */
-function isAssigned(task: Task): boolean {
+export function isAssigned(task: Task): boolean {
   return task.status.state >= TaskState.ASSIGNED;
 }
 
@@ -110,12 +100,15 @@ export interface Difference {
 /** What turns `sent` into `now`; data and networks come before the tasks that need them. */
 export function difference(sent: AssignmentSet, now: AssignmentSet): Difference {
   const update: AssignmentItem[] = [];
-  for (const [key, item] of now) {
-    const before = sent.get(key);
-    if (before === undefined || !sameItem(before, item)) update.push(item);
-  }
   const remove: string[] = [];
-  for (const key of sent.keys()) if (!now.has(key)) remove.push(key);
+  for (const part of ['shared', 'tasks'] as const) {
+    if (sent[part] === now[part]) continue;
+    for (const [key, item] of now[part]) {
+      const before = sent[part].get(key);
+      if (before === undefined || !sameItem(before, item)) update.push(item);
+    }
+    for (const key of sent[part].keys()) if (!now[part].has(key)) remove.push(key);
+  }
   return { update, remove };
 }
 
@@ -149,7 +142,7 @@ export function* inBatches({ update, remove }: Difference): Generator<Difference
 }
 
 /** Whether what is not a task is the same: shared parts keep their identity while unchanged. */
-export function sameNetworks(sent: AssignmentSet, now: AssignmentSet): boolean {
+export function sameNetworks({ shared: sent }: AssignmentSet, { shared: now }: AssignmentSet) {
   let count = 0;
   for (const [key, item] of now) {
     if (item.kind !== 'network' && item.kind !== 'ingress') continue;
@@ -159,79 +152,6 @@ export function sameNetworks(sent: AssignmentSet, now: AssignmentSet): boolean {
   for (const item of sent.values())
     if (item.kind === 'network' || item.kind === 'ingress') count -= 1;
   return count === 0;
-}
-
-/** The parts that nodes share, made once for all of them; unchanged ones keep their identity. */
-export class SharedAssignments {
-  #networks = new Map<string, AssignmentItem>();
-  /** The same record's item stays the same: its bytes are never compared. */
-  readonly #data = new Map<string, AssignmentItem>();
-  #ingress: AssignmentItem = { kind: 'ingress', ingress: { peers: [], ports: [] } };
-
-  refresh(view: View): void {
-    const ingress: AssignmentItem = { kind: 'ingress', ingress: ingressOf(view) };
-    if (!sameValue(this.#ingress, ingress)) this.#ingress = ingress;
-    const tasksOn = tasksByNetwork(view);
-    const networks = new Map<string, AssignmentItem>();
-    for (const network of view.all('network')) {
-      if (network.vni === 0) continue; // the allocator has not been here yet
-      const assignment = networkAssignment(view, network, tasksOn.get(network.id) ?? []);
-      const item: AssignmentItem = { kind: 'network', network: assignment };
-      const before = this.#networks.get(network.id);
-      networks.set(network.id, before !== undefined && sameValue(before, item) ? before : item);
-    }
-    this.#networks = networks;
-    for (const key of this.#data.keys()) {
-      const [table, id] = key.split('/') as [DataTable, string];
-      if (view.get(table, id) === undefined) this.#data.delete(key);
-    }
-  }
-
-  /** Everything `nodeId` must hold, keyed as in model/assignment. */
-  itemsOf(view: View, nodeId: string): AssignmentSet {
-    const networks = new Map<string, AssignmentItem>();
-    const data = new Map<string, AssignmentItem>();
-    const tasks: [string, AssignmentItem][] = [];
-    for (const task of view.tasksOfNode(nodeId)) {
-      if (!isAssigned(task)) continue;
-      tasks.push([`task/${task.id}`, { kind: 'task', task }]);
-      if (isTerminal(task.status.state)) continue;
-      for (const { networkId } of task.networks) {
-        const network = this.#networks.get(networkId);
-        if (network !== undefined) networks.set(`network/${networkId}`, network);
-      }
-      const { secrets, configs } = task.spec.container;
-      for (const { id } of secrets) this.#addData(view, 'secret', id, data);
-      for (const { id } of configs) this.#addData(view, 'config', id, data);
-    }
-    return new Map([...data, ...networks, ['ingress', this.#ingress], ...tasks]);
-  }
-
-  #addData(view: View, table: DataTable, id: string, into: Map<string, AssignmentItem>): void {
-    const key = `${table}/${id}`;
-    const record = view.get(table, id);
-    if (record === undefined) return;
-    const { name, data, templating } = record.spec;
-    const before = this.#data.get(key);
-    const isSame = before !== undefined && 'data' in before && before.data.data === data;
-    const item = isSame ? before : { kind: table, data: { id, name, data, templating } };
-    this.#data.set(key, item);
-    into.set(key, item);
-  }
-}
-
-function tasksByNetwork(view: View): Map<string, Task[]> {
-  const found = new Map<string, Task[]>();
-  for (const task of view.all('task')) {
-    if (task.nodeId === '' || isTerminal(task.status.state) || !isAssigned(task)) continue;
-    for (const { networkId, address } of task.networks) {
-      if (address === '') continue;
-      const tasks = found.get(networkId);
-      if (tasks === undefined) found.set(networkId, [task]);
-      else tasks.push(task);
-    }
-  }
-  return found;
 }
 
 /** '10.0.1.2/24' -> '10.0.1.2'. */
@@ -260,7 +180,18 @@ function compare(left: string, right: string): number {
   return left < right ? -1 : Number(left > right);
 }
 
-function networkAssignment(
+/** Tasks that have an address on the network and are to be reached there, in a fixed order. */
+export function tasksOn(view: View, network: Network): readonly Task[] {
+  const tasks: Task[] = [];
+  for (const task of view.tasksOfNetwork(network.id)) {
+    if (task.nodeId === '' || isTerminal(task.status.state) || !isAssigned(task)) continue;
+    if (addressOn(task, network.id) !== '') tasks.push(task);
+  }
+  return tasks.sort((left, right) => compare(left.id, right.id));
+}
+
+/** `tasks`: see tasksOn(). */
+export function networkAssignment(
   view: View,
   network: Network,
   tasks: readonly Task[],
@@ -276,8 +207,6 @@ function networkAssignment(
     endpoints.push({ id: task.id, address, hostIndex: node.hostIndex });
     if (isServing(view, task)) serving.push(task);
   }
-  endpoints.sort((left, right) => compare(left.id, right.id));
-  serving.sort((left, right) => compare(left.id, right.id));
   const services = servicesOn(view, network.id, serving);
   return {
     network: {
@@ -371,28 +300,33 @@ function namesOn(
     .map(([name, addresses]) => ({ name, addresses: [...addresses] }));
 }
 
-function ingressOf(view: View): IngressAssignment {
+export type IngressPorts = IngressAssignment['ports'];
+
+/** Of one service. */
+export function ingressPorts(view: View, service: Service): IngressPorts {
+  const published = service.ports.filter(
+    ({ publishMode, publishedPort }) => publishMode === 'ingress' && publishedPort !== 0,
+  );
+  return published.map((port) => ({
+    protocol: port.protocol,
+    publishedPort: port.publishedPort,
+    hostAddress: port.hostAddress,
+    serviceId: service.id,
+    serviceName: service.spec.name,
+    backends: ingressBackends(view, service.id, port.targetPort),
+  }));
+}
+
+/** `ports`: of all services. */
+export function ingressOf(view: View, ports: Iterable<IngressPorts>): IngressAssignment {
   const peers: NetworkPeer[] = [];
   for (const node of view.all('node')) if (node.hostIndex > 0) peers.push(peerOf(node));
-  const ports: IngressAssignment['ports'][number][] = [];
-  for (const service of view.all('service')) {
-    for (const port of service.ports) {
-      if (port.publishMode !== 'ingress' || port.publishedPort === 0) continue;
-      ports.push({
-        protocol: port.protocol,
-        publishedPort: port.publishedPort,
-        hostAddress: port.hostAddress,
-        serviceId: service.id,
-        serviceName: service.spec.name,
-        backends: ingressBackends(view, service.id, port.targetPort),
-      });
-    }
-  }
-  ports.sort(
+  const all = [...ports].flat();
+  all.sort(
     (left, right) =>
       left.publishedPort - right.publishedPort || compare(left.protocol, right.protocol),
   );
-  return { peers: peers.sort(byHostIndex), ports };
+  return { peers: peers.sort(byHostIndex), ports: all };
 }
 
 function ingressBackends(view: View, serviceId: string, targetPort: number) {

@@ -15,6 +15,7 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import { hasCode, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import type { Log } from '../../base/log.ts';
+import { Slices } from '../../base/slices.ts';
 import type { SessionMessage } from '../../model/assignment.ts';
 import { sameValue } from '../../model/equal.ts';
 import type { Node, Task } from '../../model/types.ts';
@@ -40,17 +41,11 @@ import { checkDescription } from '../hostDescription.ts';
 import { removedNode } from '../removedNode.ts';
 import type { Proposer, StoreEvent, StoreReader, StoreWatch } from '../store/types.ts';
 import { retried, transact } from '../transact.ts';
-import {
-  type AssignmentSet,
-  changesShared,
-  difference,
-  inBatches,
-  SharedAssignments,
-  sameNetworks,
-} from './assignments.ts';
+import { type AssignmentSet, difference, inBatches, sameNetworks } from './assignments.ts';
 import { Leaving } from './leaving.ts';
 import { Pulse } from './pulse.ts';
 import { NOTHING, Session } from './session.ts';
+import { type Refreshed, SharedAssignments } from './shared.ts';
 import { StatusBatcher } from './statuses.ts';
 
 /** Changes of the store are gathered for so long before nodes are told. */
@@ -90,13 +85,15 @@ export interface DispatcherOptions {
 export class Dispatcher {
   readonly #options: DispatcherOptions;
   readonly #statuses: StatusBatcher;
-  readonly #shared = new SharedAssignments();
+  readonly #slices: Slices;
+  #shared = new SharedAssignments();
+  /** Gives up the refresh of it that is under way. */
+  #giveUp: (() => void) | undefined;
   /** By node id. */
   readonly #sessions = new Map<string, Session>();
   readonly #dirtyNodes = new Set<string>();
   readonly #leaving: Leaving;
   #networksAt = 0;
-  #sharedDirty = true;
   #watch: StoreWatch | undefined;
   #flushTimer: Timer | undefined;
   #active = false;
@@ -104,6 +101,7 @@ export class Dispatcher {
   constructor(options: DispatcherOptions) {
     this.#options = options;
     const { clock, store, proposer } = options;
+    this.#slices = new Slices(clock);
     this.#statuses = new StatusBatcher({ clock, view: store, proposer });
     const onReleased = (nodeId: string): void => {
       this.#dirtyNodes.add(nodeId);
@@ -116,7 +114,7 @@ export class Dispatcher {
   start(): void {
     if (this.#active) return;
     this.#active = true;
-    this.#sharedDirty = true;
+    this.#shared = new SharedAssignments();
     this.#openWatch();
   }
 
@@ -128,6 +126,8 @@ export class Dispatcher {
     this.#watch = undefined;
     this.#flushTimer?.cancel();
     this.#flushTimer = undefined;
+    this.#giveUp?.();
+    this.#giveUp = undefined;
     for (const session of this.#sessions.values()) session.end(this.#options.notLeader());
     this.#sessions.clear();
     this.#dirtyNodes.clear();
@@ -351,6 +351,10 @@ export class Dispatcher {
     let sequence = 0;
     let confirmedAt = 0;
     session.unconfirmed = [];
+    // The first refresh of a leader takes its time; nothing is known until then.
+    while (session.wanted === NOTHING && session.ended === undefined && !context.signal.aborted) {
+      await pulse.wait();
+    }
     while (session.ended === undefined && !context.signal.aborted) {
       const { wanted, networksAt } = session;
       const changed = difference(sent, wanted);
@@ -414,15 +418,15 @@ export class Dispatcher {
       // Fallen out of the ring: nothing is known of what changed, so everything may have.
       watch.close();
       this.#openWatch();
-      this.#sharedDirty = true;
+      this.#shared.noteAll();
       this.announce();
     }
-    if (!this.#sharedDirty && this.#dirtyNodes.size === 0) return;
+    if (!this.#shared.isDirty && this.#dirtyNodes.size === 0) return;
     this.#flushTimer ??= this.#options.clock.after(DEBOUNCE_MS, () => this.#flush());
   }
 
   #note(event: StoreEvent): void {
-    if (changesShared(event)) this.#sharedDirty = true;
+    this.#shared.note(this.#options.store, event);
     if (event.table === 'task') {
       for (const task of [event.before, event.after] as readonly (Task | undefined)[]) {
         if (task !== undefined && task.nodeId !== '') this.#dirtyNodes.add(task.nodeId);
@@ -436,24 +440,44 @@ export class Dispatcher {
     } else if (event.table === 'cluster') this.announce();
   }
 
-  /** Decides anew what the sessions that may be concerned must hold; all from one moment. */
+  /**
+   * Decides anew what the sessions that may be concerned must hold; all from one moment, that at
+   * which the parts they share have been made anew.
+   */
   #flush(): void {
     this.#flushTimer?.cancel();
     this.#flushTimer = undefined;
+    if (this.#giveUp !== undefined) return;
+    let isDone = false;
+    const giveUp = this.#slices.start(
+      this.#shared.refresh(this.#options.store),
+      (refreshed) => {
+        isDone = true;
+        this.#giveUp = undefined;
+        this.#tell(refreshed);
+      },
+      (error) => {
+        this.#giveUp = undefined;
+        throw error;
+      },
+    );
+    if (!isDone) this.#giveUp = giveUp;
+  }
+
+  #tell({ nodes, joined, ingress }: Refreshed): void {
     const { store } = this.#options;
-    const everyone = this.#sharedDirty;
-    if (everyone) this.#shared.refresh(store);
-    this.#sharedDirty = false;
     const next = new Map<Session, AssignmentSet>();
     const told = new Map<string, number>();
     for (const session of this.#sessions.values()) {
-      if (!everyone && !this.#dirtyNodes.has(session.nodeId)) continue;
-      const items = this.#shared.itemsOf(store, session.nodeId);
+      const { nodeId, wanted } = session;
+      const isOwn = wanted === NOTHING || this.#dirtyNodes.has(nodeId) || joined.has(nodeId);
+      if (!isOwn && !ingress && !nodes.has(nodeId)) continue;
+      const items = isOwn ? this.#shared.itemsOf(store, nodeId) : this.#shared.renewed(wanted);
       next.set(session, items);
-      if (session.streams.size === 0 || sameNetworks(session.wanted, items)) continue;
+      if (session.streams.size === 0 || sameNetworks(wanted, items)) continue;
       this.#networksAt += 1;
       session.networksAt = this.#networksAt;
-      told.set(session.nodeId, session.networksAt);
+      told.set(nodeId, session.networksAt);
     }
     if (told.size > 0) {
       for (const node of store.all('node')) {
@@ -461,7 +485,10 @@ export class Dispatcher {
       }
     }
     for (const [session, items] of next) {
-      session.wanted = this.#leaving.hold(session.nodeId, session.wanted, items, told);
+      const isSame = items.tasks === session.wanted.tasks;
+      session.wanted = isSame
+        ? items
+        : this.#leaving.hold(session.nodeId, session.wanted, items, told);
       session.pokeStreams();
     }
     this.#dirtyNodes.clear();

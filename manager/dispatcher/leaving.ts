@@ -13,7 +13,7 @@ import type { Clock, Timer } from '../../base/clock.ts';
 import type { AssignmentItem } from '../../model/assignment.ts';
 import { isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
-import type { AssignmentSet } from './assignments.ts';
+import { AssignmentSet } from './assignments.ts';
 
 /** Nodes answer within milliseconds; one that is lost is found out later than this. */
 const LIMIT_MS = 1000;
@@ -61,10 +61,10 @@ export class Leaving {
     const released = this.#released.get(nodeId);
     this.#released.delete(nodeId);
     let out: Map<string, AssignmentItem> | undefined;
-    for (const [key, item] of next) {
+    for (const [key, item] of next.tasks) {
       if (item.kind !== 'task' || !isLeaving(item)) continue;
       const { id } = item.task;
-      const known = before.get(key);
+      const known = before.tasks.get(key);
       const isNew = !this.#held.has(id) && released?.has(id) !== true;
       if (isNew && isServing(known) && told.size > 0) {
         const timer = this.#clock.after(LIMIT_MS, () => this.#due(id));
@@ -73,10 +73,10 @@ export class Leaving {
       }
       const held = this.#held.get(id);
       if (held === undefined) continue;
-      out ??= new Map(next);
+      out ??= new Map(next.tasks);
       out.set(key, held.item);
     }
-    return out ?? next;
+    return out === undefined ? next : new AssignmentSet(next.shared, out);
   }
 
   /** The node's networks are as they were to be at `state`. */

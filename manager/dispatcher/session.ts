@@ -3,10 +3,10 @@
  * how it ended. It decides nothing; its states are told in dispatcher.ts.
  */
 import type { SwarmError } from '../../base/errors.ts';
-import type { AssignmentSet } from './assignments.ts';
+import { AssignmentSet } from './assignments.ts';
 import { Pulse } from './pulse.ts';
 
-export const NOTHING: AssignmentSet = new Map();
+export const NOTHING = new AssignmentSet(new Map(), new Map());
 
 /** Who confirms a later message has applied those before it: the oldest may be forgotten. */
 const UNCONFIRMED_MAX = 256;

@@ -3,6 +3,7 @@
  * their host, or of a host that is gone or lost. While its host is only silent an attachment that
  * is wanted stays: the container may run on there.
  */
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { TableName, Task } from '../../model/types.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
@@ -11,9 +12,12 @@ export class AttachmentReaper implements Loop {
   readonly name = 'attachments';
   readonly tables: readonly TableName[] = ['task', 'node'];
 
-  plan(view: View, dirty: DirtySet, _nowMs: number): PlanResult {
+  *plan(view: View, dirty: DirtySet, _nowMs: number): Steps<PlanResult> {
     const changes: Change[] = [];
+    let count = 0;
     for (const task of looked(view, dirty)) {
+      count += 1;
+      if (count % ITEMS_PER_STEP === 0) yield;
       if (task.serviceId !== '' || !isOver(view, task)) continue;
       changes.push({ kind: 'remove', table: 'task', id: task.id, version: task.version });
     }

@@ -3,6 +3,7 @@
  * stopped here, and so replaced elsewhere by their orchestrator. Global services look after their
  * own. Never touches a task that has no node yet.
  */
+import type { Steps } from '../../base/slices.ts';
 import { fitsPlacement } from '../../model/constraint.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Node, TableName } from '../../model/types.ts';
@@ -13,10 +14,12 @@ export class ConstraintEnforcer implements Loop {
   readonly name = 'constraint-enforcer';
   readonly tables: readonly TableName[] = ['node'];
 
-  plan(view: View, dirty: DirtySet, _nowMs: number): PlanResult {
+  *plan(view: View, dirty: DirtySet, _nowMs: number): Steps<PlanResult> {
     const changes: Change[] = [];
     for (const node of view.all('node')) {
-      if (dirty.everything || dirty.ids.node.has(node.id)) enforce(view, node, changes);
+      if (!dirty.everything && !dirty.ids.node.has(node.id)) continue;
+      enforce(view, node, changes);
+      yield;
     }
     return { changes };
   }

@@ -3,6 +3,7 @@
  * node keeps what it has and gets nothing new; one whose session is only in doubt keeps what it
  * has. The node is the slot. Decides from the view alone.
  */
+import type { Steps } from '../../base/slices.ts';
 import { fitsPlacement } from '../../model/constraint.ts';
 import type { Node, Service } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
@@ -22,11 +23,11 @@ export class GlobalOrchestrator extends Orchestrator {
     return new Set([...servicesOfMode(view, 'global'), ...servicesOnNode(view, nodeId)]);
   }
 
-  protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
+  protected *planService(view: View, serviceId: string, nowMs: number): Steps<ServiceResult> {
     const service = view.get('service', serviceId);
     if (service?.spec.mode.kind !== 'global') return { changes: [] };
     const plan = new ServicePlan(view, service, this.ids, nowMs);
-    const slots = groupSlots(view, serviceId);
+    const slots = yield* groupSlots(view, serviceId);
     /** Slots that an update may replace: a paused node, or one in doubt, is left alone. */
     const updatable: Slot[] = [];
     for (const slot of slots.values()) {

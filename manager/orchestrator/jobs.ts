@@ -13,6 +13,7 @@
  * | open | neither | a task, when there is room |
  */
 import type { Ids } from '../../base/id.ts';
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { bySlot } from '../placement/slot.ts';
@@ -46,10 +47,11 @@ export class JobOrchestrator extends Orchestrator {
     return new Set([...servicesOfMode(view, 'global-job'), ...servicesOnNode(view, nodeId)]);
   }
 
-  protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
+  protected *planService(view: View, serviceId: string, nowMs: number): Steps<ServiceResult> {
     const service = view.get('service', serviceId);
     if (service?.job === undefined) return { changes: [] };
-    const plan = new JobPlan(view, service, this.ids, nowMs);
+    const slots = yield* slotsOf(view, service);
+    const plan = new JobPlan(view, service, slots, this.ids, nowMs);
     if (service.spec.mode.kind === 'replicated-job') plan.replicated(service.spec.mode);
     if (service.spec.mode.kind === 'global-job') plan.global();
     return { changes: plan.changes, wakeAtMs: plan.wakeAtMs };
@@ -65,12 +67,18 @@ class JobPlan {
   readonly #nowMs: number;
   readonly #slots: ReadonlyMap<string, JobSlot>;
 
-  constructor(view: View, service: Service, ids: Ids, nowMs: number) {
+  constructor(
+    view: View,
+    service: Service,
+    slots: ReadonlyMap<string, JobSlot>,
+    ids: Ids,
+    nowMs: number,
+  ) {
     this.#view = view;
     this.#service = service;
     this.#ids = ids;
     this.#nowMs = nowMs;
-    this.#slots = slotsOf(view, service);
+    this.#slots = slots;
   }
 
   replicated(mode: { readonly maxConcurrent: number; readonly totalCompletions: number }): void {
@@ -157,10 +165,11 @@ class JobPlan {
   }
 }
 
-function slotsOf(view: View, service: Service): ReadonlyMap<string, JobSlot> {
+function* slotsOf(view: View, service: Service): Steps<ReadonlyMap<string, JobSlot>> {
   const slots = new Map<string, JobSlot>();
   for (const [key, tasks] of bySlot(view.tasksOfService(service.id))) {
     slots.set(key, assess(view, service, tasks));
+    if (slots.size % ITEMS_PER_STEP === 0) yield;
   }
   return slots;
 }

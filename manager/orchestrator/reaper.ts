@@ -6,6 +6,7 @@
  * never one whose container may still run on a node that answers.
  */
 import { DAY_MS } from '../../base/duration.ts';
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { DEFAULT_CLUSTER_SPEC } from '../../model/defaults.ts';
 import { isTerminal, TaskState } from '../../model/taskState.ts';
 import type { Service, TableName, Task } from '../../model/types.ts';
@@ -24,18 +25,21 @@ export class Reaper extends ServiceLoop {
 
   /** Those that are there, and those that only their tasks still name. */
   protected everyService(view: View): Iterable<string> {
-    const ids = new Set<string>();
-    for (const task of view.all('task')) if (task.serviceId !== '') ids.add(task.serviceId);
-    return ids;
+    return view.serviceIdsOfTasks();
   }
 
-  protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
+  protected *planService(view: View, serviceId: string, nowMs: number): Steps<ServiceResult> {
     const service = view.get('service', serviceId);
     const tasks = [...view.tasksOfService(serviceId)];
     if (service === undefined) return { changes: removeAll(view, tasks) };
     const keep = historyLimit(view, service);
     const changes: Change[] = [];
-    for (const slot of bySlot(tasks).values()) changes.push(...reapSlot(view, service, slot, keep));
+    let looked = 0;
+    for (const slot of bySlot(tasks).values()) {
+      changes.push(...reapSlot(view, service, slot, keep));
+      looked += 1;
+      if (looked % ITEMS_PER_STEP === 0) yield;
+    }
     return {
       changes: [...changes, ...orphan(view, tasks, nowMs)],
       wakeAtMs: nextOrphan(view, tasks, nowMs),

@@ -3,6 +3,7 @@
  * with its node is replaced in the same pass), scales down from the fullest nodes, and leaves the
  * rest to ServicePlan. Decides from the view alone.
  */
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { TaskState } from '../../model/taskState.ts';
 import { activeConfig } from '../placement/order.ts';
 import type { View } from '../store/types.ts';
@@ -17,18 +18,21 @@ export class ReplicatedOrchestrator extends Orchestrator {
     return servicesOfMode(view, 'replicated');
   }
 
-  protected planService(view: View, serviceId: string, nowMs: number): ServiceResult {
+  protected *planService(view: View, serviceId: string, nowMs: number): Steps<ServiceResult> {
     const service = view.get('service', serviceId);
     if (service?.spec.mode.kind !== 'replicated') return { changes: [] };
     const { replicas } = service.spec.mode;
     const plan = new ServicePlan(view, service, this.ids, nowMs);
     const startFirst = activeConfig(service).order === 'start-first';
-    const slots = groupSlots(view, serviceId, startFirst);
+    const slots = yield* groupSlots(view, serviceId, startFirst);
     const occupied = [...slots.values()].filter((slot) => slot.state !== 'empty');
     const extra = new Set(pickExtra(occupied, occupied.length - replicas));
     const places = emptyPlaces(slots, replicas - occupied.length);
     const staying: Slot[] = [];
+    let tended = 0;
     for (const slot of slots.values()) {
+      tended += 1;
+      if (tended % ITEMS_PER_STEP === 0) yield;
       if (extra.has(slot) || (slot.state === 'empty' && !places.has(slot.key))) {
         plan.remove(slot);
         continue;

@@ -4,6 +4,7 @@
  * anew by the first pass of a leader; what counts is in the store.
  */
 import type { Ids } from '../../base/id.ts';
+import type { Steps } from '../../base/slices.ts';
 import type { ServiceMode, TableName } from '../../model/types.ts';
 import type { Change, DirtySet, Loop, PlanResult, View } from '../store/types.ts';
 
@@ -18,7 +19,12 @@ export abstract class ServiceLoop implements Loop {
   /** Service id -> when it asked to be looked at again. */
   readonly #wakes = new Map<string, number>();
 
-  protected abstract planService(view: View, serviceId: string, nowMs: number): ServiceResult;
+  /** Of the service's tasks as they are when it begins; it may pause after. */
+  protected abstract planService(
+    view: View,
+    serviceId: string,
+    nowMs: number,
+  ): Steps<ServiceResult>;
   /** Ids that a first pass must look at. */
   protected abstract everyService(view: View): Iterable<string>;
 
@@ -27,14 +33,15 @@ export abstract class ServiceLoop implements Loop {
     return servicesOnNode(view, nodeId);
   }
 
-  plan(view: View, dirty: DirtySet, nowMs: number): PlanResult {
+  *plan(view: View, dirty: DirtySet, nowMs: number): Steps<PlanResult> {
     if (dirty.everything) this.#wakes.clear();
     const changes: Change[] = [];
     for (const serviceId of this.#due(view, dirty, nowMs)) {
-      const result = this.planService(view, serviceId, nowMs);
+      const result = yield* this.planService(view, serviceId, nowMs);
       for (const change of result.changes) changes.push(change);
       if (result.wakeAtMs === undefined) this.#wakes.delete(serviceId);
       else this.#wakes.set(serviceId, result.wakeAtMs);
+      yield;
     }
     let wakeAtMs: number | undefined;
     for (const atMs of this.#wakes.values()) wakeAtMs = Math.min(wakeAtMs ?? atMs, atMs);

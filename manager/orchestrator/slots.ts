@@ -8,6 +8,7 @@
  * | finished | its newest task has ended and is not to be started again | nothing, or its update |
  * | empty | neither | a new task, after `delayMs` |
  */
+import { ITEMS_PER_STEP, type Steps } from '../../base/slices.ts';
 import { isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { bySlot } from '../placement/slot.ts';
@@ -32,10 +33,15 @@ export interface Slot {
 }
 
 /** `startFirst`: a task on a drained node runs on until its successor does. */
-export function groupSlots(view: View, serviceId: string, startFirst = false): Map<string, Slot> {
+export function* groupSlots(
+  view: View,
+  serviceId: string,
+  startFirst = false,
+): Steps<Map<string, Slot>> {
   const slots = new Map<string, Slot>();
   for (const [key, tasks] of bySlot(view.tasksOfService(serviceId))) {
     slots.set(key, assess(view, key, tasks, startFirst));
+    if (slots.size % ITEMS_PER_STEP === 0) yield;
   }
   return slots;
 }

@@ -1,9 +1,11 @@
 /**
- * The nodes as the scheduler sees them in one pass: what is reserved on each, which tasks of which
- * service run there, which of its own ports are taken, what failed there lately. Made from a view
- * and kept in step with the placements of the same pass; forgotten after it.
+ * The nodes as the scheduler sees them: what is reserved on each, which tasks of which service run
+ * there, which of its own ports are taken, what failed there lately. Made from a view and kept in
+ * step with the placements of one pass; after it those of nodes that have changed, or were to, are
+ * made anew.
  */
 import { MINUTE_MS } from '../../base/duration.ts';
+import type { Steps } from '../../base/slices.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { GenericResource, Node, PortConfig, Task } from '../../model/types.ts';
 import type { View } from '../store/types.ts';
@@ -17,7 +19,8 @@ const NO_RESOURCES: readonly GenericResource[] = [];
 export class NodeInfo {
   readonly node: Node;
   readonly #tasksByService = new Map<string, number>();
-  readonly #failures = new Map<string, number>();
+  /** When tasks of a service version failed here. */
+  readonly #failures = new Map<string, number[]>();
   /** Published in mode host by tasks here; made when there is one. */
   #hostPorts: PortConfig[] | undefined;
   /** Given to tasks here; made when there is one. */
@@ -38,7 +41,9 @@ export class NodeInfo {
     if (isTerminal(state)) {
       if (isFailure(state) && task.updatedAtMs > nowMs - FAILURE_WINDOW_MS) {
         const key = failureKey(task);
-        this.#failures.set(key, (this.#failures.get(key) ?? 0) + 1);
+        const failures = this.#failures.get(key) ?? [];
+        failures.push(task.updatedAtMs);
+        this.#failures.set(key, failures);
       }
       return;
     }
@@ -69,9 +74,10 @@ export class NodeInfo {
   }
 
   /** 0 unless the service version has failed here often and lately. */
-  failuresOf(task: Task): number {
-    if (this.#failures.size === 0) return 0;
-    const count = this.#failures.get(failureKey(task)) ?? 0;
+  failuresOf(task: Task, nowMs: number): number {
+    const failures = this.#failures.size === 0 ? undefined : this.#failures.get(failureKey(task));
+    if (failures === undefined) return 0;
+    const count = failures.filter((atMs) => atMs > nowMs - FAILURE_WINDOW_MS).length;
     return count >= FAILURES_THAT_COUNT ? count : 0;
   }
 
@@ -142,14 +148,19 @@ function failureKey(task: Task): string {
   return `${task.serviceId}/${task.specVersion}`;
 }
 
-export function nodeInfos(view: View, nowMs: number): Map<string, NodeInfo> {
+export function nodeInfo(view: View, node: Node, nowMs: number): NodeInfo {
+  const info = new NodeInfo(node);
+  for (const task of view.tasksOfNode(node.id)) {
+    if (task.status.state >= TaskState.ASSIGNED) info.add(task, nowMs);
+  }
+  return info;
+}
+
+export function* nodeInfos(view: View, nowMs: number): Steps<Map<string, NodeInfo>> {
   const infos = new Map<string, NodeInfo>();
   for (const node of view.all('node')) {
-    const info = new NodeInfo(node);
-    for (const task of view.tasksOfNode(node.id)) {
-      if (task.status.state >= TaskState.ASSIGNED) info.add(task, nowMs);
-    }
-    infos.set(node.id, info);
+    infos.set(node.id, nodeInfo(view, node, nowMs));
+    yield;
   }
   return infos;
 }

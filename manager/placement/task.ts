@@ -1,11 +1,11 @@
 /**
- * Making a task of a service, and moving a task's desired state: for the loops that decide which
- * tasks there are to be (orchestrators, rebalancer). Decides nothing itself.
+ * Making a task of a service, moving a task's desired state, and those tasks of some that are there
+ * still: for the loops that decide which tasks there are to be. Decides nothing itself.
  */
 import type { Ids } from '../../base/id.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Service, Task, TaskStatus } from '../../model/types.ts';
-import type { Change } from '../store/types.ts';
+import type { Change, View } from '../store/types.ts';
 
 export interface NewTask {
   /** Slot number, or 0 with a node for a global service. */
@@ -69,4 +69,24 @@ export function createTask(ids: Ids, service: Service, wanted: NewTask, nowMs: n
 
 export function setDesired(task: Task, desiredState: TaskState): Change {
   return { kind: 'update', table: 'task', object: { ...task, desiredState } };
+}
+
+/** Those that are still there. */
+export function* tasksOf(view: View, ids: Iterable<string>): Generator<Task> {
+  for (const id of ids) {
+    const task = view.get('task', id);
+    if (task !== undefined) yield task;
+  }
+}
+
+/** As they were made; those of one moment by service, and by slot. */
+export function putInOrder(view: View, tasks: Task[]): void {
+  if (tasks.length === 0) return;
+  const ranks = new Map<string, number>();
+  for (const { id } of view.all('service')) ranks.set(id, ranks.size);
+  const rank = ({ serviceId }: Task): number => ranks.get(serviceId) ?? 0;
+  tasks.sort(
+    (left, right) =>
+      left.createdAtMs - right.createdAtMs || rank(left) - rank(right) || left.slot - right.slot,
+  );
 }

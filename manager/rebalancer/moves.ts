@@ -6,6 +6,7 @@
  * Pure; who makes the moves is rebalancer.ts.
  */
 import { MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
+import type { Steps } from '../../base/slices.ts';
 import { REBALANCE_LABEL } from '../../model/defaults.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
@@ -41,8 +42,15 @@ export interface MovePlan {
 }
 
 /** The next `limit` moves. `askedAtMs`: when a user last asked to spread all anew; 0 never. */
-export function planMoves(view: View, nowMs: number, limit: number, askedAtMs: number): MovePlan {
-  return new Planner(view, nowMs, askedAtMs).plan(limit);
+export function* planMoves(
+  view: View,
+  nowMs: number,
+  limit: number,
+  askedAtMs: number,
+): Steps<MovePlan> {
+  const planner = new Planner(view, nowMs, askedAtMs);
+  yield* planner.look();
+  return yield* planner.plan(limit);
 }
 
 /** What a service's tasks say about moving them. */
@@ -69,17 +77,21 @@ class Planner {
     this.#view = view;
     this.#nowMs = nowMs;
     this.#askedAtMs = askedAtMs;
-    for (const info of nodeInfos(view, nowMs).values()) {
+  }
+
+  *look(): Steps<void> {
+    for (const info of (yield* nodeInfos(this.#view, this.#nowMs)).values()) {
       const cutoffMs = this.#cutoffMs(info);
       this.#places.set(info.node.id, { info, tasks: info.tasks, cutoffMs });
       this.#newestCutoffMs = Math.max(this.#newestCutoffMs, cutoffMs);
     }
-    for (const service of view.all('service')) {
+    for (const service of this.#view.all('service')) {
       if (service.spec.mode.kind === 'replicated') this.#look(service);
+      yield;
     }
   }
 
-  plan(limit: number): MovePlan {
+  *plan(limit: number): Steps<MovePlan> {
     const moves: Move[] = [];
     const isMore = (): boolean => moves.length < limit;
     for (const evens of [evensService, evensNodes]) {
@@ -87,6 +99,7 @@ class Planner {
         found = false;
         for (const balance of this.#balances) {
           const move = isMore() ? this.#next(balance, evens) : undefined;
+          yield;
           if (move === undefined) continue;
           moves.push(move);
           found = true;

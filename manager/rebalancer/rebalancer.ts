@@ -12,6 +12,7 @@
  */
 import { MINUTE_MS, SECOND_MS } from '../../base/duration.ts';
 import type { Ids } from '../../base/id.ts';
+import type { Steps } from '../../base/slices.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { TableName } from '../../model/types.ts';
 import { createTask, setDesired } from '../placement/task.ts';
@@ -35,9 +36,9 @@ export class Rebalancer implements Loop {
     this.#ids = ids;
   }
 
-  plan(view: View, _dirty: DirtySet, nowMs: number): PlanResult {
+  *plan(view: View, _dirty: DirtySet, nowMs: number): Steps<PlanResult> {
     const askedAtMs = view.cluster()?.rebalanceAtMs ?? 0;
-    const plan = planMoves(view, nowMs, MOVES_AT_ONCE, askedAtMs);
+    const plan = yield* planMoves(view, nowMs, MOVES_AT_ONCE, askedAtMs);
     const changes: Change[] = [];
     for (const task of plan.underWay) {
       const isLate = nowMs >= task.createdAtMs + MOVE_LIMIT_MS;

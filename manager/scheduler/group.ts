@@ -157,7 +157,7 @@ export class Group {
     place.leaf.nodes.push({
       place,
       revision,
-      failures: info.failuresOf(this.#sample),
+      failures: info.failuresOf(this.#sample, this.#nowMs),
       own: info.tasksOf(this.#sample.serviceId),
       all: info.tasks,
     });

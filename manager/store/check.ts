@@ -183,11 +183,11 @@ function checkUnused(contents: Contents, networkId: string): Rejection | undefin
       message: `network ${name} is in use by service ${by}: remove or change it first`,
     };
   }
-  // There may be a million tasks: looked through only to say which one.
+  // There may be many: looked through only to say which one.
   if (!contents.isNetworkUsed(networkId)) return undefined;
-  for (const task of contents.table('task').values()) {
-    if (isTerminal(task.status.state)) continue;
-    if (!task.networks.some((network) => network.networkId === networkId)) continue;
+  for (const id of contents.taskIdsOfNetwork(networkId)) {
+    const task = contents.get('task', id);
+    if (task === undefined || isTerminal(task.status.state)) continue;
     return {
       code: 'conflict',
       message: `network ${name} is in use by ${holder(contents, task)}`,

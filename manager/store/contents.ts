@@ -16,6 +16,7 @@ import type {
   TaskNetwork,
   TaskSpec,
 } from '../../model/types.ts';
+import { Records } from './records.ts';
 import { type NamedTable, nameKey, type Place, placeOf, uniqueKeys } from './unique.ts';
 
 /** In the order in which records are saved and restored: what is referred to comes first. */
@@ -32,16 +33,21 @@ export const TABLES: readonly TableName[] = [
 /** Something of each table. */
 export type ByTable<T> = Readonly<Record<TableName, T>>;
 
-export function byTable<T>(make: () => T): ByTable<T> {
+export function byTable<T>(make: (table: TableName) => T): ByTable<T> {
   return {
-    cluster: make(),
-    node: make(),
-    network: make(),
-    secret: make(),
-    config: make(),
-    service: make(),
-    task: make(),
+    cluster: make('cluster'),
+    node: make('node'),
+    network: make('network'),
+    secret: make('secret'),
+    config: make('config'),
+    service: make('service'),
+    task: make('task'),
   };
+}
+
+/** Room for records of each table; there may be a million tasks. */
+export function recordsByTable<V>(): ByTable<Records<V>> {
+  return byTable((table) => new Records<V>(table === 'task'));
 }
 
 export type Owner = { readonly table: TableName; readonly id: string };
@@ -55,13 +61,16 @@ const NO_PLACES: ReadonlyMap<Place, string> = new Map();
 type Ids = string[] | Set<string>;
 
 export class Contents {
-  readonly #tables = byTable(() => new Map<string, AnyObject>());
+  readonly #tables = recordsByTable<AnyObject>();
   /** Whom each place of a service belongs to: at most one task, which has one place. */
   readonly #tasksByService = new Map<string, Map<Place, string>>();
   readonly #tasksByNode = new Map<string, Ids>();
+  /** Those that name the network, also when they have ended. */
+  readonly #tasksByNetwork = new Map<string, Ids>();
   /** How many that have not ended are on each. */
   readonly #tasksOnNetwork = new Map<string, number>();
-  readonly #owners = new Map<string, Owner>();
+  /** As many as tasks have addresses. */
+  readonly #owners = new Records<Owner>(true);
   /** What records of tasks share; it holds nothing of its own. */
   readonly texts = new SharedTexts();
   /** Specifications that came with tasks -> the equal one that is kept. */
@@ -72,12 +81,16 @@ export class Contents {
     return this.#tables[table].get(id) as Tables[T] | undefined;
   }
 
-  table<T extends TableName>(table: T): ReadonlyMap<string, Tables[T]> {
-    return this.#tables[table] as unknown as ReadonlyMap<string, Tables[T]>;
+  table<T extends TableName>(table: T): Records<Tables[T]> {
+    return this.#tables[table] as unknown as Records<Tables[T]>;
   }
 
   taskIdsOfService(serviceId: string): Iterable<string> {
     return (this.#tasksByService.get(serviceId) ?? NO_PLACES).values();
+  }
+
+  serviceIdsOfTasks(): Iterable<string> {
+    return this.#tasksByService.keys();
   }
 
   /** Id of the task that holds the place `task` wants; undefined when it is free. */
@@ -87,6 +100,11 @@ export class Contents {
 
   taskIdsOfNode(nodeId: string): Iterable<string> {
     return this.#tasksByNode.get(nodeId) ?? NO_IDS;
+  }
+
+  /** Of tasks that are or were on the network. */
+  taskIdsOfNetwork(networkId: string): Iterable<string> {
+    return this.#tasksByNetwork.get(networkId) ?? NO_IDS;
   }
 
   /** Whether a task that has not ended is on the network. */
@@ -125,10 +143,7 @@ export class Contents {
 
   /** put() of a record that must be new, as one of very many: it is not looked for first. */
   load(table: TableName, id: string, object: AnyObject): void {
-    const records = this.#tables[table];
-    const { size } = records;
-    records.set(id, object);
-    if (records.size === size) {
+    if (!this.#tables[table].set(id, object)) {
       throw new SwarmError('corrupt', `${table} ${id} is twice in what is to be restored`);
     }
     this.#indexKeys(table, id, undefined, object);
@@ -156,6 +171,7 @@ export class Contents {
   #indexTask(id: string, before: Task | undefined, after: Task | undefined): void {
     this.#movePlace(before, after);
     move(this.#tasksByNode, id, before?.nodeId, after?.nodeId);
+    this.#moveNetworks(id, before?.networks ?? NO_NETWORKS, after?.networks ?? NO_NETWORKS);
     this.#countNetworks(before, after);
     this.#countState(before?.status.state, -1);
     this.#countState(after?.status.state, 1);
@@ -173,6 +189,16 @@ export class Contents {
     const holder = places.get(placeOf(after));
     assert(holder === undefined, 'a place has two tasks', { holder, id: after.id });
     this.#tasksByService.set(after.serviceId, places.set(placeOf(after), after.id));
+  }
+
+  #moveNetworks(id: string, left: readonly TaskNetwork[], taken: readonly TaskNetwork[]): void {
+    if (left === taken) return;
+    for (const { networkId } of left) {
+      if (!isOn(taken, networkId)) move(this.#tasksByNetwork, id, networkId, undefined);
+    }
+    for (const { networkId } of taken) {
+      if (!isOn(left, networkId)) move(this.#tasksByNetwork, id, undefined, networkId);
+    }
   }
 
   #countNetworks(before: Task | undefined, after: Task | undefined): void {
@@ -196,6 +222,10 @@ export class Contents {
 
 function heldNetworks(task: Task | undefined): readonly TaskNetwork[] {
   return task === undefined || isTerminal(task.status.state) ? NO_NETWORKS : task.networks;
+}
+
+function isOn(networks: readonly TaskNetwork[], networkId: string): boolean {
+  return networks.some((network) => network.networkId === networkId);
 }
 
 function samePlace(before: Task | undefined, after: Task | undefined): boolean {

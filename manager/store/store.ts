@@ -151,6 +151,14 @@ export class Store extends BaseView implements StoreState {
     return this.#tasks(this.#contents.taskIdsOfNode(nodeId));
   }
 
+  serviceIdsOfTasks(): Iterable<string> {
+    return this.#contents.serviceIdsOfTasks();
+  }
+
+  tasksOfNetwork(networkId: string): Iterable<Task> {
+    return this.#tasks(this.#contents.taskIdsOfNetwork(networkId));
+  }
+
   *#tasks(ids: Iterable<string>): Iterable<Task> {
     for (const id of ids) {
       const task = this.#contents.get('task', id);
@@ -279,10 +287,7 @@ function anotherHash(version: number, hash: string, expected: string): SwarmErro
 function* recordsOf(pin: Pin): Iterable<StoredRecord> {
   try {
     for (const table of TABLES) {
-      for (const id of pin.ids(table)) {
-        const object = pin.get(table, id);
-        if (object !== undefined) yield { table, object };
-      }
+      for (const object of pin.all(table)) yield { table, object };
     }
   } finally {
     pin.release();

@@ -4,6 +4,7 @@
  * whatever number the proposer's log gives, growing by entry.
  */
 
+import type { Steps } from '../../base/slices.ts';
 import type { Change } from '../../model/change.ts';
 import type { TaskState } from '../../model/taskState.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
@@ -35,6 +36,10 @@ export interface View {
   count(table: TableName): number;
   tasksOfService(serviceId: string): Iterable<Task>;
   tasksOfNode(nodeId: string): Iterable<Task>;
+  /** Those that name the network, also when they have ended. */
+  tasksOfNetwork(networkId: string): Iterable<Task>;
+  /** Ids of the services that tasks name; those of tasks that are just gone may be among them. */
+  serviceIdsOfTasks(): Iterable<string>;
   serviceByName(name: string): Service | undefined;
   /** By exact name; node by hostname or spec.name when exactly one matches. */
   byName<T extends TableName>(table: T, name: string): Tables[T] | undefined;
@@ -102,6 +107,8 @@ export interface DirtySet {
   readonly ids: { readonly [T in TableName]: ReadonlySet<string> };
   /** Services of the tasks in `ids.task`, also of those that are gone. */
   readonly taskServices?: ReadonlySet<string>;
+  /** Their nodes, also those they have left; '' for tasks without one. */
+  readonly taskNodes?: ReadonlySet<string>;
 }
 
 export interface PlanResult {
@@ -110,10 +117,14 @@ export interface PlanResult {
   readonly wakeAtMs?: number;
 }
 
-/** A loop: decides changes from a view. Pure: no clock, promise, callback or I/O. */
+/**
+ * A loop: decides changes from a view. Pure: no clock, promise, callback or I/O. It pauses often
+ * enough that no stretch takes milliseconds; what it has read may change at a pause, and is decided
+ * again when it did: the change is refused by its version, or makes the object dirty.
+ */
 export interface Loop {
   readonly name: string;
   /** Tables whose changes make it dirty. */
   readonly tables: readonly TableName[];
-  plan(view: View, dirty: DirtySet, nowMs: number): PlanResult;
+  plan(view: View, dirty: DirtySet, nowMs: number): Steps<PlanResult>;
 }

@@ -5,7 +5,7 @@
  */
 import { taskName } from '../../model/taskName.ts';
 import type { AnyObject, Service, TableName, Tables, Task } from '../../model/types.ts';
-import { byTable, type Contents } from './contents.ts';
+import { type Contents, recordsByTable } from './contents.ts';
 import type { View } from './types.ts';
 
 export abstract class BaseView {
@@ -48,7 +48,7 @@ export class Pin extends BaseView implements View {
   readonly version: number;
   readonly #contents: Contents;
   readonly #released: (pin: Pin) => void;
-  readonly #old = byTable(() => new Map<string, AnyObject | undefined>());
+  readonly #old = recordsByTable<AnyObject | undefined>();
 
   constructor(contents: Contents, version: number, released: (pin: Pin) => void) {
     super();
@@ -73,43 +73,60 @@ export class Pin extends BaseView implements View {
     return this.#contents.get(table, id);
   }
 
-  /** Ids as of now, so that a reader may pause between records while the store moves on. */
-  ids(table: TableName): readonly string[] {
-    const live = this.#contents.table(table);
-    const ids = [...live.keys()];
-    for (const id of this.#old[table].keys()) if (!live.has(id)) ids.push(id);
-    return ids;
-  }
-
+  /** A reader may pause between records while the store moves on. */
   *all<T extends TableName>(table: T): Iterable<Tables[T]> {
-    for (const id of this.ids(table)) {
-      const object = this.get(table, id);
-      if (object !== undefined) yield object;
+    for (const [at, live] of this.#contents.table(table).parts.entries()) {
+      const old = this.#old[table].parts[at];
+      // Listed when its turn comes: what is removed from here on is among the old ones.
+      const ids = [...live.keys()];
+      for (const id of old.keys()) if (!live.has(id)) ids.push(id);
+      for (const id of ids) {
+        const object = this.get(table, id);
+        if (object !== undefined) yield object;
+      }
     }
   }
 
   count(table: TableName): number {
     let count = this.#contents.table(table).size;
-    for (const [id, old] of this.#old[table]) {
-      const isNow = this.#contents.get(table, id) !== undefined;
-      if (isNow && old === undefined) count -= 1;
-      if (!isNow && old !== undefined) count += 1;
+    for (const part of this.#old[table].parts) {
+      for (const [id, old] of part) {
+        const isNow = this.#contents.get(table, id) !== undefined;
+        if (isNow && old === undefined) count -= 1;
+        if (!isNow && old !== undefined) count += 1;
+      }
     }
     return count;
   }
 
   tasksOfService(serviceId: string): Iterable<Task> {
-    return this.#tasks(this.#contents.taskIdsOfService(serviceId), 'serviceId', serviceId);
+    const ids = this.#contents.taskIdsOfService(serviceId);
+    return this.#tasks(ids, (task) => task.serviceId === serviceId);
   }
 
   tasksOfNode(nodeId: string): Iterable<Task> {
-    return this.#tasks(this.#contents.taskIdsOfNode(nodeId), 'nodeId', nodeId);
+    return this.#tasks(this.#contents.taskIdsOfNode(nodeId), (task) => task.nodeId === nodeId);
   }
 
-  *#tasks(live: Iterable<string>, field: 'serviceId' | 'nodeId', value: string): Iterable<Task> {
-    for (const id of new Set([...live, ...this.#old.task.keys()])) {
+  tasksOfNetwork(networkId: string): Iterable<Task> {
+    return this.#tasks(this.#contents.taskIdsOfNetwork(networkId), ({ networks }) =>
+      networks.some((network) => network.networkId === networkId),
+    );
+  }
+
+  serviceIdsOfTasks(): Iterable<string> {
+    const ids = new Set(this.#contents.serviceIdsOfTasks());
+    for (const old of this.#old.task.values()) ids.add((old as Task | undefined)?.serviceId ?? '');
+    ids.delete('');
+    return ids;
+  }
+
+  *#tasks(live: Iterable<string>, isOne: (task: Task) => boolean): Iterable<Task> {
+    const ids = new Set(live);
+    for (const part of this.#old.task.parts) for (const id of part.keys()) ids.add(id);
+    for (const id of ids) {
       const task = this.get('task', id);
-      if (task?.[field] === value) yield task;
+      if (task !== undefined && isOne(task)) yield task;
     }
   }
 

@@ -3,6 +3,7 @@
  * figures that decided. The same filters as the scheduler's, asked once more; it places nothing.
  */
 import { formatBytes } from '../../base/bytes.ts';
+import type { Steps } from '../../base/slices.ts';
 import { meetsConstraint, parseConstraint } from '../../model/constraint.ts';
 import { shownSlot } from '../../model/taskName.ts';
 import { isTerminal } from '../../model/taskState.ts';
@@ -31,15 +32,32 @@ export interface PlacementView {
   readonly suitable: readonly string[];
 }
 
+/** The nodes as the scheduler sees them now: looked at once for one question, when it is needed. */
+export class Nodes {
+  readonly #view: View;
+  readonly #nowMs: number;
+  #infos: ReadonlyMap<string, NodeInfo> | undefined;
+
+  constructor(view: View, nowMs: number) {
+    this.#view = view;
+    this.#nowMs = nowMs;
+  }
+
+  *infos(): Steps<ReadonlyMap<string, NodeInfo>> {
+    this.#infos ??= yield* nodeInfos(this.#view, this.#nowMs);
+    return this.#infos;
+  }
+}
+
 /** On every node, or on the one it has to run on. */
-export function lookAtPlacement(view: View, task: Task, nowMs: number): PlacementView {
+export function* lookAtPlacement(view: View, task: Task, nodes: Nodes): Steps<PlacementView> {
   const checks = FILTERS.flatMap((filter) => {
     const check = filter.prepare(task);
     return check === undefined ? [] : [{ name: filter.name, check }];
   });
   const groups = new Map<string, { filter: string; reason: string; infos: NodeInfo[] }>();
   const suitable: string[] = [];
-  for (const info of nodeInfos(view, nowMs).values()) {
+  for (const info of (yield* nodes.infos()).values()) {
     if (task.nodeId !== '' && info.node.id !== task.nodeId) continue;
     const refused = checks
       .map(({ name, check }) => ({ filter: name, reason: check(info) }))

@@ -3,6 +3,7 @@
  * same filters and the same allocator that decide, and reads the rest from the records.
  */
 import { formatDuration } from '../../base/duration.ts';
+import type { Steps } from '../../base/slices.ts';
 import { shownSlot } from '../../model/taskName.ts';
 import {
   isFailure,
@@ -15,7 +16,7 @@ import type { Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
 import { slotKey } from '../placement/slot.ts';
 import type { View } from '../store/types.ts';
-import { lookAtPlacement, namesText, type Refusal, refusalText } from './placement.ts';
+import { lookAtPlacement, type Nodes, namesText, type Refusal, refusalText } from './placement.ts';
 
 export type ReasonKind =
   | 'allocation'
@@ -57,7 +58,12 @@ export function hostnameOf(view: View, nodeId: string): string {
 }
 
 /** Why the task does not run; undefined when it does and is to. */
-export function whyTask(view: View, task: Task, nowMs: number): Reason | undefined {
+export function* whyTask(
+  view: View,
+  task: Task,
+  nowMs: number,
+  nodes: Nodes,
+): Steps<Reason | undefined> {
   const about = { taskId: task.id, subject: taskLabel(view, task) };
   const { state } = task.status;
   if (isTerminal(state)) return { ...about, ...ended(view, task) };
@@ -66,15 +72,15 @@ export function whyTask(view: View, task: Task, nowMs: number): Reason | undefin
     return { ...about, kind: 'ended', text };
   }
   if (state === TaskState.RUNNING) return undefined;
-  return { ...about, ...pending(view, task, nowMs) };
+  return { ...about, ...(yield* pending(view, task, nowMs, nodes)) };
 }
 
 type Said = Omit<Reason, 'taskId' | 'subject'>;
 
-function pending(view: View, task: Task, nowMs: number): Said {
+function* pending(view: View, task: Task, nowMs: number, nodes: Nodes): Steps<Said> {
   const { state } = task.status;
-  if (state === TaskState.NEW) return unallocated(view, task, nowMs);
-  if (state === TaskState.PENDING) return unplaced(view, task, nowMs);
+  if (state === TaskState.NEW) return yield* unallocated(view, task, nowMs);
+  if (state === TaskState.PENDING) return yield* unplaced(view, task, nodes);
   const waits = heldBack(view, task, nowMs);
   if (state === TaskState.READY && waits !== undefined) return waits;
   const host = hostnameOf(view, task.nodeId);
@@ -103,9 +109,10 @@ function pending(view: View, task: Task, nowMs: number): Said {
   }
 }
 
-function unallocated(view: View, task: Task, nowMs: number): Said {
+function* unallocated(view: View, task: Task, nowMs: number): Steps<Said> {
   const service = view.get('service', task.serviceId);
   const pass = new Pass(view, nowMs);
+  yield* pass.prepare(task);
   const outcome =
     service === undefined || service.allocatedVersion === service.specVersion
       ? pass.task(task)
@@ -115,8 +122,8 @@ function unallocated(view: View, task: Task, nowMs: number): Said {
   return { kind: 'allocation', text: `has no addresses yet: ${error}` };
 }
 
-function unplaced(view: View, task: Task, nowMs: number): Said {
-  const { refusals, suitable } = lookAtPlacement(view, task, nowMs);
+function* unplaced(view: View, task: Task, nodes: Nodes): Steps<Said> {
+  const { refusals, suitable } = yield* lookAtPlacement(view, task, nodes);
   if (suitable.length > 0) {
     const text = `is about to be placed: it fits on ${namesText(suitable)}`;
     return { kind: 'placement', text, refusals };

@@ -4,11 +4,13 @@
  * they would say now.
  */
 import { formatAge, formatDuration } from '../../base/duration.ts';
+import type { Steps } from '../../base/slices.ts';
 import { isFailure, isTerminal, isWantedState, TaskState } from '../../model/taskState.ts';
 import type { Service, Task } from '../../model/types.ts';
 import { Pass } from '../allocator/pass.ts';
 import { bySlot } from '../placement/slot.ts';
 import type { View } from '../store/types.ts';
+import { Nodes } from './placement.ts';
 import { endText, hostnameOf, isAboutImage, type Reason, taskLabel, whyTask } from './task.ts';
 
 /** Reasons told of one service; the summary counts the rest. */
@@ -23,8 +25,8 @@ export interface Why {
   readonly reasons: readonly Reason[];
 }
 
-export function whyOfTask(view: View, task: Task, nowMs: number): Why {
-  const reason = whyTask(view, task, nowMs);
+export function* whyOfTask(view: View, task: Task, nowMs: number): Steps<Why> {
+  const reason = yield* whyTask(view, task, nowMs, new Nodes(view, nowMs));
   const name = taskLabel(view, task);
   const host = hostnameOf(view, task.nodeId);
   const age = formatAge(Math.max(0, nowMs - task.status.atMs));
@@ -36,20 +38,22 @@ export function whyOfTask(view: View, task: Task, nowMs: number): Why {
   return { kind: 'task', id: task.id, name, summary, reasons };
 }
 
-export function whyOfService(view: View, service: Service, nowMs: number): Why {
+export function* whyOfService(view: View, service: Service, nowMs: number): Steps<Why> {
+  const nodes = new Nodes(view, nowMs);
   const slots = slotsOf(view, service);
   const reasons: Reason[] = [...serviceReasons(view, service, nowMs)];
   const isJob = service.job !== undefined;
   let running = 0;
   let complete = 0;
   for (const tasks of slots.values()) {
+    yield;
     if (isJob && tasks.some(({ status }) => status.state === TaskState.COMPLETE)) {
       complete += 1;
       continue;
     }
     const wanted = tasks.filter(isWanted);
     if (wanted.some(({ status }) => status.state === TaskState.RUNNING)) running += 1;
-    reasons.push(...slotReasons(view, tasks, wanted, nowMs));
+    reasons.push(...(yield* slotReasons(view, tasks, wanted, nowMs, nodes)));
   }
   const all = allOf(service, slots.size);
   const done = `${complete} of ${all} tasks are complete, ${running} run`;
@@ -92,16 +96,19 @@ function slotsOf(view: View, service: Service): ReadonlyMap<string, Task[]> {
   return new Map([...bySlot(tasks)].sort(([, [left]], [, [right]]) => left.slot - right.slot));
 }
 
-function slotReasons(
+function* slotReasons(
   view: View,
   tasks: readonly Task[],
   wanted: readonly Task[],
   nowMs: number,
-): readonly Reason[] {
+  nodes: Nodes,
+): Steps<readonly Reason[]> {
   const newest = tasks[tasks.length - 1];
-  const told = wanted
-    .map((task) => whyTask(view, task, nowMs))
-    .filter((reason) => reason !== undefined);
+  const told: Reason[] = [];
+  for (const task of wanted) {
+    const reason = yield* whyTask(view, task, nowMs, nodes);
+    if (reason !== undefined) told.push(reason);
+  }
   const failures = tasks.filter(({ status }) => isFailure(status.state));
   const last = failures.at(-1);
   const isRestarted = last !== undefined && (told.length > 0 || wanted.length === 0);

@@ -238,7 +238,9 @@ export class ManagedContainer implements Container {
     const config = { ...this.config, resources: wanted };
     // Everything that can be wrong with it is found before anything is changed.
     const spec = buildSpec(config, this.#paths, cgroups);
-    if (this.#life.phase === 'running') cgroups.update(groupPath(config), spec.resources);
+    // The rules of devices are as they were: Docker has no option to change them.
+    const changed = { ...spec.resources, devices: [] };
+    if (this.#life.phase === 'running') cgroups.update(groupPath(config), changed);
     for (const note of spec.notes) log.warn(note, { container: this.#life.shortId });
     this.#configure(config);
     return spec.notes;

@@ -16,10 +16,12 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { readdir, readFile, rm } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { hasCode } from '../../base/errors.ts';
+import { hasCode, messageOf } from '../../base/errors.ts';
+import type { Log } from '../../base/log.ts';
 import { rmdir, unlink } from '../sys/libc.ts';
+import { removeTree } from '../sys/removeTree.ts';
 import { decodeExitRecord, encodeExitRecord, lostRecord } from './exitRecord.ts';
 import { type ContainerPaths, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
 import type { ContainerConfig, ExitRecord } from './types.ts';
@@ -35,8 +37,6 @@ const AT_ONCE_MAX = 32;
 const AT_ONCE_BYTES = 1024 * 1024;
 /** What stat counts in, whatever the file system's own blocks are. */
 const STAT_BLOCK_BYTES = 512;
-const RETRIES = 10;
-const RETRY_MS = 5;
 const NANOSECONDS_PER_MS = 1_000_000n;
 
 /** Renamed into place: it is there whole or not at all. */
@@ -135,10 +135,10 @@ const SOCKET_FILE = 'control.sock';
 const WORK_IN_WORK = join(WORK_DIR, 'work');
 const FIRST_LOG = join(LOG_DIR, '00000001.log');
 
-/** A container's run-time directory, as `removeTree` but for what is usual in it. */
+/** A container's run-time directory, as `removeWhole` but for what is usual in it. */
 export async function removeRun(execDir: string): Promise<void> {
   for (const name of [SOCKET_FILE, EXIT_FILE, PID_FILE]) unlink(`${execDir}/${name}`);
-  if (rmdir(execDir) !== 0) await removeTree(execDir);
+  if (rmdir(execDir) !== 0) await removeWhole(execDir);
 }
 
 /**
@@ -152,7 +152,7 @@ export async function removeData(dataDir: string): Promise<void> {
     for (const name of [WORK_IN_WORK, WORK_DIR, LOG_DIR]) rmdir(`${dataDir}/${name}`);
     for (const name of [EXIT_FILE, CONFIG_FILE]) unlink(`${dataDir}/${name}`);
   }
-  if (!isUsual || rmdir(dataDir) !== 0) await removeTree(dataDir);
+  if (!isUsual || rmdir(dataDir) !== 0) await removeWhole(dataDir);
 }
 
 /** What removing it frees. Some have more than they say. */
@@ -165,9 +165,18 @@ function bytesOf(file: string): number {
  * Removes a directory with all that is in it, though a shim that is just ending may still write
  * into it: at once while that is little, else without blocking.
  */
-export async function removeTree(dir: string): Promise<void> {
+export async function removeWhole(dir: string): Promise<void> {
   if (removeSmall(dir, { left: AT_ONCE_MAX, leftBytes: AT_ONCE_BYTES })) return;
-  await rm(dir, { recursive: true, force: true, maxRetries: RETRIES, retryDelay: RETRY_MS });
+  await removeTree(dir);
+}
+
+/** The same of a container that is gone by now: where it fails, the next daemon tries again. */
+export async function removeLeft(dir: string, log: Log, remove = removeWhole): Promise<void> {
+  try {
+    await remove(dir);
+  } catch (error) {
+    log.error('cannot remove what is left of a container', { dir, error: messageOf(error) });
+  }
 }
 
 /** False when something is left: more than may be removed at once, or what failed. */

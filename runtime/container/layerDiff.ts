@@ -149,15 +149,18 @@ async function isBare(upper: string, path: string, stat: Stats): Promise<boolean
   return true;
 }
 
-/** Bytes of all files in a directory, each file once however many names it has. */
+/**
+ * Bytes of all files in a directory, each file once however many names it has. What lies deeper
+ * than a path is long is left out: one container's files keep no other from being listed.
+ */
 export async function treeBytes(directory: string): Promise<number> {
   const seen = new Set<number>();
   const ahead = [directory];
   let bytes = 0;
   for (let at = ahead.pop(); at !== undefined; at = ahead.pop()) {
-    for (const name of (await readdir(at).catch(ignoreMissing)) ?? []) {
+    for (const name of (await readdir(at).catch(ignoreDeep)) ?? []) {
       const path = join(at, name);
-      const stat = await lstatOrNone(path);
+      const stat = await lstat(path).catch(ignoreDeep);
       if (stat === undefined) continue;
       if (stat.isDirectory()) ahead.push(path);
       else if (stat.nlink === 1 || !seen.has(stat.ino)) {
@@ -167,6 +170,10 @@ export async function treeBytes(directory: string): Promise<number> {
     }
   }
   return bytes;
+}
+
+function ignoreDeep(error: NodeJS.ErrnoException): undefined {
+  return error.code === 'ENAMETOOLONG' ? undefined : ignoreMissing(error);
 }
 
 function ignoreMissing(error: NodeJS.ErrnoException): undefined {

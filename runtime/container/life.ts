@@ -31,12 +31,13 @@ import {
   readRecord,
   recordedStartMs,
   removeData,
+  removeLeft,
   removeRun,
 } from './files.ts';
 import { usesDefaultProfile } from './labels.ts';
 import { type Lent, lend, needsLoans } from './loans.ts';
 import { type ContainerPaths, groupPath } from './paths.ts';
-import { listenForShim, ShimClient, type ShimState } from './shimClient.ts';
+import { listenForShim, ShimClient, type ShimEvents, type ShimState } from './shimClient.ts';
 import { buildSpec, type LaunchSpec, mergeEnv } from './spec.ts';
 import type { ContainerConfig, ContainerState, ExitRecord } from './types.ts';
 
@@ -261,10 +262,11 @@ export class ContainerLife {
     const specFd = createMemfd('spec');
     try {
       writeFileSync(specFd, spec);
-      listener = listenForShim(execDir);
-      this.#attachments.sendEarly();
+      const control = listenForShim(execDir);
+      listener = control.listener;
       // First: where no shim can be made, whoever waits for one is told so.
-      this.#connect();
+      this.#shim = ShimClient.over(control.fd, this.#context.clock, this.#events());
+      this.#attachments.sendEarly();
       this.#context.nursery.start(this.shortId, specFd, listener);
     } finally {
       close(specFd);
@@ -273,14 +275,18 @@ export class ContainerLife {
   }
 
   #connect(): void {
-    this.#shim = ShimClient.connect(this.#paths.execDir, this.#context.clock, {
+    this.#shim = ShimClient.connect(this.#paths.execDir, this.#context.clock, this.#events());
+  }
+
+  #events(): ShimEvents {
+    return {
       state: (state) => this.#takeState(state),
       exited: (record) => this.#finish(record),
       cleared: () => {
         this.#mayHaveGroups = false;
       },
       closed: () => this.#connectionClosed(),
-    });
+    };
   }
 
   #takeState(state: ShimState): void {
@@ -327,12 +333,8 @@ export class ContainerLife {
     while (this.#mayHaveGroups && !cgroups.remove(groupPath(this.config))) {
       if (clock.nowMs() > deadlineMs) {
         const pids = cgroups.pids(groupPath(this.config)).join(', ');
-        throw new SwarmError(
-          'internal',
-          pids === ''
-            ? `the control groups of container ${this.shortId} cannot be removed`
-            : `processes ${pids} of container ${this.shortId} do not end`,
-        );
+        const left = pids === '' ? 'control groups' : `processes ${pids}`;
+        throw new SwarmError('internal', `${left} of container ${this.shortId} do not go away`);
       }
       cgroups.kill(groupPath(this.config));
       await clock.sleep(POLL_MS);
@@ -458,10 +460,11 @@ export class ContainerLife {
     // Renamed first: whatever stops us now, the container is gone as a whole.
     const doomed = join(dirname(this.#paths.dataDir), `${REMOVED_PREFIX}${this.config.id}`);
     renameSync(this.#paths.dataDir, doomed);
-    await removeRun(this.#paths.execDir);
+    const { log } = this.#context;
+    await removeLeft(this.#paths.execDir, log, removeRun);
     this.#hooks.onRemoved();
     this.changed.emit();
-    await removeData(doomed);
+    await removeLeft(doomed, log, removeData);
   }
 
   /** Lets go of the shim, which runs on. */

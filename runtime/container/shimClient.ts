@@ -100,17 +100,25 @@ function socketPath(execDir: string): { readonly path: string; release(): void }
   return { path: `/proc/self/fd/${dir}/${SOCKET_NAME}`, release: () => closeSync(dir) };
 }
 
-/** A listening control socket in `execDir`, to be inherited by the shim. Returns its descriptor. */
-export function listenForShim(execDir: string): number {
-  const fd = makeSocket();
+/**
+ * The descriptor of a listening control socket in `execDir`, to be inherited by the shim, and that
+ * of the first connection to it.
+ */
+export function listenForShim(execDir: string): { readonly listener: number; readonly fd: number } {
   const where = socketPath(execDir);
+  const fds: number[] = [];
   try {
     const address = unixAddress(where.path);
-    check(bind(fd, address, address.length), `cannot bind the control socket in ${execDir}`);
-    check(listen(fd, BACKLOG), `cannot listen on the control socket in ${execDir}`);
-    return fd;
+    const listener = makeSocket();
+    fds.push(listener);
+    check(bind(listener, address, address.length), `cannot bind the control socket in ${execDir}`);
+    check(listen(listener, BACKLOG), `cannot listen on the control socket in ${execDir}`);
+    const fd = makeSocket();
+    fds.push(fd);
+    check(connect(fd, address, address.length), `cannot connect to a shim in ${execDir}`);
+    return { listener, fd };
   } catch (error) {
-    close(fd);
+    for (const fd of fds) close(fd);
     throw error;
   } finally {
     where.release();
@@ -177,6 +185,12 @@ export class ShimClient {
     const connection = createConnection({ path: where.path });
     // A unix socket connects within the call; the descriptor must only live that long.
     where.release();
+    return new ShimClient(connection, clock, events, (message) => void connection.write(message));
+  }
+
+  /** By a connection that is there, which is its own from now on. */
+  static over(fd: number, clock: Clock, events: ShimEvents): ShimClient {
+    const connection = new Socket({ fd });
     return new ShimClient(connection, clock, events, (message) => void connection.write(message));
   }
 

@@ -17,7 +17,7 @@ import { readMounts } from '../sys/mount.ts';
 import { checkProjects, limitDirectories } from '../sys/projectQuota.ts';
 import { ManagedContainer } from './container.ts';
 import type { ContainerContext } from './context.ts';
-import { CONFIG_FILE, makeDirectories, removeTree, writeConfig } from './files.ts';
+import { CONFIG_FILE, makeDirectories, removeLeft, writeConfig } from './files.ts';
 import { REMOVED_PREFIX } from './life.ts';
 import { Nursery } from './nursery.ts';
 import { containerPaths, groupPath, LOG_DIR, UPPER_DIR, WORK_DIR } from './paths.ts';
@@ -223,7 +223,7 @@ class Table implements ContainerTable {
       ? undefined
       : readConfig(join(dir, name), existsSync(execDir), this.#options.log);
     if (config === undefined) {
-      await removeTree(join(dir, name));
+      await removeLeft(join(dir, name), this.#options.log);
       return;
     }
     const paths = containerPaths(this.#options.dataRoot, this.#options.execRoot, name);
@@ -249,7 +249,7 @@ class Table implements ContainerTable {
     for (const name of await readdir(execDir)) {
       if (this.#containers.has(name)) continue;
       await this.#killOrphan(name);
-      await removeTree(join(execDir, name));
+      await removeLeft(join(execDir, name), this.#options.log);
     }
     for (const path of this.#cgroups.list()) {
       if (!this.#containers.has(basename(path))) await this.#killOrphan(path);

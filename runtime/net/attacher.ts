@@ -23,7 +23,7 @@ import { DEFAULT_BRIDGE } from './bridge.ts';
 import type { Bridges } from './bridges.ts';
 import { ContainerDns, type DnsSubject } from './containerDns.ts';
 import type { DnsServer, DnsSockets, KeptSockets } from './dnsServer.ts';
-import { removeFiles, writeFiles } from './files.ts';
+import { followed, removeFiles, writeFiles } from './files.ts';
 import type { Gateway } from './gateway.ts';
 import type { Forward } from './hostTable.ts';
 import type { OverlayNetwork } from './overlayNetwork.ts';
@@ -451,6 +451,12 @@ export class Attacher {
     this.#options.ports.rename(containerId, name);
     this.#zones.forget();
     this.#options.records.save(containerId, held.record);
+  }
+
+  follow(containerId: string, hosts: AttachRequest['extraHosts']): void {
+    const held = this.#require(containerId);
+    held.record = { ...held.record, request: followed(held.record.request, hosts) };
+    this.#changed(held, held.record.plugs);
   }
 
   detach(containerId: string): void {

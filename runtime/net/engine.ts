@@ -468,6 +468,10 @@ export class NetworkEngine {
     this.#attacher.rename(containerId, name);
   }
 
+  follow(containerId: string, hosts: AttachRequest['extraHosts']): void {
+    this.#attacher.follow(containerId, hosts);
+  }
+
   publish(containerId: string, ports: readonly PublishedPort[]): readonly PublishedPort[] {
     return this.#attacher.publish(containerId, ports);
   }

@@ -34,6 +34,19 @@ export function hostsText(request: AttachRequest, addresses: readonly string[]):
   return `${lines.join('\n')}\n`;
 }
 
+/** The same request with the last entry of each of these names at its address. */
+export function followed(
+  request: AttachRequest,
+  hosts: AttachRequest['extraHosts'],
+): AttachRequest {
+  const extraHosts = [...request.extraHosts];
+  for (const host of hosts) {
+    const at = extraHosts.findLastIndex(({ name }) => name === host.name);
+    if (at >= 0) extraHosts[at] = host;
+  }
+  return { ...request, extraHosts };
+}
+
 export function hostnameText(request: AttachRequest): string {
   const name = plain(request.hostname, 'hostname');
   if (name.length > HOSTNAME_MAX) {

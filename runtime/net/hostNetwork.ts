@@ -287,6 +287,10 @@ class WorkerHostNetwork implements HostNetwork {
     await this.#perform({ name: 'rename', containerId, newName });
   }
 
+  async follow(containerId: string, hosts: AttachRequest['extraHosts']): Promise<void> {
+    await this.#perform({ name: 'follow', containerId, hosts });
+  }
+
   async publish(
     containerId: string,
     wanted: readonly PublishedPort[],

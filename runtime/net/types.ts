@@ -161,6 +161,8 @@ export interface LocalNetworks {
   endpoints(containerId: string): readonly Endpoint[];
   /** AttachRequest.name from now on. */
   rename(containerId: string, name: string): Promise<void>;
+  /** Names of its AttachRequest.extraHosts, the last entry of each, are at other addresses now. */
+  follow(containerId: string, hosts: AttachRequest['extraHosts']): Promise<void>;
   /** conflict: 'port 8080/tcp is already taken by <container name | service name>'. */
   publish(containerId: string, ports: readonly PublishedPort[]): Promise<readonly PublishedPort[]>;
 }

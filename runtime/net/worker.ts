@@ -45,6 +45,11 @@ export type Operation =
       readonly ports: readonly PublishedPort[];
     }
   | { readonly name: 'rename'; readonly containerId: string; readonly newName: string }
+  | {
+      readonly name: 'follow';
+      readonly containerId: string;
+      readonly hosts: AttachRequest['extraHosts'];
+    }
   | { readonly name: 'reconcile' }
   | { readonly name: 'prune'; readonly containerIds: readonly string[] }
   | { readonly name: 'remove' }
@@ -145,6 +150,8 @@ async function perform(engine: NetworkEngine, operation: Operation): Promise<unk
       return engine.publish(operation.containerId, operation.ports);
     case 'rename':
       return engine.rename(operation.containerId, operation.newName);
+    case 'follow':
+      return engine.follow(operation.containerId, operation.hosts);
     case 'reconcile':
       return engine.reconcile();
     case 'prune':

@@ -80,7 +80,8 @@ export class OciCgroups {
   }
 
   update(resources: Resources): readonly string[] {
-    return this.#all.update(this.path, resources, true);
+    const named = (resources.devices ?? []).length > 0;
+    return this.#all.update(this.path, named ? withDefaults(resources) : resources, true);
   }
 
   delegate(uid: number): void {

@@ -13,6 +13,8 @@ import type { OciConfig, OciDevice, OciMount } from './config.ts';
 import { MOUNT_ATTR, type MountPlan, PROPAGATION, parseMountOptions } from './mountOptions.ts';
 
 const IN_PLACE = 1;
+/** There while SELinux is. */
+const SELINUX = '/sys/fs/selinux/enforce';
 const DEFAULT_DEVICE_MODE = 0o666;
 const TYPE_BITS: Readonly<Record<string, number>> = {
   b: 0o060000,
@@ -50,6 +52,13 @@ export function addRootfs(writer: SpecWriter, config: OciConfig, options: Rootfs
       throw new SwarmError('invalid', `linux.rootfsPropagation: "${rootfsPropagation}"`);
     }
     writer.add(TAG.rootPropagation, flags);
+  }
+  const { mountLabel } = config.linux;
+  if (mountLabel !== '' && !existsSync(SELINUX)) {
+    throw new SwarmError(
+      'unsupported',
+      `linux.mountLabel: cannot apply "${mountLabel}": this host's kernel has no SELinux`,
+    );
   }
   const later: string[] = [];
   for (const mount of config.mounts) addMount(writer, config, mount, options, root, later);
@@ -121,9 +130,17 @@ function writeMount(
     target,
     source,
     type: isBind ? '' : type,
-    options: isBind ? [] : plan.data,
+    options: isBind ? [] : [...plan.data, ...labelOptions(config.linux.mountLabel, type)],
     maps: hasMaps ? { uids, gids } : undefined,
   });
+}
+
+/** Whose files have labels of their own, or the kernel's. */
+const UNLABELLED: ReadonlySet<string> = new Set(['proc', 'sysfs', 'mqueue', 'cgroup', 'cgroup2']);
+
+/** What a new file system is mounted with, so that its files have the container's label. */
+function labelOptions(label: string, type: string): readonly string[] {
+  return label === '' || UNLABELLED.has(type) ? [] : [`context=${label}`];
 }
 
 /** /proc and /sys are relied upon: they may not be led elsewhere by the image. */

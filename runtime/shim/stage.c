@@ -281,8 +281,26 @@ static void __attribute__((noreturn)) run(struct stage *stage)
 	_exit(1);
 }
 
-/* Waits for the stage's one message; 0: it has ended without. */
-static pid_t hear(int socket, int stage, int *pidfd, struct failure *failure)
+/* Until there is a message or the stage has ended, which waits in vain for who works beside it. */
+static void wait_for(int socket, int stage, int beside)
+{
+	/* Who is born has the socket, too. */
+	struct pollfd ready[] = {{socket, POLLIN, 0}, {stage, POLLIN, 0}, {beside, POLLIN, 0}};
+	do {
+		if (ready_wait(ready, 3, -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return;
+		}
+		if (ready[2].revents != 0 && attendant_is_missed())
+			(void)k_pidfd_send_signal(stage, SIGKILL); /* or it has just ended */
+		if (ready[2].revents != 0)
+			ready[2].fd = -1;
+	} while (ready[0].revents == 0 && ready[1].revents == 0);
+}
+
+/* Hears the stage's one message; 0: it has ended without. */
+static pid_t hear(int socket, int *pidfd, struct failure *failure)
 {
 	union {
 		struct failure failure;
@@ -290,10 +308,6 @@ static pid_t hear(int socket, int stage, int *pidfd, struct failure *failure)
 	} message = {.pid = 0};
 	int fds[CONTROL_FDS_MAX];
 	size_t fd_count = 0;
-	/* Who is born has the socket, too. */
-	struct pollfd ready[] = {{socket, POLLIN, 0}, {stage, POLLIN, 0}};
-	while (ready_wait(ready, 2, -1) < 0 && errno == EINTR)
-		continue;
 	ssize_t got = receive_with_fds(socket, &message, sizeof message, fds, &fd_count);
 	if (got == (ssize_t)sizeof message.pid && fd_count == 1) {
 		*pidfd = fds[0];
@@ -363,14 +377,16 @@ pid_t stage_run(const struct spec *spec, struct cgroups *groups, struct child_io
 	}
 	close_fd(&ends[1]);
 	pid_t pid = -1;
-	if (between < 0)
+	if (between < 0) {
 		fail(failure, errno, "cannot start the container's process");
-	else if (pids < 0 || beside->socket < 0 ||
-		 attendant_start(beside->attendant, spec, beside->socket, io->status, between,
-				 own_pidfd, failure) == 0)
-		pid = hear(ends[0], own_pidfd, pidfd, failure);
-	else
+	} else if (pids < 0 || beside->socket < 0 ||
+		   attendant_start(beside->attendant, spec, beside->socket, io->status, between,
+				   own_pidfd, failure) == 0) {
+		wait_for(ends[0], own_pidfd, beside->attendant->pidfd);
+		pid = hear(ends[0], pidfd, failure);
+	} else {
 		(void)kill(between, SIGKILL); /* waited for below */
+	}
 	close_fd(&ends[0]);
 	while (between > 0 && waitpid(between, NULL, 0) < 0 && errno == EINTR)
 		continue;

@@ -24,9 +24,10 @@ import {
 } from './cgroupTree.ts';
 import { type CgroupUsage, readUsage } from './cgroupUsage.ts';
 import { applyWrites, type CgroupWrite, resourceWrites, viewGroup } from './cgroupWrites.ts';
-import { deviceLines, deviceProgram } from './deviceRules.ts';
+import { replaceDeviceProgram } from './deviceProgram.ts';
+import { deviceChanges, deviceLines, deviceProgram } from './deviceRules.ts';
 import type { MountEntry } from './mount.ts';
-import type { Resources } from './resources.ts';
+import type { DeviceAccess, Resources } from './resources.ts';
 
 export interface CgroupHierarchy {
   readonly version: 1 | 2;
@@ -265,17 +266,27 @@ export class Cgroups {
   }
 
   /**
-   * Changes limits of the container at `path`, which runs: those that `resources` names. Devices
-   * stay as they are. SwarmError invalid when the kernel takes one of them not.
+   * Changes limits of the container at `path`, which runs: those that `resources` names, of devices
+   * all rules. SwarmError invalid when the kernel takes one of them not.
    */
   update(path: string, resources: Resources, isStrict = false): readonly string[] {
     const { task, notes } = this.#check(resources, isStrict);
     // Everything that can be wrong with it is found before anything is changed.
     const planned = this.#present(path).map(({ hierarchy, dir }) => ({
       dir,
-      writes: resourceWrites(hierarchy, task.resources, viewGroup(dir), task),
+      writes: [
+        ...resourceWrites(hierarchy, task.resources, viewGroup(dir), task),
+        ...deviceWrites(hierarchy, resources.devices ?? [], dir),
+      ],
+      isV2: hierarchy.version === 2,
     }));
+    const devices = resources.devices ?? [];
+    const program =
+      devices.length === 0 || this.#has('devices') ? undefined : deviceProgram(devices);
     for (const { dir, writes } of planned) applyWrites(dir, writes);
+    for (const { dir, isV2 } of planned) {
+      if (isV2 && program !== undefined) replaceDeviceProgram(dir, program);
+    }
     return notes;
   }
 
@@ -457,4 +468,14 @@ function signalQuietly(pid: number): void {
   } catch {
     // gone meanwhile, which is what was wanted
   }
+}
+
+/** To a v1 group in use; none where no devices are named. */
+function deviceWrites(
+  { controllers }: CgroupHierarchy,
+  devices: readonly DeviceAccess[],
+  dir: string,
+): readonly CgroupWrite[] {
+  if (devices.length === 0 || !controllers.includes('devices')) return [];
+  return deviceChanges(devices, readText(join(dir, 'devices.list')));
 }

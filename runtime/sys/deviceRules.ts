@@ -40,8 +40,16 @@ interface Entry {
 }
 
 function toEntry({ allow, type = 'a', major = ANY, minor = ANY, access }: DeviceAccess): Entry {
-  const bits = [...access].reduce((sum, letter) => sum | (ACCESS_BITS[letter] ?? 0), 0);
-  return { allow, type, major: Math.max(ANY, major), minor: Math.max(ANY, minor), bits };
+  const numbers = { major: Math.max(ANY, major), minor: Math.max(ANY, minor) };
+  return { allow, type, ...numbers, bits: bitsOf(access) };
+}
+
+function bitsOf(access: string): number {
+  return [...access].reduce((sum, letter) => sum | (ACCESS_BITS[letter] ?? 0), 0);
+}
+
+function accessOf(bits: number): string {
+  return ['r', 'w', 'm'].filter((letter) => (bits & ACCESS_BITS[letter]) !== 0).join('');
 }
 
 function isEverything({ type, major, minor, bits }: Entry): boolean {
@@ -93,6 +101,40 @@ export function deviceLines(list: readonly DeviceAccess[]): readonly DeviceLine[
   ];
 }
 
+/**
+ * What is written to a v1 group in use, whose devices.list is `now`, so that it has the rules of
+ * `list`: only what differs, and more is allowed before anything is denied. A group that allows all
+ * but its exceptions does not tell them: it is denied all for a moment.
+ */
+export function deviceChanges(list: readonly DeviceAccess[], now: string): readonly DeviceLine[] {
+  const wanted = deviceLines(list);
+  const lines = now.trim() === '' ? [] : now.trim().split('\n');
+  const allowsAll = lines.some((line) => line.startsWith('a '));
+  if (allowsAll || wanted[0].file === 'devices.allow') return wanted;
+  const before = bitsByDevice(lines);
+  const after = bitsByDevice(wanted.slice(1).map(({ value }) => value));
+  const changes = (
+    file: DeviceLine['file'],
+    from: ReadonlyMap<string, number>,
+    to: ReadonlyMap<string, number>,
+  ): DeviceLine[] =>
+    [...to].flatMap(([device, bits]) => {
+      const more = bits & ~(from.get(device) ?? 0);
+      return more === 0 ? [] : [{ file, value: `${device} ${accessOf(more)}` }];
+    });
+  return [...changes('devices.allow', before, after), ...changes('devices.deny', after, before)];
+}
+
+/** 'c 1:3 rw' -> 'c 1:3' and its bits. */
+function bitsByDevice(lines: readonly string[]): ReadonlyMap<string, number> {
+  return new Map(
+    lines.map((line) => {
+      const [type, numbers, access] = line.split(' ');
+      return [`${type} ${numbers}`, bitsOf(access)];
+    }),
+  );
+}
+
 /** The kernel wants one exception that gives all of what is asked for, so they are kept joined. */
 function addException(exceptions: Exception[], added: Exception): void {
   let own: Exception | undefined;
@@ -139,8 +181,7 @@ function meet(left: Exception, right: Exception): boolean {
 
 function lineOf({ type, major, minor, bits }: Exception): string {
   const number = (value: number): string => (value === ANY ? '*' : String(value));
-  const access = ['r', 'w', 'm'].filter((letter) => (bits & ACCESS_BITS[letter]) !== 0).join('');
-  return `${type} ${number(major)}:${number(minor)} ${access}`;
+  return `${type} ${number(major)}:${number(minor)} ${accessOf(bits)}`;
 }
 
 // Cgroup v2.

@@ -43,6 +43,11 @@ export function define<F extends (...args: never[]) => unknown>(
   return libraryOf(library).func(signature) as unknown as F;
 }
 
+/** A C structure that signatures may name; `members` by their C types, in order. */
+export function defineStruct(name: string, members: Readonly<Record<string, string>>): void {
+  koffi.struct(name, { ...members });
+}
+
 /** errno as the last synchronous call of this thread left it. */
 export function errno(): number {
   return koffi.errno();

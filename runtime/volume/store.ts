@@ -15,7 +15,6 @@ import {
   rmSync,
   writeFileSync,
 } from 'node:fs';
-import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isDeepStrictEqual, promisify } from 'node:util';
 import type { Clock } from '../../base/clock.ts';
@@ -23,6 +22,7 @@ import { messageOf, SwarmError } from '../../base/errors.ts';
 import type { Ids } from '../../base/id.ts';
 import type { Log } from '../../base/log.ts';
 import { readMounts, unmount } from '../sys/mount.ts';
+import { removeTree } from '../sys/removeTree.ts';
 import { copyUp } from './copyUp.ts';
 import { mountLocal, parseLocalMount } from './localMount.ts';
 import type { CopyUp, Volume, VolumeRequest, VolumeStore } from './types.ts';
@@ -96,7 +96,7 @@ class LocalVolumes implements VolumeStore {
   #discard(path: string, log: Log): void {
     const within = readMounts().filter((mount) => mount.mountPoint.startsWith(`${path}/`));
     for (const mount of within.toReversed()) unmount(mount.mountPoint);
-    rm(path, { recursive: true, force: true }).catch((error: unknown) => {
+    removeTree(path).catch((error: unknown) => {
       log.warn('cannot remove what is left of a volume', { path, error: messageOf(error) });
     });
   }
@@ -161,7 +161,7 @@ class LocalVolumes implements VolumeStore {
     const doomed = join(this.#directory, `${REMOVED_PREFIX}${this.#ids.object()}`);
     renameSync(join(this.#directory, name), doomed);
     this.#volumes.delete(name);
-    await rm(doomed, { recursive: true, force: true });
+    await removeTree(doomed);
   }
 
   hold(name: string, containerId: string): void {
@@ -216,7 +216,7 @@ class LocalVolumes implements VolumeStore {
       const isCopied = await copyUp(from, staging, scratch);
       if (isFree && isCopied) replaceEmpty(volume.mountpoint, staging);
     } finally {
-      if (isFree) await rm(staging, { recursive: true, force: true });
+      if (isFree) await removeTree(staging);
       rmSync(scratch, { recursive: true, force: true });
     }
   }

@@ -50,8 +50,8 @@ function links(suite: Suite): void {
   suite.differs(
     CREATE,
     ['link'],
-    'the other container’s names, address and ports are what they are when this one starts; on a ' +
-      'user network, too, the other has to run then',
+    'the other container’s names and ports are what they are when this one starts; on a user ' +
+      'network, too, the other has to run then',
   );
   suite.works(
     'container create',

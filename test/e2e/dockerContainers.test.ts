@@ -395,6 +395,39 @@ test('a client of before API 1.42 that prunes volumes means those with names too
   assert.deepEqual(await prune('1.41'), ['named']);
 });
 
+test('a link follows its container to another address', async () => {
+  await host.docker('network', 'create', '--subnet', '10.87.0.0/24', 'shops');
+  await host.docker('network', 'create', 'apart');
+  const start = async (name: string, ...flags: string[]): Promise<void> => {
+    const where = ['--network', 'shops', ...flags];
+    await host.docker('run', '-d', '--name', name, ...where, PROBE, 'sleep', '1000');
+  };
+  const addressOf = (name: string): Promise<string> => {
+    return field(name, '{{.NetworkSettings.Networks.shops.IPAddress}}');
+  };
+  /** The addresses that `mate` has for a name, in the order of the lines. */
+  const found = async (name: string): Promise<string[]> => {
+    const hosts = await host.docker('exec', 'mate', '/bin/probe', 'cat', '/etc/hosts');
+    const entries = lines(hosts).map((line) => line.split('\t'));
+    return entries.filter(([, each]) => each === name).map(([address = '']) => address);
+  };
+  await start('giver');
+  const before = await addressOf('giver');
+  await start('mate', '--add-host', 'giver:10.9.8.7', '--link', 'giver:friend');
+  assert.deepEqual([await found('friend'), await found('giver')], [[before], ['10.9.8.7', before]]);
+  await host.docker('stop', '-t', '0', 'giver');
+  await start('other', '--ip', before);
+  await host.docker('start', 'giver');
+  const now = await addressOf('giver');
+  assert.notEqual(now, before);
+  assert.deepEqual([await found('friend'), await found('giver')], [[now], ['10.9.8.7', now]]);
+  // It is still so when the file is written again for another reason.
+  await host.docker('network', 'connect', 'apart', 'mate');
+  assert.deepEqual(await found('friend'), [now]);
+  await host.docker('rm', '-f', 'giver', 'mate', 'other');
+  await host.docker('network', 'rm', 'shops', 'apart');
+});
+
 test('what is not there is refused by its path, with what to do instead', async () => {
   const cases: readonly (readonly [RegExp, ...string[]])[] = [
     [/No such container: other/, '--link', 'other', PROBE],

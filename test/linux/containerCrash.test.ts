@@ -3,7 +3,7 @@
  * Containers outlive the daemon; nothing outlives its shim unnoticed; nothing is left behind.
  */
 import assert from 'node:assert/strict';
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
   closeSync,
@@ -428,4 +428,24 @@ test('an exec root that somebody emptied is made again by the next container', a
   const { container, output } = await runToEnd(table, host.config(['/bin/probe', 'echo', 'x']));
   assert.equal(output, 'x\n');
   await container.remove();
+});
+
+test('what cannot be removed of a container keeps no daemon from starting', async () => {
+  const table = await openTable();
+  const left = join(host.options.dataRoot, 'containers', '.removed-before');
+  const busy = join(left, 'busy');
+  mkdirSync(busy, { recursive: true });
+  execFileSync('mount', ['-t', 'tmpfs', 'none', busy]);
+  try {
+    await table.close();
+    const next = await openTable();
+    const { exitCode } = await runToEnd(next, host.config(['/bin/probe', 'exit', '3']));
+    assert.equal(exitCode, 3);
+    await next.close();
+  } finally {
+    execFileSync('umount', [busy]);
+  }
+  assert(existsSync(busy));
+  await (await openTable()).close();
+  assert(!existsSync(left));
 });

@@ -139,7 +139,7 @@ test('groups that containers name are there for as long as one names them', asyn
   assert(!existsSync(join(till, '..')));
 });
 
-test('groups named for a container that a killed daemon was making or removing go with the next', async () => {
+test('groups named for what a killed daemon was making or removing go with the next', async () => {
   const [{ path = '' } = {}] = host.cgroups.hierarchies;
   const parents = join(path, host.cgroupParent, 'parents');
   const config = host.config(['/bin/probe', 'sleep', '600'], { cgroupParent: 'kept/here' });
@@ -154,7 +154,7 @@ test('groups named for a container that a killed daemon was making or removing g
   await kept.remove();
 });
 
-test('a group that would have the name of a file of the kernel is refused, and nothing is left', async () => {
+test('a group may not have the name of a file of the kernel, and nothing is left', async () => {
   const above = 'named';
   const parents = host.cgroups.hierarchies.map((each) =>
     join(each.path, host.cgroupParent, 'parents', above),

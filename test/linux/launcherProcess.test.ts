@@ -8,7 +8,7 @@ import { closeSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { TAG } from '../../runtime/container/encode.ts';
-import { FLAG } from '../../runtime/container/specRecords.ts';
+import { FLAG, NAMESPACE } from '../../runtime/container/specRecords.ts';
 import type { ContainerConfig, ExitRecord } from '../../runtime/container/types.ts';
 import {
   AF_UNIX,
@@ -44,7 +44,8 @@ async function start(
   flags = 0,
   fds: readonly number[] = [],
 ): Promise<Told> {
-  const config = host.config(['/bin/probe', ...args]);
+  const joins = extra.some(([tag, kind]) => tag === TAG.namespace && kind === NAMESPACE.pid);
+  const config = host.config(['/bin/probe', ...args], { pidNamespace: joins ? 'host' : 'new' });
   return await launcher.start(launcher.spec(config, DETACHED | flags, [numeric, ...extra]), fds);
 }
 
@@ -351,6 +352,32 @@ function isHelperOf(program: number, pid: string): boolean {
   }
 }
 
+test("in another's pid namespace the listener is of who makes the program's process", async () => {
+  const first = await sleeping([]);
+  const beside: Extra = [TAG.namespace, NAMESPACE.pid, `/proc/${first}/ns/pid`];
+  for (const flags of [0, FLAG.noNewPrivileges]) {
+    const path = join(host.dir, `agent-beside-${flags}.sock`);
+    const server = agentAt(path);
+    const pipe = makePipe();
+    const extra: Extra[] = [
+      beside,
+      [TAG.seccomp, notifyingProgram(NR_GETUID)],
+      [TAG.seccompListener, 0, path, '{"pid":', '}'],
+    ];
+    const told = await start(['whoami'], extra, flags, [0, pipe.write, pipe.write]);
+    closeSync(pipe.write);
+    assert.equal(told.failure, undefined);
+    const connection = check(accept4(server, null, null, SOCK_NONBLOCK | SOCK_CLOEXEC), 'accept');
+    const { fds } = receiveWithDescriptors(connection, Buffer.alloc(64));
+    assert.equal(await answer(fds[0], ANSWER_UID), NR_GETUID);
+    assert.match(readFileSync(pipe.read, 'utf8'), /^uid=4711 gid=0 /);
+    for (const fd of [pipe.read, connection, server, fds[0]]) closeSync(fd);
+    assert.equal(await launcher.end(told.pid), 0);
+  }
+  process.kill(first, 'SIGKILL');
+  await launcher.end(first);
+});
+
 test('a start whose helper is killed ends, supervised or not, instead of waiting for it', async () => {
   const path = join(host.dir, 'agent-slow.sock');
   const server = agentAt(path);
@@ -386,6 +413,14 @@ test('a start whose helper is killed ends, supervised or not, instead of waiting
   await killHelper(supervised);
   await until('its end', 10_000, () => record !== undefined);
   assert.equal(record?.error, lost);
+  const first = await sleeping([]);
+  const beside = host.config(['/bin/probe', 'exit', '0'], { pidNamespace: 'host' });
+  const joined: Extra = [TAG.namespace, NAMESPACE.pid, `/proc/${first}/ns/pid`];
+  const begun = launcher.start(launcher.spec(beside, DETACHED, [...extra, joined]));
+  await killHelper(beside);
+  assert.equal((await begun).failure?.error, 'killed before its namespaces were made');
+  process.kill(first, 'SIGKILL');
+  await launcher.end(first);
   close(server);
 });
 

@@ -5,6 +5,7 @@
 import assert from 'node:assert/strict';
 import { Ids } from '../../base/id.ts';
 import { SeededRandom } from '../../base/random.ts';
+import { atOnce } from '../../base/slices.ts';
 import { managerLoops } from '../../manager/loops.ts';
 import { byTable } from '../../manager/store/contents.ts';
 import { Store } from '../../manager/store/store.ts';
@@ -86,7 +87,7 @@ export class ControlPlane {
       if (!entry.everything && !due && entry.events.length === 0) continue;
       const dirty = dirtySet(entry.events.splice(0), entry.everything);
       entry.everything = false;
-      const plan = entry.loop.plan(this.store, dirty, this.nowMs);
+      const plan = atOnce(entry.loop.plan(this.store, dirty, this.nowMs));
       entry.wakeAtMs = plan.wakeAtMs ?? Number.POSITIVE_INFINITY;
       if (plan.changes.length === 0) continue;
       changed = true;
@@ -229,12 +230,15 @@ export class ControlPlane {
 function dirtySet(events: readonly StoreEvent[], everything: boolean): DirtySet {
   const ids = byTable(() => new Set<string>());
   const taskServices = new Set<string>();
+  const taskNodes = new Set<string>();
   for (const { table, id, before, after } of events) {
     ids[table].add(id);
     if (table !== 'task') continue;
     for (const task of [before, after] as (Task | undefined)[]) {
-      if (task !== undefined) taskServices.add(task.serviceId);
+      if (task === undefined) continue;
+      taskServices.add(task.serviceId);
+      taskNodes.add(task.nodeId);
     }
   }
-  return { everything, ids, taskServices };
+  return { everything, ids, taskServices, taskNodes };
 }

@@ -331,6 +331,7 @@ export class FakeNetwork implements HostNetwork {
   connect = unused;
   disconnect = unused;
   rename = unused;
+  follow = unused;
   started = (): void => {};
 
   async publish(

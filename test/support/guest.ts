@@ -71,6 +71,14 @@ const DISK_MODULES = [
   'block/bfq',
 ];
 const MARK = 'GUEST-RESULT ';
+const PARAMETERS = [
+  'console=ttyS0',
+  'quiet',
+  'panic=-1',
+  'mitigations=off',
+  // On a busy machine the emulated timer is too slow for the kernel's own check of it.
+  'no_timer_check',
+];
 
 const INIT = `#!/bin/sh
 export PATH=/bin:/sbin:/usr/bin
@@ -156,6 +164,8 @@ export interface GuestOptions {
   readonly timeoutMs?: number;
   /** Of this machine, at the same places in the guest. */
   readonly programs?: readonly string[];
+  /** More of the kernel's parameters. */
+  readonly parameters?: readonly string[];
 }
 
 /**
@@ -165,7 +175,12 @@ export interface GuestOptions {
 export async function runInGuest<T>(
   script: string,
   files: Readonly<Record<string, string>>,
-  { diskBytes = [], timeoutMs = BOOT_TIMEOUT_MS, programs = [] }: GuestOptions = {},
+  {
+    diskBytes = [],
+    timeoutMs = BOOT_TIMEOUT_MS,
+    programs = [],
+    parameters = [],
+  }: GuestOptions = {},
 ): Promise<T> {
   const kernel = execFileSync(join(TOP, 'deploy', 'test-kernel'), { encoding: 'utf8' }).trim();
   const work = mkdtempSync(join(tmpdir(), 'tsswarm-guest-'));
@@ -184,8 +199,7 @@ export async function runInGuest<T>(
         ...['-nographic', '-no-reboot', '-nodefaults', '-serial', 'stdio'],
         ...drives,
         ...['-kernel', join(kernel, 'vmlinuz'), '-initrd', initrd],
-        // On a busy machine the emulated timer is too slow for the kernel's own check of it.
-        ...['-append', 'console=ttyS0 quiet panic=-1 mitigations=off no_timer_check'],
+        ...['-append', [...PARAMETERS, ...parameters].join(' ')],
       ],
       { stdio: ['ignore', 'pipe', 'inherit'], timeout: timeoutMs, killSignal: 'SIGKILL' },
     );

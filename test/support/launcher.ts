@@ -238,9 +238,9 @@ export class Launcher {
     const spec = this.spec(config, flags, extra);
     const { options } = this.#host;
     const { execDir } = containerPaths(options.dataRoot, options.execRoot, config.id);
-    const listener = listenForShim(execDir);
+    const { listener, fd } = listenForShim(execDir);
     // Waits in the backlog from before there is a shim: it misses nothing, however short the life.
-    const client = ShimClient.connect(execDir, options.clock, events);
+    const client = ShimClient.over(fd, options.clock, events);
     const specFd = createMemfd('spec');
     writeFileSync(specFd, spec);
     const place = (index: number): number => streams[index] ?? this.#null;

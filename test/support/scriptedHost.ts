@@ -30,7 +30,14 @@ export function scriptedTaskHosts(view: View, ownNodeId: () => string): TaskHost
   const channelTo = (address: string): never => {
     throw new SwarmError('unavailable', `a scripted node reaches no other (${address})`);
   };
-  return new NodeTaskHosts({ containers: () => [], ownNodeId, view: () => view, channelTo });
+  const clock = new SystemClock();
+  return new NodeTaskHosts({
+    containers: () => [],
+    ownNodeId,
+    view: () => view,
+    channelTo,
+    clock,
+  });
 }
 
 export function scriptedHost(images: ImageStore, clock: Clock = new SystemClock()): ScriptedHost {

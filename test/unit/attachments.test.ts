@@ -6,6 +6,7 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
+import { atOnce } from '../../base/slices.ts';
 import { SwarmAttachments } from '../../daemon/attachments.ts';
 import type { SwarmNode } from '../../daemon/swarmNode.ts';
 import { AttachmentReaper } from '../../manager/orchestrator/attachments.ts';
@@ -167,9 +168,9 @@ test('places of hosts that are gone are forgotten; of a silent one they stay whi
   plane.change({ kind: 'remove', table: 'node', id: 'h3' });
   const dirty = { everything: true, ids: {} } as unknown as Parameters<AttachmentReaper['plan']>[1];
   const gone = (): string[] =>
-    new AttachmentReaper()
-      .plan(plane.store, dirty, plane.nowMs)
-      .changes.map((change) => (change.kind === 'remove' ? change.id : ''));
+    atOnce(new AttachmentReaper().plan(plane.store, dirty, plane.nowMs)).changes.map((change) =>
+      change.kind === 'remove' ? change.id : '',
+    );
   assert.deepEqual(gone(), [tasks.find(({ nodeId }) => nodeId === 'h3')?.id]);
   const silent = tasks.find(({ nodeId }) => nodeId === 'h2');
   assert.ok(silent);

@@ -10,6 +10,7 @@ import { DAY_MS, HOUR_MS } from '../../base/duration.ts';
 import { hasCode } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
 import { SeededRandom, SystemRandom } from '../../base/random.ts';
+import { atOnce } from '../../base/slices.ts';
 import { nextRotation } from '../../manager/ca/newRoot.ts';
 import { Renewal } from '../../manager/ca/renewal.ts';
 import { ROTATION_BATCH, RootRotationLoop } from '../../manager/ca/rotation.ts';
@@ -178,7 +179,7 @@ async function scene(count: number) {
   const loop = new RootRotationLoop();
   const dirty = { everything: true, ids: byTable(() => new Set<string>()) };
   const pass = (): number => {
-    const { changes } = loop.plan(direct.store, dirty, clock.wallMs());
+    const { changes } = atOnce(loop.plan(direct.store, dirty, clock.wallMs()));
     for (const change of changes) direct.change(change);
     return changes.length;
   };

@@ -178,6 +178,7 @@ test('the picture fits its terminal and shows managers, nodes, tasks and events'
   } as const;
   picture.apply({
     type: 'state',
+    taskCount: 1,
     atMs: 1000,
     cluster: {
       term: 4,

@@ -4,11 +4,12 @@
  */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
-import { removeData, removeRun, removeTree } from '../../runtime/container/files.ts';
+import { removeData, removeRun, removeWhole } from '../../runtime/container/files.ts';
+import { treeBytes } from '../../runtime/container/layerDiff.ts';
 
 const MIB = 1024 * 1024;
 let work: string;
@@ -26,14 +27,14 @@ afterEach(() => {
 });
 
 test('what a container left that wrote little is removed at once', async () => {
-  const removed = removeTree(doomed);
+  const removed = removeWhole(doomed);
   assert(!existsSync(doomed));
   await removed;
 });
 
 test('large files are not freed in this thread', async () => {
   writeFileSync(join(doomed, 'logs', '1'), Buffer.alloc(4 * MIB, 'x'));
-  const removed = removeTree(doomed);
+  const removed = removeWhole(doomed);
   assert(existsSync(join(doomed, 'logs', '1')));
   await removed;
   assert(!existsSync(doomed));
@@ -43,7 +44,7 @@ test('nor are files that have more than they say', async () => {
   const file = join(doomed, 'logs', '1');
   writeFileSync(file, '');
   execFileSync('fallocate', ['--keep-size', '--length', String(4 * MIB), file]);
-  const removed = removeTree(doomed);
+  const removed = removeWhole(doomed);
   assert(existsSync(file));
   await removed;
   assert(!existsSync(doomed));
@@ -51,7 +52,7 @@ test('nor are files that have more than they say', async () => {
 
 test('many files are not removed in this thread', async () => {
   for (let at = 0; at < 100; at += 1) writeFileSync(join(doomed, 'logs', String(at)), '');
-  const removed = removeTree(doomed);
+  const removed = removeWhole(doomed);
   assert(existsSync(doomed));
   await removed;
   assert(!existsSync(doomed));
@@ -59,7 +60,25 @@ test('many files are not removed in this thread', async () => {
 
 test('a directory that is gone already is as good', async () => {
   rmSync(doomed, { recursive: true });
-  await removeTree(doomed);
+  await removeWhole(doomed);
+});
+
+test('what lies deeper than any path is long is removed, with names that are no text', async () => {
+  const script = `
+    const { mkdirSync, writeFileSync } = require('node:fs');
+    for (const name of ['one', 'two', 'three'])
+      mkdirSync(name + '/x'.repeat(900), { recursive: true });
+    for (let depth = 0; depth < 1600; depth += 1) {
+      mkdirSync('deep');
+      if (depth % 100 === 0) writeFileSync(Buffer.from([0x61, 0xff]), '');
+      if (depth % 100 === 0) mkdirSync(Buffer.from([0x62, 0xff]));
+      process.chdir('deep');
+    }`;
+  execFileSync(process.execPath, ['-e', script], { cwd: doomed });
+  // Counted as far as it can be named; at the least without an error.
+  assert((await treeBytes(doomed)) >= 2);
+  await removeWhole(doomed);
+  assert.deepEqual(readdirSync(work), []);
 });
 
 /** What a container has after a run. */

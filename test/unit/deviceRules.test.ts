@@ -6,7 +6,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { type DeviceLine, deviceLines, deviceProgram } from '../../runtime/sys/deviceRules.ts';
+import {
+  type DeviceLine,
+  deviceChanges,
+  deviceLines,
+  deviceProgram,
+} from '../../runtime/sys/deviceRules.ts';
 import type { DeviceAccess } from '../../runtime/sys/resources.ts';
 
 const BITS: Readonly<Record<string, number>> = { m: 1, r: 2, w: 4 };
@@ -143,6 +148,50 @@ test('the lines of cgroup v1 allow nothing the list denies, and are the list whe
     { seed: 20261121, numRuns: 400 },
   );
   assert(told > 100, `${told}`);
+});
+
+/** devices.list, as the kernel shows a group that was written to so: not what a wildcard lacks. */
+function shown(lines: readonly DeviceLine[]): string {
+  const [first, ...rest] = lines;
+  if (first.file === 'devices.allow') return 'a *:* rwm\n';
+  return rest.map(({ value }) => `${value}\n`).join('');
+}
+
+test('a group of v1 in use comes to a list by what differs, and allows before it denies', () => {
+  let kept = 0;
+  fc.assert(
+    fc.property(
+      fc.array(entry, { maxLength: 6 }),
+      fc.array(entry, { maxLength: 6 }),
+      (old, list) => {
+        let before: readonly DeviceLine[];
+        let wanted: readonly DeviceLine[];
+        try {
+          [before, wanted] = [deviceLines(old), deviceLines(list)];
+        } catch (error) {
+          assert.match(String(error), /cgroup v1 cannot express/);
+          return;
+        }
+        const changes = deviceChanges(list, shown(before));
+        const isPart = !changes.some(({ value }) => value === 'a');
+        const both = [before, wanted].every(([first]) => first.file === 'devices.deny');
+        assert.equal(isPart, both);
+        for (const request of REQUESTS) {
+          const now = byKernelV1([...before, ...changes], request);
+          assert.equal(now, byKernelV1(wanted, request), show(list, request));
+          // What may be used before and after may be at every moment between.
+          if (!isPart || !now || !byKernelV1(before, request)) continue;
+          kept += 1;
+          for (let count = 1; count < changes.length; count += 1) {
+            const between = [...before, ...changes.slice(0, count)];
+            assert.ok(byKernelV1(between, request), show(list, request));
+          }
+        }
+      },
+    ),
+    { seed: 20261122, numRuns: 400 },
+  );
+  assert(kept > 100, `${kept}`);
 });
 
 test("a container's list becomes the lines that Docker's and runc's containers have", () => {

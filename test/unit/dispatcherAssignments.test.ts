@@ -3,8 +3,10 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { difference, SharedAssignments } from '../../manager/dispatcher/assignments.ts';
-import type { AssignmentItem } from '../../model/assignment.ts';
+import { atOnce } from '../../base/slices.ts';
+import { type AssignmentSet, difference } from '../../manager/dispatcher/assignments.ts';
+import { NOTHING } from '../../manager/dispatcher/session.ts';
+import { SharedAssignments } from '../../manager/dispatcher/shared.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
 import { DirectStore } from '../support/directStore.ts';
@@ -23,6 +25,7 @@ interface TaskParts {
 class Scene {
   readonly direct = new DirectStore(new ManualClock());
   readonly shared = new SharedAssignments();
+  readonly #watch = this.direct.store.watch();
 
   constructor(mode: 'vip' | 'dnsrr' = 'vip') {
     this.direct.create('cluster', cluster());
@@ -85,9 +88,16 @@ class Scene {
     return object;
   }
 
-  items(nodeId: string): ReadonlyMap<string, AssignmentItem> {
-    this.shared.refresh(this.direct.store);
-    return this.shared.itemsOf(this.direct.store, nodeId);
+  /** From the changes since the last time; the same as from everything. */
+  items(nodeId: string): AssignmentSet {
+    const { store } = this.direct;
+    for (const event of this.#watch.take(Number.MAX_SAFE_INTEGER)) this.shared.note(store, event);
+    atOnce(this.shared.refresh(store));
+    const items = this.shared.itemsOf(store, nodeId);
+    const anew = new SharedAssignments();
+    atOnce(anew.refresh(store));
+    assert.deepEqual(items, anew.itemsOf(store, nodeId));
+    return items;
   }
 
   front(nodeId: string) {
@@ -219,7 +229,7 @@ test('a node is not told what it reported itself, but told what it shall do', ()
   const scene = new Scene();
   const task = scene.task('t1', { state: TaskState.ASSIGNED });
   const first = scene.items('h1');
-  const start = difference(new Map(), first);
+  const start = difference(NOTHING, first);
   assert.deepEqual(
     start.update.map((item) => item.kind),
     ['network', 'ingress', 'task'],

@@ -1,7 +1,7 @@
 /** Tasks that leave a balance before they are stopped: who is waited for, and for how long. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { AssignmentSet } from '../../manager/dispatcher/assignments.ts';
+import { AssignmentSet } from '../../manager/dispatcher/assignments.ts';
 import { Leaving } from '../../manager/dispatcher/leaving.ts';
 import { TaskState } from '../../model/taskState.ts';
 import type { Task } from '../../model/types.ts';
@@ -22,7 +22,7 @@ function set(desiredState: Task['desiredState'], parts: Partial<Task> = {}): Ass
   const status = { ...made.status, state: TaskState.RUNNING };
   const networks = [{ networkId: 'n', address: '10.0.1.5/24', aliases: [] }];
   const task: Task = { ...made, status, networks, ...parts, desiredState };
-  return new Map([['task/t', { kind: 'task', task }]]);
+  return new AssignmentSet(new Map(), new Map([['task/t', { kind: 'task', task }]]));
 }
 
 function desired(items: AssignmentSet): number {
@@ -97,5 +97,8 @@ test('nothing is waited for where nobody connects, or nobody had to be told', ()
   const [runs, stops] = [set(TaskState.RUNNING, alone), set(TaskState.SHUTDOWN, alone)];
   assert.equal(desired(leaving.hold('h1', runs, stops, told)), TaskState.SHUTDOWN);
   assert.equal(desired(leaving.hold('h1', RUNS, STOPS, new Map())), TaskState.SHUTDOWN);
-  assert.equal(desired(leaving.hold('h1', new Map(), STOPS, told)), TaskState.SHUTDOWN);
+  assert.equal(
+    desired(leaving.hold('h1', new AssignmentSet(new Map(), new Map()), STOPS, told)),
+    TaskState.SHUTDOWN,
+  );
 });

@@ -6,6 +6,7 @@ import { test } from 'node:test';
 import { AssertionError, assert as insist } from '../../base/assert.ts';
 import { type ErrorCode, SwarmError } from '../../base/errors.ts';
 import { silentLog } from '../../base/log.ts';
+import { SLICE_MS, type Steps } from '../../base/slices.ts';
 import { LoopDriver } from '../../manager/loop.ts';
 import { Store } from '../../manager/store/store.ts';
 import type {
@@ -35,6 +36,9 @@ class Bench implements Proposer {
   plan: Plan = () => ({ changes: [] });
   fail: ErrorCode | undefined;
   latencyMs = 0;
+  /** How often a plan may pause, and how long each step takes. */
+  pauses = 0;
+  stepMs = 0;
   /** Larger transactions are refused as too large. */
   changesMax = 1_000;
   /** How far plans that take time have moved the clock that the driver reads. */
@@ -46,14 +50,7 @@ class Bench implements Proposer {
     const loop: Loop = {
       name: 'test',
       tables: ['service'],
-      plan: (view, dirty, nowMs) => {
-        this.calls.push({
-          atMs: this.clock.nowMs(),
-          everything: dirty.everything,
-          services: [...dirty.ids.service],
-        });
-        return this.plan(view, dirty, nowMs);
-      },
+      plan: (view, dirty, nowMs) => this.#steps(view, dirty, nowMs),
     };
     this.driver = new LoopDriver({
       store: this.store,
@@ -70,6 +67,20 @@ class Bench implements Proposer {
       loops: [loop],
       onFatal: (error) => this.fatal.push(error),
     });
+  }
+
+  *#steps(view: View, dirty: DirtySet, nowMs: number): Steps<PlanResult> {
+    this.calls.push({
+      atMs: this.clock.nowMs(),
+      everything: dirty.everything,
+      services: [...dirty.ids.service],
+    });
+    const plan = this.plan(view, dirty, nowMs);
+    for (let pause = 0; pause < this.pauses; pause += 1) {
+      this.aheadMs += this.stepMs;
+      yield;
+    }
+    return plan;
   }
 
   async propose(transaction: Transaction): Promise<ApplyResult> {
@@ -315,3 +326,42 @@ test('a loop that fell out of the ring of changes looks at everything', async ()
 function insistNever(): PlanResult {
   insist(false, 'never');
 }
+
+test('a plan that takes long is made in slices, and the thread rests between them', async () => {
+  const bench = new Bench();
+  bench.driver.start();
+  await bench.clock.advance(100);
+  Object.assign(bench, { pauses: 4, stepMs: SLICE_MS });
+  bench.plan = () => ({ changes: [{ kind: 'create', table: 'service', object: service('api') }] });
+  bench.create('web');
+  await bench.clock.advance(0);
+  const startedMs = bench.aheadMs;
+  assert.equal(startedMs, SLICE_MS, 'one slice, not the whole plan');
+  bench.create('db');
+  await bench.clock.advance(3 * SLICE_MS);
+  assert.equal(bench.aheadMs, 4 * SLICE_MS);
+  assert.deepEqual(bench.proposed, [], 'nothing is proposed of half a plan');
+  await bench.clock.advance(SLICE_MS);
+  assert.equal(bench.proposed.length, 1);
+  assert.deepEqual(bench.calls.at(-1)?.services, ['web-id'], 'planned once, of what it began with');
+  bench.pauses = 0;
+  bench.plan = () => ({ changes: [] });
+  await bench.clock.advance(1_000);
+  assert.deepEqual(
+    bench.calls.at(-1)?.services,
+    ['db-id', 'api-id'],
+    'what came meanwhile follows',
+  );
+});
+
+test('a plan under way when leadership is lost is given up', async () => {
+  const bench = new Bench();
+  bench.create('web');
+  Object.assign(bench, { pauses: 4, stepMs: SLICE_MS });
+  bench.plan = () => ({ changes: [{ kind: 'create', table: 'service', object: service('api') }] });
+  bench.driver.start();
+  await bench.clock.advance(SLICE_MS);
+  bench.driver.stop();
+  await bench.clock.advance(1_000);
+  assert.deepEqual(bench.proposed, []);
+});

@@ -4,6 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { atOnce } from '../../base/slices.ts';
 import { HOLD_MS, planMoves, SETTLE_MS } from '../../manager/rebalancer/moves.ts';
 import { MOVE_LIMIT_MS, MOVES_AT_ONCE } from '../../manager/rebalancer/rebalancer.ts';
 import { DEFAULT_MOUNT } from '../../model/defaults.ts';
@@ -89,7 +90,7 @@ test('scaling leaves an uneven cluster alone until a user asks, then it is evene
   plane.setNode('h2', { spec: { labels: {} } });
   plane.advance(2 * HOLD_MS);
   assert.deepEqual(perNode(plane, 'web'), { h1: 4 });
-  const planned = planMoves(plane.store, plane.nowMs, 100, plane.nowMs).moves;
+  const planned = atOnce(planMoves(plane.store, plane.nowMs, 100, plane.nowMs)).moves;
   assert.deepEqual(
     planned.map(({ task, toNodeId, why }) => [task.nodeId, toNodeId, why]),
     [
@@ -112,7 +113,7 @@ test('a service whose tasks still start or stop is named as not settled', () => 
   plane.create('web', { replicas: 2 });
   plane.settle();
   const unsettled = (): readonly string[] =>
-    planMoves(plane.store, plane.nowMs, 100, plane.nowMs).unsettled;
+    atOnce(planMoves(plane.store, plane.nowMs, 100, plane.nowMs)).unsettled;
   assert.deepEqual(unsettled(), []);
   plane.create('next', { replicas: 1 });
   assert.deepEqual(unsettled(), ['next']);
@@ -360,7 +361,7 @@ test('asked for, the plan is what happens, and a second one is empty (random)', 
       plane.settle();
       const waiting = isWaiting(plane);
       plane.nowMs += 1;
-      const planned = planMoves(plane.store, plane.nowMs, 1000, plane.nowMs).moves;
+      const planned = atOnce(planMoves(plane.store, plane.nowMs, 1000, plane.nowMs)).moves;
       const before = imbalance(plane, made);
       const cluster = plane.get('cluster', 'cluster');
       const object = { ...cluster, rebalanceAtMs: plane.nowMs };
@@ -371,7 +372,7 @@ test('asked for, the plan is what happens, and a second one is empty (random)', 
       assert.ok(!isWorse(after, before), 'less even than before');
       if (planned.length > 0) assert.ok(isWorse(before, after), 'planned, and nothing is evener');
       assert.ok(movesOf(plane).length >= Math.min(1, planned.length));
-      assert.deepEqual(planMoves(plane.store, plane.nowMs, 1000, 0).moves, []);
+      assert.deepEqual(atOnce(planMoves(plane.store, plane.nowMs, 1000, 0)).moves, []);
     }),
     { numRuns: 60 },
   );

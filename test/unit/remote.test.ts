@@ -21,6 +21,7 @@ import { RpcChannel, RpcServer } from '../../proto/rpc.ts';
 import { Host } from '../../proto/services.ts';
 import { TestAuthority } from '../support/certificates.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
+import { ManualClock } from '../support/manualClock.ts';
 import { until } from '../support/until.ts';
 
 const clock = new SystemClock();
@@ -106,18 +107,20 @@ before(async () => {
   const address = `127.0.0.1:${listening.port}`;
   channelTo = () => new RpcChannel(address, { kind: 'node', credentials }, { clock });
   const taskHosts: TaskHosts = {
-    find: (key) => {
+    find: async (key) => {
       if (key === 'web.1') return HOST;
       throw new SwarmError('not_found', `task ${key} not found`);
     },
-    elsewhere: (key) => (ID.startsWith(key) ? HOST : undefined),
+    elsewhere: async (key) => (ID.startsWith(key) ? HOST : undefined),
     isOwn: () => false,
     isTask: () => true,
     connect: (host) => openTunnel(channelTo(), host.hostname),
   };
   const remote = new RemoteTasks({ taskHosts } as unknown as DaemonNode);
   near = createServer((incoming, response) => {
-    if (!remote.take(incoming, response)) response.end('here');
+    void remote.take(incoming, response).then((isTaken) => {
+      if (!isTaken) response.end('here');
+    });
   });
   near.on('upgrade', (incoming: IncomingMessage, socket: Duplex, head: Buffer) => {
     if (!remote.takeUpgrade(incoming, socket, head)) socket.end('HTTP/1.1 418 here\r\n\r\n');
@@ -254,7 +257,7 @@ test('a host that is lost is named: in a frame of an open stream, and in a refus
   assert.match(first.toString(), /^HTTP\/1.1 503 [\s\S]*host h2 cannot be reached/);
 });
 
-test('a task is found by id, prefix, name, slot and service; without a container it says so', () => {
+test('a task is found by id, prefix, name, slot and service; without a container it says so', async () => {
   const plane = new ControlPlane({ nodes: 2 });
   plane.create('web', { replicas: 2 });
   plane.create('later', { replicas: 1 });
@@ -269,17 +272,18 @@ test('a task is found by id, prefix, name, slot and service; without a container
     ownNodeId: () => second.nodeId,
     view: () => plane.store,
     channelTo: () => channelTo(),
+    clock: new ManualClock(),
   });
   for (const key of [first.id, first.id.slice(0, 9), `web.1.${first.id}`, 'web.1']) {
-    assert.equal(hosts.find(key).containerId, '1'.repeat(64), key);
+    assert.equal((await hosts.find(key)).containerId, '1'.repeat(64), key);
   }
-  assert.equal(hosts.find('web').taskId, second.id, 'the one on this host');
-  assert.ok(hosts.isOwn(hosts.find('web')));
-  assert.equal(hosts.elsewhere('111')?.taskId, first.id);
-  assert.equal(hosts.elsewhere(`web.1.${first.id}`)?.hostname, first.nodeId);
-  assert.equal(hosts.elsewhere('222'), undefined, 'it is here');
-  assert.throws(() => hosts.find('none'), { code: 'not_found' });
-  assert.throws(() => hosts.find('later'), { code: 'conflict', message: /tsswarm why/ });
+  assert.equal((await hosts.find('web')).taskId, second.id, 'the one on this host');
+  assert.ok(hosts.isOwn(await hosts.find('web')));
+  assert.equal((await hosts.elsewhere('111'))?.taskId, first.id);
+  assert.equal((await hosts.elsewhere(`web.1.${first.id}`))?.hostname, first.nodeId);
+  assert.equal(await hosts.elsewhere('222'), undefined, 'it is here');
+  await assert.rejects(hosts.find('none'), { code: 'not_found' });
+  await assert.rejects(hosts.find('later'), { code: 'conflict', message: /tsswarm why/ });
   for (const task of plane.running('web')) plane.end(task, TaskState.FAILED);
-  assert.throws(() => hosts.find('web'), { code: 'conflict', message: /no such task running/ });
+  await assert.rejects(hosts.find('web'), { code: 'conflict', message: /no such task running/ });
 });

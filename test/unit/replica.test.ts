@@ -120,7 +120,8 @@ test('a clock set back stops no delay and no stamp: time goes on, a little slowe
   const loop: Loop = {
     name: 'test',
     tables: ['service'],
-    plan: (_view, _dirty, nowMs) => {
+    *plan(_view, _dirty, nowMs) {
+      yield;
       if (nowMs >= dueMs) ranAtMs ??= clock.nowMs();
       return { changes: [], wakeAtMs: dueMs };
     },

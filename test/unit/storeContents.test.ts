@@ -45,6 +45,8 @@ function check(contents: Contents): void {
     const isOn = (each: Task): boolean => each.networks.some((one) => one.networkId === networkId);
     const expected = tasks.some((each) => !isTerminal(each.status.state) && isOn(each));
     assert.equal(contents.isNetworkUsed(networkId), expected, networkId);
+    const on = tasks.filter(isOn).map(({ id }) => id);
+    assert.deepEqual([...contents.taskIdsOfNetwork(networkId)].sort(), on.sort());
   }
 }
 

@@ -1,6 +1,7 @@
 /** `tsswarm why`: each thing that keeps a task from running, told in a sentence, from one view. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { atOnce } from '../../base/slices.ts';
 import { whyOfService, whyOfTask } from '../../manager/why/why.ts';
 import { TaskState } from '../../model/taskState.ts';
 import { ControlPlane } from '../support/controlPlane.ts';
@@ -11,12 +12,12 @@ const GIB = 2 ** 30;
 
 /** 'kind: subject text' of each reason. */
 function reasons(plane: ControlPlane, name: string): string[] {
-  const why = whyOfService(plane.store, plane.service(name), plane.nowMs);
+  const why = atOnce(whyOfService(plane.store, plane.service(name), plane.nowMs));
   return why.reasons.map(({ kind, subject, text }) => `${kind}: ${subject} ${text}`);
 }
 
 function summary(plane: ControlPlane, name: string): string {
-  return whyOfService(plane.store, plane.service(name), plane.nowMs).summary;
+  return atOnce(whyOfService(plane.store, plane.service(name), plane.nowMs)).summary;
 }
 
 test('what runs has no reasons', () => {
@@ -29,7 +30,7 @@ test('what runs has no reasons', () => {
   assert.equal(summary(plane, 'none'), 'no task is wanted');
   plane.nowMs += 5000;
   const [task] = plane.running('web');
-  const why = whyOfTask(plane.store, task, plane.nowMs);
+  const why = atOnce(whyOfTask(plane.store, task, plane.nowMs));
   assert.deepEqual(why.reasons, []);
   assert.equal(why.summary, 'runs on h1 for 5 seconds');
 });
@@ -57,7 +58,7 @@ test('a task without a node: every filter is told with its nodes and the figures
   ]);
   plane.setNode('h3', { description: { memoryBytes: 32 * GIB } });
   plane.settle();
-  const [reason] = whyOfService(plane.store, plane.service('big'), plane.nowMs).reasons;
+  const [reason] = atOnce(whyOfService(plane.store, plane.service('big'), plane.nowMs)).reasons;
   assert.deepEqual(
     reason.refusals?.map(({ filter, nodes, detail }) => [filter, nodes, detail]),
     [
@@ -76,7 +77,7 @@ test('a task that waits to be started again says until when, and how the one bef
   plane.create('crash', { replicas: 1, task: { restart } });
   plane.settle();
   plane.nowMs += 20_000;
-  const [back] = whyOfService(plane.store, plane.service('crash'), plane.nowMs).reasons;
+  const [back] = atOnce(whyOfService(plane.store, plane.service('crash'), plane.nowMs)).reasons;
   assert.equal(back.kind, 'restart');
   assert.equal(
     back.text,
@@ -115,7 +116,7 @@ test('an image that cannot be had is told as such, and a policy that starts no o
   assert.deepEqual(reasons(plane, 'web'), [
     'ended: web.1 was rejected: no such image: web:9; its restart policy (none) starts no other',
   ]);
-  const why = whyOfTask(plane.store, plane.get('task', task.id), plane.nowMs);
+  const why = atOnce(whyOfTask(plane.store, plane.get('task', task.id), plane.nowMs));
   assert.equal(why.reasons[0].kind, 'image');
   assert.equal(why.reasons[0].text, 'was rejected: no such image: web:9 on h1');
 });
@@ -226,9 +227,11 @@ test('whatever state tasks are in, there is an answer without holes (random)', (
         ]);
       });
       const texts = [...plane.store.all('task')].map((task) =>
-        JSON.stringify(whyOfTask(plane.store, task, plane.nowMs)),
+        JSON.stringify(atOnce(whyOfTask(plane.store, task, plane.nowMs))),
       );
-      texts.push(JSON.stringify(whyOfService(plane.store, plane.service('web'), plane.nowMs)));
+      texts.push(
+        JSON.stringify(atOnce(whyOfService(plane.store, plane.service('web'), plane.nowMs))),
+      );
       for (const text of texts) assert.doesNotMatch(text, /undefined|NaN|\[object/);
     }),
   );

@@ -104,7 +104,7 @@ function attachmentOf(task: Task, network: Network): TaskNetwork | undefined {
 /** What `--verbose` adds: services on the network by name, with their tasks on all hosts. */
 export function servicesOn(network: Network, store: View): Record<string, object> {
   const out: Record<string, { VIP: string; Tasks: object[] }> = {};
-  for (const task of store.all('task')) {
+  for (const task of store.tasksOfNetwork(network.id)) {
     const attachment = attachmentOf(task, network);
     const service = store.get('service', task.serviceId);
     if (attachment === undefined || service === undefined) continue;

@@ -1,5 +1,6 @@
 /** /tsswarm/rebalance and /tsswarm/why: what only this API has, about the cluster as a whole. */
 import { hasCode } from '../../../base/errors.ts';
+import type { Slices, Steps } from '../../../base/slices.ts';
 import type { Control } from '../../../manager/control/types.ts';
 import { type Move, planMoves } from '../../../manager/rebalancer/moves.ts';
 import type { View } from '../../../manager/store/types.ts';
@@ -8,25 +9,27 @@ import { type Why, whyOfService, whyOfTask } from '../../../manager/why/why.ts';
 import { taskPlace } from '../../../model/taskName.ts';
 import type { Task } from '../../../model/types.ts';
 import { timeOf } from '../docker/common.ts';
-import { controlOf, find, findOptional } from '../find.ts';
+import { controlOf, findOptional, findTask } from '../find.ts';
 import { json, type Router } from '../http.ts';
 import type { ApiParts } from '../parts.ts';
 
 /** Moves told in one answer; what is left is moved all the same. */
 const MOVES_TOLD = 1000;
 
-export function addClusterRoutes(router: Router, parts: ApiParts): void {
+export function addClusterRoutes(router: Router, parts: ApiParts, slices: Slices): void {
   router.post('/tsswarm/rebalance', async (request) => {
     const control = controlOf(parts.node);
     const store = await control.read();
     const nowMs = parts.clock.wallMs();
-    const { moves, unsettled } = planMoves(store, nowMs, MOVES_TOLD, Number.MAX_SAFE_INTEGER);
+    const { moves, unsettled } = await slices.run(
+      planMoves(store, nowMs, MOVES_TOLD, Number.MAX_SAFE_INTEGER),
+    );
     if (!request.flag('plan') && moves.length > 0) await control.rebalance();
     return json({ Moves: moves.map((move) => moveToJson(store, move)), Unsettled: unsettled });
   });
   router.get('/tsswarm/why/{key...}', async (request) => {
     const { store, quorum } = await storeOf(controlOf(parts.node));
-    const why = whyOf(store, request.params.key, parts.clock.wallMs());
+    const why = await slices.run(whyOf(store, request.params.key, parts.clock.wallMs()));
     return json(whyToJson({ ...why, reasons: [...quorum, ...why.reasons] }));
   });
 }
@@ -48,18 +51,18 @@ async function storeOf(control: Control): Promise<{ store: View; quorum: readonl
 }
 
 /** A service by id or name; a task by id or name, or 'web.3': what is in slot 3 now. */
-function whyOf(store: View, key: string, nowMs: number): Why {
+function* whyOf(store: View, key: string, nowMs: number): Steps<Why> {
   const service = findOptional(store, 'service', key);
-  if (service !== undefined) return whyOfService(store, service, nowMs);
+  if (service !== undefined) return yield* whyOfService(store, service, nowMs);
   const slot = /^(.+)\.(\d+)$/.exec(key);
   const named = slot === null ? undefined : findOptional(store, 'service', slot[1]);
   if (slot !== null && named !== undefined) {
     const isIn = (task: Task): boolean => taskPlace(task) === slot[2];
     const tasks = [...store.tasksOfService(named.id)].filter(isIn);
     tasks.sort((left, right) => right.generation - left.generation);
-    if (tasks.length > 0) return whyOfTask(store, tasks[0], nowMs);
+    if (tasks.length > 0) return yield* whyOfTask(store, tasks[0], nowMs);
   }
-  return whyOfTask(store, find(store, 'task', key), nowMs);
+  return yield* whyOfTask(store, yield* findTask(store, key), nowMs);
 }
 
 function moveToJson(store: View, { task, service, toNodeId, why }: Move): object {

@@ -61,10 +61,15 @@ function usedBy(store: View): ReadonlySet<string> {
   for (const service of store.all('service')) {
     for (const item of service.spec.task.networks) used.add(item.target);
   }
-  for (const task of store.all('task')) {
-    for (const item of task.networks) used.add(item.networkId);
+  for (const { id } of store.all('network')) {
+    if (hasAny(store.tasksOfNetwork(id))) used.add(id);
   }
   return used;
+}
+
+function hasAny(items: Iterable<unknown>): boolean {
+  for (const _item of items) return true;
+  return false;
 }
 
 async function list(request: ApiRequest, parts: ApiParts): Promise<Reply> {
@@ -133,7 +138,7 @@ async function inspect(request: ApiRequest, parts: ApiParts): Promise<Reply> {
   }
   const { nodeId } = parts.node.local();
   const verbose = request.flag('verbose');
-  const tasks = verbose ? store.all('task') : store.tasksOfNode(nodeId);
+  const tasks = verbose ? store.tasksOfNetwork(network.id) : store.tasksOfNode(nodeId);
   return json({
     ...networkToDocker(network),
     Containers: attachedTasks(network, tasks),

@@ -2,6 +2,8 @@
 
 import { SwarmError } from '../../../base/errors.ts';
 import type { Random } from '../../../base/random.ts';
+import type { Slices, Steps } from '../../../base/slices.ts';
+import type { View } from '../../../manager/store/types.ts';
 import type { Service, ServiceSpec } from '../../../model/types.ts';
 import { parseReference } from '../../../runtime/image/reference.ts';
 import { countTasks, serviceToDocker } from '../docker/service.ts';
@@ -19,21 +21,11 @@ const CHOSEN_LETTERS = 6;
 const CHOSEN_BASE_LENGTH = 40;
 const FILTERS = ['id', 'label', 'name', 'mode', 'runtime'];
 
-export function addServiceRoutes(router: Router, parts: ApiParts): void {
+export function addServiceRoutes(router: Router, parts: ApiParts, slices: Slices): void {
   router.get('/services', async (request) => {
     const filters = Filters.parse(request.query.get('filters'), FILTERS);
     const store = await controlOf(parts.node).read();
-    const out = [];
-    for (const service of store.all('service')) {
-      if (!filters.startsWith('id', service.id)) continue;
-      if (!filters.startsWith('name', service.spec.name)) continue;
-      if (!filters.is('mode', service.spec.mode.kind)) continue;
-      if (!filters.is('runtime', 'container')) continue;
-      if (!filters.labels('label', service.spec.labels)) continue;
-      const counts = request.flag('status') ? countTasks(store, service) : undefined;
-      out.push(serviceToDocker(service, counts));
-    }
-    return json(out);
+    return json(await slices.run(listed(store, filters, request.flag('status'))));
   });
   router.post('/services/create', async (request) => {
     const control = controlOf(parts.node);
@@ -60,6 +52,21 @@ export function addServiceRoutes(router: Router, parts: ApiParts): void {
     const service = find(store, 'service', request.params.id);
     return sendServiceLogs(request, parts, store, service);
   });
+}
+
+function* listed(store: View, filters: Filters, status: boolean): Steps<object[]> {
+  const out: object[] = [];
+  for (const service of store.all('service')) {
+    if (!filters.startsWith('id', service.id)) continue;
+    if (!filters.startsWith('name', service.spec.name)) continue;
+    if (!filters.is('mode', service.spec.mode.kind)) continue;
+    if (!filters.is('runtime', 'container')) continue;
+    if (!filters.labels('label', service.spec.labels)) continue;
+    const counts = status ? countTasks(store, service) : undefined;
+    out.push(serviceToDocker(service, counts));
+    yield;
+  }
+  return out;
 }
 
 /** The specification in a request. SwarmError invalid when its image cannot be a reference. */
