@@ -292,6 +292,7 @@ class Simulation {
     const members = membersOf(ledger.configuration).map((id) => this.#machine(id));
     const lacks = {
       'a single configuration': ledger.configuration.outgoing.size === 0,
+      'an end of the last change': ledger.isSettled(),
       'the last write': members.every(({ node }) => (node?.status().applied ?? 0) >= version),
       'an end of histories': this.#machines.every(({ isGoingAlone }) => !isGoingAlone),
       'members in the place of those that are lost': this.#faults.operator.isSettled,
