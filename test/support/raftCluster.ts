@@ -247,6 +247,14 @@ export class RaftCluster {
     return done;
   }
 
+  /** Members 1 and 2 vote, 3 has been added as a learner; for a new cluster. */
+  async startWithLearner(): Promise<void> {
+    await Promise.all([1, 2].map((id) => this.start(id, { voters: [1, 2] })));
+    await this.start(3, { join: true });
+    const learner = { id: 3, address: this.addressOf(3), learner: true };
+    await this.insist(({ node }) => node.addMember(learner));
+  }
+
   /**
    * As atLeader, for what may be done twice: on a busy machine a leader may lose the lead over it.
    */

@@ -3,16 +3,7 @@
  * a real program, of containers and of the OCI command, and what the program and the kernel's
  * counters say of it.
  */
-import { execFileSync } from 'node:child_process';
-import {
-  closeSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, writeFileSync, writeSync } from 'node:fs';
 import { messageOf } from '../../../base/errors.ts';
 import type { Container, ContainerResources } from '../../../runtime/container/types.ts';
 import { Cgroups, findHierarchies } from '../../../runtime/sys/cgroup.ts';
@@ -20,6 +11,7 @@ import { define } from '../../../runtime/sys/libc.ts';
 import { readMounts } from '../../../runtime/sys/mount.ts';
 import { report } from '../guest.ts';
 import { until } from '../until.ts';
+import { makeBundle, runBundle } from './guestBundle.ts';
 import { type GuestHost, groupOf, LAYER, logOf, MIB, openGuestHost, PARENT } from './guestHost.ts';
 
 const DISK = '/dev/vda';
@@ -189,42 +181,21 @@ async function devices({ run }: GuestHost): Promise<object> {
   };
 }
 
-const BUNDLE = '/bundle';
-
-function ociCommand(...words: readonly string[]): string {
-  return execFileSync('/bin/node', ['/app/dist/runtime/oci/main.js', '--root', '/oci', ...words], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, TSSWARM_OCI_FDS: '' },
+/** The OCI command on a bundle, with the resources that no option of Docker's gives. */
+function oci(resources: object, args: readonly string[]): { code: number; output: string } {
+  // Of the run before: the root is the layer itself.
+  rmSync(`${LAYER}/tmp/device`, { force: true });
+  return runBundle(args, (config) => {
+    for (const set of ['bounding', 'effective', 'permitted']) {
+      config.process.capabilities[set].push('CAP_MKNOD');
+    }
+    config.linux.cgroupsPath = '/pods/one/box';
+    config.linux.resources = resources;
   });
 }
 
-/** The OCI command on a bundle, with the resources that no option of Docker's gives. */
-function oci(resources: object, args: readonly string[]): { code: number; output: string } {
-  const file = `${BUNDLE}/config.json`;
-  // Of the run before: the root is the layer itself.
-  rmSync(`${LAYER}/tmp/device`, { force: true });
-  const config = JSON.parse(readFileSync(file, 'utf8'));
-  config.root = { path: LAYER, readonly: false };
-  config.process.terminal = false;
-  config.process.args = ['/bin/probe', ...args];
-  for (const set of ['bounding', 'effective', 'permitted']) {
-    config.process.capabilities[set].push('CAP_MKNOD');
-  }
-  config.linux.cgroupsPath = '/pods/one/box';
-  config.linux.resources = resources;
-  writeFileSync(file, JSON.stringify(config));
-  try {
-    return { code: 0, output: ociCommand('run', '-b', BUNDLE, 'box') };
-  } catch (error) {
-    const { status, stdout, stderr } = error as Record<'status' | 'stdout' | 'stderr', unknown>;
-    return { code: Number(status), output: `${stdout}${stderr}` };
-  }
-}
-
 function ociResources(): object {
-  mkdirSync(BUNDLE);
-  ociCommand('spec', '-b', BUNDLE);
+  makeBundle();
   writeFileSync('/proc/sys/vm/nr_hugepages', '8');
   const base = '/sys/fs/cgroup';
   const files = [

@@ -3,14 +3,14 @@
  * bundles with labels of their programs and mounts.
  */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import type { ContainerConfig } from '../../../runtime/container/types.ts';
 import { report } from '../guest.ts';
 import { exec } from '../probeExec.ts';
-import { type GuestHost, LAYER, openGuestHost } from './guestHost.ts';
+import { makeBundle, runBundle } from './guestBundle.ts';
+import { type GuestHost, openGuestHost } from './guestHost.ts';
 
 const SELINUX = '/sys/fs/selinux';
-const BUNDLE = '/bundle';
 
 function labelled(label: string): Partial<ContainerConfig> {
   return { securityLabels: [{ kind: 'selinux', label }] };
@@ -29,35 +29,18 @@ async function labelsOf(host: GuestHost, extra: Partial<ContainerConfig>): Promi
   return labels;
 }
 
-function ociCommand(...words: readonly string[]): string {
-  return execFileSync('/bin/node', ['/app/dist/runtime/oci/main.js', '--root', '/oci', ...words], {
-    encoding: 'utf8',
-    stdio: ['ignore', 'pipe', 'pipe'],
-    env: { ...process.env, TSSWARM_OCI_FDS: '' },
-  });
-}
-
 function oci(mountLabel: string, ...args: readonly string[]): object {
-  const file = `${BUNDLE}/config.json`;
-  const config = JSON.parse(readFileSync(file, 'utf8'));
-  config.root = { path: LAYER, readonly: false };
-  config.process.terminal = false;
-  config.process.args = ['/bin/probe', ...args];
-  config.process.selinuxLabel = 'u:r:box_t';
-  // With it the kernel wants a policy that knows of it.
-  config.process.noNewPrivileges = false;
-  config.linux.mountLabel = mountLabel;
-  config.mounts = config.mounts.filter(({ destination }: { destination: string }) => {
-    return destination !== '/data';
+  return runBundle(args, (config) => {
+    config.process.selinuxLabel = 'u:r:box_t';
+    // With it the kernel wants a policy that knows of it.
+    config.process.noNewPrivileges = false;
+    config.linux.mountLabel = mountLabel;
+    config.mounts = config.mounts.filter(({ destination }: { destination: string }) => {
+      return destination !== '/data';
+    });
+    const options = ['nosuid'];
+    config.mounts.push({ destination: '/data', type: 'tmpfs', source: 'tmpfs', options });
   });
-  config.mounts.push({ destination: '/data', type: 'tmpfs', source: 'tmpfs', options: ['nosuid'] });
-  writeFileSync(file, JSON.stringify(config));
-  try {
-    return { code: 0, output: ociCommand('run', '-b', BUNDLE, 'box') };
-  } catch (error) {
-    const { status, stdout, stderr } = error as Record<'status' | 'stdout' | 'stderr', unknown>;
-    return { code: Number(status), output: `${stdout}${stderr}` };
-  }
 }
 
 async function main(): Promise<void> {
@@ -72,8 +55,7 @@ async function main(): Promise<void> {
     () => '',
     (error: unknown) => String(error),
   );
-  mkdirSync(BUNDLE);
-  ociCommand('spec', '-b', BUNDLE);
+  makeBundle();
   const data = 'u:object_r:data_t';
   const write = ['mark', '/data/file', 'exit', '0'];
   report({

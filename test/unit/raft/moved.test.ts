@@ -103,10 +103,7 @@ test('a member that comes back at another address takes part, before anybody was
 test('a learner that comes back at another address says so, and is found', async () => {
   const cluster = new RaftCluster();
   try {
-    await Promise.all([1, 2].map((id) => cluster.start(id, { voters: [1, 2] })));
-    await cluster.start(3, { join: true });
-    const learner = { id: 3, address: cluster.addressOf(3), learner: true };
-    await cluster.insist(({ node }) => node.addMember(learner));
+    await cluster.startWithLearner();
     const thirds = () => [1, 2].map((id) => cluster.get(id).node.members().at(2));
     await cluster.until('it has all', () => thirds().some((third) => third?.lag === 0));
     await cluster.stop(3);

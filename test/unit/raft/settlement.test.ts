@@ -22,10 +22,7 @@ const voting = (...voters: number[]): ConfState => ({
 test('of two managers and a third just made one, any two go on after all lost power', async () => {
   const cluster = new RaftCluster();
   try {
-    await Promise.all([1, 2].map((id) => cluster.start(id, { voters: [1, 2] })));
-    await cluster.start(3, { join: true });
-    const learner = { id: 3, address: cluster.addressOf(3), learner: true };
-    await cluster.insist(({ node }) => node.addMember(learner));
+    await cluster.startWithLearner();
     const leader = await cluster.insist(async (asked) => {
       await asked.node.promoteMember(3);
       return asked;
